@@ -1,0 +1,67 @@
+#!/usr/bin/env -S deno run -A
+// SPDX-License-Identifier: MIT
+/** Entry point: the command line, and the only place that exits. */
+
+import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import process from "node:process";
+import { EXIT, UserError } from "../errors.ts";
+import { VERSION } from "../version.ts";
+import { expandShortOptions } from "./argv.ts";
+import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
+import { imageSubcommand } from "./image.ts";
+import { printError } from "./output.ts";
+import { planSubcommand } from "./plan.ts";
+import { runSubcommand } from "./run.ts";
+import { sourcesCommand } from "./sources.ts";
+
+function program(): CommandUnknownOpts {
+  const root = new Command("seedstrap")
+    .description("Prepares and starts a live-bootstrap: from a checkout to media that boot.")
+    .version(VERSION)
+    .addCommand(bootstrapSubcommand(), { isDefault: true })
+    .addCommand(buildSubcommand())
+    .addCommand(runSubcommand())
+    .addCommand(planSubcommand())
+    .addCommand(sourcesCommand())
+    .addCommand(imageSubcommand())
+    .addHelpText(
+      "after",
+      `
+Exit codes:
+  0 done   1 a bug   2 usage   3 the checkout   4 a distfile could not be had
+  5 a wrong SHA-256   6 not an image   7 the target   8 a limit is broken
+  9 the guest failed   130 interrupted
+
+Start here:
+  seedstrap demo                         the main job on a miniature tree
+  seedstrap plan --qemu --tree DIR       what a build of a checkout would do
+  seedstrap build --qemu --tree DIR      the media
+  seedstrap run                          start them`,
+    );
+  for (const command of everyCommand(root)) command.exitOverride();
+  return root;
+}
+
+function everyCommand(command: CommandUnknownOpts): CommandUnknownOpts[] {
+  return [command, ...command.commands.flatMap(everyCommand)];
+}
+
+/** Runs a command line and returns its exit code. */
+async function main(args: readonly string[]): Promise<number> {
+  process.umask(0o022);
+  try {
+    await program().parseAsync(expandShortOptions(args), { from: "user" });
+    return 0;
+  } catch (error) {
+    // commander has printed what is wrong, or the help or version that was asked for.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
+    printError(error);
+    return error instanceof UserError ? error.exitCode : 1;
+  }
+}
+
+// A reader that went away (`| head`) ends the program quietly.
+process.stdout.on("error", (error: Error & { code?: string }) => {
+  process.exit(error.code === "EPIPE" ? 0 : 1);
+});
+process.exitCode = await main(process.argv.slice(2));

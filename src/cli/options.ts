@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The options that `plan`, `build` and the default command share: those of rootfs.py, with the
+ * same names, short forms and defaults, and seedstrap's own.
+ *
+ * @module
+ */
+
+import { Command, Option } from "@commander-js/extra-typings";
+import process from "node:process";
+import { UserError } from "../errors.ts";
+import { defaultStore } from "../fetch/store.ts";
+import type { PlanRequest } from "../job/build.ts";
+import {
+  type BuildOptions,
+  type Mirror,
+  MIRROR_PORT,
+  parseCount,
+  parseMirror,
+  parseSizeMib,
+} from "../plan/options.ts";
+
+/** A command with the options that describe a build. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function planCommandBase(name: string) {
+  return new Command(name)
+    .allowExcessArguments(false)
+    .addOption(treeOption())
+    .option("-q, --qemu", "for QEMU")
+    .option("-b, --bare-metal", "for a real machine")
+    .option("-a, --arch <name>", "architecture to bootstrap", "x86")
+    .option("--cores <n>", "cores to build with", "2")
+    .option("--force-timestamps", "set all timestamps of files to 0")
+    .option("--update-checksums", "update checksum files instead of checking them")
+    .option("--build-kernels", "also build kernels where none is needed")
+    .option("--no-create-config", "leave bootstrap.cfg empty")
+    .option("-i, --interactive", "stop for a shell where something fails, show a QEMU window")
+    .option("--configurator", "run the interactive configurator")
+    .option("--internal-ci <pass>", "for live-bootstrap's own CI")
+    .option("--external-sources", "carry every distfile instead of those ahead of the network")
+    .option(
+      "-m, --mirrors <url...>",
+      "where distfiles are looked for first: http(s)://… or file:///dir",
+    )
+    .option("-s, --swap <size>", "swap space under Linux in MiB, or 4G", "0")
+    .option("--qemu-cmd <program>", "QEMU to run (-qc)", "qemu-system-x86_64")
+    .option("--qemu-ram <size>", "memory of the guest in MiB, or 4G (-qr)", "4096")
+    .option("--target-size <size>", "size of the boot disk under QEMU in MiB, or 16G (-qs)", "16G")
+    .addOption(
+      new Option("--payload <when>", "carry distfiles on a disk of their own")
+        .choices(["auto", "always", "never"] as const).default("auto" as const),
+    )
+    .addOption(
+      new Option("--payload-layout <bits>", "width of its numbers; 32 for older importers")
+        .choices(["64", "32"] as const).default("64" as const),
+    )
+    .option("--mirror-port <port>", "port for file:// mirrors in the guest", String(MIRROR_PORT))
+    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
+    .addOption(new Option("-c, --chroot").hideHelp())
+    .addOption(new Option("--bwrap").hideHelp())
+    .addOption(new Option("--kernel <file>").hideHelp())
+    .addOption(new Option("-r, --repo <dir>").hideHelp())
+    .addOption(new Option("--early-preseed <archive>").hideHelp())
+    .addOption(new Option("--tmpfs").hideHelp())
+    .addOption(new Option("--tmpfs-size <size>").hideHelp());
+}
+
+/** `--tree`, for every command that reads a checkout. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function treeOption() {
+  return new Option("--tree <dir>", "the live-bootstrap checkout (default: this directory)");
+}
+
+/** What commander makes of the options. */
+export type RawOptions = ReturnType<ReturnType<typeof planCommandBase>["opts"]>;
+
+/** Options of rootfs.py that this version does not have, with what to do instead. */
+const ABSENT: readonly (readonly [keyof RawOptions, string])[] = [
+  ["chroot", "--chroot"],
+  ["bwrap", "--bwrap"],
+  ["kernel", "--kernel"],
+  ["repo", "--repo"],
+  ["earlyPreseed", "--early-preseed"],
+  ["tmpfs", "--tmpfs"],
+  ["tmpfsSize", "--tmpfs-size"],
+];
+
+/**
+ * Checks the options and makes data of them.
+ *
+ * @throws {UserError} "usage" for what does not exist or does not go together.
+ */
+export function parsePlanRequest(raw: RawOptions): PlanRequest {
+  for (const [key, option] of ABSENT) {
+    if (raw[key] === undefined) continue;
+    throw new UserError("usage", `Cannot use ${option}: this version has --qemu and --bare-metal`, {
+      hint: "Use rootfs.py of the checkout for this mode",
+    });
+  }
+  if ((raw.qemu === true) === (raw.bareMetal === true)) {
+    throw new UserError(
+      "usage",
+      raw.qemu ? "Cannot use --qemu and --bare-metal together" : "No mode is chosen",
+      { hint: "Choose one: --qemu (-q) or --bare-metal (-b)" },
+    );
+  }
+  const mode = raw.qemu ? "qemu" : "bare-metal";
+  const options: BuildOptions = {
+    mode,
+    arch: checkedWord(raw.arch, "--arch"),
+    cores: parseCount(raw.cores, "--cores", 1, 4096),
+    forceTimestamps: raw.forceTimestamps === true,
+    updateChecksums: raw.updateChecksums === true,
+    buildKernels: raw.buildKernels === true,
+    createConfig: raw.createConfig,
+    interactive: raw.interactive === true,
+    configurator: raw.configurator === true,
+    internalCi: raw.internalCi === undefined
+      ? undefined
+      : checkedWord(raw.internalCi, "--internal-ci"),
+    externalSources: raw.externalSources === true,
+    mirrors: parseMirrors(raw.mirrors ?? []),
+    swapMib: parseSizeMib(raw.swap, "--swap", 0),
+    qemuCommand: raw.qemuCmd,
+    qemuRamMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
+    targetSizeMib: mode === "qemu" ? parseSizeMib(raw.targetSize, "--target-size", 1) : 0,
+    payload: raw.payload,
+    payloadLayout: raw.payloadLayout === "32" ? 32 : 64,
+    mirrorPort: parseCount(raw.mirrorPort, "--mirror-port", 1, 65000),
+  };
+  return { tree: raw.tree ?? process.cwd(), options, store: raw.distfiles ?? defaultStore() };
+}
+
+function parseMirrors(texts: readonly string[]): Mirror[] {
+  return texts.map(parseMirror);
+}
+
+/** A value that goes into bootstrap.cfg, which shells read as a script. */
+function checkedWord(text: string, option: string): string {
+  if (!/^[A-Za-z0-9_.-]{1,64}$/.test(text)) {
+    throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for ${option}`, {
+      hint: "It takes letters, digits, dot, dash and underscore",
+    });
+  }
+  return text;
+}

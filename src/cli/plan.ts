@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap plan`: what would be built, before anything is downloaded or written. */
+
+import type { CommandUnknownOpts } from "@commander-js/extra-typings";
+import { basename } from "node:path";
+import { limitError, planJob } from "../job/build.ts";
+import { shellQuote } from "../launch/process.ts";
+import { brokenLimits, planCommand } from "../plan/plan.ts";
+import type { Limit } from "../plan/limits.ts";
+import type { Place, Plan, PlannedDistfile } from "../plan/types.ts";
+import { parsePlanRequest, planCommandBase } from "./options.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatTable,
+  note,
+  paintResult,
+  print,
+  printable,
+  printJson,
+} from "./output.ts";
+
+export function planSubcommand(): CommandUnknownOpts {
+  return planCommandBase("plan")
+    .description("show what would be built and how near it comes to every limit")
+    .option("-t, --target <dir>", "where the media would go", "target")
+    .option("--force", "exit with 0 although a limit is broken")
+    .option("--json", "for scripts, with every entry")
+    .addHelpText(
+      "after",
+      `
+Example:
+  seedstrap plan --qemu --external-sources -m file:///srv/distfiles --tree live-bootstrap`,
+    )
+    .action(async (raw) => {
+      const { plan } = await planJob(parsePlanRequest(raw));
+      if (raw.json) printJson(planAsJson(plan, raw.target));
+      else for (const line of planAsText(plan, raw.target)) print(line);
+      const broken = brokenLimits(plan);
+      if (broken.length === 0) return;
+      if (!raw.force) throw limitError(broken);
+      note("--force: going on although a limit is broken");
+    });
+}
+
+/** A plan for scripts. */
+export function planAsJson(plan: Plan, target: string): Record<string, unknown> {
+  return {
+    options: plan.options,
+    config: plan.config,
+    payload: { present: plan.hasPayload, reason: plan.payloadReason },
+    distfiles: plan.distfiles,
+    entries: plan.entries.map(({ path, size, content }) => ({ path, size, origin: content.kind })),
+    limits: plan.limits,
+    images: plan.images,
+    command: plan.options.mode === "qemu" ? commandLine(plan, target) : null,
+    overlay: plan.overlay,
+    warnings: plan.warnings,
+  };
+}
+
+/** A plan for people. */
+export function planAsText(plan: Plan, target: string): string[] {
+  const title = (text: string) => paintResult("bold", text);
+  return [
+    title("Distfiles"),
+    ...indent(distfileLines(plan)),
+    "",
+    title("Boot image and payload"),
+    ...indent(mediaLines(plan)),
+    "",
+    title("Limits"),
+    ...indent(limitLines(plan)),
+    "",
+    title("Overlay"),
+    ...indent(overlayLines(plan)),
+    "",
+    title("Start"),
+    ...indent(
+      plan.options.mode === "qemu"
+        ? [shellQuote(commandLine(plan, target))]
+        : [`write ${plan.images.join(" and ")} to a drive each, and boot from the first`],
+    ),
+    ...plan.warnings.flatMap((warning) => ["", `${paintResult("yellow", "Warning:")} ${warning}`]),
+  ];
+}
+
+function commandLine(plan: Plan, target: string): string[] {
+  return [plan.options.qemuCommand, ...planCommand(plan, target)];
+}
+
+const PLACES: readonly (readonly [Place, string])[] = [
+  ["boot", "in the boot image"],
+  ["payload", "in the payload image"],
+  ["network", "from the network, by the booted machine"],
+];
+
+function distfileLines(plan: Plan): string[] {
+  return PLACES.flatMap(([place, where]) => {
+    const files = plan.distfiles.filter((distfile) => distfile.place === place);
+    if (files.length === 0) return [];
+    return [`${files.length} ${where}, ${amount(files)}`, ...indent(distfileTable(files))];
+  });
+}
+
+function distfileTable(files: readonly PlannedDistfile[]): string[] {
+  return formatTable(
+    files.map(({ name, size, why, restored }) => [
+      printable(name),
+      size === null ? "?" : formatBytes(size),
+      restored === "disk" ? `${why}; restored behind jump: move_disk` : why,
+    ]),
+    "lrl",
+  );
+}
+
+/** Bytes of some files, saying how many sizes are not known. */
+function amount(files: readonly PlannedDistfile[]): string {
+  const unknown = files.filter(({ size }) => size === null).length;
+  const known = formatBytes(files.reduce((sum, { size }) => sum + (size ?? 0), 0));
+  return unknown === 0 ? known : `${known} and ${unknown} of unknown size until they are fetched`;
+}
+
+function mediaLines(plan: Plan): string[] {
+  const bytes = plan.entries.reduce((sum, { size }) => sum + size, 0);
+  const size = plan.options.targetSizeMib;
+  const payload = plan.distfiles.filter(({ place }) => place === "payload");
+  return [
+    `${plan.images[0]}: ${formatCount(plan.entries.length)} entries, ${formatBytes(bytes)}` +
+    (size > 0 ? `, on a disk of ${formatBytes(size * 1024 * 1024)}` : ""),
+    plan.hasPayload
+      ? `${plan.images[1]}: ${payload.length} files, ${amount(payload)}, layout ` +
+        `${plan.options.payloadLayout} (${plan.payloadReason})`
+      : `no payload image: ${plan.payloadReason}`,
+  ];
+}
+
+function limitLines(plan: Plan): string[] {
+  const rows = plan.limits.map((limit) => [
+    limit.broken ? "BROKEN" : "ok",
+    limit.title,
+    figure(limit.used, limit.unit),
+    isFloor(limit) ? "at least" : "of",
+    figure(limit.limit, limit.unit),
+    limit.note === undefined ? "" : `(${limit.note})`,
+  ]);
+  return formatTable(rows, "llrlrl").map((line) =>
+    line.startsWith("BROKEN") ? paintResult("red", line) : line
+  );
+}
+
+function isFloor({ id }: Limit): boolean {
+  return id === "memory" || id === "disk";
+}
+
+function figure(value: number, unit: Limit["unit"]): string {
+  return unit === "bytes"
+    ? formatBytes(value)
+    : formatCount(value) + (unit === "MiB" ? " MiB" : "");
+}
+
+function overlayLines(plan: Plan): string[] {
+  const { files, manifestLines } = plan.overlay;
+  return [
+    `files that exist only in the image: ${files.join(", ")}`,
+    manifestLines.length === 0
+      ? "manifest lines added: none"
+      : `manifest lines added: ${manifestLines.join("; ")}`,
+    `tree: ${basename(plan.tree)}, left as it is`,
+  ];
+}
+
+function indent(lines: readonly string[]): string[] {
+  return lines.map((line) => `  ${line}`);
+}

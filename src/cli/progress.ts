@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Progress of long work: one line that is redrawn on a terminal, plain lines elsewhere.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { formatBytes } from "./output.ts";
+
+/** Time between two redraws, and between two plain lines. */
+const REDRAW_MS = 100;
+const PLAIN_MS = 5000;
+
+/** A piece of work whose progress is shown. */
+export class Progress {
+  readonly #title: string;
+  readonly #isTerminal = process.stderr.isTTY === true;
+  readonly #start = performance.now();
+  #last: number;
+  #isDrawn = false;
+
+  constructor(title: string) {
+    this.#title = title;
+    // Work that is done within the first interval shows no plain line but its last.
+    this.#last = this.#isTerminal ? 0 : this.#start;
+  }
+
+  /** Says how far the work is, in bytes; the total may be unknown. */
+  update(done: number, total: number | undefined, detail = ""): void {
+    const now = performance.now();
+    if (now - this.#last < (this.#isTerminal ? REDRAW_MS : PLAIN_MS)) return;
+    this.#last = now;
+    const line = this.#line(done, total, detail);
+    if (this.#isTerminal) {
+      const columns = process.stderr.columns || 80;
+      process.stderr.write(`\r\x1b[K${line.slice(0, columns - 1)}`);
+      this.#isDrawn = true;
+    } else {
+      process.stderr.write(`${line}\n`);
+    }
+  }
+
+  /** Wipes the line, so that something else can be printed. */
+  clear(): void {
+    if (this.#isDrawn) process.stderr.write("\r\x1b[K");
+    this.#isDrawn = false;
+  }
+
+  #line(done: number, total: number | undefined, detail: string): string {
+    const seconds = (performance.now() - this.#start) / 1000;
+    const rate = seconds > 0 ? `${formatBytes(done / seconds)}/s` : "";
+    const share = total ? `${String(Math.floor(100 * done / total)).padStart(3)} %  ` : "";
+    const of = total ? ` of ${formatBytes(total)}` : "";
+    return `${this.#title}  ${share}${formatBytes(done)}${of}  ${rate}  ${detail}`.trimEnd();
+  }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap run`: starts built media. */
+
+import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
+import { join, resolve } from "node:path";
+import process from "node:process";
+import { UserError } from "../errors.ts";
+import { type FileServer, serveDirectory } from "../fetch/serve.ts";
+import { readRecord, type TargetRecord } from "../job/record.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { runQemu } from "../launch/qemu.ts";
+import { planCommand } from "../plan/plan.ts";
+import { statIfThere } from "../runtime/stat.ts";
+import { note, paint } from "./output.ts";
+
+/** Name of the log of the serial console in a target. */
+const LOG_NAME = "serial.log";
+
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function accelOption() {
+  return new Option("--accel <how>", "KVM where it works, or force one")
+    .choices(["auto", "kvm", "tcg"] as const).default("auto" as const);
+}
+
+export function runSubcommand(): CommandUnknownOpts {
+  return new Command("run")
+    .description("start built media in QEMU")
+    .argument("[target]", "directory that was built", "target")
+    .allowExcessArguments(false)
+    .addOption(accelOption())
+    .addHelpText(
+      "after",
+      `
+The serial console appears here and in TARGET/${LOG_NAME}. Ctrl-C ends the guest.`,
+    )
+    .action((target, { accel }) => withInterrupt((signal) => runTarget(target, accel, signal)));
+}
+
+/**
+ * Starts built media and waits for the guest to end.
+ *
+ * @throws {UserError} "target", "launch" or "interrupt"
+ */
+export async function runTarget(
+  target: string,
+  accel: "auto" | "kvm" | "tcg",
+  signal: AbortSignal,
+): Promise<void> {
+  const dir = resolve(target);
+  const record = readRecord(dir);
+  checkImages(dir, record);
+  const plan = { options: record.options, images: record.images.map(({ name }) => name) };
+  const servers: FileServer[] = [];
+  try {
+    for (const { path, port } of record.servedMirrors) {
+      servers.push(await serveDirectory(path, { port }));
+      note(`serving ${path} on 127.0.0.1:${port} for the guest`);
+    }
+    await runQemu({
+      command: record.options.qemuCommand,
+      args: planCommand(plan, dir),
+      accel,
+      interactive: record.options.interactive,
+      disks: plan.images.map((name) => join(dir, name)),
+      logPath: join(dir, LOG_NAME),
+      signal,
+      onSerial: (chunk) => process.stdout.write(chunk),
+      onNotice: (text) => note(`${paint("yellow", "seedstrap:")} ${text}`),
+    });
+  } finally {
+    await Promise.all(servers.map((server) => server.close()));
+  }
+}
+
+/** Media that were cut or replaced since they were built do not fail hours later. */
+function checkImages(dir: string, record: TargetRecord): void {
+  for (const { name, sizeBytes } of record.images) {
+    const path = join(dir, name);
+    const size = statIfThere(path)?.size;
+    if (size === sizeBytes) continue;
+    throw new UserError(
+      "target",
+      `Cannot start ${path}: ${
+        size === undefined ? "it is missing" : `it has ${size} bytes`
+      }, ${sizeBytes} bytes were built`,
+      { where: path, hint: "Build the target again" },
+    );
+  }
+}

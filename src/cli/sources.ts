@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap sources`: what source_manifest.py prints. */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import process from "node:process";
+import type { Config } from "../tree/config.ts";
+import { mergeSources, type PlacedSource, readSources } from "../tree/distfiles.ts";
+import { openCheckout } from "../tree/checkout.ts";
+import { evaluateManifest } from "../tree/manifest.ts";
+import { readManifest } from "../tree/model.ts";
+import { findBoundaries, phaseOf } from "../plan/split.ts";
+import { treeOption } from "./options.ts";
+import { print, printJson } from "./output.ts";
+
+/** A kernel bootstrap: what passes and phases are told for. */
+const CONFIG: Config = [
+  ["ARCH", "x86"],
+  ["CHROOT", "False"],
+  ["KERNEL_BOOTSTRAP", "True"],
+  ["PAYLOAD_REQUIRED", "True"],
+];
+
+export function sourcesCommand(): CommandUnknownOpts {
+  const command = new Command("sources")
+    .description("list every distfile: SHA-256, directory, URL and name, in manifest order")
+    .allowExcessArguments(false)
+    .addOption(treeOption())
+    .option("--all", "do not stop at the network (the default, as source_manifest.py has it)")
+    .option("--pre-network", 'stop at the first improve that has "network" in its line')
+    .option("--json", "with steps, passes, alternatives, git references and phases")
+    .addHelpText(
+      "after",
+      `
+Example:
+  seedstrap sources --tree live-bootstrap | cut -d' ' -f4 | sort -u`,
+    );
+  command.action(({ tree, all, preNetwork, json }) => {
+    const root = openCheckout(tree ?? process.cwd());
+    const manifest = readManifest(root);
+    const boundaries = findBoundaries(manifest, CONFIG);
+    const sources = readSources(root, manifest)
+      .filter(({ index }) => !preNetwork || all || index < boundaries.network);
+    if (!json) {
+      for (const line of manifestLines(sources)) print(line);
+      return;
+    }
+    const passes = new Map(evaluateManifest(manifest, CONFIG).map((a) => [a.index, a.pass]));
+    printJson(
+      mergeSources(sources).map((distfile) => ({
+        name: distfile.name,
+        sha256: distfile.sha256,
+        alternatives: distfile.urls,
+        git: distfile.git,
+        phase: phaseOf(distfile, boundaries),
+        steps: distfile.uses.map(({ step, index }) => ({
+          step,
+          pass: passes.get(index) ?? null,
+          manifestLine: manifest.lines[index]!.line,
+        })),
+      })),
+    );
+  });
+  return command;
+}
+
+/** The lines of source_manifest.py: no two alike. */
+export function manifestLines(sources: readonly PlacedSource[]): string[] {
+  return [
+    ...new Set(
+      sources.map(({ source }) => `${source.sha256} distfiles ${source.url} ${source.fileName}`),
+    ),
+  ];
+}

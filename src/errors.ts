@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Expected failures and their exit codes.
+ *
+ * Whatever the user, the network or a disk can cause is a {@link UserError}. Anything else that
+ * is thrown is a bug and ends with exit code 1.
+ *
+ * @module
+ */
+
+/**
+ * Exit code of each kind of failure. A public interface: scripts rely on it, so add, never
+ * renumber. 0 is success, 1 is a bug, 130 an interrupt (128 + SIGINT, as shells have it).
+ */
+export const EXIT = {
+  /** The command line asks for something that does not exist or does not go together. */
+  usage: 2,
+  /** The checkout: a manifest, sources or bootstrap.cfg that cannot be read as such. */
+  tree: 3,
+  /** A distfile that no mirror and no source had. */
+  fetch: 4,
+  /** Bytes that do not have the SHA-256 that they should have. */
+  verify: 5,
+  /** An image that is not in the format it should be in. */
+  format: 6,
+  /** The target or another local file: not writable, full, in the way. */
+  target: 7,
+  /** The plan breaks a limit of the machine that would run it. */
+  limit: 8,
+  /** The guest could not be started, or failed. */
+  launch: 9,
+  /** Ctrl-C or SIGTERM. */
+  interrupt: 130,
+} as const;
+
+/** What went wrong, by who has to act; decides the exit code. */
+export type ErrorKind = keyof typeof EXIT;
+
+/** Where and how to go on, in addition to what failed. */
+export interface ErrorDetail {
+  /** Place of the fault: `file:line`, `file:line:column`, a URL, or `file, offset N`. */
+  readonly where?: string;
+  /** What the user can do next, as a sentence. */
+  readonly hint?: string;
+  /** The error below this one. */
+  readonly cause?: unknown;
+}
+
+/**
+ * A failure that was foreseen.
+ *
+ * The message says what could not be done, with the value, the actual and the wanted state, and
+ * has no final period.
+ */
+export class UserError extends Error {
+  readonly kind: ErrorKind;
+  readonly where: string | undefined;
+  readonly hint: string | undefined;
+
+  constructor(kind: ErrorKind, message: string, detail: ErrorDetail = {}) {
+    super(message, { cause: detail.cause });
+    this.name = "UserError";
+    this.kind = kind;
+    this.where = detail.where;
+    this.hint = detail.hint;
+  }
+
+  /** The exit code for this kind, see {@link EXIT}. */
+  get exitCode(): number {
+    return EXIT[this.kind];
+  }
+}
+
+/** The `code` of a system error (`ENOENT`, `ENOSPC`, ...), or undefined for anything else. */
+export function systemCode(error: unknown): string | undefined {
+  if (error instanceof Error && "code" in error && typeof error.code === "string") {
+    return error.code;
+  }
+  return undefined;
+}
+
+/** One line for an unknown thrown value. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Where a file may be had, and which of these places to ask first.
+ *
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+import { UserError } from "../errors.ts";
+import { plainText, publicUrl } from "./failure.ts";
+
+/** The mirrors of a run, by how they are read. */
+export interface Mirrors {
+  /** Absolute paths of the directories behind `file:` mirrors, in the order given. */
+  readonly dirs: readonly string[];
+  /** Base URLs, each with a slash at the end of its path. */
+  readonly bases: readonly string[];
+}
+
+/**
+ * Sorts mirrors into directories and servers.
+ *
+ * @throws {UserError} "usage", naming a mirror that is neither.
+ */
+export function parseMirrors(mirrors: readonly string[]): Mirrors {
+  const dirs: string[] = [];
+  const bases: string[] = [];
+  for (const mirror of mirrors) {
+    const url = URL.canParse(mirror) ? new URL(mirror) : undefined;
+    if (url?.protocol === "http:" || url?.protocol === "https:") {
+      if (!url.pathname.endsWith("/")) url.pathname += "/";
+      bases.push(url.href);
+      continue;
+    }
+    const dir = url?.protocol === "file:" ? localPath(url.href) : undefined;
+    if (dir === undefined) {
+      throw new UserError("usage", `Cannot use mirror "${plainText(publicUrl(mirror))}"`, {
+        hint: "Give an http:// or https:// URL, or file:///dir for a directory",
+      });
+    }
+    dirs.push(dir);
+  }
+  return { dirs, bases };
+}
+
+function localPath(url: string): string | undefined {
+  try {
+    return fileURLToPath(url);
+  } catch {
+    return undefined; // a host name, or an encoded slash
+  }
+}
+
+/**
+ * The URLs to ask for a file: each mirror, shuffled anew for each file so that they share the
+ * load, then the file's own URLs as they come. A URL is asked only once, however often it is named.
+ */
+export function alternatives(
+  name: string,
+  urls: readonly string[],
+  bases: readonly string[],
+  random: () => number,
+): string[] {
+  const mirrored = shuffled(bases, random).map((base) => {
+    const url = new URL(base);
+    url.pathname += encodeURIComponent(name);
+    return url.href;
+  });
+  return [...new Set([...mirrored, ...urls])];
+}
+
+/** A random order, every one as likely as any other (Fisher and Yates). */
+function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  const order = [...items];
+  for (let last = order.length - 1; last > 0; last--) {
+    const picked = Math.floor(random() * (last + 1));
+    const [moved] = order.splice(picked, 1);
+    if (moved !== undefined) order.splice(last, 0, moved);
+  }
+  return order;
+}
+
+/**
+ * Remembers which hosts do not answer, so that a dead mirror costs its timeout a few times and
+ * not once for every file.
+ */
+export class HostHealth {
+  /** Failures in a row, by origin. */
+  readonly #failures = new Map<string, number>();
+
+  /** Notes that a host answered, whatever the answer was. */
+  answered(url: string): void {
+    this.#failures.delete(origin(url));
+  }
+
+  /** Notes that a host was not there. */
+  down(url: string): void {
+    this.#failures.set(origin(url), (this.#failures.get(origin(url)) ?? 0) + 1);
+  }
+
+  /** Whether a host has not answered for several files in a row. */
+  seemsDead(url: string): boolean {
+    return (this.#failures.get(origin(url)) ?? 0) >= 3;
+  }
+
+  /** The same URLs, those of hosts that seem dead at the end. */
+  deadLast(urls: readonly string[]): string[] {
+    const dead = (url: string) => this.seemsDead(url);
+    return [...urls.filter((url) => !dead(url)), ...urls.filter(dead)];
+  }
+}
+
+function origin(url: string): string {
+  return URL.canParse(url) ? new URL(url).origin : url;
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT
+/**
+ * One URL into the store: `<store>/<name>.part` while it comes, `<store>/<name>` once it is right.
+ *
+ * @module
+ */
+import { STATUS_CODES } from "node:http";
+import { join } from "node:path";
+import { plainText, UrlFailure } from "./failure.ts";
+import { type HttpAnswer, type HttpOptions, openUrl } from "./http.ts";
+import { PartFile } from "./part.ts";
+
+/** The largest body taken unless told otherwise, 4 GiB: no distfile comes near it. */
+export const MAX_DISTFILE_BYTES = 4 * 1024 ** 3;
+
+/** A file, and one place that may have it. */
+export interface DownloadRequest {
+  /** A checked distfile name. */
+  readonly name: string;
+  /** The wanted digest, in lower-case hex. */
+  readonly sha256: string;
+  readonly url: string;
+}
+
+/** How to download. */
+export interface DownloadOptions extends HttpOptions {
+  /** An existing directory. */
+  readonly store: string;
+  /** No body and no part file may get longer than this. */
+  readonly maxBytes: number;
+  /** Told once when a body starts, and after each piece: bytes of the file so far, of how many. */
+  readonly onBytes?: (bytes: number, total: number | undefined) => void;
+}
+
+/** A verified file in the store. */
+export interface Downloaded {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** The URL the body came from, after redirects; undefined if the part was already whole. */
+  readonly finalUrl: string | undefined;
+}
+
+/** The rest of a body was asked for, and what came does not continue the part. */
+class CannotResume extends Error {}
+
+/**
+ * Downloads a file, going on from a part file if there is one.
+ *
+ * The file gets its name only when all of its bytes, old and new, have the wanted digest. After a
+ * cut or a stall the part stays for the next URL; a wrong body is removed.
+ *
+ * @throws {UrlFailure} If this URL does not give the file.
+ * @throws {UserError} "target", if the store fails; the reason of `options.signal` if it fires.
+ */
+export async function download(
+  request: DownloadRequest,
+  options: DownloadOptions,
+): Promise<Downloaded> {
+  const path = join(options.store, request.name);
+  const part = await PartFile.open(`${path}.part`, options.maxBytes, options.signal);
+  try {
+    let finalUrl: string | undefined;
+    if (part.sizeBytes === 0 || part.digest() !== request.sha256) {
+      finalUrl = await fill(part, request, options);
+    }
+    const sizeBytes = part.sizeBytes;
+    options.signal?.throwIfAborted();
+    await part.commit(path);
+    return { path, sizeBytes, finalUrl };
+  } finally {
+    await part.close();
+  }
+}
+
+async function fill(
+  part: PartFile,
+  request: DownloadRequest,
+  options: DownloadOptions,
+): Promise<string> {
+  if (part.sizeBytes > 0) {
+    try {
+      return await receive(part, part.sizeBytes, request, options);
+    } catch (error) {
+      // The part may be of another body; this URL is not to blame before it was asked for all.
+      if (!(error instanceof CannotResume)) throw error;
+    }
+  }
+  return await receive(part, 0, request, options);
+}
+
+async function receive(
+  part: PartFile,
+  startByte: number,
+  { url, sha256 }: DownloadRequest,
+  options: DownloadOptions,
+): Promise<string> {
+  const answer = await openUrl(url, startByte, options);
+  try {
+    const total = await begin(part, startByte, answer);
+    if (total !== undefined && total > options.maxBytes) {
+      throw new UrlFailure(`${total} bytes announced, above the limit of ${options.maxBytes}`);
+    }
+    const continued = part.sizeBytes > 0;
+    options.onBytes?.(part.sizeBytes, total);
+    await copy(part, total, answer, options);
+    const got = part.digest();
+    if (got === sha256) return answer.url;
+    if (continued) {
+      await part.restart();
+      throw new CannotResume();
+    }
+    const sizeBytes = part.sizeBytes;
+    await part.discard();
+    throw new UrlFailure(`wrong SHA-256: got ${got}, ${sizeBytes} bytes${bodyRemark(answer)}`);
+  } finally {
+    answer.close();
+  }
+}
+
+/** Makes the part ready for the body of an answer; gives the size of the whole file, if known. */
+async function begin(
+  part: PartFile,
+  startByte: number,
+  { status, headers }: HttpAnswer,
+): Promise<number | undefined> {
+  if (startByte > 0 && status === 416) throw new CannotResume();
+  if (startByte > 0 && status === 206) {
+    const range = parseContentRange(headers["content-range"]);
+    if (range?.startByte !== startByte) throw new CannotResume();
+    return range.totalBytes ?? range.lastByte + 1;
+  }
+  if (status !== 200) {
+    const transient = status >= 500 || status === 408 || status === 429;
+    const text = STATUS_CODES[status];
+    throw new UrlFailure(`HTTP ${status}${text === undefined ? "" : ` ${text}`}`, { transient });
+  }
+  await part.restart();
+  return parseSize(headers["content-length"]);
+}
+
+async function copy(
+  part: PartFile,
+  total: number | undefined,
+  answer: HttpAnswer,
+  options: DownloadOptions,
+): Promise<void> {
+  const of = total === undefined ? "" : ` of ${total}`;
+  try {
+    for await (const chunk of answer.chunks) {
+      if (part.sizeBytes + chunk.length > options.maxBytes) {
+        await part.discard();
+        throw new UrlFailure(`body goes on above the limit of ${options.maxBytes} bytes`);
+      }
+      await part.append(chunk);
+      options.onBytes?.(part.sizeBytes, total);
+    }
+  } catch (error) {
+    if (!(error instanceof UrlFailure) || !error.transient) throw error;
+    throw new UrlFailure(`${error.message}, after ${part.sizeBytes}${of} bytes`, error, error);
+  }
+  if (total !== undefined && part.sizeBytes < total) {
+    throw new UrlFailure(`body ended after ${part.sizeBytes}${of} bytes`, { transient: true });
+  }
+}
+
+/** What hints at an error page or a re-encoded body in place of the file. */
+function bodyRemark({ headers }: HttpAnswer): string {
+  const encoding = headers["content-encoding"];
+  const type = headers["content-type"] ?? "";
+  return (/^text\/html\b/i.test(type) ? " of text/html" : "") +
+    (encoding === undefined ? "" : `, Content-Encoding: ${plainText(encoding)}`);
+}
+
+/**
+ * Parses `bytes 5-9/10` or `bytes 5-9/*`.
+ *
+ * @returns undefined for anything else, and for numbers that do not go together.
+ * @see RFC 9110, section 14.4
+ */
+export function parseContentRange(
+  value: string | undefined,
+): { startByte: number; lastByte: number; totalBytes: number | undefined } | undefined {
+  const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/i.exec(value ?? "");
+  const [startByte, lastByte] = [parseSize(match?.[1]), parseSize(match?.[2])];
+  if (startByte === undefined || lastByte === undefined || lastByte < startByte) return undefined;
+  if (match?.[3] === "*") return { startByte, lastByte, totalBytes: undefined };
+  const totalBytes = parseSize(match?.[3]);
+  if (totalBytes === undefined || totalBytes <= lastByte) return undefined;
+  return { startByte, lastByte, totalBytes };
+}
+
+function parseSize(digits: string | undefined): number | undefined {
+  if (digits === undefined || !/^\d+$/.test(digits)) return undefined;
+  const size = Number(digits);
+  return Number.isSafeInteger(size) ? size : undefined;
+}

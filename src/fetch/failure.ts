@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Why one URL did not give a file, in words that are the same under every runtime.
+ *
+ * @module
+ */
+import { messageOf, systemCode } from "../errors.ts";
+
+/** How far a failure of one URL reaches. */
+export interface FailureReach {
+  /** The same URL may well answer in a moment: a stall, a reset, a 5xx. */
+  readonly transient?: boolean;
+  /** The host itself was not there, so other files from it will hardly fare better. */
+  readonly hostDown?: boolean;
+}
+
+/** One URL did not give the file; another one may. Never leaves the fetch room. */
+export class UrlFailure extends Error {
+  readonly transient: boolean;
+  readonly hostDown: boolean;
+
+  /** @param answer What the URL answered: short plain text on one line, no final period. */
+  constructor(answer: string, reach: FailureReach = {}, cause?: unknown) {
+    super(plainText(answer), { cause });
+    this.name = "UrlFailure";
+    this.transient = reach.transient ?? false;
+    this.hostDown = reach.hostDown ?? false;
+  }
+}
+
+const MAX_ANSWER_CHARS = 300;
+
+/** Text from a server, made safe for a terminal: one line, no control characters, not endless. */
+export function plainText(text: string): string {
+  const line = text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ").trim();
+  return line.length > MAX_ANSWER_CHARS ? `${line.slice(0, MAX_ANSWER_CHARS)}...` : line;
+}
+
+/** A URL as it may be shown and recorded: without user name and password. */
+export function publicUrl(url: string): string {
+  if (!URL.canParse(url)) return plainText(url);
+  const shown = new URL(url);
+  if (shown.username === "" && shown.password === "") return url;
+  shown.username = "";
+  shown.password = "";
+  return shown.href;
+}
+
+const HOST_DOWN: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "connection refused",
+  ENOTFOUND: "no such host",
+  EHOSTUNREACH: "host unreachable",
+  ENETUNREACH: "network unreachable",
+};
+
+const HOST_DOWN_FOR_NOW: Readonly<Record<string, string>> = {
+  EAI_AGAIN: "host name could not be looked up",
+  ETIMEDOUT: "connection timed out",
+};
+
+const CUT: Readonly<Record<string, string>> = {
+  ECONNRESET: "connection closed by the server",
+  ECONNABORTED: "connection closed by the server",
+  EPIPE: "connection closed by the server",
+  ERR_STREAM_PREMATURE_CLOSE: "connection closed by the server",
+};
+
+/** Codes from OpenSSL; the text that comes with them differs between runtimes. */
+const TLS = /^(ERR_SSL_|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/;
+
+/** Translates whatever the HTTP client has thrown. */
+export function networkFailure(error: unknown): UrlFailure {
+  if (error instanceof UrlFailure) return error;
+  const code = systemCode(error) ?? "";
+  const down = HOST_DOWN[code];
+  if (down !== undefined) return new UrlFailure(down, { hostDown: true }, error);
+  const forNow = HOST_DOWN_FOR_NOW[code];
+  if (forNow !== undefined) {
+    return new UrlFailure(forNow, { hostDown: true, transient: true }, error);
+  }
+  const cut = CUT[code];
+  if (cut !== undefined) return new UrlFailure(cut, { transient: true }, error);
+  if (code.startsWith("HPE_")) return new UrlFailure("not an HTTP answer", {}, error);
+  if (TLS.test(code)) return new UrlFailure(`TLS failed: ${code}`, {}, error);
+  const text = messageOf(error);
+  return new UrlFailure(code === "" || text.includes(code) ? text : `${code}: ${text}`, {}, error);
+}

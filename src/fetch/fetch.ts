@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Brings all distfiles of a build together, each verified by its SHA-256.
+ *
+ * @module
+ */
+import { mkdir } from "node:fs/promises";
+import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
+import { messageOf, systemCode, UserError } from "../errors.ts";
+import { alternatives, HostHealth, type Mirrors, parseMirrors } from "./alternatives.ts";
+import { download, MAX_DISTFILE_BYTES } from "./download.ts";
+import { plainText, publicUrl, UrlFailure } from "./failure.ts";
+import { local } from "./part.ts";
+import { checkDistfileName, locate, verifyFile } from "./store.ts";
+import type { Attempt, Fetched, FetchEvent, FetchOptions, FetchReport, Wanted } from "./types.ts";
+
+const DEFAULT_JOBS = 4;
+const DEFAULT_STALL_MS = 20_000;
+const DEFAULT_RETRY_DELAY_MS = 1000;
+
+/** How often a URL is asked again after what may be a passing failure. */
+const RETRY_ROUNDS = 2;
+
+/** A wanted file on its way. */
+interface Task extends Wanted {
+  found: Fetched | undefined;
+  /** By public URL, in the order first tried. */
+  readonly attempts: Map<string, Attempt>;
+  /** URLs worth another try. */
+  again: string[];
+}
+
+/** What all tasks of a run share. */
+interface Run {
+  readonly options: FetchOptions;
+  readonly store: string;
+  readonly mirrors: Mirrors;
+  readonly health: HostHealth;
+  readonly signal: AbortSignal;
+  readonly tell: (event: FetchEvent) => void;
+}
+
+/**
+ * Gets every wanted file, from the first place whose bytes have the right SHA-256: the store,
+ * `file:` mirrors in place, other mirrors in random order, the file's own URLs.
+ *
+ * A file that cannot be had stops nothing; it is in the report. URLs that failed for a passing
+ * reason are asked again, after everything else has had its turn.
+ *
+ * @throws {UserError} "tree" for a bad name or digest, or one name with two digests; "usage" for a
+ * bad mirror; "target" if the store fails; "interrupt" if `options.signal` fires.
+ */
+export async function fetchAll(
+  wanted: readonly Wanted[],
+  options: FetchOptions,
+): Promise<FetchReport> {
+  const tasks = plan(wanted);
+  const mirrors = parseMirrors(options.mirrors);
+  const stop = new AbortController();
+  const interrupt = () => stop.abort(interrupted(options.signal?.reason));
+  if (options.signal?.aborted) interrupt();
+  options.signal?.addEventListener("abort", interrupt, { once: true });
+  const run: Run = {
+    options,
+    store: resolve(options.store),
+    mirrors,
+    health: new HostHealth(),
+    signal: stop.signal,
+    tell: options.onProgress ?? (() => {}),
+  };
+  try {
+    await eachOf(tasks, options, stop, (task) => firstRound(task, run));
+    for (let round = 1; round <= RETRY_ROUNDS; round++) {
+      const open = tasks.filter((task) => task.again.length > 0);
+      if (open.length === 0) break;
+      await pause((options.retryDelayMs ?? DEFAULT_RETRY_DELAY_MS) * 2 ** (round - 1), run.signal);
+      await eachOf(open, options, stop, (task) => nextRound(task, run));
+    }
+  } finally {
+    options.signal?.removeEventListener("abort", interrupt);
+  }
+  return {
+    store: run.store,
+    files: new Map(tasks.flatMap(({ name, found }) => found ? [[name, found] as const] : [])),
+    failures: tasks.filter(({ found }) => found === undefined)
+      .map(({ name, sha256, attempts }) => ({ name, sha256, attempts: [...attempts.values()] })),
+  };
+}
+
+/** Checks what is wanted and brings entries of the same file together. */
+function plan(wanted: readonly Wanted[]): Task[] {
+  const tasks = new Map<string, Task>();
+  for (const { name, urls, ...entry } of wanted) {
+    checkDistfileName(name);
+    const sha256 = entry.sha256.toLowerCase();
+    if (!/^[0-9a-f]{64}$/.test(sha256)) {
+      throw new UserError("tree", `Cannot verify distfile "${name}": its SHA-256 is malformed`, {
+        hint: "A SHA-256 has 64 hexadecimal digits",
+      });
+    }
+    const known = tasks.get(name);
+    if (known !== undefined && known.sha256 !== sha256) {
+      throw new UserError(
+        "tree",
+        `Cannot fetch distfile "${name}": two SHA-256 are wanted, ${known.sha256} and ${sha256}`,
+        { hint: "Give one of the two files another name in its step's sources" },
+      );
+    }
+    const all = [...known?.urls ?? [], ...urls];
+    tasks.set(name, { name, sha256, urls: all, found: undefined, attempts: new Map(), again: [] });
+  }
+  return [...tasks.values()];
+}
+
+/** Does something with each task, several at once; after a failure the others are stopped. */
+async function eachOf(
+  tasks: readonly Task[],
+  { jobs = DEFAULT_JOBS }: FetchOptions,
+  stop: AbortController,
+  work: (task: Task) => Promise<void>,
+): Promise<void> {
+  const queue = tasks.values();
+  const worker = async () => {
+    try {
+      for (const task of queue) { // all workers draw from the same iterator
+        stop.signal.throwIfAborted();
+        await work(task);
+      }
+    } catch (error) {
+      stop.abort(error);
+    }
+  };
+  const count = Math.max(1, Math.min(Math.floor(jobs) || 1, tasks.length));
+  await Promise.all(Array.from({ length: count }, worker));
+  stop.signal.throwIfAborted();
+}
+
+async function firstRound(task: Task, run: Run): Promise<void> {
+  for (const dir of [run.store, ...run.mirrors.dirs]) {
+    if (await tryDirectory(task, dir, dir !== run.store, run)) return;
+  }
+  const random = run.options.random ?? Math.random;
+  const urls = alternatives(task.name, task.urls, run.mirrors.bases, random);
+  if (urls.length > 0) await local(run.store, () => mkdir(run.store, { recursive: true }));
+  await tryUrls(task, urls, run);
+}
+
+async function nextRound(task: Task, run: Run): Promise<void> {
+  const urls = task.again.filter((url) => !run.health.seemsDead(url));
+  task.again = [];
+  await tryUrls(task, urls, run);
+}
+
+/** Takes the file from a directory, if it is there and right. */
+async function tryDirectory(
+  task: Task,
+  dir: string,
+  expected: boolean,
+  run: Run,
+): Promise<boolean> {
+  const [candidate] = await locate(task.name, [dir]);
+  const url = pathToFileURL(resolve(dir, task.name)).href;
+  if (candidate === undefined) {
+    if (expected) note(task, url, "no such file", run);
+    return false;
+  }
+  try {
+    const { ok, got, sizeBytes } = await verifyFile(candidate.path, task.sha256, run.signal);
+    if (ok) finish(task, { path: candidate.path, sizeBytes, source: url }, run);
+    else note(task, url, `wrong SHA-256: got ${got}, ${sizeBytes} bytes`, run);
+    return ok;
+  } catch (error) {
+    run.signal.throwIfAborted();
+    if (systemCode(error) === undefined) throw error;
+    note(task, url, plainText(messageOf(error)), run);
+    return false;
+  }
+}
+
+/** Asks URL after URL until one gives the file. */
+async function tryUrls(task: Task, urls: readonly string[], run: Run): Promise<void> {
+  for (const url of run.health.deadLast(urls)) {
+    const shown = publicUrl(url);
+    if (task.attempts.has(shown)) run.tell({ kind: "retry", name: task.name, url: shown });
+    try {
+      const { path, sizeBytes, finalUrl } = await downloadFrom(task, url, run);
+      run.health.answered(url);
+      const redirectedTo = finalUrl === undefined ? shown : publicUrl(finalUrl);
+      finish(task, {
+        path,
+        sizeBytes,
+        // A part of an earlier run that turns out to be whole came from nowhere we know.
+        source: finalUrl === undefined ? pathToFileURL(path).href : shown,
+        ...(redirectedTo === new URL(shown).href ? {} : { redirectedTo }),
+      }, run);
+      return;
+    } catch (error) {
+      if (!(error instanceof UrlFailure)) throw error;
+      if (error.hostDown) run.health.down(url);
+      else run.health.answered(url);
+      if (error.transient) task.again.push(url);
+      note(task, shown, error.message, run);
+    }
+  }
+}
+
+function downloadFrom(task: Task, url: string, run: Run): ReturnType<typeof download> {
+  const shown = publicUrl(url);
+  const { userAgent, stallMs, maxBytes } = run.options;
+  let kind: "start" | "bytes" = "start";
+  return download({ name: task.name, sha256: task.sha256, url }, {
+    store: run.store,
+    userAgent,
+    stallMs: stallMs ?? DEFAULT_STALL_MS,
+    maxBytes: maxBytes ?? MAX_DISTFILE_BYTES,
+    signal: run.signal,
+    onBytes(bytes, total) {
+      run.tell({ kind, name: task.name, url: shown, bytes, total });
+      kind = "bytes";
+    },
+  });
+}
+
+function note(task: Task, url: string, answer: string, run: Run): void {
+  const tries = (task.attempts.get(url)?.tries ?? 0) + 1;
+  task.attempts.set(url, { url, answer, tries });
+  run.tell({ kind: "failed-attempt", name: task.name, url, answer });
+}
+
+function finish(task: Task, found: Fetched, run: Run): void {
+  task.found = found;
+  task.again = [];
+  const { source: url, sizeBytes } = found;
+  run.tell({ kind: "done", name: task.name, url, bytes: sizeBytes, total: sizeBytes });
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await sleep(ms, undefined, { signal });
+  } catch (error) {
+    signal.throwIfAborted(); // the reason says more than "aborted"
+    throw error;
+  }
+}
+
+function interrupted(reason: unknown): UserError {
+  if (reason instanceof UserError) return reason;
+  return new UserError("interrupt", "Fetching was interrupted", {
+    hint: "Run again to go on where it stopped",
+    cause: reason,
+  });
+}

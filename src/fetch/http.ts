@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+/**
+ * One HTTP request with the bytes of its body, exactly as the server sent them.
+ *
+ * This is node:http and not `fetch` because it gives the same system error codes under Bun and
+ * Deno, and never decodes a body behind our back: a `.tar.gz` that a server labels with
+ * `Content-Encoding: gzip` has to arrive as it is. One connection per request: next to the bodies
+ * a handshake is cheap, and no answer can spill into the next one.
+ *
+ * @module
+ */
+import http from "node:http";
+import https from "node:https";
+import process from "node:process";
+import { networkFailure, UrlFailure } from "./failure.ts";
+
+/** What every request of a run has in common. */
+export interface HttpOptions {
+  /** Value of the `User-Agent` header. */
+  readonly userAgent: string;
+  /** Longest wait for the headers, and for each next byte, in milliseconds. */
+  readonly stallMs: number;
+  /** Ends the request; the reason is what gets thrown. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** An answer whose body has not been read yet. Close it in any case. */
+export interface HttpAnswer {
+  readonly status: number;
+  /** Header values by lower-case name. */
+  readonly headers: http.IncomingHttpHeaders;
+  /** The URL that gave this answer, after all redirects. */
+  readonly url: string;
+  /** The body, to be read once. Throws {@link UrlFailure} when it stalls or is cut. */
+  readonly chunks: AsyncIterable<Uint8Array>;
+  /** Ends the connection, whether or not the body has been read. */
+  close(): void;
+}
+
+const MAX_REDIRECTS = 10;
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+
+/** A body slower than this over a whole `stallMs` is given up like one that stands still. */
+const MIN_BYTES_PER_SECOND = 1024;
+
+/**
+ * Sends a GET and follows redirects, to http and https only.
+ *
+ * Honours `http_proxy`, `https_proxy` and `no_proxy`.
+ *
+ * @param startByte First byte wanted; above 0 a `Range` header asks for the rest from there.
+ * @throws {UrlFailure} If there is no answer. A status of 4xx or 5xx is an answer.
+ */
+export async function openUrl(
+  url: string,
+  startByte: number,
+  options: HttpOptions,
+): Promise<HttpAnswer> {
+  let next = checkedUrl(url, "URL");
+  for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
+    const answer = await request(next, startByte, options);
+    if (!REDIRECTS.has(answer.status)) return answer;
+    answer.close();
+    const location = answer.headers.location;
+    if (location === undefined || !URL.canParse(location, next)) {
+      throw new UrlFailure(`HTTP ${answer.status} without a usable Location`);
+    }
+    next = checkedUrl(new URL(location, next).href, "redirect to");
+  }
+  throw new UrlFailure(`more than ${MAX_REDIRECTS} redirects`);
+}
+
+function checkedUrl(url: string, what: string): URL {
+  if (!URL.canParse(url)) throw new UrlFailure("not a URL");
+  const parsed = new URL(url);
+  if (parsed.protocol !== "http:" && parsed.protocol !== "https:") {
+    throw new UrlFailure(`refused: ${what} ${parsed.protocol} is neither http: nor https:`);
+  }
+  return parsed;
+}
+
+async function request(url: URL, startByte: number, options: HttpOptions): Promise<HttpAnswer> {
+  const watch = watchdog(options);
+  const secure = url.protocol === "https:";
+  const agent = secure
+    ? new https.Agent({ proxyEnv: process.env })
+    : new http.Agent({ proxyEnv: process.env });
+  const headers: Record<string, string> = {
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+    "User-Agent": options.userAgent,
+  };
+  if (startByte > 0) headers["Range"] = `bytes=${startByte}-`;
+  try {
+    const message = await watch.during(() =>
+      new Promise<http.IncomingMessage>((resolve, reject) => {
+        const settings = { headers, agent, signal: watch.signal };
+        const sent = secure
+          ? https.request(url.href, settings, resolve)
+          : http.request(url.href, settings, resolve);
+        sent.on("error", reject); // also takes the error that closing causes later on
+        sent.end();
+      })
+    );
+    message.on("error", () => {}); // seen by the reader of the body, if there still is one
+    return {
+      status: message.statusCode ?? 0,
+      headers: message.headers,
+      url: url.href,
+      chunks: bodyChunks(message, watch, options.stallMs),
+      close() {
+        message.destroy();
+        watch.close();
+      },
+    };
+  } catch (error) {
+    watch.close();
+    throw error;
+  }
+}
+
+async function* bodyChunks(
+  message: http.IncomingMessage,
+  watch: Watchdog,
+  stallMs: number,
+): AsyncGenerator<Uint8Array> {
+  const reader: AsyncIterator<Uint8Array> = message[Symbol.asyncIterator]();
+  let waitedMs = 0;
+  let windowBytes = 0;
+  while (true) {
+    const asked = performance.now();
+    const step = await watch.during(() => reader.next());
+    if (step.done) break;
+    waitedMs += performance.now() - asked; // only the wait for the network, not for our disk
+    windowBytes += step.value.length;
+    if (waitedMs >= stallMs) {
+      if (windowBytes < MIN_BYTES_PER_SECOND * waitedMs / 1000) {
+        throw new UrlFailure(`too slow: ${windowBytes} bytes in ${seconds(waitedMs)}`, {
+          transient: true,
+        });
+      }
+      waitedMs = 0;
+      windowBytes = 0;
+    }
+    yield step.value;
+  }
+  if (!message.complete) {
+    throw new UrlFailure("connection closed by the server", { transient: true });
+  }
+}
+
+function seconds(ms: number): string {
+  return `${Number((ms / 1000).toFixed(1))} s`;
+}
+
+/** Ends a request that stands still or is no longer wanted. */
+interface Watchdog {
+  readonly signal: AbortSignal;
+  /** Waits for `work`, but no longer than `stallMs` and not past an interrupt. */
+  during<T>(work: () => Promise<T>): Promise<T>;
+  close(): void;
+}
+
+function watchdog({ stallMs, signal: outer }: HttpOptions): Watchdog {
+  const inner = new AbortController();
+  const interrupt = () => inner.abort(outer?.reason);
+  if (outer?.aborted) interrupt();
+  else outer?.addEventListener("abort", interrupt, { once: true });
+
+  const during = async <T>(work: () => Promise<T>): Promise<T> => {
+    inner.signal.throwIfAborted();
+    let giveUp = () => {};
+    // Raced, because not every stage of a request rejects when its signal fires.
+    const ended = new Promise<never>((_, reject) => {
+      giveUp = () => reject(inner.signal.reason);
+    });
+    inner.signal.addEventListener("abort", giveUp, { once: true });
+    const timer = setTimeout(() => {
+      const reach = { transient: true, hostDown: true };
+      inner.abort(new UrlFailure(`timed out: no byte for ${seconds(stallMs)}`, reach));
+    }, stallMs);
+    try {
+      return await Promise.race([work(), ended]);
+    } catch (error) {
+      inner.signal.throwIfAborted(); // the reason says more than the broken stream
+      throw networkFailure(error);
+    } finally {
+      clearTimeout(timer);
+      inner.signal.removeEventListener("abort", giveUp);
+    }
+  };
+
+  return {
+    signal: inner.signal,
+    during,
+    close() {
+      outer?.removeEventListener("abort", interrupt);
+      inner.abort(new UrlFailure("closed"));
+    },
+  };
+}

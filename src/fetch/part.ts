@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The file a body is written to until it is known to be right: `<store>/<name>.part`.
+ *
+ * A part that an earlier run has left is never trusted: all of its bytes go through the digest
+ * before any byte is added. Two runs that share a store should not fetch the same file at the
+ * same time; they would spoil each other's part, but neither can bring a file of the other under
+ * the final name unnoticed.
+ *
+ * @module
+ */
+import { createHash, type Hash } from "node:crypto";
+import { constants } from "node:fs";
+import { type FileHandle, lstat, open, rename, unlink } from "node:fs/promises";
+import { messageOf, systemCode, UserError } from "../errors.ts";
+import { hashHandle } from "./store.ts";
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+
+/** An open part file, the number of its bytes, and the digest over all of them. */
+export class PartFile {
+  readonly path: string;
+  #handle: FileHandle | undefined;
+  #hash: Hash = createHash("sha256");
+  #sizeBytes = 0;
+
+  private constructor(path: string, handle: FileHandle) {
+    this.path = path;
+    this.#handle = handle;
+  }
+
+  /**
+   * Opens or creates a part file. Anything that is not a plain file of our own (a symbolic link, a
+   * pipe, a second name of another file) or is over the cap is removed first, never written to.
+   *
+   * @throws {UserError} "target", if the store cannot be written.
+   */
+  static async open(path: string, maxBytes: number, signal?: AbortSignal): Promise<PartFile> {
+    const handle = await local(path, async () => {
+      const found = await lstat(path).catch(ignoreMissing);
+      if (found?.isFile() && found.nlink === 1 && found.size <= maxBytes) {
+        return await open(path, O_RDWR | O_NOFOLLOW);
+      }
+      // Said by name, because Deno's unlink would remove an empty directory.
+      if (found?.isDirectory()) throw new Error("it is a directory");
+      if (found !== undefined) await unlink(path);
+      return await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o666);
+    });
+    const part = new PartFile(path, handle);
+    try {
+      await local(path, async () => {
+        part.#sizeBytes = await hashHandle(handle, part.#hash, signal);
+      }, signal);
+      return part;
+    } catch (error) {
+      await part.close();
+      throw error;
+    }
+  }
+
+  /** How many bytes the part holds; all of them are in the digest. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** SHA-256 of the part as it is now, in lower-case hex. */
+  digest(): string {
+    return this.#hash.copy().digest("hex");
+  }
+
+  /** Adds bytes to the end. */
+  async append(chunk: Uint8Array): Promise<void> {
+    await local(this.path, async () => {
+      let done = 0;
+      while (done < chunk.length) {
+        const at = this.#sizeBytes + done;
+        const { bytesWritten } = await this.#open.write(chunk, done, chunk.length - done, at);
+        done += bytesWritten;
+      }
+    });
+    this.#hash.update(chunk);
+    this.#sizeBytes += chunk.length;
+  }
+
+  /** Empties the part. */
+  async restart(): Promise<void> {
+    await local(this.path, () => this.#open.truncate(0));
+    this.#hash = createHash("sha256");
+    this.#sizeBytes = 0;
+  }
+
+  /**
+   * Makes the bytes durable and gives them their final name, replacing what was there.
+   *
+   * @throws {UserError} "target", if the name cannot be given, or the part was swapped meanwhile.
+   */
+  async commit(finalPath: string): Promise<void> {
+    await local(this.path, async () => {
+      await this.#open.sync();
+      const [ours, named] = [await this.#open.stat(), await lstat(this.path)];
+      if (ours.ino !== named.ino || ours.dev !== named.dev || ours.size !== this.#sizeBytes) {
+        throw new Error("another process has changed it");
+      }
+      await this.close();
+    });
+    await local(finalPath, () => rename(this.path, finalPath));
+  }
+
+  /** Closes and removes the part, for it holds a wrong body. */
+  async discard(): Promise<void> {
+    await this.close();
+    await local(this.path, () => unlink(this.path).catch(ignoreMissing));
+  }
+
+  /** Closes the file; the part stays, to be resumed. May be called twice. */
+  async close(): Promise<void> {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    await handle?.close();
+  }
+
+  get #open(): FileHandle {
+    if (this.#handle === undefined) throw new TypeError("The part file is closed");
+    return this.#handle;
+  }
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (systemCode(error) !== "ENOENT") throw error;
+}
+
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: "Free some space, or choose a store on another file system; run again to go on",
+  EDQUOT: "Free some of your quota, or choose another store; run again to go on",
+};
+
+/** Runs something that touches the store; what fails there would fail for every URL. */
+export async function local<T>(
+  path: string,
+  work: () => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof UserError) throw error;
+    throw new UserError("target", `Cannot write ${path}: ${messageOf(error)}`, {
+      hint: HINTS[systemCode(error) ?? ""] ?? "Check the owner and the mode of the store",
+      cause: error,
+    });
+  }
+}

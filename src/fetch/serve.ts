@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Serves distfiles to a guest, over HTTP on 127.0.0.1 only.
+ *
+ * Flat and read-only: a path is one distfile name, anything else is 404. A symbolic link in the
+ * directory is followed if it leads to a regular file: the user has put it there, and a client can
+ * neither make one nor name a file that is not listed here.
+ *
+ * @module
+ */
+import { open, stat } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { join } from "node:path";
+import { messageOf, systemCode, UserError } from "../errors.ts";
+import { distfileNameFault } from "./store.ts";
+
+/** A running server. Close it, or the process stays alive. */
+export interface FileServer {
+  /** Base URL with a slash at its end; a name goes behind it. */
+  readonly url: string;
+  readonly port: number;
+  /** Stops listening and ends all connections. */
+  close(): Promise<void>;
+}
+
+/** Where to listen. */
+export interface ServeOptions {
+  /** Port number; a free one if absent or 0. */
+  readonly port?: number;
+  /** Nothing but loopback is offered: a guest reaches it through its gateway. */
+  readonly host?: "127.0.0.1";
+}
+
+const CHUNK_BYTES = 256 * 1024;
+
+/**
+ * Serves the regular files of one directory, as they are at the time of each request.
+ *
+ * @throws {UserError} "launch", if the port cannot be had.
+ */
+export function serveDirectory(dir: string, options: ServeOptions = {}): Promise<FileServer> {
+  return serveFiles((name) => join(dir, name), options);
+}
+
+/**
+ * Serves files by name, wherever they lie, such as the result of a fetch.
+ *
+ * @param find Gives the path of a checked distfile name, or undefined if there is none.
+ * @throws {UserError} "launch", if the port cannot be had.
+ */
+export async function serveFiles(
+  find: (name: string) => string | undefined,
+  { port = 0, host = "127.0.0.1" }: ServeOptions = {},
+): Promise<FileServer> {
+  const server = createServer((request, response) => {
+    answer(request, response, find).catch(() => {
+      if (response.headersSent) response.destroy(); // a short body must not look like a whole one
+      else refuse(response, 500);
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => reject(cannotListen(error, host, port)));
+    server.listen({ port, host }, resolve);
+  });
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new TypeError("No port was bound");
+  return {
+    url: `http://${host}:${address.port}/`,
+    port: address.port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function cannotListen(error: unknown, host: string, port: number): UserError {
+  return new UserError("launch", `Cannot listen on ${host}:${port}: ${messageOf(error)}`, {
+    hint: systemCode(error) === "EADDRINUSE"
+      ? "Another process has this port: end it, choose another port, or give none"
+      : "Choose another port, or give none",
+    cause: error,
+  });
+}
+
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  find: (name: string) => string | undefined,
+): Promise<void> {
+  if (request.method !== "GET" && request.method !== "HEAD") {
+    response.setHeader("Allow", "GET, HEAD");
+    return refuse(response, 405);
+  }
+  const name = nameOf(request.url ?? "");
+  const path = name === undefined ? undefined : find(name);
+  // Looked at before it is opened: to open a pipe would wait for its other end.
+  const found = path === undefined ? undefined : await stat(path).catch(() => undefined);
+  if (path === undefined || !found?.isFile()) return refuse(response, 404);
+
+  const file = await open(path, "r");
+  try {
+    const { size } = await file.stat();
+    const range = request.method === "GET" ? parseRange(request.headers.range, size) : undefined;
+    response.setHeader("Accept-Ranges", "bytes");
+    response.setHeader("Content-Type", "application/octet-stream");
+    if (range === "unsatisfiable") {
+      response.setHeader("Content-Range", `bytes */${size}`);
+      return refuse(response, 416);
+    }
+    const [start, end] = range ?? [0, size];
+    if (range !== undefined) {
+      response.setHeader("Content-Range", `bytes ${start}-${end - 1}/${size}`);
+    }
+    response.setHeader("Content-Length", end - start);
+    response.writeHead(range === undefined ? 200 : 206);
+    if (request.method === "GET") await send(file, start, end, response);
+    response.end();
+  } finally {
+    await file.close();
+  }
+}
+
+async function send(
+  file: Awaited<ReturnType<typeof open>>,
+  start: number,
+  end: number,
+  response: ServerResponse,
+): Promise<void> {
+  for (let offset = start; offset < end && !response.destroyed;) {
+    const buffer = new Uint8Array(Math.min(CHUNK_BYTES, end - offset));
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
+    if (bytesRead === 0) throw new Error("The file has become shorter");
+    offset += bytesRead;
+    if (!response.write(buffer.subarray(0, bytesRead))) await writable(response);
+  }
+}
+
+/** Waits until the client has taken what was written, or is gone. */
+function writable(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+    if (response.destroyed) done();
+  });
+}
+
+function refuse(response: ServerResponse, status: number): void {
+  response.removeHeader("Content-Type");
+  response.setHeader("Content-Length", 0);
+  response.writeHead(status);
+  response.end();
+}
+
+/** The distfile name in a request target, or undefined if it holds none. */
+function nameOf(target: string): string | undefined {
+  const [path = ""] = target.split("?", 1);
+  if (!path.startsWith("/")) return undefined;
+  try {
+    const name = decodeURIComponent(path.slice(1));
+    return distfileNameFault(name) === undefined ? name : undefined;
+  } catch {
+    return undefined; // a percent sign without its two digits
+  }
+}
+
+/**
+ * Parses `bytes=5-9`, `bytes=5-` or `bytes=-5`.
+ *
+ * @returns First byte and the one after the last; undefined for anything else, which is answered
+ * with the whole file.
+ * @see RFC 9110, section 14.2
+ */
+function parseRange(
+  header: string | undefined,
+  size: number,
+): readonly [number, number] | "unsatisfiable" | undefined {
+  const match = /^bytes=(\d*)-(\d*)$/.exec(header ?? "");
+  const [, first = "", last = ""] = match ?? [];
+  if (first === "" && last === "") return undefined;
+  const start = first === "" ? Math.max(0, size - Number(last)) : Number(first);
+  const end = first === "" || last === "" ? size : Math.min(size, Number(last) + 1);
+  if (first !== "" && last !== "" && Number(last) < Number(first)) return undefined;
+  return start < end ? [start, end] : "unsatisfiable";
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The kernel-bootstrap boot image.
+ *
+ *   offset 0     stage1: 512 bytes, ends 55 AA, holds a partition entry
+ *   offset 512   stage2: hex0 *text*, which stage1 assembles until it reads a NUL
+ *   then         at least one NUL, up to the next sector
+ *   next sector  srcfs
+ *   then         zeros: builder-hex0 reads ahead of the last srcfs byte in chunks of many sectors
+ *                and loops on a BIOS error where the disk ends, so there is always 1 MiB of them,
+ *                up to a whole MiB
+ *   then         a sparse tail up to the size of the disk
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { type ByteSource, Cursor, formatError } from "./reader.ts";
+import {
+  type Body,
+  MIB,
+  paddingTo,
+  SECTOR_BYTES,
+  type Segment,
+  segmentSize,
+  totalSize,
+} from "./segment.ts";
+
+/** Zeros that must follow the last srcfs byte. */
+export const READ_AHEAD_BYTES = MIB;
+
+/** The parts of a boot image. */
+export interface BootParts {
+  /** stage1 as it was assembled, see {@link checkStage1}. */
+  readonly stage1: Uint8Array;
+  /** The text of stage2. */
+  readonly stage2: Body;
+  /** See `srcfs()`. */
+  readonly srcfs: readonly Segment[];
+}
+
+/** The segments of a boot image without the sparse tail: a whole number of MiB. */
+export function bootImage({ stage1, stage2, srcfs }: BootParts): Segment[] {
+  const front: Segment[] = [{ kind: "bytes", bytes: stage1 }, stage2];
+  const frontSize = SECTOR_BYTES + segmentSize(stage2);
+  front.push(...terminatedPadding(frontSize), ...srcfs);
+  const zeros = READ_AHEAD_BYTES;
+  return [...front, { kind: "zeros", size: zeros }, ...paddingTo(totalSize(front) + zeros, MIB)];
+}
+
+/** NULs to the next sector, at least one. */
+function terminatedPadding(size: number): Segment[] {
+  return [{ kind: "zeros", size: SECTOR_BYTES - size % SECTOR_BYTES }];
+}
+
+/**
+ * Checks what was assembled as stage1.
+ *
+ * @param name Name of its source, for messages.
+ * @throws {UserError} "format" where it is not one sector that ends in 55 AA.
+ */
+export function checkStage1(stage1: Uint8Array, name: string): void {
+  if (stage1.length !== SECTOR_BYTES || stage1[510] !== 0x55 || stage1[511] !== 0xaa) {
+    throw new UserError(
+      "format",
+      `Cannot boot from ${name}: it assembles to ${stage1.length} bytes; a boot sector has ${SECTOR_BYTES} and ends in 55 AA`,
+      { where: name, hint: "Use an unchanged checkout, submodules included" },
+    );
+  }
+}
+
+/**
+ * Checks the text of stage2.
+ *
+ * @throws {UserError} "format" where it holds a NUL, at which stage1 would stop.
+ */
+export function checkStage2(text: Uint8Array, name: string): void {
+  const at = text.indexOf(0);
+  if (at >= 0 || text.length === 0) {
+    throw new UserError(
+      "format",
+      `Cannot boot from ${name}: ${at < 0 ? "it is empty" : "it holds a NUL, which ends it"}`,
+      { where: `${name}, offset ${Math.max(at, 0)}` },
+    );
+  }
+}
+
+/** Where things lie in a boot image that is read back. */
+export interface BootHeader {
+  /** Length of the stage2 text in bytes; it begins at 512. */
+  readonly stage2Size: number;
+  /** Offset of the srcfs. */
+  readonly srcfsOffset: number;
+}
+
+/** A stage2 text is some 90 KB long; a NUL that does not come within this is not coming. */
+const MAX_STAGE2_BYTES = 4 * MIB;
+
+/** Whether a source begins with a boot sector. */
+export function isBootSector(source: ByteSource): boolean {
+  const end = new Uint8Array(2);
+  return source.read(SECTOR_BYTES - 2, end) === 2 && end[0] === 0x55 && end[1] === 0xaa;
+}
+
+/**
+ * Finds the parts of a boot image.
+ *
+ * @throws {UserError} "format" where there is no boot sector, or no end to the stage2 text.
+ */
+export function readBootHeader(source: ByteSource): BootHeader {
+  if (!isBootSector(source)) {
+    throw formatError(source, SECTOR_BYTES - 2, "no boot sector: 55 AA is missing");
+  }
+  const cursor = new Cursor(source, SECTOR_BYTES);
+  for (;;) {
+    const window = cursor.peek(SECTOR_BYTES);
+    const end = window.indexOf(0);
+    const textEnd = cursor.offset + (end < 0 ? window.length : end);
+    if (end >= 0) {
+      if (textEnd === SECTOR_BYTES) throw formatError(source, SECTOR_BYTES, "no stage2 text");
+      return {
+        stage2Size: textEnd - SECTOR_BYTES,
+        srcfsOffset: textEnd + SECTOR_BYTES - textEnd % SECTOR_BYTES,
+      };
+    }
+    if (window.length < SECTOR_BYTES || textEnd > MAX_STAGE2_BYTES) {
+      throw formatError(source, textEnd, "the stage2 text has no end");
+    }
+    cursor.offset += window.length;
+  }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT
+/**
+ * LBPAYLD1: the container that carries distfiles on a disk of its own.
+ *
+ *   payload = "LBPAYLD1" count { file } 00*
+ *   file    = nameLength size name data
+ *
+ *   count, nameLength, size   little-endian integers of 8 bytes (layout 64) or 4 (layout 32)
+ *   name                      nameLength bytes of UTF-8, no terminator
+ *   data                      size bytes
+ *
+ * Layout 64 is what is written by default, 32 the first published version. A reader tells them
+ * apart by bytes 12 to 15: in layout 64 they are the high half of the count and zero, in layout
+ * 32 the length of the first name and not zero. (An empty payload reads the same in both.)
+ *
+ * Names have 1 to 1,024 bytes, hold no "/", "\" or NUL, are not "." or "..", and stand sorted by
+ * their bytes without duplicates. The zeros at the end fill the last MiB, so that any block
+ * device can hold the image and any kernel can read its last sector.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { type ByteSource, Cursor, formatError } from "./reader.ts";
+import {
+  type Body,
+  MIB,
+  paddingTo,
+  type Segment,
+  segmentSize,
+  textSegment,
+  totalSize,
+} from "./segment.ts";
+
+/** The first eight bytes of every payload. */
+export const PAYLOAD_MAGIC = "LBPAYLD1";
+/** Longest name in bytes. */
+export const MAX_NAME_BYTES = 1024;
+
+/** Width of the integers in bits. */
+export type PayloadLayout = 64 | 32;
+
+export interface PayloadEntry {
+  /** File name, as it shall appear in `/external/distfiles`. */
+  readonly name: string;
+  readonly body: Body;
+}
+
+/**
+ * The segments of a payload image, padded to a whole MiB.
+ *
+ * @param entries In any order: they are sorted here.
+ * @param layout 64, or 32 for importers that know no other.
+ * @throws {UserError} "format" for a name that the format does not allow or that comes twice, and
+ * for what layout 32 cannot carry.
+ */
+export function payload(entries: readonly PayloadEntry[], layout: PayloadLayout = 64): Segment[] {
+  const encoder = new TextEncoder();
+  const sorted = entries
+    .map((entry) => ({ ...entry, bytes: encoder.encode(entry.name) }))
+    .sort((a, b) => compareBytes(a.bytes, b.bytes));
+  const segments: Segment[] = [textSegment(PAYLOAD_MAGIC), integers(layout, sorted.length)];
+  let last: string | undefined;
+  for (const { name, bytes, body } of sorted) {
+    const fault = nameFault(name);
+    if (fault !== undefined) {
+      throw new UserError("format", `Cannot put ${JSON.stringify(name)} into a payload: ${fault}`);
+    }
+    if (name === last) {
+      throw new UserError("format", `Cannot put ${JSON.stringify(name)} into a payload twice`);
+    }
+    last = name;
+    const size = segmentSize(body);
+    if (layout === 32 && size > 0xffffffff) {
+      throw new UserError(
+        "format",
+        `Cannot put ${
+          JSON.stringify(name)
+        } into a payload of layout 32: it has ${size} bytes, 4294967295 are possible`,
+        { hint: "Use --payload-layout 64" },
+      );
+    }
+    segments.push(integers(layout, bytes.length, size), { kind: "bytes", bytes });
+    if (size > 0) segments.push(body);
+  }
+  return [...segments, ...paddingTo(totalSize(segments), MIB)];
+}
+
+/** A file of a payload as it is read back. */
+export interface PayloadRecord {
+  readonly name: string;
+  /** Size of the content in bytes. */
+  readonly size: number;
+  /** Offset of the record in the image. */
+  readonly offset: number;
+  /** Offset of the content in the image. */
+  readonly dataOffset: number;
+}
+
+/** What the first bytes of a payload say. */
+export interface PayloadHeader {
+  readonly layout: PayloadLayout;
+  readonly count: number;
+}
+
+/** Whether a source begins like a payload. */
+export function isPayload(source: ByteSource): boolean {
+  const magic = new Uint8Array(PAYLOAD_MAGIC.length);
+  return source.read(0, magic) === magic.length &&
+    new TextDecoder("latin1").decode(magic) === PAYLOAD_MAGIC;
+}
+
+/**
+ * Reads the header of a payload.
+ *
+ * @throws {UserError} "format" where there is none.
+ */
+export function readPayloadHeader(source: ByteSource): PayloadHeader {
+  if (!isPayload(source)) throw formatError(source, 0, `no ${PAYLOAD_MAGIC} here`);
+  const cursor = new Cursor(source, PAYLOAD_MAGIC.length);
+  const head = cursor.take(8, "the file count");
+  const view = new DataView(head.buffer, head.byteOffset, 8);
+  const layout = view.getUint32(4, true) === 0 ? 64 : 32;
+  return { layout, count: view.getUint32(0, true) };
+}
+
+/**
+ * Walks a payload.
+ *
+ * @returns Its files in order. The generator's return value is the offset behind the last one.
+ * @throws {UserError} "format", with the offset: a count or size that the image is too small for,
+ * a bad, repeated or unsorted name, an end in the middle.
+ */
+export function* readPayload(
+  source: ByteSource,
+): Generator<PayloadRecord, number, undefined> {
+  const { layout, count } = readPayloadHeader(source);
+  const width = layout / 8;
+  const cursor = new Cursor(source, PAYLOAD_MAGIC.length + width);
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  let last: Uint8Array | undefined;
+  for (let index = 0; index < count; index++) {
+    const offset = cursor.offset;
+    const what = `file ${index + 1} of ${count}`;
+    const head = cursor.take(2 * width, what);
+    const nameLength = readInteger(head, 0, width);
+    const size = readInteger(head, width, width);
+    if (nameLength < 1 || nameLength > MAX_NAME_BYTES) {
+      throw formatError(
+        source,
+        offset,
+        `the name of ${what} has ${nameLength} bytes, 1 to ${MAX_NAME_BYTES} are possible`,
+      );
+    }
+    const bytes = cursor.take(nameLength, `the name of ${what}`).slice();
+    let name: string;
+    try {
+      name = decoder.decode(bytes);
+    } catch {
+      throw formatError(source, offset, `the name of ${what} is not valid UTF-8`);
+    }
+    const fault = nameFault(name);
+    if (fault !== undefined) {
+      throw formatError(source, offset, `${what} is named ${JSON.stringify(name)}: ${fault}`);
+    }
+    if (last !== undefined && compareBytes(last, bytes) >= 0) {
+      throw formatError(
+        source,
+        offset,
+        `${what}, ${JSON.stringify(name)}, is repeated or not in order`,
+      );
+    }
+    last = bytes;
+    const dataOffset = cursor.offset;
+    if (size > cursor.remaining) {
+      throw formatError(
+        source,
+        offset,
+        `${JSON.stringify(name)} claims ${size} bytes, but only ${cursor.remaining} are left`,
+      );
+    }
+    cursor.offset += size;
+    yield { name, size, offset, dataOffset };
+  }
+  return cursor.offset;
+}
+
+/** Orders byte strings as `memcmp` does, a prefix first. */
+export function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const common = Math.min(a.length, b.length);
+  for (let i = 0; i < common; i++) {
+    if (a[i] !== b[i]) return a[i]! - b[i]!;
+  }
+  return a.length - b.length;
+}
+
+/** What is wrong with a name, or undefined. */
+function nameFault(name: string): string | undefined {
+  const bytes = new TextEncoder().encode(name).length;
+  if (bytes < 1 || bytes > MAX_NAME_BYTES) {
+    return `a name has 1 to ${MAX_NAME_BYTES} bytes, not ${bytes}`;
+  }
+  if (name !== name.toWellFormed()) return "a name is valid Unicode";
+  if (/[/\\\0]/.test(name)) return "a name holds no slash, no backslash and no NUL";
+  if (name === "." || name === "..") return "a name is not a directory";
+  return undefined;
+}
+
+function integers(layout: PayloadLayout, ...values: readonly number[]): Segment {
+  const width = layout / 8;
+  const bytes = new Uint8Array(values.length * width);
+  const view = new DataView(bytes.buffer);
+  values.forEach((value, i) => {
+    if (layout === 64) view.setBigUint64(i * width, BigInt(value), true);
+    else view.setUint32(i * width, value, true);
+  });
+  return { kind: "bytes", bytes };
+}
+
+/** An unsigned integer; one past 2^53 becomes Infinity-like large, so that every bound catches it. */
+function readInteger(bytes: Uint8Array, at: number, width: number): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return width === 8 ? Number(view.getBigUint64(at, true)) : view.getUint32(at, true);
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Reading an image back with bounded memory.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { UserError } from "../errors.ts";
+import { MIB } from "./segment.ts";
+
+/** Random access to the bytes of an image: a file, a device, or memory in tests. */
+export interface ByteSource {
+  /** Name for messages. */
+  readonly name: string;
+  /** Length in bytes. */
+  readonly size: number;
+  /**
+   * Fills `into` from `offset` on.
+   *
+   * @returns How many bytes were read: less than `into.length` only at the end of the source.
+   */
+  read(offset: number, into: Uint8Array): number;
+}
+
+/** A source over bytes in memory. */
+export function memorySource(bytes: Uint8Array, name = "memory"): ByteSource {
+  return {
+    name,
+    size: bytes.length,
+    read(offset, into) {
+      const part = bytes.subarray(offset, offset + into.length);
+      into.set(part);
+      return part.length;
+    },
+  };
+}
+
+/** Size of the one window of a {@link Cursor}: all the memory that walking an image takes. */
+export const WINDOW_BYTES = 64 * 1024;
+
+/** A position in a source with a small window of its bytes. */
+export class Cursor {
+  readonly source: ByteSource;
+  /** Offset of the next byte. */
+  offset: number;
+  #window = new Uint8Array(WINDOW_BYTES);
+  #start = 0;
+  #length = 0;
+
+  constructor(source: ByteSource, offset = 0) {
+    this.source = source;
+    this.offset = offset;
+  }
+
+  /** Bytes from here to the end of the source. */
+  get remaining(): number {
+    return Math.max(0, this.source.size - this.offset);
+  }
+
+  /**
+   * Up to `length` bytes from here without moving on; fewer at the end of the source.
+   *
+   * @param length At most {@link WINDOW_BYTES}. The result is valid until the next call.
+   */
+  peek(length: number): Uint8Array {
+    const from = this.offset - this.#start;
+    if (from < 0 || from + length > this.#length) {
+      this.#start = this.offset;
+      this.#length = this.source.read(this.offset, this.#window);
+      return this.#window.subarray(0, Math.min(length, this.#length));
+    }
+    return this.#window.subarray(from, from + length);
+  }
+
+  /**
+   * Exactly `length` bytes, and moves behind them.
+   *
+   * @throws {UserError} "format" where the source ends before.
+   */
+  take(length: number, what: string): Uint8Array {
+    const bytes = this.peek(length);
+    if (bytes.length < length) {
+      throw formatError(this.source, this.offset, `the image ends inside ${what}`);
+    }
+    this.offset += length;
+    return bytes;
+  }
+}
+
+/** Copies `size` bytes of a source from `offset` on, a window at a time. */
+export function* bytesOf(
+  source: ByteSource,
+  offset: number,
+  size: number,
+): Generator<Uint8Array, void, undefined> {
+  const window = new Uint8Array(Math.min(size, MIB));
+  for (let done = 0; done < size;) {
+    const part = window.subarray(0, Math.min(window.length, size - done));
+    const read = source.read(offset + done, part);
+    if (read < part.length) {
+      throw formatError(
+        source,
+        offset + done + read,
+        `the image ends ${size - done - read} bytes too early`,
+      );
+    }
+    yield part;
+    done += read;
+  }
+}
+
+/** Offset of the first byte that is not zero from `offset` on, or -1 where there is none. */
+export function firstNonZero(source: ByteSource, offset: number): number {
+  const window = Buffer.alloc(MIB);
+  const zeros = Buffer.alloc(MIB);
+  for (let at = offset;;) {
+    const read = source.read(at, window);
+    if (read === 0) return -1;
+    if (window.compare(zeros, 0, read, 0, read) !== 0) {
+      return at + window.subarray(0, read).findIndex((byte) => byte !== 0);
+    }
+    at += read;
+  }
+}
+
+/** A "format" error at an offset of a source. */
+export function formatError(source: ByteSource, offset: number, message: string): UserError {
+  return new UserError("format", `Cannot read image: ${message}`, {
+    where: `${source.name}, offset ${offset}`,
+  });
+}

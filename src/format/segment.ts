@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+/**
+ * An image is a list of segments, known before anything is read or written.
+ *
+ * Format modules turn entries into segments without opening a file; the one writer streams them.
+ *
+ * @module
+ */
+
+/** Bytes made by the program: headers, commands, a boot sector, a generated file. */
+export interface BytesSegment {
+  readonly kind: "bytes";
+  readonly bytes: Uint8Array;
+}
+
+/** A run of bytes of an existing file: a step, a distfile, a member of an archive. */
+export interface FileSegment {
+  readonly kind: "file";
+  /** The file on this machine. */
+  readonly path: string;
+  /** First byte of the run within the file. */
+  readonly offset: number;
+  /** Length of the run in bytes. */
+  readonly size: number;
+  /** Lower-case hex SHA-256 that the run must have; absent where nothing is known of it. */
+  readonly sha256?: string;
+}
+
+/** Padding, or the sparse tail of a disk. */
+export interface ZerosSegment {
+  readonly kind: "zeros";
+  /** Length in bytes. */
+  readonly size: number;
+}
+
+export type Segment = BytesSegment | FileSegment | ZerosSegment;
+
+/** A segment that can be the content of a file inside an image. */
+export type Body = BytesSegment | FileSegment;
+
+/** Length of one segment in bytes. */
+export function segmentSize(segment: Segment): number {
+  return segment.kind === "bytes" ? segment.bytes.length : segment.size;
+}
+
+/** Length of an image in bytes. */
+export function totalSize(segments: readonly Segment[]): number {
+  return segments.reduce((sum, segment) => sum + segmentSize(segment), 0);
+}
+
+/** Text as a segment, in UTF-8. */
+export function textSegment(text: string): BytesSegment {
+  return { kind: "bytes", bytes: new TextEncoder().encode(text) };
+}
+
+/** Zeros from `size` to the next multiple of `unit` bytes; nothing where it is one already. */
+export function paddingTo(size: number, unit: number): ZerosSegment[] {
+  const rest = size % unit;
+  return rest === 0 ? [] : [{ kind: "zeros", size: unit - rest }];
+}
+
+/** Bytes in a KiB, a MiB, a GiB and a BIOS sector. */
+export const KIB = 1024;
+export const MIB = 1024 * KIB;
+export const GIB = 1024 * MIB;
+export const SECTOR_BYTES = 512;

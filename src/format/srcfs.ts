@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+/**
+ * srcfs: the commands that builder-hex0 reads from its boot disk.
+ *
+ *   srcfs   = { file | directory } { command } 00*
+ *   file      = "src " size " " path "\n" byte{size}      size: decimal, in bytes
+ *   directory = "src 0 " path "\n"
+ *   command   = any other line of the builder-hex0 shell
+ *
+ * There is no index and no terminator: the list ends with the first NUL where a command would
+ * begin. A directory and an empty file both have size 0 and cannot be told apart. A path holds no
+ * newline, may hold spaces, and every directory comes before what it holds.
+ *
+ * Source: builder-hex0 README, "The src command" and "Limitations".
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { type ByteSource, Cursor, formatError } from "./reader.ts";
+import { type Body, type Segment, segmentSize, textSegment } from "./segment.ts";
+
+/** Longest path in bytes: builder-hex0 keeps 1,024 with the NUL. */
+export const MAX_PATH_BYTES = 1023;
+
+/** A file, or a directory where there is no body. */
+export interface SrcfsEntry {
+  /** Path as builder-hex0 shall know it, mostly relative: `./steps/manifest`. */
+  readonly path: string;
+  /** Content; absent for a directory. */
+  readonly body?: Body;
+}
+
+/**
+ * The segments of a srcfs.
+ *
+ * @param entries Files and directories in the order in which they shall stand.
+ * @param commands Shell lines behind them, without newlines.
+ * @throws {UserError} "format" for a path or command that the format cannot hold.
+ */
+export function srcfs(entries: readonly SrcfsEntry[], commands: readonly string[]): Segment[] {
+  const segments: Segment[] = [];
+  for (const { path, body } of entries) {
+    const size = body === undefined ? 0 : segmentSize(body);
+    segments.push(textSegment(`src ${size} ${checkedPath(path)}\n`));
+    if (body !== undefined && size > 0) segments.push(body);
+  }
+  for (const command of commands) segments.push(textSegment(`${checkedCommand(command)}\n`));
+  return segments;
+}
+
+/** A record of a srcfs as it is read back. */
+export type SrcfsRecord =
+  | {
+    readonly kind: "entry";
+    readonly path: string;
+    /** Size of the content in bytes; 0 for a directory. */
+    readonly size: number;
+    /** Offset of the record in the image. */
+    readonly offset: number;
+    /** Offset of the content in the image. */
+    readonly dataOffset: number;
+  }
+  | { readonly kind: "command"; readonly text: string; readonly offset: number }
+  /** The list's end: the offset of the first NUL, or of the image's end. */
+  | { readonly kind: "end"; readonly offset: number };
+
+const SRC = "src ";
+/** "src ", sixteen digits, a space, the path and a newline: no record's line is longer. */
+const MAX_LINE_BYTES = SRC.length + 16 + 1 + MAX_PATH_BYTES + 1;
+
+/**
+ * Walks a srcfs.
+ *
+ * @param start Offset of its first byte in the source.
+ * @returns Its records in order; the last one is always "end".
+ * @throws {UserError} "format", with the offset, for a line that is no command, a size that is no
+ * number, and content that would reach behind the end of the source.
+ */
+export function* readSrcfs(
+  source: ByteSource,
+  start: number,
+): Generator<SrcfsRecord, void, undefined> {
+  const cursor = new Cursor(source, start);
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  for (;;) {
+    const offset = cursor.offset;
+    const window = cursor.peek(MAX_LINE_BYTES);
+    if (window.length === 0 || window[0] === 0) {
+      yield { kind: "end", offset };
+      return;
+    }
+    const length = window.indexOf(0x0a);
+    if (length < 0) {
+      throw formatError(source, offset, `no newline within ${window.length} bytes of a command`);
+    }
+    let line: string;
+    try {
+      line = decoder.decode(window.subarray(0, length));
+    } catch {
+      throw formatError(source, offset, "a command is not valid UTF-8");
+    }
+    cursor.offset += length + 1;
+    if (!line.startsWith(SRC)) {
+      if (!/^[\x20-\x7e]+$/.test(line)) {
+        throw formatError(source, offset, "neither a src record nor a shell command");
+      }
+      yield { kind: "command", text: line, offset };
+      continue;
+    }
+    const match = /^src (0|[1-9][0-9]{0,15}) ([^\0]+)$/.exec(line);
+    if (match === null) throw formatError(source, offset, `not a src record: ${quote(line)}`);
+    const size = Number(match[1]);
+    const path = match[2]!;
+    if (new TextEncoder().encode(path).length > MAX_PATH_BYTES) {
+      throw formatError(source, offset, `a path is longer than ${MAX_PATH_BYTES} bytes`);
+    }
+    const dataOffset = cursor.offset;
+    if (size > cursor.remaining) {
+      throw formatError(
+        source,
+        offset,
+        `${quote(path)} claims ${size} bytes, but only ${cursor.remaining} are left`,
+      );
+    }
+    cursor.offset += size;
+    yield { kind: "entry", path, size, offset, dataOffset };
+  }
+}
+
+function checkedPath(path: string): string {
+  const bytes = new TextEncoder().encode(path).length;
+  if (bytes === 0 || bytes > MAX_PATH_BYTES) {
+    throw new UserError(
+      "format",
+      `Cannot put ${
+        quote(path)
+      } into a srcfs: its path has ${bytes} bytes, 1 to ${MAX_PATH_BYTES} are possible`,
+      { hint: "Shorten the name, or move the file out of the checkout" },
+    );
+  }
+  if (/[\0\n]/.test(path) || path !== path.toWellFormed()) {
+    throw new UserError(
+      "format",
+      `Cannot put ${
+        quote(path)
+      } into a srcfs: a path holds no newline, no NUL and only valid Unicode`,
+      { hint: "Rename the file, or move it out of the checkout" },
+    );
+  }
+  return path;
+}
+
+function checkedCommand(command: string): string {
+  if (!/^[\x20-\x7e]+$/.test(command) || command.startsWith(SRC)) {
+    throw new UserError("format", `Cannot put ${quote(command)} into a srcfs as a command`);
+  }
+  return command;
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text);
+}

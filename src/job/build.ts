@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The main job: read, plan, check, fetch, write.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { UserError } from "../errors.ts";
+import { fetchAll } from "../fetch/fetch.ts";
+import { fetchError } from "../fetch/report.ts";
+import { locate, verifyFile } from "../fetch/store.ts";
+import type { FetchEvent } from "../fetch/types.ts";
+import { type Image, type LocatedFile, planImages } from "../plan/images.ts";
+import type { BuildOptions, Mirror } from "../plan/options.ts";
+import { brokenLimits, makePlan, neededDistfiles } from "../plan/plan.ts";
+import { BOOT_IMAGE, PAYLOAD_IMAGE, type Plan, type PlannedDistfile } from "../plan/types.ts";
+import type { Distfile } from "../tree/distfiles.ts";
+import { readTree, type TreeModel } from "../tree/model.ts";
+import { USER_AGENT, VERSION } from "../version.ts";
+import { checkSpace, Target } from "../write/target.ts";
+import { DigestMismatch, writeImage, type WrittenImage } from "../write/writer.ts";
+import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
+
+/** What a job is about. */
+export interface PlanRequest {
+  /** Directory of the checkout. */
+  readonly tree: string;
+  readonly options: BuildOptions;
+  /** Directory that downloads are kept in. */
+  readonly store: string;
+}
+
+/** What a build needs besides. */
+export interface BuildRequest extends PlanRequest {
+  readonly target: string;
+  /** Goes on although the plan breaks a limit. */
+  readonly force: boolean;
+  /** Downloads at once. */
+  readonly jobs: number;
+}
+
+/** Told what happens. */
+export interface BuildEvents {
+  readonly onNotice?: (text: string) => void;
+  readonly onPlan?: (plan: Plan) => void;
+  readonly onFetch?: (event: FetchEvent) => void;
+  /** Bytes read so far of all that the images hold. */
+  readonly onWrite?: (done: number, total: number) => void;
+}
+
+/** Where the distfiles of a checkout are on this machine. */
+type Located = Map<string, LocatedFile>;
+
+/** A plan, and what it was made from. */
+export interface PlannedJob {
+  readonly tree: TreeModel;
+  readonly plan: Plan;
+  readonly located: ReadonlyMap<string, LocatedFile>;
+}
+
+/**
+ * Plans without downloading or writing anything. Files that are on this machine are only looked
+ * at, not verified.
+ */
+export async function planJob(request: PlanRequest): Promise<PlannedJob> {
+  const tree = readTree(request.tree);
+  const located = await locateAll(tree.distfiles, request, tree.root);
+  return { tree, plan: planWith(tree, request, located), located };
+}
+
+/**
+ * Builds the media of a bootstrap in a target directory.
+ *
+ * @throws {UserError} of every kind; the target then holds what it held before.
+ */
+export async function buildMedia(
+  request: BuildRequest,
+  events: BuildEvents = {},
+  signal?: AbortSignal,
+): Promise<TargetRecord> {
+  const job = await planJob(request);
+  checkLimits(job.plan, request.force, events);
+  const target = Target.open(request.target, [BOOT_IMAGE, PAYLOAD_IMAGE, RECORD_NAME]);
+  try {
+    const located: Located = new Map(job.located);
+    const downloads = new Map<string, string>();
+    const fetchAbsent = async (): Promise<Plan> => {
+      const { plan } = await fetchMissing(job.tree, request, located, downloads, events, signal);
+      checkLimits(plan, request.force, events);
+      return plan;
+    };
+    let plan = await fetchAbsent();
+    events.onPlan?.(plan);
+    let written: Written[];
+    try {
+      written = await writeAll(plan, located, target, events, signal);
+    } catch (error) {
+      // Files that were already here are verified only now, while they are written. Where one is
+      // wrong, find all that are, fetch these, and begin again.
+      if (!(error instanceof DigestMismatch)) throw error;
+      await dropWrong(neededDistfiles(plan), located, events, signal);
+      plan = await fetchAbsent();
+      written = await writeAll(plan, located, target, events, signal);
+    }
+    const record = makeRecord(VERSION, plan, written, sha256Of, downloads);
+    target.writePart(RECORD_NAME, `${JSON.stringify(record, null, 1)}\n`);
+    target.commit([...written.map(({ image }) => image.name), RECORD_NAME]);
+    return record;
+  } finally {
+    target.close();
+  }
+}
+
+/** An image and what came of writing it. */
+interface Written {
+  readonly image: Image;
+  readonly written: WrittenImage;
+}
+
+function planWith(tree: TreeModel, { options }: PlanRequest, located: Located): Plan {
+  return makePlan(tree, options, new Map([...located].map(([name, { size }]) => [name, size])));
+}
+
+/**
+ * Refuses a plan that breaks a limit.
+ *
+ * @throws {UserError} "limit", with the biggest contributors and what helps.
+ */
+function checkLimits(plan: Plan, force: boolean, events: BuildEvents): void {
+  const broken = brokenLimits(plan);
+  if (broken.length === 0) return;
+  if (force) {
+    for (const { title, used, limit, unit } of broken) {
+      events.onNotice?.(`--force: ${title}: ${used} ${unit}, the limit is ${limit}`);
+    }
+    return;
+  }
+  throw limitError(broken);
+}
+
+/** The error for broken limits. */
+export function limitError(broken: Plan["limits"]): UserError {
+  const lines = broken.flatMap(({ title, used, limit, unit, contributors }) => [
+    `${title}: ${used} ${unit}, the limit is ${limit}`,
+    ...contributors.map(({ name, amount }) => `    ${amount} ${unit}  ${name}`),
+  ]);
+  const remedies = [...new Set(broken.map(({ remedy }) => remedy))];
+  return new UserError("limit", `Cannot bootstrap with this plan\n  ${lines.join("\n  ")}`, {
+    hint: `${remedies.join(". ")}. --force goes on nevertheless`,
+  });
+}
+
+/** Where distfiles may lie already: in the checkout, the store, and mirrors that are directories. */
+async function locateAll(
+  distfiles: readonly Distfile[],
+  { store, options }: PlanRequest,
+  root: string,
+): Promise<Located> {
+  const dirs = [
+    join(root, "distfiles"),
+    store,
+    ...options.mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : []),
+  ];
+  const located: Located = new Map();
+  for (const { name } of distfiles) {
+    const [first] = await locate(name, dirs);
+    if (first !== undefined) located.set(name, { path: first.path, size: first.sizeBytes });
+  }
+  return located;
+}
+
+/** Downloads what the plan needs and is not located, until every size is known. */
+async function fetchMissing(
+  tree: TreeModel,
+  request: BuildRequest,
+  located: Located,
+  downloads: Map<string, string>,
+  events: BuildEvents,
+  signal: AbortSignal | undefined,
+): Promise<{ plan: Plan }> {
+  for (;;) {
+    // Sizes that become known can change the plan, and that what it needs.
+    const plan = planWith(tree, request, located);
+    const missing = neededDistfiles(plan).filter(({ name }) => !located.has(name));
+    if (missing.length === 0) return { plan };
+    const report = await fetchAll(missing, {
+      store: request.store,
+      mirrors: request.options.mirrors.map(mirrorUrl),
+      jobs: request.jobs,
+      userAgent: USER_AGENT,
+      signal,
+      onProgress: events.onFetch,
+    });
+    if (report.failures.length > 0) throw fetchError(report);
+    for (const [name, { path, sizeBytes, source }] of report.files) {
+      located.set(name, { path, size: sizeBytes });
+      if (!source.startsWith("file:")) downloads.set(name, source);
+    }
+  }
+}
+
+function mirrorUrl(mirror: Mirror): string {
+  return mirror.kind === "http" ? mirror.url : `file://${mirror.path}`;
+}
+
+/** Verifies every located file and forgets those that are wrong, so that they are fetched. */
+async function dropWrong(
+  distfiles: readonly PlannedDistfile[],
+  located: Located,
+  events: BuildEvents,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for (const { name, sha256 } of distfiles) {
+    const file = located.get(name);
+    if (file === undefined) continue;
+    const { ok, got } = await verifyFile(file.path, sha256, signal);
+    if (ok) continue;
+    events.onNotice?.(`${file.path} is not used: its SHA-256 is ${got}, expected ${sha256}`);
+    located.delete(name);
+  }
+}
+
+async function writeAll(
+  plan: Plan,
+  located: Located,
+  target: Target,
+  events: BuildEvents,
+  signal: AbortSignal | undefined,
+): Promise<Written[]> {
+  const images = planImages(plan, located);
+  const total = images.reduce((sum, { dataBytes }) => sum + dataBytes, 0);
+  checkSpace(target.dir, total);
+  let done = 0;
+  const onBytes = (bytes: number) => events.onWrite?.(done += bytes, total);
+  const written: Written[] = [];
+  for (const image of images) {
+    target.removePart(image.name);
+    const { segments, sizeBytes } = image;
+    const result = await writeImage(target.partPath(image.name), segments, {
+      sizeBytes,
+      onBytes,
+      ...(signal && { signal }),
+    });
+    written.push({ image, written: result });
+  }
+  events.onWrite?.(total, total);
+  return written;
+}
+
+function sha256Of(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The log of a guest: the bytes of its serial console and what QEMU had to say.
+ *
+ * @module
+ */
+import { closeSync, openSync, writeSync } from "node:fs";
+import { messageOf, UserError } from "../errors.ts";
+
+/** An open log; close it. */
+export interface GuestLog {
+  /** Appends bytes as they are. Never throws. */
+  write(bytes: Uint8Array): void;
+  /** Appends a line of our own, apart from what the guest wrote. Never throws. */
+  separator(text: string): void;
+  close(): void;
+}
+
+/**
+ * Opens a log, emptied if it exists.
+ *
+ * A log that cannot be opened stops everything, as that costs nothing yet. One that cannot be
+ * written later (a full disk) is told once and given up: a guest that has built for hours is worth
+ * more than its log. Writes are synchronous, so what was seen is on file whatever happens next.
+ *
+ * @param path The file; its folder must exist.
+ * @param onProblem Takes the one message about a failed write.
+ * @throws {UserError} "target", when it cannot be opened.
+ */
+export function openLog(path: string, onProblem: (text: string) => void): GuestLog {
+  let fd: number | undefined;
+  try {
+    fd = openSync(path, "w");
+  } catch (cause) {
+    throw new UserError("target", `Cannot open the log "${path}": ${messageOf(cause)}`, { cause });
+  }
+  let atLineStart = true;
+  const close = () => {
+    if (fd !== undefined) closeSync(fd);
+    fd = undefined;
+  };
+  const write = (bytes: Uint8Array) => {
+    if (fd === undefined || bytes.length === 0) return;
+    try {
+      for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+      atLineStart = bytes.at(-1) === 0x0a;
+    } catch (error) {
+      try {
+        close();
+      } catch {
+        fd = undefined; // one failure is told below; the descriptor is gone either way
+      }
+      onProblem(`The log "${path}" ends here, the guest goes on: ${messageOf(error)}`);
+    }
+  };
+  return {
+    write,
+    separator: (text) =>
+      write(new TextEncoder().encode(`${atLineStart ? "" : "\n"}--- seedstrap: ${text} ---\n`)),
+    close,
+  };
+}

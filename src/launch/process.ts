@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Child processes: started without a shell, ended with us, waited for until they are gone.
+ *
+ * A child stays in our process group. Ctrl-C thus reaches it even when we are stuck, and an
+ * interactive child keeps its terminal; the price is that it may end before our own signal handler
+ * has run, which {@link ./qemu.ts} accounts for.
+ *
+ * Four things end a child early, and none of them needs native code:
+ *
+ *   abort                SIGTERM, then SIGKILL after a grace time
+ *   callback that throws the same, then the error goes to the caller
+ *   process.exit         SIGKILL from an exit listener
+ *   kill -9 of us        SIGKILL from Linux, where util-linux's setpriv is there to ask for it
+ *
+ * @module
+ */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { access, constants, stat } from "node:fs/promises";
+import { delimiter, resolve } from "node:path";
+import process from "node:process";
+import { messageOf, UserError } from "../errors.ts";
+
+/** Time between SIGTERM and SIGKILL, in milliseconds, unless told otherwise. */
+const KILL_AFTER_MS = 5000;
+
+/** Time for the streams of a child that was ended to come to their end, in milliseconds. */
+const DRAIN_MS = 500;
+
+/** What to run and what to do with its streams. */
+export interface ProcessOptions {
+  /** Program and arguments, at least the program. One without a `/` is looked up in PATH. */
+  readonly argv: readonly string[];
+  /** Working directory, ours if absent. */
+  readonly cwd?: string;
+  /** The whole environment of the child, ours if absent. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** `inherit` gives the child our standard input, `ignore` gives it /dev/null. */
+  readonly stdin: "inherit" | "ignore";
+  /** Takes standard output as it comes, cut anywhere. Absent: the child gets ours. */
+  readonly onStdout?: (chunk: Uint8Array) => void;
+  /** Takes standard error as it comes, cut anywhere. Absent: the child gets ours. */
+  readonly onStderr?: (chunk: Uint8Array) => void;
+  /** Ends the child. The promise still settles only when the child is gone. */
+  readonly signal?: AbortSignal;
+  /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
+  readonly killAfterMs?: number;
+  /** How to get the program, as a sentence, for when it is missing. */
+  readonly hint?: string;
+}
+
+/** How a child ended: `code` is null when `signal` names the signal that killed it. */
+export interface ProcessOutcome {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+/**
+ * Runs one program to its end.
+ *
+ * An abort is no error here: look at `signal.aborted`, not at the outcome, for a child may exit 0
+ * on SIGTERM. A signal that was aborted beforehand starts nothing and counts as SIGTERM.
+ *
+ * @returns How it ended, once it is gone and its streams are drained.
+ * @throws {UserError} "launch", when the program or `cwd` is missing, or cannot be used.
+ * @throws Whatever `onStdout` or `onStderr` threw, once the child is gone.
+ */
+export async function runProcess(options: ProcessOptions): Promise<ProcessOutcome> {
+  const { argv, signal } = options;
+  const name = argv[0];
+  if (name === undefined) throw new TypeError("argv has no program");
+  const { cwd } = options;
+  if (cwd !== undefined && !(await isDirectory(cwd))) {
+    throw new UserError("launch", `Cannot run "${name}" in "${cwd}": no such directory`);
+  }
+  const program = await findProgram(name, options);
+  if (program === undefined) {
+    const isPath = name.includes("/");
+    const problem = isPath ? "no such executable file" : "not found in PATH";
+    throw new UserError("launch", `Cannot run "${name}": ${problem}`, {
+      hint: options.hint ?? (isPath ? "Check the path" : `Install ${name}, or give its full path`),
+    });
+  }
+  const prefix = await parentDeathPrefix();
+  if (signal?.aborted) return { code: null, signal: "SIGTERM" };
+  try {
+    return await supervise(options, [...prefix, program, ...argv.slice(1)]);
+  } catch (error) {
+    if (!(error instanceof SpawnError)) throw error;
+    throw new UserError("launch", `Cannot run "${name}": ${messageOf(error.cause)}`, {
+      hint: `The command was: ${shellQuote(argv)}`,
+      cause: error.cause,
+    });
+  }
+}
+
+/**
+ * Where a program is.
+ *
+ * @param name A path, or a name to look up in the PATH of `env`, which is ours if absent.
+ * @returns An absolute path to an executable file, or undefined.
+ */
+export async function findProgram(
+  name: string,
+  { cwd = ".", env }: Pick<ProcessOptions, "cwd" | "env"> = {},
+): Promise<string | undefined> {
+  const path = (env ?? process.env)["PATH"] ?? "";
+  const folders = name.includes("/") ? [""] : path.split(delimiter).map((folder) => folder || ".");
+  for (const folder of folders) {
+    const file = resolve(cwd, folder, name);
+    try {
+      await access(file, constants.X_OK);
+      if ((await stat(file)).isFile()) return file;
+    } catch {
+      // Not here, or not for us: the search goes on, as execvp(3) does.
+    }
+  }
+  return undefined;
+}
+
+/**
+ * A command line for a message, to be pasted into a POSIX shell.
+ *
+ * @param argv Arguments; one of harmless characters only is left as it is.
+ */
+export function shellQuote(argv: readonly string[]): string {
+  // An unquoted "=" in the first word would make it an assignment.
+  return argv.map((arg, i) =>
+    (i === 0 ? /^[\w@%+:,./-]+$/ : /^[\w@%+=:,./-]+$/).test(arg)
+      ? arg
+      : `'${arg.replaceAll("'", `'\\''`)}'`
+  ).join(" ");
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+/** The runtime could not start the child; `cause` is what it said. */
+class SpawnError extends Error {}
+
+function supervise(options: ProcessOptions, command: string[]): Promise<ProcessOutcome> {
+  const { onStdout, onStderr, signal, killAfterMs = KILL_AFTER_MS } = options;
+  return new Promise((settle, reject) => {
+    let child: ChildProcess;
+    try {
+      child = spawn(command[0] ?? "", command.slice(1), {
+        stdio: [options.stdin, onStdout ? "pipe" : "inherit", onStderr ? "pipe" : "inherit"],
+        ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+        ...(options.env === undefined ? {} : { env: { ...options.env } }),
+      });
+    } catch (cause) {
+      reject(new SpawnError("spawn", { cause }));
+      return;
+    }
+
+    let failure: { readonly error: unknown } | undefined;
+    let stopping = false;
+    let gone = false;
+    // Not child.kill(): under Deno a second call does nothing, and the first decides what is told
+    // about the end of the child. Without an "exit" the id is still the child's.
+    const send = (name: "SIGTERM" | "SIGKILL") => {
+      if (gone || child.pid === undefined) return;
+      try {
+        process.kill(child.pid, name);
+      } catch {
+        // It ended just now, or has become another user's: "close" is what counts.
+      }
+    };
+    const timers: ReturnType<typeof setTimeout>[] = [];
+    const stop = () => {
+      stopping = true;
+      send("SIGTERM");
+      timers.push(setTimeout(() => send("SIGKILL"), killAfterMs));
+    };
+    const killNow = () => send("SIGKILL");
+    const guard = (take: (chunk: Uint8Array) => void) => (chunk: Uint8Array) => {
+      if (failure) return;
+      try {
+        take(chunk);
+      } catch (error) {
+        failure = { error };
+        stop();
+      }
+    };
+    const release = () => {
+      timers.forEach(clearTimeout);
+      signal?.removeEventListener("abort", stop);
+      process.off("exit", killNow);
+    };
+
+    process.on("exit", killNow);
+    signal?.addEventListener("abort", stop, { once: true });
+    if (onStdout) child.stdout?.on("data", guard(onStdout));
+    if (onStderr) child.stderr?.on("data", guard(onStderr));
+    child.on("error", (cause) => {
+      if (child.pid !== undefined) return; // a signal that could not be sent: "close" follows
+      release();
+      reject(new SpawnError("spawn", { cause }));
+    });
+    child.on("exit", () => {
+      gone = true;
+      if (!stopping) return;
+      // A grandchild that lives on holds the pipes, and nobody waits for what it still says.
+      timers.push(setTimeout(() => {
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+      }, DRAIN_MS));
+    });
+    child.on("close", (code, killedBy) => {
+      release();
+      if (failure) reject(failure.error);
+      else settle({ code, signal: killedBy });
+    });
+  });
+}
+
+let knownPrefix: readonly string[] | undefined;
+
+/**
+ * Words that make Linux kill the child when we die, or nothing.
+ *
+ * `setpriv --pdeathsig` sets PR_SET_PDEATHSIG and becomes the program, so the process id stays.
+ * util-linux has it since 2.33, busybox's setpriv has not, hence the trial run. It hangs on the
+ * thread that started the child: start children from the main thread or one that lives as long.
+ */
+async function parentDeathPrefix(): Promise<readonly string[]> {
+  if (knownPrefix === undefined) {
+    const setpriv = process.platform === "linux" ? await findProgram("setpriv") : undefined;
+    const words = ["--pdeathsig", "KILL", "--"];
+    knownPrefix = setpriv !== undefined &&
+        spawnSync(setpriv, [...words, setpriv, "--version"], { stdio: "ignore" }).status === 0
+      ? [setpriv, ...words]
+      : [];
+  }
+  return knownPrefix;
+}

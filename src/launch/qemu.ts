@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Runs a guest under QEMU, with KVM where it works.
+ *
+ * Not every guest runs on every KVM: a guest in real mode may execute what the kernel has to
+ * emulate and cannot. QEMU says "KVM internal error", stops the machine and waits. With `auto`
+ * that ends in a second start under TCG, QEMU's own and much slower emulation.
+ *
+ * What cannot be told here: a guest that resets itself, by a triple fault too, ends QEMU with exit
+ * code 0 under `-no-reboot`, exactly as one that has finished. Whether it has finished shows in
+ * what it wrote to the serial console; the caller has to look there.
+ *
+ * @module
+ */
+import { stat } from "node:fs/promises";
+import { UserError } from "../errors.ts";
+import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
+import { type GuestLog, openLog } from "./log.ts";
+import { type ProcessOutcome, runProcess, shellQuote } from "./process.ts";
+
+/** What runs the instructions of the guest. */
+export type Accel = "kvm" | "tcg";
+
+/** A guest to run. */
+export interface QemuOptions {
+  /** The program, such as `qemu-system-x86_64`. */
+  readonly command: string;
+  /** Its arguments, without an accelerator. */
+  readonly args: readonly string[];
+  /** `auto` tries KVM and falls back to TCG; the others force one. */
+  readonly accel: "auto" | Accel;
+  /**
+   * File for the serial console and QEMU's standard error; emptied first. A guest that was started
+   * twice has both runs in it, parted by a line that starts with `--- seedstrap: `.
+   */
+  readonly logPath: string;
+  /**
+   * Gives QEMU our terminal. Its standard output is then neither logged nor passed to `onSerial`;
+   * its standard error still is. Otherwise QEMU has no input, for with one it would turn the
+   * terminal raw and Ctrl-C would go to the guest.
+   */
+  readonly interactive: boolean;
+  /** Ends the guest. */
+  readonly signal: AbortSignal;
+  /** Takes the serial console as it comes: any bytes, cut anywhere. */
+  readonly onSerial: (chunk: Uint8Array) => void;
+  /** Takes a line for the user: what QEMU complains about, what is done about KVM. */
+  readonly onNotice: (text: string) => void;
+  /**
+   * Image files that the guest can write. One that has changed when KVM dies forbids the second
+   * start. A device in here never counts as changed.
+   */
+  readonly disks?: readonly string[];
+  /** How to get `command`, as a sentence. */
+  readonly hint?: string;
+  /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
+  readonly killAfterMs?: number;
+  /** The device to probe under `auto`, /dev/kvm if absent. */
+  readonly kvmDevice?: string;
+}
+
+/** How a guest ran. */
+export interface QemuOutcome {
+  /** What ran it to the end. */
+  readonly accel: Accel;
+}
+
+/**
+ * Runs a guest until QEMU exits with code 0.
+ *
+ * @returns When QEMU is gone.
+ * @throws {UserError} "launch", when QEMU is missing or fails, or KVM does and cannot be replaced;
+ *   "interrupt", when `signal` was aborted or QEMU was ended by SIGINT, SIGTERM or SIGHUP;
+ *   "target", when the log cannot be opened.
+ */
+export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
+  const { onNotice } = options;
+  const log = openLog(options.logPath, onNotice);
+  try {
+    const accel = await firstAccel(options);
+    const before = await stamps(options.disks ?? []);
+    const run = await runOnce(options, accel, log);
+    if (run.kvmFailure === undefined || options.accel !== "auto") return judge(options, run);
+
+    // The second start must not find a disk that the first has changed. A guest that KVM cannot
+    // run dies early, as a rule before it writes anything, so the images are not copied but only
+    // looked at.
+    checkUntouched(options, before, await stamps(options.disks ?? []), run.kvmFailure);
+    const text = `KVM cannot run this guest ("${run.kvmFailure.line}"), starting again under TCG`;
+    onNotice(text);
+    log.separator(text);
+    return judge(options, await runOnce(options, "tcg", log));
+  } finally {
+    log.close();
+  }
+}
+
+/** One start of QEMU and what is to be known about its end. */
+interface Run {
+  readonly accel: Accel;
+  readonly argv: readonly string[];
+  readonly outcome: ProcessOutcome;
+  /** Why it has to count as failed although it may run elsewhere; absent after an interrupt. */
+  readonly kvmFailure?: KvmFailure | undefined;
+  /** The last line on standard error. */
+  readonly lastLine: string;
+}
+
+async function firstAccel(options: QemuOptions): Promise<Accel> {
+  if (options.accel !== "auto") return options.accel;
+  const obstacle = await kvmObstacle(options.kvmDevice ?? "/dev/kvm");
+  if (obstacle === undefined) return "kvm";
+  options.onNotice(`KVM cannot be used (${obstacle}), starting under TCG`);
+  return "tcg";
+}
+
+async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
+  const { interactive, signal, onSerial, onNotice } = options;
+  const argv = [options.command, "-accel", accel, ...options.args];
+  const giveUp = new AbortController();
+  const unusable: string[] = [];
+  let died: KvmFailure | undefined;
+  let lastLine = "";
+  const lines = lineSplitter((line) => {
+    const failure = accel === "kvm" ? classifyKvmFailure(line) : undefined;
+    if (died === undefined && failure?.kind === "died") {
+      died = failure;
+      giveUp.abort();
+    } else if (failure?.kind === "unusable") {
+      unusable.push(line);
+    }
+    if (line.trim() !== "") lastLine = line.trim();
+    // After a death follows a dump of registers, after an abort what everybody knows.
+    if (died === undefined && !signal.aborted && line.trim() !== "") onNotice(line);
+  });
+  const outcome = await runProcess({
+    argv,
+    stdin: interactive ? "inherit" : "ignore",
+    ...(interactive ? {} : {
+      onStdout: (chunk) => {
+        log.write(chunk);
+        onSerial(chunk);
+      },
+    }),
+    onStderr: (chunk) => {
+      log.write(chunk);
+      lines.push(chunk);
+    },
+    signal: AbortSignal.any([signal, giveUp.signal]),
+    ...(options.killAfterMs === undefined ? {} : { killAfterMs: options.killAfterMs }),
+    ...(options.hint === undefined ? {} : { hint: options.hint }),
+  });
+  lines.end();
+  const run = { accel, argv, outcome, lastLine };
+  const stopped = died === undefined ? interruption(signal, run) !== undefined : signal.aborted;
+  if (stopped) return run;
+  const refused = outcome.code === 0 ? undefined : classifyKvmFailure(unusable.join("\n"));
+  return { ...run, kvmFailure: died ?? refused };
+}
+
+/** The end of the last run, as a result or an error. */
+function judge(options: QemuOptions, run: Run): QemuOutcome {
+  const command = shellQuote(run.argv);
+  const where = options.logPath;
+  if (run.kvmFailure) {
+    throw new UserError(
+      "launch",
+      `KVM cannot run this guest (${run.kvmFailure.line}): ${command}`,
+      { hint: "Use --accel tcg", where },
+    );
+  }
+  const interrupted = interruption(options.signal, run);
+  if (interrupted !== undefined) throw new UserError("interrupt", interrupted, { where });
+  const { code, signal } = run.outcome;
+  if (code === 0) return { accel: run.accel };
+  const end = signal === null ? `failed with exit code ${code}` : `was killed by ${signal}`;
+  const why = run.lastLine === "" ? "" : ` (${run.lastLine})`;
+  throw new UserError("launch", `QEMU ${end}${why}: ${command}`, { where });
+}
+
+/**
+ * Whether a run was ended from outside, and by what.
+ *
+ * A Ctrl-C goes to QEMU as well as to us, and QEMU then exits with code 0. It may do so before our
+ * own handler has run, but never without saying "terminating on signal".
+ */
+function interruption(signal: AbortSignal, run: Run): string | undefined {
+  if (signal.aborted) return "Interrupted, the guest was ended";
+  const number = /: terminating on signal (\d+)/.exec(run.lastLine)?.[1];
+  if (number !== undefined) return `QEMU was ended by signal ${number}`;
+  const name = run.outcome.signal;
+  if (name === "SIGINT" || name === "SIGTERM" || name === "SIGHUP") {
+    return `QEMU was ended by ${name}`;
+  }
+  return undefined;
+}
+
+/** For each image file what changes when it is written: size and modification time. */
+async function stamps(paths: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const found = new Map<string, string>();
+  for (const path of paths) {
+    try {
+      const { size, mtimeMs } = await stat(path);
+      found.set(path, `${size} ${mtimeMs}`);
+    } catch {
+      // No stamp is a stamp too; QEMU tells better what is wrong with a disk.
+    }
+  }
+  return found;
+}
+
+function checkUntouched(
+  options: QemuOptions,
+  before: ReadonlyMap<string, string>,
+  after: ReadonlyMap<string, string>,
+  failure: KvmFailure,
+): void {
+  const written = (options.disks ?? []).filter((path) => before.get(path) !== after.get(path));
+  if (written.length === 0) return;
+  throw new UserError(
+    "launch",
+    `Cannot start the guest again under TCG: it wrote to ${shellQuote(written)} before KVM ` +
+      `failed (${failure.line})`,
+    { hint: "Write the images again and start them with --accel tcg" },
+  );
+}
+
+/** Cuts a stream of bytes into lines; `end` gives out a last one without a newline. */
+function lineSplitter(
+  onLine: (line: string) => void,
+): { push(chunk: Uint8Array): void; end(): void } {
+  const decoder = new TextDecoder();
+  let rest = "";
+  return {
+    push: (chunk) => {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split(/\r?\n/);
+      rest = lines.pop() ?? "";
+      lines.forEach(onLine);
+    },
+    end: () => {
+      if (rest !== "") onLine(rest);
+      rest = "";
+    },
+  };
+}

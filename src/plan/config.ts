@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The bootstrap.cfg of a plan.
+ *
+ * @module
+ */
+
+import type { Config } from "../tree/config.ts";
+import type { BuildOptions } from "./options.ts";
+
+/** The address under which QEMU's user network shows the host's 127.0.0.1 to the guest. */
+const HOST_SEEN_FROM_GUEST = "10.0.2.2";
+
+/**
+ * Variables of the booted machine, in the order in which rootfs.py writes them, then
+ * PAYLOAD_REQUIRED.
+ *
+ * @param hasPayload Whether a payload disk comes with the boot disk.
+ */
+export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Config {
+  const isBareMetal = options.mode === "bare-metal";
+  const config: [string, string][] = [
+    ["ARCH", options.arch],
+    ["ARCH_DIR", options.arch === "amd64" ? "AMD64" : options.arch],
+    ["FORCE_TIMESTAMPS", bool(options.forceTimestamps)],
+    ["CHROOT", "False"],
+    ["UPDATE_CHECKSUMS", bool(options.updateChecksums)],
+    ["JOBS", String(options.cores)],
+    ["SWAP_SIZE", String(options.swapMib)],
+    ["FINAL_JOBS", String(options.cores)],
+    ["INTERNAL_CI", options.internalCi ?? "False"],
+    ["INTERACTIVE", bool(options.interactive)],
+    ["QEMU", bool(!isBareMetal)],
+    ["BARE_METAL", bool(isBareMetal || options.interactive)],
+    // The boot disk is also the disk that is installed to: there is no second disk with a file
+    // system, a payload disk is only read.
+    ["DISK", "sda"],
+    ["KERNEL_BOOTSTRAP", "True"],
+    ["BUILD_KERNELS", bool(options.updateChecksums || options.buildKernels)],
+    ["CONFIGURATOR", bool(options.configurator)],
+  ];
+  if (!options.externalSources) {
+    const urls = guestMirrors(options);
+    if (urls.length > 0) config.push(["MIRRORS", `"${urls.join(" ")}"`]);
+    config.push(["MIRRORS_LEN", String(urls.length)]);
+  }
+  config.push(["PAYLOAD_REQUIRED", bool(hasPayload)]);
+  return config;
+}
+
+/** A mirror directory that has to be served while the guest runs. */
+export interface ServedMirror {
+  readonly path: string;
+  readonly port: number;
+}
+
+/** The mirror directories that a guest needs: under QEMU, when it downloads by itself. */
+export function servedMirrors(options: BuildOptions): ServedMirror[] {
+  if (options.externalSources || options.mode !== "qemu") return [];
+  return options.mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : [])
+    .map((path, index) => ({ path, port: options.mirrorPort + index }));
+}
+
+/** Mirrors as the guest can reach them; a directory of this machine is none on bare metal. */
+function guestMirrors(options: BuildOptions): string[] {
+  let port = options.mirrorPort;
+  return options.mirrors.flatMap((mirror) => {
+    if (mirror.kind === "http") return [mirror.url];
+    return options.mode === "qemu" ? [`http://${HOST_SEEN_FROM_GUEST}:${port++}`] : [];
+  });
+}
+
+function bool(value: boolean): string {
+  return value ? "True" : "False";
+}

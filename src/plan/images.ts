@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+/**
+ * From a plan and the files that it needs to the segments of its images.
+ *
+ * @module
+ */
+
+import { bootImage } from "../format/boot.ts";
+import { compareBytes, payload, type PayloadLayout } from "../format/payload.ts";
+import { type Body, MIB, type Segment, totalSize } from "../format/segment.ts";
+import { srcfs, type SrcfsEntry } from "../format/srcfs.ts";
+import {
+  BOOT_IMAGE,
+  PAYLOAD_IMAGE,
+  type Plan,
+  type PlannedDistfile,
+  type PlannedEntry,
+  SEED_COMMANDS,
+  SEED_DIRECTORIES,
+} from "./types.ts";
+
+/** A distfile on this machine. */
+export interface LocatedFile {
+  readonly path: string;
+  /** In bytes. */
+  readonly size: number;
+}
+
+/** An image as data: what is written, and where what of it came from. */
+export interface Image {
+  /** Name in the target directory. */
+  readonly name: string;
+  readonly role: "boot" | "payload";
+  readonly segments: readonly Segment[];
+  /** Bytes of the segments. */
+  readonly dataBytes: number;
+  /** Size of the image: `dataBytes`, or more, which is a sparse tail of zeros. */
+  readonly sizeBytes: number;
+  /** Files of the image with the segment that holds each. */
+  readonly contents: readonly ImageFile[];
+}
+
+/** A file of an image. */
+export interface ImageFile {
+  /** Path or name in the image. */
+  readonly path: string;
+  /** Where it comes from: a path relative to the checkout, or a distfile. */
+  readonly origin: PlannedEntry["content"]["kind"];
+  readonly body: Body;
+}
+
+/**
+ * The images of a plan.
+ *
+ * @param located Every distfile that {@link neededDistfiles} names.
+ */
+export function planImages(plan: Plan, located: ReadonlyMap<string, LocatedFile>): Image[] {
+  const sha256 = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.sha256]));
+  const distfileBody = (name: string): Body => {
+    const file = located.get(name);
+    const digest = sha256.get(name);
+    if (file === undefined || digest === undefined) throw new Error(`${name} is not located`);
+    return { kind: "file", path: file.path, offset: 0, size: file.size, sha256: digest };
+  };
+  const images = [bootImageOf(plan, distfileBody)];
+  if (plan.hasPayload) images.push(payloadImageOf(plan, distfileBody));
+  return images;
+}
+
+function bootImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
+  const contents: ImageFile[] = [];
+  const entries = plan.entries.map(({ path, content, size }): SrcfsEntry => {
+    if (content.kind === "directory") return { path };
+    const body: Body = content.kind === "generated"
+      ? { kind: "bytes", bytes: content.bytes }
+      : content.kind === "distfile"
+      ? distfileBody(content.name)
+      : { kind: "file", path: content.source, offset: 0, size };
+    contents.push({ path, origin: content.kind, body });
+    return { path, body };
+  });
+  const segments = bootImage({
+    stage1: plan.stage1,
+    stage2: { kind: "bytes", bytes: plan.stage2 },
+    srcfs: withSeeds(entries),
+  });
+  const dataBytes = totalSize(segments);
+  return {
+    name: BOOT_IMAGE,
+    role: "boot",
+    segments,
+    dataBytes,
+    sizeBytes: Math.max(dataBytes, plan.options.targetSizeMib * MIB),
+    contents,
+  };
+}
+
+function payloadImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
+  const contents = plan.distfiles.filter(({ place }) => place === "payload")
+    .map(({ name }): ImageFile => ({ path: name, origin: "distfile", body: distfileBody(name) }));
+  const segments = payload(
+    contents.map(({ path, body }) => ({ name: path, body })),
+    plan.options.payloadLayout,
+  );
+  const dataBytes = totalSize(segments);
+  return {
+    name: PAYLOAD_IMAGE,
+    role: "payload",
+    segments,
+    dataBytes,
+    sizeBytes: dataBytes,
+    contents,
+  };
+}
+
+/** A srcfs with what every kernel bootstrap has at its end. */
+function withSeeds(entries: readonly SrcfsEntry[]): Segment[] {
+  return srcfs([...entries, ...SEED_DIRECTORIES.map((path) => ({ path }))], SEED_COMMANDS);
+}
+
+/**
+ * Bytes of a boot image before its sparse tail.
+ *
+ * @param stage2Bytes Length of the stage2 text.
+ */
+export function bootDataBytes(stage2Bytes: number, entries: readonly PlannedEntry[]): number {
+  const records = entries.map(({ path, size }): SrcfsEntry => ({
+    path,
+    body: { kind: "file", path: "", offset: 0, size },
+  }));
+  return totalSize(bootImage({
+    stage1: new Uint8Array(512),
+    stage2: { kind: "file", path: "", offset: 0, size: stage2Bytes },
+    srcfs: withSeeds(records),
+  }));
+}
+
+/** Offset behind each file of a payload, by name; an unknown size counts as 0. */
+export function payloadEnds(
+  files: readonly PlannedDistfile[],
+  layout: PayloadLayout,
+): Map<string, number> {
+  const encoder = new TextEncoder();
+  const width = layout / 8;
+  const ends = new Map<string, number>();
+  let offset = 8 + width;
+  const sorted = files.map(({ name, size }) => ({ name, size, key: encoder.encode(name) }))
+    .sort((a, b) => compareBytes(a.key, b.key));
+  for (const { name, size, key } of sorted) {
+    offset += 2 * width + key.length + (size ?? 0);
+    ends.set(name, offset);
+  }
+  return ends;
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The limits of the machine that will run the bootstrap, and how close a plan comes to them.
+ *
+ * Past a limit of builder-hex0 its README promises "a random, mysterious failure", mostly hours
+ * into the run; so they are checked before anything is written.
+ *
+ * @module
+ */
+
+import { GIB, MIB } from "../format/segment.ts";
+
+/** Files and directories that builder-hex0 can know, those made while it runs included. */
+export const MAX_FILES = 14_332;
+/** Bytes of its file store: 0x54000000 to 0xC0000000. */
+export const FILE_STORE_BYTES = 0xc0000000 - 0x54000000;
+/** Memory that builder-hex0 needs. */
+export const MEMORY_MIB = 4096;
+/** Fiwix silently returns the beginning of a disk for what lies here and beyond. */
+export const FIWIX_DISK_BYTES = 4 * GIB;
+/** `jump: move_disk` puts the partition of the finished system here: sector 2,097,152. */
+export const PARTITION_OFFSET_BYTES = GIB;
+
+/** Something that takes part of a limit. */
+export interface Contributor {
+  readonly name: string;
+  /** In the unit of the limit. */
+  readonly amount: number;
+}
+
+/** One limit of a plan. */
+export interface Limit {
+  readonly id:
+    | "files"
+    | "file-store"
+    | "path"
+    | "memory"
+    | "fiwix-ramdisk"
+    | "kexec-ramdisk"
+    | "fiwix-disk"
+    | "disk";
+  /** What is limited, in a few words. */
+  readonly title: string;
+  readonly unit: "files" | "bytes" | "MiB";
+  /** What the plan takes; a lower bound where sizes are not known yet. */
+  readonly used: number;
+  /** What there is. For `memory` and `disk` it is the least that will do, otherwise the most. */
+  readonly limit: number;
+  readonly broken: boolean;
+  /** What is not in the figures. */
+  readonly note?: string;
+  /** The five that take most, largest first. */
+  readonly contributors: readonly Contributor[];
+  /** What helps where it is broken. */
+  readonly remedy: string;
+}
+
+/** What the limits are computed from. */
+export interface LimitInput {
+  /** Entries of the boot image; a directory has size 0. */
+  readonly entries: readonly { readonly path: string; readonly size: number }[];
+  /** Number of files and directories that the commands behind them make. */
+  readonly seedFiles: number;
+  /** What is restored from the payload while Fiwix runs, with its place in the payload image. */
+  readonly restored: readonly Contributor[];
+  /** Offset behind the last of these in the payload image; 0 without a payload. */
+  readonly restoredEnd: number;
+  /** Distfiles on the Fiwix ramdisk that `improve: clean_sources` keeps. */
+  readonly surviving: readonly Contributor[];
+  /** Absent where the manifest does not jump to Fiwix. */
+  readonly fiwix: { readonly ramdiskBytes: number; readonly kexecBytes: number } | undefined;
+  /** Whether the manifest installs to the boot disk. */
+  readonly movesToDisk: boolean;
+  /** Memory of the guest; undefined on bare metal. */
+  readonly ramMib: number | undefined;
+  /** Size of the boot disk and of what is written to it; undefined on bare metal. */
+  readonly disk: { readonly sizeBytes: number; readonly dataBytes: number } | undefined;
+  /** Option that moves distfiles out of the boot image; undefined where they are out already. */
+  readonly payloadHelps: boolean;
+}
+
+/** Computes every limit that applies. */
+export function computeLimits(input: LimitInput): Limit[] {
+  const smaller = input.payloadHelps
+    ? "Use --payload always: it moves distfiles out of the boot image onto a disk of their own"
+    : "Take files that do not belong there out of seed/ and steps/ of the checkout";
+  const limits: Limit[] = [
+    atMost({
+      id: "files",
+      title: "files and directories in builder-hex0",
+      unit: "files",
+      used: input.entries.length + input.seedFiles,
+      limit: MAX_FILES,
+      note: "what the steps make before the jump comes on top",
+      contributors: largest(countByDirectory(input.entries)),
+      remedy: smaller,
+    }),
+    fileStore(input, smaller),
+    longestPath(input),
+  ];
+  if (input.ramMib !== undefined) {
+    limits.push({
+      id: "memory",
+      title: "memory that builder-hex0 needs",
+      unit: "MiB",
+      used: input.ramMib,
+      limit: MEMORY_MIB,
+      broken: input.ramMib < MEMORY_MIB,
+      contributors: [],
+      remedy: `Use --qemu-ram ${MEMORY_MIB} or more`,
+    });
+  }
+  if (input.fiwix !== undefined) limits.push(...fiwixLimits(input, input.fiwix));
+  if (input.disk !== undefined) limits.push(diskLimit(input, input.disk));
+  return limits;
+}
+
+function fileStore(input: LimitInput, remedy: string): Limit {
+  const initrd = input.fiwix?.ramdiskBytes ?? 0;
+  return atMost({
+    id: "file-store",
+    title: initrd > 0
+      ? "bytes of files in builder-hex0, beside the Fiwix ramdisk"
+      : "bytes of files in builder-hex0",
+    unit: "bytes",
+    used: sum(input.entries.map(({ size }) => size)),
+    limit: Math.max(0, FILE_STORE_BYTES - initrd),
+    note: initrd > 0
+      ? `of ${FILE_STORE_BYTES}, make_fiwix_initrd takes ${initrd}; what the steps build comes on top`
+      : "what the steps build comes on top",
+    contributors: largest(bySize(input.entries)),
+    remedy,
+  });
+}
+
+function longestPath(input: LimitInput): Limit {
+  const encoder = new TextEncoder();
+  const lengths = input.entries.map(({ path }) => ({
+    name: path,
+    amount: encoder.encode(path).length + 1,
+  }));
+  const longest = largest(lengths).slice(0, 1);
+  return atMost({
+    id: "path",
+    title: "longest file name with its NUL",
+    unit: "bytes",
+    used: longest[0]?.amount ?? 0,
+    limit: 1024,
+    contributors: longest,
+    remedy: "Shorten the name",
+  });
+}
+
+function fiwixLimits(
+  input: LimitInput,
+  fiwix: { readonly ramdiskBytes: number; readonly kexecBytes: number },
+): Limit[] {
+  const content = [...bySize(input.entries), ...input.restored];
+  const remedy = "Fewer or smaller distfiles have to be there before jump: move_disk";
+  const limits = [
+    atMost({
+      id: "fiwix-ramdisk",
+      title: "bytes on the Fiwix ramdisk",
+      unit: "bytes",
+      used: sum(content.map(({ amount }) => amount)),
+      limit: fiwix.ramdiskBytes,
+      note: "what the steps build, and the ext2 structures, come on top",
+      contributors: largest(content),
+      remedy,
+    }),
+    atMost({
+      id: "kexec-ramdisk",
+      title: "bytes of distfiles in the kexec ramdisk at jump: linux",
+      unit: "bytes",
+      used: sum(input.surviving.map(({ amount }) => amount)),
+      limit: fiwix.kexecBytes,
+      note: "the kernel and the rest of the root, compressed, come on top",
+      contributors: largest(input.surviving),
+      remedy,
+    }),
+  ];
+  if (input.restoredEnd > 0) {
+    limits.push(atMost({
+      id: "fiwix-disk",
+      title: "end of what Fiwix reads from the payload disk",
+      unit: "bytes",
+      used: input.restoredEnd,
+      limit: FIWIX_DISK_BYTES,
+      contributors: largest(input.restored),
+      remedy,
+    }));
+  }
+  return limits;
+}
+
+function diskLimit(
+  input: LimitInput,
+  disk: { readonly sizeBytes: number; readonly dataBytes: number },
+): Limit {
+  const partition = input.movesToDisk ? PARTITION_OFFSET_BYTES + MIB : 0;
+  const least = Math.max(disk.dataBytes, partition);
+  return {
+    id: "disk",
+    title: input.movesToDisk
+      ? "boot disk: the boot image, and a partition from 1 GiB on"
+      : "boot disk: the boot image",
+    unit: "MiB",
+    used: Math.floor(disk.sizeBytes / MIB),
+    limit: Math.ceil(least / MIB),
+    broken: disk.sizeBytes < least,
+    contributors: [],
+    remedy: "Use a larger --target-size: 16G is the default",
+  };
+}
+
+/** The name and unit of a limit that must not be exceeded, made whole. */
+function atMost(limit: Omit<Limit, "broken">): Limit {
+  return { ...limit, broken: limit.used > limit.limit };
+}
+
+function bySize(entries: LimitInput["entries"]): Contributor[] {
+  return entries.map(({ path, size }) => ({ name: path, amount: size }));
+}
+
+/** Number of entries below each directory of the root, or of `steps/`. */
+function countByDirectory(entries: LimitInput["entries"]): Contributor[] {
+  const counts = new Map<string, number>();
+  for (const { path } of entries) {
+    const parts = path.split("/");
+    const dir = parts.slice(0, parts[1] === "steps" ? 3 : 2).join("/");
+    counts.set(dir, (counts.get(dir) ?? 0) + 1);
+  }
+  return [...counts].map(([name, amount]) => ({ name, amount }));
+}
+
+function largest(contributors: readonly Contributor[]): Contributor[] {
+  return [...contributors].filter(({ amount }) => amount > 0)
+    .sort((a, b) => b.amount - a.amount || (a.name < b.name ? -1 : 1)).slice(0, 5);
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

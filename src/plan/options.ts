@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What the user asked for, as data.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+
+/** How the bootstrap will be started. */
+export type Mode = "qemu" | "bare-metal";
+
+/** Whether distfiles go onto a disk of their own. */
+export type PayloadChoice = "auto" | "always" | "never";
+
+/** Options of `plan` and `build`: those of rootfs.py with its defaults, and our own. */
+export interface BuildOptions {
+  readonly mode: Mode;
+  readonly arch: string;
+  readonly cores: number;
+  readonly forceTimestamps: boolean;
+  readonly updateChecksums: boolean;
+  readonly buildKernels: boolean;
+  /** False leaves bootstrap.cfg empty. */
+  readonly createConfig: boolean;
+  readonly interactive: boolean;
+  readonly configurator: boolean;
+  readonly internalCi: string | undefined;
+  readonly externalSources: boolean;
+  readonly mirrors: readonly Mirror[];
+  readonly swapMib: number;
+  readonly qemuCommand: string;
+  readonly qemuRamMib: number;
+  /** Size of the boot disk under QEMU; 0 on bare metal, where the medium decides. */
+  readonly targetSizeMib: number;
+  readonly payload: PayloadChoice;
+  readonly payloadLayout: 64 | 32;
+  /** First port for mirrors that are directories, when the guest needs them. */
+  readonly mirrorPort: number;
+}
+
+/** Where distfiles are looked for first. */
+export type Mirror =
+  | { readonly kind: "http"; readonly url: string }
+  | { readonly kind: "directory"; readonly path: string };
+
+/**
+ * Port on 127.0.0.1 for the first mirror that is a directory, the next ones follow. It is fixed,
+ * as it becomes part of the image, and below the range that Linux hands out by itself (32768).
+ */
+export const MIRROR_PORT = 24816;
+
+/** Largest size that an option takes, in MiB: 16 TiB, the limit of ext4 and of sanity. */
+const MAX_SIZE_MIB = 16 * 1024 * 1024;
+
+/**
+ * Parses a size in MiB, with g or G behind it in GiB, with m or M in MiB.
+ *
+ * @param text `512`, `512M`, `4G`.
+ * @param option For messages.
+ * @param least Smallest size that makes sense.
+ * @returns MiB.
+ * @throws {UserError} "usage"
+ */
+export function parseSizeMib(text: string, option: string, least: number): number {
+  const match = /^(\d{1,15})([gGmM]?)$/.exec(text);
+  const size = match === null ? NaN : Number(match[1]) * (/[gG]/.test(match[2]!) ? 1024 : 1);
+  if (!(size >= least && size <= MAX_SIZE_MIB)) {
+    throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for ${option}`, {
+      hint: `It takes a size from ${least} MiB to 16 TiB: 512, 512M or 4G`,
+    });
+  }
+  return size;
+}
+
+/**
+ * Parses a whole number.
+ *
+ * @throws {UserError} "usage"
+ */
+export function parseCount(text: string, option: string, least: number, most: number): number {
+  const count = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
+  if (!(count >= least && count <= most)) {
+    throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for ${option}`, {
+      hint: `It takes a whole number from ${least} to ${most}`,
+    });
+  }
+  return count;
+}
+
+/**
+ * Parses a mirror: `http://…`, `https://…` or `file:///absolute/dir`.
+ *
+ * @throws {UserError} "usage"
+ */
+export function parseMirror(text: string): Mirror {
+  if (text.startsWith("file://")) {
+    const path = text.slice("file://".length);
+    if (!path.startsWith("/")) {
+      throw new UserError(
+        "usage",
+        `Cannot use mirror ${JSON.stringify(text)}: it is not absolute`,
+        {
+          hint: "Write file:///directory, with three slashes",
+        },
+      );
+    }
+    return { kind: "directory", path };
+  }
+  if (!/^https?:\/\/[^\s"$`\\]+$/.test(text) || !URL.canParse(text)) {
+    throw new UserError("usage", `Cannot use mirror ${JSON.stringify(text)}`, {
+      hint: "A mirror is http://…, https://… or file:///absolute/directory",
+    });
+  }
+  return { kind: "http", url: text.replace(/\/+$/, "") };
+}

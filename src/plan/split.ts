@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The split: which distfile goes where, and when it is needed.
+ *
+ * @module
+ */
+
+import type { Config } from "../tree/config.ts";
+import type { Distfile } from "../tree/distfiles.ts";
+import { type ActiveLine, evaluateManifest, type Manifest } from "../tree/manifest.ts";
+
+/**
+ * When a distfile is first needed.
+ *
+ * - boot: ahead of the split, so it has to be in the boot image
+ * - fiwix: between the split and `jump: move_disk`, when the root is a ramdisk
+ * - disk: behind `jump: move_disk`, ahead of the network
+ * - network: behind the first `improve:` with "network" in its line
+ */
+export type Phase = "boot" | "fiwix" | "disk" | "network";
+
+/** Where the phases meet: indices into `manifest.lines`; Infinity where there is no such line. */
+export interface Boundaries {
+  /** `improve: import_payload`, else `jump: fiwix`. */
+  readonly split: number;
+  readonly moveDisk: number;
+  readonly network: number;
+}
+
+/** Finds the boundaries of a manifest under a configuration. */
+export function findBoundaries(manifest: Manifest, config: Config): Boundaries {
+  const active = evaluateManifest(manifest, config);
+  const first = (test: (line: ActiveLine["line"]) => boolean) =>
+    active.find(({ line }) => test(line))?.index ?? Infinity;
+  const importer = first((line) => line.kind === "improve" && line.name === "import_payload");
+  return {
+    split: importer !== Infinity
+      ? importer
+      : first((line) => line.kind === "jump" && line.name === "fiwix"),
+    moveDisk: first((line) => line.kind === "jump" && line.name === "move_disk"),
+    network: findNetwork(manifest),
+  };
+}
+
+/**
+ * Index of the line behind which the machine can download: the first improve with "network"
+ * anywhere in its line, whatever its predicate, as source_manifest.py has it.
+ */
+export function findNetwork(manifest: Manifest): number {
+  const index = manifest.lines.findIndex((line) =>
+    line.kind === "improve" && line.text.includes("network")
+  );
+  return index < 0 ? Infinity : index;
+}
+
+/** When a distfile is first needed. */
+export function phaseOf(distfile: Distfile, boundaries: Boundaries): Phase {
+  const first = distfile.uses[0]!.index;
+  if (first < boundaries.split && boundaries.split !== Infinity) return "boot";
+  if (first > boundaries.network) return "network";
+  if (boundaries.split === Infinity) return "boot";
+  return first < boundaries.moveDisk ? "fiwix" : "disk";
+}
+
+/**
+ * Whether `improve: clean_sources` keeps a distfile: it deletes those of which no build line from
+ * the first `linux-N` on has need, whatever the predicates.
+ */
+export function survivesCleaning(distfile: Distfile, manifest: Manifest): boolean {
+  const linux = manifest.lines.findIndex((line) =>
+    line.kind === "build" && /^linux-[0-9]/.test(line.name)
+  );
+  return linux < 0 || distfile.uses.some(({ index }) => index >= linux);
+}

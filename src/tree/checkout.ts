@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+/**
+ * A live-bootstrap checkout on disk. It is only ever read.
+ *
+ * @module
+ */
+
+import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { join, relative, resolve, sep } from "node:path";
+import { systemCode, UserError } from "../errors.ts";
+import { statIfThere } from "../runtime/stat.ts";
+
+/** What must be there for a directory to be a checkout. */
+const MANIFEST = "steps/manifest";
+
+/** A file or directory below the checkout. */
+export interface TreeEntry {
+  /** Path relative to the directory that was walked, with `/`. */
+  readonly path: string;
+  readonly kind: "file" | "directory";
+  /** The file on this machine. */
+  readonly source: string;
+  /** Size in bytes; 0 for a directory. */
+  readonly size: number;
+}
+
+/**
+ * Checks that a directory is a checkout.
+ *
+ * @returns Its absolute path.
+ * @throws {UserError} "tree" where something essential is missing, submodules among it.
+ */
+export function openCheckout(dir: string): string {
+  const root = resolve(dir);
+  if (!isCheckout(root)) {
+    throw new UserError("tree", `Cannot find a live-bootstrap checkout in ${root}`, {
+      where: join(root, MANIFEST),
+      hint: "Name one with --tree DIR, or run seedstrap inside of it",
+    });
+  }
+  return root;
+}
+
+/** Whether a directory looks like a checkout. */
+export function isCheckout(dir: string): boolean {
+  return statIfThere(join(dir, MANIFEST))?.isFile() === true;
+}
+
+/**
+ * Reads a file of the checkout as text.
+ *
+ * @param path Relative to the checkout.
+ * @throws {UserError} "tree" where it is missing, unreadable or not UTF-8.
+ */
+export function readTreeText(root: string, path: string): string {
+  const bytes = readTreeFile(root, path);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new UserError("tree", `Cannot read ${path}: it is not UTF-8 text`, {
+      where: join(root, path),
+      cause,
+    });
+  }
+}
+
+/**
+ * Reads a file of the checkout whole.
+ *
+ * @throws {UserError} "tree"
+ */
+export function readTreeFile(root: string, path: string): Uint8Array {
+  const source = join(root, path);
+  return reading(source, () => {
+    inside(realpathSync(root), source);
+    return readFileSync(source);
+  });
+}
+
+/** Whether the checkout has a regular file of that path. */
+export function hasTreeFile(root: string, path: string): boolean {
+  return statIfThere(join(root, path))?.isFile() === true;
+}
+
+/**
+ * Lists everything below a directory of the checkout.
+ *
+ * Symbolic links count as what they point to, like in the Python tools; they have to stay inside
+ * of the checkout. Paths that hold `.git` are left out.
+ *
+ * @param path Relative to the checkout.
+ * @returns Files and directories without the directory itself, unordered.
+ * @throws {UserError} "tree" for a link that leaves the checkout or never ends, a device, socket
+ * or pipe, an unreadable place, and a name that is not UTF-8.
+ */
+export function walkTree(root: string, path: string): TreeEntry[] {
+  const entries: TreeEntry[] = [];
+  const home = realpathSync(root);
+  const walk = (dir: string, prefix: string, above: readonly string[]) => {
+    for (const name of reading(dir, () => readdirSync(dir))) {
+      const source = join(dir, name);
+      const inner = prefix === "" ? name : `${prefix}/${name}`;
+      if (inner.includes(".git")) continue;
+      if (name.includes("\uFFFD")) {
+        throw new UserError("tree", `Cannot use a file name that is not UTF-8: ${inner}`, {
+          where: dir,
+          hint: "Rename the file, or move it out of the checkout",
+        });
+      }
+      const isLink = reading(source, () => lstatSync(source)).isSymbolicLink();
+      const real = isLink ? reading(source, () => inside(home, source)) : undefined;
+      const stat = reading(source, () => statSync(source));
+      if (stat.isFile()) {
+        entries.push({ path: inner, kind: "file", source, size: stat.size });
+      } else if (stat.isDirectory()) {
+        const place = real ?? join(above.at(-1)!, name);
+        if (above.includes(place)) {
+          throw new UserError("tree", `Cannot follow a link into a directory above it`, {
+            where: source,
+          });
+        }
+        entries.push({ path: inner, kind: "directory", source, size: 0 });
+        walk(source, inner, [...above, place]);
+      } else {
+        throw new UserError("tree", `Cannot use ${inner}: neither a file nor a directory`, {
+          where: source,
+          hint: "Move it out of the checkout",
+        });
+      }
+    }
+  };
+  const top = join(root, path);
+  walk(top, "", [reading(top, () => inside(home, top))]);
+  return entries;
+}
+
+/** The real path of a place, which must lie in the checkout. */
+function inside(home: string, place: string): string {
+  const real = realpathSync(place);
+  const way = relative(home, real);
+  if (way === ".." || way.startsWith(`..${sep}`)) {
+    throw new UserError("tree", `Cannot follow a link out of the checkout, to ${real}`, {
+      where: place,
+      hint: "Replace the link by what it points to",
+    });
+  }
+  return real;
+}
+
+function reading<T>(place: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    throw new UserError("tree", `Cannot read the checkout: ${code} at ${place}`, {
+      where: place,
+      hint: code === "ENOENT"
+        ? "Is the checkout whole? git submodule update --init --recursive"
+        : "Check the permissions of the checkout",
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Manifest and sources joined: which distfiles a checkout needs, and when.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { hasTreeFile, readTreeText } from "./checkout.ts";
+import type { Manifest } from "./manifest.ts";
+import { parseSources, type Source } from "./sources.ts";
+
+/** A distfile with everything that the checkout says of it. */
+export interface Distfile {
+  readonly name: string;
+  /** Lower-case hex. */
+  readonly sha256: string;
+  /** HTTP URLs, the alternatives in the order in which they are tried. */
+  readonly urls: readonly string[];
+  /** Git repositories and references that it can be archived from. */
+  readonly git: readonly { readonly url: string; readonly reference: string }[];
+  /** The build lines that need it, in manifest order. */
+  readonly uses: readonly DistfileUse[];
+}
+
+/** A build line that needs a distfile. */
+export interface DistfileUse {
+  readonly step: string;
+  /** Index of the build line in `manifest.lines`. */
+  readonly index: number;
+}
+
+/** A line of a sources file, where the manifest first names its step. */
+export interface PlacedSource {
+  readonly step: string;
+  readonly index: number;
+  readonly source: Source;
+}
+
+/**
+ * Reads the sources of every step that the manifest builds, whatever its predicate: variables can
+ * still change on the booted machine.
+ *
+ * @returns One item per build line and source, in manifest order.
+ * @throws {UserError} "tree"
+ */
+export function readSources(root: string, manifest: Manifest): PlacedSource[] {
+  const known = new Map<string, readonly Source[]>();
+  return manifest.lines.flatMap((line, index) => {
+    if (line.kind !== "build") return [];
+    const step = line.name;
+    let sources = known.get(step);
+    if (sources === undefined) {
+      const path = `steps/${step}/sources`;
+      sources = hasTreeFile(root, path) ? parseSources(readTreeText(root, path), path) : [];
+      known.set(step, sources);
+    }
+    return sources.map((source) => ({ step, index, source }));
+  });
+}
+
+/**
+ * Merges sources into distfiles.
+ *
+ * @returns One distfile per name, in the order of first use.
+ * @throws {UserError} "tree" for a name that is used with two checksums.
+ */
+export function mergeSources(placed: readonly PlacedSource[]): Distfile[] {
+  interface Draft {
+    readonly name: string;
+    readonly sha256: string;
+    readonly first: PlacedSource;
+    readonly urls: Set<string>;
+    readonly git: Map<string, { url: string; reference: string }>;
+    readonly uses: Map<number, DistfileUse>;
+  }
+  const drafts = new Map<string, Draft>();
+  for (const item of placed) {
+    const { fileName, sha256, url, git } = item.source;
+    let draft = drafts.get(fileName);
+    if (draft === undefined) {
+      draft = {
+        name: fileName,
+        sha256,
+        first: item,
+        urls: new Set(),
+        git: new Map(),
+        uses: new Map(),
+      };
+      drafts.set(fileName, draft);
+    }
+    if (draft.sha256 !== sha256) {
+      throw new UserError(
+        "tree",
+        `Cannot use two distfiles of the name ${fileName}: ${
+          place(draft.first)
+        } wants SHA-256 ${draft.sha256}, ${place(item)} wants ${sha256}`,
+        { where: place(item), hint: "Give one of them another file name in its sources" },
+      );
+    }
+    if (url !== "_") draft.urls.add(url);
+    if (git !== undefined) draft.git.set(`${git.url}~${git.reference}`, git);
+    draft.uses.set(item.index, { step: item.step, index: item.index });
+  }
+  return [...drafts.values()].map(({ name, sha256, urls, git, uses }) => ({
+    name,
+    sha256,
+    urls: [...urls],
+    git: [...git.values()],
+    uses: [...uses.values()],
+  }));
+}
+
+function place({ step, source }: PlacedSource): string {
+  return `steps/${step}/sources:${source.line}`;
+}

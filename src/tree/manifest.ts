@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+/**
+ * steps/manifest: what is built, in order.
+ *
+ *   line      = directive [ predicate ] [ comment ]
+ *   directive = "build:" NAME | "improve:" NAME | "jump:" NAME
+ *             | "define:" NAME "=" ( VALUE | predicate )
+ *             | "uninstall:" { NAME }
+ *
+ * Tokens are separated by exactly one space: a second one makes an empty token, and a tab is part
+ * of its token. A token has at most 63 bytes. `#` begins a comment anywhere. A space at the end
+ * of a line is ignored, and so is what stands behind a predicate. An empty line, and one that
+ * begins with `#`, is skipped.
+ *
+ * Source: live-bootstrap, seed/script-generator.c, which reads it on the booted machine into
+ * 64-byte buffers that it does not check.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import type { Config } from "./config.ts";
+import { evaluateLogic, type Logic, parsePredicate } from "./predicate.ts";
+
+/** Longest token in bytes. */
+export const MAX_TOKEN_BYTES = 63;
+
+interface Line {
+  /** Line number in the manifest, from 1; 0 for a line that the overlay added. */
+  readonly line: number;
+  /** The line as it stands, comment included. */
+  readonly text: string;
+  /** Condition under which the line counts. */
+  readonly predicate?: Logic;
+}
+
+/** `build:`, `improve:`, `jump:` and `uninstall:`. */
+export interface ActionLine extends Line {
+  readonly kind: "build" | "improve" | "jump" | "uninstall";
+  /** The argument; of `uninstall:` all of them, with spaces between. */
+  readonly name: string;
+}
+
+/** `define:`. */
+export interface DefineLine extends Line {
+  readonly kind: "define";
+  readonly name: string;
+  readonly value: string | Logic;
+}
+
+export type ManifestLine = ActionLine | DefineLine;
+
+/** A parsed manifest. */
+export interface Manifest {
+  /** Name of the file for messages. */
+  readonly file: string;
+  readonly lines: readonly ManifestLine[];
+}
+
+/**
+ * Parses a manifest.
+ *
+ * @param name Name of the file for messages.
+ * @throws {UserError} "tree" with file and line, for whatever the in-system reader would stop at,
+ * crash on, or silently read as something else.
+ */
+export function parseManifest(text: string, name: string): Manifest {
+  const lines: ManifestLine[] = [];
+  text.split("\n").forEach((line, index) => {
+    if (line === "" || line.startsWith("#")) return;
+    const parsed = parseLine(line, { line: index + 1, text: line });
+    if (typeof parsed === "string") {
+      throw new UserError("tree", `Cannot read manifest: ${parsed}`, {
+        where: `${name}:${index + 1}`,
+        hint: "Tokens are separated by exactly one space",
+      });
+    }
+    lines.push(parsed);
+  });
+  return { file: name, lines };
+}
+
+/** Splits a line as the in-system reader does. */
+function tokenize(line: string): string[] {
+  const tokens: string[] = [];
+  let at = 0;
+  while (at < line.length) {
+    let end = at;
+    while (end < line.length && line[end] !== " " && line[end] !== "#") end++;
+    tokens.push(line.slice(at, end));
+    if (line[end] === " ") end++;
+    if (line[end] === "#") break;
+    at = end;
+  }
+  return tokens;
+}
+
+function parseLine(text: string, place: Line): ManifestLine | string {
+  const tokens = tokenize(text);
+  for (const token of tokens) {
+    const bytes = new TextEncoder().encode(token).length;
+    if (bytes > MAX_TOKEN_BYTES) {
+      return `a token has at most ${MAX_TOKEN_BYTES} bytes, ${JSON.stringify(token)} has ${bytes}`;
+    }
+    if (token === "") return "a space too many";
+    if (/[\t\r\0]/.test(token)) return `a tab, return or NUL is part of ${JSON.stringify(token)}`;
+  }
+  const [verb, name] = tokens;
+  switch (verb) {
+    case "build:":
+    case "improve:":
+    case "jump:":
+    case "uninstall:": {
+      if (name === undefined) return `${verb} needs a name`;
+      let at = 2;
+      if (verb === "uninstall:") { while (at < tokens.length && tokens[at] !== "(") at++; }
+      const kind = verb.slice(0, -1) as ActionLine["kind"];
+      return withPredicate(
+        { kind, name: tokens.slice(1, at).join(" "), ...place },
+        tokens,
+        at,
+      );
+    }
+    case "define:":
+      return parseDefine(tokens, place);
+    default:
+      return `expected build:, improve:, jump:, define: or uninstall:, found ${
+        JSON.stringify(verb)
+      }`;
+  }
+}
+
+function parseDefine(tokens: readonly string[], place: Line): ManifestLine | string {
+  const [, name, equals, first] = tokens;
+  if (name === undefined || equals !== "=" || first === undefined) {
+    return "expected define: NAME = VALUE";
+  }
+  if (first !== "(") {
+    return withPredicate({ kind: "define", name, value: first, ...place }, tokens, 4);
+  }
+  const value = parsePredicate(tokens, 3);
+  if (typeof value === "string") return value;
+  return withPredicate({ kind: "define", name, value: value.logic, ...place }, tokens, value.next);
+}
+
+function withPredicate<T extends ManifestLine>(
+  line: T,
+  tokens: readonly string[],
+  at: number,
+): T | string {
+  if (at >= tokens.length) return line;
+  const parsed = parsePredicate(tokens, at);
+  return typeof parsed === "string" ? parsed : { ...line, predicate: parsed.logic };
+}
+
+/** A line that counts under a given configuration. */
+export interface ActiveLine {
+  readonly line: ActionLine;
+  /** Index of the line in `manifest.lines`. */
+  readonly index: number;
+  /** Of a `build:`, which `passN` script it runs, from 1; of others 0. */
+  readonly pass: number;
+}
+
+/**
+ * Applies the predicates.
+ *
+ * @param config The bootstrap.cfg that the booted machine would read.
+ * @returns The lines that are left, without defines, in order.
+ */
+export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine[] {
+  const variables = config.map(([name, value]) => ({ name, value }));
+  const lookup = (name: string) => variables.find((v) => v.name === name)?.value ?? "";
+  const holds = (predicate: Logic | undefined) =>
+    predicate === undefined || evaluateLogic(predicate, lookup) === "True";
+  const active: ActiveLine[] = [];
+  const seen = new Map<string, number>();
+  manifest.lines.forEach((line, index) => {
+    if (!holds(line.predicate)) return;
+    if (line.kind === "define") {
+      const value = typeof line.value === "string" ? line.value : evaluateLogic(line.value, lookup);
+      // The in-system reader never changes its first variable: it adds a second one of that name,
+      // which no look-up finds.
+      const known = variables.findIndex((v, i) => i > 0 && v.name === line.name);
+      if (known > 0) variables[known]!.value = value;
+      else variables.push({ name: line.name, value });
+      return;
+    }
+    // Passes are counted by argument alone, whatever the directive.
+    const before = seen.get(line.name) ?? 0;
+    seen.set(line.name, before + 1);
+    active.push({ line, index, pass: line.kind === "build" ? before + 1 : 0 });
+  });
+  return active;
+}

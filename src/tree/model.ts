@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Everything that a plan needs to know of a checkout, read once.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import {
+  hasTreeFile,
+  openCheckout,
+  readTreeFile,
+  readTreeText,
+  type TreeEntry,
+  walkTree,
+} from "./checkout.ts";
+import { type Distfile, mergeSources, type PlacedSource, readSources } from "./distfiles.ts";
+import { type Manifest, parseManifest } from "./manifest.ts";
+
+/** Where builder-hex0 lies in a checkout. */
+export const STAGE1_PATH = "builder-hex0/builder-hex0-x86-stage1.hex0";
+export const STAGE2_PATH = "builder-hex0/builder-hex0-x86-stage2.hex0";
+
+/** A checkout as data. */
+export interface TreeModel {
+  /** Absolute path. */
+  readonly root: string;
+  readonly manifest: Manifest;
+  /** hex0 text of builder-hex0's boot sector, and of what it loads. */
+  readonly stage1: Uint8Array;
+  readonly stage2: Uint8Array;
+  readonly sources: readonly PlacedSource[];
+  readonly distfiles: readonly Distfile[];
+  /** Content of the root directory of the booted machine, paths relative to it. */
+  readonly files: readonly TreeEntry[];
+  /** Sizes that steps/jump/fiwix.sh sets; absent where the checkout has no such jump. */
+  readonly fiwix?: FiwixSizes;
+}
+
+/** The ramdisks of the Fiwix jump, in bytes. */
+export interface FiwixSizes {
+  /** The ext2 root of Fiwix: `make_fiwix_initrd -s KIB`. */
+  readonly ramdiskBytes: number;
+  /** Room for the Linux kernel and its initramfs: `kexec_size=KIB`. */
+  readonly kexecBytes: number;
+}
+
+/**
+ * Reads a checkout.
+ *
+ * @throws {UserError} "tree", for a file that is missing or cannot be read as what it is.
+ */
+export function readTree(dir: string): TreeModel {
+  const root = openCheckout(dir);
+  const manifest = readManifest(root);
+  const sources = readSources(root, manifest);
+  const fiwix = hasTreeFile(root, FIWIX_PATH)
+    ? parseFiwixSizes(readTreeText(root, FIWIX_PATH))
+    : undefined;
+  return {
+    root,
+    manifest,
+    stage1: readTreeFile(root, STAGE1_PATH),
+    stage2: readTreeFile(root, STAGE2_PATH),
+    sources,
+    distfiles: mergeSources(sources),
+    files: readRootFiles(root),
+    ...(fiwix && { fiwix }),
+  };
+}
+
+/** Reads the manifest of a checkout. */
+export function readManifest(root: string): Manifest {
+  return parseManifest(readTreeText(root, "steps/manifest"), "steps/manifest");
+}
+
+/**
+ * What a kernel bootstrap finds in its root: stage0-posix without the seeds that builder-hex0
+ * makes itself, the files (not the folders) of seed/, and steps/. A file of seed/ wins over one of
+ * stage0-posix, and whatever lies in place of the generated bootstrap.cfg is left out.
+ */
+function readRootFiles(root: string): TreeEntry[] {
+  const files = new Map<string, TreeEntry>();
+  const add = (entry: TreeEntry, path = entry.path) => files.set(path, { ...entry, path });
+  for (const entry of walkTree(root, "seed/stage0-posix")) {
+    if (!isBelow(entry.path, "bootstrap-seeds")) add(entry);
+  }
+  for (const entry of walkTree(root, "seed")) {
+    if (entry.kind === "file" && !entry.path.includes("/")) add(entry);
+  }
+  files.set("steps", { path: "steps", kind: "directory", source: `${root}/steps`, size: 0 });
+  for (const entry of walkTree(root, "steps")) {
+    if (entry.path !== "bootstrap.cfg") add(entry, `steps/${entry.path}`);
+  }
+  return [...files.values()];
+}
+
+function isBelow(path: string, dir: string): boolean {
+  return path === dir || path.startsWith(`${dir}/`);
+}
+
+const FIWIX_PATH = "steps/jump/fiwix.sh";
+
+/**
+ * Finds the ramdisk sizes in the script of the Fiwix jump.
+ *
+ * @throws {UserError} "tree" where it does not set them: without them no limit can be checked.
+ */
+export function parseFiwixSizes(script: string): FiwixSizes {
+  const code = script.split("\n").filter((line) => !line.trimStart().startsWith("#")).join("\n");
+  return {
+    ramdiskBytes: kibibytes(
+      code,
+      /\bmake_fiwix_initrd\s+-s\s+(\d{1,12})\b/,
+      "make_fiwix_initrd -s",
+    ),
+    kexecBytes: kibibytes(code, /\bkexec_size=(\d{1,12})\b/, "kexec_size="),
+  };
+}
+
+function kibibytes(code: string, pattern: RegExp, what: string): number {
+  const match = pattern.exec(code);
+  if (match === null) {
+    throw new UserError("tree", `Cannot find the number behind "${what}"`, {
+      where: FIWIX_PATH,
+      hint: "The limits of the Fiwix jump are read from this script",
+    });
+  }
+  return Number(match[1]) * 1024;
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Predicates of the manifest.
+ *
+ *   predicate = "(" logic ")"
+ *   logic     = term [ ( "&&" | "||" ) logic ]
+ *   term      = NAME ( "==" | "!=" ) VALUE | CONSTANT
+ *
+ * A constant stands only at the end. The in-system reader is right-recursive and knows no
+ * precedence: `( a && b || c )` means `a && (b || c)`. There are no inner brackets, and what
+ * stands behind the closing bracket is not read.
+ *
+ * Source: live-bootstrap, seed/script-generator.c.
+ *
+ * @module
+ */
+
+/** A predicate without its brackets, as nested as it is evaluated. */
+export type Logic =
+  | { readonly kind: "constant"; readonly value: string }
+  | Comparison
+  | {
+    readonly kind: "and" | "or";
+    readonly left: Comparison;
+    readonly right: Logic;
+  };
+
+/** A variable compared with a value; an unset variable is the empty string. */
+export interface Comparison {
+  readonly kind: "equal" | "unequal";
+  readonly name: string;
+  readonly value: string;
+}
+
+/** What was parsed, and the index of the token behind the closing bracket. */
+export interface ParsedLogic {
+  readonly logic: Logic;
+  readonly next: number;
+}
+
+/**
+ * Parses a predicate.
+ *
+ * @param tokens Tokens of a manifest line.
+ * @param at Index of the opening bracket.
+ * @returns The predicate, or what is wrong with it as a phrase.
+ */
+export function parsePredicate(tokens: readonly string[], at: number): ParsedLogic | string {
+  if (tokens[at] !== "(") {
+    return `expected a predicate to begin with "(", found ${quote(tokens[at])}`;
+  }
+  return parseLogic(tokens, at + 1);
+}
+
+function parseLogic(tokens: readonly string[], at: number): ParsedLogic | string {
+  const left = tokens[at];
+  const operator = tokens[at + 1];
+  if (left === undefined || operator === undefined) return 'the predicate has no closing ")"';
+  if (operator === ")") return { logic: { kind: "constant", value: left }, next: at + 2 };
+  if (operator !== "==" && operator !== "!=") {
+    return `expected == or != behind ${quote(left)}, found ${quote(operator)}`;
+  }
+  const value = tokens[at + 2];
+  const link = tokens[at + 3];
+  if (value === undefined || link === undefined) return 'the predicate has no closing ")"';
+  const comparison: Comparison = {
+    kind: operator === "==" ? "equal" : "unequal",
+    name: left,
+    value,
+  };
+  if (link === ")") return { logic: comparison, next: at + 4 };
+  if (link !== "&&" && link !== "||") return `expected && or || or ")", found ${quote(link)}`;
+  const right = parseLogic(tokens, at + 4);
+  if (typeof right === "string") return right;
+  return {
+    logic: { kind: link === "&&" ? "and" : "or", left: comparison, right: right.logic },
+    next: right.next,
+  };
+}
+
+/**
+ * Evaluates a predicate to the text that the in-system reader makes of it.
+ *
+ * @param lookup Value of a variable, empty where it is unset.
+ * @returns "True", "False", or a constant as it stands.
+ */
+export function evaluateLogic(logic: Logic, lookup: (name: string) => string): string {
+  switch (logic.kind) {
+    case "constant":
+      return logic.value;
+    case "equal":
+      return text(lookup(logic.name) === logic.value);
+    case "unequal":
+      return text(lookup(logic.name) !== logic.value);
+    case "and":
+    case "or": {
+      const left = evaluateLogic(logic.left, lookup) === "True";
+      const right = evaluateLogic(logic.right, lookup) === "True";
+      return text(logic.kind === "and" ? left && right : left || right);
+    }
+  }
+}
+
+function text(value: boolean): string {
+  return value ? "True" : "False";
+}
+
+function quote(token: string | undefined): string {
+  return token === undefined ? "the end of the line" : JSON.stringify(token);
+}

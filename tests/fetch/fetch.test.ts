@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { UserError } from "../../src/errors.ts";
+import { fetchAll } from "../../src/fetch/fetch.ts";
+import { local } from "../../src/fetch/part.ts";
+import type { FetchEvent } from "../../src/fetch/types.ts";
+import { answers, bench, BODY, closed, get, NAME, OTHER, rejection } from "./harness.ts";
+import { deadUrl, sha256 } from "./servers.ts";
+
+afterEach(() => bench.release());
+
+test("fetchAll() brings a file into the store and says where it came from", async () => {
+  const server = await bench.files(BODY);
+  const store = join(await bench.dir(), "deep", "store");
+  const report = await get(store, [`${server.url}/a`]);
+  const path = join(store, NAME);
+  expect(report).toEqual({
+    store,
+    files: new Map([[NAME, { path, sizeBytes: BODY.length, source: `${server.url}/a` }]]),
+    failures: [],
+  });
+  expect(await readdir(store)).toEqual([NAME]);
+});
+
+test("fetchAll() gets an empty file", async () => {
+  const empty = new Uint8Array();
+  const server = await bench.files(empty);
+  const report = await get(await bench.dir(), [server.url], {}, empty);
+  expect(report.files.get(NAME)?.sizeBytes).toBe(0);
+});
+
+test("fetchAll() asks again after a passing failure, once all others had their turn", async () => {
+  let asked = 0;
+  const flaky = await bench.http((_, response) => {
+    asked++;
+    if (asked < 3) response.writeHead(503).end();
+    else response.end(BODY);
+  });
+  const missing = await bench.status(404);
+  const order: string[] = [];
+  const report = await get(await bench.dir(), [flaky.url, missing.url], {
+    onProgress: (event) => {
+      if (event.kind !== "bytes") order.push(`${event.kind} ${event.url === flaky.url ? 1 : 2}`);
+    },
+  });
+  expect(report.failures).toEqual([]);
+  expect(order).toEqual([
+    "failed-attempt 1",
+    "failed-attempt 2",
+    "retry 1",
+    "failed-attempt 1",
+    "retry 1",
+    "start 1",
+    "done 1",
+  ]);
+});
+
+test("fetchAll() asks mirrors in a random order, and before the file's own URLs", async () => {
+  const order = async (random: number) => {
+    const seen: string[] = [];
+    const missing = await bench.http((request, response) => {
+      seen.push(request.url ?? "");
+      response.writeHead(404).end();
+    });
+    const at = (path: string) => missing.url + path;
+    await get(await bench.dir(), [at("/own1"), at("/own2")], {
+      mirrors: [at("/a"), at("/b/"), at("/c")],
+      random: () => random,
+    });
+    return seen.map((path) => path.replace(`/${NAME}`, "")).join(" ");
+  };
+  expect(await order(0.999)).toBe("/a /b /c /own1 /own2");
+  expect(await order(0)).toBe("/c /b /a /own1 /own2");
+});
+
+test("fetchAll() encodes a name for the URL of a mirror", async () => {
+  const server = await bench.files(BODY);
+  const name = "a b#c?d%e+ü.tar";
+  const report = await fetchAll([{ name, sha256: sha256(BODY), urls: [] }], {
+    store: await bench.dir(),
+    mirrors: [`${server.url}/m`],
+    userAgent: "seedstrap/test",
+  });
+  expect(report.failures).toEqual([]);
+  expect(server.seen).toEqual([`GET /m/${encodeURIComponent(name)}`]);
+});
+
+test("fetchAll() gets the other files while one server is slow", async () => {
+  const slow = await bench.raw(() => {});
+  const good = await bench.files(BODY);
+  const done: string[] = [];
+  const wanted = ["slow", "b", "c", "d", "e", "f"].map((name) => ({
+    name,
+    sha256: sha256(BODY),
+    urls: name === "slow" ? [slow.url, good.url] : [good.url],
+  }));
+  await fetchAll(wanted, {
+    store: await bench.dir(),
+    mirrors: [],
+    userAgent: "seedstrap/test",
+    jobs: 2,
+    stallMs: 400,
+    onProgress: (event) => {
+      if (event.kind === "done") done.push(event.name);
+    },
+  });
+  expect(done).toEqual(["b", "c", "d", "e", "f", "slow"]);
+});
+
+test("fetchAll() asks a mirror last once it has not answered several times", async () => {
+  const dead = await deadUrl(bench);
+  const good = await bench.files(BODY);
+  const failed: string[] = [];
+  const names = ["a", "b", "c", "d", "e", "f"];
+  await fetchAll(names.map((name) => ({ name, sha256: sha256(BODY), urls: [] })), {
+    store: await bench.dir(),
+    mirrors: [dead, good.url],
+    random: () => 0.999,
+    jobs: 1,
+    userAgent: "seedstrap/test",
+    onProgress: (event) => {
+      if (event.kind === "failed-attempt") failed.push(event.name);
+    },
+  });
+  expect(failed).toEqual(["a", "b", "c"]);
+});
+
+test("fetchAll() fetches no more files at once than it may", async () => {
+  let most = 0;
+  let now = 0;
+  const server = await bench.http((_, response) => {
+    most = Math.max(most, ++now);
+    setTimeout(() => {
+      now--;
+      response.end(BODY);
+    }, 20);
+  });
+  const names = ["a", "b", "c", "d", "e", "f", "g"];
+  const wanted = names.map((name) => ({ name, sha256: sha256(BODY), urls: [server.url] }));
+  const options = { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test", jobs: 3 };
+  const report = await fetchAll(wanted, options);
+  expect([...report.files.keys()]).toEqual(names);
+  expect(most).toBe(3);
+});
+
+test("fetchAll() asks nobody for a file that is present and right", async () => {
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  await writeFile(join(store, NAME), BODY);
+  const report = await get(store, [server.url]);
+  expect(server.seen).toEqual([]);
+  expect(report.files.get(NAME)).toEqual({
+    path: join(store, NAME),
+    sizeBytes: BODY.length,
+    source: pathToFileURL(join(store, NAME)).href,
+  });
+});
+
+test("fetchAll() replaces a file that is present and wrong", async () => {
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  await writeFile(join(store, NAME), OTHER);
+  const report = await get(store, [server.url]);
+  expect(report.files.get(NAME)?.source).toBe(server.url);
+  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
+});
+
+test("fetchAll() does not give out a wrong file that it cannot replace", async () => {
+  const store = await bench.dir();
+  await writeFile(join(store, NAME), OTHER);
+  const report = await get(store, []);
+  expect(report.files.size).toBe(0);
+  expect(answers(report)).toEqual([`wrong SHA-256: got ${sha256(OTHER)}, 300000 bytes`]);
+});
+
+test("fetchAll() uses a file of a file: mirror in place and skips a wrong one", async () => {
+  const [store, empty, wrong, right] = [
+    await bench.dir(),
+    await bench.dir(),
+    await bench.dir(),
+    await bench.dir(),
+  ];
+  await writeFile(join(wrong, NAME), OTHER);
+  await writeFile(join(right, NAME), BODY);
+  const server = await bench.files(BODY);
+  const failed: FetchEvent[] = [];
+  const report = await get(store, [server.url], {
+    mirrors: [server.url, ...[empty, wrong, right].map((dir) => pathToFileURL(dir).href)],
+    onProgress: (event) => {
+      if (event.kind === "failed-attempt") failed.push(event);
+    },
+  });
+  expect(report.files.get(NAME)?.path).toBe(join(right, NAME));
+  expect(report.files.get(NAME)?.source).toBe(pathToFileURL(join(right, NAME)).href);
+  expect(failed.map((event) => event.kind === "failed-attempt" && event.answer)).toEqual([
+    "no such file",
+    `wrong SHA-256: got ${sha256(OTHER)}, 300000 bytes`,
+  ]);
+  expect(server.seen).toEqual([]);
+  expect(await readdir(store)).toEqual([]);
+});
+
+test("fetchAll() stopped in the middle leaves a part, no final name and no connection", async () => {
+  const server = await bench.raw((socket) =>
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\nabc")
+  );
+  const store = await bench.dir();
+  const stop = new AbortController();
+  const before = (await readdir("/proc/self/fd")).length;
+  const error = await rejection(get(store, [server.url], {
+    signal: stop.signal,
+    stallMs: 10_000,
+    onProgress: (event) => {
+      if (event.kind === "bytes") stop.abort();
+    },
+  }));
+  expect(error.kind).toBe("interrupt");
+  expect(await readdir(store)).toEqual([`${NAME}.part`]);
+  expect(await closed(server)).toBe(true);
+  const links = (await readdir("/proc/self/fd")).length;
+  expect(links).toBeLessThanOrEqual(before + 1); // the listening side may linger, a file may not
+});
+
+test("fetchAll() does not start once it was stopped", async () => {
+  const server = await bench.files(BODY);
+  const own = new UserError("interrupt", "Ctrl-C");
+  const signal = AbortSignal.abort(own);
+  expect(await rejection(get(await bench.dir(), [server.url], { signal }))).toBe(own);
+  expect(server.seen).toEqual([]);
+});
+
+test("fetchAll() stops at once when the store cannot be written", async () => {
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  await mkdir(join(store, `${NAME}.part`));
+  const error = await rejection(get(store, [server.url]));
+  expect(error.kind).toBe("target");
+  expect(error.message).toStartWith(`Cannot write ${join(store, NAME)}.part: `);
+  expect(server.seen).toEqual([]);
+});
+
+test("local() calls a full disk a problem of the store, not of a URL", async () => {
+  const full = Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+  const error = await rejection(local("/store/a.part", () => Promise.reject(full)));
+  expect(error.kind).toBe("target");
+  expect(error.message).toBe("Cannot write /store/a.part: ENOSPC: no space left on device");
+  expect(error.hint).toStartWith("Free some space");
+});
+
+test("fetchAll() refuses names that would leave the store, before it asks for any", async () => {
+  const store = await bench.dir();
+  const { url, seen } = await bench.files(BODY);
+  for (const name of ["../evil", "/etc/evil", "..", "a/b", "a\\b", "a\nb", "a\0b", "a.part", ""]) {
+    const wanted = ["good", name].map((name) => ({ name, sha256: sha256(BODY), urls: [url] }));
+    const error = await rejection(
+      fetchAll(wanted, { store, mirrors: [], userAgent: "seedstrap/test", jobs: 1 }),
+    );
+    expect(error.kind).toBe("tree");
+  }
+  expect(seen).toEqual([]);
+});
+
+test("fetchAll() refuses one name with two SHA-256, but takes the same file twice", async () => {
+  const server = await bench.files(BODY);
+  const options = { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test" };
+  const same = { name: NAME, sha256: sha256(BODY), urls: [server.url] };
+  const error = await rejection(fetchAll([same, { ...same, sha256: sha256(OTHER) }], options));
+  expect(error.kind).toBe("tree");
+  expect(error.message).toContain(sha256(OTHER));
+  const report = await fetchAll([same, { ...same, sha256: same.sha256.toUpperCase() }], options);
+  expect(report.files.size).toBe(1);
+  expect(server.seen).toHaveLength(1);
+});
+
+test("fetchAll() refuses a SHA-256 that is none", async () => {
+  const wanted = [{ name: NAME, sha256: "abc", urls: [] }];
+  const options = { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test" };
+  expect((await rejection(fetchAll(wanted, options))).kind).toBe("tree");
+});
+
+test("fetchAll() refuses a mirror that is neither a server nor a directory", async () => {
+  for (const mirror of ["ftp://a/b", "distfiles", "file://host/dir", "file:///a%2Fb"]) {
+    const error = await rejection(get(await bench.dir(), [], { mirrors: [mirror] }));
+    expect(error.kind).toBe("usage");
+    expect(error.message).toBe(`Cannot use mirror "${mirror}"`);
+  }
+});

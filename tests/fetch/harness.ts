@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What the tests of `fetchAll()` share.
+ *
+ * @module
+ */
+import { expect } from "bun:test";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { UserError } from "../../src/errors.ts";
+import { fetchAll } from "../../src/fetch/fetch.ts";
+import type { FetchOptions, FetchReport } from "../../src/fetch/types.ts";
+import { Bench, sampleBody, sha256, type TestServer } from "./servers.ts";
+
+export const BODY = sampleBody(300_000);
+export const OTHER = sampleBody(300_000, 2);
+export const NAME = "hello-1.0.tar.gz";
+
+/** Shared by the tests of a file; each releases it in the end. */
+export const bench = new Bench();
+
+/** Fetches one file, quickly. */
+export function get(
+  store: string,
+  urls: readonly string[],
+  options: Partial<FetchOptions> = {},
+  body = BODY,
+): Promise<FetchReport> {
+  return fetchAll([{ name: NAME, sha256: sha256(body), urls }], {
+    store,
+    mirrors: [],
+    userAgent: "seedstrap/test",
+    stallMs: 250,
+    retryDelayMs: 1,
+    random: () => 0,
+    ...options,
+  });
+}
+
+/** Fetches from a bad URL and then a good one; gives the answer of the bad one. */
+export async function answerOf(url: string, options: Partial<FetchOptions> = {}): Promise<string> {
+  const good = await bench.files(BODY);
+  const store = await bench.dir();
+  const answers: string[] = [];
+  const report = await get(store, [url, `${good.url}/${NAME}`], {
+    ...options,
+    onProgress: (event) => {
+      if (event.kind === "failed-attempt") answers.push(event.answer);
+    },
+  });
+  expect(report.failures).toEqual([]);
+  expect(report.files.get(NAME)?.source).toBe(`${good.url}/${NAME}`);
+  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
+  expect(await readdir(store)).toEqual([NAME]);
+  expect(answers).toHaveLength(1);
+  return answers[0] ?? "";
+}
+
+/** Whether all connections of a server end soon. */
+export async function closed(server: TestServer): Promise<boolean> {
+  for (let i = 0; i < 50 && server.open() > 0; i++) await sleep(10);
+  return server.open() === 0;
+}
+
+/** What was answered for files that could not be had. */
+export function answers(report: FetchReport): string[] {
+  return report.failures.flatMap(({ attempts }) => attempts.map(({ answer }) => answer));
+}
+
+/** The user error that some work ends with. */
+export async function rejection(work: Promise<unknown>): Promise<UserError> {
+  const error = await work.then(() => undefined, (error: unknown) => error);
+  if (error instanceof UserError) return error;
+  throw new Error(`expected a UserError, got ${error}`);
+}

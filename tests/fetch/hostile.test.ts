@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { gzipSync } from "node:zlib";
+import { answerOf, answers, bench, BODY, closed, get, NAME, OTHER } from "./harness.ts";
+import { deadUrl, sha256 } from "./servers.ts";
+
+afterEach(() => bench.release());
+
+test("fetchAll() asks for the bytes as they are, under its own name", async () => {
+  const server = await bench.says("HTTP/1.1 404 Not Found\n\n");
+  await get(await bench.dir(), [server.url]);
+  expect(server.seen[0]).toMatch(/^accept-encoding: identity\r$/im);
+  expect(server.seen[0]).toMatch(/^user-agent: seedstrap\/test\r$/im);
+  expect(server.seen[0]).not.toMatch(/^range:/im);
+});
+
+test("fetchAll() uses the next URL when one answers 404", async () => {
+  expect(await answerOf((await bench.status(404)).url)).toBe("HTTP 404 Not Found");
+});
+
+test("fetchAll() uses the next URL when one answers 500", async () => {
+  expect(await answerOf((await bench.status(500)).url)).toBe("HTTP 500 Internal Server Error");
+});
+
+test("fetchAll() uses the next URL when a body has a wrong SHA-256", async () => {
+  expect(await answerOf((await bench.files(OTHER)).url)).toBe(
+    `wrong SHA-256: got ${sha256(OTHER)}, 300000 bytes`,
+  );
+});
+
+test("fetchAll() says when a wrong body is a web page", async () => {
+  const page = await bench.status(200, { "Content-Type": "text/html; charset=utf-8" }, "<p>hi");
+  expect(await answerOf(page.url)).toEndWith(", 5 bytes of text/html");
+});
+
+test("fetchAll() uses the next URL when a body is cut, and keeps what came", async () => {
+  const server = await bench.says(
+    `HTTP/1.1 200 OK\nContent-Length: ${BODY.length}\n\n`,
+    BODY.subarray(0, 1000),
+  );
+  expect(await answerOf(server.url)).toBe(
+    "connection closed by the server, after 1000 of 300000 bytes",
+  );
+});
+
+test("fetchAll() uses the next URL when a chunked body is cut", async () => {
+  const server = await bench.says("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nabc\n");
+  expect(await answerOf(server.url)).toBe("connection closed by the server, after 3 bytes");
+});
+
+test("fetchAll() uses the next URL when the connection is reset before an answer", async () => {
+  const server = await bench.raw((socket) => socket.resetAndDestroy());
+  expect(await answerOf(server.url)).toBe("connection closed by the server");
+});
+
+test("fetchAll() uses the next URL when a body stalls", async () => {
+  const server = await bench.raw((socket) =>
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\nabc")
+  );
+  const started = performance.now();
+  expect(await answerOf(server.url)).toBe("timed out: no byte for 0.3 s, after 3 of 300000 bytes");
+  expect(performance.now() - started).toBeLessThan(2000);
+});
+
+test("fetchAll() uses the next URL when no headers come", async () => {
+  const server = await bench.raw(() => {});
+  expect(await answerOf(server.url)).toBe("timed out: no byte for 0.3 s");
+});
+
+test("fetchAll() uses the next URL when a body only trickles", async () => {
+  const server = await bench.raw((socket) => {
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n");
+    const timer = setInterval(() => socket.write("x"), 50);
+    socket.on("close", () => clearInterval(timer));
+  });
+  expect(await answerOf(server.url)).toMatch(/^too slow: \d+ bytes in 0.3 s, after \d+ of 300000/);
+});
+
+test("fetchAll() uses the next URL when a connection is refused", async () => {
+  expect(await answerOf(await deadUrl(bench))).toBe("connection refused");
+});
+
+test("fetchAll() uses the next URL when an answer is not HTTP", async () => {
+  expect(await answerOf((await bench.says("SSH-2.0-OpenSSH\n\n")).url)).toBe("not an HTTP answer");
+});
+
+test("fetchAll() refuses a URL that is not of the web", async () => {
+  const url = pathToFileURL(join(await bench.dir(), "f")).href;
+  expect(await answerOf(url)).toBe("refused: URL file: is neither http: nor https:");
+});
+
+test("fetchAll() follows a redirect and tells where it led", async () => {
+  const good = await bench.files(BODY);
+  const server = await bench.status(302, { Location: `${good.url}/elsewhere` });
+  const report = await get(await bench.dir(), [`${server.url}/a`]);
+  expect(report.files.get(NAME)?.source).toBe(`${server.url}/a`);
+  expect(report.files.get(NAME)?.redirectedTo).toBe(`${good.url}/elsewhere`);
+});
+
+test("fetchAll() follows a redirect that is relative", async () => {
+  const server = await bench.http((request, response) => {
+    if (request.url === "/here/a") response.writeHead(301, { Location: "../there" }).end();
+    else if (request.url === "/there") response.end(BODY);
+    else response.writeHead(404).end();
+  });
+  const report = await get(await bench.dir(), [`${server.url}/here/a`]);
+  expect(report.files.get(NAME)?.redirectedTo).toBe(`${server.url}/there`);
+});
+
+test("fetchAll() refuses a redirect to file:", async () => {
+  const store = await bench.dir();
+  await writeFile(join(store, "secret"), BODY);
+  const server = await bench.status(302, { Location: pathToFileURL(join(store, "secret")).href });
+  expect(await answerOf(server.url)).toBe("refused: redirect to file: is neither http: nor https:");
+});
+
+test("fetchAll() gives up on redirects in a circle", async () => {
+  const server = await bench.status(302, { Location: "/again" });
+  expect(await answerOf(server.url)).toBe("more than 10 redirects");
+  expect(server.seen).toHaveLength(11);
+});
+
+test("fetchAll() keeps a body as it is, whatever Content-Encoding says", async () => {
+  const packed = gzipSync(BODY);
+  const headers = { "Content-Encoding": "gzip", "Content-Type": "application/x-tar" };
+  const server = await bench.http((_, response) => response.writeHead(200, headers).end(packed));
+  const store = await bench.dir();
+  const report = await get(store, [server.url], {}, packed);
+  expect(report.failures).toEqual([]);
+  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(packed));
+});
+
+test("fetchAll() uses the next URL when a body was packed on the way, and says so", async () => {
+  const packed = gzipSync(BODY);
+  const server = await bench.http((_, response) =>
+    response.writeHead(200, { "Content-Encoding": "gzip" }).end(packed)
+  );
+  expect(await answerOf(server.url)).toEndWith(", Content-Encoding: gzip");
+});
+
+test("fetchAll() hangs up on a server whose refusal has no end", async () => {
+  const server = await bench.http((_, response) => {
+    response.writeHead(404).write("no, ");
+    const timer = setInterval(() => response.write("and no, "), 5);
+    response.on("close", () => clearInterval(timer));
+  });
+  expect(answers(await get(await bench.dir(), [server.url]))).toEqual(["HTTP 404 Not Found"]);
+  expect(await closed(server)).toBe(true);
+});
+
+test("fetchAll() cuts off a body above the cap and keeps nothing of it", async () => {
+  const server = await bench.raw((socket) => {
+    socket.write("HTTP/1.1 200 OK\r\n\r\n");
+    const more = () => {
+      while (!socket.destroyed && socket.write(OTHER));
+    };
+    socket.on("drain", more);
+    more();
+  });
+  const store = await bench.dir();
+  const report = await get(store, [server.url], { maxBytes: 1_000_000 });
+  expect(answers(report)).toEqual(["body goes on above the limit of 1000000 bytes"]);
+  expect(await readdir(store)).toEqual([]);
+});
+
+test("fetchAll() refuses a body that is announced above the cap", async () => {
+  const server = await bench.says("HTTP/1.1 200 OK\nContent-Length: 99999999999\n\n");
+  expect(await answerOf(server.url, { maxBytes: 400_000 })).toBe(
+    "99999999999 bytes announced, above the limit of 400000",
+  );
+});

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { fetchAll } from "../../src/fetch/fetch.ts";
+import { fetchError } from "../../src/fetch/report.ts";
+import { Bench, deadUrl, sampleBody, sha256 } from "./servers.ts";
+
+const bench = new Bench();
+afterEach(() => bench.release());
+
+test("fetchError() names every missing file, each URL, and what it answered", async () => {
+  const body = sampleBody(1000);
+  const [good, missing, wrong, busy, dead] = [
+    await bench.files(body),
+    await bench.status(404),
+    await bench.files(sampleBody(1000, 2)),
+    await bench.status(503),
+    await deadUrl(bench),
+  ];
+  const store = await bench.dir();
+  const report = await fetchAll([
+    { name: "a.tar", sha256: sha256(body), urls: [missing.url, wrong.url, busy.url, dead] },
+    { name: "b.tar", sha256: sha256(body), urls: [good.url] },
+    { name: "c.tar", sha256: sha256(body), urls: [] },
+  ], { store, mirrors: [], userAgent: "seedstrap/test", retryDelayMs: 1 });
+  const error = fetchError(report);
+  expect(error.kind).toBe("fetch");
+  expect(error.message).toBe(`Cannot fetch 2 of 3 distfiles
+  a.tar (SHA-256 ${sha256(body)})
+    ${missing.url}: HTTP 404 Not Found
+    ${wrong.url}: wrong SHA-256: got ${sha256(sampleBody(1000, 2))}, 1000 bytes
+    ${busy.url}: HTTP 503 Service Unavailable (tried 3 times)
+    ${dead}: connection refused
+  c.tar (SHA-256 ${sha256(body)})
+    no URL and no mirror to try`);
+  expect(error.hint).toBe(
+    `Run again to go on, give another --mirror, or put the files into ${store}`,
+  );
+});
+
+test("fetchError() shows no password and no control character", async () => {
+  const secret = await bench.status(404);
+  const report = await fetchAll([{
+    name: "a.tar",
+    sha256: sha256(""),
+    urls: [secret.url.replace("//", "//me:secret@"), "\u001b[2Jnot a URL"],
+  }], { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test" });
+  const { message } = fetchError(report);
+  expect(message).toContain(`    ${secret.url}/: HTTP 404 Not Found`);
+  expect(message).toContain("    [2Jnot a URL: not a URL");
+  expect(message).not.toContain("secret@");
+  expect(message).not.toContain("\u001b");
+});

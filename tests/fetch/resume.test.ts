@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { rmSync, writeFileSync } from "node:fs";
+import { link, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import type { FetchEvent } from "../../src/fetch/types.ts";
+import { bench, BODY, get, NAME, OTHER, rejection } from "./harness.ts";
+import { sampleBody, sha256 } from "./servers.ts";
+
+afterEach(() => bench.release());
+
+test("fetchAll() resumes a part and asks only for the rest", async () => {
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
+  const events: FetchEvent[] = [];
+  const report = await get(store, [`${server.url}/a`], {
+    onProgress: (event) => events.push(event),
+  });
+  expect(server.seen).toEqual(["GET /a bytes=100000-"]);
+  expect(events[0]).toMatchObject({ kind: "start", bytes: 100_000, total: 300_000 });
+  expect(report.files.get(NAME)?.sizeBytes).toBe(300_000);
+  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
+});
+
+test("fetchAll() goes on with the next URL where the one before was cut", async () => {
+  const cut = await bench.says(
+    `HTTP/1.1 200 OK\nContent-Length: ${BODY.length}\n\n`,
+    BODY.subarray(0, 1000),
+  );
+  const good = await bench.files(BODY);
+  await get(await bench.dir(), [cut.url, `${good.url}/b`]);
+  expect(good.seen).toEqual(["GET /b bytes=1000-"]);
+});
+
+test("fetchAll() starts over when a server ignores the range", async () => {
+  const server = await bench.http((_, response) => response.end(BODY));
+  const store = await bench.dir();
+  await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
+  const report = await get(store, [server.url]);
+  expect(report.failures).toEqual([]);
+  expect(server.seen).toHaveLength(1);
+});
+
+test("fetchAll() starts over when a server sends another range than was asked for", async () => {
+  const server = await bench.http((request, response) => {
+    if (request.headers.range === undefined) return void response.end(BODY);
+    const headers = { "Content-Range": "bytes 99999-299999/300000", "Content-Length": 200_001 };
+    response.writeHead(206, headers).write("never to be appended"); // and no more
+  });
+  const store = await bench.dir();
+  await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
+  const report = await get(store, [server.url]);
+  expect(report.failures).toEqual([]);
+  expect(server.seen).toEqual(["GET / bytes=100000-", "GET /"]);
+});
+
+test("fetchAll() goes on when a server gives less than the range that was asked for", async () => {
+  const server = await bench.http((request, response) => {
+    const from = Number(/\d+/.exec(request.headers.range ?? "")?.[0]);
+    const range = `bytes ${from}-${from + 99_999}/300000`;
+    response.writeHead(206, { "Content-Range": range }).end(BODY.subarray(from, from + 100_000));
+  });
+  const store = await bench.dir();
+  await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
+  const failed: string[] = [];
+  const report = await get(store, [server.url], {
+    onProgress: (event) => {
+      if (event.kind === "failed-attempt") failed.push(event.answer);
+    },
+  });
+  expect(report.failures).toEqual([]);
+  expect(failed).toEqual(["body ended after 200000 of 300000 bytes"]);
+  expect(server.seen).toEqual(["GET / bytes=100000-", "GET / bytes=200000-"]);
+});
+
+test("fetchAll() gives no final name to a part that was swapped under it", async () => {
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  const error = await rejection(get(store, [server.url], {
+    onProgress: (event) => {
+      if (event.kind !== "start") return;
+      rmSync(join(store, `${NAME}.part`));
+      writeFileSync(join(store, `${NAME}.part`), OTHER);
+    },
+  }));
+  expect(error.kind).toBe("target");
+  expect(error.message).toEndWith("another process has changed it");
+  expect(await readdir(store)).toEqual([`${NAME}.part`]);
+});
+
+test("fetchAll() starts over when a part of other content was resumed", async () => {
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  await writeFile(join(store, `${NAME}.part`), OTHER.subarray(0, 100_000));
+  const report = await get(store, [`${server.url}/a`]);
+  expect(report.failures).toEqual([]);
+  expect(server.seen).toEqual(["GET /a bytes=100000-", "GET /a"]);
+  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
+});
+
+test("fetchAll() starts over when a part is longer than the file", async () => {
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  await writeFile(join(store, `${NAME}.part`), sampleBody(400_000, 3));
+  const report = await get(store, [`${server.url}/a`]);
+  expect(report.failures).toEqual([]);
+  expect(server.seen).toEqual(["GET /a bytes=400000-", "GET /a"]);
+});
+
+test("fetchAll() takes a part that is already whole without asking anyone", async () => {
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  await writeFile(join(store, `${NAME}.part`), BODY);
+  const report = await get(store, [server.url]);
+  expect(server.seen).toEqual([]);
+  expect(report.files.get(NAME)?.source).toBe(pathToFileURL(join(store, NAME)).href);
+});
+
+test("fetchAll() does not write through a part that is a link", async () => {
+  const server = await bench.files(BODY);
+  const [store, elsewhere] = [await bench.dir(), await bench.dir()];
+  const precious = join(elsewhere, "precious");
+  await writeFile(precious, "precious");
+  for (const plant of [symlink, link]) {
+    await plant(precious, join(store, `${NAME}.part`));
+    expect((await get(store, [server.url])).failures).toEqual([]);
+    expect(await readFile(precious, "utf8")).toBe("precious");
+    await writeFile(join(store, NAME), "wrong again");
+  }
+});
