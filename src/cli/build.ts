@@ -131,7 +131,8 @@ function printFetch(
   }
 }
 
-function printSummary(record: TargetRecord, target: string): void {
+/** What was built, and on bare metal what to do with it. */
+export function printSummary(record: TargetRecord, target: string): void {
   const dir = resolve(target);
   for (const image of record.images) {
     print(`${join(dir, image.name)}`);

@@ -69,16 +69,36 @@ function verifyCommand(): CommandUnknownOpts {
     .option("--json", "for scripts")
     .action((path, { json }) =>
       withImage(path, (source) => {
-        const report = verifyImage(source);
-        const record = recordOf(path);
-        if (record !== undefined) compare(source, record);
-        if (json) printJson({ ...report, checkedAgainstRecord: record !== undefined });
-        else for (const line of reportLines(report, record)) print(line);
+        const checked = checkImage(source);
+        if (!json) reportLines(checked).forEach((line) => print(line));
+        else printJson({ ...checked.report, checkedAgainstRecord: checked.record !== undefined });
       })
     );
 }
 
-function reportLines(report: ImageReport, record: RecordedImage | undefined): string[] {
+/** Verifies an image and says what it is. */
+export function verifyLines(path: string): string[] {
+  const source = openImage(path);
+  try {
+    return reportLines(checkImage(source));
+  } finally {
+    source.close();
+  }
+}
+
+interface CheckedImage {
+  readonly report: ImageReport;
+  readonly record: RecordedImage | undefined;
+}
+
+function checkImage(source: FileSource): CheckedImage {
+  const report = verifyImage(source);
+  const record = recordOf(source.name);
+  if (record !== undefined) compare(source, record);
+  return { report, record };
+}
+
+function reportLines({ report, record }: CheckedImage): string[] {
   const kind = report.layout ? `payload, layout ${report.layout}` : "boot image";
   return [
     `${kind}: ${formatCount(report.files)} files, ${

@@ -8,6 +8,7 @@ import { EXIT, UserError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
+import { demoSubcommand } from "./demo.ts";
 import { imageSubcommand } from "./image.ts";
 import { printError } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
@@ -24,6 +25,7 @@ function program(): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
+    .addCommand(demoSubcommand())
     .addHelpText(
       "after",
       `

@@ -11,8 +11,8 @@
 import { open, stat } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { join } from "node:path";
+import { distfileNameFault } from "../distfile_name.ts";
 import { messageOf, systemCode, UserError } from "../errors.ts";
-import { distfileNameFault } from "./store.ts";
 
 /** A running server. Close it, or the process stays alive. */
 export interface FileServer {

@@ -14,6 +14,7 @@
  * @module
  */
 
+import { distfileNameFault } from "../distfile_name.ts";
 import { UserError } from "../errors.ts";
 
 /** One line of a sources file. */
@@ -83,17 +84,9 @@ function parseSource(text: string, line: number): Source | string {
     return "a source without an HTTP URL needs a file name";
   }
   const chosen = fileName ?? url.slice(url.lastIndexOf("/") + 1);
-  const fault = fileNameFault(chosen);
+  const fault = distfileNameFault(chosen);
   if (fault !== undefined) return `${JSON.stringify(chosen)} cannot be a file name: ${fault}`;
   return { url, sha256, fileName: chosen, ...(git && { git }), line };
-}
-
-/** Why a name cannot stand in the distfiles directory, or undefined. */
-function fileNameFault(name: string): string | undefined {
-  if (name === "" || name === "." || name === ".." || name === "_") return "it is no name";
-  if (/[/\\\0]/.test(name)) return "it holds a slash, a backslash or a NUL";
-  if (new TextEncoder().encode(name).length > 255) return "it is longer than 255 bytes";
-  return undefined;
 }
 
 function sourcesError(name: string, line: number, what: string): UserError {

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+/**
+ * seedstrap as a library: what a checkout says, plans, image formats, and the main job.
+ *
+ * @example Plan a build, and build it
+ * ```ts
+ * import { buildMedia, planJob } from "./mod.ts";
+ *
+ * const request = { tree: "live-bootstrap", options, store: "distfiles" };
+ * const { plan } = await planJob(request);
+ * console.log(plan.limits);
+ * await buildMedia({ ...request, target: "target", force: false, jobs: 4 });
+ * ```
+ *
+ * @module
+ */
+
+export { type ErrorKind, EXIT, UserError } from "./src/errors.ts";
+
+export * from "./src/format/boot.ts";
+export * from "./src/format/hex0.ts";
+export * from "./src/format/payload.ts";
+export * from "./src/format/reader.ts";
+export * from "./src/format/segment.ts";
+export * from "./src/format/srcfs.ts";
+
+export * from "./src/tree/config.ts";
+export * from "./src/tree/distfiles.ts";
+export * from "./src/tree/manifest.ts";
+export * from "./src/tree/model.ts";
+export * from "./src/tree/sources.ts";
+
+export * from "./src/plan/images.ts";
+export * from "./src/plan/limits.ts";
+export * from "./src/plan/options.ts";
+export * from "./src/plan/plan.ts";
+export * from "./src/plan/split.ts";
+export * from "./src/plan/types.ts";
+
+export { type FileSource, openImage } from "./src/image/file_source.ts";
+export * from "./src/image/image.ts";
+export { type WriteOptions, writeImage, type WrittenImage } from "./src/write/writer.ts";
+export * from "./src/job/build.ts";
+export { readRecord, RECORD_NAME, type TargetRecord } from "./src/job/record.ts";
+export { VERSION } from "./src/version.ts";

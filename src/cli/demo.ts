@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap demo`: the main job on the embedded default. */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { demoOptions, unpackDemo } from "../demo/demo.ts";
+import { UserError } from "../errors.ts";
+import { serveDirectory } from "../fetch/serve.ts";
+import { buildMedia, planJob } from "../job/build.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { printedEvents, printSummary } from "./build.ts";
+import { verifyLines } from "./image.ts";
+import { paintResult, print } from "./output.ts";
+import { planAsText } from "./plan.ts";
+
+export function demoSubcommand(): CommandUnknownOpts {
+  return new Command("demo")
+    .description("do the main job on a miniature tree that is embedded in this program")
+    .allowExcessArguments(false)
+    .option("--keep <dir>", "leave the tree, its mirror and the media in a new directory")
+    .addHelpText(
+      "after",
+      `
+It plans, fetches the distfiles from a mirror over HTTP on 127.0.0.1, writes the boot and the
+payload image, and verifies both. Nothing is left behind without --keep.`,
+    )
+    .action(({ keep }) => withInterrupt((signal) => runDemo(keep, signal)));
+}
+
+async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<void> {
+  const dir = keep === undefined ? mkdtempSync(join(tmpdir(), "seedstrap-demo-")) : newDir(keep);
+  try {
+    const { tree, mirror } = unpackDemo(dir);
+    const server = await serveDirectory(mirror);
+    try {
+      const url = server.url.replace(/\/$/, "");
+      const options = demoOptions([{ kind: "http", url }]);
+      const request = { tree, options, store: join(dir, "distfiles") };
+      const target = join(dir, "target");
+      heading("Plan, before anything is downloaded");
+      const { plan } = await planJob(request);
+      for (const line of planAsText(plan, target)) print(line);
+      heading(`Fetch from ${url}, and write`);
+      const build = { ...request, target, force: false, jobs: 4 };
+      const record = await buildMedia(build, printedEvents(), signal);
+      printSummary(record, target);
+      for (const { name } of record.images) {
+        heading(`Verify ${name}`);
+        for (const line of verifyLines(join(target, name))) print(line);
+      }
+    } finally {
+      await server.close();
+    }
+    if (keep !== undefined) print(`\nKept in ${dir}`);
+  } finally {
+    if (keep === undefined) rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+function heading(text: string): void {
+  print(`\n${paintResult(["bold", "cyan"], `== ${text}`)}`);
+}
+
+/** A directory to keep the demo in: a new or an empty one. */
+function newDir(path: string): string {
+  const dir = resolve(path);
+  if (existsSync(dir) && readdirSync(dir).length > 0) {
+    throw new UserError("target", `Cannot keep the demo in ${dir}: it is not empty`, {
+      where: dir,
+      hint: "Name a new directory",
+    });
+  }
+  mkdirSync(dir, { recursive: true });
+  return dir;
+}

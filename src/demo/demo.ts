@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The embedded default: a miniature tree in the shape of live-bootstrap, all of it our own, with
+ * a mirror for its distfiles.
+ *
+ * @module
+ */
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { DEMO_MIRROR, DEMO_TREE, STEPS } from "../assets.gen.ts";
+import type { BuildOptions, Mirror } from "../plan/options.ts";
+import { MIRROR_PORT } from "../plan/options.ts";
+import { STAGE1_PATH, STAGE2_PATH } from "../tree/model.ts";
+
+/** The boot program of the demo, among the embedded steps. */
+const BOOT_PROGRAM = "preflight-1.0";
+
+/** Where the demo was unpacked. */
+export interface DemoFiles {
+  readonly tree: string;
+  readonly mirror: string;
+}
+
+/**
+ * Unpacks the demo.
+ *
+ * @param dir An empty directory.
+ */
+export function unpackDemo(dir: string): DemoFiles {
+  const tree = join(dir, "tree");
+  const mirror = join(dir, "mirror");
+  for (const [path, text] of Object.entries(DEMO_TREE)) put(join(tree, path), text);
+  put(join(tree, STAGE1_PATH), STEPS[`${BOOT_PROGRAM}/stage1.hex0`]!);
+  put(join(tree, STAGE2_PATH), STEPS[`${BOOT_PROGRAM}/stage2.hex0`]!);
+  for (const [name, text] of Object.entries(DEMO_MIRROR)) put(join(mirror, name), text);
+  return { tree, mirror };
+}
+
+function put(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+}
+
+/** What the demo builds: media for QEMU with every distfile on board. */
+export function demoOptions(mirrors: readonly Mirror[]): BuildOptions {
+  return {
+    mode: "qemu",
+    arch: "x86",
+    cores: 2,
+    forceTimestamps: false,
+    updateChecksums: false,
+    buildKernels: false,
+    createConfig: true,
+    interactive: false,
+    configurator: false,
+    internalCi: undefined,
+    externalSources: true,
+    mirrors,
+    swapMib: 0,
+    qemuCommand: "qemu-system-x86_64",
+    qemuRamMib: 4096,
+    targetSizeMib: 64,
+    payload: "auto",
+    payloadLayout: 64,
+    mirrorPort: MIRROR_PORT,
+  };
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+cat "${DISTFILES}/later-1.0.txt"

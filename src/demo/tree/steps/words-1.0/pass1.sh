@@ -1,0 +1,3 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+sort "${DISTFILES}/words-1.0.txt"
