@@ -10,6 +10,7 @@ import { expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { demoSubcommand } from "./demo.ts";
 import { imageSubcommand } from "./image.ts";
+import { manSubcommand } from "./man.ts";
 import { printError } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { runSubcommand } from "./run.ts";
@@ -26,6 +27,7 @@ function program(): CommandUnknownOpts {
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
     .addCommand(demoSubcommand())
+    .addCommand(manSubcommand())
     .addHelpText(
       "after",
       `

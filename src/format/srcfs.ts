@@ -82,7 +82,7 @@ export function* readSrcfs(
   start: number,
 ): Generator<SrcfsRecord, void, undefined> {
   const cursor = new Cursor(source, start);
-  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   for (;;) {
     const offset = cursor.offset;
     const window = cursor.peek(MAX_LINE_BYTES);

@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: MIT
 /**
- * Starting threads. The URL has to stand literally in the call for both compilers to find it.
+ * Starting threads.
  *
  * @module
  */
 
-/** Starts the writing half of the image writer, `src/write/sink_worker.ts`. */
-export function startSinkWorker(): Worker {
-  return new Worker(new URL("../write/sink_worker.ts", import.meta.url).href, { type: "module" });
+/**
+ * Starts the thread that digests images, `src/write/hash_worker.ts`.
+ *
+ * In a binary that Bun compiled, everything is one file in a virtual directory, beside which the
+ * second entry point of scripts/build.sh lies by its path below `src/`.
+ */
+export function startHashWorker(): Worker {
+  const isCompiledByBun = import.meta.url.includes("/$bunfs/");
+  const url = isCompiledByBun
+    ? "./write/hash_worker.ts"
+    : new URL("../write/hash_worker.ts", import.meta.url).href;
+  return new Worker(url, { type: "module" });
 }

@@ -73,6 +73,10 @@ export function readTreeFile(root: string, path: string): Uint8Array {
   const source = join(root, path);
   return reading(source, () => {
     inside(realpathSync(root), source);
+    // A pipe would be waited for.
+    if (!statSync(source).isFile()) {
+      throw new UserError("tree", `Cannot use ${path}: it is no regular file`, { where: source });
+    }
     return readFileSync(source);
   });
 }

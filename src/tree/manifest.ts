@@ -7,10 +7,10 @@
  *             | "define:" NAME "=" ( VALUE | predicate )
  *             | "uninstall:" { NAME }
  *
- * Tokens are separated by exactly one space: a second one makes an empty token, and a tab is part
- * of its token. A token has at most 63 bytes. `#` begins a comment anywhere. A space at the end
- * of a line is ignored, and so is what stands behind a predicate. An empty line, and one that
- * begins with `#`, is skipped.
+ * Tokens are separated by exactly one space: a second one makes an empty token, which is a value
+ * (`( A ==  )`: A is empty) but no name, and a tab is part of its token. A token has at most 63
+ * bytes. `#` begins a comment anywhere. A space at the end of a line is ignored, and so is what
+ * stands behind a predicate. An empty line, and one that begins with `#`, is skipped.
  *
  * Source: live-bootstrap, seed/script-generator.c, which reads it on the booted machine into
  * 64-byte buffers that it does not check.
@@ -102,16 +102,29 @@ function parseLine(text: string, place: Line): ManifestLine | string {
     if (bytes > MAX_TOKEN_BYTES) {
       return `a token has at most ${MAX_TOKEN_BYTES} bytes, ${JSON.stringify(token)} has ${bytes}`;
     }
-    if (token === "") return "a space too many";
-    if (/[\t\r\0]/.test(token)) return `a tab, return or NUL is part of ${JSON.stringify(token)}`;
   }
+  const parsed = parseTokens(tokens, place);
+  // What mostly is behind a failure, and never meets the eye.
+  if (typeof parsed === "string") {
+    return oddToken(tokens) ?? (tokens.includes("") ? "a space too many" : parsed);
+  }
+  return parsed;
+}
+
+/** A complaint about a token that the reader would take as it is, and nobody means. */
+function oddToken(tokens: readonly string[]): string | undefined {
+  const odd = tokens.find((token) => /[\t\r\0]/.test(token));
+  return odd && `a tab, return or NUL is part of ${JSON.stringify(odd)}`;
+}
+
+function parseTokens(tokens: readonly string[], place: Line): ManifestLine | string {
   const [verb, name] = tokens;
   switch (verb) {
     case "build:":
     case "improve:":
     case "jump:":
     case "uninstall:": {
-      if (name === undefined) return `${verb} needs a name`;
+      if (!name) return `${verb} needs a name`;
       let at = 2;
       if (verb === "uninstall:") { while (at < tokens.length && tokens[at] !== "(") at++; }
       const kind = verb.slice(0, -1) as ActionLine["kind"];
@@ -132,7 +145,7 @@ function parseLine(text: string, place: Line): ManifestLine | string {
 
 function parseDefine(tokens: readonly string[], place: Line): ManifestLine | string {
   const [, name, equals, first] = tokens;
-  if (name === undefined || equals !== "=" || first === undefined) {
+  if (!name || equals !== "=" || first === undefined) {
     return "expected define: NAME = VALUE";
   }
   if (first !== "(") {
@@ -148,9 +161,10 @@ function withPredicate<T extends ManifestLine>(
   tokens: readonly string[],
   at: number,
 ): T | string {
-  if (at >= tokens.length) return line;
+  if (at >= tokens.length) return oddToken(tokens) ?? line;
   const parsed = parsePredicate(tokens, at);
-  return typeof parsed === "string" ? parsed : { ...line, predicate: parsed.logic };
+  if (typeof parsed === "string") return parsed;
+  return oddToken(tokens.slice(0, parsed.next)) ?? { ...line, predicate: parsed.logic };
 }
 
 /** A line that counts under a given configuration. */

@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * The one writer: streams segments into a file, verifies them on the way, and computes the digest
- * of the whole.
- *
- * It works in two threads, since with every byte hashed twice (as part of its file, and as part
- * of the image) SHA-256 is what takes the time: this half reads and verifies, `sink_worker.ts`
- * writes and digests. Between them is a ring of fixed buffers, so that memory does not grow with
- * the data.
+ * of the whole. `sink.ts` has the threads and buffers.
  *
  * @module
  */
@@ -14,13 +9,9 @@
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { systemCode, UserError } from "../errors.ts";
-import { type FileSegment, MIB, type Segment } from "../format/segment.ts";
-import { startSinkWorker } from "../runtime/worker.ts";
-import type { SinkReply, SinkRequest } from "./sink_worker.ts";
+import type { FileSegment, Segment } from "../format/segment.ts";
+import { Sink } from "./sink.ts";
 
-/** A ring of this many buffers of {@link SLOT_BYTES}. */
-const SLOTS = 16;
-const SLOT_BYTES = MIB;
 /** Zeros shorter than this are written, longer ones become a hole. */
 const HOLE_BYTES = 64 * 1024;
 
@@ -64,7 +55,7 @@ export async function writeImage(
   segments: readonly Segment[],
   options: WriteOptions,
 ): Promise<WrittenImage> {
-  const sink = new Sink(path);
+  const sink = await Sink.open(path);
   const fileDigests = new Map<Segment, string>();
   try {
     for (const segment of segments) {
@@ -160,125 +151,4 @@ function sourceError(path: string, cause: unknown): unknown {
 
 function throwIfInterrupted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
-}
-
-/** The near end of the writing thread. */
-class Sink {
-  readonly #path: string;
-  readonly #worker: Worker;
-  readonly #ring = new SharedArrayBuffer(SLOTS * SLOT_BYTES);
-  readonly #free: number[] = Array.from({ length: SLOTS }, (_, slot) => slot);
-  #slot: number | undefined;
-  #filled = 0;
-  #sha256: string | undefined;
-  #failure: unknown;
-  #isClosed = false;
-  #wake: () => void = () => {};
-
-  constructor(path: string) {
-    this.#path = path;
-    this.#worker = startSinkWorker();
-    this.#worker.onmessage = ({ data }: MessageEvent<SinkReply>) => this.#receive(data);
-    this.#worker.onerror = (event) => {
-      this.#failure ??= new Error(`the writing thread failed: ${event.message}`);
-      this.#wake();
-    };
-    this.#send({ kind: "open", path, ring: this.#ring, slotBytes: SLOT_BYTES });
-  }
-
-  /** The free part of the current buffer, at least one byte. */
-  async room(): Promise<Uint8Array> {
-    if (this.#slot === undefined) {
-      await this.#until(() => this.#free.length > 0);
-      this.#slot = this.#free.shift()!;
-      this.#filled = 0;
-    }
-    const start = this.#slot * SLOT_BYTES;
-    return new Uint8Array(this.#ring, start + this.#filled, SLOT_BYTES - this.#filled);
-  }
-
-  /** Says that the first `length` bytes of the room were filled. */
-  used(length: number): void {
-    this.#filled += length;
-    if (this.#filled === SLOT_BYTES) this.#flush();
-  }
-
-  async write(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.length;) {
-      const room = await this.room();
-      const part = bytes.subarray(done, done + room.length);
-      room.set(part);
-      this.used(part.length);
-      done += part.length;
-    }
-  }
-
-  /** Leaves a hole. */
-  skip(size: number): void {
-    this.#flush();
-    this.#send({ kind: "zeros", size });
-  }
-
-  /** Makes the file durable and returns its digest. */
-  async finish(sizeBytes: number): Promise<string> {
-    this.#flush();
-    this.#send({ kind: "finish", sizeBytes });
-    await this.#until(() => this.#sha256 !== undefined);
-    return this.#sha256!;
-  }
-
-  /** Ends the thread; the file is closed, whatever happened. */
-  async close(): Promise<void> {
-    if (this.#sha256 === undefined && this.#failure === undefined) {
-      this.#send({ kind: "abandon" });
-      await this.#until(() => this.#isClosed).catch(() => {});
-    }
-    this.#worker.terminate();
-  }
-
-  #flush(): void {
-    if (this.#slot === undefined) return;
-    this.#send({ kind: "data", slot: this.#slot, length: this.#filled });
-    this.#slot = undefined;
-  }
-
-  #send(request: SinkRequest): void {
-    this.#worker.postMessage(request);
-  }
-
-  #receive(reply: SinkReply): void {
-    switch (reply.kind) {
-      case "free":
-        this.#free.push(reply.slot);
-        break;
-      case "finished":
-        this.#sha256 = reply.sha256;
-        break;
-      case "abandoned":
-        this.#isClosed = true;
-        break;
-      case "failed":
-        this.#failure ??= writeError(this.#path, reply.code, reply.message);
-        break;
-    }
-    this.#wake();
-  }
-
-  async #until(isDone: () => boolean): Promise<void> {
-    while (!isDone() && this.#failure === undefined) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    if (this.#failure !== undefined) throw this.#failure;
-  }
-}
-
-function writeError(path: string, code: string | undefined, message: string): UserError {
-  return new UserError("target", `Cannot write ${path}: ${message}`, {
-    where: path,
-    hint: code === "ENOSPC" || code === "EDQUOT"
-      ? "Free some space there, or name another --target"
-      : code === "EFBIG"
-      ? "The file system cannot hold a file of this size: use a smaller --target-size"
-      : "Check the target directory and its permissions",
-  });
 }

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap man`: the manual page, which travels with the binary. */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import process from "node:process";
+import page from "./seedstrap.1" with { type: "text" };
+
+export function manSubcommand(): CommandUnknownOpts {
+  return new Command("man")
+    .description("print the manual page: seedstrap man | man -l -")
+    .allowExcessArguments(false)
+    .action(() => {
+      process.stdout.write(page);
+    });
+}
