@@ -29,6 +29,8 @@ export const EXIT = {
   limit: 8,
   /** The guest could not be started, or failed. */
   launch: 9,
+  /** Preflight: the machine would not carry a bootstrap. */
+  preflight: 10,
   /** Ctrl-C or SIGTERM. */
   interrupt: 130,
 } as const;

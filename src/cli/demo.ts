@@ -5,15 +5,20 @@ import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import process from "node:process";
 import { demoOptions, unpackDemo } from "../demo/demo.ts";
 import { UserError } from "../errors.ts";
 import { serveDirectory } from "../fetch/serve.ts";
 import { buildMedia, planJob } from "../job/build.ts";
+import { checkVerdict, runPreflight } from "../job/preflight.ts";
+import type { TargetRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
+import { findProgram } from "../launch/process.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image.ts";
-import { paintResult, print } from "./output.ts";
+import { note, paintResult, print } from "./output.ts";
 import { planAsText } from "./plan.ts";
+import { printReport } from "./preflight.ts";
 
 export function demoSubcommand(): CommandUnknownOpts {
   return new Command("demo")
@@ -24,7 +29,8 @@ export function demoSubcommand(): CommandUnknownOpts {
       "after",
       `
 It plans, fetches the distfiles from a mirror over HTTP on 127.0.0.1, writes the boot and the
-payload image, and verifies both. Nothing is left behind without --keep.`,
+payload image, verifies both, and boots them in QEMU, where a program looks at the machine, the
+memory and the disks. Nothing is left behind without --keep.`,
     )
     .action(({ keep }) => withInterrupt((signal) => runDemo(keep, signal)));
 }
@@ -50,6 +56,7 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
         heading(`Verify ${name}`);
         for (const line of verifyLines(join(target, name))) print(line);
       }
+      await boot(record, target, signal);
     } finally {
       await server.close();
     }
@@ -57,6 +64,32 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
   } finally {
     if (keep === undefined) rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** Boots what was built. What runs is the preflight program, which looks at both disks. */
+async function boot(record: TargetRecord, target: string, signal: AbortSignal): Promise<void> {
+  const { qemuCommand, qemuRamMib } = record.options;
+  if (await findProgram(qemuCommand) === undefined) {
+    heading("Boot: left out");
+    print(`${qemuCommand} is not installed. On Debian: apt-get install qemu-system-x86`);
+    return;
+  }
+  heading(`Boot in ${qemuCommand}`);
+  const report = await runPreflight({
+    machine: "pc",
+    ramMib: qemuRamMib,
+    drives: record.images.map(({ name }) => join(target, name)),
+    command: qemuCommand,
+    // The guest is done within seconds, which is less than KVM may take to die of it.
+    accel: "tcg",
+    logPath: join(target, "serial.log"),
+    signal,
+    onSerial: (chunk) => process.stderr.write(chunk),
+    onNotice: note,
+  });
+  heading("What it found");
+  printReport(report, false);
+  checkVerdict(report, join(target, "serial.log"));
 }
 
 function heading(text: string): void {

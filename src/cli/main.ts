@@ -13,6 +13,7 @@ import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { printError } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
+import { preflightSubcommand } from "./preflight.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
 
@@ -26,6 +27,7 @@ function program(): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
+    .addCommand(preflightSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(manSubcommand())
     .addHelpText(
@@ -34,7 +36,7 @@ function program(): CommandUnknownOpts {
 Exit codes:
   0 done   1 a bug   2 usage   3 the checkout   4 a distfile could not be had
   5 a wrong SHA-256   6 not an image   7 the target   8 a limit is broken
-  9 the guest failed   130 interrupted
+  9 the guest failed   10 a bad preflight verdict   130 interrupted
 
 Start here:
   seedstrap demo                         the main job on a miniature tree

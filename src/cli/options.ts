@@ -127,6 +127,7 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     payload: raw.payload,
     payloadLayout: raw.payloadLayout === "32" ? 32 : 64,
     mirrorPort: parseCount(raw.mirrorPort, "--mirror-port", 1, 65000),
+    bootProgram: "builder-hex0",
   };
   return { tree: raw.tree ?? process.cwd(), options, store: raw.distfiles ?? defaultStore() };
 }

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT
 /**
  * The embedded default: a miniature tree in the shape of live-bootstrap, all of it our own, with
- * a mirror for its distfiles.
+ * a mirror for its distfiles. What boots from its media is the preflight program.
  *
  * @module
  */
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { DEMO_MIRROR, DEMO_TREE, STEPS } from "../assets.gen.ts";
+import { DEMO_MIRROR, DEMO_TREE } from "../assets.gen.ts";
 import type { BuildOptions, Mirror } from "../plan/options.ts";
 import { MIRROR_PORT } from "../plan/options.ts";
+import { preflightText } from "../preflight/image.ts";
 import { STAGE1_PATH, STAGE2_PATH } from "../tree/model.ts";
-
-/** The boot program of the demo, among the embedded steps. */
-const BOOT_PROGRAM = "preflight-1.0";
 
 /** Where the demo was unpacked. */
 export interface DemoFiles {
@@ -31,8 +29,8 @@ export function unpackDemo(dir: string): DemoFiles {
   const tree = join(dir, "tree");
   const mirror = join(dir, "mirror");
   for (const [path, text] of Object.entries(DEMO_TREE)) put(join(tree, path), text);
-  put(join(tree, STAGE1_PATH), STEPS[`${BOOT_PROGRAM}/stage1.hex0`]!);
-  put(join(tree, STAGE2_PATH), STEPS[`${BOOT_PROGRAM}/stage2.hex0`]!);
+  put(join(tree, STAGE1_PATH), preflightText("stage1"));
+  put(join(tree, STAGE2_PATH), preflightText("stage2"));
   for (const [name, text] of Object.entries(DEMO_MIRROR)) put(join(mirror, name), text);
   return { tree, mirror };
 }
@@ -64,5 +62,6 @@ export function demoOptions(mirrors: readonly Mirror[]): BuildOptions {
     payload: "auto",
     payloadLayout: 64,
     mirrorPort: MIRROR_PORT,
+    bootProgram: "preflight",
   };
 }

@@ -80,8 +80,8 @@ export function payload(entries: readonly PayloadEntry[], layout: PayloadLayout 
         { hint: "Use --payload-layout 64" },
       );
     }
-    segments.push(integers(layout, bytes.length, size), { kind: "bytes", bytes });
-    if (size > 0) segments.push(body);
+    // The body also where it is empty: whoever reads it sees whether it should be.
+    segments.push(integers(layout, bytes.length, size), { kind: "bytes", bytes }, body);
   }
   return [...segments, ...paddingTo(totalSize(segments), MIB)];
 }

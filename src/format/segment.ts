@@ -33,14 +33,32 @@ export interface ZerosSegment {
   readonly size: number;
 }
 
-export type Segment = BytesSegment | FileSegment | ZerosSegment;
+/**
+ * The CRC-32 (IEEE 802.3, as zlib has it) of all bytes of the image before it, as 8 lower-case hex
+ * digits.
+ */
+export interface Crc32Segment {
+  readonly kind: "crc32";
+}
+
+export type Segment = BytesSegment | FileSegment | ZerosSegment | Crc32Segment;
+
+/** Length of a {@link Crc32Segment}. */
+export const CRC32_DIGITS = 8;
 
 /** A segment that can be the content of a file inside an image. */
 export type Body = BytesSegment | FileSegment;
 
 /** Length of one segment in bytes. */
 export function segmentSize(segment: Segment): number {
-  return segment.kind === "bytes" ? segment.bytes.length : segment.size;
+  switch (segment.kind) {
+    case "bytes":
+      return segment.bytes.length;
+    case "crc32":
+      return CRC32_DIGITS;
+    default:
+      return segment.size;
+  }
 }
 
 /** Length of an image in bytes. */

@@ -43,7 +43,8 @@ export function srcfs(entries: readonly SrcfsEntry[], commands: readonly string[
   for (const { path, body } of entries) {
     const size = body === undefined ? 0 : segmentSize(body);
     segments.push(textSegment(`src ${size} ${checkedPath(path)}\n`));
-    if (body !== undefined && size > 0) segments.push(body);
+    // Also where it is empty: whoever reads it sees whether it still is, and should be.
+    if (body !== undefined) segments.push(body);
   }
   for (const command of commands) segments.push(textSegment(`${checkedCommand(command)}\n`));
   return segments;

@@ -9,6 +9,7 @@
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import { isBootSector, readBootHeader } from "../format/boot.ts";
+import { closingCrc32, closingDigits } from "../format/preflight.ts";
 import { isPayload, readPayload, readPayloadHeader } from "../format/payload.ts";
 import { bytesOf, type ByteSource, firstNonZero, formatError } from "../format/reader.ts";
 import { readSrcfs } from "../format/srcfs.ts";
@@ -26,7 +27,12 @@ export type ImageEntry =
     /** Offset of the content in the image. */
     readonly dataOffset: number;
   }
-  | { readonly kind: "command"; readonly path: string };
+  | {
+    readonly kind: "command";
+    readonly path: string;
+    /** Offset of the line in the image. */
+    readonly offset: number;
+  };
 
 /**
  * Says what an image is.
@@ -59,7 +65,7 @@ export function* readImage(source: ByteSource): Generator<ImageEntry, number, un
       case "end":
         return record.offset;
       case "command":
-        yield { kind: "command", path: record.text };
+        yield { kind: "command", path: record.text, offset: record.offset };
         break;
       case "entry": {
         const { path, size, dataOffset } = record;
@@ -145,9 +151,24 @@ export function verifyImage(source: ByteSource): ImageReport {
         sizeBytes: source.size,
       };
     }
-    if (value.kind === "command") commands++;
-    else if (value.kind === "empty") empty++;
-    else files++;
+    if (value.kind === "command") {
+      commands++;
+      checkClosing(source, value);
+    }
+    if (value.kind === "empty") empty++;
+    if (value.kind === "file") files++;
     fileBytes += value.kind === "command" ? 0 : value.size;
   }
+}
+
+/** The closing record of a preflight image holds a checksum of all before it. */
+function checkClosing(
+  source: ByteSource,
+  { path, offset }: Extract<ImageEntry, { kind: "command" }>,
+): void {
+  const digits = closingDigits(path);
+  if (digits === undefined) return;
+  const got = closingCrc32(source, offset, path);
+  if (got === digits) return;
+  throw formatError(source, offset, `CRC-32 of what is before is ${got}, recorded is ${digits}`);
 }

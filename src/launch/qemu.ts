@@ -51,6 +51,8 @@ export interface QemuOptions {
    * start. A device in here never counts as changed.
    */
   readonly disks?: readonly string[];
+  /** Exit codes that are no failure, such as those of a debug-exit device; 0 if absent. */
+  readonly goodCodes?: readonly number[];
   /** How to get `command`, as a sentence. */
   readonly hint?: string;
   /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
@@ -63,10 +65,12 @@ export interface QemuOptions {
 export interface QemuOutcome {
   /** What ran it to the end. */
   readonly accel: Accel;
+  /** Exit code of QEMU, one of `goodCodes`. */
+  readonly code: number;
 }
 
 /**
- * Runs a guest until QEMU exits with code 0.
+ * Runs a guest until QEMU exits with a good code.
  *
  * @returns When QEMU is gone.
  * @throws {UserError} "launch", when QEMU is missing or fails, or KVM does and cannot be replaced;
@@ -154,8 +158,14 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
   const run = { accel, argv, outcome, lastLine };
   const stopped = died === undefined ? interruption(signal, run) !== undefined : signal.aborted;
   if (stopped) return run;
-  const refused = outcome.code === 0 ? undefined : classifyKvmFailure(unusable.join("\n"));
+  const refused = outcome.code !== null && isGood(options, outcome.code)
+    ? undefined
+    : classifyKvmFailure(unusable.join("\n"));
   return { ...run, kvmFailure: died ?? refused };
+}
+
+function isGood({ goodCodes = [0] }: QemuOptions, code: number): boolean {
+  return goodCodes.includes(code);
 }
 
 /** The end of the last run, as a result or an error. */
@@ -172,7 +182,7 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
   const interrupted = interruption(options.signal, run);
   if (interrupted !== undefined) throw new UserError("interrupt", interrupted, { where });
   const { code, signal } = run.outcome;
-  if (code === 0) return { accel: run.accel };
+  if (code !== null && isGood(options, code)) return { accel: run.accel, code };
   const end = signal === null ? `failed with exit code ${code}` : `was killed by ${signal}`;
   const why = run.lastLine === "" ? "" : ` (${run.lastLine})`;
   throw new UserError("launch", `QEMU ${end}${why}: ${command}`, { where });

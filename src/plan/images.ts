@@ -6,6 +6,7 @@
  */
 
 import { bootImage } from "../format/boot.ts";
+import { closingRecord } from "../format/preflight.ts";
 import { compareBytes, payload, type PayloadLayout } from "../format/payload.ts";
 import { type Body, MIB, type Segment, totalSize } from "../format/segment.ts";
 import { srcfs, type SrcfsEntry } from "../format/srcfs.ts";
@@ -82,7 +83,7 @@ function bootImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
   const segments = bootImage({
     stage1: plan.stage1,
     stage2: { kind: "bytes", bytes: plan.stage2 },
-    srcfs: withSeeds(entries),
+    srcfs: [...withSeeds(entries), ...closing(plan)],
   });
   const dataBytes = totalSize(segments);
   return {
@@ -111,6 +112,12 @@ function payloadImageOf(plan: Plan, distfileBody: (name: string) => Body): Image
     sizeBytes: dataBytes,
     contents,
   };
+}
+
+/** What the preflight program wants to find at the end of the srcfs. */
+function closing({ options, hasPayload }: Plan): Segment[] {
+  if (options.bootProgram !== "preflight") return [];
+  return closingRecord({ payload: hasPayload, read: true, memory: true });
 }
 
 /** A srcfs with what every kernel bootstrap has at its end. */

@@ -37,6 +37,8 @@ export interface BuildOptions {
   readonly payloadLayout: 64 | 32;
   /** First port for mirrors that are directories, when the guest needs them. */
   readonly mirrorPort: number;
+  /** What boots: builder-hex0, or the preflight program, which looks for a closing record. */
+  readonly bootProgram: "builder-hex0" | "preflight";
 }
 
 /** Where distfiles are looked for first. */

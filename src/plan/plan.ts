@@ -286,7 +286,9 @@ function findWarnings(
   if (options.arch !== "x86") {
     warnings.push(`--arch ${options.arch} is for development only: x86 is what bootstraps`);
   }
-  if (hasPayload && !tree.manifest.lines.some(importsPayload)) {
+  // The preflight program runs no step.
+  const runsSteps = options.bootProgram === "builder-hex0";
+  if (hasPayload && runsSteps && !tree.manifest.lines.some(importsPayload)) {
     warnings.push(
       "the manifest has no improve: import_payload: nothing on the booted machine restores the payload yet, and the run stops where its first distfile is missing",
     );

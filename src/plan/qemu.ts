@@ -31,6 +31,6 @@ export function qemuArgs(
 }
 
 /** QEMU ends an option's value at a comma, unless it is doubled. */
-function escapeComma(path: string): string {
+export function escapeComma(path: string): string {
   return path.replaceAll(",", ",,");
 }

@@ -107,7 +107,7 @@ const FIWIX_PATH = "steps/jump/fiwix.sh";
  * @throws {UserError} "tree" where it does not set them: without them no limit can be checked.
  */
 export function parseFiwixSizes(script: string): FiwixSizes {
-  const code = script.split("\n").filter((line) => !line.trimStart().startsWith("#")).join("\n");
+  const code = script.replace(/(^|\s)#.*$/gm, "$1");
   return {
     ramdiskBytes: kibibytes(
       code,

@@ -136,7 +136,7 @@ export class Target {
     } catch (error) {
       if (systemCode(error) !== "EEXIST") throw error;
       const [pid = "", start = ""] = readFileSync(path, "utf8").trim().split(" ");
-      if (/^\d+$/.test(pid) && isAlive(Number(pid)) && startTime(Number(pid)) === start) {
+      if (/^[1-9]\d*$/.test(pid) && isAlive(Number(pid)) && startTime(Number(pid)) === start) {
         throw new UserError(
           "target",
           `Cannot write to ${this.dir}: process ${pid} is writing there`,

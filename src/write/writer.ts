@@ -8,8 +8,9 @@
 
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { crc32 } from "node:zlib";
 import { systemCode, UserError } from "../errors.ts";
-import type { FileSegment, Segment } from "../format/segment.ts";
+import { CRC32_DIGITS, type FileSegment, type Segment } from "../format/segment.ts";
 import { Sink } from "./sink.ts";
 
 /** Zeros shorter than this are written, longer ones become a hole. */
@@ -57,18 +58,27 @@ export async function writeImage(
 ): Promise<WrittenImage> {
   const sink = await Sink.open(path);
   const fileDigests = new Map<Segment, string>();
+  const crc = new RunningCrc32(segments);
   try {
     for (const segment of segments) {
       switch (segment.kind) {
         case "bytes":
+          crc.update(segment.bytes);
           await sink.write(segment.bytes);
           break;
         case "zeros":
+          crc.updateZeros(segment.size);
           if (segment.size < HOLE_BYTES) await sink.write(new Uint8Array(segment.size));
           else sink.skip(segment.size);
           break;
+        case "crc32": {
+          const digits = crc.digits();
+          await sink.write(digits);
+          crc.update(digits);
+          break;
+        }
         case "file":
-          fileDigests.set(segment, await copyFile(segment, sink, options));
+          fileDigests.set(segment, await copyFile(segment, sink, crc, options));
           break;
       }
       throwIfInterrupted(options.signal);
@@ -83,6 +93,7 @@ export async function writeImage(
 async function copyFile(
   segment: FileSegment,
   sink: Sink,
+  crc: RunningCrc32,
   { onBytes, signal }: WriteOptions,
 ): Promise<string> {
   const hash = createHash("sha256");
@@ -98,6 +109,7 @@ async function copyFile(
       const read = readSource(file, part, segment.offset + done, segment.path);
       if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
       hash.update(part.subarray(0, read));
+      crc.update(part.subarray(0, read));
       sink.used(read);
       onBytes?.(read);
       done += read;
@@ -114,6 +126,35 @@ async function copyFile(
     );
   }
   return sha256;
+}
+
+/** The CRC-32 of what was written so far, for images that have a place for it. */
+class RunningCrc32 {
+  #value = 0;
+  #left: number;
+
+  constructor(segments: readonly Segment[]) {
+    this.#left = segments.filter(({ kind }) => kind === "crc32").length;
+  }
+
+  update(bytes: Uint8Array): void {
+    if (this.#left > 0) this.#value = crc32(bytes, this.#value);
+  }
+
+  updateZeros(size: number): void {
+    if (this.#left === 0) return;
+    const zeros = new Uint8Array(Math.min(size, 64 * 1024));
+    for (let left = size; left > 0; left -= zeros.length) {
+      this.update(zeros.subarray(0, Math.min(left, zeros.length)));
+    }
+  }
+
+  /** The digits for the next place. */
+  digits(): Uint8Array {
+    const digits = this.#value.toString(16).padStart(CRC32_DIGITS, "0");
+    this.#left--;
+    return new TextEncoder().encode(digits);
+  }
 }
 
 function changed(segment: FileSegment, what: string): UserError {

@@ -280,14 +280,16 @@ com1_setup:
     .byte 0xFC, 0x03            # DTR and RTS
 
 # Waits until COM1's line status shows one of the bits AH, but not for ever;
-# a port that never does is given up.
+# a port that does not for some 16 seconds is given up. A virtual one may well
+# take a second, where whoever listens is busy.
 com1_wait:
-    mov ecx, 0x100000
+    mov ecx, 0x1000000
     mov edx, COM1 + 5
 com1_look:
     in al, dx
     test al, ah
     jnz com1_ready
+    pause
     dec ecx
     jnz com1_look
     mov byte ptr [com1], 0
@@ -1168,7 +1170,7 @@ next_range:
     mov edi, dword ptr [esi+8]  # the least that it needs; zero: all
     add esi, 12
     call say
-    .asciz "preflight: range use="
+    .asciz "preflight: ram use="
     call say_text
     call say
     .asciz " base="
@@ -1222,7 +1224,7 @@ ranges:
     .long 0x08000000, 0x30000000, 0     # the running process
     .asciz "process"
     .long 0x30000000, FILES, 0          # processes that wait
-    .asciz "waiting"
+    .asciz "saved"
     .long FILES, FILES_END, 1
     .asciz "files"
 ranges_end:
@@ -1456,7 +1458,7 @@ payload_enough:
 
 check_drive:
     call say
-    .asciz "preflight: drive="
+    .asciz "preflight: disk drive="
     mov al, byte ptr [drive]
     call say_hex8
     call say
@@ -2088,4 +2090,4 @@ reason_names:                   # in the order of the bits
 # With these four bytes the CRC register over all of stage 2 is zero; stage 1
 # looks at that before it jumps here.
 closing_crc:
-    .long 0x986F9BF6
+    .long 0xED5588BD

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap preflight`: could this machine carry a bootstrap? */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import process from "node:process";
+import { messageOf, UserError } from "../errors.ts";
+import type { PreflightOrders } from "../format/preflight.ts";
+import { checkVerdict, runPreflight, writePreflight } from "../job/preflight.ts";
+import { readRecord } from "../job/record.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { parseSizeMib } from "../plan/options.ts";
+import { parseReport, type PreflightReport, type ReportLine } from "../preflight/report.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
+import { formatBytes, formatCount, formatTable, note, paint, paintResult } from "./output.ts";
+import { print, printJson } from "./output.ts";
+import { accelOption } from "./run.ts";
+
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+function declaration() {
+  return new Command("preflight")
+    .description("boot a small program that looks whether the machine could carry a bootstrap")
+    .argument("[target]", "a built target: its boot image is read, its payload attached")
+    .allowExcessArguments(false)
+    .option("-q, --qemu", "boot it in QEMU")
+    .option("-b, --bare-metal", "write an image for a stick")
+    .option("--log <file>", "explain what the program said on a serial line")
+    .option("-o, --output <file>", "where the image for a stick goes", "preflight.img")
+    .option("--payload <image...>", "payload images: attached in QEMU, expected on bare metal")
+    .option("--no-read", "do not read payloads whole")
+    .option("--no-memory-test", "do not test the memory")
+    .option("--machine <type>", "QEMU's machine", "pc")
+    .option("--qemu-cmd <program>", "QEMU to run (-qc)", "qemu-system-x86_64")
+    .option("--qemu-ram <size>", "memory of the guest in MiB, or 4G (-qr)", "4096")
+    .addOption(accelOption())
+    .option("--json", "for scripts")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  seedstrap preflight --qemu target               what QEMU would say to a built target
+  seedstrap preflight --bare-metal target         an image that reads the same sectors
+  seedstrap preflight --log serial.txt            explain what a real machine said
+
+The exit code is 0 for a good verdict and 10 for a bad one.`,
+    );
+}
+
+type Raw = ReturnType<ReturnType<typeof declaration>["opts"]>;
+
+export function preflightSubcommand(): CommandUnknownOpts {
+  return declaration().action((target, raw) =>
+    withInterrupt(async (signal) => {
+      const modes = [raw.qemu, raw.bareMetal, raw.log].filter((mode) => mode !== undefined);
+      if (modes.length !== 1) {
+        throw new UserError("usage", "One of --qemu, --bare-metal and --log is needed", {
+          hint: "seedstrap preflight --help explains them",
+        });
+      }
+      if (raw.log !== undefined) explainLog(raw.log, raw.json === true);
+      else if (raw.bareMetal) await writeStick(target, raw, signal);
+      else await lookInQemu(target, raw, signal);
+    })
+  );
+}
+
+/** What the real run would use: its boot image, and its payload images. */
+interface RealRun {
+  readonly bootImage: string | undefined;
+  readonly payloads: readonly string[];
+}
+
+function realRun(target: string | undefined, raw: Raw): RealRun {
+  const given = raw.payload?.map((path) => resolve(path));
+  if (target === undefined) return { bootImage: undefined, payloads: given ?? [] };
+  const dir = resolve(target);
+  const images = readRecord(dir).images;
+  const path = (role: string) =>
+    images.filter((image) => image.role === role).map(({ name }) => join(dir, name));
+  return { bootImage: path("boot")[0], payloads: given ?? path("payload") };
+}
+
+function orders(raw: Raw, { payloads }: RealRun): PreflightOrders {
+  return { payload: payloads.length > 0, read: raw.read, memory: raw.memoryTest };
+}
+
+async function lookInQemu(
+  target: string | undefined,
+  raw: Raw,
+  signal: AbortSignal,
+): Promise<void> {
+  const run = realRun(target, raw);
+  const ramMib = parseSizeMib(raw.qemuRam, "--qemu-ram", 1);
+  const dir = mkdtempSync(join(tmpdir(), "seedstrap-preflight-"));
+  try {
+    const image = join(dir, "preflight.img");
+    await writePreflight(image, { orders: orders(raw, run), bootImage: run.bootImage }, signal);
+    const report = await runPreflight({
+      machine: raw.machine,
+      ramMib,
+      drives: [image, ...run.payloads],
+      command: raw.qemuCmd,
+      accel: raw.accel,
+      logPath: join(dir, "serial.log"),
+      signal,
+      onNotice: (text) => note(`${paint("yellow", "seedstrap:")} ${text}`),
+      ...(!raw.json && { onSerial: (chunk: Uint8Array) => process.stderr.write(chunk) }),
+    });
+    printReport(report, raw.json === true);
+    checkVerdict(report, raw.qemuCmd);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function writeStick(
+  target: string | undefined,
+  raw: Raw,
+  signal: AbortSignal,
+): Promise<void> {
+  const output = resolve(raw.output);
+  if (lstatIfThere(output) !== undefined) {
+    throw new UserError("target", `Cannot write ${output}: it exists`, {
+      where: output,
+      hint: "Move it away, or name another file with --output",
+    });
+  }
+  const run = realRun(target, raw);
+  const what = { orders: orders(raw, run), bootImage: run.bootImage };
+  const { sha256, sizeBytes } = await writePreflight(output, what, signal);
+  if (raw.json) {
+    printJson({ path: output, sizeBytes, sha256, payloadRequired: what.orders.payload });
+    return;
+  }
+  print(output);
+  print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
+  print("Please:");
+  print(`  1. Write it to the drive that will boot (${sizeBytes} bytes).`);
+  if (run.payloads.length > 0) print("  2. Attach the payload drive as it will be.");
+  print(`  ${run.payloads.length > 0 ? 3 : 2}. Boot the machine and read the last line.`);
+}
+
+function explainLog(path: string, asJson: boolean): void {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new UserError("target", `Cannot read ${path}: ${messageOf(cause)}`, { where: path });
+  }
+  const report = parseReport(text);
+  if (report.verdict === undefined) {
+    throw new UserError("format", "Cannot find a verdict of the preflight program", {
+      where: path,
+      hint: "Record the serial line from power-on to the last line",
+    });
+  }
+  printReport(report, asJson);
+  checkVerdict(report, path);
+}
+
+/** Prints a report as a table, or as it was parsed. */
+export function printReport(report: PreflightReport, asJson: boolean): void {
+  if (asJson) {
+    printJson(report);
+    return;
+  }
+  const rows = report.lines.flatMap((line) => {
+    const row = describe(line);
+    return row === undefined ? [] : [[row[0], line.values["state"] ?? "", row[1]]];
+  });
+  for (const line of formatTable(rows, "lll")) print(line);
+  const { ok = false, reasons = [] } = report.verdict ?? {};
+  print(
+    ok
+      ? paintResult("green", "verdict: ok, this machine could carry a bootstrap")
+      : paintResult("red", `verdict: failed: ${reasons.join(", ")}`),
+  );
+}
+
+/** Subject and facts of a line, where a person wants them. */
+function describe({ topic, values: v }: ReportLine): [string, string] | undefined {
+  switch (topic) {
+    case "boot":
+      return [
+        `boot disk ${v["drive"]}`,
+        `${count(v["entries"])} entries, ${bytes(v["bytes"])}, checksum ${v["crc"]}`,
+      ];
+    case "ram":
+      return [`RAM for ${v["use"]}`, `${v["base"]} to ${v["end"]}, ${bytes(v["free"])} free`];
+    case "memory":
+      return [
+        "memory test",
+        v["places"] === undefined
+          ? ""
+          : `${count(v["places"])} places, ${v["passes"]} passes, ${count(v["faults"])} faults`,
+      ];
+    case "payload":
+      return [
+        `payload on disk ${v["drive"]}`,
+        `layout ${v["layout"]}, ${count(v["files"])} of ${count(v["of"])} files, ${
+          bytes(v["bytes"])
+        }`,
+      ];
+    default:
+      return undefined;
+  }
+}
+
+function count(digits: string | undefined): string {
+  return digits === undefined ? "?" : formatCount(Number(digits));
+}
+
+function bytes(digits: string | undefined): string {
+  return digits === undefined ? "?" : formatBytes(Number(digits));
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The preflight boot image: our boot program in place of builder-hex0, in front of what the real
+ * boot image holds, so that the same sectors are read.
+ *
+ * @module
+ */
+
+import { STEPS } from "../assets.gen.ts";
+import { bootImage, readBootHeader } from "../format/boot.ts";
+import { assembleHex0 } from "../format/hex0.ts";
+import { closingRecord, type PreflightOrders } from "../format/preflight.ts";
+import type { ByteSource } from "../format/reader.ts";
+import type { Segment } from "../format/segment.ts";
+import { readSrcfs, srcfs } from "../format/srcfs.ts";
+
+/** Folder of the boot program among the embedded steps. */
+export const PREFLIGHT_STEP = "preflight-1.0";
+
+/** hex0 text of the boot program, by its stage. */
+export function preflightText(stage: "stage1" | "stage2"): string {
+  return STEPS[`${PREFLIGHT_STEP}/${stage}.hex0`]!;
+}
+
+/**
+ * The segments of a preflight image.
+ *
+ * @param boot The boot image that will really be used; absent, the srcfs is as good as empty.
+ * @throws {UserError} "format" where `boot` is none.
+ */
+export function preflightImage(orders: PreflightOrders, boot?: ByteSource): Segment[] {
+  const encoder = new TextEncoder();
+  return bootImage({
+    stage1: assembleHex0(encoder.encode(preflightText("stage1")), `${PREFLIGHT_STEP}/stage1.hex0`),
+    stage2: { kind: "bytes", bytes: encoder.encode(preflightText("stage2")) },
+    srcfs: [
+      ...(boot === undefined ? srcfs([{ path: "." }], []) : [srcfsOf(boot)]),
+      ...closingRecord(orders),
+    ],
+  });
+}
+
+/** The srcfs of a boot image as it is, without zeros behind it. */
+function srcfsOf(boot: ByteSource): Segment {
+  const { srcfsOffset } = readBootHeader(boot);
+  for (const record of readSrcfs(boot, srcfsOffset)) {
+    if (record.kind === "end") {
+      const size = record.offset - srcfsOffset;
+      return { kind: "file", path: boot.name, offset: srcfsOffset, size };
+    }
+  }
+  throw new Error("a srcfs has an end");
+}

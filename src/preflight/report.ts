@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What the preflight boot program says on COM1.
+ *
+ *   line    = "preflight: " topic { " " key "=" value }
+ *           | "preflight: verdict ok"
+ *           | "preflight: verdict failed " reason { "," reason }
+ *
+ * Lines end with CR LF. Everything else, the firmware's own output among it, is for people.
+ * Later versions may add topics and keys.
+ *
+ * Source: steps/preflight-1.0/README.md, "The report".
+ *
+ * @module
+ */
+
+/** One line of the report. */
+export interface ReportLine {
+  readonly topic: string;
+  readonly values: Readonly<Record<string, string>>;
+}
+
+/** A parsed report. */
+export interface PreflightReport {
+  readonly lines: readonly ReportLine[];
+  /** Absent where the guest ended without one: it crashed, or was cut off. */
+  readonly verdict?: { readonly ok: boolean; readonly reasons: readonly string[] };
+}
+
+/** Longest log that is believed, in characters: a real report has some 4,000. */
+const MAX_LOG = 4 * 1024 * 1024;
+
+/**
+ * Parses a serial log. Where the guest was started twice, the last report counts.
+ *
+ * @param log Any text, hostile too.
+ */
+export function parseReport(log: string): PreflightReport {
+  let lines: ReportLine[] = [];
+  let verdict: PreflightReport["verdict"];
+  for (const line of log.slice(-MAX_LOG).split(/[\r\n]+/)) {
+    const match = /^preflight: ([a-z0-9]+)( .*)?$/.exec(line);
+    if (match === null) continue;
+    const topic = match[1]!;
+    const rest = (match[2] ?? "").trim();
+    if (topic === "verdict") {
+      const failed = /^failed ([a-z0-9,-]+)$/.exec(rest);
+      if (rest === "ok") verdict = { ok: true, reasons: [] };
+      else if (failed !== null) verdict = { ok: false, reasons: failed[1]!.split(",") };
+      continue;
+    }
+    if (topic === "start") {
+      lines = [];
+      verdict = undefined;
+    }
+    lines.push({ topic, values: parseValues(rest) });
+  }
+  return { lines, ...(verdict && { verdict }) };
+}
+
+function parseValues(text: string): Record<string, string> {
+  const pairs = text.split(" ").map((word) => /^([a-z0-9-]+)=(\S+)$/.exec(word));
+  return Object.fromEntries(pairs.flatMap((pair) => pair === null ? [] : [[pair[1]!, pair[2]!]]));
+}
+
+/** What a reason of the verdict means for a bootstrap, and what helps. */
+export function explainReason(reason: string): string {
+  return REASONS[reason] ?? "the boot program says no more; see the lines above";
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  "stage2": "the boot program on the disk is damaged: write the image again",
+  "boot-read": "the boot disk has a sector that cannot be read: use another one",
+  "boot-drive": "the BIOS cannot read the boot disk by sector number: try another port or stick",
+  "boot-truncated": "the boot disk ends before its image does: use a larger one",
+  "srcfs": "the image on the boot disk is damaged: write it again",
+  "crc-absent": "the image on the boot disk is damaged or not whole: write it again",
+  "crc": "the boot disk does not return what was written to it: write it again, or use another",
+  "boot-tail": "builder-hex0 reads ahead past the end of this disk: use a larger one",
+  "a20": "the BIOS does not open address line 20, which is all that builder-hex0 tries",
+  "memory-map":
+    "memory that builder-hex0 uses is no free RAM on this machine: it needs 4 GiB, without a hole below 3 GiB",
+  "memory": "the RAM does not keep what is written to it: test it for long, replace it",
+  "payload-missing": "no disk with a payload is seen by the BIOS: check cable, port and image",
+  "payload-truncated": "a payload disk ends before its payload does: use a larger one",
+  "payload-malformed": "a payload disk is damaged: write the image again",
+  "payload-read": "a payload disk has a sector that cannot be read: use another one",
+};
