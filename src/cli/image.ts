@@ -32,7 +32,7 @@ function lsCommand(): CommandUnknownOpts {
           const sha256 = long && entry.kind === "file"
             ? digestOf(source, entry.dataOffset, entry.size)
             : undefined;
-          if (json) print(JSON.stringify({ ...entry, ...(sha256 && { sha256 }) }));
+          if (json) printJson({ ...entry, ...(sha256 && { sha256 }) }, 0);
           else if (entry.kind === "command") print(`${"command".padStart(12)}  ${entry.path}`);
           else {
             const columns = [

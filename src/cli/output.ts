@@ -21,17 +21,20 @@ export function note(line: string): void {
 }
 
 /** Prints a value for scripts. */
-export function printJson(value: unknown): void {
-  print(JSON.stringify(value, null, 2));
+export function printJson(value: unknown, indent = 2): void {
+  // JSON leaves DEL and the controls behind it as they are, and a terminal may obey these.
+  const text = JSON.stringify(value, null, indent);
+  print(text.replace(/[\x7f-\x9f]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`));
 }
 
 /** Prints a failure with place and hint, and what it was caused by. */
 export function printError(error: unknown): void {
   const isExpected = error instanceof UserError;
-  note(`${paint("red", "seedstrap:")} ${isExpected ? error.message : `bug: ${messageOf(error)}`}`);
+  const message = isExpected ? error.message : `bug: ${messageOf(error)}`;
+  note(`${paint("red", "seedstrap:")} ${message.split("\n").map(printable).join("\n")}`);
   if (isExpected) {
-    if (error.where !== undefined) note(`  at ${error.where}`);
-    if (error.hint !== undefined) note(`  ${paint("cyan", "hint:")} ${error.hint}`);
+    if (error.where !== undefined) note(`  at ${printable(error.where)}`);
+    if (error.hint !== undefined) note(`  ${paint("cyan", "hint:")} ${printable(error.hint)}`);
   } else if (error instanceof Error && error.stack !== undefined) {
     note(error.stack);
   }

@@ -5,7 +5,7 @@ import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
 import { limitError, planJob } from "../job/build.ts";
 import { shellQuote } from "../launch/process.ts";
-import { brokenLimits, planCommand } from "../plan/plan.ts";
+import { brokenLimits, neededDistfiles, planCommand } from "../plan/plan.ts";
 import type { Limit } from "../plan/limits.ts";
 import type { Place, Plan, PlannedDistfile } from "../plan/types.ts";
 import { parsePlanRequest, planCommandBase } from "./options.ts";
@@ -70,7 +70,7 @@ export function planAsText(plan: Plan, target: string): string[] {
     ...indent(mediaLines(plan)),
     "",
     title("Limits"),
-    ...indent(limitLines(plan)),
+    ...indent([...limitLines(plan), ...unknownLines(plan)]),
     "",
     title("Overlay"),
     ...indent(overlayLines(plan)),
@@ -108,7 +108,7 @@ function distfileTable(files: readonly PlannedDistfile[]): string[] {
     files.map(({ name, size, why, restored }) => [
       printable(name),
       size === null ? "?" : formatBytes(size),
-      restored === "disk" ? `${why}; restored behind jump: move_disk` : why,
+      printable(restored === "disk" ? `${why}; restored behind jump: move_disk` : why),
     ]),
     "lrl",
   );
@@ -137,16 +137,28 @@ function mediaLines(plan: Plan): string[] {
 
 function limitLines(plan: Plan): string[] {
   const rows = plan.limits.map((limit) => [
-    limit.broken ? "BROKEN" : "ok",
+    limit.broken ? "BROKEN" : limit.near ? "near" : "ok",
     limit.title,
     figure(limit.used, limit.unit),
+    limit.expected > 0 ? `+ ~${figure(limit.expected, limit.unit)}` : "",
     isFloor(limit) ? "at least" : "of",
     figure(limit.limit, limit.unit),
     limit.note === undefined ? "" : `(${limit.note})`,
   ]);
-  return formatTable(rows, "llrlrl").map((line) =>
-    line.startsWith("BROKEN") ? paintResult("red", line) : line
+  return formatTable(rows, "llrrlrl").map((line) =>
+    line.startsWith("BROKEN")
+      ? paintResult("red", line)
+      : line.startsWith("near")
+      ? paintResult("yellow", line)
+      : line
   );
+}
+
+/** Says that the figures are lower bounds, where they are. */
+function unknownLines(plan: Plan): string[] {
+  const count = neededDistfiles(plan).filter(({ size }) => size === null).length;
+  if (count === 0) return [];
+  return [`${count} sizes are not known yet: a build checks again when the files are there`];
 }
 
 function isFloor({ id }: Limit): boolean {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { systemCode, UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 
@@ -20,7 +20,8 @@ export interface FileSource extends ByteSource {
  * @throws {UserError} "target" where it cannot be opened or is no regular file.
  */
 export function openImage(path: string): FileSource {
-  const file = reading(path, () => openSync(path, "r"));
+  // A pipe is not waited for.
+  const file = reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
   const stat = reading(path, () => fstatSync(file));
   if (!stat.isFile()) {
     closeSync(file);

@@ -6,6 +6,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
@@ -100,7 +101,7 @@ export async function buildMedia(
       // Files that were already here are verified only now, while they are written. Where one is
       // wrong, find all that are, fetch these, and begin again.
       if (!(error instanceof DigestMismatch)) throw error;
-      await dropWrong(neededDistfiles(plan), located, events, signal);
+      await dropWrong(neededDistfiles(plan), located, request.store, events, signal);
       plan = await fetchAbsent();
       written = await writeAll(plan, located, target, events, signal);
     }
@@ -132,18 +133,22 @@ function checkLimits(plan: Plan, force: boolean, events: BuildEvents): void {
   const broken = brokenLimits(plan);
   if (broken.length === 0) return;
   if (force) {
-    for (const { title, used, limit, unit } of broken) {
-      events.onNotice?.(`--force: ${title}: ${used} ${unit}, the limit is ${limit}`);
-    }
+    for (const line of brokenLines(broken)) events.onNotice?.(`--force: ${line}`);
     return;
   }
   throw limitError(broken);
 }
 
+function brokenLines(broken: Plan["limits"]): string[] {
+  return broken.map(({ title, used, limit, unit }) =>
+    `${title}: ${used} ${unit}, ${used > limit ? "the most is" : "the least is"} ${limit}`
+  );
+}
+
 /** The error for broken limits. */
 export function limitError(broken: Plan["limits"]): UserError {
-  const lines = broken.flatMap(({ title, used, limit, unit, contributors }) => [
-    `${title}: ${used} ${unit}, the limit is ${limit}`,
+  const lines = broken.flatMap(({ unit, contributors }, index) => [
+    brokenLines(broken)[index]!,
     ...contributors.map(({ name, amount }) => `    ${amount} ${unit}  ${name}`),
   ]);
   const remedies = [...new Set(broken.map(({ remedy }) => remedy))];
@@ -205,10 +210,14 @@ function mirrorUrl(mirror: Mirror): string {
   return mirror.kind === "http" ? mirror.url : `file://${mirror.path}`;
 }
 
-/** Verifies every located file and forgets those that are wrong, so that they are fetched. */
+/**
+ * Verifies every located file and forgets those that are wrong, so that they are fetched. In the
+ * store, which is seedstrap's own, a wrong file is removed; elsewhere it is left alone.
+ */
 async function dropWrong(
   distfiles: readonly PlannedDistfile[],
   located: Located,
+  store: string,
   events: BuildEvents,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -219,6 +228,7 @@ async function dropWrong(
     if (ok) continue;
     events.onNotice?.(`${file.path} is not used: its SHA-256 is ${got}, expected ${sha256}`);
     located.delete(name);
+    if (file.path === join(store, name)) rmSync(file.path);
   }
 }
 

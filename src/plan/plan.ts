@@ -16,7 +16,13 @@ import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { bootstrapConfig, servedMirrors } from "./config.ts";
 import { bootDataBytes, payloadEnds } from "./images.ts";
-import { computeLimits, type Contributor, type Limit } from "./limits.ts";
+import {
+  computeLimits,
+  type Contributor,
+  type Limit,
+  LIVE_BOOTSTRAP_COSTS,
+  type StepCosts,
+} from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
 import { qemuArgs } from "./qemu.ts";
 import { type Boundaries, findBoundaries, phaseOf, survivesCleaning } from "./split.ts";
@@ -101,7 +107,8 @@ function draft(
   checkStage1(stage1, STAGE1_PATH);
   checkStage2(tree.stage2, STAGE2_PATH);
   const fiwix = jumpsTo(tree.manifest, config, "fiwix") ? tree.fiwix : undefined;
-  const oneGo = choosePhases(tree, placed, entries, fiwix);
+  const costs = knownCosts(tree.manifest, boundaries);
+  const oneGo = choosePhases(tree, placed, entries, fiwix, costs);
   const distfiles = placed.map((distfile): PlannedDistfile =>
     distfile.place !== "payload"
       ? distfile
@@ -112,6 +119,7 @@ function draft(
     seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
     ...underFiwix(tree, distfiles, options),
     fiwix,
+    costs,
     movesToDisk: boundaries.moveDisk !== Infinity,
     ramMib: options.mode === "qemu" ? options.qemuRamMib : undefined,
     disk: options.mode === "qemu"
@@ -136,7 +144,10 @@ function draft(
     images: hasPayload ? [BOOT_IMAGE, PAYLOAD_IMAGE] : [BOOT_IMAGE],
     overlay: { manifestLines: [], files: ["steps/bootstrap.cfg"] },
     servedMirrors: servedMirrors(options),
-    warnings: findWarnings(tree, options, hasPayload, boundaries),
+    warnings: [
+      ...findWarnings(tree, options, hasPayload, boundaries),
+      ...limits.filter(({ near }) => near).map(nearWarning),
+    ],
   };
 }
 
@@ -227,12 +238,21 @@ function choosePhases(
   placed: readonly PlannedDistfile[],
   entries: readonly PlannedEntry[],
   fiwix: TreeModel["fiwix"],
+  costs: StepCosts | undefined,
 ): boolean {
   if (fiwix === undefined) return true;
   const carried = placed.filter(({ place }) => place === "payload");
-  const content = total(entries) + total(carried);
-  const surviving = total(survivors(tree, placed, () => true));
+  const content = total(entries) + total(carried) + (costs?.bytes ?? 0);
+  const surviving = total(survivors(tree, placed, () => true)) + (costs?.kexecBytes ?? 0);
   return content <= fiwix.ramdiskBytes && surviving <= fiwix.kexecBytes;
+}
+
+/** What is known of the steps ahead of the split: the figures are those of live-bootstrap's own. */
+function knownCosts(manifest: Manifest, { split }: Boundaries): StepCosts | undefined {
+  const isMes = manifest.lines.slice(0, split).some((line) =>
+    line.kind === "build" && line.name.startsWith("mes-")
+  );
+  return isMes ? LIVE_BOOTSTRAP_COSTS : undefined;
 }
 
 /** Distfiles that lie on the Fiwix ramdisk when it is packed for Linux. */
@@ -310,6 +330,10 @@ function findWarnings(
 
 function isHex0(command: string): boolean {
   return command.startsWith("hex0 ");
+}
+
+function nearWarning({ title, used, expected, limit, unit }: Limit): string {
+  return `likely too much, by an estimate: ${title}: ${used} + ${expected} of ${limit} ${unit}`;
 }
 
 function importsPayload(line: TreeModel["manifest"]["lines"][number]): boolean {

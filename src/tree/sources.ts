@@ -84,7 +84,7 @@ function parseSource(text: string, line: number): Source | string {
     return "a source without an HTTP URL needs a file name";
   }
   const chosen = fileName ?? url.slice(url.lastIndexOf("/") + 1);
-  const fault = distfileNameFault(chosen);
+  const fault = chosen === "_" ? "it means none" : distfileNameFault(chosen);
   if (fault !== undefined) return `${JSON.stringify(chosen)} cannot be a file name: ${fault}`;
   return { url, sha256, fileName: chosen, ...(git && { git }), line };
 }

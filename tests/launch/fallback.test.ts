@@ -44,7 +44,7 @@ describe("runQemu() with a stand-in", () => {
       kvmDevice: device(dir),
       disks: [dir.file("disk")],
     });
-    expect(outcome).toEqual({ accel: "tcg" });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
     expect(calls(dir).map(({ args }) => args)).toEqual(["-accel kvm -m 16", "-accel tcg -m 16"]);
     expect(calls(dir).filter(({ pid }) => isAlive(pid))).toEqual([]);
     expect(Buffer.from(serial).toString("latin1")).toBe("on kvmon\0tcg\xff\n");
@@ -65,7 +65,7 @@ describe("runQemu() with a stand-in", () => {
       accel: "auto",
       kvmDevice: device(dir),
     });
-    expect(outcome).toEqual({ accel: "tcg" });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
     expect(notices).toEqual([
       line,
       `KVM cannot run this guest ("${line}"), starting again under TCG`,
@@ -79,7 +79,7 @@ describe("runQemu() with a stand-in", () => {
       accel: "auto",
       kvmDevice: dir.file("missing"),
     });
-    expect(outcome).toEqual({ accel: "tcg" });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
     expect(calls(dir)).toHaveLength(1);
     expect(notices).toEqual([
       `KVM cannot be used (${dir.file("missing")} does not exist), starting under TCG`,
@@ -160,7 +160,7 @@ describe("runQemu() with a stand-in", () => {
     const { outcome, serial, notices } = await run("/dev/full", {
       command: standIn(dir, "", `echo one; sleep 0.1; echo two`),
     });
-    expect(outcome).toEqual({ accel: "tcg" });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
     expect(Buffer.from(serial).toString()).toBe("one\ntwo\n");
     expect(notices).toHaveLength(1);
     expect(notices[0]).toContain("ENOSPC");

@@ -37,7 +37,7 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
     writeFileSync(dir.file("log"), "an older and longer log ".repeat(100));
     const args = guestArgs(dir.file("rom"));
     const { outcome, serial, notices } = await run(dir.file("log"), { args });
-    expect(outcome).toEqual({ accel: "tcg" });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
     expect(notices).toEqual([]);
     expect(serial).toEqual(ALL_BYTES);
     expect(new Uint8Array(readFileSync(dir.file("log")))).toEqual(ALL_BYTES);
@@ -54,7 +54,7 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
     const args = ["-drive", `file=${dir.file("disk")},format=raw`];
     args.push("-nic", "none", "-m", "16", "-no-reboot", "-nographic");
     const { outcome, serial } = await run(dir.file("log"), { args });
-    expect(outcome).toEqual({ accel: "tcg" });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
     expect(text(serial)).toContain("booted");
   });
 
@@ -147,7 +147,7 @@ describe.if(hasKvm)("runQemu() with QEMU under KVM", () => {
       console.log("skipped: a real KVM internal error, as this KVM runs the guest or none");
       return;
     }
-    expect(outcome).toEqual({ accel: "tcg" });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
     expect(text(serial)).toBe("one\none\ntwo\n");
     expect(notices.at(-1)).toContain("starting again under TCG");
     const log = readFileSync(dir.file("log"), "utf8");

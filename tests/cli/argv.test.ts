@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+import { expect, test } from "bun:test";
+import { expandShortOptions } from "../../src/cli/argv.ts";
+import { formatBytes, formatCount, formatTable, printable } from "../../src/cli/output.ts";
+
+test.each([
+  [["-qr4096"], ["--qemu-ram=4096"]],
+  [["-qr", "4096"], ["--qemu-ram", "4096"]],
+  [["-qr=4096"], ["--qemu-ram=4096"]],
+  [["-qs16G", "-qc=/q", "-qk", "K"], ["--target-size=16G", "--qemu-cmd=/q", "--kernel", "K"]],
+  [["-bw"], ["--bwrap"]],
+  [["-q", "-b", "-i", "-t", "x"], ["-q", "-b", "-i", "-t", "x"]],
+  [["--qemu-ram", "-5", "a-qr"], ["--qemu-ram", "-5", "a-qr"]],
+  [["-qr1", "--", "-qr1"], ["--qemu-ram=1", "--", "-qr1"]],
+])("expandShortOptions() makes of %j %j", (args, wanted) => {
+  expect(expandShortOptions(args)).toEqual(wanted);
+});
+
+test("formatBytes() has units of 1,024", () => {
+  expect([0, 1023, 1024, 10 * 1024, 1.5 * 1024 ** 3, 5000 * 1024 ** 4].map(formatBytes)).toEqual([
+    "0 B",
+    "1023 B",
+    "1.00 KiB",
+    "10.0 KiB",
+    "1.50 GiB",
+    "5000.0 TiB",
+  ]);
+});
+
+test("formatCount() sets thousands apart", () => {
+  expect([0, 999, 1000, 1234567].map(formatCount)).toEqual(["0", "999", "1,000", "1,234,567"]);
+});
+
+test("formatTable() aligns its columns", () => {
+  expect(formatTable([["a", "1", "x"], ["bbb", "22", ""]], "lrl")).toEqual([
+    "a     1  x",
+    "bbb  22",
+  ]);
+  expect(formatTable([], "lr")).toEqual([]);
+});
+
+test("printable() leaves no control character", () => {
+  expect(printable("a\x1b[31m\x07\u009b\r\nä")).toBe("a\\x1b[31m\\x07\\x9b\\x0d\\x0aä");
+});

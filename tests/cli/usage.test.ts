@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+import { afterAll, expect, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import pkg from "../../package.json" with { type: "json" };
+import { TempDirs } from "../support/files.ts";
+import { seedstrap } from "../support/run.ts";
+import { setUp } from "./support.ts";
+
+const temp = new TempDirs();
+afterAll(() => temp.release());
+const dir = temp.make();
+const args = setUp(dir);
+
+test.each([
+  [["--frobnicate"], "unknown option '--frobnicate'"],
+  [["plan", "--qemu", "--bare-metal"], "Cannot use --qemu and --bare-metal together"],
+  [["plan"], "No mode is chosen"],
+  [["build"], "No mode is chosen"],
+  [[], "No mode is chosen"],
+  [["plan", "--qemu", "extra"], "too many arguments"],
+  [["plan", "--qemu", "--qemu-ram", "12x"], 'Cannot use "12x" for --qemu-ram'],
+  [["plan", "-q", "-qr0"], 'Cannot use "0" for --qemu-ram'],
+  [["plan", "-q", "-qs=-1"], 'Cannot use "-1" for --target-size'],
+  [["plan", "-q", "-s", "x"], 'Cannot use "x" for --swap'],
+  [["plan", "-q", "--cores", "0"], 'Cannot use "0" for --cores'],
+  [["plan", "-q", "--arch", "x86;reboot"], 'Cannot use "x86;reboot" for --arch'],
+  [["plan", "-q", "--internal-ci", "a b"], 'Cannot use "a b" for --internal-ci'],
+  [["plan", "-q", "-m", "nowhere"], 'Cannot use mirror "nowhere"'],
+  [["plan", "-q", "--payload", "maybe"], "Allowed choices are auto, always, never"],
+  [["plan", "-q", "--payload-layout", "16"], "Allowed choices are 64, 32"],
+  [["run", "--accel", "magic"], "Allowed choices are auto, kvm, tcg"],
+  [["image", "frob"], "unknown command 'frob'"],
+  [["image", "ls"], "missing required argument 'image'"],
+])("%j is refused with exit code 2", async (argv, message) => {
+  const ran = await seedstrap(argv, { cwd: dir });
+  expect(ran.stderr).toContain(message);
+  expect(ran).toMatchObject({ code: 2, stdout: "" });
+});
+
+test.each(["-c", "-bw", "-qk=k", "-r d", "--early-preseed a", "--tmpfs"])(
+  "the later mode %j is refused, with what to do instead",
+  async (mode) => {
+    const ran = await seedstrap(["build", ...mode.split(" ")], { cwd: dir });
+    expect(ran.stderr).toContain("this version has --qemu and --bare-metal");
+    expect(ran.code).toBe(2);
+  },
+);
+
+test("--version and --help end with 0 on standard output", async () => {
+  expect(await seedstrap(["--version"])).toEqual({
+    code: 0,
+    stdout: `${pkg.version}\n`,
+    stderr: "",
+  });
+  const help = await seedstrap(["--help"]);
+  expect(help.stdout).toContain("Exit codes:");
+  expect(help).toMatchObject({ code: 0, stderr: "" });
+  expect((await seedstrap(["build", "--help"])).stdout).toContain("--external-sources");
+});
+
+test("-qr and -qs reach the plan in every spelling", async () => {
+  for (const size of [["-qr4097"], ["-qr", "4097"], ["-qr=4097"], ["--qemu-ram=4097"]]) {
+    const ran = await seedstrap(["plan", "-q", "-qs64M", ...size, ...args, "--json"]);
+    expect(JSON.parse(ran.stdout).options).toMatchObject({ qemuRamMib: 4097, targetSizeMib: 64 });
+  }
+});
+
+test("every kind of failure has its exit code", async () => {
+  const other = temp.make();
+  const tree = await seedstrap(["plan", "-q", "--tree", other]);
+  expect(tree.code).toBe(3);
+  expect(tree.stderr).toContain("Cannot find a live-bootstrap checkout");
+  expect(tree.stderr).toContain(`  at ${join(other, "steps/manifest")}`);
+
+  mkdirSync(join(other, "mirror"));
+  const fetch = await seedstrap([
+    ...["build", "-b", "-t", join(other, "t"), "--tree", join(dir, "tree")],
+    ...["-m", `file://${other}/mirror`, "--distfiles", join(other, "store")],
+  ]);
+  expect(fetch.code).toBe(4);
+
+  writeFileSync(join(other, "x.img"), "nothing");
+  expect((await seedstrap(["image", "ls", join(other, "x.img")])).code).toBe(6);
+  expect((await seedstrap(["image", "ls", join(other, "none")])).code).toBe(7);
+  expect((await seedstrap(["run", other])).code).toBe(7);
+
+  const limit = await seedstrap(["plan", "-q", "-qs64", "-qr100", ...args]);
+  expect(limit.code).toBe(8);
+  expect(limit.stderr).toContain("memory that builder-hex0 needs: 100 MiB, the least is 4096");
+  expect(limit.stdout).toContain("BROKEN");
+  const forced = await seedstrap(["plan", "-q", "-qs64", "-qr100", "--force", ...args]);
+  expect(forced.code).toBe(0);
+});
+
+test("the checkout is found in the current directory", async () => {
+  const ran = await seedstrap(["plan", "-q", "-qs64"], { cwd: join(dir, "tree") });
+  expect(ran.code).toBe(0);
+  expect(ran.stdout).toContain("5 in the boot image");
+});
+
+test("sources are those lines, each once", async () => {
+  const ran = await seedstrap(["sources", "--tree", join(dir, "tree")]);
+  const lines = ran.stdout.trimEnd().split("\n");
+  expect(lines).toHaveLength(6);
+  expect(lines[0]).toMatch(
+    /^[0-9a-f]{64} distfiles http:\/\/127\.0\.0\.1:9\/alpha-1\.0\.tar\.gz alpha-1\.0\.tar\.gz$/,
+  );
+  const some = await seedstrap(["sources", "--pre-network", "--tree", join(dir, "tree")]);
+  expect(some.stdout.trimEnd().split("\n")).toEqual(lines.slice(0, 5));
+});
+
+test("sources --json has steps, passes and phases", async () => {
+  const ran = await seedstrap(["sources", "--json", "--tree", join(dir, "tree")]);
+  const sources = JSON.parse(ran.stdout);
+  expect(sources[0]).toMatchObject({
+    name: "alpha-1.0.tar.gz",
+    alternatives: ["http://127.0.0.1:9/alpha-1.0.tar.gz"],
+    git: [],
+    phase: "boot",
+    steps: [{ step: "alpha-1.0", pass: 1, manifestLine: 4 }, { step: "alpha-1.0", pass: 2 }],
+  });
+  expect(sources.map(({ phase }: { phase: string }) => phase)).toEqual([
+    "boot",
+    "boot",
+    "fiwix",
+    "fiwix",
+    "fiwix",
+    "network",
+  ]);
+});
+
+test("plan --json has what the text has, and writes nothing", async () => {
+  const target = join(dir, "never");
+  const ran = await seedstrap([
+    ...["plan", "-q", "-qs64", "--external-sources", "-t", target, "--json"],
+    ...args,
+  ]);
+  const plan = JSON.parse(ran.stdout);
+  expect(ran).toMatchObject({ code: 0, stderr: "" });
+  expect(Object.keys(plan)).toEqual(expect.arrayContaining(["distfiles", "entries", "limits"]));
+  expect(plan.images).toEqual(["init.img", "payload.img"]);
+  expect(plan.command.slice(0, 3)).toEqual(["qemu-system-x86_64", "-m", "4096M"]);
+  expect(plan.command.join(" ")).toContain(`file=${target}/init.img,format=raw`);
+  expect(await Bun.file(target).exists()).toBe(false);
+  const bare = await seedstrap(["plan", "-b", "--json", ...args]);
+  expect(JSON.parse(bare.stdout).command).toBeNull();
+});
+
+test("nothing is coloured where no terminal is, nor with NO_COLOR", async () => {
+  for (const env of [{}, { NO_COLOR: "1" }]) {
+    const ran = await seedstrap(["plan", "-q", "-qs64", "-qr100", ...args], { env });
+    expect(ran.stdout + ran.stderr).not.toContain("\x1b");
+  }
+});
+
+test("names in a checkout cannot drive a terminal", async () => {
+  const manifest = "build: a\x1b[31m\x9b1m\n";
+  const sources = `f http://127.0.0.1:9/x ${"0".repeat(64)}\n`;
+  const bad = temp.make();
+  setUp(bad, {
+    files: { "steps/manifest": manifest, "steps/a\x1b[31m\x9b1m/sources": sources },
+  });
+  const tree = ["--tree", join(bad, "tree")];
+  for (const json of [[], ["--json"]]) {
+    const ran = await seedstrap(["plan", "-b", ...tree, ...json]);
+    expect(ran.code).toBe(0);
+    expect(ran.stdout + ran.stderr).not.toMatch(/[^\P{Cc}\n]/u);
+  }
+  writeFileSync(join(bad, "tree/steps/a\x1b[31m\x9b1m/sources"), "x\n");
+  const ran = await seedstrap(["plan", "-b", ...tree]);
+  expect(ran.code).toBe(3);
+  expect(ran.stderr).not.toMatch(/[^\P{Cc}\n]/u);
+});

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+/** Images that were damaged at random: reading them ends, in bounded memory, with no bug. */
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { bootImage } from "../../src/format/boot.ts";
+import { assembleHex0 } from "../../src/format/hex0.ts";
+import { payload, readPayload } from "../../src/format/payload.ts";
+import { memorySource } from "../../src/format/reader.ts";
+import { textSegment } from "../../src/format/segment.ts";
+import { srcfs } from "../../src/format/srcfs.ts";
+import { findEntry, readImage, verifyImage } from "../../src/image/image.ts";
+import { sampleBody } from "../fetch/servers.ts";
+import {
+  assertBounded,
+  bytesOfSegments,
+  concat,
+  survive,
+  watchedSource,
+} from "../support/sources.ts";
+import { STAGE1_TEXT } from "../support/tree.ts";
+
+const sizes = [0, 1, 511, 513, 70_000];
+const contents = sizes.map((size, i) => ({
+  path: `./file ${i}`,
+  body: { kind: "bytes", bytes: sampleBody(size, i + 1) } as const,
+}));
+const named = contents.map(({ path, body }) => ({ name: path.slice(2), body }));
+const stage1 = assembleHex0(new TextEncoder().encode(STAGE1_TEXT), "stage1");
+
+/** Whole images without most of the padding behind them. */
+const WHOLE = [
+  [
+    "a boot image",
+    bytesOfSegments(bootImage({
+      stage1,
+      stage2: textSegment("90 F4\n".repeat(100)),
+      srcfs: srcfs([{ path: "." }, ...contents], ["hex0 /a /b"]),
+    })),
+  ],
+  ["a payload of layout 64", bytesOfSegments(payload(named, 64))],
+  ["a payload of layout 32", bytesOfSegments(payload(named, 32))],
+] as const;
+const KEPT = 73_000;
+
+type Mutation = (image: Uint8Array) => Uint8Array;
+
+const place = (length: number) => fc.oneof(fc.nat(Math.min(length - 1, 2000)), fc.nat(length - 1));
+const mutation: fc.Arbitrary<Mutation> = fc.oneof(
+  fc.tuple(place(KEPT), fc.nat(255)).map(([at, byte]): Mutation => (image) => {
+    const copy = image.slice();
+    if (at < copy.length) copy[at] = byte;
+    return copy;
+  }),
+  place(KEPT).map((at): Mutation => (image) => image.slice(0, at)),
+  fc.tuple(place(KEPT), place(KEPT), fc.nat(3000)).map(([from, to, length]): Mutation => (image) =>
+    concat([image.subarray(0, to), image.subarray(from, from + length), image.subarray(to)])
+  ),
+  fc.tuple(place(KEPT), fc.nat(40)).map(([at, length]): Mutation => (image) =>
+    concat([image.subarray(0, at), image.subarray(at + length)])
+  ),
+  fc.tuple(
+    place(KEPT),
+    fc.constantFrom(
+      "ffffffffffffffff",
+      "ffffffff00000000",
+      "0000000000000080",
+      "7372632039393939393939393939393939393939",
+      "73726320302061",
+      "000000000000000000000000",
+    ),
+  ).map(([at, hex]): Mutation => (image) => {
+    const copy = image.slice();
+    if (at < copy.length) copy.set(Buffer.from(hex, "hex").subarray(0, copy.length - at), at);
+    return copy;
+  }),
+);
+
+/** Entries of an image at most: every one takes some bytes of it. */
+function walk(image: Uint8Array): void {
+  const source = watchedSource(image);
+  let count = 0;
+  survive(() => {
+    for (const entry of readImage(source)) {
+      count++;
+      if (entry.kind === "command") continue;
+      if (entry.dataOffset + entry.size > image.length) throw new Error("content behind the end");
+    }
+  });
+  expect(count).toBeLessThanOrEqual(image.length / 2);
+  survive(() => verifyImage(source));
+  // Each record refills the window at most once.
+  assertBounded(source, 4 + Math.ceil(2 * count / 10));
+}
+
+for (const [what, whole] of WHOLE) {
+  test(`${what} that is damaged is read to an end, with bounded memory`, () =>
+    fc.assert(
+      fc.property(fc.array(mutation, { minLength: 1, maxLength: 4 }), (changes) => {
+        walk(changes.reduce<Uint8Array>((image, change) => change(image), whole.slice(0, KEPT)));
+      }),
+      { numRuns: 300 },
+    ));
+}
+
+test("any bytes behind a magic are read to an end", () =>
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 3000 }), fc.constantFrom(0, 1, 2), (bytes, kind) => {
+      if (kind === 0) return walk(concat([new TextEncoder().encode("LBPAYLD1"), bytes]));
+      const text = new TextEncoder().encode("90\n");
+      return walk(concat([stage1, kind === 1 ? text : bytes, new Uint8Array(509), bytes]));
+    }),
+    { numRuns: 300 },
+  ));
+
+test("an image of many small records is read in time that grows with its size", () => {
+  const entries = Array.from({ length: 40_000 }, (_, i) => ({ path: `./${i}` }));
+  const image = bytesOfSegments(
+    bootImage({ stage1, stage2: textSegment("90\n"), srcfs: srcfs(entries, []) }),
+  );
+  const source = watchedSource(image);
+  expect(verifyImage(source).empty).toBe(40_000);
+  assertBounded(source, 3);
+  expect(findEntry(memorySource(image), "39999").path).toBe("./39999");
+});
+
+test("a payload of many empty files is read in time that grows with its size", () => {
+  const files = Array.from({ length: 40_000 }, (_, i) => ({ name: `${i}`, body: textSegment("") }));
+  const source = watchedSource(bytesOfSegments(payload(files)));
+  expect([...readPayload(source)]).toHaveLength(40_000);
+  assertBounded(source, 3);
+});

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import {
+  bytesOf,
+  Cursor,
+  firstNonZero,
+  memorySource,
+  WINDOW_BYTES,
+} from "../../src/format/reader.ts";
+import { MIB } from "../../src/format/segment.ts";
+import { sampleBody } from "../fetch/servers.ts";
+import { concat, faultOf, watchedSource } from "../support/sources.ts";
+
+const body = sampleBody(3 * WINDOW_BYTES + 17);
+
+test("Cursor gives the bytes of its place, however it is moved", () =>
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({
+        jump: fc.option(fc.nat(body.length), { nil: undefined }),
+        length: fc.oneof(fc.nat(2000), fc.nat(WINDOW_BYTES)),
+        takes: fc.boolean(),
+      })),
+      (moves) => {
+        const cursor = new Cursor(memorySource(body));
+        for (const { jump, length, takes } of moves) {
+          if (jump !== undefined) cursor.offset = jump;
+          const wanted = body.subarray(cursor.offset, cursor.offset + length);
+          const isWhole = wanted.length === length;
+          const got = takes && isWhole ? cursor.take(length, "it") : cursor.peek(length);
+          expect(Buffer.from(got).equals(wanted)).toBe(true);
+        }
+      },
+    ),
+  ));
+
+test("Cursor.take() says where a source ends too early, and does not move", () => {
+  const cursor = new Cursor(memorySource(new Uint8Array(10), "x.img"), 7);
+  expect(faultOf(() => cursor.take(4, "a header"))).toBe(
+    "Cannot read image: the image ends inside a header | x.img, offset 7",
+  );
+  expect(cursor.offset).toBe(7);
+  expect(cursor.remaining).toBe(3);
+  expect(cursor.take(3, "the rest")).toHaveLength(3);
+  expect(cursor.peek(1)).toHaveLength(0);
+  cursor.offset = 11;
+  expect(cursor.remaining).toBe(0);
+});
+
+test("Cursor never reads more than its window at once", () => {
+  const source = watchedSource(body);
+  const cursor = new Cursor(source);
+  while (cursor.remaining > 0) cursor.take(Math.min(1000, cursor.remaining), "it");
+  expect(source.maxRead).toBe(WINDOW_BYTES);
+  expect(source.totalRead).toBeLessThan(1.1 * body.length);
+});
+
+test("bytesOf() gives a run in pieces of at most a MiB", () => {
+  const source = watchedSource(sampleBody(2 * MIB + 100));
+  const parts = Array.from(bytesOf(source, 50, 2 * MIB + 1), (part) => part.slice());
+  expect(parts.map(({ length }) => length)).toEqual([MIB, MIB, 1]);
+  expect(Buffer.from(concat(parts)).equals(sampleBody(2 * MIB + 51).subarray(50))).toBe(true);
+  expect([...bytesOf(source, 5, 0)]).toEqual([]);
+});
+
+test("bytesOf() says where a source ends too early", () => {
+  const run = bytesOf(memorySource(new Uint8Array(10), "x.img"), 4, 9);
+  expect(faultOf(() => [...run])).toBe(
+    "Cannot read image: the image ends 3 bytes too early | x.img, offset 10",
+  );
+});
+
+test("bytesOf() and firstNonZero() allocate nothing from a size that a source only claims", () => {
+  const claimed = { name: "x", size: 2 ** 50, read: () => 0 };
+  expect(faultOf(() => [...bytesOf(claimed, 0, 2 ** 49)])).toEndWith("too early | x, offset 0");
+  expect(firstNonZero(claimed, 0)).toBe(-1);
+});
+
+test("firstNonZero() finds the first byte that is not zero from an offset on", () => {
+  for (const at of [0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB + 9]) {
+    const bytes = new Uint8Array(2 * MIB + 10);
+    bytes[at] = 1;
+    expect(firstNonZero(memorySource(bytes), 0)).toBe(at);
+    expect(firstNonZero(memorySource(bytes), at)).toBe(at);
+    expect(firstNonZero(memorySource(bytes), at + 1)).toBe(-1);
+  }
+  expect(firstNonZero(memorySource(new Uint8Array()), 0)).toBe(-1);
+  expect(firstNonZero(memorySource(new Uint8Array(5)), 99)).toBe(-1);
+});

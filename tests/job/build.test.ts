@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { openImage } from "../../src/image/file_source.ts";
+import { readImage, verifyImage } from "../../src/image/image.ts";
+import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
+import { readRecord } from "../../src/job/record.ts";
+import type { BuildOptions } from "../../src/plan/options.ts";
+import { rejection } from "../fetch/harness.ts";
+import { Bench, sampleBody, sha256 } from "../fetch/servers.ts";
+import { describeDir, sha256OfFile, TempDirs, writeFiles } from "../support/files.ts";
+import { faultOf } from "../support/sources.ts";
+import { buildOptions, type MiniOptions, miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+const bench = new Bench();
+afterEach(() => {
+  temp.release();
+  return bench.release();
+});
+
+/** A checkout with a full mirror beside it, and a request to build from both. */
+function scene(changes: Partial<BuildOptions> = {}, mini: MiniOptions = {}) {
+  const dir = temp.make();
+  const { distfiles } = miniTree(mini);
+  const { tree, mirror } = writeMiniTree(dir, miniTree(mini));
+  const options = buildOptions({
+    externalSources: true,
+    mirrors: [{ kind: "directory", path: mirror }],
+    ...changes,
+  });
+  const target = join(dir, "target");
+  const store = join(dir, "store");
+  const request: BuildRequest = { tree, options, store, target, force: false, jobs: 4 };
+  return { dir, tree, mirror, store, target, distfiles, request };
+}
+/** Path and content of every entry of an image. */
+function contents(path: string): [string, string][] {
+  const source = openImage(path);
+  const bytes = readFileSync(path);
+  try {
+    return Array.from(readImage(source), (entry) => [
+      entry.path,
+      entry.kind === "file"
+        ? sha256(bytes.subarray(entry.dataOffset, entry.dataOffset + entry.size))
+        : entry.kind,
+    ]);
+  } finally {
+    source.close();
+  }
+}
+const outputs = (target: string) =>
+  ["init.img", "payload.img", "seedstrap.json"].map((name) => sha256OfFile(join(target, name)));
+const ALPHA = "alpha-1.0.tar.gz";
+const BETA = "beta-2.0.tar.gz";
+
+test("buildMedia() makes both images and a record that describes them", async () => {
+  const { request, target, distfiles } = scene();
+  const record = await buildMedia(request);
+  expect(readdirSync(target).sort()).toEqual([
+    ".seedstrap",
+    "init.img",
+    "payload.img",
+    "seedstrap.json",
+  ]);
+  const boot = contents(join(target, "init.img"));
+  expect(boot[0]).toEqual([".", "empty"]);
+  expect(boot).toContainEqual([`./external/distfiles/${ALPHA}`, sha256(distfiles[ALPHA]!)]);
+  expect(boot).toContainEqual(["./after.kaem", sha256("exec after\n")]);
+  expect(boot.slice(-7).map(([path]) => path)).toEqual([
+    "/bootstrap-seeds",
+    "/bootstrap-seeds/POSIX",
+    "/bootstrap-seeds/POSIX/x86",
+    "hex0 /x86/hex0_x86.hex0 /bootstrap-seeds/POSIX/x86/hex0-seed",
+    "hex0 /x86/kaem-minimal.hex0 /bootstrap-seeds/POSIX/x86/kaem-optional-seed",
+    "hex0 /x86/kaem-minimal.hex0 /init",
+    "/bootstrap-seeds/POSIX/x86/kaem-optional-seed /kaem.x86",
+  ]);
+  expect(contents(join(target, "payload.img"))).toEqual(
+    Object.entries(distfiles).filter(([name]) => name !== ALPHA)
+      .map(([name, body]): [string, string] => [name, sha256(body)]).sort(),
+  );
+  expect(readRecord(target)).toEqual(JSON.parse(JSON.stringify(record)));
+  for (const image of record.images) {
+    const bytes = readFileSync(join(target, image.name));
+    expect(bytes).toHaveLength(image.sizeBytes);
+    expect(sha256(bytes.subarray(0, image.dataBytes))).toBe(image.sha256);
+    const source = openImage(join(target, image.name));
+    expect(verifyImage(source).files).toBe(image.files.filter(({ size }) => size > 0).length);
+    source.close();
+    const inside = new Map(contents(join(target, image.name)));
+    for (const { path, sha256, size } of image.files) {
+      expect(inside.get(path)).toBe(size === 0 ? "empty" : sha256);
+    }
+  }
+});
+
+test("buildMedia() leaves the checkout and the mirror as they are", async () => {
+  const { request, tree, mirror } = scene();
+  writeFiles(tree, { "steps/bootstrap.cfg": "ARCH=old\n" });
+  const before = [describeDir(tree), describeDir(mirror)];
+  await buildMedia(request);
+  expect([describeDir(tree), describeDir(mirror)]).toEqual(before);
+});
+
+test("buildMedia() replaces a target that it made, with the same images", async () => {
+  const { request, target } = scene();
+  await buildMedia(request);
+  const first = outputs(target);
+  rmSync(join(target, "seedstrap.json"));
+  writeFileSync(join(target, "serial.log"), "from a run");
+  await buildMedia(request);
+  expect(outputs(target)).toEqual(first);
+  await buildMedia({ ...request, options: { ...request.options, payload: "never" } });
+  expect(readdirSync(target).sort()).toEqual([
+    ".seedstrap",
+    "init.img",
+    "seedstrap.json",
+    "serial.log",
+  ]);
+});
+
+test("buildMedia() takes distfiles from the checkout first", async () => {
+  const { request, tree, target, distfiles, mirror } = scene();
+  writeFiles(join(tree, "distfiles"), distfiles);
+  rmSync(mirror, { recursive: true });
+  await buildMedia(request);
+  expect(existsSync(join(target, "payload.img"))).toBe(true);
+});
+
+test("buildMedia() does not use a wrong file of the checkout, and leaves it there", async () => {
+  const { request, tree, target } = scene();
+  const right = await buildMedia(request).then(() => outputs(target));
+  // One goes into the boot image, the other into the payload.
+  for (const name of [ALPHA, BETA]) {
+    const path = join(tree, "distfiles", name);
+    for (const body of [sampleBody(name === ALPHA ? 3000 : 3001, 99), new Uint8Array()]) {
+      writeFiles(join(tree, "distfiles"), { [name]: body });
+      const notices: string[] = [];
+      await buildMedia(request, { onNotice: (text) => notices.push(text) });
+      expect(outputs(target)).toEqual(right);
+      expect(notices).toHaveLength(1);
+      expect(notices[0]).toStartWith(`${path} is not used: its SHA-256 is ${sha256(body)}`);
+      expect(sha256OfFile(path)).toBe(sha256(body));
+    }
+    rmSync(path);
+  }
+});
+
+test("buildMedia() replaces a wrong file of the store", async () => {
+  const server = await bench.files(sampleBody(3001, 2));
+  const { request, store, mirror, target, distfiles } = scene({}, { url: server.url });
+  const right = await buildMedia(request).then(() => outputs(target).slice(0, 2));
+  rmSync(join(mirror, BETA));
+  for (const body of [sampleBody(3001, 99), new Uint8Array()]) {
+    writeFiles(store, { [BETA]: body });
+    await buildMedia(request);
+    expect(outputs(target).slice(0, 2)).toEqual(right);
+    expect(sha256OfFile(join(store, BETA))).toBe(sha256(distfiles[BETA]!));
+  }
+});
+
+test("buildMedia() downloads what no directory has, and says from where", async () => {
+  const server = await bench.files(sampleBody(3001, 2));
+  const { request, mirror, target, store } = scene({}, { url: server.url });
+  rmSync(join(mirror, BETA));
+  const record = await buildMedia(request);
+  const of = (name: string) => record.distfiles.find((distfile) => distfile.name === name)!;
+  expect(of(BETA).downloadedFrom).toBe(`${server.url}/${BETA}`);
+  expect(of(BETA).size).toBe(3001);
+  expect(of(ALPHA)).not.toHaveProperty("downloadedFrom");
+  expect(readdirSync(store)).toEqual([BETA]);
+  expect(new Map(contents(join(target, "payload.img"))).get(BETA)).toBe(
+    sha256(sampleBody(3001, 2)),
+  );
+});
+
+test("buildMedia() leaves the target as it was where a distfile cannot be had", async () => {
+  const nothing = await bench.status(404);
+  const { request, mirror, target } = scene({}, { url: nothing.url });
+  const fresh = { ...request, target: `${target}-2` };
+  await buildMedia(request);
+  const before = outputs(target);
+  writeFileSync(join(mirror, BETA), "wrong");
+  for (const wanted of [request, fresh]) {
+    const error = await rejection(buildMedia(wanted));
+    expect(error).toMatchObject({ kind: "fetch", exitCode: 4 });
+    expect(error.message).toContain(BETA);
+    expect(error.message).toContain("404");
+  }
+  expect(outputs(target)).toEqual(before);
+  expect(readdirSync(join(target, ".seedstrap"))).toEqual(["made"]);
+  expect(existsSync(`${target}-2/init.img`)).toBe(false);
+});
+
+test("buildMedia() breaks no limit without --force, before anything is fetched", async () => {
+  const nothing = await bench.status(404);
+  const { request, mirror, target } = scene({ qemuRamMib: 100 }, { url: nothing.url });
+  const notices: string[] = [];
+  const events = { onNotice: (text: string) => notices.push(text) };
+  const held = join(mirror, BETA);
+  const body = readFileSync(held);
+  rmSync(held);
+  expect(await rejection(buildMedia(request, events))).toMatchObject({ kind: "limit" });
+  expect(nothing.seen).toEqual([]);
+  expect(existsSync(target)).toBe(false);
+  writeFileSync(held, body);
+  await buildMedia({ ...request, force: true }, events);
+  expect(notices[0]).toStartWith("--force: memory that builder-hex0 needs: 100 MiB");
+  expect(existsSync(join(target, "init.img"))).toBe(true);
+});
+
+test("buildMedia() checks the limits again when sizes become known", async () => {
+  const server = await bench.files(sampleBody(900_001, 2));
+  const mini = { url: server.url, distfileBytes: 900_000, kexecKib: 5000 };
+  const { request, mirror, target } = scene({}, mini);
+  rmSync(join(mirror, BETA));
+  expect(await rejection(buildMedia(request))).toMatchObject({ kind: "limit" });
+  expect(existsSync(join(target, "init.img"))).toBe(false);
+  rmSync(join(mirror, "gamma-3.0.tar.gz"));
+  expect(await rejection(buildMedia(request))).toMatchObject({ kind: "limit" });
+});
+
+test("buildMedia() refuses a target that it did not make, before anything is fetched", async () => {
+  const nothing = await bench.status(404);
+  const { request, mirror, target } = scene({}, { url: nothing.url });
+  rmSync(join(mirror, BETA));
+  mkdirSync(target);
+  writeFileSync(join(target, "init.img"), "mine");
+  expect(await rejection(buildMedia(request))).toMatchObject({ kind: "target", exitCode: 7 });
+  expect(nothing.seen).toEqual([]);
+  expect(readFileSync(join(target, "init.img"), "utf8")).toBe("mine");
+});
+
+test("buildMedia() stops when it is told to, and leaves the target as it was", async () => {
+  const { request, target } = scene({}, { ramdiskKib: 20_000, distfileBytes: 2_000_000 });
+  const big = { ...request, force: true };
+  await buildMedia(big);
+  const before = outputs(target);
+  const stop = new AbortController();
+  const building = buildMedia(big, { onWrite: (done) => done > 5e6 && stop.abort() }, stop.signal);
+  expect(await rejection(building)).toMatchObject({ kind: "interrupt" });
+  expect(outputs(target)).toEqual(before);
+  expect(readdirSync(join(target, ".seedstrap"))).toEqual(["made"]);
+});
+
+test("buildMedia() pads for real machines, and extends for QEMU", async () => {
+  const bare = scene({ mode: "bare-metal" });
+  expect((await buildMedia(bare.request)).images[0]).toMatchObject({
+    sizeBytes: 2 * 1024 * 1024,
+    dataBytes: 2 * 1024 * 1024,
+  });
+  const qemu = scene({ targetSizeMib: 77 });
+  expect((await buildMedia(qemu.request)).images[0]!.sizeBytes).toBe(77 * 1024 * 1024);
+});
+
+test("readRecord() says what is missing or not understood", () => {
+  const dir = temp.make();
+  expect(faultOf(() => readRecord(dir))).toStartWith(`Cannot find a built target in ${dir}`);
+  for (const text of ["", "{", "null", "[]", "{}", '{"format":"seedstrap-target/1"}']) {
+    writeFileSync(join(dir, "seedstrap.json"), text);
+    expect(faultOf(() => readRecord(dir))).toStartWith("Cannot ");
+  }
+});

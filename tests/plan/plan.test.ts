@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { brokenLimits, makePlan, neededDistfiles } from "../../src/plan/plan.ts";
+import type { BuildOptions } from "../../src/plan/options.ts";
+import type { Plan } from "../../src/plan/types.ts";
+import { readTree } from "../../src/tree/model.ts";
+import { planAsText } from "../../src/cli/plan.ts";
+import { TempDirs } from "../support/files.ts";
+import { expectGolden } from "../support/golden.ts";
+import { buildOptions, type MiniOptions, miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+/** Plans for a miniature tree whose distfiles have these sizes, in order; all 3000 by default. */
+function plan(
+  changes: Partial<BuildOptions> = {},
+  options: MiniOptions = {},
+  sizes: readonly (number | undefined)[] = Array(6).fill(3000),
+): Plan {
+  const mini = miniTree(options);
+  const tree = readTree(writeMiniTree(temp.make(), mini).tree);
+  const known = new Map<string, number>();
+  Object.keys(mini.distfiles).forEach((name, i) => {
+    if (sizes[i] !== undefined) known.set(name, sizes[i]);
+  });
+  return makePlan(tree, buildOptions(changes), known);
+}
+
+const short = (name: string) => name.split("-")[0];
+const places = (plan: Plan) =>
+  plan.distfiles.map(({ name, place, restored }) =>
+    `${short(name)} ${place}${restored ? `/${restored}` : ""}`
+  );
+const phases = (plan: Plan) => plan.distfiles.map(({ phase }) => phase);
+const ALL = { externalSources: true };
+
+test("without the payload every distfile ahead of the network is in the boot image", () => {
+  const made = plan();
+  expect(made.hasPayload).toBe(false);
+  expect(made.payloadReason).toBe("the boot image holds what is needed");
+  expect(places(made)).toEqual([
+    "alpha boot",
+    "beta boot",
+    "gamma boot",
+    "linux boot",
+    "delta boot",
+    "omega network",
+  ]);
+  expect(made.images).toEqual(["init.img"]);
+  expect(neededDistfiles(made)).toHaveLength(5);
+  expect(made.config).toContain("PAYLOAD_REQUIRED=False\n");
+});
+
+test("the split lies at jump: fiwix where nothing imports the payload", () => {
+  const made = plan(ALL, { movesToDisk: true });
+  expect(phases(made)).toEqual(["boot", "fiwix", "fiwix", "fiwix", "disk", "network"]);
+  expect(places(made)[0]).toBe("alpha boot");
+  expect(places(made)[1]).toBe("beta payload/fiwix");
+  expect(made.warnings.join()).toContain("the manifest has no improve: import_payload");
+  expect(made.config).toContain("PAYLOAD_REQUIRED=True\n");
+});
+
+test("the split lies at improve: import_payload where the manifest has it", () => {
+  const made = plan(ALL, { importsPayload: true });
+  expect(phases(made)).toEqual(["boot", "boot", "fiwix", "fiwix", "fiwix", "network"]);
+  expect(places(made)).toEqual([
+    "alpha boot",
+    "beta boot",
+    "gamma payload/fiwix",
+    "linux payload/fiwix",
+    "delta payload/fiwix",
+    "omega payload/fiwix",
+  ]);
+  expect(made.warnings).toEqual([]);
+});
+
+test("without a split everything goes into the boot image, and a warning says so", () => {
+  const made = plan(ALL, { jumpsToFiwix: false });
+  expect(made.hasPayload).toBe(false);
+  expect(made.payloadReason).toBe("no distfile is left for a payload");
+  expect(new Set(made.distfiles.map(({ place }) => place))).toEqual(new Set(["boot"]));
+  expect(made.config).toContain("PAYLOAD_REQUIRED=False\n");
+  expect(made.warnings).toEqual([
+    "the manifest has no jump: fiwix: every distfile goes into the boot image",
+  ]);
+});
+
+test("--payload always and never decide whatever else is asked for", () => {
+  const always = plan({ payload: "always" });
+  expect(places(always)).toContain("delta payload/fiwix");
+  expect(places(always)).toContain("omega network");
+  expect(always.payloadReason).toBe("--payload always");
+  const never = plan({ payload: "never", externalSources: true });
+  expect(places(never)).toContain("omega boot");
+  expect(never.payloadReason).toBe("--payload never");
+  expect(never.images).toEqual(["init.img"]);
+});
+
+test("--payload auto makes a payload where the boot image would break a limit", () => {
+  const options = { ramdiskKib: 1_700_000 };
+  const sizes = [3000, 3000, 90_000_000, 3000, 3000, 3000];
+  const made = plan({ targetSizeMib: 200 }, options, sizes);
+  expect(made.payloadReason).toBe(
+    "without it the plan breaks: bytes of files in builder-hex0, beside the Fiwix ramdisk",
+  );
+  expect(made.hasPayload).toBe(true);
+  expect(brokenLimits(made)).toEqual([]);
+  const never = plan({ targetSizeMib: 200, payload: "never" }, options, sizes);
+  expect(brokenLimits(never).map(({ id }) => id)).toEqual(["file-store"]);
+});
+
+test("--payload auto makes no payload that would not help", () => {
+  const made = plan({ qemuRamMib: 100 });
+  expect(made.hasPayload).toBe(false);
+  expect(brokenLimits(made).map(({ id }) => id)).toEqual(["memory"]);
+});
+
+test("a payload too large for the ramdisks is restored in two goes", () => {
+  const options = { importsPayload: true, movesToDisk: true, ramdiskKib: 100 };
+  const base = { ...ALL, targetSizeMib: 2000 };
+  expect(places(plan(base, options))).toContain("delta payload/fiwix");
+  const large = plan(base, options, [3000, 3000, 3000, 3000, 90_000, 3000]);
+  expect(places(large)).toEqual([
+    "alpha boot",
+    "beta boot",
+    "gamma payload/fiwix",
+    "linux payload/fiwix",
+    "delta payload/disk",
+    "omega payload/disk",
+  ]);
+  expect(brokenLimits(large)).toEqual([]);
+  const survivors = plan(base, { ...options, kexecKib: 10, ramdiskKib: 1024 });
+  expect(places(survivors)).toContain("delta payload/disk");
+  expect(brokenLimits(survivors)).toEqual([]);
+});
+
+test("every distfile says why it is where it is", () => {
+  const why = (made: Plan) =>
+    Object.fromEntries(made.distfiles.map(({ name, why }) => [short(name), why]));
+  expect(why(plan())).toMatchObject({
+    alpha: "alpha-1.0 (manifest line 4) needs it ahead of jump: fiwix",
+    beta: "beta-2.0 (manifest line 6) needs it",
+    omega: "the machine downloads it: omega-6.0 (manifest line 12) needs it behind " +
+      "improve: get_network",
+  });
+  expect(why(plan(ALL))).toMatchObject({
+    omega: "omega-6.0 (manifest line 12) needs it behind the network, " +
+      "--external-sources carries it",
+  });
+});
+
+test("the boot image holds a bootstrap.cfg of the plan, empty where none shall be made", () => {
+  const cfg = (made: Plan) => made.entries.find(({ path }) => path === "./steps/bootstrap.cfg")!;
+  const made = plan();
+  expect(cfg(made).content).toEqual({
+    kind: "generated",
+    bytes: new TextEncoder().encode(made.config),
+  });
+  const bare = plan({ createConfig: false, payload: "always" });
+  expect(cfg(bare)).toMatchObject({ size: 0 });
+  expect(bare.warnings.join()).toContain("PAYLOAD_REQUIRED unset");
+});
+
+test("entries are sorted bytewise, each directory ahead of its content", () => {
+  const { entries } = plan();
+  const paths = entries.map(({ path }) => path);
+  expect(paths[0]).toBe(".");
+  const sorted = [...paths].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  expect(paths).toEqual(sorted);
+  const seen = new Set<string>();
+  for (const { path, content } of entries) {
+    const above = path.slice(0, path.lastIndexOf("/"));
+    if (path !== ".") expect(seen).toContain(above);
+    if (content.kind === "directory") seen.add(path);
+    expect(path).toMatch(/^\.(\/[^/]+)*$/);
+  }
+  expect(new Set(paths).size).toBe(paths.length);
+});
+
+test("warnings name an odd architecture and mirrors that bare metal cannot reach", () => {
+  const mirrors = [{ kind: "directory", path: "/m" }] as const;
+  const made = plan({ mode: "bare-metal", arch: "riscv64", mirrors });
+  expect(made.warnings).toEqual([
+    "--arch riscv64 is for development only: x86 is what bootstraps",
+    "the machine cannot reach file:///m: it is left out of MIRRORS",
+  ]);
+});
+
+test("a plan reads like this", () => {
+  const made = plan(ALL, { importsPayload: true }, [3000, 3001, undefined, 120_000, 5, 6]);
+  expectGolden("plan.txt", Bun.stripANSI(`${planAsText(made, "/t").join("\n")}\n`));
+});

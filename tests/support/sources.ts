@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Byte sources for the tests of readers.
+ *
+ * @module
+ */
+import { crc32 } from "node:zlib";
+import { UserError } from "../../src/errors.ts";
+import { type ByteSource, memorySource } from "../../src/format/reader.ts";
+import type { Segment } from "../../src/format/segment.ts";
+import { MIB } from "../../src/format/segment.ts";
+
+/** The bytes of segments that are not in files. */
+export function bytesOfSegments(segments: readonly Segment[]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (const segment of segments) {
+    if (segment.kind === "file") throw new Error("a file segment has no bytes of its own");
+    if (segment.kind === "bytes") parts.push(segment.bytes);
+    else if (segment.kind === "zeros") parts.push(new Uint8Array(segment.size));
+    else {
+      const digits = crc32(concat(parts)).toString(16).padStart(8, "0");
+      parts.push(new TextEncoder().encode(digits));
+    }
+  }
+  return concat(parts);
+}
+
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** A source that records how it is read. */
+export interface WatchedSource extends ByteSource {
+  /** Longest buffer that was to be filled. */
+  readonly maxRead: number;
+  /** Bytes that were read, all reads together. */
+  readonly totalRead: number;
+}
+
+export function watchedSource(bytes: Uint8Array): WatchedSource {
+  const inner = memorySource(bytes, "image");
+  const seen = { maxRead: 0, totalRead: 0 };
+  return Object.assign(seen, {
+    name: inner.name,
+    size: inner.size,
+    read(offset: number, into: Uint8Array): number {
+      if (!Number.isSafeInteger(offset) || offset < 0) throw new Error(`read at ${offset}`);
+      const read = inner.read(offset, into);
+      seen.maxRead = Math.max(seen.maxRead, into.length);
+      seen.totalRead += read;
+      return read;
+    },
+  });
+}
+
+/** The "format" error that reading ends with, as `message | where`; fails on anything else. */
+export function faultOf(read: () => unknown): string {
+  try {
+    read();
+  } catch (error) {
+    if (error instanceof UserError) return `${error.message} | ${error.where ?? ""}`;
+    throw error;
+  }
+  throw new Error("nothing was wrong");
+}
+
+/** Reads a source to its end; a {@link UserError} is an end, too. */
+export function survive(read: () => unknown): void {
+  try {
+    read();
+  } catch (error) {
+    if (!(error instanceof UserError) || error.kind !== "format") throw error;
+  }
+}
+
+/** What reading an image of a size may at most cost: some passes, and no buffer over a MiB. */
+export function assertBounded(source: WatchedSource, passes: number): void {
+  const most = passes * (source.size + MIB);
+  if (source.maxRead > MIB || source.totalRead > most) {
+    throw new Error(
+      `${source.size} bytes were read with ${source.totalRead} bytes, ${source.maxRead} at once`,
+    );
+  }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+import { expect, test } from "bun:test";
+import { configValue, formatConfig, parseConfig } from "../../src/tree/config.ts";
+import { mergeSources } from "../../src/tree/distfiles.ts";
+import { parseSources } from "../../src/tree/sources.ts";
+import { faultOf } from "../support/sources.ts";
+
+const A = "a".repeat(64);
+const B = "b".repeat(64);
+const parse = (text: string) => parseSources(text, "steps/x/sources");
+
+test("parseSources() reads files and git sources, long forms too", () => {
+  const url = "https://h/p/a-1.tar.gz";
+  expect(parse(`f ${url} ${A}\nfile ${url} ${A} other.tar.gz\n`)).toEqual([
+    { url, sha256: A, fileName: "a-1.tar.gz", line: 1 },
+    { url, sha256: A, fileName: "other.tar.gz", line: 2 },
+  ]);
+  const git = { url: "git://h/r.git", reference: "v1~2" };
+  expect(parse(`g git://h/r.git~v1 ${url} ${A}\ngit https://h/r~s _ ${B} r.tar.gz\n`)).toEqual([
+    { url, sha256: A, fileName: "a-1.tar.gz", git: { ...git, reference: "v1" }, line: 1 },
+    {
+      url: "_",
+      sha256: B,
+      fileName: "r.tar.gz",
+      git: { url: "https://h/r", reference: "s" },
+      line: 2,
+    },
+  ]);
+});
+
+test("parseSources() ignores white space at the end of a line, and takes an empty file", () => {
+  expect(parse("")).toEqual([]);
+  expect(parse(`f http://h/a ${A} \t\n`)).toHaveLength(1);
+});
+
+test.each([
+  [`f http://h/a ${A}`, "the last line has no newline, the booted machine would skip it"],
+  ["\n", "an empty line"],
+  [`f  http://h/a ${A}\n`, "a space too many"],
+  [` f http://h/a ${A}\n`, "a space too many"],
+  [`x http://h/a ${A}\n`, 'expected f, file, g or git, found "x"'],
+  ["f\n", "expected URL SHA256 [FILE_NAME]"],
+  ["f http://h/a\n", "expected URL SHA256 [FILE_NAME]"],
+  [`f http://h/a ${A} n m\n`, "expected URL SHA256 [FILE_NAME]"],
+  [`f ftp://h/a ${A}\n`, 'expected an http or https URL, found "ftp://h/a"'],
+  [`f _ ${A} n\n`, 'expected an http or https URL, found "_"'],
+  [`f http://h/a ${A.slice(1)}\n`, "expected a SHA-256 of 64 lower-case hex digits"],
+  [`f http://h/a ${A.toUpperCase()}\n`, "expected a SHA-256 of 64 lower-case hex digits"],
+  [`f http://h/ ${A}\n`, '"" cannot be a file name: it is empty'],
+  [`f http://h/a ${A} ..\n`, '".." cannot be a file name: it starts with a dot'],
+  [`f http://h/a ${A} a/b\n`, '"a/b" cannot be a file name: it holds a path separator'],
+  [`f http://h/a ${A} a\\b\n`, '"a\\\\b" cannot be a file name: it holds a path separator'],
+  [
+    `f http://h/a ${A} ${"x".repeat(256)}\n`,
+    `"${"x".repeat(256)}" cannot be a file name: it has 256 bytes`,
+  ],
+  [`g git://h/r _ ${A} n\n`, 'expected git://host/path~REFERENCE, found "git://h/r"'],
+  [`g git://h/r~ _ ${A} n\n`, "expected git://host/path~REFERENCE"],
+  [`g ssh://h/r~x _ ${A} n\n`, "expected git://host/path~REFERENCE"],
+  [`g git://h/r~x _ ${A}\n`, "a source without an HTTP URL needs a file name"],
+  ["g\n", 'expected git://host/path~REFERENCE, found ""'],
+])("parseSources() refuses %j and names the line", (text, message) => {
+  const good = `f http://h/good ${A}\n`;
+  const fault = faultOf(() => parse(`${good}${text}`));
+  expect(fault).toStartWith(`Cannot read sources: ${message}`);
+  expect(fault).toEndWith("| steps/x/sources:2");
+});
+
+test("mergeSources() joins alternatives of a name, in order and without doubles", () => {
+  const lines = (step: string, index: number, text: string) =>
+    parse(text).map((source) => ({ step, index, source }));
+  const merged = mergeSources([
+    ...lines("p", 3, `f http://1/a ${A}\nf http://2/a ${A}\ng git://g~r http://1/a ${A}\n`),
+    ...lines("q", 5, `f http://3/b ${B}\ng git://g~r _ ${A} a\n`),
+    ...lines("p", 9, `f http://1/a ${A}\n`),
+  ]);
+  expect(merged).toEqual([
+    {
+      name: "a",
+      sha256: A,
+      urls: ["http://1/a", "http://2/a"],
+      git: [{ url: "git://g", reference: "r" }],
+      uses: [{ step: "p", index: 3 }, { step: "q", index: 5 }, { step: "p", index: 9 }],
+    },
+    { name: "b", sha256: B, urls: ["http://3/b"], git: [], uses: [{ step: "q", index: 5 }] },
+  ]);
+});
+
+test("mergeSources() refuses one name with two checksums, and says where both stand", () => {
+  const [one, two] = parse(`f http://1/a ${A}\nf http://2/a ${B}\n`);
+  const placed = [{ step: "p", index: 0, source: one! }, { step: "q", index: 1, source: two! }];
+  expect(faultOf(() => mergeSources(placed))).toBe(
+    `Cannot use two distfiles of the name a: steps/p/sources:1 wants SHA-256 ${A}, ` +
+      `steps/q/sources:2 wants ${B} | steps/q/sources:2`,
+  );
+});
+
+test("parseConfig() takes the rest of a line as the value, and the first of two", () => {
+  const text = 'A=1\nB="x=y z"\nC=\nA=2\n';
+  const config = parseConfig(text, "c");
+  expect(config).toEqual([["A", "1"], ["B", '"x=y z"'], ["C", ""], ["A", "2"]]);
+  expect(formatConfig(config)).toBe(text);
+  expect(configValue(config, "A")).toBe("1");
+  expect(configValue(config, "Z")).toBe("");
+  expect(parseConfig("", "c")).toEqual([]);
+});
+
+test.each([
+  ["A=1", "the last line has no newline", 1],
+  ["A=1\n\n", "expected NAME=VALUE", 2],
+  ["A=1\n# x\n", "expected NAME=VALUE", 2],
+  [`A=1\nB=${"x".repeat(2045)}\n`, "a line has at most 2046 bytes and no NUL", 2],
+  ["A=\0\n", "a line has at most 2046 bytes and no NUL", 1],
+])("parseConfig() refuses %p and names the line", (text, message, line) => {
+  const fault = faultOf(() => parseConfig(text, "c"));
+  expect(fault).toStartWith(`Cannot read bootstrap.cfg: ${message}`);
+  expect(fault).toEndWith(`| c:${line}`);
+});
+
+test("formatConfig() writes nothing that could not be read back", () => {
+  expect(parseConfig(formatConfig([["A", "x".repeat(2044)]]), "c")).toHaveLength(1);
+  for (const [name, value] of [["A", "x".repeat(2045)], ["A", "1\n2"], ["A B", ""], ["", "1"]]) {
+    expect(faultOf(() => formatConfig([["OK", "1"], [name!, value!]]))).toEndWith(
+      "| steps/bootstrap.cfg:2",
+    );
+  }
+});

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { checkSpace, Target } from "../../src/write/target.ts";
+import { TempDirs, writeFiles } from "../support/files.ts";
+import { faultOf } from "../support/sources.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+const NAMES = ["init.img", "payload.img", "seedstrap.json"];
+const open = (dir: string) => Target.open(dir, NAMES);
+
+/** Builds a target of these files, each with its own name as content. */
+function build(dir: string, names: readonly string[]): void {
+  const target = open(dir);
+  for (const name of names) target.writePart(name, `${name} ${names.length}`);
+  target.commit(names);
+  target.close();
+}
+const listed = (dir: string) => readdirSync(dir).sort();
+
+test("Target makes its directory, and files appear in it only when they are committed", () => {
+  const dir = join(temp.make(), "a/b");
+  const target = open(dir);
+  target.writePart("init.img", "x");
+  target.writePart("seedstrap.json", "{}");
+  expect(listed(dir)).toEqual([".seedstrap"]);
+  target.commit(["init.img", "seedstrap.json"]);
+  expect(listed(dir)).toEqual([".seedstrap", "init.img", "seedstrap.json"]);
+  target.close();
+  expect(listed(join(dir, ".seedstrap"))).toEqual(["made"]);
+  expect(readFileSync(join(dir, ".seedstrap/made"), "utf8")).toBe("init.img\nseedstrap.json\n");
+});
+
+test("Target replaces what it made, and removes what it does not make any more", () => {
+  const dir = temp.make();
+  build(dir, NAMES);
+  writeFileSync(join(dir, "notes.txt"), "mine");
+  build(dir, ["init.img", "seedstrap.json"]);
+  expect(listed(dir)).toEqual([".seedstrap", "init.img", "notes.txt", "seedstrap.json"]);
+  expect(readFileSync(join(dir, "init.img"), "utf8")).toBe("init.img 2");
+});
+
+test("Target leaves a payload.img alone that it did not make", () => {
+  const dir = temp.make();
+  build(dir, ["init.img", "seedstrap.json"]);
+  writeFileSync(join(dir, "payload.img"), "mine");
+  expect(faultOf(() => open(dir))).toStartWith(`Cannot replace ${join(dir, "payload.img")}`);
+  const other = Target.open(dir, ["init.img", "seedstrap.json"]);
+  other.writePart("init.img", "new");
+  other.writePart("seedstrap.json", "{}");
+  other.commit(["init.img", "seedstrap.json"]);
+  other.close();
+  expect(readFileSync(join(dir, "payload.img"), "utf8")).toBe("mine");
+});
+
+test("Target refuses files that it did not make, and gives up its lock", () => {
+  for (const name of NAMES) {
+    const dir = temp.make();
+    writeFileSync(join(dir, name), "mine");
+    expect(faultOf(() => open(dir))).toBe(
+      `Cannot replace ${join(dir, name)}: seedstrap did not make it | ${join(dir, name)}`,
+    );
+    expect(readFileSync(join(dir, name), "utf8")).toBe("mine");
+    rmSync(join(dir, name));
+    open(dir).close();
+  }
+});
+
+test("Target refuses links and directories under its names, also in place of what it made", () => {
+  const precious = join(temp.make(), "precious");
+  writeFileSync(precious, "mine");
+  const dir = temp.make();
+  build(dir, NAMES);
+  rmSync(join(dir, "init.img"));
+  symlinkSync(precious, join(dir, "init.img"));
+  expect(faultOf(() => open(dir))).toStartWith("Cannot replace ");
+  rmSync(join(dir, "init.img"));
+  symlinkSync("dangling", join(dir, "init.img"));
+  expect(faultOf(() => open(dir))).toStartWith("Cannot replace ");
+  rmSync(join(dir, "init.img"));
+  mkdirSync(join(dir, "init.img"));
+  expect(faultOf(() => open(dir))).toStartWith("Cannot replace ");
+  expect(readFileSync(precious, "utf8")).toBe("mine");
+});
+
+test("Target refuses what is no directory", () => {
+  const file = join(temp.make(), "f");
+  writeFileSync(file, "");
+  expect(faultOf(() => open(file))).toStartWith(`Cannot use ${file} as target: it is no directory`);
+  expect(faultOf(() => open(join(file, "x")))).toStartWith(`Cannot write to ${join(file, "x")}`);
+});
+
+test("Target removes what an earlier run left half-written, and nothing else", () => {
+  const dir = temp.make();
+  writeFiles(dir, { ".seedstrap/init.img.part": "half", ".seedstrap/other": "", "x.part": "" });
+  open(dir).close();
+  expect(listed(dir)).toEqual([".seedstrap", "x.part"]);
+  expect(listed(join(dir, ".seedstrap"))).toEqual(["other"]);
+});
+
+test("Target refuses while another process writes there, and goes on when it is dead", async () => {
+  const dir = temp.make();
+  const child = Bun.spawn(["sleep", "60"]);
+  const stat = readFileSync(`/proc/${child.pid}/stat`, "utf8");
+  const start = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  writeFiles(dir, { ".seedstrap/lock": `${child.pid} ${start}\n` });
+  expect(faultOf(() => open(dir))).toStartWith(
+    `Cannot write to ${dir}: process ${child.pid} is writing there`,
+  );
+  expect(existsSync(join(dir, ".seedstrap/lock"))).toBe(true);
+  child.kill();
+  await child.exited;
+  open(dir).close();
+  expect(existsSync(join(dir, ".seedstrap/lock"))).toBe(false);
+});
+
+test("Target takes over a lock whose pid belongs to another process by now, or is none", () => {
+  const locks = [`${process.pid} 1\n`, "", "x y\n", "99999999 5\n", "-1 \n", "0 \n", "\0"];
+  for (const lock of locks) {
+    const dir = temp.make();
+    writeFiles(dir, { ".seedstrap/lock": lock });
+    const target = open(dir);
+    expect(readFileSync(join(dir, ".seedstrap/lock"), "utf8")).toStartWith(`${process.pid} `);
+    target.close();
+  }
+});
+
+test("Target locks out a second one of the same process", () => {
+  const dir = temp.make();
+  const target = open(dir);
+  expect(faultOf(() => open(dir))).toContain(`process ${process.pid} is writing there`);
+  target.close();
+  open(dir).close();
+});
+
+test("Target believes no name in `made` that leaves its directory", () => {
+  const dir = temp.make();
+  const target = join(dir, "target");
+  writeFiles(dir, { victim: "x", "target/sub/victim": "x" });
+  writeFiles(target, {
+    ".seedstrap/made": "../victim\nsub/victim\n..\n.\n\n/etc/hostname\nsub\0\n",
+  });
+  build(target, ["init.img", "seedstrap.json"]);
+  expect(existsSync(join(dir, "victim"))).toBe(true);
+  expect(existsSync(join(target, "sub/victim"))).toBe(true);
+});
+
+test("Target removes no directory that `made` lists", () => {
+  const target = temp.make();
+  writeFiles(target, { ".seedstrap/made": "sub\n", "sub/precious": "x" });
+  expect(faultOf(() => build(target, ["init.img", "seedstrap.json"]))).toStartWith("Cannot write");
+  expect(existsSync(join(target, "sub/precious"))).toBe(true);
+});
+
+test("commit() takes away the description first, and puts it back last", () => {
+  const dir = temp.make();
+  build(dir, NAMES);
+  const target = open(dir);
+  target.writePart("init.img", "new");
+  target.writePart("seedstrap.json", "{}");
+  // The second file is missing: the commit stops half-way.
+  expect(faultOf(() => target.commit(NAMES))).toStartWith("Cannot write to ");
+  target.close();
+  expect(listed(dir)).toEqual([".seedstrap", "init.img", "payload.img"]);
+  build(dir, NAMES);
+  expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
+});
+
+test("checkSpace() refuses more than is free", () => {
+  const dir = temp.make();
+  checkSpace(dir, 1);
+  expect(faultOf(() => checkSpace(dir, 2 ** 60))).toStartWith(`Cannot write ${2 ** 60} bytes to `);
+  expect(faultOf(() => checkSpace(join(dir, "none"), 1))).toStartWith("Cannot write to ");
+});

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { UserError } from "../../src/errors.ts";
+import {
+  type FileSegment,
+  MIB,
+  type Segment,
+  textSegment,
+  totalSize,
+} from "../../src/format/segment.ts";
+import { DigestMismatch, writeImage } from "../../src/write/writer.ts";
+import { rejection } from "../fetch/harness.ts";
+import { sampleBody, sha256 } from "../fetch/servers.ts";
+import { TempDirs } from "../support/files.ts";
+import { testWith } from "../support/run.ts";
+import { concat } from "../support/sources.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+/** A file segment of a file that is made for it. */
+function fileOf(dir: string, name: string, body: Uint8Array, checks = true): FileSegment {
+  const path = join(dir, name);
+  writeFileSync(path, body);
+  const segment = { kind: "file", path, offset: 0, size: body.length } as const;
+  return checks ? { ...segment, sha256: sha256(body) } : segment;
+}
+
+/** Files below a directory that this process has open. */
+function openFiles(dir: string): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${fd}`);
+      return path.startsWith(dir) ? [path] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+const hasProc = existsSync("/proc/self/fd");
+
+async function write(segments: readonly Segment[], more = 0) {
+  const path = join(temp.make(), "image");
+  const size = totalSize(segments);
+  const written = await writeImage(path, segments, { sizeBytes: size + more });
+  return { path, written, bytes: readFileSync(path) };
+}
+
+test("writeImage() writes what its segments say, around the size of a buffer", async () => {
+  const dir = temp.make();
+  const bodies = [0, 1, MIB - 1, MIB, MIB + 1, 17 * MIB + 3].map((size, i) =>
+    sampleBody(size, i + 1)
+  );
+  const files = bodies.map((body, i) => fileOf(dir, `${i}`, body, i % 2 === 0));
+  const segments: Segment[] = files.flatMap((file, i) => [textSegment(`head ${i}\n`), file]);
+  segments.push({ kind: "zeros", size: 3 }, { kind: "bytes", bytes: sampleBody(MIB + 5, 9) });
+  const wanted = concat([
+    ...bodies.flatMap((body, i) => [new TextEncoder().encode(`head ${i}\n`), body]),
+    new Uint8Array(3),
+    sampleBody(MIB + 5, 9),
+  ]);
+  const { written, bytes } = await write(segments);
+  expect(bytes.equals(wanted)).toBe(true);
+  expect(written.sha256).toBe(sha256(wanted));
+  files.forEach((file, i) => expect(written.fileDigests.get(file)).toBe(sha256(bodies[i]!)));
+});
+
+testWith("openssl")("writeImage() gives the digest that openssl gives", async () => {
+  const file = fileOf(temp.make(), "f", sampleBody(3 * MIB + 7));
+  const segments: Segment[] = [textSegment("x"), { kind: "zeros", size: 200_000 }, file];
+  const { path, written } = await write(segments);
+  const openssl = Bun.spawnSync(["openssl", "dgst", "-sha256", "-r", path]);
+  expect(openssl.stdout.toString().split(" ")[0]).toBe(written.sha256);
+});
+
+test("writeImage() writes nothing, and many small files", async () => {
+  expect((await write([])).bytes).toHaveLength(0);
+  const dir = temp.make();
+  const bodies = Array.from({ length: 3000 }, (_, i) => sampleBody(i % 40, 1 + i % 200));
+  const { bytes, written } = await write(bodies.map((body, i) => fileOf(dir, `${i}`, body)));
+  expect(bytes.equals(concat(bodies))).toBe(true);
+  expect(written.sha256).toBe(sha256(concat(bodies)));
+});
+
+test("writeImage() reads a run from the middle of a file", async () => {
+  const file = fileOf(temp.make(), "f", sampleBody(5000), false);
+  const { bytes } = await write([{ ...file, offset: 1000, size: 777 }]);
+  expect(bytes.equals(sampleBody(5000).subarray(1000, 1777))).toBe(true);
+});
+
+test("writeImage() leaves holes for zeros and for the tail", async () => {
+  const segments: Segment[] = [
+    textSegment("a"),
+    { kind: "zeros", size: 40 * MIB },
+    textSegment("b"),
+  ];
+  const { path, written, bytes } = await write(segments, 60 * MIB);
+  const data = bytes.subarray(0, 40 * MIB + 2);
+  expect(bytes).toHaveLength(100 * MIB + 2);
+  expect(data[0]).toBe(0x61);
+  expect(data[40 * MIB + 1]).toBe(0x62);
+  expect(bytes.equals(concat([data, new Uint8Array(60 * MIB)]))).toBe(true);
+  expect(written.sha256).toBe(sha256(data));
+  expect(statSync(path).blocks * 512).toBeLessThan(MIB);
+});
+
+test("writeImage() reports every byte that it reads from files, once", async () => {
+  const dir = temp.make();
+  const file = fileOf(dir, "f", sampleBody(2 * MIB + 9));
+  let read = 0;
+  await writeImage(join(dir, "image"), [textSegment("x"), file, file], {
+    sizeBytes: 2 * file.size + 1,
+    onBytes: (bytes) => read += bytes,
+  });
+  expect(read).toBe(2 * file.size);
+});
+
+/** The error of a build of these segments; nothing stays open, whatever happens. */
+async function failure(segments: readonly Segment[], dir: string): Promise<UserError> {
+  const error = await rejection(writeImage(join(dir, "image"), segments, { sizeBytes: 10 }));
+  if (hasProc) expect(openFiles(dir)).toEqual([]);
+  return error;
+}
+
+test("writeImage() refuses a file whose digest is wrong, and names both digests", async () => {
+  const dir = temp.make();
+  const file = fileOf(dir, "f", sampleBody(3 * MIB));
+  const error = await failure([{ ...file, sha256: "0".repeat(64) }], dir);
+  expect(error).toBeInstanceOf(DigestMismatch);
+  expect(error).toMatchObject({ kind: "verify", path: file.path });
+  expect(error.message).toBe(
+    `Cannot use ${file.path}: its SHA-256 is ${file.sha256}, expected ${"0".repeat(64)}`,
+  );
+});
+
+test("writeImage() refuses a file that grew, shrank or went away since it was looked at", async () => {
+  const dir = temp.make();
+  const file = fileOf(dir, "f", sampleBody(5000));
+  appendFileSync(file.path, "x");
+  expect((await failure([file], dir)).message).toEndWith("began, now it has 5001 bytes");
+  truncateSync(file.path, 4999);
+  expect(await failure([file], temp.make())).toMatchObject({ kind: "tree" });
+  const run = { ...file, offset: 1, size: 4999 };
+  expect((await failure([run], temp.make())).message).toEndWith("now it has 4999 bytes");
+  const gone = { ...file, path: join(dir, "none") };
+  expect(await failure([gone], temp.make())).toMatchObject({ kind: "tree", where: gone.path });
+});
+
+test("writeImage() writes to no file that is there", async () => {
+  const dir = temp.make();
+  writeFileSync(join(dir, "image"), "precious");
+  expect(await failure([textSegment("x")], dir)).toMatchObject({ kind: "target" });
+  expect(readFileSync(join(dir, "image"), "utf8")).toBe("precious");
+  const error = await rejection(writeImage("/nowhere/at/all", [], { sizeBytes: 0 }));
+  expect(error).toMatchObject({ kind: "target", where: "/nowhere/at/all" });
+});
+
+const tmpfs = temp.make();
+const isMounted = Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=3M", "none", tmpfs]).success;
+if (!isMounted) console.log("skipped: a full disk: no tmpfs can be mounted here");
+if (isMounted) Bun.spawnSync(["umount", tmpfs]);
+
+test.skipIf(!isMounted)("writeImage() says that a disk is full, whenever it fills", async () => {
+  const dir = temp.make();
+  const full = temp.make();
+  Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=3M", "none", full]);
+  try {
+    for (const size of [3 * MIB + 1, 40 * MIB]) {
+      const file = fileOf(dir, "f", sampleBody(size));
+      const path = join(full, "image");
+      const error = await rejection(writeImage(path, [file], { sizeBytes: size }));
+      expect(error).toMatchObject({ kind: "target", where: path });
+      expect(error.message).toContain("ENOSPC");
+      expect(error.hint).toStartWith("Free some space there");
+      expect(openFiles(full)).toEqual([]);
+      Bun.spawnSync(["rm", path]);
+    }
+  } finally {
+    Bun.spawnSync(["umount", "-l", full]);
+  }
+});
+
+test("writeImage() stops when it is told to, and leaves nothing open", async () => {
+  const dir = temp.make();
+  const file = fileOf(dir, "f", sampleBody(30 * MIB));
+  const stop = new AbortController();
+  let read = 0;
+  const writing = writeImage(join(dir, "image"), [file, file], {
+    sizeBytes: 2 * file.size,
+    signal: stop.signal,
+    onBytes: (bytes) => {
+      read += bytes;
+      if (read >= 20 * MIB) stop.abort();
+    },
+  });
+  expect(await rejection(writing)).toMatchObject({ kind: "interrupt", exitCode: 130 });
+  expect(read).toBe(20 * MIB);
+  if (hasProc) expect(openFiles(dir)).toEqual([]);
+});
+
+test("writeImage() puts the CRC-32 of all before it where it is asked for", async () => {
+  const file = fileOf(temp.make(), "f", sampleBody(MIB + 10));
+  const front: Segment[] = [textSegment("a"), { kind: "zeros", size: 100_000 }, file];
+  const segments: Segment[] = [...front, { kind: "crc32" }, textSegment("\n"), { kind: "crc32" }];
+  const { bytes } = await write(segments);
+  const end = bytes.length - 17;
+  const digits = (length: number) => crc32(bytes.subarray(0, length)).toString(16).padStart(8, "0");
+  expect(bytes.subarray(end).toString()).toBe(`${digits(end)}\n${digits(end + 9)}`);
+  expect(bytes.subarray(100_001, end).equals(sampleBody(MIB + 10))).toBe(true);
+});
