@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+import { expect, test } from "bun:test";
+import * as fc from "fast-check";
+import { checkVerdict } from "../../src/job/preflight.ts";
+import { explainReason, parseReport } from "../../src/preflight/report.ts";
+
+const LOG = [
+  "SeaBIOS (version 1.16)\r",
+  "preflight: start version=1.0 drive=80 srcfs-lba=189\r",
+  "..\r",
+  "preflight: boot drive=80 entries=5 crc=bad found=11 expected=22 state=ok\r",
+  "preflight: verdict failed crc,memory-map\r",
+].join("\n");
+
+test("parseReport() keeps topics and values, and nothing of the firmware", () => {
+  const report = parseReport(LOG);
+  expect(report.lines.map(({ topic }) => topic)).toEqual(["start", "boot"]);
+  expect(report.lines[1]!.values).toEqual({
+    drive: "80",
+    entries: "5",
+    crc: "bad",
+    found: "11",
+    expected: "22",
+    state: "ok",
+  });
+  expect(report.verdict).toEqual({ ok: false, reasons: ["crc", "memory-map"] });
+});
+
+test("parseReport() has no verdict where the guest gave none", () => {
+  expect(parseReport("preflight: start version=1.0").verdict).toBeUndefined();
+  expect(parseReport("preflight: verdict").verdict).toBeUndefined();
+  expect(parseReport("x preflight: verdict ok").verdict).toBeUndefined();
+});
+
+test("parseReport() takes the last run of a guest that was started twice", () => {
+  const report = parseReport(`${LOG}\npreflight: start version=1.0\npreflight: verdict ok\n`);
+  expect(report.lines).toHaveLength(1);
+  expect(report.verdict).toEqual({ ok: true, reasons: [] });
+  expect(parseReport(`${LOG}\npreflight: start version=1.0\n`).verdict).toBeUndefined();
+});
+
+test("parseReport() survives any text", () => {
+  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
+    expect(parseReport(`preflight: ${text}`).lines.length).toBeLessThanOrEqual(2 + text.length);
+  }));
+});
+
+test("checkVerdict() turns a bad verdict into an error that explains each reason", () => {
+  expect(() => checkVerdict(parseReport("preflight: verdict ok"), "here")).not.toThrow();
+  expect(() => checkVerdict(parseReport(LOG), "here")).toThrow(
+    `This machine would not carry a bootstrap\n  crc: ${explainReason("crc")}\n` +
+      `  memory-map: ${explainReason("memory-map")}`,
+  );
+  expect(explainReason("of-a-later-version")).toContain("lines above");
+});
