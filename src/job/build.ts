@@ -87,12 +87,12 @@ export async function buildMedia(
   try {
     const located: Located = new Map(job.located);
     const downloads = new Map<string, string>();
-    const fetchAbsent = async (): Promise<Plan> => {
-      const { plan } = await fetchMissing(job.tree, request, located, downloads, events, signal);
-      checkLimits(plan, request.force, events);
-      return plan;
+    const fetchAbsent = async (plan: Plan): Promise<Plan> => {
+      const whole = await fetchMissing(job.tree, plan, request, located, downloads, events, signal);
+      if (whole !== plan) checkLimits(whole, request.force, events);
+      return whole;
     };
-    let plan = await fetchAbsent();
+    let plan = await fetchAbsent(job.plan);
     events.onPlan?.(plan);
     let written: Written[];
     try {
@@ -102,7 +102,7 @@ export async function buildMedia(
       // wrong, find all that are, fetch these, and begin again.
       if (!(error instanceof DigestMismatch)) throw error;
       await dropWrong(neededDistfiles(plan), located, request.store, events, signal);
-      plan = await fetchAbsent();
+      plan = await fetchAbsent(plan);
       written = await writeAll(plan, located, target, events, signal);
     }
     const record = makeRecord(VERSION, plan, written, sha256Of, downloads);
@@ -168,28 +168,34 @@ async function locateAll(
     store,
     ...options.mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : []),
   ];
-  const located: Located = new Map();
-  for (const { name } of distfiles) {
+  const found = await Promise.all(distfiles.map(async ({ name }) => {
     const [first] = await locate(name, dirs);
-    if (first !== undefined) located.set(name, { path: first.path, size: first.sizeBytes });
-  }
-  return located;
+    return { name, first };
+  }));
+  return new Map(
+    found.flatMap(({ name, first }) =>
+      first === undefined ? [] : [[name, { path: first.path, size: first.sizeBytes }]]
+    ),
+  );
 }
 
-/** Downloads what the plan needs and is not located, until every size is known. */
+/**
+ * Downloads what a plan needs and is not located.
+ *
+ * @returns The plan, or another one where sizes that became known changed it.
+ */
 async function fetchMissing(
   tree: TreeModel,
+  plan: Plan,
   request: BuildRequest,
   located: Located,
   downloads: Map<string, string>,
   events: BuildEvents,
   signal: AbortSignal | undefined,
-): Promise<{ plan: Plan }> {
+): Promise<Plan> {
   for (;;) {
-    // Sizes that become known can change the plan, and that what it needs.
-    const plan = planWith(tree, request, located);
     const missing = neededDistfiles(plan).filter(({ name }) => !located.has(name));
-    if (missing.length === 0) return { plan };
+    if (missing.length === 0) return plan;
     const report = await fetchAll(missing, {
       store: request.store,
       mirrors: request.options.mirrors.map(mirrorUrl),
@@ -203,6 +209,7 @@ async function fetchMissing(
       located.set(name, { path, size: sizeBytes });
       if (!source.startsWith("file:")) downloads.set(name, source);
     }
+    plan = planWith(tree, request, located);
   }
 }
 

@@ -6,15 +6,15 @@
  */
 
 /**
- * Starts the thread that digests images, `src/write/hash_worker.ts`.
+ * Starts the writing thread of a sink, `src/write/sink_worker.ts`.
  *
  * In a binary that Bun compiled, everything is one file in a virtual directory, beside which the
  * second entry point of scripts/build.sh lies by its path below `src/`.
  */
-export function startHashWorker(): Worker {
+export function startSinkWorker(): Worker {
   const isCompiledByBun = import.meta.url.includes("/$bunfs/");
   const url = isCompiledByBun
-    ? "./write/hash_worker.ts"
-    : new URL("../write/hash_worker.ts", import.meta.url).href;
+    ? "./write/sink_worker.ts"
+    : new URL("../write/sink_worker.ts", import.meta.url).href;
   return new Worker(url, { type: "module" });
 }

@@ -3,23 +3,28 @@
  * Where an image goes: a new file, with the digest of all that is written to it.
  *
  * Every byte of an image is hashed twice, as part of its file and as part of the image, so that
- * SHA-256 takes most of the time. Three threads share it: the caller reads into a buffer and
- * verifies, `hash_worker.ts` digests the buffer, and the runtime's own threads write it. Buffers
- * come from a ring of fixed size: memory does not grow with the data.
+ * SHA-256 takes most of the time. Two threads share it: the caller reads into a buffer and
+ * verifies, `sink_worker.ts` digests the buffer and writes it; where the caller is ahead, it
+ * writes too. Buffers come from a ring of fixed size: memory does not grow with the data.
  *
  * @module
  */
 
 import { type FileHandle, open } from "node:fs/promises";
+import { setImmediate } from "node:timers/promises";
 import { messageOf, systemCode, UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
-import { startHashWorker } from "../runtime/worker.ts";
-import type { HashReply, HashRequest } from "./hash_worker.ts";
+import { startSinkWorker } from "../runtime/worker.ts";
+import { PIECE_BYTES, writeAll } from "./piece.ts";
+import type { SinkReply, SinkRequest } from "./sink_worker.ts";
 
 const SLOTS = 16;
 const SLOT_BYTES = MIB;
+const SLOTS_PER_TASK = 4;
+/** With so many buffers on their way the thread is behind, and this one can do its writing. */
+const BEHIND_SLOTS = 4;
 /** After so many bytes the kernel is asked to begin with its writing, to have less to do last. */
-const SYNC_BYTES = 128 * MIB;
+const SYNC_BYTES = 32 * MIB;
 
 /** A file that is being written from its beginning to its end. */
 export class Sink {
@@ -27,11 +32,11 @@ export class Sink {
   readonly #file: FileHandle;
   readonly #worker: Worker;
   readonly #ring = new SharedArrayBuffer(SLOTS * SLOT_BYTES);
+  readonly #done = new Int32Array(new SharedArrayBuffer(4));
   readonly #free: number[] = Array.from({ length: SLOTS }, (_, slot) => slot);
-  /** For each slot, how many of its two users (the digest and the file) are not done with it. */
-  readonly #users: number[] = new Array(SLOTS).fill(0);
   #slot: number | undefined;
   #filled = 0;
+  #sent = 0;
   #position = 0;
   #unsynced = 0;
   #syncing: Promise<void> | undefined;
@@ -42,16 +47,13 @@ export class Sink {
   private constructor(path: string, file: FileHandle) {
     this.#path = path;
     this.#file = file;
-    this.#worker = startHashWorker();
-    this.#worker.onmessage = ({ data }: MessageEvent<HashReply>) => {
-      if (data.kind === "digest") this.#sha256 = data.sha256;
-      else this.#release(data.slot);
-      this.#wake();
-    };
+    this.#worker = startSinkWorker();
+    this.#worker.onmessage = ({ data }: MessageEvent<SinkReply>) => this.#receive(data);
     this.#worker.onerror = (event) => {
-      this.#fail(new Error(`the hashing thread failed: ${event.message}`));
+      this.#fail(new Error(`the writing thread failed: ${event.message}`));
     };
-    this.#send({ kind: "ring", ring: this.#ring, slotBytes: SLOT_BYTES });
+    const done = this.#done.buffer;
+    this.#send({ kind: "open", path, ring: this.#ring, slotBytes: SLOT_BYTES, done });
   }
 
   /**
@@ -60,18 +62,18 @@ export class Sink {
    * @throws {UserError} "target" where that is not possible, or where it exists.
    */
   static async open(path: string): Promise<Sink> {
-    let file: FileHandle;
     try {
-      file = await open(path, "wx", 0o644);
+      return new Sink(path, await open(path, "wx", 0o644));
     } catch (error) {
-      throw writeError(path, error);
+      throw writeError(path, messageOf(error), systemCode(error));
     }
-    return new Sink(path, file);
   }
 
   /** The free part of the current buffer, at least one byte. */
   async room(): Promise<Uint8Array> {
     if (this.#slot === undefined) {
+      // Signals, finished syncs and replies of the thread are only seen between two tasks.
+      if (this.#sent % SLOTS_PER_TASK === 0) await setImmediate();
       await this.#until(() => this.#free.length > 0);
       this.#slot = this.#free.shift()!;
       this.#filled = 0;
@@ -100,7 +102,7 @@ export class Sink {
   /** Leaves a hole, which counts as zeros. */
   skip(size: number): void {
     this.#flush();
-    this.#send({ kind: "zeros", size });
+    this.#send({ kind: "hole", size });
     this.#position += size;
   }
 
@@ -113,71 +115,82 @@ export class Sink {
   async finish(sizeBytes: number): Promise<string> {
     this.#flush();
     this.#send({ kind: "finish" });
-    await this.#until(() => this.#free.length === SLOTS && this.#sha256 !== undefined);
+    await this.#until(() => this.#sha256 !== undefined);
     await this.#syncing;
-    try {
+    await this.#durably(async () => {
       await this.#file.truncate(sizeBytes);
       await this.#file.sync();
-    } catch (error) {
-      throw writeError(this.#path, error);
-    }
+    });
     if (this.#failure !== undefined) throw this.#failure;
     return this.#sha256!;
   }
 
   /** Ends the thread and closes the file, whatever happened. */
   async close(): Promise<void> {
-    this.#worker.terminate();
-    // The file must not be closed under a write that is on its way.
-    while (this.#users.some((users, slot) => users > 0 && this.#writing.has(slot))) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
+    if (this.#sha256 === undefined && this.#failure === undefined) {
+      // The thread closes the file at its end before it ends.
+      this.#send({ kind: "finish" });
+      await this.#until(() => this.#sha256 !== undefined).catch(() => {});
     }
+    this.#worker.terminate();
     await this.#syncing;
     await this.#file.close();
   }
 
-  /** Slots that the runtime's threads are writing. */
-  readonly #writing = new Set<number>();
-
   #flush(): void {
     if (this.#slot === undefined) return;
-    const slot = this.#slot;
-    const length = this.#filled;
+    const onTheirWay = this.#sent++ - Atomics.load(this.#done, 0);
+    const isWritten = onTheirWay > BEHIND_SLOTS && this.#writeSlot();
+    this.#send({ kind: "slot", slot: this.#slot, length: this.#filled, isWritten });
     this.#slot = undefined;
-    this.#users[slot] = 2;
-    this.#send({ kind: "slot", slot, length });
-    this.#writing.add(slot);
-    this.#writeSlot(slot, length, this.#position)
-      .catch((error) => this.#fail(writeError(this.#path, error)))
-      .finally(() => {
-        this.#writing.delete(slot);
-        this.#release(slot);
-        this.#wake();
-      });
-    this.#position += length;
-  }
-
-  async #writeSlot(slot: number, length: number, position: number): Promise<void> {
-    const bytes = new Uint8Array(this.#ring, slot * SLOT_BYTES, length);
-    for (let done = 0; done < length;) {
-      const { bytesWritten } = await this.#file.write(bytes, done, length - done, position + done);
-      done += bytesWritten;
-    }
-    this.#unsynced += length;
+    this.#position += this.#filled;
+    this.#unsynced += this.#filled;
     if (this.#unsynced < SYNC_BYTES || this.#syncing !== undefined) return;
     this.#unsynced = 0;
-    this.#syncing = this.#file.datasync()
-      .catch((error) => this.#fail(writeError(this.#path, error)))
+    this.#syncing = this.#durably(() => this.#file.datasync())
       .finally(() => this.#syncing = undefined);
   }
 
-  /** One of the two users of a slot is done with it. */
-  #release(slot: number): void {
-    this.#users[slot]!--;
-    if (this.#users[slot] === 0) this.#free.push(slot);
+  /** Writes the current buffer from this thread, and says whether that went well. */
+  #writeSlot(): boolean {
+    const start = this.#slot! * SLOT_BYTES;
+    try {
+      for (let done = 0; done < this.#filled; done += PIECE_BYTES) {
+        const size = Math.min(PIECE_BYTES, this.#filled - done);
+        const piece = new Uint8Array(this.#ring, start + done, size);
+        writeAll(this.#file.fd, piece, this.#position + done);
+      }
+      return true;
+    } catch (error) {
+      this.#fail(writeError(this.#path, messageOf(error), systemCode(error)));
+      return false;
+    }
   }
 
-  #send(request: HashRequest): void {
+  /** Runs what a disk may refuse; a failure is kept for the next one who waits. */
+  async #durably(write: () => Promise<void>): Promise<void> {
+    try {
+      await write();
+    } catch (error) {
+      this.#fail(writeError(this.#path, messageOf(error), systemCode(error)));
+    }
+  }
+
+  #receive(reply: SinkReply): void {
+    switch (reply.kind) {
+      case "written":
+        this.#free.push(reply.slot);
+        break;
+      case "finished":
+        this.#sha256 = reply.sha256;
+        break;
+      case "failed":
+        this.#fail(writeError(this.#path, reply.message, reply.code));
+    }
+    this.#wake();
+  }
+
+  #send(request: SinkRequest): void {
     this.#worker.postMessage(request);
   }
 
@@ -194,15 +207,13 @@ export class Sink {
   }
 }
 
-function writeError(path: string, cause: unknown): UserError {
-  const code = systemCode(cause);
-  return new UserError("target", `Cannot write ${path}: ${messageOf(cause)}`, {
+function writeError(path: string, message: string, code: string | undefined): UserError {
+  return new UserError("target", `Cannot write ${path}: ${message}`, {
     where: path,
     hint: code === "ENOSPC" || code === "EDQUOT"
       ? "Free some space there, or name another --target"
       : code === "EFBIG"
       ? "The file system cannot hold a file of this size: use a smaller --target-size"
       : "Check the target directory and its permissions",
-    cause,
   });
 }

@@ -11,6 +11,7 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { systemCode, UserError } from "../errors.ts";
 import { CRC32_DIGITS, type FileSegment, type Segment } from "../format/segment.ts";
+import { PIECE_BYTES } from "./piece.ts";
 import { Sink } from "./sink.ts";
 
 /** Zeros shorter than this are written, longer ones become a hole. */
@@ -105,7 +106,7 @@ async function copyFile(
     }
     for (let done = 0; done < segment.size;) {
       const room = await sink.room();
-      const part = room.subarray(0, Math.min(room.length, segment.size - done));
+      const part = room.subarray(0, Math.min(room.length, segment.size - done, PIECE_BYTES));
       const read = readSource(file, part, segment.offset + done, segment.path);
       if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
       hash.update(part.subarray(0, read));

@@ -1,0 +1,129 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Installs what is missing, and only that: npm packages from the lock file, and Debian packages
+# where this is root and apt-get is there (else it names the command to run, and goes on).
+#
+# usage: setup.sh [build|demo|tests|acceptance]
+#
+#   build       npm packages only
+#   demo        and QEMU
+#   tests       and what the tests compare with (the default)
+#   acceptance  and what rootfs.py and the benchmark need
+
+set -eu
+cd "$(dirname "$0")/.."
+
+purpose=${1:-tests}
+case $purpose in
+	build | demo | tests | acceptance) ;;
+	*)
+		echo "usage: setup.sh [build|demo|tests|acceptance]" >&2
+		exit 2
+		;;
+esac
+
+for program in node npm; do
+	if ! command -v "$program" >/dev/null 2>&1; then
+		echo "setup: $program is missing: install Node.js 20 or later with npm" >&2
+		exit 1
+	fi
+done
+
+# Whether node_modules holds what the lock file says: every package that is needed here, in its
+# version, and nothing else. npm writes node_modules/.package-lock.json last, so a run that was
+# cut short has none.
+is_current() {
+	node - <<'END'
+const { readFileSync } = require("node:fs");
+const read = (path) => JSON.parse(readFileSync(path, "utf8")).packages;
+try {
+  const want = read("package-lock.json");
+  const have = read("node_modules/.package-lock.json");
+  const same = (path) =>
+    want[path]?.version === have[path].version &&
+    (want[path].integrity ?? "") === (have[path].integrity ?? want[path].integrity ?? "");
+  const absent = (path) => path !== "" && !want[path].optional && have[path] === undefined;
+  process.exit(Object.keys(have).every(same) && !Object.keys(want).some(absent) ? 0 : 1);
+} catch (error) {
+  if (error.code !== "ENOENT") throw error;
+  process.exit(1);
+}
+END
+}
+
+if is_current; then
+	echo "setup: npm packages are as in package-lock.json"
+else
+	echo "setup: installing npm packages from package-lock.json"
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+fi
+
+# No package runs a script of its own when it is installed. The two runtimes need one to put
+# their binary, which came with an optional package, where node_modules/.bin leads to.
+runtime() { # NAME SCRIPT
+	if ! "node_modules/.bin/$1" --version >/dev/null 2>&1; then
+		node "node_modules/$1/$2" >/dev/null
+	fi
+	if ! version=$("node_modules/.bin/$1" --version 2>/dev/null); then
+		echo "setup: $1 from npm does not run on this machine" >&2
+		exit 1
+	fi
+	echo "setup: $1 $(printf '%s\n' "$version" | sed -n '1s/^deno //; 1s/ .*//; 1p')"
+}
+runtime bun install.js
+runtime deno install.cjs
+
+missing=""
+need() { # PACKAGE COMMAND...
+	package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+program() { # PACKAGE PROGRAM: also where an ordinary user's PATH does not lead
+	# shellcheck disable=SC2016 # for the inner shell
+	need "$1" env PATH="$PATH:/usr/sbin:/sbin" sh -c 'command -v "$1"' sh "$2"
+}
+
+if [ "$purpose" != build ]; then
+	program qemu-system-x86 qemu-system-x86_64
+fi
+case $purpose in
+	tests | acceptance)
+		program xxd xxd
+		program binutils as
+		program shellcheck shellcheck
+		program util-linux setpriv
+		program openssl openssl
+		;;
+esac
+if [ "$purpose" = acceptance ]; then
+	program python3 python3
+	need python3-requests python3 -c "import requests"
+	program parted parted
+	program e2fsprogs mkfs.ext3
+	program time time
+fi
+
+if [ -z "$missing" ]; then
+	[ "$purpose" = build ] || echo "setup: Debian packages: nothing is missing"
+	exit 0
+fi
+install="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+	echo "setup: missing:$missing; what needs them is skipped. On Debian, as root:"
+	echo "  apt-get update && $install"
+	exit 0
+fi
+echo "setup: installing Debian packages:$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# shellcheck disable=SC2086 # a list of words
+if ! {
+	apt-get -q -o DPkg::Lock::Timeout=300 update &&
+		DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 \
+			install -y --no-install-recommends $missing
+} >"$log" 2>&1 </dev/null; then
+	tail -n 5 "$log" >&2
+	echo "setup: could not install:$missing; what needs them is skipped" >&2
+fi

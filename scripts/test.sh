@@ -1,0 +1,126 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# The gate: static checks, the binary, every test, and the same work done under Bun and Deno.
+# The last line is `N passed, N failed, N skipped`; fails if anything did.
+#
+# usage: test.sh
+
+set -eu
+cd "$(dirname "$0")/.."
+
+sh scripts/setup.sh tests
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+# No test depends on who runs it: no colours, no terminal, no cache of the user's.
+export NO_COLOR=1 XDG_CACHE_HOME="$work/cache"
+bin=node_modules/.bin
+deno() { DENO_DIR="${DENO_DIR:-${HOME:-$work}/.cache/deno}" "$bin/deno" "$@"; }
+
+passed=0
+failed=0
+skipped=0
+
+# check NAME COMMAND...: one check; what the command prints is shown if it fails.
+check() {
+	name=$1
+	shift
+	began=$(date +%s)
+	if "$@" >"$work/log" 2>&1 </dev/null; then
+		passed=$((passed + 1))
+		echo "ok    $name ($(($(date +%s) - began)) s)"
+	else
+		failed=$((failed + 1))
+		echo "FAIL  $name"
+		sed 's/^/    /' "$work/log"
+	fi
+}
+
+skip() { # NAME REASON
+	skipped=$((skipped + 1))
+	echo "skipped: $1: $2"
+}
+
+echo
+echo "== Static checks"
+check "types" deno check mod.ts src/cli/main.ts tests scripts
+check "lint" deno lint --quiet
+check "format" deno fmt --check
+check "embedded assets are current" "$bin/bun" scripts/assets.ts --check
+if command -v shellcheck >/dev/null 2>&1; then
+	check "shell scripts" shellcheck .ci/run scripts/*.sh scripts/*/*.sh
+else
+	skip "shell scripts" "there is no shellcheck here"
+fi
+
+echo
+echo "== Binary"
+check "dist/seedstrap is built" sh scripts/build.sh
+version=$(node -p 'require("./package.json").version')
+says_version() { [ "$("$@" --version)" = "$version" ]; }
+check "dist/seedstrap tells its version" says_version dist/seedstrap
+
+echo
+echo "== Tests"
+# Bun's own counts, from its report and not from its text. A run that ends badly although no test
+# failed (a crash, a file that does not load) is a failure too.
+status=0
+"$bin/bun" test tests --timeout 60000 --reporter=junit --reporter-outfile="$work/junit.xml" \
+	>"$work/tests" 2>&1 </dev/null || status=$?
+count() { # ATTRIBUTE of the report's root
+	sed -n "s/^<testsuites .* $1=\"\([0-9]*\)\".*/\1/p" "$work/junit.xml" 2>/dev/null | head -n 1
+}
+total=$(count tests)
+failures=$(count failures)
+ignored=$(count skipped)
+if [ "$status" -ne 0 ] || [ -z "$total" ]; then
+	grep -vE '^\((pass|skip)\)|^[0-9]+ tests skipped:|^tests/.*:$|^$' "$work/tests" || true
+else
+	grep '^skipped:' "$work/tests" || true
+fi
+: "${total:=0}" "${failures:=0}" "${ignored:=0}"
+passed=$((passed + total - failures - ignored))
+failed=$((failed + failures))
+skipped=$((skipped + ignored))
+if [ "$total" -eq 0 ]; then
+	failed=$((failed + 1))
+	echo "FAIL  bun test ran no test (exit code $status)"
+elif [ "$status" -ne 0 ] && [ "$failures" -eq 0 ]; then
+	failed=$((failed + 1))
+	echo "FAIL  bun test ended with exit code $status although no test failed"
+fi
+echo "bun test: $total tests, $failures failed, $ignored skipped"
+
+echo
+echo "== The same under Deno and in the binary"
+tree=$work/demo/tree
+compiled() { dist/seedstrap "$@"; }
+under_deno() { deno run --quiet --allow-all src/cli/main.ts "$@"; }
+sources() { "$1" sources --tree "$tree" >"$work/$1.sources"; }
+plan() {
+	"$1" plan --qemu --external-sources --target-size 64M -m "file://$work/demo/mirror" \
+		--tree "$tree" --json >"$work/$1.plan"
+}
+build() {
+	"$1" build --qemu --external-sources --target-size 64M -m "file://$work/demo/mirror" \
+		--tree "$tree" --target "$work/$1"
+}
+same() { # COMMAND FILE...: ends equal under both, and leaves these files equal, and not empty
+	command=$1
+	shift
+	"$command" compiled && "$command" under_deno || return 1
+	for file in "$@"; do
+		[ -s "$work/compiled$file" ] || return 1
+		cmp "$work/compiled$file" "$work/under_deno$file" || return 1
+	done
+}
+check "demo" compiled demo --keep "$work/demo"
+check "sources" same sources .sources
+check "plan" same plan .plan
+check "build: the images are identical" same build /init.img /payload.img
+
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

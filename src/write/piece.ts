@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Pieces of a buffer.
+ *
+ * @module
+ */
+
+import { writeSync } from "node:fs";
+
+/**
+ * Digest and read or write take turns in pieces that stay in the cache of a core. And ext4 takes
+ * twice as long for writes of 1 MiB as for these (measured on Linux 6.18).
+ */
+export const PIECE_BYTES = 256 * 1024;
+
+/** Writes bytes at a position of a file, all of them. */
+export function writeAll(file: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length;) {
+    done += writeSync(file, bytes, done, bytes.length - done, position + done);
+  }
+}
