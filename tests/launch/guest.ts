@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { type QemuOptions, type QemuOutcome, runQemu } from "../../src/launch/qemu.ts";
+import { DENO } from "../support/run.ts";
 
 /** The QEMU that the tests run. */
 export const QEMU = "qemu-system-x86_64";
@@ -16,9 +17,8 @@ export const QEMU = "qemu-system-x86_64";
 /** The command that runs a program under each runtime there is; the tests run under Bun. */
 export const RUNTIMES: readonly (readonly [name: string, argv: readonly [string, ...string[]]])[] =
   (() => {
-    const deno = new URL("../../node_modules/.bin/deno", import.meta.url).pathname;
-    if (existsSync(deno)) {
-      return [["Bun", [process.execPath]], ["Deno", [deno, "run", "--quiet", "-A"]]];
+    if (existsSync(DENO)) {
+      return [["Bun", [process.execPath]], ["Deno", [DENO, "run", "--quiet", "-A"]]];
     }
     console.log("skipped: programs under Deno, as it is not in node_modules");
     return [["Bun", [process.execPath]]];

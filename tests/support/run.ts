@@ -10,8 +10,8 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url).href);
 /** Entry point of the command line. */
 export const MAIN = `${ROOT}src/cli/main.ts`;
-/** Deno as the package has it. */
-export const DENO = `${ROOT}node_modules/.bin/deno`;
+/** Deno itself: what .bin leads to may be a script that starts it and gets its signals. */
+export const DENO = `${ROOT}node_modules/deno/deno`;
 
 export interface Ran {
   readonly code: number;
