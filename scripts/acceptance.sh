@@ -10,6 +10,7 @@
 #     zone, locale and user, are identical
 #   - kill -9 at random moments leaves nothing but whole images under their final names, and the
 #     next run succeeds
+#   - the preflight boots that take too long for scripts/test.sh
 #
 # The checkout is only read. Needs Python with `requests` for the first two. The last line is
 # `N passed, N failed, N skipped`; fails if anything did.
@@ -293,6 +294,19 @@ if [ "$stuck" -eq 0 ]; then
 	pass "the next run succeeds, and clears away what was half-written"
 else
 	fail "the next run succeeds, and clears away what was half-written ($stuck times)"
+fi
+
+echo
+echo "== Slow boots of the preflight program"
+if ! command -v qemu-system-x86_64 >/dev/null 2>&1; then
+	skip "the slow boots of the preflight program" "there is no qemu-system-x86_64 here"
+elif (cd "$home" && SEEDSTRAP_ACCEPTANCE=1 node_modules/.bin/bun test --timeout 120000 \
+	tests/preflight/verdict.test.ts) >"$work/boots" 2>&1; then
+	grep -E '^ *[0-9]+ (pass|fail|skip)' "$work/boots"
+	pass "the preflight program says what is right of every machine"
+else
+	grep -E '^\(fail\)|^error' "$work/boots" || tail -n 5 "$work/boots"
+	fail "the preflight program says what is right of every machine"
 fi
 
 echo
