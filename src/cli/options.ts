@@ -52,8 +52,13 @@ export function planCommandBase(name: string) {
     )
     .addOption(
       new Option("--payload-layout <bits>", "width of its numbers; 32 for older importers")
-        .choices(["64", "32"] as const).default("64" as const),
+        .choices(["auto", "64", "32"] as const).default("auto" as const),
     )
+    .addOption(
+      new Option("--payload-phases <how>", "restore it at once, or in part behind jump: move_disk")
+        .choices(["auto", "one", "two"] as const).default("auto" as const),
+    )
+    .option("--air-gapped", "nothing on the machine waits for a network")
     .option("--mirror-port <port>", "port for file:// mirrors in the guest", String(MIRROR_PORT))
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .addOption(new Option("-c, --chroot").hideHelp())
@@ -125,7 +130,9 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     qemuRamMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
     targetSizeMib: mode === "qemu" ? parseSizeMib(raw.targetSize, "--target-size", 1) : 0,
     payload: raw.payload,
-    payloadLayout: raw.payloadLayout === "32" ? 32 : 64,
+    payloadLayout: raw.payloadLayout === "auto" ? "auto" : raw.payloadLayout === "32" ? 32 : 64,
+    payloadPhases: raw.payloadPhases,
+    airGapped: raw.airGapped === true,
     mirrorPort: parseCount(raw.mirrorPort, "--mirror-port", 1, 65000),
     bootProgram: "builder-hex0",
   };

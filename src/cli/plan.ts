@@ -48,13 +48,14 @@ export function planAsJson(plan: Plan, target: string): Record<string, unknown> 
   return {
     options: plan.options,
     config: plan.config,
-    payload: { present: plan.hasPayload, reason: plan.payloadReason },
+    payload: { present: plan.hasPayload, reason: plan.payloadReason, ...plan.restore },
     distfiles: plan.distfiles,
     entries: plan.entries.map(({ path, size, content }) => ({ path, size, origin: content.kind })),
     limits: plan.limits,
     images: plan.images,
     command: plan.options.mode === "qemu" ? commandLine(plan, target) : null,
     overlay: plan.overlay,
+    advice: plan.advice,
     warnings: plan.warnings,
   };
 }
@@ -81,6 +82,7 @@ export function planAsText(plan: Plan, target: string): string[] {
         ? [shellQuote(commandLine(plan, target))]
         : [`write ${plan.images.join(" and ")} to a drive each, and boot from the first`],
     ),
+    ...plan.advice.flatMap((advice) => ["", `${paintResult("cyan", "Note:")} ${advice}`]),
     ...plan.warnings.flatMap((warning) => ["", `${paintResult("yellow", "Warning:")} ${warning}`]),
   ];
 }
@@ -130,9 +132,35 @@ function mediaLines(plan: Plan): string[] {
     (size > 0 ? `, on a disk of ${formatBytes(size * 1024 * 1024)}` : ""),
     plan.hasPayload
       ? `${plan.images[1]}: ${payload.length} files, ${amount(payload)}, layout ` +
-        `${plan.options.payloadLayout} (${plan.payloadReason})`
+        `${plan.restore?.layout} (${plan.payloadReason})`
       : `no payload image: ${plan.payloadReason}`,
+    ...restoreLines(plan),
   ];
+}
+
+/** Where the payload is restored, and the arithmetic behind it. */
+function restoreLines({ restore, distfiles }: Plan): string[] {
+  if (restore === undefined) return [];
+  const part = (where: "fiwix" | "disk") => {
+    const files = distfiles.filter(({ restored }) => restored === where);
+    return `${files.length} files, ${amount(files)}`;
+  };
+  const lines = [
+    restore.phases === 1
+      ? `restored at once behind jump: fiwix: ${part("fiwix")}`
+      : `restored behind jump: fiwix: ${part("fiwix")}; behind jump: move_disk: ${part("disk")}`,
+  ];
+  for (const [name, title] of [["ramdisk", "Fiwix"], ["kexec", "kexec"]] as const) {
+    const sum = restore.inOneGo?.[name];
+    if (sum === undefined) continue;
+    const verdict = sum.used + sum.expected <= sum.limit ? "fits" : "does not fit";
+    lines.push(
+      `  at once: ${formatBytes(sum.used)} + ~${formatBytes(sum.expected)} of ` +
+        `${formatBytes(sum.limit)} on the ${title} ramdisk: ${verdict}`,
+    );
+  }
+  if (restore.obstacle !== undefined) lines.push(`  not in two phases: ${restore.obstacle}`);
+  return lines;
 }
 
 function limitLines(plan: Plan): string[] {
@@ -175,9 +203,8 @@ function overlayLines(plan: Plan): string[] {
   const { files, manifestLines } = plan.overlay;
   return [
     `files that exist only in the image: ${files.join(", ")}`,
-    manifestLines.length === 0
-      ? "manifest lines added: none"
-      : `manifest lines added: ${manifestLines.join("; ")}`,
+    ...(manifestLines.length === 0 ? ["the manifest is that of the checkout"] : []),
+    ...manifestLines.map(({ text, place }) => `manifest, ${place}: ${printable(text)}`),
     `tree: ${basename(plan.tree)}, left as it is`,
   ];
 }

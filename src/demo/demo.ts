@@ -60,7 +60,9 @@ export function demoOptions(mirrors: readonly Mirror[]): BuildOptions {
     qemuRamMib: 4096,
     targetSizeMib: 64,
     payload: "auto",
-    payloadLayout: 64,
+    payloadLayout: "auto",
+    payloadPhases: "auto",
+    airGapped: false,
     mirrorPort: MIRROR_PORT,
     bootProgram: "preflight",
   };

@@ -15,7 +15,7 @@ import type { Segment } from "../format/segment.ts";
 import type { Image } from "../plan/images.ts";
 import type { BuildOptions } from "../plan/options.ts";
 import type { Limit } from "../plan/limits.ts";
-import type { Plan, PlannedDistfile } from "../plan/types.ts";
+import type { Plan, PlannedDistfile, PlannedRestore } from "../plan/types.ts";
 import type { WrittenImage } from "../write/writer.ts";
 
 /** Name of the record in a target. */
@@ -30,7 +30,9 @@ export interface TargetRecord {
   readonly options: BuildOptions;
   /** Text of the bootstrap.cfg in the image. */
   readonly config: string;
-  readonly payload: { readonly present: boolean; readonly reason: string };
+  readonly payload:
+    & { readonly present: boolean; readonly reason: string }
+    & Partial<PlannedRestore>;
   readonly overlay: Plan["overlay"];
   readonly warnings: readonly string[];
   readonly limits: readonly Limit[];
@@ -80,7 +82,7 @@ export function makeRecord(
     seedstrap: version,
     options: plan.options,
     config: plan.config,
-    payload: { present: plan.hasPayload, reason: plan.payloadReason },
+    payload: { present: plan.hasPayload, reason: plan.payloadReason, ...plan.restore },
     overlay: plan.overlay,
     warnings: plan.warnings,
     limits: plan.limits,

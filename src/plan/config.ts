@@ -13,7 +13,7 @@ const HOST_SEEN_FROM_GUEST = "10.0.2.2";
 
 /**
  * Variables of the booted machine, in the order in which rootfs.py writes them, then
- * PAYLOAD_REQUIRED.
+ * PAYLOAD_REQUIRED, and AIR_GAPPED where it is asked for.
  *
  * @param hasPayload Whether a payload disk comes with the boot disk.
  */
@@ -45,6 +45,7 @@ export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Con
     config.push(["MIRRORS_LEN", String(urls.length)]);
   }
   config.push(["PAYLOAD_REQUIRED", bool(hasPayload)]);
+  if (options.airGapped) config.push(["AIR_GAPPED", "True"]);
   return config;
 }
 

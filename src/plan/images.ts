@@ -8,7 +8,8 @@
 import { bootImage } from "../format/boot.ts";
 import { closingRecord } from "../format/preflight.ts";
 import { compareBytes, payload, type PayloadLayout } from "../format/payload.ts";
-import { type Body, MIB, type Segment, totalSize } from "../format/segment.ts";
+import { type Body, MIB, type Segment, textSegment, totalSize } from "../format/segment.ts";
+import { payloadSums, SUMS_NAME } from "./restore.ts";
 import { srcfs, type SrcfsEntry } from "../format/srcfs.ts";
 import {
   BOOT_IMAGE,
@@ -99,9 +100,13 @@ function bootImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
 function payloadImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
   const contents = plan.distfiles.filter(({ place }) => place === "payload")
     .map(({ name }): ImageFile => ({ path: name, origin: "distfile", body: distfileBody(name) }));
+  if (plan.restore?.importer === "overlay") {
+    const body = textSegment(payloadSums(plan.distfiles));
+    contents.push({ path: SUMS_NAME, origin: "generated", body });
+  }
   const segments = payload(
     contents.map(({ path, body }) => ({ name: path, body })),
-    plan.options.payloadLayout,
+    plan.restore?.layout,
   );
   const dataBytes = totalSize(segments);
   return {

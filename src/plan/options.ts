@@ -34,7 +34,12 @@ export interface BuildOptions {
   /** Size of the boot disk under QEMU; 0 on bare metal, where the medium decides. */
   readonly targetSizeMib: number;
   readonly payload: PayloadChoice;
-  readonly payloadLayout: 64 | 32;
+  /** auto: 64, or 32 where the checkout's own importer reads nothing else. */
+  readonly payloadLayout: 64 | 32 | "auto";
+  /** How often the booted machine restores from the payload; auto: once where everything fits. */
+  readonly payloadPhases: "auto" | "one" | "two";
+  /** Nothing on the booted machine waits for a network. */
+  readonly airGapped: boolean;
   /** First port for mirrors that are directories, when the guest needs them. */
   readonly mirrorPort: number;
   /** What boots: builder-hex0, or the preflight program, which looks for a closing record. */

@@ -13,6 +13,7 @@ import { MIB } from "../format/segment.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
+import { networkLines } from "../tree/overlay.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { bootstrapConfig, servedMirrors } from "./config.ts";
 import { bootDataBytes, payloadEnds } from "./images.ts";
@@ -24,8 +25,10 @@ import {
   type StepCosts,
 } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
+import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
-import { type Boundaries, findBoundaries, phaseOf, survivesCleaning } from "./split.ts";
+import { planRestore, survivors } from "./restore.ts";
+import { type Boundaries, findBoundaries, phaseOf } from "./split.ts";
 import {
   BOOT_IMAGE,
   PAYLOAD_IMAGE,
@@ -33,9 +36,13 @@ import {
   type Plan,
   type PlannedDistfile,
   type PlannedEntry,
+  type PlannedRestore,
   SEED_COMMANDS,
   SEED_DIRECTORIES,
 } from "./types.ts";
+
+/** SHA-256 of kexec-fiwix.c at live-bootstrap 984b8322, with which the jump is known to work. */
+const KEXEC_FIWIX_SHA256 = "34f6049c12e470e11f873bb46ef67ccfcb6bec5f7e913ea2ed6089dfff7fb3dc";
 
 /** Sizes of the distfiles that are on this machine already, in bytes by name. */
 export type KnownSizes = ReadonlyMap<string, number>;
@@ -101,23 +108,35 @@ function draft(
   if (wantsPayload && !hasPayload) {
     return draft(tree, options, sizes, false, "no distfile is left for a payload");
   }
-  const configText = options.createConfig ? formatConfig(config) : "";
-  const entries = bootEntries(tree, placed, configText);
+  checkAirGap(options, placed);
   const stage1 = assembleHex0(tree.stage1, STAGE1_PATH);
   checkStage1(stage1, STAGE1_PATH);
   checkStage2(tree.stage2, STAGE2_PATH);
   const fiwix = jumpsTo(tree.manifest, config, "fiwix") ? tree.fiwix : undefined;
   const costs = knownCosts(tree.manifest, boundaries);
-  const oneGo = choosePhases(tree, placed, entries, fiwix, costs);
+  const restore = hasPayload
+    ? planRestore({
+      tree,
+      options,
+      distfiles: placed,
+      entries: bootEntries(tree, placed, new Map()),
+      fiwix,
+      costs,
+    })
+    : undefined;
   const distfiles = placed.map((distfile): PlannedDistfile =>
-    distfile.place !== "payload"
-      ? distfile
-      : { ...distfile, restored: oneGo || distfile.phase === "fiwix" ? "fiwix" : "disk" }
+    distfile.place !== "payload" || restore === undefined ? distfile : {
+      ...distfile,
+      restored: restore.phases === 1 || distfile.phase === "fiwix" ? "fiwix" : "disk",
+    }
   );
+  const configText = options.createConfig ? formatConfig(config) : "";
+  const overlay = overlayFiles(tree, options, configText, distfiles, restore);
+  const entries = bootEntries(tree, distfiles, overlay.files);
   const limits = computeLimits({
     entries,
     seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
-    ...underFiwix(tree, distfiles, options),
+    ...underFiwix(tree, distfiles, restore),
     fiwix,
     costs,
     movesToDisk: boundaries.moveDisk !== Infinity,
@@ -142,8 +161,10 @@ function draft(
     payloadReason,
     limits,
     images: hasPayload ? [BOOT_IMAGE, PAYLOAD_IMAGE] : [BOOT_IMAGE],
-    overlay: { manifestLines: [], files: ["steps/bootstrap.cfg"] },
+    ...(restore && { restore }),
+    overlay: { manifestLines: overlay.changes, files: [...overlay.files.keys()] },
     servedMirrors: servedMirrors(options),
+    advice: findAdvice(tree, options, distfiles),
     warnings: [
       ...findWarnings(tree, options, hasPayload, boundaries),
       ...limits.filter(({ near }) => near).map(nearWarning),
@@ -190,34 +211,41 @@ function short(text: string): string {
 function bootEntries(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
-  config: string,
+  overlay: ReadonlyMap<string, Uint8Array>,
 ): PlannedEntry[] {
-  const entries: PlannedEntry[] = [directory(".")];
+  const entries = new Map<string, PlannedEntry>();
+  const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
+  add(directory("."));
   for (const { path, kind, source, size } of tree.files) {
-    entries.push(
+    add(
       kind === "directory"
         ? directory(`./${path}`)
         : { path: `./${path}`, content: { kind: "tree", source }, size },
     );
   }
-  const bytes = new TextEncoder().encode(config);
-  entries.push({
-    path: "./steps/bootstrap.cfg",
-    content: { kind: "generated", bytes },
-    size: bytes.length,
-  });
-  entries.push(directory("./external"), directory("./external/distfiles"));
+  for (const [path, bytes] of overlay) {
+    for (const parent of parents(path)) add(directory(`./${parent}`));
+    add({ path: `./${path}`, content: { kind: "generated", bytes }, size: bytes.length });
+  }
+  add(directory("./external"));
+  add(directory("./external/distfiles"));
   for (const { name, place, size } of distfiles) {
     if (place !== "boot") continue;
-    entries.push({
+    add({
       path: `./external/distfiles/${name}`,
       content: { kind: "distfile", name },
       size: size ?? 0,
     });
   }
   const encoder = new TextEncoder();
-  return entries.map((entry) => ({ entry, key: encoder.encode(entry.path) }))
+  return [...entries.values()].map((entry) => ({ entry, key: encoder.encode(entry.path) }))
     .sort((a, b) => compareBytes(a.key, b.key)).map(({ entry }) => entry);
+}
+
+/** The directories above a path, outermost first. */
+function parents(path: string): string[] {
+  const parts = path.split("/").slice(0, -1);
+  return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
 }
 
 function directory(path: string): PlannedEntry {
@@ -229,24 +257,6 @@ function jumpsTo(manifest: Manifest, config: Config, name: string): boolean {
     .some(({ line }) => line.kind === "jump" && line.name === name);
 }
 
-/**
- * Whether the whole payload can be restored right behind the split. Otherwise only what is needed
- * before `jump: move_disk` is, and the rest behind it, when the root is on a disk.
- */
-function choosePhases(
-  tree: TreeModel,
-  placed: readonly PlannedDistfile[],
-  entries: readonly PlannedEntry[],
-  fiwix: TreeModel["fiwix"],
-  costs: StepCosts | undefined,
-): boolean {
-  if (fiwix === undefined) return true;
-  const carried = placed.filter(({ place }) => place === "payload");
-  const content = total(entries) + total(carried) + (costs?.bytes ?? 0);
-  const surviving = total(survivors(tree, placed, () => true)) + (costs?.kexecBytes ?? 0);
-  return content <= fiwix.ramdiskBytes && surviving <= fiwix.kexecBytes;
-}
-
 /** What is known of the steps ahead of the split: the figures are those of live-bootstrap's own. */
 function knownCosts(manifest: Manifest, { split }: Boundaries): StepCosts | undefined {
   const isMes = manifest.lines.slice(0, split).some((line) =>
@@ -255,30 +265,15 @@ function knownCosts(manifest: Manifest, { split }: Boundaries): StepCosts | unde
   return isMes ? LIVE_BOOTSTRAP_COSTS : undefined;
 }
 
-/** Distfiles that lie on the Fiwix ramdisk when it is packed for Linux. */
-function survivors(
-  tree: TreeModel,
-  distfiles: readonly PlannedDistfile[],
-  isThere: (distfile: PlannedDistfile) => boolean,
-): PlannedDistfile[] {
-  const kept = new Set(
-    tree.distfiles.filter((distfile) => survivesCleaning(distfile, tree.manifest))
-      .map(({ name }) => name),
-  );
-  return distfiles.filter((distfile) =>
-    distfile.place !== "network" && kept.has(distfile.name) && isThere(distfile)
-  );
-}
-
 function underFiwix(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
-  options: BuildOptions,
+  restore: PlannedRestore | undefined,
 ): { restored: Contributor[]; restoredEnd: number; surviving: Contributor[] } {
   const restored = distfiles.filter((distfile) => distfile.restored === "fiwix");
-  const ends = payloadEnds(
+  const ends = restore === undefined ? new Map<string, number>() : payloadEnds(
     distfiles.filter(({ place }) => place === "payload"),
-    options.payloadLayout,
+    restore.layout,
   );
   const surviving = survivors(tree, distfiles, ({ restored }) => restored !== "disk");
   return {
@@ -292,8 +287,34 @@ function contributor({ name, size }: PlannedDistfile): Contributor {
   return { name, amount: size ?? 0 };
 }
 
-function total(items: readonly { readonly size: number | null }[]): number {
-  return items.reduce((sum, { size }) => sum + (size ?? 0), 0);
+/**
+ * An air-gapped machine has to have everything on board.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkAirGap({ airGapped }: BuildOptions, distfiles: readonly PlannedDistfile[]): void {
+  const absent = distfiles.filter(({ place }) => place === "network").length;
+  if (!airGapped || absent === 0) return;
+  throw new UserError(
+    "usage",
+    `Cannot use --air-gapped: the machine would have to download ${absent} distfiles itself`,
+    { hint: "Use --external-sources too: it carries every distfile" },
+  );
+}
+
+function findAdvice(
+  tree: TreeModel,
+  { airGapped }: BuildOptions,
+  distfiles: readonly PlannedDistfile[],
+): string[] {
+  const waits = networkLines(tree.manifest).map(({ name }) => `improve: ${name}`);
+  if (airGapped || waits.length === 0) return [];
+  if (distfiles.some(({ place }) => place === "network")) return [];
+  return [
+    `every distfile is on board: for a machine without a network use --air-gapped, or the run fails at ${
+      waits.join(", ")
+    }`,
+  ];
 }
 
 function findWarnings(
@@ -306,12 +327,13 @@ function findWarnings(
   if (options.arch !== "x86") {
     warnings.push(`--arch ${options.arch} is for development only: x86 is what bootstraps`);
   }
-  // The preflight program runs no step.
-  const runsSteps = options.bootProgram === "builder-hex0";
-  if (hasPayload && runsSteps && !tree.manifest.lines.some(importsPayload)) {
+  if (tree.kexecFiwix !== undefined && tree.kexecFiwix.sha256 !== KEXEC_FIWIX_SHA256) {
     warnings.push(
-      "the manifest has no improve: import_payload: nothing on the booted machine restores the payload yet, and the run stops where its first distfile is missing",
+      `${tree.kexecFiwix.path} is not the one that is known to work: its SHA-256 is ${tree.kexecFiwix.sha256}, that of live-bootstrap 984b8322 is ${KEXEC_FIWIX_SHA256}`,
     );
+  }
+  if (hasPayload && options.payloadLayout === 64 && tree.ownImporter?.readsLayout64 === false) {
+    warnings.push("the importer of the checkout reads layout 32 only: use --payload-layout 32");
   }
   if (options.externalSources && boundaries.split === Infinity && options.payload !== "never") {
     warnings.push("the manifest has no jump: fiwix: every distfile goes into the boot image");
@@ -334,8 +356,4 @@ function isHex0(command: string): boolean {
 
 function nearWarning({ title, used, expected, limit, unit }: Limit): string {
   return `likely too much, by an estimate: ${title}: ${used} + ${expected} of ${limit} ${unit}`;
-}
-
-function importsPayload(line: TreeModel["manifest"]["lines"][number]): boolean {
-  return line.kind === "improve" && line.name === "import_payload";
 }

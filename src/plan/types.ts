@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { PayloadLayout } from "../format/payload.ts";
 import type { ServedMirror } from "./config.ts";
 import type { Limit } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
@@ -47,6 +48,24 @@ export interface PlannedEntry {
   readonly size: number;
 }
 
+/** How the booted machine gets the files of a payload back. */
+export interface PlannedRestore {
+  /** 1: all behind the split. 2: the rest behind `jump: move_disk`. */
+  readonly phases: 1 | 2;
+  /** What one phase would take of the two ramdisks, in bytes; `expected` is an estimate. */
+  readonly inOneGo?: Readonly<
+    Record<
+      "ramdisk" | "kexec",
+      { readonly used: number; readonly expected: number; readonly limit: number }
+    >
+  >;
+  /** Why there is one phase although two would be needed. */
+  readonly obstacle?: string;
+  readonly layout: PayloadLayout;
+  /** Whose importer reads it. */
+  readonly importer: "overlay" | "checkout";
+}
+
 export interface Plan {
   readonly options: BuildOptions;
   /** The checkout, absolute. */
@@ -63,13 +82,17 @@ export interface Plan {
   readonly limits: readonly Limit[];
   /** Names of images in the order of the drives. */
   readonly images: readonly string[];
-  /** Lines that the overlay adds to the manifest, and files that exist only in the image. */
+  /** How the payload is restored; absent where there is none. */
+  readonly restore?: PlannedRestore;
+  /** How the manifest differs from the checkout's, and files that exist only in the image. */
   readonly overlay: {
-    readonly manifestLines: readonly string[];
+    readonly manifestLines: readonly { readonly text: string; readonly place: string }[];
     readonly files: readonly string[];
   };
   readonly servedMirrors: readonly ServedMirror[];
   readonly warnings: readonly string[];
+  /** What could be better, without being wrong. */
+  readonly advice: readonly string[];
 }
 
 /**

@@ -26,7 +26,7 @@ import { evaluateLogic, type Logic, parsePredicate } from "./predicate.ts";
 export const MAX_TOKEN_BYTES = 63;
 
 interface Line {
-  /** Line number in the manifest, from 1; 0 for a line that the overlay added. */
+  /** Line number in the manifest, from 1. */
   readonly line: number;
   /** The line as it stands, comment included. */
   readonly text: string;
@@ -54,6 +54,8 @@ export type ManifestLine = ActionLine | DefineLine;
 export interface Manifest {
   /** Name of the file for messages. */
   readonly file: string;
+  /** The whole text. */
+  readonly text: string;
   readonly lines: readonly ManifestLine[];
 }
 
@@ -77,7 +79,7 @@ export function parseManifest(text: string, name: string): Manifest {
     }
     lines.push(parsed);
   });
-  return { file: name, lines };
+  return { file: name, text, lines };
 }
 
 /** Splits a line as the in-system reader does. */

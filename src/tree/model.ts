@@ -5,6 +5,7 @@
  * @module
  */
 
+import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import {
   hasTreeFile,
@@ -16,6 +17,7 @@ import {
 } from "./checkout.ts";
 import { type Distfile, mergeSources, type PlacedSource, readSources } from "./distfiles.ts";
 import { type Manifest, parseManifest } from "./manifest.ts";
+import { importsPayload } from "./overlay.ts";
 
 /** Where builder-hex0 lies in a checkout. */
 export const STAGE1_PATH = "builder-hex0/builder-hex0-x86-stage1.hex0";
@@ -33,6 +35,12 @@ export interface TreeModel {
   readonly distfiles: readonly Distfile[];
   /** Content of the root directory of the booted machine, paths relative to it. */
   readonly files: readonly TreeEntry[];
+  /** Improves whose script mounts proc. */
+  readonly procImproves: readonly string[];
+  /** Layouts that the checkout's own importer reads; absent where it has none. */
+  readonly ownImporter?: { readonly readsLayout64: boolean };
+  /** SHA-256 of kexec-fiwix.c; absent where there is none. */
+  readonly kexecFiwix?: { readonly path: string; readonly sha256: string };
   /** Sizes that steps/jump/fiwix.sh sets; absent where the checkout has no such jump. */
   readonly fiwix?: FiwixSizes;
 }
@@ -65,8 +73,50 @@ export function readTree(dir: string): TreeModel {
     sources,
     distfiles: mergeSources(sources),
     files: readRootFiles(root),
+    procImproves: findProcImproves(root, manifest),
+    ...findOwnImporter(root, manifest),
+    ...findKexecFiwix(root, manifest),
     ...(fiwix && { fiwix }),
   };
+}
+
+function findProcImproves(root: string, manifest: Manifest): string[] {
+  const names = new Set(
+    manifest.lines.flatMap((line) => line.kind === "improve" ? [line.name] : []),
+  );
+  return [...names].filter((name) => {
+    const path = `steps/improve/${name}.sh`;
+    return hasTreeFile(root, path) && /\bmount\s+-t\s+proc\b/.test(readTreeText(root, path));
+  });
+}
+
+/**
+ * The importer of a checkout that has one. The first published one reads 32-bit numbers only; one
+ * that reads the wider layout says so in its source.
+ */
+function findOwnImporter(root: string, manifest: Manifest): Pick<TreeModel, "ownImporter"> {
+  if (!importsPayload(manifest)) return {};
+  const readsLayout64 = stepsNamed(manifest, "payload-import-").some((step) => {
+    const path = `steps/${step}/src/payload-import.c`;
+    return hasTreeFile(root, path) && /layout 64/i.test(readTreeText(root, path));
+  });
+  return { ownImporter: { readsLayout64 } };
+}
+
+function findKexecFiwix(root: string, manifest: Manifest): Pick<TreeModel, "kexecFiwix"> {
+  for (const step of stepsNamed(manifest, "kexec-fiwix-")) {
+    const path = `steps/${step}/src/kexec-fiwix.c`;
+    if (!hasTreeFile(root, path)) continue;
+    const sha256 = createHash("sha256").update(readTreeFile(root, path)).digest("hex");
+    return { kexecFiwix: { path, sha256 } };
+  }
+  return {};
+}
+
+function stepsNamed(manifest: Manifest, prefix: string): string[] {
+  return manifest.lines.flatMap((line) =>
+    line.kind === "build" && line.name.startsWith(prefix) ? [line.name] : []
+  );
 }
 
 /** Reads the manifest of a checkout. */

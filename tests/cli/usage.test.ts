@@ -28,7 +28,7 @@ test.each([
   [["plan", "-q", "--internal-ci", "a b"], 'Cannot use "a b" for --internal-ci'],
   [["plan", "-q", "-m", "nowhere"], 'Cannot use mirror "nowhere"'],
   [["plan", "-q", "--payload", "maybe"], "Allowed choices are auto, always, never"],
-  [["plan", "-q", "--payload-layout", "16"], "Allowed choices are 64, 32"],
+  [["plan", "-q", "--payload-layout", "16"], "Allowed choices are auto, 64, 32"],
   [["run", "--accel", "magic"], "Allowed choices are auto, kvm, tcg"],
   [["image", "frob"], "unknown command 'frob'"],
   [["image", "ls"], "missing required argument 'image'"],

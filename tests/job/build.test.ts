@@ -77,10 +77,10 @@ test("buildMedia() makes both images and a record that describes them", async ()
     "hex0 /x86/kaem-minimal.hex0 /init",
     "/bootstrap-seeds/POSIX/x86/kaem-optional-seed /kaem.x86",
   ]);
-  expect(contents(join(target, "payload.img"))).toEqual(
-    Object.entries(distfiles).filter(([name]) => name !== ALPHA)
-      .map(([name, body]): [string, string] => [name, sha256(body)]).sort(),
-  );
+  const carried = Object.entries(distfiles).filter(([name]) => name !== ALPHA)
+    .map(([name, body]): [string, string] => [name, sha256(body)]).sort();
+  const sums = sha256(carried.map(([name, digest]) => `${digest}  ${name}\n`).join(""));
+  expect(contents(join(target, "payload.img"))).toEqual([["SHA256SUMS", sums], ...carried]);
   expect(readRecord(target)).toEqual(JSON.parse(JSON.stringify(record)));
   for (const image of record.images) {
     const bytes = readFileSync(join(target, image.name));

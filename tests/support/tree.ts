@@ -61,6 +61,7 @@ export function miniTree(options: MiniOptions = {}): MiniTree {
       options.ramdiskKib ?? 1024
     } /boot/fiwix.ext2\nkexec_args="kexec_size=${options.kexecKib ?? 512}"\n`,
     "steps/improve/get_network.sh": "dhcpcd\n",
+    ...(options.movesToDisk && { "steps/improve/finalize_fhs.sh": "mount -t proc proc /proc\n" }),
   };
   steps.forEach((step, index) => {
     const name = `${step}.tar.gz`;
@@ -85,7 +86,9 @@ function manifest(options: MiniOptions): string {
     "build: gamma-3.0",
     "build: linux-4.0 ( CHROOT == False )",
     "jump: linux ( CHROOT == False )",
-    ...(movesToDisk ? ["jump: move_disk ( KERNEL_BOOTSTRAP == True )"] : []),
+    ...(movesToDisk
+      ? ["jump: move_disk ( KERNEL_BOOTSTRAP == True )", "improve: finalize_fhs"]
+      : []),
     "build: delta-5.0",
     "improve: get_network ( CHROOT == False )",
     "build: omega-6.0",
@@ -124,7 +127,9 @@ export function buildOptions(changes: Partial<BuildOptions> = {}): BuildOptions 
     qemuRamMib: 4096,
     targetSizeMib: changes.mode === "bare-metal" ? 0 : 64,
     payload: "auto",
-    payloadLayout: 64,
+    payloadLayout: "auto",
+    payloadPhases: "auto",
+    airGapped: false,
     mirrorPort: 24816,
     bootProgram: "builder-hex0",
     ...changes,

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+/**
+ * How the booted machine gets the files of a payload back: at once behind the split, or in two
+ * phases.
+ *
+ * Behind `jump: fiwix` the root is a ramdisk, and at `jump: linux` what `improve: clean_sources`
+ * has kept of it must fit the kexec ramdisk. Where the whole payload does not fit both, only what
+ * the steps up to `jump: move_disk` need is restored there; the rest follows when the root is on a
+ * disk.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { compareBytes, type PayloadLayout } from "../format/payload.ts";
+import { findRestPlace } from "../tree/overlay.ts";
+import type { TreeModel } from "../tree/model.ts";
+import type { StepCosts } from "./limits.ts";
+import type { BuildOptions } from "./options.ts";
+import { survivesCleaning } from "./split.ts";
+import type { PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
+
+/** Name of the list of digests in a payload, for `payload-import --verify`. */
+export const SUMS_NAME = "SHA256SUMS";
+
+/** What the choice of phases is made from. */
+export interface RestoreInput {
+  readonly tree: TreeModel;
+  readonly options: BuildOptions;
+  readonly distfiles: readonly PlannedDistfile[];
+  /** Entries of the boot image. */
+  readonly entries: readonly PlannedEntry[];
+  /** Absent where the manifest does not jump to Fiwix. */
+  readonly fiwix: TreeModel["fiwix"];
+  readonly costs: StepCosts | undefined;
+}
+
+/**
+ * Chooses the phases and the layout of a payload.
+ *
+ * @throws {UserError} "usage" for two phases where they cannot be had.
+ */
+export function planRestore(input: RestoreInput): PlannedRestore {
+  const { tree, options, distfiles, entries, fiwix, costs } = input;
+  const carried = distfiles.filter(({ place }) => place === "payload");
+  const inOneGo = fiwix && {
+    ramdisk: {
+      used: total(entries) + total(carried),
+      expected: costs?.bytes ?? 0,
+      limit: fiwix.ramdiskBytes,
+    },
+    kexec: {
+      used: total(survivors(tree, distfiles, () => true)),
+      expected: costs?.kexecBytes ?? 0,
+      limit: fiwix.kexecBytes,
+    },
+  };
+  const fits = inOneGo === undefined ||
+    Object.values(inOneGo).every(({ used, expected, limit }) => used + expected <= limit);
+  const obstacle = twoPhaseObstacle(tree);
+  if (options.payloadPhases === "two" && obstacle !== undefined) {
+    throw new UserError("usage", `Cannot use --payload-phases two: ${obstacle}`, {
+      hint: "Use --payload-phases auto",
+    });
+  }
+  const wantsTwo = options.payloadPhases === "two" || (options.payloadPhases === "auto" && !fits);
+  return {
+    phases: wantsTwo && obstacle === undefined ? 2 : 1,
+    ...(inOneGo && { inOneGo }),
+    ...(wantsTwo && obstacle !== undefined && { obstacle }),
+    layout: layoutOf(tree, options),
+    importer: tree.ownImporter === undefined ? "overlay" : "checkout",
+  };
+}
+
+/** Why a payload cannot be restored in two phases, or undefined. */
+function twoPhaseObstacle(tree: TreeModel): string | undefined {
+  if (tree.ownImporter !== undefined) return "the checkout has an importer of its own";
+  const place = findRestPlace(tree.manifest, tree.procImproves);
+  return typeof place === "string" ? `the manifest has no "${place}"` : undefined;
+}
+
+function layoutOf(tree: TreeModel, options: BuildOptions): PayloadLayout {
+  if (options.payloadLayout !== "auto") return options.payloadLayout;
+  return tree.ownImporter?.readsLayout64 === false ? 32 : 64;
+}
+
+/** Distfiles that lie on the Fiwix ramdisk when it is packed for Linux. */
+export function survivors(
+  tree: TreeModel,
+  distfiles: readonly PlannedDistfile[],
+  isThere: (distfile: PlannedDistfile) => boolean,
+): PlannedDistfile[] {
+  const kept = new Set(
+    tree.distfiles.filter((distfile) => survivesCleaning(distfile, tree.manifest))
+      .map(({ name }) => name),
+  );
+  return distfiles.filter((distfile) =>
+    distfile.place !== "network" && kept.has(distfile.name) && isThere(distfile)
+  );
+}
+
+/**
+ * The names that are restored in one of the phases, a line each, bytewise sorted. Without names it
+ * is an empty line, which the importer skips: builder-hex0 would lose an empty file.
+ */
+export function restoreList(
+  distfiles: readonly PlannedDistfile[],
+  where: "fiwix" | "disk",
+): string {
+  const names = distfiles.filter(({ restored }) => restored === where).map(({ name }) => name);
+  return names.length === 0 ? "\n" : sorted(names).map((name) => `${name}\n`).join("");
+}
+
+/** Content of {@link SUMS_NAME}: what `sha256sum` prints of the distfiles of a payload. */
+export function payloadSums(distfiles: readonly PlannedDistfile[]): string {
+  const carried = distfiles.filter(({ place }) => place === "payload");
+  const digests = new Map(carried.map(({ name, sha256 }) => [name, sha256]));
+  return sorted([...digests.keys()]).map((name) => `${digests.get(name)}  ${name}\n`).join("");
+}
+
+function sorted(names: readonly string[]): string[] {
+  const encoder = new TextEncoder();
+  return names.map((name) => ({ name, key: encoder.encode(name) }))
+    .sort((a, b) => compareBytes(a.key, b.key)).map(({ name }) => name);
+}
+
+function total(items: readonly { readonly size: number | null }[]): number {
+  return items.reduce((sum, { size }) => sum + (size ?? 0), 0);
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+/**
+ * payload-import among block devices: loop devices under other names, in a mount namespace that
+ * has a /proc/partitions and a /dev of its own. Needs root.
+ *
+ * @module
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { MIB } from "../../src/format/segment.ts";
+import { TempDirs } from "../support/files.ts";
+import {
+  entry,
+  EXIT,
+  type Outcome,
+  rawPayload,
+  runSync,
+  variants,
+  writePayload,
+} from "./harness.ts";
+
+const programs = new TempDirs();
+const temp = new TempDirs();
+const importer = variants(programs.make())[0]?.program;
+const loops: string[] = [];
+
+/** Why these tests cannot run here, or undefined. */
+function obstacle(): string | undefined {
+  if (importer === undefined) return "there is no C compiler";
+  if (process.getuid?.() !== 0) return "they need root";
+  for (const program of ["unshare", "losetup", "mount", "mke2fs"]) {
+    if (Bun.which(program) === null) return `${program} is not installed`;
+  }
+  if (runSync(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/dev"]).code !== 0) {
+    return "they need the right to mount";
+  }
+  return runSync(["losetup", "-f"]).code === 0 ? undefined : "there are no loop devices";
+}
+
+const why = obstacle();
+if (why !== undefined) console.log(`skipped: payload-import among block devices: ${why}`);
+
+afterEach(() => temp.release());
+afterAll(() => {
+  for (const loop of loops) runSync(["losetup", "-d", loop]);
+  programs.release();
+});
+
+/** Attaches an image as a loop device; gives its numbers as /proc/partitions has them. */
+function attach(image: string): string {
+  const { code, stdout, stderr } = runSync(["losetup", "-f", "--show", "-r", image]);
+  if (code !== 0) throw new Error(stderr);
+  const device = stdout.trim();
+  loops.push(device);
+  return `   7 ${device.slice("/dev/loop".length)} 1024 `;
+}
+
+/** Runs a shell script with $IMPORTER, $DIR and $DEST in a mount namespace of its own. */
+function isolated(script: string, rows: readonly string[]): Outcome & { dest: string } {
+  const dir = temp.make();
+  const dest = join(dir, "dest");
+  mkdirSync(dest);
+  const partitions = join(dir, "partitions");
+  writeFileSync(partitions, ["major minor  #blocks  name", "", ...rows, ""].join("\n"));
+  const prepare = `IMPORTER=${importer} DIR=${dir} DEST=${dest}
+    mount -t tmpfs none /dev && mount --bind ${partitions} /proc/partitions || exit 99
+    `;
+  return { ...runSync(["unshare", "-m", "sh", "-c", prepare + script]), dest };
+}
+
+const IMPORT = '"$IMPORTER" "$DEST"';
+
+describe.skipIf(why !== undefined)("among block devices", () => {
+  const files = { a: "first", b: "second" };
+  let layout64 = "";
+  let copy = "";
+  let layout32 = "";
+  let other = "";
+  let empty = "";
+  let inUse = "";
+
+  beforeAll(async () => {
+    const dir = programs.make();
+    const entries = Object.entries(files).map(([name, text]) => entry(name, text));
+    layout64 = attach(await writePayload(join(dir, "64"), entries));
+    copy = attach(await writePayload(join(dir, "copy"), entries));
+    layout32 = attach(await writePayload(join(dir, "32"), entries, 32));
+    other = attach(
+      await writePayload(join(dir, "other"), [entry("a", "first"), entry("b", "2nd")]),
+    );
+    writeFileSync(join(dir, "empty"), Buffer.alloc(MIB));
+    empty = attach(join(dir, "empty"));
+    // An ext2 file system begins at byte 1024: what lay before it stays.
+    const stale = join(dir, "stale");
+    writeFileSync(stale, rawPayload(64, [{ name: "old", data: "of an older day" }]));
+    truncateSync(stale, MIB);
+    runSync(["mke2fs", "-q", "-F", "-t", "ext2", stale]);
+    writeFileSync(stale, rawPayload(64, [{ name: "old", data: "of an older day" }]), {
+      flag: "r+",
+    });
+    inUse = attach(stale);
+  });
+
+  test("finds a payload on a disk and makes the node for it", () => {
+    const { code, stdout, stderr, dest } = isolated(`${IMPORT}; code=$?; ls /dev; exit $code`, [
+      "   1 0 4096 ram0",
+      "   7 99 4096 loop99",
+      "   2 0 4 fd0",
+      "  11 0 1048575 sr0",
+      `${empty}xpa`,
+      `${layout64}xpb`,
+    ]);
+    expect({ code, stderr }).toEqual({ code: EXIT.done, stderr: "" });
+    expect(stdout).toBe(
+      "payload-import: /dev/xpb: payload, layout 64, 2 files\n" +
+        "payload-import: 1/2 a, 5 bytes, restored\n" +
+        "payload-import: 2/2 b, 6 bytes, restored\n" +
+        "payload-import: done: 2 files restored, 0 kept, 11 bytes written\n" +
+        "xpa\nxpb\n",
+    );
+    expect(readdirSync(dest).sort()).toEqual(["a", "b"]);
+    expect(readFileSync(join(dest, "b"), "utf8")).toBe("second");
+  });
+
+  test("finds a payload on a partition, after the whole disks", () => {
+    const { code, stdout } = isolated(IMPORT, [
+      `${empty}xpa`,
+      `${copy}xpa1`,
+      `${empty}xp9`,
+      `${layout32}xp9p1`,
+      `${layout64}xpc`,
+    ]);
+    expect(code).toBe(EXIT.done);
+    expect(stdout.match(/\/dev\/\w+: payload, layout \d+/g)).toEqual([
+      "/dev/xpc: payload, layout 64",
+      "/dev/xpa1: payload, layout 64",
+      "/dev/xp9p1: payload, layout 32",
+    ]);
+  });
+
+  test("names the devices of different payloads and restores nothing", () => {
+    const { code, stderr, dest } = isolated(IMPORT, [`${layout64}xpa`, `${other}xpb`]);
+    expect(code).toBe(EXIT.different);
+    expect(stderr).toBe(
+      "payload-import: /dev/xpa and /dev/xpb hold different payloads: " +
+        "detach one, or name one with --device\n",
+    );
+    expect(readdirSync(dest)).toEqual([]);
+    const named = isolated('"$IMPORTER" --device /dev/xpb "$DEST"', [`${layout64}xpa`]);
+    expect(named.code).toBe(EXIT.read);
+  });
+
+  test("says that no device has one", () => {
+    const ran = isolated(IMPORT, [`${empty}xpa`]);
+    expect(ran).toMatchObject({
+      code: EXIT.none,
+      stdout: "",
+      stderr: "payload-import: /proc/partitions: no device in it has a payload\n",
+    });
+  });
+
+  test("passes over a disk that is in use, though it begins with an old payload", () => {
+    const number = inUse.trim().split(" ")[1];
+    const script = (mount: string) =>
+      `mknod /dev/held b 7 ${number}; mkdir $DIR/mnt; ${mount}; ${IMPORT}`;
+    const rows = [`${inUse}xpa`, `${layout64}xpb`];
+    const idle = isolated(script("true"), rows);
+    expect(idle.code).toBe(EXIT.different);
+    const held = isolated(script("mount -t ext2 -o ro /dev/held $DIR/mnt"), rows);
+    expect(held.stdout).toContain("/dev/xpa: passed over: it is in use: error 16\n");
+    expect(held.stdout).toContain("1/2 a, 5 bytes, restored\n");
+    expect(held.code).toBe(EXIT.done);
+  });
+
+  test("goes by the names of hda to hdd, and passes over the bogus partition of stage1", () => {
+    const { stdout } = isolated(`${IMPORT}; ls -l /dev | tr -s " "`, [
+      "   3 0 65536 hda",
+      "   3 0 2147483647 hda1",
+      "   3 0 65536 hdb",
+      "   3 0 65000 hdb1",
+      "  22 0 65536 hdc",
+      "  22 0 65536 hdd",
+      "  22 0 65000 hdd2",
+    ]);
+    const numbers = stdout.split("\n").flatMap((line) =>
+      /(\d+, \d+) .* (\w+)$/.exec(line)?.slice(1)
+    );
+    expect(numbers.filter((word) => word !== undefined).join(" ")).toBe(
+      "3, 0 hda 3, 64 hdb 3, 65 hdb1 22, 0 hdc 22, 64 hdd 22, 66 hdd2",
+    );
+  });
+
+  test("does not open a node that is another device", () => {
+    const { code, stdout } = isolated(`: > /dev/xpa; mknod /dev/xpb b 7 77; ${IMPORT}`, [
+      `${layout64}xpa`,
+      `${layout64}xpb`,
+    ]);
+    expect(code).toBe(EXIT.none);
+    expect(stdout.match(/\w+: passed over: it is not the device that the kernel means/g)).toEqual([
+      "xpa: passed over: it is not the device that the kernel means",
+      "xpb: passed over: it is not the device that the kernel means",
+    ]);
+  });
+
+  test("mounts proc where it is not, and leaves it as it was", () => {
+    const { code, stderr } = isolated(
+      `umount -l /proc; ${IMPORT}; code=$?; ls /proc; exit $code`,
+      [],
+    );
+    expect(stderr).toMatch(/^payload-import: \/proc\/partitions: no device in it has a payload\n$/);
+    expect(code).toBe(EXIT.none);
+  });
+
+  test("ends with a message where the file system is full", () => {
+    const image = join(programs.make(), "image");
+    const data = "x".repeat(300_000);
+    writeFileSync(image, rawPayload(64, ["a", "b", "c", "d"].map((name) => ({ name, data }))));
+    const { code, stdout, stderr } = isolated(
+      `mount -t tmpfs -o size=1000k none $DEST
+       "$IMPORTER" --device ${image} "$DEST"; code=$?; ls -A $DEST; exit $code`,
+      [],
+    );
+    expect(code).toBe(EXIT.write);
+    expect(stderr).toMatch(
+      /image: d: at byte \d{6,7}: cannot write the file: error 28, no space left\n/,
+    );
+    expect(stdout).toEndWith("3/4 c, 300000 bytes, restored\na\nb\nc\n");
+    expect(existsSync(image)).toBeTrue();
+  });
+});
