@@ -104,7 +104,7 @@ testWithQemu(
     const payload = record.images[1];
     expect(line("payload")).toMatchObject({
       state: "ok",
-      layout: "64",
+      layout: String(record.payload.layout),
       files: String(payload.files.length),
       bytes: String(
         payload.files.reduce((sum: number, file: { size: number }) => sum + file.size, 0),
