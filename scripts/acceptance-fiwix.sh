@@ -195,7 +195,6 @@ ramdisk() {
 		echo "PATH=/usr/bin"
 		echo "kaem --file /run.kaem"
 		echo "echo ACCEPTANCE-END"
-		echo "kaem --file /wait.kaem" # there is none: init ends
 	} >"$work/root/kaem.run"
 	{
 		echo "set -ex"
@@ -203,7 +202,8 @@ ramdisk() {
 	} >"$work/root/run.kaem"
 	rm -f "$work/initrd"
 	truncate -s "$1M" "$work/initrd"
-	mke2fs -q -F -t ext2 -r 0 -O none -b 1024 -I 128 -m 0 -N 1024 -d "$work/root" "$work/initrd"
+	mke2fs -q -F -t ext2 -r 0 -O none -b 1024 -I 128 -m 0 -N 1024 -d "$work/root" "$work/initrd" \
+		2>"$work/mke2fs.log" || cat "$work/mke2fs.log"
 }
 # boot SECONDS DRIVE...: until the script is over; a drive is `index=N:FILE`.
 boot() {

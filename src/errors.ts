@@ -81,6 +81,24 @@ export function systemCode(error: unknown): string | undefined {
   return undefined;
 }
 
+/**
+ * Runs something that the system may refuse.
+ *
+ * @param toError Makes an error of the refusal; `code` is as in {@link systemCode}.
+ * @throws {UserError} what `toError` makes; anything else that is thrown passes.
+ */
+export function orRefused<T>(
+  run: () => T,
+  toError: (code: string, cause: unknown) => UserError,
+): T {
+  try {
+    return run();
+  } catch (error) {
+    const code = systemCode(error);
+    throw code === undefined ? error : toError(code, error);
+  }
+}
+
 /** One line for an unknown thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -9,8 +9,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DEMO_MIRROR, DEMO_TREE } from "../assets.gen.ts";
-import type { BuildOptions, Mirror } from "../plan/options.ts";
-import { MIRROR_PORT } from "../plan/options.ts";
+import { type BuildOptions, defaultOptions, type Mirror } from "../plan/options.ts";
 import { preflightText } from "../preflight/image.ts";
 import { STAGE1_PATH, STAGE2_PATH } from "../tree/model.ts";
 
@@ -43,27 +42,10 @@ function put(path: string, text: string): void {
 /** What the demo builds: media for QEMU with every distfile on board. */
 export function demoOptions(mirrors: readonly Mirror[]): BuildOptions {
   return {
-    mode: "qemu",
-    arch: "x86",
-    cores: 2,
-    forceTimestamps: false,
-    updateChecksums: false,
-    buildKernels: false,
-    createConfig: true,
-    interactive: false,
-    configurator: false,
-    internalCi: undefined,
+    ...defaultOptions("qemu"),
     externalSources: true,
     mirrors,
-    swapMib: 0,
-    qemuCommand: "qemu-system-x86_64",
-    qemuRamMib: 4096,
     targetSizeMib: 64,
-    payload: "auto",
-    payloadLayout: "auto",
-    payloadPhases: "auto",
-    airGapped: false,
-    mirrorPort: MIRROR_PORT,
     bootProgram: "preflight",
   };
 }

@@ -6,7 +6,7 @@
  */
 
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { systemCode, UserError } from "../errors.ts";
+import { orRefused, UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 
 /** A source that has to be closed. */
@@ -45,15 +45,10 @@ export function openImage(path: string): FileSource {
 }
 
 function reading<T>(path: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    const code = systemCode(error);
-    if (code === undefined) throw error;
-    throw new UserError("target", `Cannot read ${path}: ${code}`, {
+  return orRefused(read, (code, cause) =>
+    new UserError("target", `Cannot read ${path}: ${code}`, {
       where: path,
       hint: "Check the file and its permissions",
-      cause: error,
-    });
-  }
+      cause,
+    }));
 }

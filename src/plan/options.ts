@@ -46,6 +46,34 @@ export interface BuildOptions {
   readonly bootProgram: "builder-hex0" | "preflight";
 }
 
+/** What rootfs.py does without any option but the mode. */
+export function defaultOptions(mode: Mode): BuildOptions {
+  return {
+    mode,
+    arch: "x86",
+    cores: 2,
+    forceTimestamps: false,
+    updateChecksums: false,
+    buildKernels: false,
+    createConfig: true,
+    interactive: false,
+    configurator: false,
+    internalCi: undefined,
+    externalSources: false,
+    mirrors: [],
+    swapMib: 0,
+    qemuCommand: "qemu-system-x86_64",
+    qemuRamMib: 4096,
+    targetSizeMib: mode === "qemu" ? 16 * 1024 : 0,
+    payload: "auto",
+    payloadLayout: "auto",
+    payloadPhases: "auto",
+    airGapped: false,
+    mirrorPort: MIRROR_PORT,
+    bootProgram: "builder-hex0",
+  };
+}
+
 /** Where distfiles are looked for first. */
 export type Mirror =
   | { readonly kind: "http"; readonly url: string }

@@ -8,14 +8,14 @@
 import { UserError } from "../errors.ts";
 import { assembleHex0 } from "../format/hex0.ts";
 import { checkStage1, checkStage2 } from "../format/boot.ts";
-import { compareBytes } from "../format/payload.ts";
 import { MIB } from "../format/segment.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
-import { networkLines } from "../tree/overlay.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
+import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
 import { bootstrapConfig, servedMirrors } from "./config.ts";
+import { bootEntries } from "./entries.ts";
 import { bootDataBytes, payloadEnds } from "./images.ts";
 import {
   computeLimits,
@@ -35,14 +35,10 @@ import {
   type Place,
   type Plan,
   type PlannedDistfile,
-  type PlannedEntry,
   type PlannedRestore,
   SEED_COMMANDS,
   SEED_DIRECTORIES,
 } from "./types.ts";
-
-/** SHA-256 of kexec-fiwix.c at live-bootstrap 984b8322, with which the jump is known to work. */
-const KEXEC_FIWIX_SHA256 = "34f6049c12e470e11f873bb46ef67ccfcb6bec5f7e913ea2ed6089dfff7fb3dc";
 
 /** Sizes of the distfiles that are on this machine already, in bytes by name. */
 export type KnownSizes = ReadonlyMap<string, number>;
@@ -207,51 +203,6 @@ function short(text: string): string {
   return text.split(" ").slice(0, 2).join(" ");
 }
 
-/** Everything in the boot image: bytewise by path, a directory ahead of its content. */
-function bootEntries(
-  tree: TreeModel,
-  distfiles: readonly PlannedDistfile[],
-  overlay: ReadonlyMap<string, Uint8Array>,
-): PlannedEntry[] {
-  const entries = new Map<string, PlannedEntry>();
-  const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
-  add(directory("."));
-  for (const { path, kind, source, size } of tree.files) {
-    add(
-      kind === "directory"
-        ? directory(`./${path}`)
-        : { path: `./${path}`, content: { kind: "tree", source }, size },
-    );
-  }
-  for (const [path, bytes] of overlay) {
-    for (const parent of parents(path)) add(directory(`./${parent}`));
-    add({ path: `./${path}`, content: { kind: "generated", bytes }, size: bytes.length });
-  }
-  add(directory("./external"));
-  add(directory("./external/distfiles"));
-  for (const { name, place, size } of distfiles) {
-    if (place !== "boot") continue;
-    add({
-      path: `./external/distfiles/${name}`,
-      content: { kind: "distfile", name },
-      size: size ?? 0,
-    });
-  }
-  const encoder = new TextEncoder();
-  return [...entries.values()].map((entry) => ({ entry, key: encoder.encode(entry.path) }))
-    .sort((a, b) => compareBytes(a.key, b.key)).map(({ entry }) => entry);
-}
-
-/** The directories above a path, outermost first. */
-function parents(path: string): string[] {
-  const parts = path.split("/").slice(0, -1);
-  return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
-}
-
-function directory(path: string): PlannedEntry {
-  return { path, content: { kind: "directory" }, size: 0 };
-}
-
 function jumpsTo(manifest: Manifest, config: Config, name: string): boolean {
   return evaluateManifest(manifest, config)
     .some(({ line }) => line.kind === "jump" && line.name === name);
@@ -302,58 +253,6 @@ function checkAirGap({ airGapped }: BuildOptions, distfiles: readonly PlannedDis
   );
 }
 
-function findAdvice(
-  tree: TreeModel,
-  { airGapped }: BuildOptions,
-  distfiles: readonly PlannedDistfile[],
-): string[] {
-  const waits = networkLines(tree.manifest).map(({ name }) => `improve: ${name}`);
-  if (airGapped || waits.length === 0) return [];
-  if (distfiles.some(({ place }) => place === "network")) return [];
-  return [
-    `every distfile is on board: for a machine without a network use --air-gapped, or the run fails at ${
-      waits.join(", ")
-    }`,
-  ];
-}
-
-function findWarnings(
-  tree: TreeModel,
-  options: BuildOptions,
-  hasPayload: boolean,
-  boundaries: Boundaries,
-): string[] {
-  const warnings: string[] = [];
-  if (options.arch !== "x86") {
-    warnings.push(`--arch ${options.arch} is for development only: x86 is what bootstraps`);
-  }
-  if (tree.kexecFiwix !== undefined && tree.kexecFiwix.sha256 !== KEXEC_FIWIX_SHA256) {
-    warnings.push(
-      `${tree.kexecFiwix.path} is not the one that is known to work: its SHA-256 is ${tree.kexecFiwix.sha256}, that of live-bootstrap 984b8322 is ${KEXEC_FIWIX_SHA256}`,
-    );
-  }
-  if (hasPayload && options.payloadLayout === 64 && tree.ownImporter?.readsLayout64 === false) {
-    warnings.push("the importer of the checkout reads layout 32 only: use --payload-layout 32");
-  }
-  if (options.externalSources && boundaries.split === Infinity && options.payload !== "never") {
-    warnings.push("the manifest has no jump: fiwix: every distfile goes into the boot image");
-  }
-  if (!options.createConfig && hasPayload) {
-    warnings.push("--no-create-config leaves PAYLOAD_REQUIRED unset: set it on the machine");
-  }
-  if (options.mode === "bare-metal" && !options.externalSources) {
-    for (const mirror of options.mirrors) {
-      if (mirror.kind !== "directory") continue;
-      warnings.push(`the machine cannot reach file://${mirror.path}: it is left out of MIRRORS`);
-    }
-  }
-  return warnings;
-}
-
 function isHex0(command: string): boolean {
   return command.startsWith("hex0 ");
-}
-
-function nearWarning({ title, used, expected, limit, unit }: Limit): string {
-  return `likely too much, by an estimate: ${title}: ${used} + ${expected} of ${limit} ${unit}`;
 }

@@ -7,7 +7,7 @@
 
 import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
-import { systemCode, UserError } from "../errors.ts";
+import { orRefused, UserError } from "../errors.ts";
 import { statIfThere } from "../runtime/stat.ts";
 
 /** What must be there for a directory to be a checkout. */
@@ -152,17 +152,15 @@ function inside(home: string, place: string): string {
 }
 
 function reading<T>(place: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    const code = systemCode(error);
-    if (code === undefined) throw error;
-    throw new UserError("tree", `Cannot read the checkout: ${code} at ${place}`, {
-      where: place,
-      hint: code === "ENOENT"
-        ? "Is the checkout whole? git submodule update --init --recursive"
-        : "Check the permissions of the checkout",
-      cause: error,
-    });
-  }
+  return orRefused(
+    read,
+    (code, cause) =>
+      new UserError("tree", `Cannot read the checkout: ${code} at ${place}`, {
+        where: place,
+        hint: code === "ENOENT"
+          ? "Is the checkout whole? git submodule update --init --recursive"
+          : "Check the permissions of the checkout",
+        cause,
+      }),
+  );
 }

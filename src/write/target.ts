@@ -25,7 +25,7 @@ import {
 } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { messageOf, systemCode, UserError } from "../errors.ts";
+import { messageOf, orRefused, systemCode, UserError } from "../errors.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 
 const WORK_DIR = ".seedstrap";
@@ -241,15 +241,13 @@ function startTime(pid: number): string {
 }
 
 function writing<T>(dir: string, write: () => T): T {
-  try {
-    return write();
-  } catch (error) {
-    const code = systemCode(error);
-    if (code === undefined) throw error;
-    throw new UserError("target", `Cannot write to ${dir}: ${messageOf(error)}`, {
-      where: dir,
-      hint: "Check the target directory, its permissions and its free space",
-      cause: error,
-    });
-  }
+  return orRefused(
+    write,
+    (_, cause) =>
+      new UserError("target", `Cannot write to ${dir}: ${messageOf(cause)}`, {
+        where: dir,
+        hint: "Check the target directory, its permissions and its free space",
+        cause,
+      }),
+  );
 }

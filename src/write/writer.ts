@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { crc32 } from "node:zlib";
-import { systemCode, UserError } from "../errors.ts";
+import { orRefused, UserError } from "../errors.ts";
 import { CRC32_DIGITS, type FileSegment, type Segment } from "../format/segment.ts";
 import { PIECE_BYTES } from "./piece.ts";
 import { Sink } from "./sink.ts";
@@ -167,28 +167,20 @@ function changed(segment: FileSegment, what: string): UserError {
 }
 
 function openSource(path: string): number {
-  try {
-    return openSync(path, "r");
-  } catch (cause) {
-    throw sourceError(path, cause);
-  }
+  return readingSource(path, () => openSync(path, "r"));
 }
 
 function readSource(file: number, into: Uint8Array, position: number, path: string): number {
-  try {
-    return readSync(file, into, 0, into.length, position);
-  } catch (cause) {
-    throw sourceError(path, cause);
-  }
+  return readingSource(path, () => readSync(file, into, 0, into.length, position));
 }
 
-function sourceError(path: string, cause: unknown): unknown {
-  const code = systemCode(cause);
-  return code === undefined ? cause : new UserError("tree", `Cannot read ${path}: ${code}`, {
-    where: path,
-    hint: "Check the file, its permissions and the disk that it lies on",
-    cause,
-  });
+function readingSource<T>(path: string, read: () => T): T {
+  return orRefused(read, (code, cause) =>
+    new UserError("tree", `Cannot read ${path}: ${code}`, {
+      where: path,
+      hint: "Check the file, its permissions and the disk that it lies on",
+      cause,
+    }));
 }
 
 function throwIfInterrupted(signal: AbortSignal | undefined): void {

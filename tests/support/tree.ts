@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "node:path";
-import type { BuildOptions } from "../../src/plan/options.ts";
+import { type BuildOptions, defaultOptions } from "../../src/plan/options.ts";
 import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { type FileTree, writeFiles } from "./files.ts";
 
@@ -109,29 +109,6 @@ export function writeMiniTree(
 
 /** Options of a build, with the defaults of the command line but for the size of the disk. */
 export function buildOptions(changes: Partial<BuildOptions> = {}): BuildOptions {
-  return {
-    mode: "qemu",
-    arch: "x86",
-    cores: 2,
-    forceTimestamps: false,
-    updateChecksums: false,
-    buildKernels: false,
-    createConfig: true,
-    interactive: false,
-    configurator: false,
-    internalCi: undefined,
-    externalSources: false,
-    mirrors: [],
-    swapMib: 0,
-    qemuCommand: "qemu-system-x86_64",
-    qemuRamMib: 4096,
-    targetSizeMib: changes.mode === "bare-metal" ? 0 : 64,
-    payload: "auto",
-    payloadLayout: "auto",
-    payloadPhases: "auto",
-    airGapped: false,
-    mirrorPort: 24816,
-    bootProgram: "builder-hex0",
-    ...changes,
-  };
+  const { mode = "qemu" } = changes;
+  return { ...defaultOptions(mode), ...(mode === "qemu" && { targetSizeMib: 64 }), ...changes };
 }

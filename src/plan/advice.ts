@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What is said about a plan beside its figures.
+ *
+ * @module
+ */
+
+import type { TreeModel } from "../tree/model.ts";
+import { networkLines } from "../tree/overlay.ts";
+import type { Limit } from "./limits.ts";
+import type { BuildOptions } from "./options.ts";
+import type { Boundaries } from "./split.ts";
+import type { PlannedDistfile } from "./types.ts";
+
+/** SHA-256 of kexec-fiwix.c at live-bootstrap 984b8322, with which the jump is known to work. */
+const KEXEC_FIWIX_SHA256 = "34f6049c12e470e11f873bb46ef67ccfcb6bec5f7e913ea2ed6089dfff7fb3dc";
+
+/** What could be better about a plan, without being wrong. */
+export function findAdvice(
+  tree: TreeModel,
+  { airGapped }: BuildOptions,
+  distfiles: readonly PlannedDistfile[],
+): string[] {
+  const waits = networkLines(tree.manifest).map(({ name }) => `improve: ${name}`);
+  if (airGapped || waits.length === 0) return [];
+  if (distfiles.some(({ place }) => place === "network")) return [];
+  return [
+    `every distfile is on board: for a machine without a network use --air-gapped, or the run fails at ${
+      waits.join(", ")
+    }`,
+  ];
+}
+
+/** What is odd about a plan, or likely to fail. */
+export function findWarnings(
+  tree: TreeModel,
+  options: BuildOptions,
+  hasPayload: boolean,
+  boundaries: Boundaries,
+): string[] {
+  const warnings: string[] = [];
+  if (options.arch !== "x86") {
+    warnings.push(`--arch ${options.arch} is for development only: x86 is what bootstraps`);
+  }
+  if (tree.kexecFiwix !== undefined && tree.kexecFiwix.sha256 !== KEXEC_FIWIX_SHA256) {
+    warnings.push(
+      `${tree.kexecFiwix.path} is not the one that is known to work: its SHA-256 is ${tree.kexecFiwix.sha256}, that of live-bootstrap 984b8322 is ${KEXEC_FIWIX_SHA256}`,
+    );
+  }
+  if (hasPayload && options.payloadLayout === 64 && tree.ownImporter?.readsLayout64 === false) {
+    warnings.push("the importer of the checkout reads layout 32 only: use --payload-layout 32");
+  }
+  if (options.externalSources && boundaries.split === Infinity && options.payload !== "never") {
+    warnings.push("the manifest has no jump: fiwix: every distfile goes into the boot image");
+  }
+  if (!options.createConfig && hasPayload) {
+    warnings.push("--no-create-config leaves PAYLOAD_REQUIRED unset: set it on the machine");
+  }
+  if (options.mode === "bare-metal" && !options.externalSources) {
+    for (const mirror of options.mirrors) {
+      if (mirror.kind !== "directory") continue;
+      warnings.push(`the machine cannot reach file://${mirror.path}: it is left out of MIRRORS`);
+    }
+  }
+  return warnings;
+}
+
+/** A limit that is not broken, but likely will be. */
+export function nearWarning({ title, used, expected, limit, unit }: Limit): string {
+  return `likely too much, by an estimate: ${title}: ${used} + ${expected} of ${limit} ${unit}`;
+}
