@@ -203,7 +203,7 @@ ramdisk() {
 	rm -f "$work/initrd"
 	truncate -s "$1M" "$work/initrd"
 	mke2fs -q -F -t ext2 -r 0 -O none -b 1024 -I 128 -m 0 -N 1024 -d "$work/root" "$work/initrd" \
-		2>"$work/mke2fs.log" || cat "$work/mke2fs.log"
+		>"$work/mke2fs.log" 2>&1 || cat "$work/mke2fs.log"
 }
 # boot SECONDS DRIVE...: until the script is over; a drive is `index=N:FILE`.
 boot() {

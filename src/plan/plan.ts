@@ -12,6 +12,7 @@ import { MIB } from "../format/segment.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
+import { noPlaceFor } from "../tree/overlay.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
 import { bootstrapConfig, servedMirrors } from "./config.ts";
@@ -99,6 +100,9 @@ function draft(
   const placed = tree.distfiles.map((distfile) =>
     placeDistfile(distfile, tree.manifest, boundaries, options, wantsPayload, sizes)
   );
+  if (options.payload === "always" && boundaries.split === Infinity) {
+    throw noPlaceFor(tree.manifest, "jump: fiwix");
+  }
   const hasPayload = placed.some(({ place }) => place === "payload");
   // Without anything to carry there is no payload disk, and nothing must wait for one.
   if (wantsPayload && !hasPayload) {

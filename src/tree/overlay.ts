@@ -72,13 +72,13 @@ export function overlayManifest(
   };
   if (request.payloadPhases > 0) {
     const jump = find(manifest, 0, "jump", (name) => name === "fiwix");
-    if (jump === undefined) throw misfit(manifest, "jump: fiwix");
+    if (jump === undefined) throw noPlaceFor(manifest, "jump: fiwix");
     insert("ahead", jump, `build: ${IMPORTER_STEP} ${PAYLOAD_REQUIRED}`);
     insert("behind", jump, `improve: import_payload ${PAYLOAD_REQUIRED}`);
   }
   if (request.payloadPhases === 2) {
     const place = findRestPlace(manifest, procImproves);
-    if (typeof place === "string") throw misfit(manifest, place);
+    if (typeof place === "string") throw noPlaceFor(manifest, place);
     insert("behind", place, `improve: import_payload_rest ${PAYLOAD_REQUIRED}`);
   }
   if (request.airGapped) {
@@ -151,7 +151,8 @@ function optional(line: string | undefined): string[] {
   return line === undefined ? [] : [line];
 }
 
-function misfit(manifest: Manifest, missing: string): UserError {
+/** The error for a manifest in which the overlay has no place for its lines. */
+export function noPlaceFor(manifest: Manifest, missing: string): UserError {
   return new UserError(
     "tree",
     `Cannot have a payload restored on the booted machine: the manifest has no "${missing}"`,

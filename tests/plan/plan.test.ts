@@ -85,6 +85,12 @@ test("without a split everything goes into the boot image, and a warning says so
   ]);
 });
 
+test("--payload always is refused where the manifest has no place for the split", () => {
+  expect(() => plan({ payload: "always" }, { jumpsToFiwix: false })).toThrow(
+    'the manifest has no "jump: fiwix"',
+  );
+});
+
 test("--payload always and never decide whatever else is asked for", () => {
   const always = plan({ payload: "always" });
   expect(places(always)).toContain("delta payload/fiwix");
