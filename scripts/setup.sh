@@ -85,6 +85,11 @@ program() { # PACKAGE PROGRAM: also where an ordinary user's PATH does not lead
 	need "$1" env PATH="$PATH:/usr/sbin:/sbin" sh -c 'command -v "$1"' sh "$2"
 }
 
+compiles() { # OPTION...: whether gcc makes a program
+	echo '#include <stdio.h>
+int main(void) { return puts("") < 0; }' | gcc -x c "$@" -o /dev/null -
+}
+
 if [ "$purpose" != build ]; then
 	program qemu-system-x86 qemu-system-x86_64
 fi
