@@ -14,6 +14,7 @@
 #
 # usage: acceptance-fiwix.sh FIWIX_KERNEL [ROOT]
 
+# shellcheck disable=SC2317 # what looks unreachable is called by check
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
@@ -24,7 +25,8 @@ kernel=$1
 root=${2:-}
 step=$home/steps/payload-import-1.0
 PATH=$home/node_modules/.bin:$PATH
-export PATH
+LC_ALL=C
+export PATH LC_ALL
 
 umask 022
 work=$(mktemp -d)
@@ -113,12 +115,13 @@ check "pass1.kaem builds it, to the checksum of the step" build
 importer=$work/build/usr/bin/payload-import
 [ -f "$importer" ] || skip_all "it could not be built"
 
-# The payloads: three files, the last of them the largest; the same with other content
+# The payloads: files of all kinds, the same with other content, and worse
 mkdir -p "$work/files" "$work/other"
 head -c 70001 /dev/urandom >"$work/files/a.tar.gz"
 head -c 1048576 /dev/urandom >"$work/files/b.tar.xz"
 : >"$work/files/empty"
 head -c 3000003 /dev/urandom >"$work/files/z.tar.bz2"
+echo "a byte of 128 and more comes behind z" >"$work/files/$(printf '\303\251').patch"
 (cd "$work/files" && sha256sum ./* | sed 's,\./,,' >../SHA256SUMS && mv ../SHA256SUMS .)
 cp "$work"/files/* "$work/other/"
 head -c 70002 /dev/urandom >"$work/other/a.tar.gz"
@@ -161,6 +164,7 @@ payload "$work/beyond2" 64 "$work/files" 2147483648 a.zeros
 
 # partition IMAGE TYPE FIRST COUNT: the first entry of a partition table; numbers as printf has them
 partition() {
+	# shellcheck disable=SC2059 # the numbers are escapes
 	printf '\200\1\1\0'"$2"'\376\377\377'"$3$4" | dd of="$1" bs=1 seek=446 conv=notrunc 2>/dev/null
 	printf '\125\252' | dd of="$1" bs=1 seek=510 conv=notrunc 2>/dev/null
 }
@@ -186,11 +190,13 @@ ramdisk() {
 	cp "$home/steps/improve/import_payload.sh" "$work/root/steps/improve/"
 	cp "$work/list" "$work/root/steps/payload-import-1.0/fiwix.list"
 	(cd "$work/files" && sha256sum ./* | sed 's,\./,/external/distfiles/,') >"$work/root/sums"
+	printf '%064d  /external/distfiles/.payload-import\\part\n' 0 >"$work/root/part"
 	cp "$work/build/usr/bin/kaem" "$work/root/init"
 	mknod -m 600 "$work/root/dev/console" c 5 1
 	mknod -m 600 "$work/root/dev/ram0" b 1 0
 	mknod -m 600 "$work/root/dev/ram1" b 1 1
-	[ "$2" -eq 0 ] || head -c $(($2 * 1024)) /dev/zero >"$work/root/fill"
+	# Not zeros: they would become a hole.
+	[ "$2" -eq 0 ] || head -c $(($2 * 1024)) /dev/zero | tr '\0' x >"$work/root/fill"
 	{
 		echo "PATH=/usr/bin"
 		echo "kaem --file /run.kaem"
@@ -222,7 +228,7 @@ boot() {
 		>"$work/qemu.log" 2>&1 </dev/null) &
 	qemu=$!
 	while [ "$limit" -gt 0 ] && kill -0 "$qemu" 2>/dev/null; do
-		! grep -aqE '^ACCEPTANCE-END|PANIC|System halted' "$work/serial" || break
+		! grep -aqE '^ACCEPTANCE-END|PANIC|System halted|Safe to Power Off' "$work/serial" || break
 		sleep 1
 		limit=$((limit - 1))
 	done
@@ -234,7 +240,7 @@ boot() {
 }
 # restored DEVICE: whether everything came from there and has its checksum.
 restored() {
-	says_all "payload-import: $1: payload, layout" "payload-import: done: 5 files restored" \
+	says_all "payload-import: $1: payload, layout" "payload-import: done: 6 files restored" \
 		"/external/distfiles/SHA256SUMS: OK" "/external/distfiles/a.tar.gz: OK" \
 		"/external/distfiles/b.tar.xz: OK" "/external/distfiles/z.tar.bz2: OK" \
 		"/external/distfiles/empty: OK" && ! says "Subprocess error"
@@ -270,10 +276,16 @@ boot 60 "$zero" "index=1:$work/beyond4"
 check "refuses what lies at 4 GiB and beyond" \
 	fails_with 3 "payload-import: /dev/hdb: " "beyond 4 GiB, where this kernel cannot read"
 
-ramdisk 48 42000 "$import"
+ramdisk 48 46000 "mkdir -p /external/distfiles
+if payload-import /external/distfiles; then
+	echo it is not full
+else
+	sha256sum -c /part
+fi"
 boot 60 "$zero" "index=1:$work/payload"
-check "ends with a message where the ramdisk is full" \
-	fails_with 5 "payload-import: /dev/hdb: z.tar.bz2: at byte " ": cannot write the file: error 28"
+check "ends with a message where the ramdisk is full, and removes what is not whole" says_all \
+	"payload-import: /dev/hdb: z.tar.bz2: at byte " ": cannot write the file: error " \
+	"/external/distfiles/.payload-import\\part: No such file"
 
 ramdisk 48 0 "mkdir -p /external/distfiles
 payload-import --verify /external/distfiles
@@ -283,11 +295,16 @@ $sums
 sha256sum /proc/partitions"
 boot 90 "$zero" "index=1:$work/payload"
 verified() {
-	says_all "payload-import: done: 5 files restored" "payload-import: done: 0 files restored, 5 kept" \
+	says_all "payload-import: done: 6 files restored" "payload-import: done: 0 files restored, 6 kept" \
 		"/external/distfiles/z.tar.bz2: OK" "/proc/partitions: No such file"
 }
 check "verifies, keeps what is there, and leaves no proc behind" verified
 
+echo a.zeros >"$work/list"
+ramdisk 48 0 "$import"
+boot 60 "$zero" "index=1:$work/beyond4"
+check "refuses a file that would cross 4 GiB" \
+	fails_with 3 "payload-import: /dev/hdb: a.zeros: at byte " ": reaches beyond 4 GiB"
 echo a.tar.gz >"$work/list"
 ramdisk 48 0 "$import
 sha256sum /external/distfiles/a.tar.gz"

@@ -57,7 +57,9 @@ Example:
         const request = buildRequest(raw);
         const record = await buildMedia(request, printedEvents(), signal);
         printSummary(record, request.target);
-        if (record.options.mode === "qemu") await runTarget(request.target, raw.accel, signal);
+        if (record.options.mode !== "bare-metal") {
+          await runTarget(request.target, raw.accel, signal);
+        }
       })
     );
 }
@@ -134,6 +136,7 @@ function printFetch(
 /** What was built, and on bare metal what to do with it. */
 export function printSummary(record: TargetRecord, target: string): void {
   const dir = resolve(target);
+  if (record.files.length > 0) print(`${dir}\n  ${record.files.length} files to start in`);
   for (const image of record.images) {
     print(`${join(dir, image.name)}`);
     const tail = image.sizeBytes - image.dataBytes;

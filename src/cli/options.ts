@@ -15,9 +15,11 @@ import {
   type BuildOptions,
   type Mirror,
   MIRROR_PORT,
+  type Mode,
   parseCount,
   parseMirror,
   parseSizeMib,
+  startsInDirectory,
 } from "../plan/options.ts";
 
 /** A command with the options that describe a build. */
@@ -28,6 +30,8 @@ export function planCommandBase(name: string) {
     .addOption(treeOption())
     .option("-q, --qemu", "for QEMU")
     .option("-b, --bare-metal", "for a real machine")
+    .option("-c, --chroot", "in a directory, by chroot")
+    .option("--bwrap", "in a directory, in a sandbox of bwrap (-bw)")
     .option("-a, --arch <name>", "architecture to bootstrap", "x86")
     .option("--cores <n>", "cores to build with", "2")
     .option("--force-timestamps", "set all timestamps of files to 0")
@@ -61,8 +65,6 @@ export function planCommandBase(name: string) {
     .option("--air-gapped", "nothing on the machine waits for a network")
     .option("--mirror-port <port>", "port for file:// mirrors in the guest", String(MIRROR_PORT))
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
-    .addOption(new Option("-c, --chroot").hideHelp())
-    .addOption(new Option("--bwrap").hideHelp())
     .addOption(new Option("--kernel <file>").hideHelp())
     .addOption(new Option("-r, --repo <dir>").hideHelp())
     .addOption(new Option("--early-preseed <archive>").hideHelp())
@@ -81,8 +83,6 @@ export type RawOptions = ReturnType<ReturnType<typeof planCommandBase>["opts"]>;
 
 /** Options of rootfs.py that this version does not have, with what to do instead. */
 const ABSENT: readonly (readonly [keyof RawOptions, string])[] = [
-  ["chroot", "--chroot"],
-  ["bwrap", "--bwrap"],
   ["kernel", "--kernel"],
   ["repo", "--repo"],
   ["earlyPreseed", "--early-preseed"],
@@ -98,18 +98,17 @@ const ABSENT: readonly (readonly [keyof RawOptions, string])[] = [
 export function parsePlanRequest(raw: RawOptions): PlanRequest {
   for (const [key, option] of ABSENT) {
     if (raw[key] === undefined) continue;
-    throw new UserError("usage", `Cannot use ${option}: this version has --qemu and --bare-metal`, {
-      hint: "Use rootfs.py of the checkout for this mode",
+    throw new UserError("usage", `Cannot use ${option}: it is not in this version`, {
+      hint: "Use rootfs.py of the checkout for it",
     });
   }
-  if ((raw.qemu === true) === (raw.bareMetal === true)) {
-    throw new UserError(
-      "usage",
-      raw.qemu ? "Cannot use --qemu and --bare-metal together" : "No mode is chosen",
-      { hint: "Choose one: --qemu (-q) or --bare-metal (-b)" },
-    );
+  const mode = chosenMode(raw);
+  if (mode === "bwrap" && raw.internalCi !== undefined && raw.internalCi !== "pass1") {
+    throw new UserError("usage", `Cannot use --internal-ci ${raw.internalCi} with --bwrap`, {
+      hint: "This version has no passes behind pass1: use rootfs.py of the checkout for them",
+    });
   }
-  const mode = raw.qemu ? "qemu" : "bare-metal";
+  const isForMachine = !startsInDirectory(mode);
   const options: BuildOptions = {
     mode,
     arch: checkedWord(raw.arch, "--arch"),
@@ -125,7 +124,8 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
       : checkedWord(raw.internalCi, "--internal-ci"),
     externalSources: raw.externalSources === true,
     mirrors: parseMirrors(raw.mirrors ?? []),
-    swapMib: parseSizeMib(raw.swap, "--swap", 0),
+    // As in rootfs.py, a directory has no swap, whatever is asked for.
+    swapMib: isForMachine ? parseSizeMib(raw.swap, "--swap", 0) : 0,
     qemuCommand: raw.qemuCmd,
     qemuRamMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
     targetSizeMib: mode === "qemu" ? parseSizeMib(raw.targetSize, "--target-size", 1) : 0,
@@ -137,6 +137,26 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     bootProgram: "builder-hex0",
   };
   return { tree: raw.tree ?? process.cwd(), options, store: raw.distfiles ?? defaultStore() };
+}
+
+/** @throws {UserError} "usage" for none or several. */
+function chosenMode(raw: RawOptions): Mode {
+  const modes: readonly (readonly [Mode, true | undefined])[] = [
+    ["qemu", raw.qemu],
+    ["bare-metal", raw.bareMetal],
+    ["chroot", raw.chroot],
+    ["bwrap", raw.bwrap],
+  ];
+  const chosen = modes.flatMap(([mode, isChosen]) => isChosen ? [mode] : []);
+  const [mode] = chosen;
+  if (mode !== undefined && chosen.length === 1) return mode;
+  throw new UserError(
+    "usage",
+    mode === undefined
+      ? "No mode is chosen"
+      : `Cannot use ${chosen.map((name) => `--${name}`).join(" and ")} together`,
+    { hint: "Choose one: --qemu (-q), --bare-metal (-b), --chroot (-c) or --bwrap (-bw)" },
+  );
 }
 
 function parseMirrors(texts: readonly string[]): Mirror[] {

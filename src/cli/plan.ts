@@ -53,7 +53,7 @@ export function planAsJson(plan: Plan, target: string): Record<string, unknown> 
     entries: plan.entries.map(({ path, size, content }) => ({ path, size, origin: content.kind })),
     limits: plan.limits,
     images: plan.images,
-    command: plan.options.mode === "qemu" ? commandLine(plan, target) : null,
+    command: planCommand(plan, target) ?? null,
     overlay: plan.overlay,
     advice: plan.advice,
     warnings: plan.warnings,
@@ -67,28 +67,27 @@ export function planAsText(plan: Plan, target: string): string[] {
     title("Distfiles"),
     ...indent(distfileLines(plan)),
     "",
-    title("Boot image and payload"),
+    title(plan.images.length === 0 ? "Target" : "Boot image and payload"),
     ...indent(mediaLines(plan)),
     "",
-    title("Limits"),
-    ...indent([...limitLines(plan), ...unknownLines(plan)]),
-    "",
+    ...(plan.limits.length === 0
+      ? []
+      : [title("Limits"), ...indent([...limitLines(plan), ...unknownLines(plan)]), ""]),
     title("Overlay"),
     ...indent(overlayLines(plan)),
     "",
     title("Start"),
-    ...indent(
-      plan.options.mode === "qemu"
-        ? [shellQuote(commandLine(plan, target))]
-        : [`write ${plan.images.join(" and ")} to a drive each, and boot from the first`],
-    ),
+    ...indent([startLine(plan, target)]),
     ...plan.advice.flatMap((advice) => ["", `${paintResult("cyan", "Note:")} ${advice}`]),
     ...plan.warnings.flatMap((warning) => ["", `${paintResult("yellow", "Warning:")} ${warning}`]),
   ];
 }
 
-function commandLine(plan: Plan, target: string): string[] {
-  return [plan.options.qemuCommand, ...planCommand(plan, target)];
+function startLine(plan: Plan, target: string): string {
+  const command = planCommand(plan, target);
+  return command === undefined
+    ? `write ${plan.images.join(" and ")} to a drive each, and boot from the first`
+    : shellQuote(command);
 }
 
 const PLACES: readonly (readonly [Place, string])[] = [
@@ -101,7 +100,8 @@ function distfileLines(plan: Plan): string[] {
   return PLACES.flatMap(([place, where]) => {
     const files = plan.distfiles.filter((distfile) => distfile.place === place);
     if (files.length === 0) return [];
-    return [`${files.length} ${where}, ${amount(files)}`, ...indent(distfileTable(files))];
+    const here = plan.images.length === 0 && place === "boot" ? "in the directory" : where;
+    return [`${files.length} ${here}, ${amount(files)}`, ...indent(distfileTable(files))];
   });
 }
 
@@ -126,6 +126,9 @@ function amount(files: readonly PlannedDistfile[]): string {
 function mediaLines(plan: Plan): string[] {
   const bytes = plan.entries.reduce((sum, { size }) => sum + size, 0);
   const size = plan.options.targetSizeMib;
+  if (plan.images.length === 0) {
+    return [`a directory: ${formatCount(plan.entries.length)} entries, ${formatBytes(bytes)}`];
+  }
   const payload = plan.distfiles.filter(({ place }) => place === "payload");
   return [
     `${plan.images[0]}: ${formatCount(plan.entries.length)} entries, ${formatBytes(bytes)}` +

@@ -9,6 +9,7 @@ import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { readRecord, type TargetRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { runQemu } from "../launch/qemu.ts";
+import { runRoot } from "../launch/root.ts";
 import { planCommand } from "../plan/plan.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { note, paint } from "./output.ts";
@@ -24,7 +25,7 @@ export function accelOption() {
 
 export function runSubcommand(): CommandUnknownOpts {
   return new Command("run")
-    .description("start built media in QEMU")
+    .description("start what was built: media in QEMU, a directory in chroot or bwrap")
     .argument("[target]", "directory that was built", "target")
     .allowExcessArguments(false)
     .addOption(accelOption())
@@ -50,26 +51,49 @@ export async function runTarget(
   const record = readRecord(dir);
   checkImages(dir, record);
   const plan = { options: record.options, images: record.images.map(({ name }) => name) };
+  const command = planCommand(plan, dir);
+  if (command === undefined) {
+    throw new UserError("usage", "Cannot start a bare-metal target here", {
+      hint: "Write its images to drives, or build it with --qemu",
+    });
+  }
   const servers: FileServer[] = [];
   try {
     for (const { path, port } of record.servedMirrors) {
       servers.push(await serveDirectory(path, { port }));
       note(`serving ${path} on 127.0.0.1:${port} for the guest`);
     }
-    await runQemu({
-      command: record.options.qemuCommand,
-      args: planCommand(plan, dir),
-      accel,
-      interactive: record.options.interactive,
-      disks: plan.images.map((name) => join(dir, name)),
-      logPath: join(dir, LOG_NAME),
-      signal,
-      onSerial: (chunk) => process.stdout.write(chunk),
-      onNotice: (text) => note(`${paint("yellow", "seedstrap:")} ${text}`),
-    });
+    await (record.options.mode === "qemu"
+      ? runInQemu(record, command, dir, accel, signal)
+      : runRoot({
+        argv: command,
+        needsRoot: record.options.mode === "chroot",
+        interactive: record.options.interactive,
+        signal,
+      }));
   } finally {
     await Promise.all(servers.map((server) => server.close()));
   }
+}
+
+async function runInQemu(
+  { options, images }: TargetRecord,
+  [command, ...args]: readonly string[],
+  dir: string,
+  accel: "auto" | "kvm" | "tcg",
+  signal: AbortSignal,
+): Promise<void> {
+  await runQemu({
+    command: command!,
+    args,
+    accel,
+    interactive: options.interactive,
+    disks: images.map(({ name }) => join(dir, name)),
+    logPath: join(dir, LOG_NAME),
+    signal,
+    onSerial: (chunk) => process.stdout.write(chunk),
+    onNotice: (text) => note(`${paint("yellow", "seedstrap:")} ${text}`),
+  });
 }
 
 /** Media that were cut or replaced since they were built do not fail hours later. */

@@ -38,6 +38,8 @@ export interface TargetRecord {
   readonly limits: readonly Limit[];
   readonly distfiles: readonly RecordedDistfile[];
   readonly images: readonly RecordedImage[];
+  /** Files of a target that is a directory to start in; none otherwise. */
+  readonly files: readonly RecordedFile[];
   readonly servedMirrors: Plan["servedMirrors"];
 }
 
@@ -74,6 +76,7 @@ export function makeRecord(
   images: readonly { readonly image: Image; readonly written: WrittenImage }[],
   digestOfBytes: (bytes: Uint8Array) => string,
   downloads: ReadonlyMap<string, string>,
+  files: readonly RecordedFile[] = [],
 ): TargetRecord {
   const digest = (body: Segment, written: WrittenImage): string =>
     body.kind === "bytes" ? digestOfBytes(body.bytes) : written.fileDigests.get(body) ?? EMPTY;
@@ -103,6 +106,7 @@ export function makeRecord(
         sha256: digest(body, written),
       })),
     })),
+    files,
     servedMirrors: plan.servedMirrors,
   };
 }
@@ -143,8 +147,10 @@ export function readRecord(dir: string): TargetRecord {
 function isRecord(value: unknown): value is TargetRecord {
   if (!isObject(value) || value["format"] !== FORMAT) return false;
   const { options, images, servedMirrors } = value;
-  return isObject(options) && isOneOf(options["mode"], ["qemu", "bare-metal"]) &&
+  return isObject(options) && isOneOf(options["mode"], ["qemu", "bare-metal", "chroot", "bwrap"]) &&
     isCount(options["cores"]) && isCount(options["qemuRamMib"]) &&
+    typeof options["arch"] === "string" && /^[\w.-]+$/.test(options["arch"]) &&
+    typeof options["externalSources"] === "boolean" &&
     typeof options["qemuCommand"] === "string" && typeof options["interactive"] === "boolean" &&
     isArrayOf(images, isImage) && isArrayOf(servedMirrors, isServedMirror);
 }

@@ -6,7 +6,7 @@
  */
 
 import type { Config } from "../tree/config.ts";
-import type { BuildOptions } from "./options.ts";
+import { type BuildOptions, startsInDirectory } from "./options.ts";
 
 /** The address under which QEMU's user network shows the host's 127.0.0.1 to the guest. */
 const HOST_SEEN_FROM_GUEST = "10.0.2.2";
@@ -19,23 +19,24 @@ const HOST_SEEN_FROM_GUEST = "10.0.2.2";
  */
 export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Config {
   const isBareMetal = options.mode === "bare-metal";
+  const isDirectory = startsInDirectory(options.mode);
   const config: [string, string][] = [
     ["ARCH", options.arch],
-    ["ARCH_DIR", options.arch === "amd64" ? "AMD64" : options.arch],
+    ["ARCH_DIR", archDir(options.arch)],
     ["FORCE_TIMESTAMPS", bool(options.forceTimestamps)],
-    ["CHROOT", "False"],
+    ["CHROOT", bool(isDirectory)],
     ["UPDATE_CHECKSUMS", bool(options.updateChecksums)],
     ["JOBS", String(options.cores)],
     ["SWAP_SIZE", String(options.swapMib)],
     ["FINAL_JOBS", String(options.cores)],
     ["INTERNAL_CI", options.internalCi ?? "False"],
     ["INTERACTIVE", bool(options.interactive)],
-    ["QEMU", bool(!isBareMetal)],
+    ["QEMU", bool(options.mode === "qemu")],
     ["BARE_METAL", bool(isBareMetal || options.interactive)],
     // The boot disk is also the disk that is installed to: there is no second disk with a file
     // system, a payload disk is only read.
-    ["DISK", "sda"],
-    ["KERNEL_BOOTSTRAP", "True"],
+    ["DISK", isDirectory ? "sda1" : "sda"],
+    ["KERNEL_BOOTSTRAP", bool(!isDirectory)],
     ["BUILD_KERNELS", bool(options.updateChecksums || options.buildKernels)],
     ["CONFIGURATOR", bool(options.configurator)],
   ];
@@ -55,9 +56,9 @@ export interface ServedMirror {
   readonly port: number;
 }
 
-/** The mirror directories that a guest needs: under QEMU, when it downloads by itself. */
+/** The mirror directories that a guest needs: where it can reach them, and downloads by itself. */
 export function servedMirrors(options: BuildOptions): ServedMirror[] {
-  if (options.externalSources || options.mode !== "qemu") return [];
+  if (options.externalSources || options.mode === "bare-metal") return [];
   return options.mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : [])
     .map((path, index) => ({ path, port: options.mirrorPort + index }));
 }
@@ -67,8 +68,14 @@ function guestMirrors(options: BuildOptions): string[] {
   let port = options.mirrorPort;
   return options.mirrors.flatMap((mirror) => {
     if (mirror.kind === "http") return [mirror.url];
-    return options.mode === "qemu" ? [`http://${HOST_SEEN_FROM_GUEST}:${port++}`] : [];
+    const host = options.mode === "qemu" ? HOST_SEEN_FROM_GUEST : "127.0.0.1";
+    return options.mode === "bare-metal" ? [] : [`http://${host}:${port++}`];
   });
+}
+
+/** An architecture as stage0-posix names its directories. */
+export function archDir(arch: string): string {
+  return arch === "amd64" ? "AMD64" : arch;
 }
 
 function bool(value: boolean): string {

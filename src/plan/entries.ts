@@ -1,42 +1,93 @@
 // SPDX-License-Identifier: MIT
 /**
- * The entries of the boot image.
+ * What the root of the booted machine holds when it starts.
  *
  * @module
  */
 
+import { UserError } from "../errors.ts";
 import { compareBytes } from "../format/payload.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { PlannedDistfile, PlannedEntry } from "./types.ts";
 
-/** Everything in the boot image: bytewise by path, a directory ahead of its content. */
+/** Where stage0-posix keeps the seeds that somebody has to trust. */
+const SEEDS = "bootstrap-seeds";
+
+/**
+ * Everything in a boot image. builder-hex0 makes the seeds itself, and a path with `.git` in it has
+ * never been part of one.
+ */
 export function bootEntries(
   tree: TreeModel,
+  distfiles: readonly PlannedDistfile[],
+  overlay: ReadonlyMap<string, Uint8Array>,
+): PlannedEntry[] {
+  const files = tree.files.filter(({ path }) =>
+    path !== SEEDS && !path.startsWith(`${SEEDS}/`) && !path.includes(".git")
+  );
+  return rootEntries(files, distfiles.filter(({ place }) => place === "boot"), overlay);
+}
+
+/**
+ * Everything in a directory that a bootstrap starts in: the seeds too, and as its init the first
+ * of them.
+ *
+ * @param arch Architecture as stage0-posix names it.
+ * @throws {UserError} "tree" where there is no seed for it.
+ */
+export function directoryEntries(
+  tree: TreeModel,
+  arch: string,
+  distfiles: readonly PlannedDistfile[],
+  overlay: ReadonlyMap<string, Uint8Array>,
+): PlannedEntry[] {
+  const path = seedPath(arch);
+  const seed = tree.files.find((file) => file.kind === "file" && file.path === path);
+  if (seed === undefined) {
+    throw new UserError("tree", `Cannot bootstrap ${arch}: the checkout has no seed for it`, {
+      where: `seed/stage0-posix/${path}`,
+      hint: "Is the checkout whole? git submodule update --init --recursive",
+    });
+  }
+  const carried = distfiles.filter(({ place }) => place === "boot");
+  return rootEntries([...tree.files, { ...seed, path: "init" }], carried, overlay);
+}
+
+/** The first program of a bootstrap, relative to its root. */
+export function seedPath(arch: string): string {
+  return `${SEEDS}/POSIX/${arch}/kaem-optional-seed`;
+}
+
+/** Entries in order: bytewise by path, a directory ahead of its content. */
+function rootEntries(
+  files: TreeModel["files"],
   distfiles: readonly PlannedDistfile[],
   overlay: ReadonlyMap<string, Uint8Array>,
 ): PlannedEntry[] {
   const entries = new Map<string, PlannedEntry>();
   const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
   add(directory("."));
-  for (const { path, kind, source, size } of tree.files) {
+  for (const { path, kind, source, size, isExecutable } of files) {
     add(
       kind === "directory"
         ? directory(`./${path}`)
-        : { path: `./${path}`, content: { kind: "tree", source }, size },
+        : { path: `./${path}`, content: { kind: "tree", source }, size, isExecutable },
     );
   }
   for (const [path, bytes] of overlay) {
     for (const parent of parents(path)) add(directory(`./${parent}`));
-    add({ path: `./${path}`, content: { kind: "generated", bytes }, size: bytes.length });
+    const isExecutable = entries.get(`./${path}`)?.isExecutable ?? false;
+    const content = { kind: "generated", bytes } as const;
+    add({ path: `./${path}`, content, size: bytes.length, isExecutable });
   }
   add(directory("./external"));
   add(directory("./external/distfiles"));
-  for (const { name, place, size } of distfiles) {
-    if (place !== "boot") continue;
+  for (const { name, size } of distfiles) {
     add({
       path: `./external/distfiles/${name}`,
       content: { kind: "distfile", name },
       size: size ?? 0,
+      isExecutable: false,
     });
   }
   const encoder = new TextEncoder();
@@ -51,5 +102,5 @@ function parents(path: string): string[] {
 }
 
 function directory(path: string): PlannedEntry {
-  return { path, content: { kind: "directory" }, size: 0 };
+  return { path, content: { kind: "directory" }, size: 0, isExecutable: true };
 }

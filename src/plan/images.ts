@@ -57,27 +57,70 @@ export interface ImageFile {
  * @param located Every distfile that {@link neededDistfiles} names.
  */
 export function planImages(plan: Plan, located: ReadonlyMap<string, LocatedFile>): Image[] {
-  const sha256 = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.sha256]));
-  const distfileBody = (name: string): Body => {
-    const file = located.get(name);
-    const digest = sha256.get(name);
-    if (file === undefined || digest === undefined) throw new Error(`${name} is not located`);
-    return { kind: "file", path: file.path, offset: 0, size: file.size, sha256: digest };
-  };
+  const distfileBody = bodiesOf(plan, located);
   const images = [bootImageOf(plan, distfileBody)];
   if (plan.hasPayload) images.push(payloadImageOf(plan, distfileBody));
   return images;
 }
 
+/** An entry of a directory to start in. */
+export interface RootEntry {
+  readonly path: string;
+  readonly origin: PlannedEntry["content"]["kind"];
+  /** Absent for a directory. */
+  readonly body?: Body;
+  readonly isExecutable: boolean;
+}
+
+/**
+ * The entries of a directory that a plan starts in, without the directory itself.
+ *
+ * @param located Every distfile that {@link neededDistfiles} names.
+ */
+export function planRoot(plan: Plan, located: ReadonlyMap<string, LocatedFile>): RootEntry[] {
+  const distfileBody = bodiesOf(plan, located);
+  return plan.entries.filter(({ path }) => path !== ".").map((entry) => {
+    const { path, isExecutable, content: { kind } } = entry;
+    const body = entryBody(entry, distfileBody);
+    return { path, origin: kind, isExecutable, ...(body && { body }) };
+  });
+}
+
+function bodiesOf(
+  plan: Plan,
+  located: ReadonlyMap<string, LocatedFile>,
+): (name: string) => Body {
+  const sha256 = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.sha256]));
+  return (name) => {
+    const file = located.get(name);
+    const digest = sha256.get(name);
+    if (file === undefined || digest === undefined) throw new Error(`${name} is not located`);
+    return { kind: "file", path: file.path, offset: 0, size: file.size, sha256: digest };
+  };
+}
+
+function entryBody(
+  { content, size }: PlannedEntry,
+  distfileBody: (name: string) => Body,
+): Body | undefined {
+  switch (content.kind) {
+    case "directory":
+      return undefined;
+    case "generated":
+      return { kind: "bytes", bytes: content.bytes };
+    case "distfile":
+      return distfileBody(content.name);
+    case "tree":
+      return { kind: "file", path: content.source, offset: 0, size };
+  }
+}
+
 function bootImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
   const contents: ImageFile[] = [];
-  const entries = plan.entries.map(({ path, content, size }): SrcfsEntry => {
-    if (content.kind === "directory") return { path };
-    const body: Body = content.kind === "generated"
-      ? { kind: "bytes", bytes: content.bytes }
-      : content.kind === "distfile"
-      ? distfileBody(content.name)
-      : { kind: "file", path: content.source, offset: 0, size };
+  const entries = plan.entries.map((entry): SrcfsEntry => {
+    const { path, content } = entry;
+    const body = entryBody(entry, distfileBody);
+    if (body === undefined) return { path };
     contents.push({ path, origin: content.kind, body });
     return { path, body };
   });

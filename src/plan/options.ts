@@ -7,8 +7,16 @@
 
 import { UserError } from "../errors.ts";
 
-/** How the bootstrap will be started. */
-export type Mode = "qemu" | "bare-metal";
+/**
+ * How the bootstrap will be started: by builder-hex0 from images, or in a directory by the kernel
+ * that runs already.
+ */
+export type Mode = "qemu" | "bare-metal" | "chroot" | "bwrap";
+
+/** Whether a mode starts in a directory. */
+export function startsInDirectory(mode: Mode): boolean {
+  return mode === "chroot" || mode === "bwrap";
+}
 
 /** Whether distfiles go onto a disk of their own. */
 export type PayloadChoice = "auto" | "always" | "never";

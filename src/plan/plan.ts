@@ -25,7 +25,8 @@ import {
   LIVE_BOOTSTRAP_COSTS,
   type StepCosts,
 } from "./limits.ts";
-import type { BuildOptions } from "./options.ts";
+import { directoryCommand, planDirectory } from "./directory.ts";
+import { type BuildOptions, startsInDirectory } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
 import { planRestore, survivors } from "./restore.ts";
@@ -51,6 +52,7 @@ export type KnownSizes = ReadonlyMap<string, number>;
  * could not be read on the booted machine.
  */
 export function makePlan(tree: TreeModel, options: BuildOptions, sizes: KnownSizes): Plan {
+  if (startsInDirectory(options.mode)) return planDirectory(tree, options, sizes);
   if (options.payload === "always") return draft(tree, options, sizes, true, "--payload always");
   if (options.payload === "never") return draft(tree, options, sizes, false, "--payload never");
   if (options.externalSources) {
@@ -74,18 +76,18 @@ export function neededDistfiles(plan: Plan): PlannedDistfile[] {
 }
 
 /**
- * The arguments that QEMU is started with, without the accelerator.
+ * The command that starts what a plan makes; QEMU's accelerator is chosen when it is started.
  *
- * @param dir Directory of the images as QEMU shall see it.
- * @throws {UserError} "usage" for a plan that is not for QEMU.
+ * @param dir The target, absolute.
+ * @returns Program and arguments; undefined for bare metal, which is started by hand.
  */
-export function planCommand(plan: Pick<Plan, "options" | "images">, dir: string): string[] {
-  if (plan.options.mode !== "qemu") {
-    throw new UserError("usage", "Cannot start a bare-metal target in QEMU", {
-      hint: "Build it with --qemu",
-    });
-  }
-  return qemuArgs(plan.options, plan.images.map((name) => `${dir}/${name}`));
+export function planCommand(
+  { options, images }: Pick<Plan, "options" | "images">,
+  dir: string,
+): string[] | undefined {
+  if (startsInDirectory(options.mode)) return directoryCommand(options, dir);
+  if (options.mode === "bare-metal") return undefined;
+  return [options.qemuCommand, ...qemuArgs(options, images.map((name) => `${dir}/${name}`))];
 }
 
 function draft(

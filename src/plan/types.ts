@@ -46,6 +46,8 @@ export interface PlannedEntry {
     | { readonly kind: "generated"; readonly bytes: Uint8Array };
   /** In bytes; 0 for a distfile whose size is not known. */
   readonly size: number;
+  /** Whether it gets mode 755 in a directory; a boot image knows no modes. */
+  readonly isExecutable: boolean;
 }
 
 /** How the booted machine gets the files of a payload back. */
@@ -80,7 +82,7 @@ export interface Plan {
   /** Why there is a payload image, or none. */
   readonly payloadReason: string;
   readonly limits: readonly Limit[];
-  /** Names of images in the order of the drives. */
+  /** Names of images in the order of the drives; none for a directory. */
   readonly images: readonly string[];
   /** How the payload is restored; absent where there is none. */
   readonly restore?: PlannedRestore;

@@ -22,6 +22,8 @@ export interface TreeEntry {
   readonly source: string;
   /** Size in bytes; 0 for a directory. */
   readonly size: number;
+  /** Whether its owner may execute the file; true for a directory. */
+  readonly isExecutable: boolean;
 }
 
 /**
@@ -90,7 +92,7 @@ export function hasTreeFile(root: string, path: string): boolean {
  * Lists everything below a directory of the checkout.
  *
  * Symbolic links count as what they point to, like in the Python tools; they have to stay inside
- * of the checkout. Paths that hold `.git` are left out.
+ * of the checkout. What git keeps in `.git` is left out.
  *
  * @param path Relative to the checkout.
  * @returns Files and directories without the directory itself, unordered.
@@ -104,7 +106,7 @@ export function walkTree(root: string, path: string): TreeEntry[] {
     for (const name of reading(dir, () => readdirSync(dir))) {
       const source = join(dir, name);
       const inner = prefix === "" ? name : `${prefix}/${name}`;
-      if (inner.includes(".git")) continue;
+      if (name === ".git") continue;
       if (name.includes("\uFFFD")) {
         throw new UserError("tree", `Cannot use a file name that is not UTF-8: ${inner}`, {
           where: dir,
@@ -115,7 +117,8 @@ export function walkTree(root: string, path: string): TreeEntry[] {
       const real = isLink ? reading(source, () => inside(home, source)) : undefined;
       const stat = reading(source, () => statSync(source));
       if (stat.isFile()) {
-        entries.push({ path: inner, kind: "file", source, size: stat.size });
+        const isExecutable = (stat.mode & 0o100) !== 0;
+        entries.push({ path: inner, kind: "file", source, size: stat.size, isExecutable });
       } else if (stat.isDirectory()) {
         const place = real ?? join(above.at(-1)!, name);
         if (above.includes(place)) {
@@ -123,7 +126,7 @@ export function walkTree(root: string, path: string): TreeEntry[] {
             where: source,
           });
         }
-        entries.push({ path: inner, kind: "directory", source, size: 0 });
+        entries.push({ path: inner, kind: "directory", source, size: 0, isExecutable: true });
         walk(source, inner, [...above, place]);
       } else {
         throw new UserError("tree", `Cannot use ${inner}: neither a file nor a directory`, {

@@ -125,28 +125,28 @@ export function readManifest(root: string): Manifest {
 }
 
 /**
- * What a kernel bootstrap finds in its root: stage0-posix without the seeds that builder-hex0
- * makes itself, the files (not the folders) of seed/, and steps/. A file of seed/ wins over one of
- * stage0-posix, and whatever lies in place of the generated bootstrap.cfg is left out.
+ * What a bootstrap finds in its root: stage0-posix, the files (not the folders) of seed/, and
+ * steps/. A file of seed/ wins over one of stage0-posix, and whatever lies in place of the
+ * generated bootstrap.cfg is left out.
  */
 function readRootFiles(root: string): TreeEntry[] {
   const files = new Map<string, TreeEntry>();
   const add = (entry: TreeEntry, path = entry.path) => files.set(path, { ...entry, path });
-  for (const entry of walkTree(root, "seed/stage0-posix")) {
-    if (!isBelow(entry.path, "bootstrap-seeds")) add(entry);
-  }
+  for (const entry of walkTree(root, "seed/stage0-posix")) add(entry);
   for (const entry of walkTree(root, "seed")) {
     if (entry.kind === "file" && !entry.path.includes("/")) add(entry);
   }
-  files.set("steps", { path: "steps", kind: "directory", source: `${root}/steps`, size: 0 });
+  files.set("steps", {
+    path: "steps",
+    kind: "directory",
+    source: `${root}/steps`,
+    size: 0,
+    isExecutable: true,
+  });
   for (const entry of walkTree(root, "steps")) {
     if (entry.path !== "bootstrap.cfg") add(entry, `steps/${entry.path}`);
   }
   return [...files.values()];
-}
-
-function isBelow(path: string, dir: string): boolean {
-  return path === dir || path.startsWith(`${dir}/`);
 }
 
 const FIWIX_PATH = "steps/jump/fiwix.sh";

@@ -2,11 +2,12 @@
 /**
  * The target directory: outputs appear in it under their final name only when they are whole.
  *
- *   TARGET/.seedstrap/made   names of the files in TARGET that seedstrap made, one a line
+ *   TARGET/.seedstrap/made   names of what seedstrap made in TARGET, one a line, a directory with a
+ *                            slash behind its name
  *   TARGET/.seedstrap/lock   process that is writing there: pid and start time
  *   TARGET/.seedstrap/*.part what is being written
  *
- * Only files that `made` lists are ever replaced or removed.
+ * Only what `made` lists is ever replaced or removed.
  *
  * @module
  */
@@ -48,11 +49,13 @@ export class Target {
    * Makes the directory where it is missing, takes its lock, and removes what an earlier run left
    * half-written.
    *
-   * @param names Files that will be written.
+   * @param names Files and directories that will be written.
+   * @param isRoot Whether the target itself is the root of what will run: it must then hold nothing
+   * but what seedstrap made.
    * @throws {UserError} "target" where one of them is there and was not made by seedstrap, where
    * another process is writing, or where the directory cannot be written to.
    */
-  static open(dir: string, names: readonly string[]): Target {
+  static open(dir: string, names: readonly string[], isRoot = false): Target {
     const target = new Target(resolve(dir));
     return writing(target.dir, () => {
       if (statIfThere(target.dir)?.isDirectory() === false) {
@@ -65,8 +68,9 @@ export class Target {
       target.#lock();
       try {
         target.#check(names);
+        if (isRoot) target.#checkOwn();
         for (const name of readdirSync(target.#work)) {
-          if (name.endsWith(PART)) rmSync(join(target.#work, name));
+          if (name.endsWith(PART)) rmSync(join(target.#work, name), { recursive: true });
         }
       } catch (error) {
         target.close();
@@ -81,9 +85,25 @@ export class Target {
     return join(this.#work, `${name}${PART}`);
   }
 
+  /**
+   * Takes the entries of a directory that was written at {@link partPath}, each of them as
+   * something to commit.
+   *
+   * @returns Their names.
+   */
+  adopt(name: string): string[] {
+    const dir = this.partPath(name);
+    return writing(this.dir, () => {
+      const names = readdirSync(dir);
+      for (const inner of names) renameSync(join(dir, inner), this.partPath(inner));
+      rmSync(dir, { recursive: true });
+      return names;
+    });
+  }
+
   /** Removes what was half-written under a name. */
   removePart(name: string): void {
-    writing(this.dir, () => rmSync(this.partPath(name), { force: true }));
+    writing(this.dir, () => rmSync(this.partPath(name), { force: true, recursive: true }));
   }
 
   /** Makes a small file whole, for {@link commit}. */
@@ -102,10 +122,14 @@ export class Target {
     const last = names.at(-1)!;
     writing(this.dir, () => {
       const before = this.#made();
-      this.#remember([...new Set([...before, ...names])]);
+      const now = new Map(names.map((name) => [name, isDirectory(this.partPath(name))]));
+      this.#remember(new Map([...before, ...now]));
       rmSync(join(this.dir, last), { force: true });
-      for (const name of before) {
-        if (!names.includes(name)) rmSync(join(this.dir, name), { force: true });
+      for (const [name, isTree] of before) {
+        // A directory is not replaced by a rename. A file that stands in for one is not ours.
+        const path = join(this.dir, name);
+        if (isTree && isDirectory(path)) rmSync(path, { recursive: true });
+        else if (!now.has(name)) rmSync(path, { force: true });
       }
       syncDirectory(this.dir);
       for (const name of names) {
@@ -113,7 +137,7 @@ export class Target {
         renameSync(this.partPath(name), join(this.dir, name));
       }
       syncDirectory(this.dir);
-      this.#remember(names);
+      this.#remember(now);
     });
   }
 
@@ -121,7 +145,8 @@ export class Target {
   close(): void {
     try {
       for (const name of readdirSync(this.#work)) {
-        if (name.endsWith(PART) || name === LOCK) rmSync(join(this.#work, name), { force: true });
+        if (!name.endsWith(PART) && name !== LOCK) continue;
+        rmSync(join(this.#work, name), { force: true, recursive: true });
       }
     } catch (error) {
       if (systemCode(error) === undefined) throw error;
@@ -155,7 +180,10 @@ export class Target {
     for (const name of names) {
       const path = join(this.dir, name);
       const stat = lstatIfThere(path);
-      if (stat === undefined || (stat.isFile() && made.includes(name))) continue;
+      if (stat === undefined) continue;
+      const isTree = made.get(name);
+      if (isTree === true && stat.isDirectory()) continue;
+      if (isTree === false && stat.isFile()) continue;
       throw new UserError("target", `Cannot replace ${path}: seedstrap did not make it`, {
         where: path,
         hint: "Move it away, or name another --target",
@@ -163,18 +191,40 @@ export class Target {
     }
   }
 
-  #made(): string[] {
-    try {
-      return readFileSync(join(this.#work, MADE), "utf8").split("\n").filter(isPlainName);
-    } catch (error) {
-      if (systemCode(error) === "ENOENT") return [];
-      throw error;
-    }
+  /** A directory in which a bootstrap has run holds its work, which is not ours to remove. */
+  #checkOwn(): void {
+    const made = this.#made();
+    const stranger = readdirSync(this.dir).find((name) => name !== WORK_DIR && !made.has(name));
+    if (stranger === undefined) return;
+    throw new UserError(
+      "target",
+      `Cannot build in ${this.dir}: it holds ${stranger}, which is not ours`,
+      {
+        where: join(this.dir, stranger),
+        hint: "A bootstrap that ran there left it: remove the target, or name another one",
+      },
+    );
   }
 
-  #remember(names: readonly string[]): void {
+  /** What seedstrap made, by name, and whether it is a directory. */
+  #made(): Map<string, boolean> {
+    let text: string;
+    try {
+      text = readFileSync(join(this.#work, MADE), "utf8");
+    } catch (error) {
+      if (systemCode(error) === "ENOENT") return new Map();
+      throw error;
+    }
+    const entries = text.split("\n").map((line) =>
+      [line.replace(/\/$/, ""), line.endsWith("/")] as const
+    );
+    return new Map(entries.filter(([name]) => isPlainName(name)));
+  }
+
+  #remember(made: ReadonlyMap<string, boolean>): void {
     const part = join(this.#work, `${MADE}${PART}`);
-    writeDurably(part, names.map((name) => `${name}\n`).join(""));
+    const lines = [...made].map(([name, isTree]) => `${name}${isTree ? "/" : ""}\n`);
+    writeDurably(part, lines.join(""));
     renameSync(part, join(this.#work, MADE));
     syncDirectory(this.#work);
   }
@@ -200,6 +250,10 @@ export function checkSpace(dir: string, bytes: number): void {
 /** A name that stays in its directory: `made` could have been tampered with. */
 function isPlainName(name: string): boolean {
   return name !== "" && name !== "." && name !== ".." && !/[/\0]/.test(name);
+}
+
+function isDirectory(path: string): boolean {
+  return lstatIfThere(path)?.isDirectory() === true;
 }
 
 function writeDurably(path: string, text: string): void {

@@ -6,6 +6,7 @@
 # right behind "jump: fiwix". fiwix.list names them, one a line: all that the payload has, or, where
 # import_payload_rest follows later, those that are needed before it. The list is always there.
 
+# shellcheck disable=SC2086 # kaem does not split words
 set -ex
 
 if match x${DISTFILES} x; then

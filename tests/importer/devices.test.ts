@@ -16,7 +16,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { MIB } from "../../src/format/segment.ts";
+import { payload } from "../../src/format/payload.ts";
+import { GIB, MIB } from "../../src/format/segment.ts";
 import { TempDirs } from "../support/files.ts";
 import {
   entry,
@@ -25,6 +26,7 @@ import {
   rawPayload,
   runSync,
   variants,
+  writeHollow,
   writePayload,
 } from "./harness.ts";
 
@@ -218,6 +220,37 @@ describe.skipIf(why !== undefined)("among block devices", () => {
     );
     expect(stderr).toMatch(/^payload-import: \/proc\/partitions: no device in it has a payload\n$/);
     expect(code).toBe(EXIT.none);
+  });
+
+  test("reads nothing at or past 4 GiB under Fiwix", () => {
+    const dir = programs.make();
+    const image = join(dir, "image");
+    const hole = { kind: "file", path: "/nowhere", offset: 0, size: 4 * GIB - 200 } as const;
+    const entries = [entry("a", "first"), { name: "b", body: hole }, entry("c", "x".repeat(200))];
+    writeHollow(image, payload([...entries, entry("d", "last")]));
+    const list = join(dir, "list");
+    const restore = (version: string, names: string) => {
+      writeFileSync(list, names);
+      return isolated(
+        `echo "${version}" > $DIR/version; mount --bind $DIR/version /proc/version
+         "$IMPORTER" --list ${list} --device ${image} "$DEST"`,
+        [],
+      );
+    };
+    const fiwix = "Fiwix version 1.5.0";
+    expect(restore(fiwix, "a\n")).toMatchObject({ code: EXIT.done, stderr: "" });
+    for (
+      const [names, what] of [["c\n", "c: at byte"], ["a\nd\n", "file table: at byte"]] as const
+    ) {
+      const ran = restore(fiwix, names);
+      expect(ran.stderr).toContain(`${image}: ${what} `);
+      expect(ran.stderr).toEndWith("reaches beyond 4 GiB, where this kernel cannot read\n");
+      expect(ran.code).toBe(EXIT.format);
+      expect(readdirSync(ran.dest)).toEqual([]);
+    }
+    const linux = restore("Linux version 6.1.0", "a\nc\nd\n");
+    expect(linux.code).toBe(EXIT.done);
+    expect(readFileSync(join(linux.dest, "d"), "utf8")).toBe("last");
   });
 
   test("ends with a message where the file system is full", () => {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
+import type { BuildOptions } from "../../src/plan/options.ts";
 import { bootstrapConfig, servedMirrors } from "../../src/plan/config.ts";
 import { parseCount, parseMirror, parseSizeMib } from "../../src/plan/options.ts";
 import { planCommand } from "../../src/plan/plan.ts";
@@ -168,7 +169,21 @@ test("qemuArgs() has the drives in order, and doubles commas in their paths", ()
   expect(qemuArgs({ ...options, interactive: true }, [])).not.toContain("-nographic");
 });
 
-test("planCommand() refuses a bare-metal plan", () => {
+test("planCommand() has none for bare metal", () => {
   const options = buildOptions({ mode: "bare-metal" });
-  expect(faultOf(() => planCommand({ options, images: [] }, "/t"))).toStartWith("Cannot start a");
+  expect(planCommand({ options, images: [] }, "/t")).toBeUndefined();
+});
+
+test("planCommand() starts a directory with an empty environment", () => {
+  const command = (changes: Partial<BuildOptions>) =>
+    planCommand({ options: buildOptions(changes), images: [] }, "/t")!.join(" ");
+  const seed = "/bootstrap-seeds/POSIX/x86/kaem-optional-seed";
+  expect(command({ mode: "chroot" })).toBe(`env -i PATH=/bin chroot /t ${seed}`);
+  const devices = ["null", "zero", "random", "urandom", "ptmx", "tty"]
+    .map((name) => `--dev-bind /dev/${name} /dev/${name}`).join(" ");
+  const bwrap = (network: string) =>
+    `env -i bwrap --unshare-user --uid 0 --gid 0 ${network}--setenv PATH /usr/bin --bind /t / ` +
+    `--dir /dev ${devices} --tmpfs /dev/shm --proc /proc --bind /sys /sys --tmpfs /tmp ${seed}`;
+  expect(command({ mode: "bwrap" })).toBe(bwrap(""));
+  expect(command({ mode: "bwrap", externalSources: true })).toBe(bwrap("--unshare-net "));
 });

@@ -51,7 +51,8 @@
  *   - /proc/partitions prints wrong minors for the second disk of a channel, so
  *     the numbers of hda to hdd follow from the name, under Linux as well.
  *   - What lies at 4 GiB and beyond reads as the beginning of the disk: it is
- *     never read there. Nor is a position of 2 GiB or more ever sought there.
+ *     never read there. A position of 2 GiB or more takes _llseek.
+ *   - uname may say "Linux"; the first word of /proc/version does not.
  *   - A builder-hex0 boot disk has a partition of 0xFFFFFFFF sectors that is not
  *     there: passed over, as is every partition larger than its disk.
  *
@@ -78,7 +79,7 @@
  * Compilers: tcc 0.9.27 with the C library of mes 0.27.1 as live-bootstrap
  * builds them (-m32 -march=i386 -std=c89 -static); gcc -std=c89 -pedantic -Wall
  * -Wextra -Werror and tcc with glibc, 32 and 64 bits. The library of mes has no
- * mount, uname or 64-bit lseek, cannot print, parse or compare 64-bit sizes, and
+ * mount or 64-bit lseek, cannot print, parse or compare 64-bit sizes, and
  * reads through a buffer of its own: hence the section "Kernel" below.
  */
 #define _DEFAULT_SOURCE
@@ -99,7 +100,6 @@
 #define EBUSY 16
 #else
 #include <sys/mount.h>
-#include <sys/utsname.h>
 #undef O_LARGEFILE
 #define O_LARGEFILE 0 /* _FILE_OFFSET_BITS does it */
 #endif
@@ -128,6 +128,7 @@ enum {
 #define LIST_BYTES 262144
 #define LIST_LINES 4096
 #define SUMS_BYTES 524288
+#define PROC_BYTES 65536
 #define DEVICE_NAME_BYTES 40
 #define MAX_DEVICES 256
 #define STAGE1_BLOCKS 2147483647UL /* 0xFFFFFFFF sectors */
@@ -172,7 +173,7 @@ struct options {
 };
 
 static struct options options;
-static int fiwix; /* the kernel is Fiwix */
+static int fiwix = 1; /* the kernel is Fiwix, or nothing says that it is Linux */
 static int writing_part; /* PART_NAME is there and not whole */
 static char part_path[PATH_BYTES];
 static u8 copy_buffer[COPY_BYTES];
@@ -242,14 +243,6 @@ static int kernel_unmount_proc(void)
 	return call(22, (long)"/proc", 0, 0, 0, 0) == 0;
 }
 
-/* Where in doubt it is Fiwix, which can do less. */
-static int kernel_is_fiwix(void)
-{
-	char names[6 * 65];
-
-	return call(122, (long)names, 0, 0, 0, 0) != 0 || memcmp(names, "Linux", 6) != 0;
-}
-
 #else
 
 static long kernel_read(int fd, void *p, unsigned long n)
@@ -291,13 +284,6 @@ static int kernel_mount_proc(void)
 static int kernel_unmount_proc(void)
 {
 	return umount("/proc") == 0;
-}
-
-static int kernel_is_fiwix(void)
-{
-	struct utsname names;
-
-	return uname(&names) != 0 || strcmp(names.sysname, "Linux") != 0;
 }
 
 #endif
@@ -549,13 +535,14 @@ static void go_to(struct payload *p, u64 target)
 {
 	if (target == p->position)
 		return;
-	if ((target < 2 * GIB || !fiwix) && kernel_seek(p->fd, target, 0) == target) {
+	if (target > p->position)
+		check_reach(p, target - p->position, "file table");
+	if (kernel_seek(p->fd, target, 0) == target) {
 		p->position = target;
 		return;
 	}
 	if (target < p->position)
 		fail_at(EXIT_READ, p, "file table", "cannot go back", 0);
-	check_reach(p, target - p->position, "file table");
 	while (p->position < target) {
 		u64 left = target - p->position;
 
@@ -670,6 +657,16 @@ static const char *name_fault(const char *name, unsigned long bytes)
 	return NULL;
 }
 
+/* Bytewise order; strcmp of the library of mes compares signed characters. */
+static int comes_before(const char *a, const char *b)
+{
+	while (*a != '\0' && *a == *b) {
+		a++;
+		b++;
+	}
+	return (u8)*a < (u8)*b;
+}
+
 /*
  * Reads the record of the next file and stays where its data begins.
  * e holds the record before it.
@@ -692,7 +689,7 @@ static void next_entry(struct payload *p, struct entry *e)
 	fault = name_fault(name, (unsigned long)bytes);
 	if (fault != NULL)
 		fail_at(EXIT_FORMAT, p, name, fault, 0);
-	if (strcmp(e->name, name) >= 0)
+	if (!comes_before(e->name, name))
 		fail_at(EXIT_FORMAT, p, name, "the name is repeated or not in order", 0);
 	strcpy(e->name, name);
 	if (p->position > p->end || e->size > p->end - p->position)
@@ -1187,30 +1184,44 @@ static void parse_partitions(char *text)
 	}
 }
 
-/* Reads /proc/partitions, with proc mounted for it where it is not. */
-static void read_partitions(void)
+/* Reads a file below /proc; NULL or what is wrong. */
+static const char *read_proc(const char *path, char *text)
 {
-	static char text[COPY_BYTES + 1];
 	unsigned long used;
 	const char *fault;
-	int made = 0, mounted = 0;
-	int fd = open("/proc/partitions", O_RDONLY);
+	int fd = open(path, O_RDONLY);
 
-	if (fd < 0) {
+	if (fd < 0)
+		return "cannot be opened";
+	fault = read_text(fd, text, PROC_BYTES, &used);
+	close(fd);
+	return fault;
+}
+
+/*
+ * Learns which kernel this is and, where there is no --device, which devices
+ * it has. Mounts proc for that where it is not mounted.
+ */
+static void ask_kernel(void)
+{
+	static char version[PROC_BYTES + 1], partitions[PROC_BYTES + 1];
+	const char *fault = read_proc("/proc/version", version);
+	int made = 0, mounted = 0;
+
+	if (fault != NULL) {
 		made = mkdir("/proc", 0555) == 0;
 		mounted = kernel_mount_proc();
-		fd = open("/proc/partitions", O_RDONLY);
+		fault = read_proc("/proc/version", version);
 	}
-	fault = fd < 0 ? "cannot be opened" : read_text(fd, text, COPY_BYTES, &used);
-	if (fd >= 0)
-		close(fd);
+	fiwix = fault != NULL || strncmp(version, "Linux ", 6) != 0;
+	fault = options.device != NULL ? NULL : read_proc("/proc/partitions", partitions);
 	if (mounted && !kernel_unmount_proc())
 		put(stderr, "payload-import: /proc: cannot be unmounted again\n");
-	if (made && mounted)
+	if (made)
 		rmdir("/proc");
 	if (fault != NULL)
 		fail(EXIT_PROC, "/proc/partitions", fault, 0);
-	parse_partitions(text);
+	parse_partitions(partitions);
 }
 
 static void pass_over(const char *path, const char *why, int error)
@@ -1316,7 +1327,6 @@ static u64 find_payload(struct payload *found)
 	unsigned i;
 	int number = 0, partitions;
 
-	read_partitions();
 	for (partitions = 0; partitions < 2; partitions++) {
 		for (i = 0; i < device_count; i++) {
 			if (devices[i].partition == partitions && probe_device(&p, &devices[i]))
@@ -1389,7 +1399,6 @@ int main(int argc, char **argv)
 	u64 files = 0;
 
 	parse_arguments(argc, argv);
-	fiwix = kernel_is_fiwix();
 	if (options.probe != NULL) {
 		if (!open_named(&p, options.probe))
 			fail(EXIT_NONE, options.probe, "has no payload", 0);
@@ -1400,6 +1409,7 @@ int main(int argc, char **argv)
 	if (options.list != NULL)
 		read_list(options.list);
 	make_path(part_path, PART_NAME);
+	ask_kernel();
 	if (options.device == NULL) {
 		files = find_payload(&p);
 	} else {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Runs a bootstrap in a directory, under the kernel that runs already.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { UserError } from "../errors.ts";
+import { findProgram, runProcess, shellQuote } from "./process.ts";
+
+/** What to run. */
+export interface RootRun {
+  /** Program and arguments. */
+  readonly argv: readonly string[];
+  /** Whether only root may run it: then by sudo, for this command alone. */
+  readonly needsRoot: boolean;
+  /** Gives the bootstrap our terminal; otherwise it has no input. */
+  readonly interactive: boolean;
+  /** Ends it. */
+  readonly signal: AbortSignal;
+}
+
+/** Where chroot lies is not in every PATH. */
+const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
+
+/**
+ * Runs it to its end, with our standard output and standard error.
+ *
+ * @throws {UserError} "launch" where a program is missing or the bootstrap fails, "interrupt"
+ */
+export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun): Promise<void> {
+  const command = await Promise.all(argv.map(locate));
+  const whole = needsRoot && process.getuid?.() !== 0 ? ["sudo", ...command] : command;
+  const { code, signal: ended } = await runProcess({
+    argv: whole,
+    stdin: interactive ? "inherit" : "ignore",
+    signal,
+    hint: "Install it, or use another mode",
+  });
+  if (signal.aborted) throw new UserError("interrupt", "Interrupted, the bootstrap was ended");
+  if (code === 0) return;
+  const end = ended === null ? `failed with exit code ${code}` : `was killed by ${ended}`;
+  throw new UserError("launch", `The bootstrap ${end}: ${shellQuote(whole)}`);
+}
+
+/** `env -i` leaves chroot and bwrap without a PATH to be found in. */
+async function locate(word: string): Promise<string> {
+  if (word !== "chroot" && word !== "bwrap") return word;
+  const PATH = `${process.env["PATH"] ?? ""}:${ROOT_PATH}`;
+  const place = await findProgram(word, { env: { PATH } });
+  if (place !== undefined) return place;
+  throw new UserError("launch", `Cannot find ${word}`, {
+    hint: word === "bwrap" ? "On Debian: apt-get install bubblewrap" : "It is part of coreutils",
+  });
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
+import { readRecord } from "../../src/job/record.ts";
+import { sha256 } from "../fetch/servers.ts";
+import { describeDir, TempDirs } from "../support/files.ts";
+import { seedstrap } from "../support/run.ts";
+import { buildOptions, miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
+
+function scene(mode: "chroot" | "bwrap" = "chroot") {
+  const dir = temp.make();
+  const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
+  const { tree, mirror } = writeMiniTree(dir, mini);
+  chmodSync(join(tree, "seed/stage0-posix", SEED), 0o700);
+  const target = join(dir, "target");
+  const request: BuildRequest = {
+    tree,
+    options: buildOptions({
+      mode,
+      targetSizeMib: 0,
+      externalSources: true,
+      mirrors: [{ kind: "directory", path: mirror }],
+    }),
+    store: join(dir, "store"),
+    target,
+    force: false,
+    jobs: 2,
+  };
+  return { dir, tree, mirror, target, request, distfiles: mini.distfiles };
+}
+const isOwn = (name: string) => name === ".seedstrap" || name === "seedstrap.json";
+
+test("a directory holds the tree, the seeds, init and every distfile", async () => {
+  const { target, request, distfiles } = scene();
+  const record = await buildMedia(request);
+  const read = (path: string) => readFileSync(join(target, path), "utf8");
+  expect(read("init")).toBe("the seed");
+  expect(read(SEED)).toBe("the seed");
+  expect(read("after.kaem")).toBe("exec after\n");
+  expect(read("steps/bootstrap.cfg")).toContain("CHROOT=True\n");
+  expect(read("steps/bootstrap.cfg")).toContain("DISK=sda1\nKERNEL_BOOTSTRAP=False\n");
+  expect(readdirSync(join(target, "external/distfiles")).sort()).toEqual(
+    Object.keys(distfiles).sort(),
+  );
+  for (const [name, body] of Object.entries(distfiles)) {
+    expect(sha256(readFileSync(join(target, "external/distfiles", name)))).toBe(sha256(body));
+  }
+  for (const { path, size, sha256: digest } of record.files) {
+    const bytes = readFileSync(join(target, path));
+    expect({ path, size: bytes.length, digest: sha256(bytes) }).toEqual({ path, size, digest });
+  }
+  expect(readRecord(target).images).toEqual([]);
+});
+
+test("modes of a directory are 755 and 644 under any umask, and nothing is linked", async () => {
+  const { tree, target, request } = scene();
+  const umask = process.umask(0o077);
+  try {
+    await buildMedia(request);
+  } finally {
+    process.umask(umask);
+  }
+  const mode = (path: string) => (statSync(join(target, path)).mode & 0o7777).toString(8);
+  expect(mode("init")).toBe("755");
+  expect(mode("steps")).toBe("755");
+  expect(mode("steps/manifest")).toBe("644");
+  const alpha = "external/distfiles/alpha-1.0.tar.gz";
+  expect(lstatSync(join(target, alpha)).nlink).toBe(1);
+  expect(statSync(join(target, "steps/manifest")).ino).not.toBe(
+    statSync(join(tree, "steps/manifest")).ino,
+  );
+});
+
+test("a directory is built again over itself, and the checkout stays as it was", async () => {
+  const { tree, mirror, target, request } = scene();
+  const before = [describeDir(tree), describeDir(mirror)];
+  await buildMedia(request);
+  const first = readdirSync(target).sort();
+  writeFileSync(join(target, "steps/helpers.sh"), "changed by a guest\n");
+  await buildMedia(request);
+  expect(readFileSync(join(target, "steps/helpers.sh"), "utf8")).toBe("true\n");
+  expect(readdirSync(target).sort()).toEqual(first);
+  expect([describeDir(tree), describeDir(mirror)]).toEqual(before);
+});
+
+test("a directory in which a bootstrap has run is not built over", async () => {
+  const { target, request } = scene();
+  await buildMedia(request);
+  mkdirSync(join(target, "usr"));
+  await expect(buildMedia(request)).rejects.toThrow("it holds usr, which is not ours");
+  expect(existsSync(join(target, "steps/manifest"))).toBe(true);
+});
+
+test("a target goes from a directory to images and back, and leaves nothing of the other", async () => {
+  const { target, request } = scene();
+  await buildMedia(request);
+  const images = { ...request, options: { ...request.options, mode: "bare-metal" as const } };
+  await buildMedia(images);
+  expect(readdirSync(target).filter((name) => !isOwn(name)).sort()).toEqual([
+    "init.img",
+    "payload.img",
+  ]);
+  await buildMedia(request);
+  expect(existsSync(join(target, "init.img"))).toBe(false);
+  expect(existsSync(join(target, "init"))).toBe(true);
+});
+
+test("a wrong distfile is not used in a directory either", async () => {
+  const { tree, target, request, distfiles } = scene();
+  mkdirSync(join(tree, "distfiles"));
+  writeFileSync(join(tree, "distfiles/beta-2.0.tar.gz"), "wrong");
+  await buildMedia(request);
+  expect(sha256(readFileSync(join(target, "external/distfiles/beta-2.0.tar.gz")))).toBe(
+    sha256(distfiles["beta-2.0.tar.gz"]!),
+  );
+});
+
+test("run starts what was built, and tells of its end", async () => {
+  const { dir, target, request } = scene();
+  await buildMedia(request);
+  const bin = join(dir, "bin");
+  mkdirSync(bin);
+  const standIn = join(bin, "chroot");
+  writeFileSync(standIn, `#!/bin/sh\necho "$@"\nexit \${STATUS:-0}\n`, { mode: 0o755 });
+  // Whoever is not root gets there by sudo.
+  writeFileSync(join(bin, "sudo"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
+  const env = { PATH: `${bin}:${process.env["PATH"]}` };
+  const good = await seedstrap(["run", target], { env });
+  expect(good).toEqual({ code: 0, stdout: `${target} /${SEED}\n`, stderr: "" });
+  writeFileSync(standIn, "#!/bin/sh\nexit 3\n");
+  const bad = await seedstrap(["run", target], { env });
+  expect(bad.stderr).toContain(
+    `The bootstrap failed with exit code 3: `,
+  );
+  expect(bad.stderr).toContain(`env -i PATH=/bin ${standIn} ${target} /${SEED}`);
+  expect(bad.code).toBe(9);
+});
