@@ -100,16 +100,30 @@ export function survivors(
   );
 }
 
+/** The importer keeps a list in a buffer of this size, and its lines in a table of that. */
+const MAX_LIST_BYTES = 256 * 1024;
+const MAX_LIST_LINES = 4096;
+
 /**
  * The names that are restored in one of the phases, a line each, bytewise sorted. Without names it
  * is an empty line, which the importer skips: builder-hex0 would lose an empty file.
+ *
+ * @throws {UserError} "limit" for more names than the importer takes.
  */
 export function restoreList(
   distfiles: readonly PlannedDistfile[],
   where: "fiwix" | "disk",
 ): string {
   const names = distfiles.filter(({ restored }) => restored === where).map(({ name }) => name);
-  return names.length === 0 ? "\n" : sorted(names).map((name) => `${name}\n`).join("");
+  const list = names.length === 0 ? "\n" : sorted(names).map((name) => `${name}\n`).join("");
+  if (names.length > MAX_LIST_LINES || new TextEncoder().encode(list).length > MAX_LIST_BYTES) {
+    throw new UserError(
+      "limit",
+      `Cannot have ${names.length} distfiles restored from a payload: the importer takes ${MAX_LIST_LINES} names, and ${MAX_LIST_BYTES} bytes of them`,
+      { hint: "Fewer distfiles have to be on board" },
+    );
+  }
+  return list;
 }
 
 /** Content of {@link SUMS_NAME}: what `sha256sum` prints of the distfiles of a payload. */
