@@ -17,6 +17,9 @@ import { note, paint } from "./output.ts";
 /** Name of the log of the serial console in a target. */
 const LOG_NAME = "serial.log";
 
+/** What Fiwix says when its last process has ended, and then waits for a key for ever. */
+const FIWIX_HALT = "Safe to Power Off";
+
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
   return new Option("--accel <how>", "KVM where it works, or force one")
@@ -90,6 +93,7 @@ async function runInQemu(
     interactive: options.interactive,
     disks: images.map(({ name }) => join(dir, name)),
     logPath: join(dir, LOG_NAME),
+    haltText: FIWIX_HALT,
     signal,
     onSerial: (chunk) => process.stdout.write(chunk),
     onNotice: (text) => note(`${paint("yellow", "seedstrap:")} ${text}`),

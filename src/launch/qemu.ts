@@ -51,6 +51,11 @@ export interface QemuOptions {
    * start. A device in here never counts as changed.
    */
   readonly disks?: readonly string[];
+  /**
+   * What a guest says on its serial console when it stops for good without switching off: it is
+   * then ended, and has failed.
+   */
+  readonly haltText?: string;
   /** Exit codes that are no failure, such as those of a debug-exit device; 0 if absent. */
   readonly goodCodes?: readonly number[];
   /** How to get `command`, as a sentence. */
@@ -108,6 +113,8 @@ interface Run {
   readonly kvmFailure?: KvmFailure | undefined;
   /** The last line on standard error. */
   readonly lastLine: string;
+  /** Whether the guest said that it has stopped. */
+  readonly isHalted: boolean;
 }
 
 async function firstAccel(options: QemuOptions): Promise<Accel> {
@@ -125,6 +132,11 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
   const unusable: string[] = [];
   let died: KvmFailure | undefined;
   let lastLine = "";
+  let isHalted = false;
+  const watch = textWatcher(options.haltText, () => {
+    isHalted = true;
+    giveUp.abort();
+  });
   const lines = lineSplitter((line) => {
     const failure = accel === "kvm" ? classifyKvmFailure(line) : undefined;
     if (died === undefined && failure?.kind === "died") {
@@ -144,6 +156,7 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
       onStdout: (chunk) => {
         log.write(chunk);
         onSerial(chunk);
+        watch(chunk);
       },
     }),
     onStderr: (chunk) => {
@@ -155,7 +168,8 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
     ...(options.hint === undefined ? {} : { hint: options.hint }),
   });
   lines.end();
-  const run = { accel, argv, outcome, lastLine };
+  const run = { accel, argv, outcome, lastLine, isHalted };
+  if (isHalted) return run;
   const stopped = died === undefined ? interruption(signal, run) !== undefined : signal.aborted;
   if (stopped) return run;
   const refused = outcome.code !== null && isGood(options, outcome.code)
@@ -178,6 +192,12 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
       `KVM cannot run this guest (${run.kvmFailure.line}): ${command}`,
       { hint: "Use --accel tcg", where },
     );
+  }
+  if (run.isHalted && !options.signal.aborted) {
+    throw new UserError("launch", `The guest has stopped: "${options.haltText}"`, {
+      where,
+      hint: "What it said before tells why",
+    });
   }
   const interrupted = interruption(options.signal, run);
   if (interrupted !== undefined) throw new UserError("interrupt", interrupted, { where });
@@ -233,6 +253,18 @@ function checkUntouched(
       `failed (${failure.line})`,
     { hint: "Write the images again and start them with --accel tcg" },
   );
+}
+
+/** Calls back when a text comes by in a stream of bytes, however it is cut. Keeps little of it. */
+function textWatcher(text: string | undefined, onText: () => void): (chunk: Uint8Array) => void {
+  if (text === undefined) return () => {};
+  const decoder = new TextDecoder("latin1");
+  let tail = "";
+  return (chunk) => {
+    const seen = tail + decoder.decode(chunk);
+    if (seen.includes(text)) onText();
+    tail = seen.slice(1 - text.length);
+  };
 }
 
 /** Cuts a stream of bytes into lines; `end` gives out a last one without a newline. */

@@ -25,7 +25,9 @@ export function bootEntries(
   const files = tree.files.filter(({ path }) =>
     path !== SEEDS && !path.startsWith(`${SEEDS}/`) && !path.includes(".git")
   );
-  return rootEntries(files, distfiles.filter(({ place }) => place === "boot"), overlay);
+  const carried = distfiles.filter(({ place }) => place === "boot");
+  // builder-hex0 takes an empty directory for a file, and behind the jump it is one.
+  return rootEntries(files, carried, overlay, false);
 }
 
 /**
@@ -50,7 +52,7 @@ export function directoryEntries(
     });
   }
   const carried = distfiles.filter(({ place }) => place === "boot");
-  return rootEntries([...tree.files, { ...seed, path: "init" }], carried, overlay);
+  return rootEntries([...tree.files, { ...seed, path: "init" }], carried, overlay, true);
 }
 
 /** The first program of a bootstrap, relative to its root. */
@@ -58,11 +60,16 @@ export function seedPath(arch: string): string {
   return `${SEEDS}/POSIX/${arch}/kaem-optional-seed`;
 }
 
-/** Entries in order: bytewise by path, a directory ahead of its content. */
+/**
+ * Entries in order: bytewise by path, a directory ahead of its content.
+ *
+ * @param needsPlace Whether there is a directory for distfiles though there are none.
+ */
 function rootEntries(
   files: TreeModel["files"],
   distfiles: readonly PlannedDistfile[],
   overlay: ReadonlyMap<string, Uint8Array>,
+  needsPlace: boolean,
 ): PlannedEntry[] {
   const entries = new Map<string, PlannedEntry>();
   const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
@@ -80,8 +87,10 @@ function rootEntries(
     const content = { kind: "generated", bytes } as const;
     add({ path: `./${path}`, content, size: bytes.length, isExecutable });
   }
-  add(directory("./external"));
-  add(directory("./external/distfiles"));
+  if (distfiles.length > 0 || needsPlace) {
+    add(directory("./external"));
+    add(directory("./external/distfiles"));
+  }
   for (const { name, size } of distfiles) {
     add({
       path: `./external/distfiles/${name}`,

@@ -57,6 +57,24 @@ describe("runQemu() with a stand-in", () => {
     );
   });
 
+  test("ends a guest that says that it has stopped, and calls that a failure", async () => {
+    using dir = tempDir();
+    const halts =
+      "printf 'some words ** Safe to Po'; sleep 0.1; printf 'wer Off **'; exec sleep 60";
+    const { error } = await run(dir.file("log"), {
+      command: standIn(dir, "exit 1", halts),
+      args: [],
+      accel: "tcg",
+      haltText: "Safe to Power Off",
+    });
+    expect(error).toMatchObject({
+      kind: "launch",
+      message: 'The guest has stopped: "Safe to Power Off"',
+    });
+    expect(calls(dir).filter(({ pid }) => isAlive(pid))).toEqual([]);
+    expect(readFileSync(dir.file("log"), "latin1")).toBe("some words ** Safe to Power Off **");
+  });
+
   test("falls back to TCG when QEMU cannot use KVM and exits", async () => {
     using dir = tempDir();
     const line = "qemu: -accel kvm: failed to initialize kvm: No such device";

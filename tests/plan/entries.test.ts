@@ -56,6 +56,11 @@ test("a directory has the seeds, and as init the first of them", () => {
   expect(() => directoryEntries(model(), "vax", [], new Map())).toThrow("Cannot bootstrap vax");
 });
 
+test("a boot image without distfiles has no empty directory for them", () => {
+  expect(paths(bootEntries(model(), [], new Map()))).not.toContain("./external");
+  expect(paths(directoryEntries(model(), "x86", [], new Map()))).toContain("./external/distfiles");
+});
+
 test("entries stand bytewise by path, a directory ahead of what it holds", () => {
   for (
     const entries of [bootEntries, (m: TreeModel) => directoryEntries(m, "x86", [], new Map())]
