@@ -100,6 +100,12 @@ case $purpose in
 		program shellcheck shellcheck
 		program util-linux setpriv
 		program openssl openssl
+		program gcc gcc
+		need libc6-dev compiles
+		need gcc-multilib compiles -m32
+		program tcc tcc
+		program valgrind valgrind
+		need libc6-dbg valgrind -q true
 		;;
 esac
 if [ "$purpose" = acceptance ]; then
