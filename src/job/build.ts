@@ -9,22 +9,21 @@ import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
-import { segmentSize } from "../format/segment.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { fetchError } from "../fetch/report.ts";
 import { locate, verifyFile } from "../fetch/store.ts";
 import type { FetchEvent } from "../fetch/types.ts";
-import { type Image, type LocatedFile, planImages, planRoot } from "../plan/images.ts";
+import type { LocatedFile } from "../plan/images.ts";
 import { type BuildOptions, type Mirror, startsInDirectory } from "../plan/options.ts";
 import { brokenLimits, makePlan, neededDistfiles } from "../plan/plan.ts";
 import { BOOT_IMAGE, PAYLOAD_IMAGE, type Plan, type PlannedDistfile } from "../plan/types.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { USER_AGENT, VERSION } from "../version.ts";
-import { writeDirectory } from "../write/directory.ts";
-import { checkSpace, Target } from "../write/target.ts";
-import { DigestMismatch, writeImage, type WrittenImage } from "../write/writer.ts";
-import { makeRecord, RECORD_NAME, type RecordedFile, type TargetRecord } from "./record.ts";
+import { Target } from "../write/target.ts";
+import { DigestMismatch } from "../write/writer.ts";
+import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
+import { writeImages, writeRoot, type Written } from "./write.ts";
 
 /** What a job is about. */
 export interface PlanRequest {
@@ -97,17 +96,24 @@ export async function buildMedia(
     };
     let plan = await fetchAbsent(job.plan);
     events.onPlan?.(plan);
-    const write = isDirectory ? writeRoot : writeImages;
+    const write = (plan: Plan) =>
+      (isDirectory ? writeRoot : writeImages)({
+        plan,
+        located,
+        target,
+        onWrite: events.onWrite,
+        signal,
+      });
     let written: Written;
     try {
-      written = await write(plan, located, target, events, signal);
+      written = await write(plan);
     } catch (error) {
       // Files that were already here are verified only now, while they are written. Where one is
       // wrong, find all that are, fetch these, and begin again.
       if (!(error instanceof DigestMismatch)) throw error;
       await dropWrong(neededDistfiles(plan), located, request.store, events, signal);
       plan = await fetchAbsent(plan);
-      written = await write(plan, located, target, events, signal);
+      written = await write(plan);
     }
     const record = makeRecord(VERSION, plan, written.images, sha256Of, downloads, written.files);
     target.writePart(RECORD_NAME, `${JSON.stringify(record, null, 1)}\n`);
@@ -116,15 +122,6 @@ export async function buildMedia(
   } finally {
     target.close();
   }
-}
-
-/** What was written, ready to be committed. */
-interface Written {
-  /** Names in the target. */
-  readonly names: readonly string[];
-  readonly images: readonly { readonly image: Image; readonly written: WrittenImage }[];
-  /** Files of a directory. */
-  readonly files: readonly RecordedFile[];
 }
 
 /** Names that a build may leave in its target. */
@@ -252,62 +249,6 @@ async function dropWrong(
     located.delete(name);
     if (file.path === join(store, name)) rmSync(file.path);
   }
-}
-
-async function writeImages(
-  plan: Plan,
-  located: Located,
-  target: Target,
-  events: BuildEvents,
-  signal: AbortSignal | undefined,
-): Promise<Written> {
-  const images = planImages(plan, located);
-  const total = images.reduce((sum, { dataBytes }) => sum + dataBytes, 0);
-  checkSpace(target.dir, total);
-  const onBytes = counter(total, events);
-  const written = [];
-  for (const image of images) {
-    target.removePart(image.name);
-    const { segments, sizeBytes } = image;
-    const result = await writeImage(target.partPath(image.name), segments, {
-      sizeBytes,
-      onBytes,
-      ...(signal && { signal }),
-    });
-    written.push({ image, written: result });
-  }
-  events.onWrite?.(total, total);
-  return { names: images.map(({ name }) => name), images: written, files: [] };
-}
-
-async function writeRoot(
-  plan: Plan,
-  located: Located,
-  target: Target,
-  events: BuildEvents,
-  signal: AbortSignal | undefined,
-): Promise<Written> {
-  const root = "root";
-  const entries = planRoot(plan, located);
-  const total = entries.reduce((sum, { body }) => sum + (body ? segmentSize(body) : 0), 0);
-  checkSpace(target.dir, total);
-  target.removePart(root);
-  const digests = await writeDirectory(target.partPath(root), entries, {
-    onBytes: counter(total, events),
-    ...(signal && { signal }),
-  });
-  events.onWrite?.(total, total);
-  const files = entries.flatMap(({ path, origin, body }): RecordedFile[] =>
-    body === undefined
-      ? []
-      : [{ path, origin, size: segmentSize(body), sha256: digests.get(path)! }]
-  );
-  return { names: target.adopt(root), images: [], files };
-}
-
-function counter(total: number, events: BuildEvents): (bytes: number) => void {
-  let done = 0;
-  return (bytes) => events.onWrite?.(done += bytes, total);
 }
 
 function sha256Of(bytes: Uint8Array): string {
