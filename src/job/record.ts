@@ -79,7 +79,7 @@ export function makeRecord(
   files: readonly RecordedFile[] = [],
 ): TargetRecord {
   const digest = (body: Segment, written: WrittenImage): string =>
-    body.kind === "bytes" ? digestOfBytes(body.bytes) : written.fileDigests.get(body) ?? EMPTY;
+    body.kind === "bytes" ? digestOfBytes(body.bytes) : written.fileDigests.get(body)!;
   return {
     format: FORMAT,
     seedstrap: version,
@@ -110,9 +110,6 @@ export function makeRecord(
     servedMirrors: plan.servedMirrors,
   };
 }
-
-/** SHA-256 of nothing: an empty file has no segment. */
-const EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /**
  * Reads the record of a target.

@@ -49,7 +49,8 @@ export type KnownSizes = ReadonlyMap<string, number>;
  * Plans a build.
  *
  * @throws {UserError} "format" for a boot sector that is none, "tree" for a configuration that
- * could not be read on the booted machine.
+ * could not be read on the booted machine, or a manifest without a place for the overlay, "usage"
+ * for options that do not go with this checkout.
  */
 export function makePlan(tree: TreeModel, options: BuildOptions, sizes: KnownSizes): Plan {
   if (startsInDirectory(options.mode)) return planDirectory(tree, options, sizes);

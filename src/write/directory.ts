@@ -105,14 +105,13 @@ function clone(from: string, to: string): boolean {
     copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE);
     return true;
   } catch (error) {
-    const code = systemCode(error);
-    if (code === "ENOTSUP" || code === "EXDEV" || code === "ENOTTY" || code === "EINVAL") {
-      return false;
-    }
-    if (code === "ENOSYS" || code === "EOPNOTSUPP") return false;
+    if (CANNOT_CLONE.has(systemCode(error) ?? "")) return false;
     throw error;
   }
 }
+
+/** What systems say of a file system, or of two, that cannot share blocks. */
+const CANNOT_CLONE = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EINVAL", "EXDEV"]);
 
 const buffer = new Uint8Array(MIB / 4);
 
