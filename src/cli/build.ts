@@ -3,11 +3,14 @@
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { join, resolve } from "node:path";
+import { UserError } from "../errors.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
-import type { TargetRecord } from "../job/record.ts";
+import type { RecordedImage, TargetRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
-import { parseCount } from "../plan/options.ts";
+import { withTmpfs } from "../launch/mount.ts";
+import { type Mode, parseCount } from "../plan/options.ts";
+import { kernelCommandLine } from "../plan/qemu.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { formatBytes, note, paint, print, printable, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
@@ -46,6 +49,8 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
   return buildCommandBase("bootstrap")
     .description("build the media and start them: rootfs.py's options without a command do this")
     .addOption(accelOption())
+    .option("--tmpfs", "mount a tmpfs on the target while it is used")
+    .option("--tmpfs-size <size>", "size of it", "8G")
     .addHelpText(
       "after",
       `
@@ -55,13 +60,44 @@ Example:
     .action((raw) =>
       withInterrupt(async (signal) => {
         const request = buildRequest(raw);
-        const record = await buildMedia(request, printedEvents(), signal);
-        printSummary(record, request.target);
-        if (record.options.mode !== "bare-metal") {
-          await runTarget(request.target, raw.accel, signal);
-        }
+        const whole = async () => {
+          const record = await buildMedia(request, printedEvents(), signal);
+          printSummary(record, request.target);
+          if (record.options.mode !== "bare-metal") {
+            await runTarget(request.target, raw.accel, signal);
+          }
+        };
+        const size = tmpfsSize(raw, request.options.mode);
+        if (size === undefined) return await whole();
+        const onNotice = (text: string) => note(`${paint("yellow", "seedstrap:")} ${text}`);
+        await withTmpfs({ dir: resolve(request.target), size, signal, onNotice }, whole);
       })
     );
+}
+
+/**
+ * The size of the tmpfs that is asked for, if one is.
+ *
+ * @throws {UserError} "usage" where it would not help.
+ */
+function tmpfsSize(
+  { tmpfs, tmpfsSize: size }: { tmpfs?: true | undefined; tmpfsSize: string },
+  mode: Mode,
+): string | undefined {
+  if (tmpfs === undefined) return undefined;
+  if (!/^[1-9]\d{0,15}[kKmMgG%]?$/.test(size)) {
+    throw new UserError("usage", `Cannot use ${JSON.stringify(size)} for --tmpfs-size`, {
+      hint: "It takes a size as mount does: 8G, 512m or 50%",
+    });
+  }
+  if (mode === "bwrap" || mode === "bare-metal") {
+    throw new UserError("usage", `Cannot use --tmpfs with --${mode}`, {
+      hint: mode === "bwrap"
+        ? "A sandbox has no right to mount it: leave it out, or use --chroot"
+        : "The images would be gone with it: leave it out, or name a --target on a tmpfs",
+    });
+  }
+  return size;
 }
 
 type BuildRaw = RawOptions & { target: string; force?: true | undefined; jobs: string };
@@ -145,15 +181,37 @@ export function printSummary(record: TargetRecord, target: string): void {
         (tail > 0 ? ` and ${formatBytes(tail)} of zeros behind them` : ""),
     );
     print(
-      `  SHA-256 ${image.sha256}` + (tail > 0 ? ` of the first ${image.dataBytes} bytes` : ""),
+      image.sha256 === undefined
+        ? `  SHA-256 ${image.blocksSha256} of its blocks that are not zero`
+        : `  SHA-256 ${image.sha256}` + (tail > 0 ? ` of the first ${image.dataBytes} bytes` : ""),
     );
   }
   if (record.options.mode !== "bare-metal") return;
-  const [boot, payload] = record.images;
   print("Please:");
-  print(`  1. Write ${boot!.name} (${boot!.sizeBytes} bytes) to the drive that will boot.`);
-  if (payload !== undefined) {
-    print(`  2. Write ${payload.name} (${payload.sizeBytes} bytes) to a second drive.`);
+  bareMetalSteps(record).forEach((step, index) => print(`  ${index + 1}. ${step}`));
+}
+
+/** What is left to do by hand, in order. */
+export function bareMetalSteps(
+  { images, options }: Pick<TargetRecord, "images" | "options">,
+): string[] {
+  const write = ({ name, sizeBytes }: RecordedImage, drive: string) =>
+    `Write ${name} (${sizeBytes} bytes) to ${drive}.`;
+  const [first, ...others] = images;
+  const steps = [write(first!, first!.role === "disk" ? "a drive" : "the drive that will boot")];
+  for (const image of others) {
+    const isInstalledTo = image.role === "external";
+    steps.push(
+      write(image, `another drive${isInstalledTo ? ": the second, it will be installed to" : ""}`),
+    );
   }
-  print(`  ${payload ? 3 : 2}. Boot the machine from the first: it will be installed to.`);
+  const isPlain = first!.role === "boot" && others.every(({ role }) => role === "payload");
+  steps.push(
+    first!.role === "disk"
+      ? `Boot the machine with your kernel ${options.kernel} and the command line "${
+        kernelCommandLine(true)
+      }": /dev/sda1 has to be the partition on this drive.`
+      : `Boot the machine from the first${isPlain ? ": it will be installed to" : ""}.`,
+  );
+  return steps;
 }

@@ -6,7 +6,7 @@ import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/
 import process from "node:process";
 import { EXIT, UserError } from "../errors.ts";
 import { VERSION } from "../version.ts";
-import { expandShortOptions } from "./argv.ts";
+import { expandAbbreviations, expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { demoSubcommand } from "./demo.ts";
 import { imageSubcommand } from "./image.ts";
@@ -52,11 +52,18 @@ function everyCommand(command: CommandUnknownOpts): CommandUnknownOpts[] {
   return [command, ...command.commands.flatMap(everyCommand)];
 }
 
+function longOptions(root: CommandUnknownOpts): Set<string> {
+  const options = everyCommand(root).flatMap(({ options }) => options);
+  return new Set(["--help", ...options.flatMap(({ long }) => long == null ? [] : [long])]);
+}
+
 /** Runs a command line and returns its exit code. */
 async function main(args: readonly string[]): Promise<number> {
   process.umask(0o022);
   try {
-    await program().parseAsync(expandShortOptions(args), { from: "user" });
+    const root = program();
+    const expanded = expandAbbreviations(expandShortOptions(args), longOptions(root));
+    await root.parseAsync(expanded, { from: "user" });
     return 0;
   } catch (error) {
     // commander has printed what is wrong, or the help or version that was asked for.

@@ -7,12 +7,15 @@
  */
 
 import { Command, Option } from "@commander-js/extra-typings";
+import { resolve } from "node:path";
 import process from "node:process";
 import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
 import type { PlanRequest } from "../job/build.ts";
 import {
   type BuildOptions,
+  CI_PASSES,
+  type CiPass,
   type Mirror,
   MIRROR_PORT,
   type Mode,
@@ -40,15 +43,17 @@ export function planCommandBase(name: string) {
     .option("--no-create-config", "leave bootstrap.cfg empty")
     .option("-i, --interactive", "stop for a shell where something fails, show a QEMU window")
     .option("--configurator", "run the interactive configurator")
-    .option("--internal-ci <pass>", "for live-bootstrap's own CI")
+    .option("--internal-ci <pass>", "for live-bootstrap's own CI: pass1, pass2 or pass3")
     .option("--external-sources", "carry every distfile instead of those ahead of the network")
     .option(
       "-m, --mirrors <url...>",
       "where distfiles are looked for first: http(s)://… or file:///dir",
     )
+    .option("-r, --repo <dir>", "prebuilt packages to take along")
     .option("-s, --swap <size>", "swap space under Linux in MiB, or 4G", "0")
     .option("--qemu-cmd <program>", "QEMU to run (-qc)", "qemu-system-x86_64")
     .option("--qemu-ram <size>", "memory of the guest in MiB, or 4G (-qr)", "4096")
+    .option("--kernel <file>", "Linux kernel to boot instead of builder-hex0 (-qk)")
     .option("--target-size <size>", "size of the boot disk under QEMU in MiB, or 16G (-qs)", "16G")
     .addOption(
       new Option("--payload <when>", "carry distfiles on a disk of their own")
@@ -65,11 +70,7 @@ export function planCommandBase(name: string) {
     .option("--air-gapped", "nothing on the machine waits for a network")
     .option("--mirror-port <port>", "port for file:// mirrors in the guest", String(MIRROR_PORT))
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
-    .addOption(new Option("--kernel <file>").hideHelp())
-    .addOption(new Option("-r, --repo <dir>").hideHelp())
-    .addOption(new Option("--early-preseed <archive>").hideHelp())
-    .addOption(new Option("--tmpfs").hideHelp())
-    .addOption(new Option("--tmpfs-size <size>").hideHelp());
+    .addOption(new Option("--early-preseed <archive>").hideHelp());
 }
 
 /** `--tree`, for every command that reads a checkout. */
@@ -83,11 +84,7 @@ export type RawOptions = ReturnType<ReturnType<typeof planCommandBase>["opts"]>;
 
 /** Options of rootfs.py that this version does not have, with what to do instead. */
 const ABSENT: readonly (readonly [keyof RawOptions, string])[] = [
-  ["kernel", "--kernel"],
-  ["repo", "--repo"],
   ["earlyPreseed", "--early-preseed"],
-  ["tmpfs", "--tmpfs"],
-  ["tmpfsSize", "--tmpfs-size"],
 ];
 
 /**
@@ -103,11 +100,7 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     });
   }
   const mode = chosenMode(raw);
-  if (mode === "bwrap" && raw.internalCi !== undefined && raw.internalCi !== "pass1") {
-    throw new UserError("usage", `Cannot use --internal-ci ${raw.internalCi} with --bwrap`, {
-      hint: "This version has no passes behind pass1: use rootfs.py of the checkout for them",
-    });
-  }
+  checkTogether(mode, raw);
   const isForMachine = !startsInDirectory(mode);
   const options: BuildOptions = {
     mode,
@@ -119,15 +112,16 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     createConfig: raw.createConfig,
     interactive: raw.interactive === true,
     configurator: raw.configurator === true,
-    internalCi: raw.internalCi === undefined
-      ? undefined
-      : checkedWord(raw.internalCi, "--internal-ci"),
+    internalCi: raw.internalCi === undefined ? undefined : checkedPass(raw.internalCi),
     externalSources: raw.externalSources === true,
     mirrors: parseMirrors(raw.mirrors ?? []),
     // As in rootfs.py, a directory has no swap, whatever is asked for.
     swapMib: isForMachine ? parseSizeMib(raw.swap, "--swap", 0) : 0,
     qemuCommand: raw.qemuCmd,
     qemuRamMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
+    kernel: raw.kernel === undefined ? undefined : resolve(raw.kernel),
+    hasRepo: raw.repo !== undefined,
+    hasPreseed: false,
     targetSizeMib: mode === "qemu" ? parseSizeMib(raw.targetSize, "--target-size", 1) : 0,
     payload: raw.payload,
     payloadLayout: raw.payloadLayout === "auto" ? "auto" : raw.payloadLayout === "32" ? 32 : 64,
@@ -136,7 +130,34 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     mirrorPort: parseCount(raw.mirrorPort, "--mirror-port", 1, 65000),
     bootProgram: "builder-hex0",
   };
-  return { tree: raw.tree ?? process.cwd(), options, store: raw.distfiles ?? defaultStore() };
+  return {
+    tree: raw.tree ?? process.cwd(),
+    options,
+    store: raw.distfiles ?? defaultStore(),
+    repo: raw.repo,
+  };
+}
+
+/**
+ * Refuses what does not go together, before anything is read.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkTogether(mode: Mode, { kernel }: RawOptions): void {
+  if (kernel !== undefined && startsInDirectory(mode)) {
+    throw new UserError("usage", `Cannot use --kernel with --${mode}`, {
+      hint:
+        "The kernel that runs already is used there: leave it out, or use --qemu or --bare-metal",
+    });
+  }
+}
+
+function checkedPass(text: string): CiPass {
+  const pass = CI_PASSES.find((name) => name === text);
+  if (pass !== undefined) return pass;
+  throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for --internal-ci`, {
+    hint: `It takes ${CI_PASSES.join(", ")}`,
+  });
 }
 
 /** @throws {UserError} "usage" for none or several. */

@@ -7,7 +7,14 @@ import { limitError, planJob } from "../job/build.ts";
 import { shellQuote } from "../launch/process.ts";
 import { brokenLimits, neededDistfiles, planCommand } from "../plan/plan.ts";
 import type { Limit } from "../plan/limits.ts";
-import type { Place, Plan, PlannedDistfile } from "../plan/types.ts";
+import { MIB } from "../format/segment.ts";
+import {
+  BOOT_IMAGE,
+  PAYLOAD_IMAGE,
+  type Place,
+  type Plan,
+  type PlannedDistfile,
+} from "../plan/types.ts";
 import { parsePlanRequest, planCommandBase } from "./options.ts";
 import {
   formatBytes,
@@ -53,6 +60,12 @@ export function planAsJson(plan: Plan, target: string): Record<string, unknown> 
     entries: plan.entries.map(({ path, size, content }) => ({ path, size, origin: content.kind })),
     limits: plan.limits,
     images: plan.images,
+    ...(plan.disk && {
+      disk: {
+        ...plan.disk,
+        entries: plan.disk.entries.map(({ path, size }) => ({ path, size })),
+      },
+    }),
     command: planCommand(plan, target) ?? null,
     overlay: plan.overlay,
     advice: plan.advice,
@@ -67,7 +80,7 @@ export function planAsText(plan: Plan, target: string): string[] {
     title("Distfiles"),
     ...indent(distfileLines(plan)),
     "",
-    title(plan.images.length === 0 ? "Target" : "Boot image and payload"),
+    title(plan.images.length === 0 ? "Target" : "Images"),
     ...indent(mediaLines(plan)),
     "",
     ...(plan.limits.length === 0
@@ -85,14 +98,17 @@ export function planAsText(plan: Plan, target: string): string[] {
 
 function startLine(plan: Plan, target: string): string {
   const command = planCommand(plan, target);
-  return command === undefined
-    ? `write ${plan.images.join(" and ")} to a drive each, and boot from the first`
-    : shellQuote(command);
+  if (command !== undefined) return shellQuote(command);
+  const drives = plan.images.join(" and ");
+  return plan.start === "disk"
+    ? `write ${drives} to a drive, and boot ${plan.options.kernel} with it`
+    : `write ${drives} to a drive each, and boot from the first`;
 }
 
 const PLACES: readonly (readonly [Place, string])[] = [
   ["boot", "in the boot image"],
   ["payload", "in the payload image"],
+  ["external", "on the second disk alone"],
   ["network", "from the network, by the booted machine"],
 ];
 
@@ -100,7 +116,11 @@ function distfileLines(plan: Plan): string[] {
   return PLACES.flatMap(([place, where]) => {
     const files = plan.distfiles.filter((distfile) => distfile.place === place);
     if (files.length === 0) return [];
-    const here = plan.images.length === 0 && place === "boot" ? "in the directory" : where;
+    const here = place !== "boot" || plan.start === "builder-hex0"
+      ? where
+      : plan.start === "disk"
+      ? "on the disk"
+      : "in the directory";
     return [`${files.length} ${here}, ${amount(files)}`, ...indent(distfileTable(files))];
   });
 }
@@ -124,21 +144,30 @@ function amount(files: readonly PlannedDistfile[]): string {
 }
 
 function mediaLines(plan: Plan): string[] {
-  const bytes = plan.entries.reduce((sum, { size }) => sum + size, 0);
   const size = plan.options.targetSizeMib;
-  if (plan.images.length === 0) {
-    return [`a directory: ${formatCount(plan.entries.length)} entries, ${formatBytes(bytes)}`];
-  }
+  if (plan.start === "directory") return [`a directory: ${contentOf(plan.entries)}`];
+  const disk = plan.disk === undefined ? [] : [
+    `${plan.disk.name}: ${contentOf(plan.disk.entries)}, ext3 from ` +
+    `${formatBytes(plan.disk.partitionMib * MIB)} on, on a disk of ` +
+    formatBytes(plan.disk.sizeMib * MIB),
+  ];
+  if (plan.start === "disk") return disk;
   const payload = plan.distfiles.filter(({ place }) => place === "payload");
   return [
-    `${plan.images[0]}: ${formatCount(plan.entries.length)} entries, ${formatBytes(bytes)}` +
-    (size > 0 ? `, on a disk of ${formatBytes(size * 1024 * 1024)}` : ""),
+    `${BOOT_IMAGE}: ${contentOf(plan.entries)}` +
+    (size > 0 ? `, on a disk of ${formatBytes(size * MIB)}` : ""),
+    ...disk,
     plan.hasPayload
-      ? `${plan.images[1]}: ${payload.length} files, ${amount(payload)}, layout ` +
+      ? `${PAYLOAD_IMAGE}: ${payload.length} files, ${amount(payload)}, layout ` +
         `${plan.restore?.layout} (${plan.payloadReason})`
       : `no payload image: ${plan.payloadReason}`,
     ...restoreLines(plan),
   ];
+}
+
+function contentOf(entries: Plan["entries"]): string {
+  const bytes = entries.reduce((sum, { size }) => sum + size, 0);
+  return `${formatCount(entries.length)} entries, ${formatBytes(bytes)}`;
 }
 
 /** Where the payload is restored, and the arithmetic behind it. */
@@ -203,11 +232,14 @@ function figure(value: number, unit: Limit["unit"]): string {
 }
 
 function overlayLines(plan: Plan): string[] {
-  const { files, manifestLines } = plan.overlay;
+  const { files, manifestLines, madeAgain } = plan.overlay;
   return [
     `files that exist only in the image: ${files.join(", ")}`,
     ...(manifestLines.length === 0 ? ["the manifest is that of the checkout"] : []),
     ...manifestLines.map(({ text, place }) => `manifest, ${place}: ${printable(text)}`),
+    ...(madeAgain.length === 0
+      ? []
+      : [`empty, and made again behind jump: fiwix: ${madeAgain.map(printable).join(", ")}`]),
     `tree: ${basename(plan.tree)}, left as it is`,
   ];
 }

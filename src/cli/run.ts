@@ -6,11 +6,14 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import { UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
+import { checkKernel } from "../job/build.ts";
 import { readRecord, type TargetRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
+import { unmountBelow } from "../launch/mount.ts";
 import { runQemu } from "../launch/qemu.ts";
 import { runRoot } from "../launch/root.ts";
 import { planCommand } from "../plan/plan.ts";
+import { mountsBelow } from "../runtime/mounts.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { note, paint } from "./output.ts";
 
@@ -53,8 +56,9 @@ export async function runTarget(
   const dir = resolve(target);
   const record = readRecord(dir);
   checkImages(dir, record);
-  const plan = { options: record.options, images: record.images.map(({ name }) => name) };
-  const command = planCommand(plan, dir);
+  const { options, images } = record;
+  if (options.kernel !== undefined) checkKernel(options.kernel);
+  const command = planCommand({ options, images: images.map(({ name }) => name) }, dir);
   if (command === undefined) {
     throw new UserError("usage", "Cannot start a bare-metal target here", {
       hint: "Write its images to drives, or build it with --qemu",
@@ -66,16 +70,32 @@ export async function runTarget(
       servers.push(await serveDirectory(path, { port }));
       note(`serving ${path} on 127.0.0.1:${port} for the guest`);
     }
-    await (record.options.mode === "qemu"
+    await (options.mode === "qemu"
       ? runInQemu(record, command, dir, accel, signal)
-      : runRoot({
-        argv: command,
-        needsRoot: record.options.mode === "chroot",
-        interactive: record.options.interactive,
-        signal,
-      }));
+      : runInDirectory(record, command, dir, signal));
   } finally {
     await Promise.all(servers.map((server) => server.close()));
+  }
+}
+
+/** Whether somebody sits in front of the guest, who has to have the terminal. */
+function needsTerminal({ interactive, configurator }: TargetRecord["options"]): boolean {
+  return interactive || configurator;
+}
+
+async function runInDirectory(
+  { options }: TargetRecord,
+  argv: readonly string[],
+  dir: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const before = mountsBelow(dir);
+  try {
+    const needsRoot = options.mode === "chroot";
+    await runRoot({ argv, needsRoot, interactive: needsTerminal(options), signal });
+  } finally {
+    // The bootstrap mounts proc and the like in its root, and that is a directory of this machine.
+    if (options.mode === "chroot") await unmountBelow(dir, before, warn);
   }
 }
 
@@ -90,14 +110,18 @@ async function runInQemu(
     command: command!,
     args,
     accel,
-    interactive: options.interactive,
+    interactive: needsTerminal(options),
     disks: images.map(({ name }) => join(dir, name)),
     logPath: join(dir, LOG_NAME),
     haltText: FIWIX_HALT,
     signal,
     onSerial: (chunk) => process.stdout.write(chunk),
-    onNotice: (text) => note(`${paint("yellow", "seedstrap:")} ${text}`),
+    onNotice: warn,
   });
+}
+
+function warn(text: string): void {
+  note(`${paint("yellow", "seedstrap:")} ${text}`);
 }
 
 /** Media that were cut or replaced since they were built do not fail hours later. */

@@ -5,25 +5,35 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { fetchError } from "../fetch/report.ts";
 import { locate, verifyFile } from "../fetch/store.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import type { LocatedFile } from "../plan/images.ts";
-import { type BuildOptions, type Mirror, startsInDirectory } from "../plan/options.ts";
+import { type BuildOptions, continuesPass, type Mirror } from "../plan/options.ts";
 import { brokenLimits, makePlan, neededDistfiles } from "../plan/plan.ts";
-import { BOOT_IMAGE, PAYLOAD_IMAGE, type Plan, type PlannedDistfile } from "../plan/types.ts";
+import {
+  BOOT_IMAGE,
+  DISK_IMAGE,
+  EXTERNAL_IMAGE,
+  PAYLOAD_IMAGE,
+  type Plan,
+  type PlannedDistfile,
+} from "../plan/types.ts";
+import { statIfThere } from "../runtime/stat.ts";
+import { type TreeEntry, walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { USER_AGENT, VERSION } from "../version.ts";
 import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
+import { findMke2fs } from "./disk.ts";
+import { continuePass, readPass } from "./pass.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
-import { writeImages, writeRoot, type Written } from "./write.ts";
+import { writeImages, writeRoot } from "./write.ts";
 
 /** What a job is about. */
 export interface PlanRequest {
@@ -32,6 +42,8 @@ export interface PlanRequest {
   readonly options: BuildOptions;
   /** Directory that downloads are kept in. */
   readonly store: string;
+  /** Directory of prebuilt packages; set where the options say so. */
+  readonly repo?: string | undefined;
 }
 
 /** What a build needs besides. */
@@ -56,10 +68,15 @@ export interface BuildEvents {
 type Located = Map<string, LocatedFile>;
 
 /** A plan, and what it was made from. */
-export interface PlannedJob {
-  readonly tree: TreeModel;
+export interface PlannedJob extends Inputs {
   readonly plan: Plan;
   readonly located: ReadonlyMap<string, LocatedFile>;
+}
+
+/** What a plan is made from, beside the distfiles that are here. */
+interface Inputs {
+  readonly tree: TreeModel;
+  readonly repo: readonly TreeEntry[];
 }
 
 /**
@@ -67,9 +84,30 @@ export interface PlannedJob {
  * at, not verified.
  */
 export async function planJob(request: PlanRequest): Promise<PlannedJob> {
-  const tree = readTree(request.tree);
-  const located = await locateAll(tree.distfiles, request, tree.root);
-  return { tree, plan: planWith(tree, request, located), located };
+  const inputs = readInputs(request);
+  const located = await locateAll(inputs.tree.distfiles, request, inputs.tree.root);
+  return { ...inputs, plan: planWith(inputs, request, located), located };
+}
+
+function readInputs({ tree, repo, options }: PlanRequest): Inputs {
+  if (options.kernel !== undefined) checkKernel(options.kernel);
+  return {
+    tree: readTree(tree),
+    repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),
+  };
+}
+
+/**
+ * Checks that the kernel of the user's is there.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkKernel(path: string): void {
+  if (statIfThere(path)?.isFile() === true) return;
+  throw new UserError("usage", `Cannot use ${path} for --kernel: it is no file`, {
+    where: path,
+    hint: "It takes a Linux kernel, such as a bzImage",
+  });
 }
 
 /**
@@ -84,41 +122,42 @@ export async function buildMedia(
 ): Promise<TargetRecord> {
   const job = await planJob(request);
   checkLimits(job.plan, request.force, events);
-  const isDirectory = startsInDirectory(request.options.mode);
-  const target = Target.open(request.target, outputNames(job.plan), isDirectory);
+  if (job.plan.disk !== undefined) await findMke2fs();
+  const isDirectory = job.plan.start === "directory";
+  const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
+  const target = earlier === undefined
+    ? Target.open(request.target, outputNames(job.plan), isDirectory)
+    : Target.open(request.target, [RECORD_NAME]);
   try {
     const located: Located = new Map(job.located);
     const downloads = new Map<string, string>();
     const fetchAbsent = async (plan: Plan): Promise<Plan> => {
-      const whole = await fetchMissing(job.tree, plan, request, located, downloads, events, signal);
+      const whole = await fetchMissing(job, plan, request, located, downloads, events, signal);
       if (whole !== plan) checkLimits(whole, request.force, events);
       return whole;
     };
     let plan = await fetchAbsent(job.plan);
     events.onPlan?.(plan);
-    const write = (plan: Plan) =>
-      (isDirectory ? writeRoot : writeImages)({
-        plan,
-        located,
-        target,
-        onWrite: events.onWrite,
-        signal,
-      });
-    let written: Written;
+    const write = async (plan: Plan): Promise<TargetRecord> => {
+      if (earlier !== undefined) return await continuePass(plan, located, target, earlier, signal);
+      const { onWrite } = events;
+      const files = { plan, located, target, onWrite, signal };
+      const written = await (isDirectory ? writeRoot : writeImages)(files);
+      const record = makeRecord(VERSION, plan, written.images, downloads, written.files);
+      target.writePart(RECORD_NAME, `${JSON.stringify(record, null, 1)}\n`);
+      target.commit([...written.names, RECORD_NAME]);
+      return record;
+    };
     try {
-      written = await write(plan);
+      return await write(plan);
     } catch (error) {
       // Files that were already here are verified only now, while they are written. Where one is
       // wrong, find all that are, fetch these, and begin again.
       if (!(error instanceof DigestMismatch)) throw error;
       await dropWrong(neededDistfiles(plan), located, request.store, events, signal);
       plan = await fetchAbsent(plan);
-      written = await write(plan);
+      return await write(plan);
     }
-    const record = makeRecord(VERSION, plan, written.images, sha256Of, downloads, written.files);
-    target.writePart(RECORD_NAME, `${JSON.stringify(record, null, 1)}\n`);
-    target.commit([...written.names, RECORD_NAME]);
-    return record;
   } finally {
     target.close();
   }
@@ -126,14 +165,15 @@ export async function buildMedia(
 
 /** Names that a build may leave in its target. */
 function outputNames(plan: Plan): string[] {
-  const names = startsInDirectory(plan.options.mode)
+  const names = plan.start === "directory"
     ? new Set(plan.entries.map(({ path }) => path.split("/")[1]!).filter((name) => name))
-    : [BOOT_IMAGE, PAYLOAD_IMAGE];
+    : [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE];
   return [...names, RECORD_NAME];
 }
 
-function planWith(tree: TreeModel, { options }: PlanRequest, located: Located): Plan {
-  return makePlan(tree, options, new Map([...located].map(([name, { size }]) => [name, size])));
+function planWith({ tree, repo }: Inputs, { options }: PlanRequest, located: Located): Plan {
+  const sizes = new Map([...located].map(([name, { size }]) => [name, size]));
+  return makePlan(tree, options, sizes, repo);
 }
 
 /**
@@ -197,7 +237,7 @@ async function locateAll(
  * @returns The plan, or another one where sizes that became known changed it.
  */
 async function fetchMissing(
-  tree: TreeModel,
+  inputs: Inputs,
   plan: Plan,
   request: BuildRequest,
   located: Located,
@@ -221,7 +261,7 @@ async function fetchMissing(
       located.set(name, { path, size: sizeBytes });
       if (!source.startsWith("file:")) downloads.set(name, source);
     }
-    plan = planWith(tree, request, located);
+    plan = planWith(inputs, request, located);
   }
 }
 
@@ -249,8 +289,4 @@ async function dropWrong(
     located.delete(name);
     if (file.path === join(store, name)) rmSync(file.path);
   }
-}
-
-function sha256Of(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }

@@ -11,12 +11,18 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf, systemCode, UserError } from "../errors.ts";
-import type { Segment } from "../format/segment.ts";
 import type { Image } from "../plan/images.ts";
 import type { BuildOptions } from "../plan/options.ts";
 import type { Limit } from "../plan/limits.ts";
-import type { Plan, PlannedDistfile, PlannedRestore } from "../plan/types.ts";
-import type { WrittenImage } from "../write/writer.ts";
+import {
+  BOOT_IMAGE,
+  DISK_IMAGE,
+  EXTERNAL_IMAGE,
+  PAYLOAD_IMAGE,
+  type Plan,
+  type PlannedDistfile,
+  type PlannedRestore,
+} from "../plan/types.ts";
 
 /** Name of the record in a target. */
 export const RECORD_NAME = "seedstrap.json";
@@ -52,12 +58,16 @@ export type RecordedDistfile = PlannedDistfile & {
 /** An image as it was written. */
 export interface RecordedImage {
   readonly name: string;
-  readonly role: "boot" | "payload";
+  /** A disk has a file system; the external one is the second disk of a kernel bootstrap. */
+  readonly role: "boot" | "payload" | "disk" | "external";
   /** Size of the file. */
   readonly sizeBytes: number;
   /** Bytes from the beginning that `sha256` is of; whatever follows is zeros. */
   readonly dataBytes: number;
-  readonly sha256: string;
+  /** Of a boot or payload image. */
+  readonly sha256?: string;
+  /** Of a disk with a file system: see `format/blocks.ts`. */
+  readonly blocksSha256?: string;
   readonly files: readonly RecordedFile[];
 }
 
@@ -73,13 +83,10 @@ export interface RecordedFile {
 export function makeRecord(
   version: string,
   plan: Plan,
-  images: readonly { readonly image: Image; readonly written: WrittenImage }[],
-  digestOfBytes: (bytes: Uint8Array) => string,
+  images: readonly RecordedImage[],
   downloads: ReadonlyMap<string, string>,
   files: readonly RecordedFile[] = [],
 ): TargetRecord {
-  const digest = (body: Segment, written: WrittenImage): string =>
-    body.kind === "bytes" ? digestOfBytes(body.bytes) : written.fileDigests.get(body)!;
   return {
     format: FORMAT,
     seedstrap: version,
@@ -93,19 +100,7 @@ export function makeRecord(
       const downloadedFrom = downloads.get(distfile.name);
       return { ...distfile, ...(downloadedFrom !== undefined && { downloadedFrom }) };
     }),
-    images: images.map(({ image, written }) => ({
-      name: image.name,
-      role: image.role,
-      sizeBytes: image.sizeBytes,
-      dataBytes: image.dataBytes,
-      sha256: written.sha256,
-      files: image.contents.map(({ path, origin, body }) => ({
-        path,
-        origin,
-        size: body.kind === "bytes" ? body.bytes.length : body.size,
-        sha256: digest(body, written),
-      })),
-    })),
+    images,
     files,
     servedMirrors: plan.servedMirrors,
   };
@@ -148,14 +143,18 @@ function isRecord(value: unknown): value is TargetRecord {
     isCount(options["cores"]) && isCount(options["qemuRamMib"]) &&
     typeof options["arch"] === "string" && /^[\w.-]+$/.test(options["arch"]) &&
     typeof options["externalSources"] === "boolean" &&
+    (options["kernel"] === undefined || typeof options["kernel"] === "string") &&
     typeof options["qemuCommand"] === "string" && typeof options["interactive"] === "boolean" &&
     isArrayOf(images, isImage) && isArrayOf(servedMirrors, isServedMirror);
 }
 
+const IMAGES: readonly string[] = [BOOT_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, DISK_IMAGE];
+
 function isImage(value: unknown): boolean {
-  return isObject(value) && isOneOf(value["name"], ["init.img", "payload.img"]) &&
+  return isObject(value) && isOneOf(value["name"], IMAGES) &&
     isCount(value["sizeBytes"]) && isCount(value["dataBytes"]) &&
-    typeof value["sha256"] === "string" && isArrayOf(value["files"], isFile);
+    typeof (value["sha256"] ?? value["blocksSha256"]) === "string" &&
+    isArrayOf(value["files"], isFile);
 }
 
 function isFile(value: unknown): boolean {

@@ -5,13 +5,21 @@
  * @module
  */
 
-import { segmentSize } from "../format/segment.ts";
-import { type Image, type LocatedFile, planImages, planRoot } from "../plan/images.ts";
-import type { Plan } from "../plan/types.ts";
+import { createHash } from "node:crypto";
+import { MIB, segmentSize } from "../format/segment.ts";
+import {
+  type Image,
+  type LocatedFile,
+  planImages,
+  planRoot,
+  type RootEntry,
+} from "../plan/images.ts";
+import { DISK_IMAGE, type Plan } from "../plan/types.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { checkSpace, type Target } from "../write/target.ts";
 import { writeImage, type WrittenImage } from "../write/writer.ts";
-import type { RecordedFile } from "./record.ts";
+import { writeDisk } from "./disk.ts";
+import type { RecordedFile, RecordedImage } from "./record.ts";
 
 /** What a plan's files are written with. */
 export interface WriteJob {
@@ -28,7 +36,7 @@ export interface WriteJob {
 export interface Written {
   /** Names in the target. */
   readonly names: readonly string[];
-  readonly images: readonly { readonly image: Image; readonly written: WrittenImage }[];
+  readonly images: readonly RecordedImage[];
   /** Files of a directory. */
   readonly files: readonly RecordedFile[];
 }
@@ -36,16 +44,19 @@ export interface Written {
 /**
  * Writes the images of a plan, each under its temporary name.
  *
- * @throws {UserError} see `writeImage()`
+ * @throws {UserError} see `writeImage()` and `writeDisk()`
  */
 export async function writeImages(
   { plan, located, target, onWrite, signal }: WriteJob,
 ): Promise<Written> {
   const images = planImages(plan, located);
-  const total = images.reduce((sum, { dataBytes }) => sum + dataBytes, 0);
-  checkSpace(target.dir, total);
+  const diskFiles = plan.disk === undefined ? [] : planRoot(plan, located);
+  const diskBytes = bytesOf(diskFiles);
+  const total = images.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
+  // The files of a disk lie beside it until they are in it.
+  checkSpace(target.dir, total + diskBytes);
   const onBytes = counter(total, onWrite);
-  const written = [];
+  const written: RecordedImage[] = [];
   for (const image of images) {
     target.removePart(image.name);
     const { segments, sizeBytes } = image;
@@ -54,10 +65,33 @@ export async function writeImages(
       onBytes,
       ...(signal && { signal }),
     });
-    written.push({ image, written: result });
+    written.push(recordImage(image, result));
+  }
+  if (plan.disk !== undefined) {
+    const { name, sizeMib, partitionMib } = plan.disk;
+    target.removePart(name);
+    const disk = await writeDisk({
+      path: target.partPath(name),
+      sizeBytes: sizeMib * MIB,
+      partitionBytes: partitionMib * MIB,
+      entries: diskFiles,
+      staging: target.partPath(`${name}.files`),
+      onBytes,
+      signal,
+    });
+    written.push({
+      name,
+      role: name === DISK_IMAGE ? "disk" : "external",
+      sizeBytes: sizeMib * MIB,
+      dataBytes: sizeMib * MIB,
+      blocksSha256: disk.blocksSha256,
+      files: recordFiles(diskFiles, disk.digests),
+    });
   }
   onWrite?.(total, total);
-  return { names: images.map(({ name }) => name), images: written, files: [] };
+  const order = (image: RecordedImage) => plan.images.indexOf(image.name);
+  written.sort((a, b) => order(a) - order(b));
+  return { names: plan.images, images: written, files: [] };
 }
 
 /**
@@ -70,7 +104,7 @@ export async function writeRoot(
 ): Promise<Written> {
   const root = "root";
   const entries = planRoot(plan, located);
-  const total = entries.reduce((sum, { body }) => sum + (body ? segmentSize(body) : 0), 0);
+  const total = bytesOf(entries);
   checkSpace(target.dir, total);
   target.removePart(root);
   const digests = await writeDirectory(target.partPath(root), entries, {
@@ -78,12 +112,40 @@ export async function writeRoot(
     ...(signal && { signal }),
   });
   onWrite?.(total, total);
-  const files = entries.flatMap(({ path, origin, body }): RecordedFile[] =>
+  const files = recordFiles(entries, digests);
+  return { names: target.adopt(root), images: [], files };
+}
+
+function bytesOf(entries: readonly RootEntry[]): number {
+  return entries.reduce((sum, { body }) => sum + (body ? segmentSize(body) : 0), 0);
+}
+
+function recordFiles(
+  entries: readonly RootEntry[],
+  digests: ReadonlyMap<string, string>,
+): RecordedFile[] {
+  return entries.flatMap(({ path, origin, body }) =>
     body === undefined
       ? []
       : [{ path, origin, size: segmentSize(body), sha256: digests.get(path)! }]
   );
-  return { names: target.adopt(root), images: [], files };
+}
+
+function recordImage(
+  { name, role, sizeBytes, dataBytes, contents }: Image,
+  { sha256, fileDigests }: WrittenImage,
+): RecordedImage {
+  const files = contents.map(({ path, origin, body }) => ({
+    path,
+    origin,
+    size: segmentSize(body),
+    sha256: body.kind === "bytes" ? digestOfBytes(body.bytes) : fileDigests.get(body)!,
+  }));
+  return { name, role, sizeBytes, dataBytes, sha256, files };
+}
+
+function digestOfBytes(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }
 
 function counter(total: number, onWrite: WriteJob["onWrite"]): (bytes: number) => void {

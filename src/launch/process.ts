@@ -118,6 +118,22 @@ export async function findProgram(
   return undefined;
 }
 
+/** Where programs for root lie, which are not in every PATH. */
+const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
+
+/**
+ * Where a program is that may be one for root.
+ *
+ * @param hint How to get it, as a sentence.
+ * @throws {UserError} "launch" where it is missing.
+ */
+export async function findSystemProgram(name: string, hint: string): Promise<string> {
+  const PATH = `${process.env["PATH"] ?? ""}:${ROOT_PATH}`;
+  const program = await findProgram(name, { env: { PATH } });
+  if (program !== undefined) return program;
+  throw new UserError("launch", `Cannot find ${name}`, { hint });
+}
+
 /**
  * A command line for a message, to be pasted into a POSIX shell.
  *

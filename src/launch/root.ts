@@ -5,9 +5,9 @@
  * @module
  */
 
-import process from "node:process";
 import { UserError } from "../errors.ts";
-import { findProgram, runProcess, shellQuote } from "./process.ts";
+import { asRoot } from "./mount.ts";
+import { findSystemProgram, runProcess, shellQuote } from "./process.ts";
 
 /** What to run. */
 export interface RootRun {
@@ -21,9 +21,6 @@ export interface RootRun {
   readonly signal: AbortSignal;
 }
 
-/** Where chroot lies is not in every PATH. */
-const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
-
 /**
  * Runs it to its end, with our standard output and standard error.
  *
@@ -31,7 +28,7 @@ const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
  */
 export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun): Promise<void> {
   const command = await Promise.all(argv.map(locate));
-  const whole = needsRoot && process.getuid?.() !== 0 ? ["sudo", ...command] : command;
+  const whole = needsRoot ? asRoot(command) : command;
   const { code, signal: ended } = await runProcess({
     argv: whole,
     stdin: interactive ? "inherit" : "ignore",
@@ -46,11 +43,12 @@ export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun)
 
 /** `env -i` leaves chroot and bwrap without a PATH to be found in. */
 async function locate(word: string): Promise<string> {
-  if (word !== "chroot" && word !== "bwrap") return word;
-  const PATH = `${process.env["PATH"] ?? ""}:${ROOT_PATH}`;
-  const place = await findProgram(word, { env: { PATH } });
-  if (place !== undefined) return place;
-  throw new UserError("launch", `Cannot find ${word}`, {
-    hint: word === "bwrap" ? "On Debian: apt-get install bubblewrap" : "It is part of coreutils",
-  });
+  switch (word) {
+    case "chroot":
+      return await findSystemProgram(word, "It is part of coreutils");
+    case "bwrap":
+      return await findSystemProgram(word, "On Debian: apt-get install bubblewrap");
+    default:
+      return word;
+  }
 }

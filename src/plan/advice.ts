@@ -31,6 +31,11 @@ export function findAdvice(
   ];
 }
 
+/** Said of every architecture but x86. */
+export function archWarning(arch: string): string {
+  return `--arch ${arch} is for development only: x86 is what bootstraps`;
+}
+
 /** What is odd about a plan, or likely to fail. */
 export function findWarnings(
   tree: TreeModel,
@@ -40,7 +45,7 @@ export function findWarnings(
 ): string[] {
   const warnings: string[] = [];
   if (options.arch !== "x86") {
-    warnings.push(`--arch ${options.arch} is for development only: x86 is what bootstraps`);
+    warnings.push(archWarning(options.arch));
   }
   if (tree.kexecFiwix !== undefined && tree.kexecFiwix.sha256 !== KEXEC_FIWIX_SHA256) {
     warnings.push(

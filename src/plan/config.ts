@@ -6,7 +6,7 @@
  */
 
 import type { Config } from "../tree/config.ts";
-import { type BuildOptions, startsInDirectory } from "./options.ts";
+import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
 
 /** The address under which QEMU's user network shows the host's 127.0.0.1 to the guest. */
 const HOST_SEEN_FROM_GUEST = "10.0.2.2";
@@ -20,6 +20,7 @@ const HOST_SEEN_FROM_GUEST = "10.0.2.2";
 export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Config {
   const isBareMetal = options.mode === "bare-metal";
   const isDirectory = startsInDirectory(options.mode);
+  const isKernelBootstrap = startOf(options) === "builder-hex0";
   const config: [string, string][] = [
     ["ARCH", options.arch],
     ["ARCH_DIR", archDir(options.arch)],
@@ -32,11 +33,11 @@ export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Con
     ["INTERNAL_CI", options.internalCi ?? "False"],
     ["INTERACTIVE", bool(options.interactive)],
     ["QEMU", bool(options.mode === "qemu")],
-    ["BARE_METAL", bool(isBareMetal || options.interactive)],
-    // The boot disk is also the disk that is installed to: there is no second disk with a file
-    // system, a payload disk is only read.
-    ["DISK", isDirectory ? "sda1" : "sda"],
-    ["KERNEL_BOOTSTRAP", bool(!isDirectory)],
+    ["BARE_METAL", bool(isBareMetal || (options.mode === "qemu" && options.interactive))],
+    // Without a second disk that has a file system the boot disk is the one that is installed to:
+    // a payload disk is only read.
+    ["DISK", !isKernelBootstrap ? "sda1" : options.hasRepo ? "sdb1" : "sda"],
+    ["KERNEL_BOOTSTRAP", bool(isKernelBootstrap)],
     ["BUILD_KERNELS", bool(options.updateChecksums || options.buildKernels)],
     ["CONFIGURATOR", bool(options.configurator)],
   ];

@@ -1,33 +1,42 @@
 // SPDX-License-Identifier: MIT
 /**
- * A bootstrap that starts in a directory, under the kernel that runs already.
+ * A bootstrap that starts in a directory, under the kernel that runs already, or on a disk that
+ * holds the same directory, under a kernel of the user's.
  *
  * @module
  */
 
 import { UserError } from "../errors.ts";
 import { formatConfig } from "../tree/config.ts";
+import type { TreeEntry } from "../tree/checkout.ts";
 import type { TreeModel } from "../tree/model.ts";
+import { archWarning, findAdvice } from "./advice.ts";
 import { archDir, bootstrapConfig, servedMirrors } from "./config.ts";
 import { directoryEntries, seedPath } from "./entries.ts";
-import type { BuildOptions } from "./options.ts";
+import { bootDisk, fileSystemLimits } from "./disk.ts";
+import { type BuildOptions, continuesPass, startOf } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { findBoundaries, phaseOf } from "./split.ts";
 import type { Plan, PlannedDistfile } from "./types.ts";
 
 /**
- * Plans a directory. It has no limits but space: no ramdisk, and no builder-hex0.
+ * Plans a directory, or a disk that holds it. It has no limits but space: no ramdisk, and no
+ * builder-hex0.
  *
+ * @param repo Prebuilt packages, none where there are none.
  * @throws {UserError} "usage" for what belongs to images, "tree" where there is no seed.
  */
-export function planDirectory(
+export function planRootDirectory(
   tree: TreeModel,
   options: BuildOptions,
   sizes: ReadonlyMap<string, number>,
+  repo: readonly TreeEntry[],
 ): Plan {
+  const start = startOf(options);
   if (options.payload === "always") {
-    throw new UserError("usage", `Cannot use --payload always with --${options.mode}`, {
-      hint: "A payload is for machines that boot: --qemu or --bare-metal",
+    const other = start === "disk" ? "kernel" : options.mode;
+    throw new UserError("usage", `Cannot use --payload always with --${other}`, {
+      hint: "A payload is for machines that boot builder-hex0: --qemu or --bare-metal",
     });
   }
   const config = bootstrapConfig(options, false);
@@ -49,24 +58,31 @@ export function planDirectory(
   });
   const configText = options.createConfig ? formatConfig(config) : "";
   const overlay = overlayFiles(tree, options, configText, distfiles, undefined);
+  const arch = archDir(options.arch);
+  const entries = directoryEntries(tree, arch, distfiles, overlay.files, repo);
+  const disk = start === "disk" ? bootDisk(options, entries) : undefined;
   return {
     options,
+    start,
     tree: tree.root,
     config: configText,
     distfiles,
     stage1: new Uint8Array(),
     stage2: new Uint8Array(),
-    entries: directoryEntries(tree, archDir(options.arch), distfiles, overlay.files),
+    entries,
+    ...(disk && { disk }),
     hasPayload: false,
-    payloadReason: "the distfiles lie in the directory",
-    limits: [],
-    images: [],
-    overlay: { manifestLines: overlay.changes, files: [...overlay.files.keys()] },
+    payloadReason: `the distfiles lie ${disk ? "on the disk" : "in the directory"}`,
+    limits: disk === undefined ? [] : fileSystemLimits(disk),
+    images: disk === undefined ? [] : [disk.name],
+    overlay: {
+      manifestLines: overlay.changes,
+      files: [...overlay.files.keys()],
+      madeAgain: [],
+    },
     servedMirrors: servedMirrors(options),
-    advice: [],
-    warnings: options.arch === "x86"
-      ? []
-      : [`--arch ${options.arch} is for development only: x86 is what bootstraps`],
+    advice: disk === undefined ? [] : findAdvice(tree, options, distfiles),
+    warnings: options.arch === "x86" ? [] : [archWarning(options.arch)],
   };
 }
 
@@ -76,7 +92,7 @@ export function planDirectory(
  * @param dir The directory, absolute.
  */
 export function directoryCommand(options: BuildOptions, dir: string): string[] {
-  const init = `/${seedPath(archDir(options.arch))}`;
+  const init = continuesPass(options) ? "/init" : `/${seedPath(archDir(options.arch))}`;
   if (options.mode === "chroot") return ["env", "-i", "PATH=/bin", "chroot", dir, init];
   const devices = ["null", "zero", "random", "urandom", "ptmx", "tty"].map((name) =>
     `/dev/${name}`

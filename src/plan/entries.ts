@@ -7,6 +7,7 @@
 
 import { UserError } from "../errors.ts";
 import { compareBytes } from "../format/payload.ts";
+import type { TreeEntry } from "../tree/checkout.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { PlannedDistfile, PlannedEntry } from "./types.ts";
 
@@ -27,7 +28,7 @@ export function bootEntries(
   );
   const carried = distfiles.filter(({ place }) => place === "boot");
   // builder-hex0 takes an empty directory for a file, and behind the jump it is one.
-  return rootEntries(files, carried, overlay, false);
+  return rootEntries(files, overlay, distfileEntries(carried, "external/distfiles/"));
 }
 
 /**
@@ -42,6 +43,7 @@ export function directoryEntries(
   arch: string,
   distfiles: readonly PlannedDistfile[],
   overlay: ReadonlyMap<string, Uint8Array>,
+  repo: readonly TreeEntry[],
 ): PlannedEntry[] {
   const path = seedPath(arch);
   const seed = tree.files.find((file) => file.kind === "file" && file.path === path);
@@ -52,7 +54,11 @@ export function directoryEntries(
     });
   }
   const carried = distfiles.filter(({ place }) => place === "boot");
-  return rootEntries([...tree.files, { ...seed, path: "init" }], carried, overlay, true);
+  return rootEntries([...tree.files, { ...seed, path: "init" }], overlay, [
+    directory("./external/distfiles"),
+    ...distfileEntries(carried, "external/distfiles/"),
+    ...repoEntries(repo, "external/repo-preseeded"),
+  ]);
 }
 
 /** The first program of a bootstrap, relative to its root. */
@@ -60,19 +66,33 @@ export function seedPath(arch: string): string {
   return `${SEEDS}/POSIX/${arch}/kaem-optional-seed`;
 }
 
+/** Everything on the second disk, which the running system mounts as `/external`. */
+export function externalEntries(
+  distfiles: readonly PlannedDistfile[],
+  repo: readonly TreeEntry[],
+): PlannedEntry[] {
+  return rootEntries([], new Map(), [
+    directory("./distfiles"),
+    ...distfileEntries(distfiles.filter(({ place }) => place !== "network"), "distfiles/"),
+    ...repoEntries(repo, "repo-preseeded"),
+  ]);
+}
+
 /**
  * Entries in order: bytewise by path, a directory ahead of its content.
  *
- * @param needsPlace Whether there is a directory for distfiles though there are none.
+ * @param others Win over files of the checkout; directories above them need not be there.
  */
 function rootEntries(
   files: TreeModel["files"],
-  distfiles: readonly PlannedDistfile[],
   overlay: ReadonlyMap<string, Uint8Array>,
-  needsPlace: boolean,
+  others: readonly PlannedEntry[],
 ): PlannedEntry[] {
   const entries = new Map<string, PlannedEntry>();
   const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
+  const addParents = (path: string) => {
+    for (const parent of parents(path)) add(directory(`./${parent}`));
+  };
   add(directory("."));
   for (const { path, kind, source, size, isExecutable } of files) {
     add(
@@ -82,26 +102,35 @@ function rootEntries(
     );
   }
   for (const [path, bytes] of overlay) {
-    for (const parent of parents(path)) add(directory(`./${parent}`));
+    addParents(path);
     const isExecutable = entries.get(`./${path}`)?.isExecutable ?? false;
     const content = { kind: "generated", bytes } as const;
     add({ path: `./${path}`, content, size: bytes.length, isExecutable });
   }
-  if (distfiles.length > 0 || needsPlace) {
-    add(directory("./external"));
-    add(directory("./external/distfiles"));
-  }
-  for (const { name, size } of distfiles) {
-    add({
-      path: `./external/distfiles/${name}`,
-      content: { kind: "distfile", name },
-      size: size ?? 0,
-      isExecutable: false,
-    });
+  for (const entry of others) {
+    addParents(entry.path.slice(2));
+    add(entry);
   }
   const encoder = new TextEncoder();
   return [...entries.values()].map((entry) => ({ entry, key: encoder.encode(entry.path) }))
     .sort((a, b) => compareBytes(a.key, b.key)).map(({ entry }) => entry);
+}
+
+function distfileEntries(distfiles: readonly PlannedDistfile[], prefix: string): PlannedEntry[] {
+  return distfiles.map(({ name, size }) => ({
+    path: `./${prefix}${name}`,
+    content: { kind: "distfile", name },
+    size: size ?? 0,
+    isExecutable: false,
+  }));
+}
+
+function repoEntries(repo: readonly TreeEntry[], top: string): PlannedEntry[] {
+  return repo.map(({ path, kind, source, size, isExecutable }) =>
+    kind === "directory"
+      ? directory(`./${top}/${path}`)
+      : { path: `./${top}/${path}`, content: { kind: "repo", source }, size, isExecutable }
+  );
 }
 
 /** The directories above a path, outermost first. */

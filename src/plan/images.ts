@@ -52,18 +52,19 @@ export interface ImageFile {
 }
 
 /**
- * The images of a plan.
+ * The images of a plan that are lists of segments: all but a disk with a file system.
  *
  * @param located Every distfile that {@link neededDistfiles} names.
  */
 export function planImages(plan: Plan, located: ReadonlyMap<string, LocatedFile>): Image[] {
+  if (plan.start !== "builder-hex0") return [];
   const distfileBody = bodiesOf(plan, located);
   const images = [bootImageOf(plan, distfileBody)];
   if (plan.hasPayload) images.push(payloadImageOf(plan, distfileBody));
   return images;
 }
 
-/** An entry of a directory to start in. */
+/** An entry of a directory to start in, or of the file system of a disk. */
 export interface RootEntry {
   readonly path: string;
   readonly origin: PlannedEntry["content"]["kind"];
@@ -73,13 +74,13 @@ export interface RootEntry {
 }
 
 /**
- * The entries of a directory that a plan starts in, without the directory itself.
+ * The entries of a directory that a plan starts in, or of its disk, without the directory itself.
  *
  * @param located Every distfile that {@link neededDistfiles} names.
  */
 export function planRoot(plan: Plan, located: ReadonlyMap<string, LocatedFile>): RootEntry[] {
   const distfileBody = bodiesOf(plan, located);
-  return plan.entries.filter(({ path }) => path !== ".").map((entry) => {
+  return (plan.disk?.entries ?? plan.entries).filter(({ path }) => path !== ".").map((entry) => {
     const { path, isExecutable, content: { kind } } = entry;
     const body = entryBody(entry, distfileBody);
     return { path, origin: kind, isExecutable, ...(body && { body }) };
@@ -111,6 +112,7 @@ function entryBody(
     case "distfile":
       return distfileBody(content.name);
     case "tree":
+    case "repo":
       return { kind: "file", path: content.source, offset: 0, size };
   }
 }

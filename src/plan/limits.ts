@@ -60,7 +60,8 @@ export interface Limit {
     | "fiwix-ramdisk"
     | "kexec-ramdisk"
     | "fiwix-disk"
-    | "disk";
+    | "disk"
+    | "file-system";
   /** What is limited, in a few words. */
   readonly title: string;
   readonly unit: "files" | "bytes" | "MiB";
@@ -251,7 +252,7 @@ function diskLimit(
 }
 
 /** A limit that must not be exceeded. */
-function atMost(limit: Omit<Limit, "broken" | "near">): Limit {
+export function atMost(limit: Omit<Limit, "broken" | "near">): Limit {
   const { used, expected } = limit;
   const broken = used > limit.limit;
   return { ...limit, broken, near: !broken && used + expected > limit.limit };
@@ -262,12 +263,13 @@ function onTop(expected: number | undefined, what: string): string {
   return expected === undefined ? `${what}: not known, comes on top` : `${what} comes on top`;
 }
 
-function bySize(entries: LimitInput["entries"]): Contributor[] {
+/** Every entry with its size. */
+export function bySize(entries: LimitInput["entries"]): Contributor[] {
   return entries.map(({ path, size }) => ({ name: path, amount: size }));
 }
 
 /** Number of entries below each directory of the root, or of `steps/`. */
-function countByDirectory(entries: LimitInput["entries"]): Contributor[] {
+export function countByDirectory(entries: LimitInput["entries"]): Contributor[] {
   const counts = new Map<string, number>();
   for (const { path } of entries) {
     const parts = path.split("/");
@@ -277,7 +279,8 @@ function countByDirectory(entries: LimitInput["entries"]): Contributor[] {
   return [...counts].map(([name, amount]) => ({ name, amount }));
 }
 
-function largest(contributors: readonly Contributor[]): Contributor[] {
+/** The five that take most, largest first. */
+export function largest(contributors: readonly Contributor[]): Contributor[] {
   return [...contributors].filter(({ amount }) => amount > 0)
     .sort((a, b) => b.amount - a.amount || (a.name < b.name ? -1 : 1)).slice(0, 5);
 }

@@ -18,8 +18,30 @@ export function startsInDirectory(mode: Mode): boolean {
   return mode === "chroot" || mode === "bwrap";
 }
 
+/**
+ * What a bootstrap begins with: builder-hex0 from a boot image, a kernel of the user's that mounts
+ * a disk, or the kernel that runs already, in a directory.
+ */
+export type Start = "builder-hex0" | "disk" | "directory";
+
+/** What a bootstrap with these options begins with. */
+export function startOf({ mode, kernel }: Pick<BuildOptions, "mode" | "kernel">): Start {
+  return startsInDirectory(mode) ? "directory" : kernel === undefined ? "builder-hex0" : "disk";
+}
+
 /** Whether distfiles go onto a disk of their own. */
 export type PayloadChoice = "auto" | "always" | "never";
+
+/** A pass of live-bootstrap's own CI. The first prepares the target, the others go on in it. */
+export type CiPass = "pass1" | "pass2" | "pass3";
+export const CI_PASSES: readonly CiPass[] = ["pass1", "pass2", "pass3"];
+
+/** Whether a build goes on in a directory that an earlier pass has prepared. */
+export function continuesPass(
+  { mode, internalCi }: Pick<BuildOptions, "mode" | "internalCi">,
+): boolean {
+  return mode === "bwrap" && internalCi !== undefined && internalCi !== "pass1";
+}
 
 /** Options of `plan` and `build`: those of rootfs.py with its defaults, and our own. */
 export interface BuildOptions {
@@ -33,12 +55,19 @@ export interface BuildOptions {
   readonly createConfig: boolean;
   readonly interactive: boolean;
   readonly configurator: boolean;
-  readonly internalCi: string | undefined;
+  /** Which of the passes of live-bootstrap's own CI it is. */
+  readonly internalCi: CiPass | undefined;
   readonly externalSources: boolean;
   readonly mirrors: readonly Mirror[];
   readonly swapMib: number;
   readonly qemuCommand: string;
   readonly qemuRamMib: number;
+  /** Kernel that boots instead of builder-hex0, as a path; absent where builder-hex0 does. */
+  readonly kernel: string | undefined;
+  /** Whether prebuilt packages come along. */
+  readonly hasRepo: boolean;
+  /** Whether an archive replaces stage0-posix and the files of seed/. */
+  readonly hasPreseed: boolean;
   /** Size of the boot disk under QEMU; 0 on bare metal, where the medium decides. */
   readonly targetSizeMib: number;
   readonly payload: PayloadChoice;
@@ -72,6 +101,9 @@ export function defaultOptions(mode: Mode): BuildOptions {
     swapMib: 0,
     qemuCommand: "qemu-system-x86_64",
     qemuRamMib: 4096,
+    kernel: undefined,
+    hasRepo: false,
+    hasPreseed: false,
     targetSizeMib: mode === "qemu" ? 16 * 1024 : 0,
     payload: "auto",
     payloadLayout: "auto",

@@ -13,7 +13,9 @@ import {
   type ManifestChange,
   overlayManifest,
   REST_LIST,
+  RESTORE_EMPTY_SCRIPT,
 } from "../tree/overlay.ts";
+import { type LostEntries, restoreScript } from "./lost.ts";
 import { restoreList } from "./restore.ts";
 import type { BuildOptions } from "./options.ts";
 import type { PlannedDistfile, PlannedRestore } from "./types.ts";
@@ -30,6 +32,7 @@ export interface OverlayFiles {
  *
  * @param config Text of bootstrap.cfg.
  * @param restore Absent where there is no payload.
+ * @param lost What has to be made again behind the Fiwix jump.
  * @throws {UserError} "tree" for a manifest that has no place for a line.
  */
 export function overlayFiles(
@@ -38,16 +41,19 @@ export function overlayFiles(
   config: string,
   distfiles: readonly PlannedDistfile[],
   restore: PlannedRestore | undefined,
+  lost: LostEntries = { files: [], directories: [] },
 ): OverlayFiles {
   const encoder = new TextEncoder();
   const files = new Map([["steps/bootstrap.cfg", encoder.encode(config)]]);
   const ours = restore?.importer === "overlay" ? restore : undefined;
+  const restoresEmpty = lost.files.length + lost.directories.length > 0;
   const { text, changes } = overlayManifest(
     tree.manifest,
-    { payloadPhases: ours?.phases ?? 0, airGapped: options.airGapped },
+    { payloadPhases: ours?.phases ?? 0, restoresEmpty, airGapped: options.airGapped },
     tree.procImproves,
   );
   if (changes.length > 0) files.set("steps/manifest", encoder.encode(text));
+  if (restoresEmpty) files.set(RESTORE_EMPTY_SCRIPT, encoder.encode(restoreScript(lost)));
   if (ours !== undefined) {
     for (const [path, content] of Object.entries(STEPS)) {
       if (isImporterFile(path, ours.phases)) files.set(`steps/${path}`, encoder.encode(content));

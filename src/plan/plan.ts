@@ -13,6 +13,7 @@ import { type Config, formatConfig } from "../tree/config.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
 import { noPlaceFor } from "../tree/overlay.ts";
+import type { TreeEntry } from "../tree/checkout.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
 import { bootstrapConfig, servedMirrors } from "./config.ts";
@@ -25,8 +26,10 @@ import {
   LIVE_BOOTSTRAP_COSTS,
   type StepCosts,
 } from "./limits.ts";
-import { directoryCommand, planDirectory } from "./directory.ts";
-import { type BuildOptions, startsInDirectory } from "./options.ts";
+import { directoryCommand, planRootDirectory } from "./directory.ts";
+import { externalDisk, fileSystemLimits } from "./disk.ts";
+import { findLost, isPlainPath, type LostEntries } from "./lost.ts";
+import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
 import { planRestore, survivors } from "./restore.ts";
@@ -48,21 +51,30 @@ export type KnownSizes = ReadonlyMap<string, number>;
 /**
  * Plans a build.
  *
+ * @param repo Prebuilt packages, where the options say that there are some.
  * @throws {UserError} "format" for a boot sector that is none, "tree" for a configuration that
  * could not be read on the booted machine, or a manifest without a place for the overlay, "usage"
  * for options that do not go with this checkout.
  */
-export function makePlan(tree: TreeModel, options: BuildOptions, sizes: KnownSizes): Plan {
-  if (startsInDirectory(options.mode)) return planDirectory(tree, options, sizes);
-  if (options.payload === "always") return draft(tree, options, sizes, true, "--payload always");
-  if (options.payload === "never") return draft(tree, options, sizes, false, "--payload never");
-  if (options.externalSources) {
-    return draft(tree, options, sizes, true, "--external-sources carries every distfile");
+export function makePlan(
+  tree: TreeModel,
+  options: BuildOptions,
+  sizes: KnownSizes,
+  repo: readonly TreeEntry[] = [],
+): Plan {
+  if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, repo);
+  const draft = (hasPayload: boolean, reason: string) =>
+    draftImages(tree, options, sizes, repo, hasPayload, reason);
+  if (options.payload === "always") return draft(true, "--payload always");
+  if (options.payload === "never") return draft(false, "--payload never");
+  // Beside prebuilt packages there is a disk with a file system, which has room for them.
+  if (options.externalSources && !options.hasRepo) {
+    return draft(true, "--external-sources carries every distfile");
   }
-  const plain = draft(tree, options, sizes, false, "the boot image holds what is needed");
+  const plain = draft(false, "the boot image holds what is needed");
   if (brokenLimits(plain).length === 0) return plain;
   const title = brokenLimits(plain)[0]!.title;
-  const split = draft(tree, options, sizes, true, `without it the plan breaks: ${title}`);
+  const split = draft(true, `without it the plan breaks: ${title}`);
   return brokenLimits(split).length < brokenLimits(plain).length ? split : plain;
 }
 
@@ -91,10 +103,11 @@ export function planCommand(
   return [options.qemuCommand, ...qemuArgs(options, images.map((name) => `${dir}/${name}`))];
 }
 
-function draft(
+function draftImages(
   tree: TreeModel,
   options: BuildOptions,
   sizes: KnownSizes,
+  repo: readonly TreeEntry[],
   wantsPayload: boolean,
   payloadReason: string,
 ): Plan {
@@ -109,7 +122,7 @@ function draft(
   const hasPayload = placed.some(({ place }) => place === "payload");
   // Without anything to carry there is no payload disk, and nothing must wait for one.
   if (wantsPayload && !hasPayload) {
-    return draft(tree, options, sizes, false, "no distfile is left for a payload");
+    return draftImages(tree, options, sizes, repo, false, "no distfile is left for a payload");
   }
   checkAirGap(options, placed);
   const stage1 = assembleHex0(tree.stage1, STAGE1_PATH);
@@ -134,15 +147,21 @@ function draft(
     }
   );
   const configText = options.createConfig ? formatConfig(config) : "";
-  const overlay = overlayFiles(tree, options, configText, distfiles, restore);
-  const entries = bootEntries(tree, distfiles, overlay.files);
+  const lost = lostAtJump(tree, distfiles, config, boundaries, fiwix !== undefined);
+  const overlay = overlayFiles(tree, options, configText, distfiles, restore, lost.again);
+  // What is made again as a directory must not be there as a file.
+  const remade = new Set(lost.again.directories.map((path) => `./${path}`));
+  const entries = bootEntries(tree, distfiles, overlay.files)
+    .filter(({ path }) => !remade.has(path));
+  const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
   const limits = computeLimits({
     entries,
     seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
     ...underFiwix(tree, distfiles, restore),
     fiwix,
     costs,
-    movesToDisk: boundaries.moveDisk !== Infinity,
+    // With prebuilt packages the system is installed to the second disk.
+    movesToDisk: boundaries.moveDisk !== Infinity && !options.hasRepo,
     ramMib: options.mode === "qemu" ? options.qemuRamMib : undefined,
     disk: options.mode === "qemu"
       ? {
@@ -151,9 +170,10 @@ function draft(
       }
       : undefined,
     payloadHelps: !hasPayload && boundaries.split !== Infinity,
-  });
+  }).concat(disk === undefined ? [] : fileSystemLimits(disk));
   return {
     options,
+    start: "builder-hex0",
     tree: tree.root,
     config: configText,
     distfiles,
@@ -163,16 +183,42 @@ function draft(
     hasPayload,
     payloadReason,
     limits,
-    images: hasPayload ? [BOOT_IMAGE, PAYLOAD_IMAGE] : [BOOT_IMAGE],
+    images: [BOOT_IMAGE, ...optional(disk?.name), ...optional(hasPayload && PAYLOAD_IMAGE)],
+    ...(disk && { disk }),
     ...(restore && { restore }),
-    overlay: { manifestLines: overlay.changes, files: [...overlay.files.keys()] },
+    overlay: {
+      manifestLines: overlay.changes,
+      files: [...overlay.files.keys()],
+      madeAgain: [...lost.again.directories.map((path) => `${path}/`), ...lost.again.files],
+    },
     servedMirrors: servedMirrors(options),
     advice: findAdvice(tree, options, distfiles),
     warnings: [
       ...findWarnings(tree, options, hasPayload, boundaries),
       ...limits.filter(({ near }) => near).map(nearWarning),
+      ...lost.forGood.map((path) =>
+        `${path} is empty and will be lost at jump: fiwix: its name cannot be given to kaem`
+      ),
     ],
   };
+}
+
+/** What the jump to Fiwix loses: what can be made again behind it, and what is lost for good. */
+function lostAtJump(
+  tree: TreeModel,
+  distfiles: readonly PlannedDistfile[],
+  config: Config,
+  boundaries: Boundaries,
+  jumps: boolean,
+): { readonly again: LostEntries; readonly forGood: readonly string[] } {
+  if (!jumps) return { again: { files: [], directories: [] }, forGood: [] };
+  const entries = bootEntries(tree, distfiles, new Map());
+  const { files, directories } = findLost(entries, tree.manifest, config, boundaries);
+  const again = {
+    files: files.filter(isPlainPath),
+    directories: directories.filter(isPlainPath),
+  };
+  return { again, forGood: [...files, ...directories].filter((path) => !isPlainPath(path)) };
 }
 
 function placeDistfile(
@@ -190,6 +236,8 @@ function placeDistfile(
     ? "boot"
     : phase === "network" && !options.externalSources
     ? "network"
+    : phase === "network" && options.hasRepo
+    ? "external"
     : wantsPayload && boundaries.split !== Infinity
     ? "payload"
     : "boot";
@@ -208,6 +256,10 @@ function placeDistfile(
 /** A manifest line without predicate and comment. */
 function short(text: string): string {
   return text.split(" ").slice(0, 2).join(" ");
+}
+
+function optional<T>(item: T | false | undefined): T[] {
+  return item === false || item === undefined ? [] : [item];
 }
 
 function jumpsTo(manifest: Manifest, config: Config, name: string): boolean {

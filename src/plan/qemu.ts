@@ -7,26 +7,38 @@
 
 import type { BuildOptions } from "./options.ts";
 
+const ROOT = "root=/dev/sda1 rootfstype=ext3 init=/init rw";
+const SERIAL_CONSOLE = "console=ttyS0 earlycon=uart8250,io,0x3f8,115200n8";
+const SCREEN_CONSOLE = "consoleblank=0 earlyprintk=vga";
+
+/** The command line for a kernel of the user's: the disk is its root. */
+export function kernelCommandLine(interactive: boolean): string {
+  return `${interactive ? SCREEN_CONSOLE : SERIAL_CONSOLE} ${ROOT}`;
+}
+
 /**
  * Arguments for QEMU without the accelerator, which is chosen when it is started.
  *
  * @param drives Raw images in the order of the BIOS: the boot disk first.
  */
 export function qemuArgs(
-  options: Pick<BuildOptions, "qemuRamMib" | "cores" | "interactive">,
+  { qemuRamMib, cores, interactive, kernel }: Pick<
+    BuildOptions,
+    "qemuRamMib" | "cores" | "interactive" | "kernel"
+  >,
   drives: readonly string[],
 ): string[] {
   return [
     "-m",
-    `${options.qemuRamMib}M`,
+    `${qemuRamMib}M`,
     "-smp",
-    String(options.cores),
+    String(cores),
     ...drives.flatMap((path) => ["-drive", `file=${escapeComma(path)},format=raw`]),
-    "-machine",
-    "kernel-irqchip=split",
+    ...(kernel === undefined ? ["-machine", "kernel-irqchip=split"] : []),
     "-nic",
     "user,ipv6=off,model=e1000",
-    ...(options.interactive ? [] : ["-no-reboot", "-nographic"]),
+    ...(kernel === undefined ? [] : ["-kernel", kernel, "-append", kernelCommandLine(interactive)]),
+    ...(interactive ? [] : ["-no-reboot", "-nographic"]),
   ];
 }
 

@@ -96,7 +96,8 @@ export function survivors(
       .map(({ name }) => name),
   );
   return distfiles.filter((distfile) =>
-    distfile.place !== "network" && kept.has(distfile.name) && isThere(distfile)
+    (distfile.place === "boot" || distfile.place === "payload") && kept.has(distfile.name) &&
+    isThere(distfile)
   );
 }
 

@@ -8,15 +8,21 @@
 import type { PayloadLayout } from "../format/payload.ts";
 import type { ServedMirror } from "./config.ts";
 import type { Limit } from "./limits.ts";
-import type { BuildOptions } from "./options.ts";
+import type { BuildOptions, Start } from "./options.ts";
 import type { Phase } from "./split.ts";
 
 /** Names of what a build leaves in its target directory. */
 export const BOOT_IMAGE = "init.img";
 export const PAYLOAD_IMAGE = "payload.img";
+export const EXTERNAL_IMAGE = "external.img";
+export const DISK_IMAGE = "disk.img";
 
-/** Where a distfile goes. */
-export type Place = "boot" | "payload" | "network";
+/**
+ * Where a distfile goes: into the root that the bootstrap begins in, onto the payload image, onto
+ * the second disk with a file system alone, or nowhere, as the machine downloads it. The second
+ * disk also has those of the first two.
+ */
+export type Place = "boot" | "payload" | "external" | "network";
 
 /** A distfile with its place. */
 export interface PlannedDistfile {
@@ -41,6 +47,8 @@ export interface PlannedEntry {
     | { readonly kind: "directory" }
     /** A file of the checkout. */
     | { readonly kind: "tree"; readonly source: string }
+    /** A file of the directory of prebuilt packages. */
+    | { readonly kind: "repo"; readonly source: string }
     | { readonly kind: "distfile"; readonly name: string }
     /** Made by seedstrap, it exists only in the image. */
     | { readonly kind: "generated"; readonly bytes: Uint8Array };
@@ -68,8 +76,19 @@ export interface PlannedRestore {
   readonly importer: "overlay" | "checkout";
 }
 
+/** A disk with one partition that holds an ext3 file system. */
+export interface PlannedDisk {
+  readonly name: typeof DISK_IMAGE | typeof EXTERNAL_IMAGE;
+  readonly sizeMib: number;
+  /** Where the partition begins; it goes on to the end of the disk. */
+  readonly partitionMib: number;
+  /** What the file system holds. */
+  readonly entries: readonly PlannedEntry[];
+}
+
 export interface Plan {
   readonly options: BuildOptions;
+  readonly start: Start;
   /** The checkout, absolute. */
   readonly tree: string;
   /** bootstrap.cfg as it goes into the image. */
@@ -77,7 +96,10 @@ export interface Plan {
   readonly distfiles: readonly PlannedDistfile[];
   readonly stage1: Uint8Array;
   readonly stage2: Uint8Array;
+  /** The root that the bootstrap begins in: of the boot image, the directory or the disk. */
   readonly entries: readonly PlannedEntry[];
+  /** The disk with a file system; absent where there is none. */
+  readonly disk?: PlannedDisk;
   readonly hasPayload: boolean;
   /** Why there is a payload image, or none. */
   readonly payloadReason: string;
@@ -90,6 +112,8 @@ export interface Plan {
   readonly overlay: {
     readonly manifestLines: readonly { readonly text: string; readonly place: string }[];
     readonly files: readonly string[];
+    /** Empty files, and directories with a slash behind, that are made again behind the jump. */
+    readonly madeAgain: readonly string[];
   };
   readonly servedMirrors: readonly ServedMirror[];
   readonly warnings: readonly string[];

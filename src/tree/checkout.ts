@@ -95,13 +95,15 @@ export function hasTreeFile(root: string, path: string): boolean {
  * of the checkout. What git keeps in `.git` is left out.
  *
  * @param path Relative to the checkout.
+ * @param what The checkout, or what is walked instead, for messages.
  * @returns Files and directories without the directory itself, unordered.
- * @throws {UserError} "tree" for a link that leaves the checkout or never ends, a device, socket
+ * @throws {UserError} "tree" for a link that leaves it or never ends, a device, socket
  * or pipe, an unreadable place, and a name that is not UTF-8.
  */
-export function walkTree(root: string, path: string): TreeEntry[] {
+export function walkTree(root: string, path: string, what = "the checkout"): TreeEntry[] {
   const entries: TreeEntry[] = [];
-  const home = realpathSync(root);
+  const reading = <T>(place: string, read: () => T) => readingOf(what, place, read);
+  const home = reading(root, () => realpathSync(root));
   const walk = (dir: string, prefix: string, above: readonly string[]) => {
     for (const name of reading(dir, () => readdirSync(dir))) {
       const source = join(dir, name);
@@ -110,11 +112,11 @@ export function walkTree(root: string, path: string): TreeEntry[] {
       if (name.includes("\uFFFD")) {
         throw new UserError("tree", `Cannot use a file name that is not UTF-8: ${inner}`, {
           where: dir,
-          hint: "Rename the file, or move it out of the checkout",
+          hint: `Rename the file, or move it out of ${what}`,
         });
       }
       const isLink = reading(source, () => lstatSync(source)).isSymbolicLink();
-      const real = isLink ? reading(source, () => inside(home, source)) : undefined;
+      const real = isLink ? reading(source, () => inside(home, source, what)) : undefined;
       const stat = reading(source, () => statSync(source));
       if (stat.isFile()) {
         const isExecutable = (stat.mode & 0o100) !== 0;
@@ -131,22 +133,22 @@ export function walkTree(root: string, path: string): TreeEntry[] {
       } else {
         throw new UserError("tree", `Cannot use ${inner}: neither a file nor a directory`, {
           where: source,
-          hint: "Move it out of the checkout",
+          hint: `Move it out of ${what}`,
         });
       }
     }
   };
   const top = join(root, path);
-  walk(top, "", [reading(top, () => inside(home, top))]);
+  walk(top, "", [reading(top, () => inside(home, top, what))]);
   return entries;
 }
 
 /** The real path of a place, which must lie in the checkout. */
-function inside(home: string, place: string): string {
+function inside(home: string, place: string, what = "the checkout"): string {
   const real = realpathSync(place);
   const way = relative(home, real);
   if (way === ".." || way.startsWith(`..${sep}`)) {
-    throw new UserError("tree", `Cannot follow a link out of the checkout, to ${real}`, {
+    throw new UserError("tree", `Cannot follow a link out of ${what}, to ${real}`, {
       where: place,
       hint: "Replace the link by what it points to",
     });
@@ -155,14 +157,18 @@ function inside(home: string, place: string): string {
 }
 
 function reading<T>(place: string, read: () => T): T {
+  return readingOf("the checkout", place, read);
+}
+
+function readingOf<T>(what: string, place: string, read: () => T): T {
   return orRefused(
     read,
     (code, cause) =>
-      new UserError("tree", `Cannot read the checkout: ${code} at ${place}`, {
+      new UserError("tree", `Cannot read ${what}: ${code} at ${place}`, {
         where: place,
-        hint: code === "ENOENT"
+        hint: code === "ENOENT" && what === "the checkout"
           ? "Is the checkout whole? git submodule update --init --recursive"
-          : "Check the permissions of the checkout",
+          : `Check the permissions of ${what}`,
         cause,
       }),
   );

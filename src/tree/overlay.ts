@@ -2,8 +2,8 @@
 /**
  * The overlay: what an image has beside the checkout, laid over it in the image alone.
  *
- * It builds the payload importer ahead of `jump: fiwix` and runs it right behind, and gates the
- * wait for a network off. Every line that it adds has a predicate, so that the same manifest also
+ * It builds the payload importer ahead of `jump: fiwix` and runs it right behind, makes empty files
+ * again that the jump loses, and gates the wait for a network off. Every line that it adds has a predicate, so that the same manifest also
  * serves a machine without a payload.
  *
  * @module
@@ -17,6 +17,11 @@ export const IMPORTER_STEP = "payload-import-1.0";
 export const FIRST_LIST = `steps/${IMPORTER_STEP}/fiwix.list`;
 export const REST_LIST = `steps/${IMPORTER_STEP}/rest.list`;
 
+/** The improve that makes lost empty files again, and its script in the image. */
+const RESTORE_EMPTY = "restore_empty";
+export const RESTORE_EMPTY_SCRIPT = `steps/improve/${RESTORE_EMPTY}.sh`;
+
+const KERNEL_BOOTSTRAP = "( KERNEL_BOOTSTRAP == True )";
 const PAYLOAD_REQUIRED = "( PAYLOAD_REQUIRED == True )";
 const NOT_AIR_GAPPED = "AIR_GAPPED != True";
 
@@ -24,6 +29,8 @@ const NOT_AIR_GAPPED = "AIR_GAPPED != True";
 export interface OverlayRequest {
   /** How often the payload is restored from; 0 for no payload, or an importer of the checkout. */
   readonly payloadPhases: 0 | 1 | 2;
+  /** Whether empty files and directories are made again behind the Fiwix jump. */
+  readonly restoresEmpty: boolean;
   /** Whether every `improve:` for the network is left out where AIR_GAPPED is True. */
   readonly airGapped: boolean;
 }
@@ -61,17 +68,21 @@ export function overlayManifest(
   const text = manifest.text.split("\n");
   const changes: ManifestChange[] = [];
   /** New lines by the line number that they stand ahead of or behind. */
-  const ahead = new Map<number, string>();
-  const behind = new Map<number, string>();
+  const ahead = new Map<number, string[]>();
+  const behind = new Map<number, string[]>();
   const insert = (where: "ahead" | "behind", line: ManifestLine, added: string) => {
-    (where === "ahead" ? ahead : behind).set(line.line, added);
+    const lines = where === "ahead" ? ahead : behind;
+    lines.set(line.line, [...lines.get(line.line) ?? [], added]);
     changes.push({
       text: added,
       place: `${where === "ahead" ? "ahead of" : "behind"} ${verb(line)}`,
     });
   };
+  const jump = find(manifest, 0, "jump", (name) => name === "fiwix");
+  if (request.restoresEmpty && jump !== undefined) {
+    insert("behind", jump, `improve: ${RESTORE_EMPTY} ${KERNEL_BOOTSTRAP}`);
+  }
   if (request.payloadPhases > 0) {
-    const jump = find(manifest, 0, "jump", (name) => name === "fiwix");
     if (jump === undefined) throw noPlaceFor(manifest, "jump: fiwix");
     insert("ahead", jump, `build: ${IMPORTER_STEP} ${PAYLOAD_REQUIRED}`);
     insert("behind", jump, `improve: import_payload ${PAYLOAD_REQUIRED}`);
@@ -89,9 +100,9 @@ export function overlayManifest(
     }
   }
   const lines = text.flatMap((line, index) => [
-    ...optional(ahead.get(index + 1)),
+    ...ahead.get(index + 1) ?? [],
     line,
-    ...optional(behind.get(index + 1)),
+    ...behind.get(index + 1) ?? [],
   ]);
   return { text: lines.join("\n"), changes };
 }
@@ -145,10 +156,6 @@ function find(
 
 function verb(line: ManifestLine): string {
   return `${line.kind}: ${line.name}`;
-}
-
-function optional(line: string | undefined): string[] {
-  return line === undefined ? [] : [line];
 }
 
 /** The error for a manifest in which the overlay has no place for its lines. */

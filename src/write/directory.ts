@@ -17,6 +17,8 @@ import {
   mkdirSync,
   openSync,
   readSync,
+  renameSync,
+  rmSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -24,6 +26,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { messageOf, orRefused, systemCode, UserError } from "../errors.ts";
 import { type Body, type FileSegment, MIB, segmentSize } from "../format/segment.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
 import { DigestMismatch } from "./writer.ts";
 
 /** A file, or a directory where there is no body. */
@@ -74,6 +77,58 @@ export async function writeDirectory(
     if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
   }
   return digests;
+}
+
+/** A file that has to lie in a directory. */
+export interface WantedFile {
+  readonly name: string;
+  readonly sha256: string;
+  /** Where it is on this machine. */
+  readonly path: string;
+}
+
+/**
+ * Puts files into a directory that something else has worked in: those that are there and right
+ * stay, others are replaced, each when it is whole.
+ *
+ * @param root The root, absolute.
+ * @param below Directories down from it; missing ones are made, and none may be a link.
+ * @throws {UserError} as {@link writeDirectory}
+ */
+export async function putAgain(
+  root: string,
+  below: readonly string[],
+  files: readonly WantedFile[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  let dir = root;
+  for (const name of below) {
+    dir = join(dir, name);
+    const stat = lstatIfThere(dir);
+    if (stat?.isDirectory()) continue;
+    if (stat !== undefined) {
+      throw new UserError("target", `Cannot put files into ${dir}: it is no directory`, {
+        where: dir,
+        hint: "Begin again in another --target",
+      });
+    }
+    writing(dir, () => makeDirectory(dir));
+  }
+  for (const { name, sha256, path } of files) {
+    const place = join(dir, name);
+    writing(place, () => {
+      if (lstatIfThere(place)?.isFile() && digestFile(place) === sha256) return;
+      const part = join(dir, `.${name}.part`);
+      try {
+        putFile(part, { kind: "file", path, offset: 0, size: 0, sha256 }, 0o644);
+        renameSync(part, place);
+      } finally {
+        rmSync(part, { force: true });
+      }
+    });
+    await setImmediate();
+    if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
+  }
 }
 
 function makeDirectory(place: string): void {

@@ -19,6 +19,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   statfsSync,
@@ -27,6 +28,7 @@ import {
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { messageOf, orRefused, systemCode, UserError } from "../errors.ts";
+import { mountsBelow } from "../runtime/mounts.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 
 const WORK_DIR = ".seedstrap";
@@ -141,6 +143,15 @@ export class Target {
     });
   }
 
+  /** Replaces a small file that describes what is here, and leaves all else as it is. */
+  replace(name: string, text: string): void {
+    this.writePart(name, text);
+    writing(this.dir, () => {
+      renameSync(this.partPath(name), join(this.dir, name));
+      syncDirectory(this.dir);
+    });
+  }
+
   /** Removes what is half-written, and the lock. */
   close(): void {
     try {
@@ -194,6 +205,13 @@ export class Target {
   /** A directory in which a bootstrap has run holds its work, which is not ours to remove. */
   #checkOwn(): void {
     const made = this.#made();
+    const [mount] = mountsBelow(this.dir).filter((place) => place !== realpathSync(this.dir));
+    if (mount !== undefined) {
+      throw new UserError("target", `Cannot build in ${this.dir}: ${mount} is mounted there`, {
+        where: mount,
+        hint: "A bootstrap that ran there may have left it: unmount it, and remove the target",
+      });
+    }
     const stranger = readdirSync(this.dir).find((name) => name !== WORK_DIR && !made.has(name));
     if (stranger === undefined) return;
     throw new UserError(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
-import { expandShortOptions } from "../../src/cli/argv.ts";
+import { expandAbbreviations, expandShortOptions } from "../../src/cli/argv.ts";
 import { formatBytes, formatCount, formatTable, printable } from "../../src/cli/output.ts";
 
 test.each([
@@ -14,6 +14,22 @@ test.each([
   [["-qr1", "--", "-qr1"], ["--qemu-ram=1", "--", "-qr1"]],
 ])("expandShortOptions() makes of %j %j", (args, wanted) => {
   expect(expandShortOptions(args)).toEqual(wanted);
+});
+
+const KNOWN = new Set(["--force", "--force-timestamps", "--mirror-port", "--qemu", "--tree"]);
+
+test.each([
+  [["--ext", "--mirror", "x"], ["--external-sources", "--mirrors", "x"]],
+  [["--target-s=4G", "--no-c"], ["--target-size=4G", "--no-create-config"]],
+  [["--force", "--qemu", "--force-t"], ["--force", "--qemu", "--force-timestamps"]],
+  [["--tree", "--frob", "-t", "x"], ["--tree", "--frob", "-t", "x"]],
+  [["--ext", "--", "--ext"], ["--external-sources", "--", "--ext"]],
+])("expandAbbreviations() makes of %j %j", (args, wanted) => {
+  expect(expandAbbreviations(args, KNOWN)).toEqual(wanted);
+});
+
+test("expandAbbreviations() refuses the beginning of several options", () => {
+  expect(() => expandAbbreviations(["--tmp"], KNOWN)).toThrow("Cannot tell what --tmp is");
 });
 
 test("formatBytes() has units of 1,024", () => {

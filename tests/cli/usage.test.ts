@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, expect, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import pkg from "../../package.json" with { type: "json" };
 import { TempDirs } from "../support/files.ts";
 import { seedstrap } from "../support/run.ts";
+import { writeMiniTree } from "../support/tree.ts";
 import { setUp } from "./support.ts";
 
 const temp = new TempDirs();
@@ -38,14 +39,28 @@ test.each([
   expect(ran).toMatchObject({ code: 2, stdout: "" });
 });
 
-test.each(["-qk=k", "-r d", "--early-preseed a", "--tmpfs"])(
-  "the later option %j is refused, with what to do instead",
-  async (mode) => {
-    const ran = await seedstrap(["build", ...mode.split(" ")], { cwd: dir });
-    expect(ran.stderr).toContain("it is not in this version");
-    expect(ran.code).toBe(2);
-  },
-);
+test.each([
+  ["-c --kernel k", "Cannot use --kernel with --chroot", "The kernel that runs already"],
+  ["-bw -qk=k", "Cannot use --kernel with --bwrap", "The kernel that runs already"],
+  ["-bw --tmpfs", "Cannot use --tmpfs with --bwrap", "use --chroot"],
+  ["-b --tmpfs", "Cannot use --tmpfs with --bare-metal", "The images would be gone"],
+  ["-c --tmpfs --tmpfs-size 8X", 'Cannot use "8X" for --tmpfs-size', "8G, 512m or 50%"],
+  ["-q -c", "Cannot use --qemu and --chroot together", "Choose one"],
+  ["-q --cores 0", 'Cannot use "0" for --cores', "a whole number from 1"],
+  ["-q --internal-ci pass4", 'Cannot use "pass4" for --internal-ci', "pass1, pass2, pass3"],
+  ["-q --kernel /nowhere/k", "Cannot use /nowhere/k for --kernel", "bzImage"],
+  ["-q --repo /nowhere", "Cannot read the packages of --repo: ENOENT", "permissions"],
+  ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M or 4G"],
+  ["-q --tar x", "Cannot tell what --tar is", "It could be --target or --target-size"],
+])("%s is refused before anything happens, with what to do instead", async (args, why, remedy) => {
+  const cwd = temp.make();
+  const { tree } = writeMiniTree(cwd);
+  const ran = await seedstrap([...args.split(" "), "--tree", tree], { cwd });
+  expect(ran.stderr).toContain(why);
+  expect(ran.stderr).toContain(remedy);
+  expect([2, 3]).toContain(ran.code);
+  expect(readdirSync(cwd).sort()).toEqual(["mirror", "tree"]);
+});
 
 test("--version and --help end with 0 on standard output", async () => {
   expect(await seedstrap(["--version"])).toEqual({

@@ -85,7 +85,7 @@ test("buildMedia() makes both images and a record that describes them", async ()
   for (const image of record.images) {
     const bytes = readFileSync(join(target, image.name));
     expect(bytes).toHaveLength(image.sizeBytes);
-    expect(sha256(bytes.subarray(0, image.dataBytes))).toBe(image.sha256);
+    expect(sha256(bytes.subarray(0, image.dataBytes))).toBe(image.sha256!);
     const source = openImage(join(target, image.name));
     expect(verifyImage(source).files).toBe(image.files.filter(({ size }) => size > 0).length);
     source.close();

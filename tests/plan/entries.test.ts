@@ -42,28 +42,30 @@ test("a boot image has no path with .git in it, a directory has", () => {
   expect(paths(bootEntries(tree, [], new Map())).filter((path) => path.includes(".git"))).toEqual(
     [],
   );
-  expect(paths(directoryEntries(tree, "x86", [], new Map()))).toContain("./x86/.gitignore");
+  expect(paths(directoryEntries(tree, "x86", [], new Map(), []))).toContain("./x86/.gitignore");
 });
 
 test("a directory has the seeds, and as init the first of them", () => {
-  const entries = directoryEntries(model(), "x86", [], new Map());
+  const entries = directoryEntries(model(), "x86", [], new Map(), []);
   const find = (path: string) => entries.find((entry) => entry.path === path);
   expect(find("./init")?.content).toEqual(
     find("./bootstrap-seeds/POSIX/x86/kaem-optional-seed")!.content,
   );
   expect(find("./init")?.isExecutable).toBe(true);
   expect(find("./after.kaem")?.isExecutable).toBe(false);
-  expect(() => directoryEntries(model(), "vax", [], new Map())).toThrow("Cannot bootstrap vax");
+  expect(() => directoryEntries(model(), "vax", [], new Map(), [])).toThrow("Cannot bootstrap vax");
 });
 
 test("a boot image without distfiles has no empty directory for them", () => {
   expect(paths(bootEntries(model(), [], new Map()))).not.toContain("./external");
-  expect(paths(directoryEntries(model(), "x86", [], new Map()))).toContain("./external/distfiles");
+  expect(paths(directoryEntries(model(), "x86", [], new Map(), []))).toContain(
+    "./external/distfiles",
+  );
 });
 
 test("entries stand bytewise by path, a directory ahead of what it holds", () => {
   for (
-    const entries of [bootEntries, (m: TreeModel) => directoryEntries(m, "x86", [], new Map())]
+    const entries of [bootEntries, (m: TreeModel) => directoryEntries(m, "x86", [], new Map(), [])]
   ) {
     const list = paths(entries(model(), [], new Map()));
     expect(list).toEqual([...list].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))));

@@ -79,7 +79,11 @@ test("where two phases cannot be had, the limit tells", () => {
 test("a checkout with an importer is used as it is, with the layout that it reads", () => {
   const own = plan({}, { importsPayload: true });
   expect(own.restore).toMatchObject({ importer: "checkout", layout: 32, phases: 1 });
-  expect(own.overlay).toEqual({ manifestLines: [], files: ["steps/bootstrap.cfg"] });
+  expect(own.overlay).toEqual({
+    manifestLines: [],
+    files: ["steps/bootstrap.cfg"],
+    madeAgain: [],
+  });
   const wide = plan({}, {
     importsPayload: true,
     files: {
@@ -97,7 +101,11 @@ test("a checkout with an importer is used as it is, with the layout that it read
 test("without a payload the image has nothing of the importer", () => {
   const made = plan({ externalSources: false });
   expect(made.restore).toBeUndefined();
-  expect(made.overlay).toEqual({ manifestLines: [], files: ["steps/bootstrap.cfg"] });
+  expect(made.overlay).toEqual({
+    manifestLines: [],
+    files: ["steps/bootstrap.cfg"],
+    madeAgain: [],
+  });
 });
 
 test("an air-gapped machine has everything on board and waits for nothing", () => {

@@ -22,7 +22,7 @@ const PROC = ["make_bootable", "finalize_fhs"];
 const overlay = (request: Partial<OverlayRequest>, text = MANIFEST) =>
   overlayManifest(
     parseManifest(text, "steps/manifest"),
-    { payloadPhases: 0, airGapped: false, ...request },
+    { payloadPhases: 0, restoresEmpty: false, airGapped: false, ...request },
     PROC,
   );
 /** What the booted machine does, as short lines. */
@@ -52,6 +52,17 @@ test("overlayManifest() builds the importer ahead of the jump and runs it right 
     "ahead of jump: fiwix",
     "behind jump: fiwix",
   ]);
+});
+
+test("overlayManifest() makes empty files again first of all behind the jump, where it jumps", () => {
+  const { text } = overlay({ payloadPhases: 1, restoresEmpty: true });
+  const at = text.split("\n").findIndex((line) => line.startsWith("jump: fiwix"));
+  expect(text.split("\n").slice(at + 1, at + 3)).toEqual([
+    "improve: restore_empty ( KERNEL_BOOTSTRAP == True )",
+    "improve: import_payload ( PAYLOAD_REQUIRED == True )",
+  ]);
+  const without = "build: a-1\n";
+  expect(overlay({ restoresEmpty: true }, without)).toEqual({ text: without, changes: [] });
 });
 
 test("what overlayManifest() adds counts only where a payload is required", () => {

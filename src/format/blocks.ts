@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The digest of a disk that is mostly zeros: SHA-256 over its blocks that are not, each of them as
+ * its offset and its content.
+ *
+ *   digest = SHA-256( ( offset byte{4096} )* size )   offset, size: u64 little-endian, in bytes
+ *
+ * A block is 4,096 bytes, the last one of a disk may be shorter. However a disk is written, with
+ * holes or with zeros, the digest is the same; and it takes the time of the data, not that of the
+ * 16 GiB around it.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+import type { ByteSource } from "./reader.ts";
+import { MIB } from "./segment.ts";
+
+const BLOCK_BYTES = 4096;
+
+/** A run of bytes. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly size: number;
+}
+
+/**
+ * Computes the digest of a disk.
+ *
+ * @param ranges Where it may hold something else than zeros, in order, at whole blocks; all of it
+ * where nothing is known.
+ * @param onBytes Called with the bytes that were read since the last call.
+ * @returns Lower-case hex.
+ */
+export async function blocksDigest(
+  source: ByteSource,
+  ranges: readonly ByteRange[] = [{ offset: 0, size: source.size }],
+  onBytes: (bytes: number) => Promise<void> | void = () => {},
+): Promise<string> {
+  const hash = createHash("sha256");
+  const buffer = Buffer.alloc(MIB);
+  const number = new DataView(new ArrayBuffer(8));
+  const u64 = (value: number) => {
+    number.setBigUint64(0, BigInt(value), true);
+    return new Uint8Array(number.buffer);
+  };
+  for (const { offset, size } of ranges) {
+    for (let done = 0; done < size; done += buffer.length) {
+      const part = buffer.subarray(0, Math.min(buffer.length, size - done));
+      const read = source.read(offset + done, part);
+      const from = isZero(part.subarray(0, read)) ? read : 0;
+      for (let at = from; at < read; at += BLOCK_BYTES) {
+        const block = buffer.subarray(at, Math.min(at + BLOCK_BYTES, read));
+        if (isZero(block)) continue;
+        hash.update(u64(offset + done + at));
+        hash.update(block);
+      }
+      await onBytes(read);
+    }
+  }
+  return hash.update(u64(source.size)).digest("hex");
+}
+
+const ZEROS = Buffer.alloc(MIB);
+
+function isZero(bytes: Buffer): boolean {
+  return bytes.equals(ZEROS.subarray(0, bytes.length));
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Writes a disk with an ext3 file system, without root, mount or loop device: the files go into a
+ * directory beside it, mke2fs copies them into the file system.
+ *
+ * The same entries give the same disk on every host: mke2fs gets its settings and its clock from
+ * here and nothing from the host, UUIDs are made from the content, and `settleExt3()` does the rest.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { Buffer } from "node:buffer";
+import { dirname } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { messageOf, orRefused, UserError } from "../errors.ts";
+import { blocksDigest, type ByteRange } from "../format/blocks.ts";
+import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
+import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
+import { findSystemProgram, runProcess, shellQuote } from "../launch/process.ts";
+import type { RootEntry } from "../plan/images.ts";
+import { writeDirectory } from "../write/directory.ts";
+import { settleExt3 } from "../write/ext3.ts";
+
+/** A disk to write. */
+export interface DiskJob {
+  /** The file, which must not exist. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Where the partition begins; it goes on to the end. */
+  readonly partitionBytes: number;
+  /** What the file system holds. */
+  readonly entries: readonly RootEntry[];
+  /** Directory for the files on their way, which must not exist, and does not afterwards. */
+  readonly staging: string;
+  /** Called with the number of bytes that were written since the last call. */
+  readonly onBytes?: (bytes: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface WrittenDisk {
+  /** Digest as in `format/blocks.ts`. */
+  readonly blocksSha256: string;
+  /** SHA-256 of each file by path. */
+  readonly digests: ReadonlyMap<string, string>;
+}
+
+/** Time of everything in the file system, in seconds: 2000-01-01, as 0 would mean "now". */
+const TIME = 946_684_800;
+
+/** mke2fs.conf: that of the host is not looked at. */
+const CONFIG = `[defaults]
+base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+default_mntopts = acl,user_xattr
+enable_periodic_fsck = 0
+blocksize = 4096
+inode_size = 256
+inode_ratio = 16384
+[fs_types]
+ext3 = {
+features = has_journal
+}
+`;
+
+/**
+ * Looks for what a disk is made with, before hours are spent.
+ *
+ * @returns Path of mke2fs.
+ * @throws {UserError} "launch"
+ */
+export function findMke2fs(): Promise<string> {
+  return findSystemProgram("mke2fs", "It makes file systems. On Debian: apt-get install e2fsprogs");
+}
+
+/**
+ * Writes a disk and makes it durable. The caller removes the file on failure.
+ *
+ * @throws {UserError} "verify" and "target" as `writeDirectory()`, "launch" where mke2fs is missing
+ * or fails, "interrupt" when the signal is raised.
+ */
+export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
+  const { path, sizeBytes, partitionBytes, staging, signal } = job;
+  const program = await findMke2fs();
+  const config = `${staging}.conf`;
+  try {
+    const digests = await writeDirectory(staging, job.entries, {
+      ...(job.onBytes && { onBytes: job.onBytes }),
+      ...(signal && { signal }),
+    });
+    const seed = contentSeed(job, digests);
+    const file = writing(path, () => openSync(path, "wx+", 0o644));
+    try {
+      writing(path, () => {
+        ftruncateSync(file, sizeBytes);
+        writeFileSync(config, CONFIG);
+      });
+      await makeFileSystem({ program, config, job, uuid: uuidOf(seed) });
+      const used = writing(path, () => {
+        writeSync(file, partitionTable(job, seed), 0, SECTOR_BYTES, 0);
+        return settleExt3(file, partitionBytes, TIME);
+      });
+      const blocksSha256 = await digestOf(file, sizeBytes, used, signal);
+      writing(path, () => fsyncSync(file));
+      return { blocksSha256, digests };
+    } finally {
+      closeSync(file);
+    }
+  } finally {
+    rmSync(config, { force: true });
+    rmSync(staging, { recursive: true, force: true });
+  }
+}
+
+interface FileSystem {
+  readonly program: string;
+  readonly config: string;
+  readonly job: DiskJob;
+  readonly uuid: string;
+}
+
+async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promise<void> {
+  const { path, sizeBytes, partitionBytes, staging, signal } = job;
+  const options = [`offset=${partitionBytes}`, `hash_seed=${uuid}`, "root_owner=0:0"];
+  const argv = [
+    program,
+    "-q",
+    "-F",
+    ...["-t", "ext3", "-T", "ext3"],
+    ...["-U", uuid],
+    ...["-E", options.join(",")],
+    ...["-d", staging],
+    path,
+    `${(sizeBytes - partitionBytes) / KIB}k`,
+  ];
+  let said = "";
+  const { code } = await runProcess({
+    argv,
+    // Names are sorted by the locale; two variables, as mke2fs before 1.47.1 knows only its own.
+    env: {
+      PATH: dirname(program),
+      LC_ALL: "C",
+      MKE2FS_CONFIG: config,
+      SOURCE_DATE_EPOCH: String(TIME),
+      E2FSPROGS_FAKE_TIME: String(TIME),
+    },
+    stdin: "ignore",
+    onStdout: () => {},
+    onStderr: (chunk) => said = (said + new TextDecoder().decode(chunk)).slice(-1000),
+    ...(signal && { signal }),
+  });
+  if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
+  if (code === 0) return;
+  throw new UserError("launch", `Cannot make a file system: mke2fs says ${said.trim()}`, {
+    where: path,
+    hint: `The command was: ${shellQuote(argv)}`,
+  });
+}
+
+/** What tells this disk from others: the same for the same content. */
+function contentSeed(job: DiskJob, digests: ReadonlyMap<string, string>): Uint8Array {
+  const hash = createHash("sha256").update(`${job.sizeBytes} ${job.partitionBytes}\n`);
+  for (const { path, isExecutable } of job.entries) {
+    hash.update(`${path}\0${isExecutable}\0${digests.get(path) ?? ""}\n`);
+  }
+  return hash.digest();
+}
+
+/** A UUID of version 8, whose bits are the maker's own (RFC 9562). */
+function uuidOf(seed: Uint8Array): string {
+  const bytes = Buffer.from(seed.subarray(0, 16));
+  bytes[6] = 0x80 + bytes[6]! % 16;
+  bytes[8] = 0x80 + bytes[8]! % 64;
+  const hex = bytes.toString("hex");
+  return [0, 8, 12, 16, 20].map((at, index, all) => hex.slice(at, all[index + 1])).join("-");
+}
+
+function partitionTable({ sizeBytes, partitionBytes }: DiskJob, seed: Uint8Array): Uint8Array {
+  return mbr({
+    isBootable: false,
+    type: LINUX_PARTITION,
+    startSector: partitionBytes / SECTOR_BYTES,
+    sectorCount: (sizeBytes - partitionBytes) / SECTOR_BYTES,
+  }, new DataView(seed.buffer, seed.byteOffset).getUint32(16));
+}
+
+function digestOf(
+  file: number,
+  size: number,
+  used: readonly ByteRange[],
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const source = {
+    name: "disk",
+    size,
+    read: (offset: number, into: Uint8Array) => readSync(file, into, 0, into.length, offset),
+  };
+  return blocksDigest(source, [{ offset: 0, size: MIB }, ...used], async () => {
+    await setImmediate();
+    if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
+  });
+}
+
+function writing<T>(path: string, write: () => T): T {
+  return orRefused(
+    write,
+    (_, cause) =>
+      new UserError("target", `Cannot write ${path}: ${messageOf(cause)}`, {
+        where: path,
+        hint: "Check the target directory, its permissions and its free space",
+        cause,
+      }),
+  );
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+/**
+ * A pass behind the first of live-bootstrap's own CI: it goes on in a directory that a bootstrap
+ * has worked in, where only distfiles are put again.
+ *
+ * @module
+ */
+
+import { join, resolve } from "node:path";
+import { UserError } from "../errors.ts";
+import type { LocatedFile } from "../plan/images.ts";
+import type { Plan } from "../plan/types.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
+import { putAgain } from "../write/directory.ts";
+import { Target } from "../write/target.ts";
+import { readRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
+
+/** Where the distfiles lie in a root. */
+const PLACE = ["external", "distfiles"];
+
+/**
+ * Checks that a target was prepared by the first pass and has run.
+ *
+ * @returns Its record.
+ * @throws {UserError} "target"
+ */
+export function readPass(target: string): TargetRecord {
+  const record = readRecord(resolve(target));
+  const init = join(resolve(target), "init");
+  if (record.options.mode !== "bwrap" || lstatIfThere(init) === undefined) {
+    throw new UserError("target", `Cannot go on in ${resolve(target)}: no pass1 has run there`, {
+      where: init,
+      hint: "Begin with --bwrap --internal-ci pass1 and the same --target",
+    });
+  }
+  return record;
+}
+
+/**
+ * Puts the distfiles of a plan into the root, verified, and takes its options into the record.
+ *
+ * @param located Every distfile that the plan needs.
+ * @throws {UserError} "verify" for a file whose digest is wrong (`DigestMismatch`), "target",
+ * "interrupt" when the signal is raised.
+ */
+export async function continuePass(
+  plan: Plan,
+  located: ReadonlyMap<string, LocatedFile>,
+  target: Target,
+  before: TargetRecord,
+  signal: AbortSignal | undefined,
+): Promise<TargetRecord> {
+  const carried = plan.distfiles.filter(({ place }) => place === "boot");
+  await putAgain(
+    target.dir,
+    PLACE,
+    carried.map(({ name, sha256 }) => ({ name, sha256, path: located.get(name)!.path })),
+    signal,
+  );
+  // bootstrap.cfg stays the one that the first pass has left there.
+  const { options, servedMirrors, distfiles, warnings } = plan;
+  const record = { ...before, options, servedMirrors, distfiles, warnings };
+  target.replace(RECORD_NAME, `${JSON.stringify(record, null, 1)}\n`);
+  return record;
+}

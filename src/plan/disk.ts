@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Disks with a file system: one for a kernel of the user's, and one beside builder-hex0's.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { MIB } from "../format/segment.ts";
+import type { TreeEntry } from "../tree/checkout.ts";
+import { externalEntries } from "./entries.ts";
+import { atMost, bySize, countByDirectory, largest, type Limit } from "./limits.ts";
+import type { BuildOptions } from "./options.ts";
+import {
+  DISK_IMAGE,
+  EXTERNAL_IMAGE,
+  type PlannedDisk,
+  type PlannedDistfile,
+  type PlannedEntry,
+} from "./types.ts";
+
+/** Size of a disk where nothing is asked for; it is sparse. */
+const DISK_MIB = 16 * 1024;
+/** A disk that is made bootable later needs room ahead of its partition; otherwise one MiB aligns. */
+const BOOT_ROOM_MIB = 1024;
+const ALIGNED_MIB = 1;
+/** A msdos partition table counts sectors of 512 bytes in 32 bits. */
+const MOST_MIB = 2 * 1024 * 1024;
+
+/** ext3 as it is made here: a block, and bytes of the disk for each inode of 256 bytes. */
+const BLOCK_BYTES = 4096;
+const BYTES_PER_INODE = 16384;
+const INODE_BYTES = 256;
+
+/**
+ * The disk that a kernel of the user's mounts as its root.
+ *
+ * @throws {UserError} "usage" for a size that such a disk cannot have.
+ */
+export function bootDisk(
+  { targetSizeMib }: Pick<BuildOptions, "targetSizeMib">,
+  entries: readonly PlannedEntry[],
+): PlannedDisk {
+  const sizeMib = targetSizeMib === 0 ? DISK_MIB : targetSizeMib;
+  if (sizeMib <= BOOT_ROOM_MIB || sizeMib > MOST_MIB) {
+    throw new UserError("usage", `Cannot make a disk of ${sizeMib} MiB`, {
+      hint: "With --kernel its partition goes from 1 GiB to 2 TiB at most: --target-size 16G",
+    });
+  }
+  return { name: DISK_IMAGE, sizeMib, partitionMib: BOOT_ROOM_MIB, entries };
+}
+
+/** The second disk of a kernel bootstrap, for prebuilt packages. */
+export function externalDisk(
+  distfiles: readonly PlannedDistfile[],
+  repo: readonly TreeEntry[],
+): PlannedDisk {
+  const entries = externalEntries(distfiles, repo);
+  return { name: EXTERNAL_IMAGE, sizeMib: DISK_MIB, partitionMib: ALIGNED_MIB, entries };
+}
+
+/** Whether a file system has room for what is put into it, beside what ext3 itself takes. */
+export function fileSystemLimits({ name, sizeMib, partitionMib, entries }: PlannedDisk): Limit[] {
+  const bytes = (sizeMib - partitionMib) * MIB;
+  const inodes = Math.floor(bytes / BYTES_PER_INODE);
+  // A file takes whole blocks, and four bytes of an indirect block for each of them.
+  const blocks = entries.map(({ size }) => Math.ceil((size + size / 1024) / BLOCK_BYTES));
+  const remedy = name === DISK_IMAGE
+    ? "Use a larger --target-size"
+    : "Take packages out of the directory that --repo names";
+  return [
+    atMost({
+      id: "file-system",
+      title: `bytes of files on ${name}`,
+      unit: "bytes",
+      used: blocks.reduce((sum, count) => sum + count, 0) * BLOCK_BYTES,
+      limit: bytes - inodes * INODE_BYTES,
+      expected: 0,
+      contributors: largest(bySize(entries)),
+      remedy,
+    }),
+    atMost({
+      id: "file-system",
+      title: `files and directories on ${name}`,
+      unit: "files",
+      used: entries.length,
+      limit: inodes,
+      expected: 0,
+      contributors: largest(countByDirectory(entries)),
+      remedy,
+    }),
+  ];
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Empty files and directories of the steps that a kernel bootstrap would lose.
+ *
+ * builder-hex0 cannot tell an empty file from a directory, and what copies its files into the
+ * Fiwix ramdisk drops both, or makes files of them. Right behind the jump an improve of the overlay
+ * makes them again.
+ *
+ * @module
+ */
+
+import type { Config } from "../tree/config.ts";
+import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
+import type { Boundaries } from "./split.ts";
+import type { PlannedEntry } from "./types.ts";
+
+/** What is lost at the jump, as paths relative to the root, in the order of the image. */
+export interface LostEntries {
+  readonly files: readonly string[];
+  readonly directories: readonly string[];
+}
+
+/**
+ * Finds what is lost at `jump: fiwix` and a step may need behind it: all below `steps/` but what
+ * belongs to steps that are built ahead of the jump only.
+ *
+ * @param entries The boot image, with all empty directories of the checkout.
+ */
+export function findLost(
+  entries: readonly PlannedEntry[],
+  manifest: Manifest,
+  config: Config,
+  { split }: Boundaries,
+): LostEntries {
+  const built = evaluateManifest(manifest, config).filter(({ line }) => line.kind === "build");
+  const behind = new Set(built.filter(({ index }) => index > split).map(({ line }) => line.name));
+  const steps = new Set(
+    manifest.lines.flatMap((line) => line.kind === "build" ? [line.name] : []),
+  );
+  const isNeeded = ({ path }: PlannedEntry) => {
+    const [, top, step] = path.split("/");
+    return top === "steps" && step !== undefined && (behind.has(step) || !steps.has(step));
+  };
+  const parents = new Set(entries.map(({ path }) => path.slice(0, path.lastIndexOf("/"))));
+  const empty = entries.filter((entry) => entry.size === 0 && isNeeded(entry));
+  const pathsOf = (kind: "tree" | "directory") =>
+    empty.filter(({ content }) => content.kind === kind).map(({ path }) => path.slice(2));
+  return {
+    files: pathsOf("tree"),
+    directories: pathsOf("directory").filter((path) => !parents.has(`./${path}`)),
+  };
+}
+
+/** Whether the first shells can be told of a path: they know double quotes and no escapes. */
+export function isPlainPath(path: string): boolean {
+  return /^[\w ./+@%:=,~-]+$/.test(path);
+}
+
+/**
+ * The script that makes them again. kaem runs it, and a later shell could.
+ *
+ * @param lost Plain paths only: see {@link isPlainPath}.
+ */
+export function restoreScript({ files, directories }: LostEntries): string {
+  const above = files.map((path) => path.slice(0, path.lastIndexOf("/")));
+  const dirs = [...new Set([...directories, ...above])].sort();
+  return [
+    "#!/bin/sh",
+    "#",
+    "# SPDX-License-Identifier: MIT",
+    "",
+    "# Makes the empty files and directories again that were lost at the jump.",
+    "",
+    "set -ex",
+    "",
+    ...dirs.map((path) => `mkdir -p "/${path}"`),
+    ...files.map((path) => `catm "/${path}"`),
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { readRecord } from "../../src/job/record.ts";
+import { TempDirs } from "../support/files.ts";
+import { seedstrap } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
+
+/** A checkout, and a bwrap that prints its arguments. */
+function scene() {
+  const dir = temp.make();
+  const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
+  const { tree, mirror } = writeMiniTree(dir, mini);
+  const bin = join(dir, "bin");
+  mkdirSync(bin);
+  writeFileSync(join(bin, "bwrap"), '#!/bin/sh\necho "$@"\n', { mode: 0o755 });
+  const target = join(dir, "target");
+  const pass = (name: string, ...more: string[]) =>
+    seedstrap(
+      [
+        "-bw",
+        "--internal-ci",
+        name,
+        "-m",
+        `file://${mirror}`,
+        "--tree",
+        tree,
+        "-t",
+        target,
+        ...more,
+      ],
+      { env: { PATH: `${bin}:${process.env["PATH"]}` } },
+    );
+  return { dir, target, pass, names: Object.keys(mini.distfiles).sort() };
+}
+
+test("pass2 goes on in the target of pass1, with all distfiles, and starts its init", async () => {
+  const { target, pass, names } = scene();
+  const first = await pass("pass1");
+  expect(first).toMatchObject({ code: 0 });
+  expect(first.stdout.trimEnd()).toEndWith(`--tmpfs /tmp /${SEED}`);
+  // The first pass has worked there: it has deleted, made and changed things.
+  const distfiles = join(target, "external/distfiles");
+  rmSync(join(distfiles, "beta-2.0.tar.gz"));
+  writeFileSync(join(distfiles, "gamma-3.0.tar.gz"), "cut");
+  writeFileSync(join(distfiles, "made-there"), "");
+  writeFileSync(join(target, "steps/helpers.sh"), "changed");
+  mkdirSync(join(target, "usr"));
+  const config = readFileSync(join(target, "steps/bootstrap.cfg"), "utf8");
+
+  const second = await pass("pass2", "--external-sources");
+  expect(second).toMatchObject({ code: 0 });
+  expect(second.stdout.trimEnd()).toEndWith("--tmpfs /tmp /init");
+  expect(second.stdout).toContain("--unshare-net");
+  expect(readdirSync(distfiles).sort()).toEqual([...names, "made-there"].sort());
+  expect(readFileSync(join(distfiles, "gamma-3.0.tar.gz")).length).toBeGreaterThan(3);
+  expect(readFileSync(join(target, "steps/helpers.sh"), "utf8")).toBe("changed");
+  expect(readFileSync(join(target, "steps/bootstrap.cfg"), "utf8")).toBe(config);
+  expect(readRecord(target).options).toMatchObject({ internalCi: "pass2", externalSources: true });
+  expect(await pass("pass3", "--external-sources")).toMatchObject({ code: 0 });
+});
+
+test("a pass behind the first is refused where no pass1 has been", async () => {
+  const { dir, target, pass } = scene();
+  const none = await pass("pass2");
+  expect(none.stderr).toContain("Cannot find a built target");
+  expect(none.code).toBe(7);
+  expect(readdirSync(dir).sort()).toEqual(["bin", "mirror", "tree"]);
+  await pass("pass1");
+  rmSync(join(target, "init"));
+  const gone = await pass("pass2");
+  expect(gone.stderr).toContain("no pass1 has run there");
+  expect(gone.stderr).toContain("Begin with --bwrap --internal-ci pass1");
+});
+
+test("a pass does not write through a link that the one before has left", async () => {
+  const { dir, target, pass } = scene();
+  await pass("pass1");
+  const distfiles = join(target, "external/distfiles");
+  const outside = join(dir, "outside");
+  mkdirSync(outside);
+  rmSync(join(distfiles, "beta-2.0.tar.gz"));
+  symlinkSync(join(outside, "file"), join(distfiles, "beta-2.0.tar.gz"));
+  expect(await pass("pass2")).toMatchObject({ code: 0 });
+  expect(readdirSync(outside)).toEqual([]);
+  rmSync(distfiles, { recursive: true });
+  symlinkSync(outside, distfiles);
+  const ran = await pass("pass2");
+  expect(ran.stderr).toContain(`Cannot put files into ${distfiles}: it is no directory`);
+  expect(ran.code).toBe(7);
+  expect(readdirSync(outside)).toEqual([]);
+});

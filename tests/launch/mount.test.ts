@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test as always } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, realpathSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { mountsBelow, parseMountPoints } from "../../src/runtime/mounts.ts";
+import { TempDirs } from "../support/files.ts";
+import { MAIN, run, seedstrap, start } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+const test = mayMount() ? always : always.skip;
+
+function mayMount(): boolean {
+  const dir = realpathSync(temp.make());
+  const isMounted = spawnSync("mount", ["-t", "tmpfs", "tmpfs", dir]).status === 0;
+  if (isMounted) spawnSync("umount", [dir]);
+  else console.log("skipped: tests of --tmpfs: no right to mount here");
+  temp.release();
+  return isMounted;
+}
+
+always("parseMountPoints() reads mountinfo, and names with spaces in it", () => {
+  const text = "36 35 98:0 / / rw - ext4 /dev/root rw\n" +
+    "77 36 0:45 / /a\\040b\\134c rw,noatime shared:1 - tmpfs tmpfs rw\n";
+  expect(parseMountPoints(text)).toEqual(["/", "/a b\\c"]);
+});
+
+const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
+
+/** A checkout, and a chroot that runs a script of ours in place of the bootstrap. */
+function scene(script: string) {
+  const dir = realpathSync(temp.make());
+  const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
+  const { tree, mirror } = writeMiniTree(dir, mini);
+  const bin = join(dir, "bin");
+  mkdirSync(bin);
+  writeFileSync(join(bin, "chroot"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const target = join(dir, "the target");
+  const args = ["--chroot", "--tmpfs", "--external-sources", "-m", `file://${mirror}`];
+  const env = { PATH: `${bin}:${process.env["PATH"]}` };
+  return { dir, target, env, args: [...args, "--tree", tree, "-t", target] };
+}
+
+test("--tmpfs is there while the bootstrap runs, and gone with all that it has mounted", async () => {
+  const { target, env, args } = scene(
+    'mkdir "$1/proc" && mount -t proc proc "$1/proc" && cat /proc/mounts',
+  );
+  const ran = await seedstrap(args, { env });
+  expect(ran).toMatchObject({ code: 0 });
+  expect(ran.stdout).toMatch(/tmpfs \S*the\\040target tmpfs rw,\S*size=8388608k,mode=755/);
+  expect(ran.stdout).toMatch(/proc \S*the\\040target\/proc proc/);
+  expect(mountsBelow(target)).toEqual([]);
+  expect(readdirSync(target)).toEqual([]);
+});
+
+test("--tmpfs is unmounted when the bootstrap fails, and when it cannot begin", async () => {
+  const { target, env, args } = scene("exit 5");
+  expect(await seedstrap(args, { env })).toMatchObject({ code: 9 });
+  expect(mountsBelow(target)).toEqual([]);
+  const tiny = await seedstrap([...args, "--tmpfs-size", "4k"], { env });
+  expect(tiny.stderr).toContain("Cannot write");
+  expect(tiny.code).toBe(7);
+  expect(mountsBelow(target)).toEqual([]);
+  writeFileSync(join(target, "mine"), "");
+  const used = await seedstrap(args, { env });
+  expect(used.stderr).toContain(`Cannot mount a tmpfs on ${target}: it is in use`);
+  expect(used.code).toBe(7);
+  expect(readdirSync(target)).toEqual(["mine"]);
+});
+
+test.each(["SIGINT", "SIGTERM"] as const)("--tmpfs is unmounted at %s", async (signal) => {
+  const { dir, target, env, args } = scene('touch "$1/../begun"; exec sleep 60');
+  const child = start([process.execPath, MAIN, ...args], { env });
+  for (let i = 0; i < 200 && !existsSync(join(dir, "begun")); i++) await setTimeout(50);
+  expect(mountsBelow(target)).toEqual([target]);
+  child.kill(signal);
+  expect(await child.exited).toBe(130);
+  expect(mountsBelow(target)).toEqual([]);
+});
+
+test("what a bootstrap in a directory has mounted there is unmounted, and nothing else", async () => {
+  const { target, env, args } = scene('mkdir "$1/dev" "$1/dev/shm"; mount -t tmpfs x "$1/dev/shm"');
+  const plain = args.filter((arg) => arg !== "--tmpfs");
+  expect(await seedstrap(plain, { env })).toMatchObject({ code: 0 });
+  expect(mountsBelow(target)).toEqual([]);
+  // One that was there before stays, and a target with one is not built over.
+  await run(["mount", "-t", "tmpfs", "mine", join(target, "steps")]);
+  try {
+    expect(await seedstrap(["run", target], { env })).toMatchObject({ code: 0 });
+    expect(mountsBelow(target)).toEqual([join(target, "steps")]);
+    const again = await seedstrap(["build", ...plain], { env });
+    expect(again.stderr).toContain(`${join(target, "steps")} is mounted there`);
+    expect(again.code).toBe(7);
+  } finally {
+    await run(["umount", join(target, "steps")]);
+  }
+});
