@@ -180,23 +180,25 @@ export function printSummary(record: TargetRecord, target: string): void {
       `  ${image.role}, ${image.files.length} files, ${formatBytes(image.dataBytes)}` +
         (tail > 0 ? ` and ${formatBytes(tail)} of zeros behind them` : ""),
     );
-    print(
-      image.sha256 === undefined
-        ? `  SHA-256 ${image.blocksSha256} of its blocks that are not zero`
-        : `  SHA-256 ${image.sha256}` + (tail > 0 ? ` of the first ${image.dataBytes} bytes` : ""),
-    );
+    print(`  ${digestText(image)}`);
   }
   if (record.options.mode !== "bare-metal") return;
   print("Please:");
   bareMetalSteps(record).forEach((step, index) => print(`  ${index + 1}. ${step}`));
 }
 
+/** The digest of an image, and of which of its bytes it is. */
+function digestText({ sha256, blocksSha256, dataBytes, sizeBytes }: RecordedImage): string {
+  if (sha256 === undefined) return `SHA-256 ${blocksSha256} of its blocks that are not zero`;
+  return `SHA-256 ${sha256}` + (dataBytes < sizeBytes ? ` of the first ${dataBytes} bytes` : "");
+}
+
 /** What is left to do by hand, in order. */
 export function bareMetalSteps(
   { images, options }: Pick<TargetRecord, "images" | "options">,
 ): string[] {
-  const write = ({ name, sizeBytes }: RecordedImage, drive: string) =>
-    `Write ${name} (${sizeBytes} bytes) to ${drive}.`;
+  const write = (image: RecordedImage, drive: string) =>
+    `Write ${image.name} (${image.sizeBytes} bytes, ${digestText(image)}) to ${drive}.`;
   const [first, ...others] = images;
   const steps = [write(first!, first!.role === "disk" ? "a drive" : "the drive that will boot")];
   for (const image of others) {

@@ -69,7 +69,9 @@ test("--kernel makes one disk with the whole root, that e2fsck and sfdisk find n
   const before = [describeDir(at.tree), describeDir(at.mirror), describeDir(at.repo)];
   const built = await build(at, target, ["--bare-metal", "--kernel", at.kernel, "-r", at.repo]);
   expect(built).toMatchObject({ code: 0, stderr: "" });
-  expect(built.stdout).toContain("Write disk.img (17179869184 bytes) to a drive.");
+  expect(built.stdout).toMatch(
+    /Write disk.img \(17179869184 bytes, SHA-256 [0-9a-f]{64} of its blocks .*\) to a drive\./,
+  );
   expect(built.stdout).toContain(`with your kernel ${at.kernel} and the command line "`);
   const image = join(target, "disk.img");
   await check(image, GIB);
