@@ -54,7 +54,7 @@ skip_all() {
 
 [ -f "$kernel" ] || skip_all "there is no kernel $kernel"
 [ -n "$root" ] || skip_all "it is built by a bootstrapped root, and none was named"
-for file in kaem match mkdir cp rm sha256sum tcc; do
+for file in kaem match mkdir cp rm catm sha256sum tcc; do
 	[ -f "$root/usr/bin/$file" ] || skip_all "$root is no bootstrapped root: no usr/bin/$file"
 done
 for program in qemu-system-x86_64 mke2fs chroot bun; do
@@ -184,7 +184,7 @@ ramdisk() {
 	rm -rf "$work/root"
 	mkdir -p "$work/root/dev" "$work/root/usr/bin" "$work/root/steps/improve"
 	mkdir -p "$work/root/steps/payload-import-1.0"
-	for file in kaem match mkdir cp rm sha256sum payload-import; do
+	for file in kaem match mkdir cp rm catm sha256sum payload-import; do
 		cp "$work/build/usr/bin/$file" "$work/root/usr/bin/"
 	done
 	cp "$home/steps/improve/import_payload.sh" "$work/root/steps/improve/"
@@ -299,6 +299,25 @@ verified() {
 		"/external/distfiles/z.tar.bz2: OK" "/proc/partitions: No such file"
 }
 check "verifies, keeps what is there, and leaves no proc behind" verified
+
+HOME_DIR=$home bun -e '
+	const { restoreScript } = await import(`${process.env.HOME_DIR}/src/plan/lost.ts`);
+	process.stdout.write(restoreScript({
+		files: ["steps/some step/patches-pass2/.keep", "steps/kept"],
+		directories: ["steps/deep/er/empty"],
+	}));' >"$work/files-again"
+empty=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+ramdisk 48 0 "$(cat "$work/files-again")
+sha256sum \"/steps/some step/patches-pass2/.keep\" /steps/kept
+cp /run.kaem /steps/deep/er/empty/copy
+sha256sum /steps/deep/er/empty/copy"
+boot 60 "$zero"
+again() {
+	copy=$(sha256sum <"$work/root/run.kaem" | cut -c 1-64)
+	says_all "$empty  /steps/some step/patches-pass2/.keep" "$empty  /steps/kept" \
+		"$copy  /steps/deep/er/empty/copy" && ! says "Subprocess error"
+}
+check "kaem makes empty files and directories again" again
 
 echo a.zeros >"$work/list"
 ramdisk 48 0 "$import"
