@@ -25,6 +25,10 @@ export * from "./src/format/reader.ts";
 export * from "./src/format/segment.ts";
 export * from "./src/format/srcfs.ts";
 
+export * from "./src/archive/archive.ts";
+export * from "./src/archive/entries.ts";
+export * from "./src/archive/types.ts";
+
 export * from "./src/tree/config.ts";
 export * from "./src/tree/distfiles.ts";
 export * from "./src/tree/manifest.ts";

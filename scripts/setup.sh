@@ -100,6 +100,11 @@ case $purpose in
 		program shellcheck shellcheck
 		program util-linux setpriv
 		program openssl openssl
+		program tar tar
+		program gzip gzip
+		program bzip2 bzip2
+		program xz-utils xz
+		program zstd zstd
 		program gcc gcc
 		need libc6-dev compiles
 		need gcc-multilib compiles -m32

@@ -103,3 +103,12 @@ export function orRefused<T>(
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/**
+ * Stops what was told to stop.
+ *
+ * @throws {UserError} "interrupt" when the signal is raised.
+ */
+export function throwIfInterrupted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
+}

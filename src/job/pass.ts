@@ -11,7 +11,7 @@ import { UserError } from "../errors.ts";
 import type { LocatedFile } from "../plan/images.ts";
 import type { Plan } from "../plan/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { putAgain } from "../write/directory.ts";
+import { putAgain } from "../write/again.ts";
 import { Target } from "../write/target.ts";
 import { readRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
 
