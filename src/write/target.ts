@@ -66,7 +66,8 @@ export class Target {
           hint: "Name another --target",
         });
       }
-      mkdirSync(target.#work, { recursive: true });
+      // What lies half-written there may have modes of another root.
+      mkdirSync(target.#work, { recursive: true, mode: 0o700 });
       target.#lock();
       try {
         target.#check(names);
