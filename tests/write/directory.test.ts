@@ -100,9 +100,8 @@ test("writeDirectory() follows no symbolic link, and writes over nothing", async
     { path: "l", special: { kind: "symlink", target }, isExecutable: false },
     { path, body, isExecutable: false },
   ];
-  for (
-    const [path, target] of [["l/precious", outside], ["l", join(outside, "precious")]] as const
-  ) {
+  const links = [["l/new", outside], ["l", join(outside, "precious")]] as const;
+  for (const [path, target] of links) {
     const error = await rejection(writeDirectory(join(temp.make(), "root"), at(path, target)));
     expect(error.kind).toBe("target");
   }
@@ -112,6 +111,7 @@ test("writeDirectory() follows no symbolic link, and writes over nothing", async
   ];
   expect((await rejection(writeDirectory(join(temp.make(), "root"), twice))).kind).toBe("target");
   expect(readFileSync(join(outside, "precious"), "utf8")).toBe("precious");
+  expect(existsSync(join(outside, "new"))).toBe(false);
 });
 
 testWith("gzip")("writeDirectory() refuses an archive that changed", async () => {
