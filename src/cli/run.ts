@@ -20,8 +20,14 @@ import { note, paint } from "./output.ts";
 /** Name of the log of the serial console in a target. */
 const LOG_NAME = "serial.log";
 
-/** What Fiwix says when its last process has ended, and then waits for a key for ever. */
-const FIWIX_HALT = "Safe to Power Off";
+/**
+ * What Fiwix says when its last process has ended, and Linux when it gives up: both then wait for
+ * ever.
+ */
+const HALT_TEXTS: readonly string[] = [
+  "Safe to Power Off",
+  "---[ end Kernel panic - not syncing",
+];
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -113,7 +119,7 @@ async function runInQemu(
     interactive: needsTerminal(options),
     disks: images.map(({ name }) => join(dir, name)),
     logPath: join(dir, LOG_NAME),
-    haltText: FIWIX_HALT,
+    haltTexts: HALT_TEXTS,
     signal,
     onSerial: (chunk) => process.stdout.write(chunk),
     onNotice: warn,
