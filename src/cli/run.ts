@@ -8,7 +8,7 @@ import { UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { checkKernel } from "../job/build.ts";
 import { readRecord, type TargetRecord } from "../job/record.ts";
-import { withInterrupt } from "../launch/interrupt.ts";
+import { lendingKeys, withInterrupt } from "../launch/interrupt.ts";
 import { unmountBelow } from "../launch/mount.ts";
 import { runQemu } from "../launch/qemu.ts";
 import { runRoot } from "../launch/root.ts";
@@ -76,9 +76,11 @@ export async function runTarget(
       servers.push(await serveDirectory(path, { port }));
       note(`serving ${path} on 127.0.0.1:${port} for the guest`);
     }
-    await (options.mode === "qemu"
-      ? runInQemu(record, command, dir, accel, signal)
-      : runInDirectory(record, command, dir, signal));
+    const start = () =>
+      options.mode === "qemu"
+        ? runInQemu(record, command, dir, accel, signal)
+        : runInDirectory(record, command, dir, signal);
+    await (needsTerminal(options) ? lendingKeys(start) : start());
   } finally {
     await Promise.all(servers.map((server) => server.close()));
   }
