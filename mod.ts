@@ -19,6 +19,7 @@ export { type ErrorKind, EXIT, UserError } from "./src/errors.ts";
 
 export * from "./src/format/boot.ts";
 export * from "./src/format/hex0.ts";
+export * from "./src/format/mbr.ts";
 export * from "./src/format/payload.ts";
 export * from "./src/format/reader.ts";
 export * from "./src/format/segment.ts";

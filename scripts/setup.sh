@@ -106,13 +106,14 @@ case $purpose in
 		program tcc tcc
 		program valgrind valgrind
 		need libc6-dbg valgrind -q true
+		program fdisk sfdisk
+		program e2fsprogs mke2fs
 		;;
 esac
 if [ "$purpose" = acceptance ]; then
 	program python3 python3
 	need python3-requests python3 -c "import requests"
 	program parted parted
-	program e2fsprogs mkfs.ext3
 	program time time
 fi
 

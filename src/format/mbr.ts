@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The msdos partition table in the first sector of a disk (MBR).
+ *
+ *   offset 0    boot code, 440 bytes
+ *   440         disk signature, 4 bytes
+ *   444         2 zeros
+ *   446         4 entries of 16 bytes
+ *   510         55 AA
+ *
+ *   entry 0     80 where bootable, else 00
+ *         1     first sector as head, sector, cylinder (CHS)
+ *         4     type; 00 is no entry, 83 a Linux file system
+ *         5     last sector as CHS
+ *         8     first sector, 4 bytes
+ *         12    number of sectors, 4 bytes
+ *
+ * Integers are little-endian, a sector has 512 bytes. CHS is written for 255 heads and 63 sectors
+ * a track, and as FE FF FF from where it cannot reach, and never read. Extended partitions are not
+ * followed.
+ *
+ * builder-hex0's stage1 has 55 AA and an entry of type B5 of its own: an MBR alone does not make a
+ * disk, what lies in its partitions does.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { type ByteSource, formatError } from "./reader.ts";
+import { SECTOR_BYTES } from "./segment.ts";
+
+/** Type of a partition with a Linux file system. */
+export const LINUX_PARTITION = 0x83;
+
+/** A primary partition. */
+export interface MbrPartition {
+  readonly isBootable: boolean;
+  /** 1 to 255; see {@link LINUX_PARTITION}. */
+  readonly type: number;
+  readonly startSector: number;
+  readonly sectorCount: number;
+}
+
+/** What the first sector of a disk says. */
+export interface Mbr {
+  readonly diskSignature: number;
+  /** The entries that are used, with their numbers from 1 to 4 as Linux has them. */
+  readonly partitions: readonly (MbrPartition & { readonly number: number })[];
+}
+
+const SIGNATURE_AT = 440;
+const ENTRIES_AT = 446;
+const ENTRY_BYTES = 16;
+const ENTRIES = 4;
+const BOOTABLE = 0x80;
+const HEADS = 255;
+const TRACK_SECTORS = 63;
+const CYLINDERS = 1024;
+
+/**
+ * The first sector of a disk with one partition and no boot code.
+ *
+ * @param diskSignature What tells this disk from others: 32 bits.
+ * @throws {UserError} "format" for a number that its field cannot hold.
+ */
+export function mbr(partition: MbrPartition, diskSignature: number): Uint8Array {
+  const { isBootable, type, startSector, sectorCount } = partition;
+  checkField("disk signature", diskSignature, 0, 0xffffffff);
+  checkField("type", type, 1, 0xff);
+  checkField("first sector", startSector, 1, 0xffffffff);
+  checkField("number of sectors", sectorCount, 1, 0xffffffff);
+  // Linux itself stops counting at 2^32 sectors.
+  checkField("last sector", startSector + sectorCount - 1, 1, 0xffffffff);
+  const sector = new Uint8Array(SECTOR_BYTES);
+  const view = new DataView(sector.buffer);
+  view.setUint32(SIGNATURE_AT, diskSignature, true);
+  sector[ENTRIES_AT] = isBootable ? BOOTABLE : 0;
+  sector.set(chs(startSector), ENTRIES_AT + 1);
+  sector[ENTRIES_AT + 4] = type;
+  sector.set(chs(startSector + sectorCount - 1), ENTRIES_AT + 5);
+  view.setUint32(ENTRIES_AT + 8, startSector, true);
+  view.setUint32(ENTRIES_AT + 12, sectorCount, true);
+  sector.set([0x55, 0xaa], SECTOR_BYTES - 2);
+  return sector;
+}
+
+/**
+ * Reads the partition table of a disk. Entries may overlap, or reach behind the end of the source:
+ * boot code that was never a table is read the same way.
+ *
+ * @throws {UserError} "format" where the first sector does not end in 55 AA.
+ */
+export function readMbr(source: ByteSource): Mbr {
+  const sector = new Uint8Array(SECTOR_BYTES);
+  if (source.read(0, sector) < SECTOR_BYTES || sector[510] !== 0x55 || sector[511] !== 0xaa) {
+    throw formatError(source, SECTOR_BYTES - 2, "no partition table: 55 AA is missing");
+  }
+  const view = new DataView(sector.buffer);
+  const partitions = [];
+  for (let index = 0; index < ENTRIES; index++) {
+    const at = ENTRIES_AT + index * ENTRY_BYTES;
+    const type = sector[at + 4]!;
+    const startSector = view.getUint32(at + 8, true);
+    const sectorCount = view.getUint32(at + 12, true);
+    if (type === 0 || startSector === 0 || sectorCount === 0) continue;
+    const isBootable = sector[at] === BOOTABLE;
+    partitions.push({ number: index + 1, isBootable, type, startSector, sectorCount });
+  }
+  return { diskSignature: view.getUint32(SIGNATURE_AT, true), partitions };
+}
+
+/** Head, sector and cylinder of a sector, as they stand in an entry. */
+function chs(sector: number): [number, number, number] {
+  const cylinder = Math.floor(sector / (HEADS * TRACK_SECTORS));
+  if (cylinder >= CYLINDERS) return [0xfe, 0xff, 0xff];
+  const head = Math.floor(sector / TRACK_SECTORS) % HEADS;
+  // The two high bits of the cylinder lie above the sector, which counts from 1.
+  return [head, sector % TRACK_SECTORS + 1 + Math.floor(cylinder / 256) * 64, cylinder % 256];
+}
+
+function checkField(what: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new UserError(
+    "format",
+    `Cannot write a partition table: ${what} is ${value}, ${least} to ${most} are possible`,
+    { hint: "A disk with such a table has at most 2 TiB" },
+  );
+}
