@@ -7,6 +7,7 @@
 
 import { UserError } from "../errors.ts";
 import { formatConfig } from "../tree/config.ts";
+import { usingSteps } from "../tree/distfiles.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { archDir, bootstrapConfig, servedMirrors } from "./config.ts";
 import { directoryEntries, seedPath } from "./entries.ts";
@@ -45,6 +46,7 @@ export function planDirectory(
       phase,
       place: isCarried ? "boot" : "network",
       why: isCarried ? `${step} needs it` : `${step} downloads it`,
+      steps: usingSteps(distfile),
     };
   });
   const configText = options.createConfig ? formatConfig(config) : "";
