@@ -15,12 +15,11 @@ import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { extract, type Extracted } from "../image/extract.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
+import { SUMS_NAME } from "../plan/restore.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { writing } from "../write/target.ts";
 import { REPO_PATHS } from "./steps.ts";
 
-/** Name of the list of digests that is written. */
-export const SUMS_NAME = "SHA256SUMS";
 /** Where lists of digests may lie on the disk, beside those in the repository. */
 const STEPS_SUMS = "steps/SHA256SUMS.pkgs";
 /** The longest list that is read; one has a line of some 100 bytes for each package. */

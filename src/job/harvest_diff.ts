@@ -14,7 +14,8 @@ import { bytesOf } from "../format/reader.ts";
 import { digestEntry, type ImageView } from "../image/view.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { writing } from "../write/target.ts";
-import { findRepo, SUMS_NAME } from "./harvest.ts";
+import { SUMS_NAME } from "../plan/restore.ts";
+import { findRepo } from "./harvest.ts";
 import { diffMembers, type MemberDifference } from "./package_members.ts";
 
 /** A package of a run. */

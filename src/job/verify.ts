@@ -12,6 +12,7 @@ import { openImage } from "../image/file_source.ts";
 import { digestOf } from "../image/image.ts";
 import { digestEntry, type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
 import { bootEntries } from "../plan/entries.ts";
+import { SUMS_NAME } from "../plan/restore.ts";
 import { type Manifest } from "../tree/manifest.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { FIRST_LIST, overlayManifest, REST_LIST } from "../tree/overlay.ts";
@@ -132,7 +133,12 @@ export function checkTree(view: ImageView, dir: string): TreeCheck {
 
 const MANIFEST = "steps/manifest";
 /** What a build makes of its options. */
-const BUILD_ONLY: ReadonlySet<string> = new Set(["steps/bootstrap.cfg", FIRST_LIST, REST_LIST]);
+const BUILD_ONLY: ReadonlySet<string> = new Set([
+  "steps/bootstrap.cfg",
+  FIRST_LIST,
+  REST_LIST,
+  SUMS_NAME,
+]);
 /** SHA-256 of what the overlay adds, whatever the options. */
 const OVERLAY: ReadonlyMap<string, string> = new Map(
   Object.entries(STEPS).map(([path, text]) => [`steps/${path}`, digestText(text)]),
