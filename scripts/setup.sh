@@ -108,6 +108,8 @@ case $purpose in
 		need libc6-dbg valgrind -q true
 		program fdisk sfdisk
 		program e2fsprogs mke2fs
+		program bzip2 bzip2
+		program patch patch
 		;;
 esac
 if [ "$purpose" = acceptance ]; then
