@@ -65,7 +65,7 @@ export async function harvest(
   { force, signal, onBytes }: HarvestOptions,
 ): Promise<Harvest> {
   const repo = findRepo(view);
-  const expected = readLists(view, repo);
+  const lists = readLists(view, repo);
   return await writeOutputDirectory(dir, async (part) => {
     const { digests, skipped } = await extract(view, part, {
       under: repo,
@@ -77,16 +77,18 @@ export async function harvest(
     });
     const files = [...digests].map(([path, digest]) => ({ path, ...digest }))
       .sort((a, b) => a.path < b.path ? -1 : 1);
-    const listed = files.filter(({ path }) => expected.sums.has(path));
-    const wrong = listed.filter(({ path, sha256 }) => expected.sums.get(path) !== sha256);
-    if (wrong.length > 0 && !force) throw notAsListed(view, wrong, expected.sums);
+    const listed = files.filter(({ path }) => lists.some(({ sums }) => sums.has(path)));
+    const wrong = listed.filter(({ path, sha256 }) =>
+      lists.some(({ sums }) => (sums.get(path) ?? sha256) !== sha256)
+    );
+    if (wrong.length > 0 && !force) throw notAsListed(view, wrong, lists);
     writeSums(join(part, SUMS_NAME), files);
     return {
       place: `/${repo}`,
       files,
       verified: listed.length - wrong.length,
       wrong: wrong.map(({ path }) => path),
-      lists: expected.lists,
+      lists: lists.map(({ path }) => path),
       skipped,
     };
   });
@@ -114,21 +116,19 @@ export function findRepo(view: ImageView): string {
   );
 }
 
-interface Lists {
+/** A list of digests on the disk. */
+interface List {
+  readonly path: string;
+  /** SHA-256 by name. */
   readonly sums: ReadonlyMap<string, string>;
-  readonly lists: readonly string[];
 }
 
-function readLists(view: ImageView, repo: string): Lists {
-  const sums = new Map<string, string>();
-  const lists: string[] = [];
-  for (const path of [STEPS_SUMS, `${repo}/${SUMS_NAME}`]) {
+function readLists(view: ImageView, repo: string): List[] {
+  return [STEPS_SUMS, `${repo}/${SUMS_NAME}`].flatMap((path) => {
     const entry = view.find(path);
-    if (entry?.kind !== "file") continue;
-    for (const [name, sha256] of parseSums(readSmall(view, entry))) sums.set(name, sha256);
-    lists.push(`/${path}`);
-  }
-  return { sums, lists };
+    if (entry?.kind !== "file") return [];
+    return [{ path: `/${path}`, sums: parseSums(readSmall(view, entry)) }];
+  });
 }
 
 function readSmall(view: ImageView, entry: ViewEntry): string {
@@ -184,15 +184,14 @@ function writeSums(path: string, files: readonly HarvestedFile[]): void {
 function notAsListed(
   view: ImageView,
   wrong: readonly HarvestedFile[],
-  expected: ReadonlyMap<string, string>,
+  lists: readonly List[],
 ): UserError {
-  const [first] = wrong;
-  const more = wrong.length > 1 ? `, and ${wrong.length - 1} more` : "";
+  const { path, sha256 } = wrong[0]!;
+  const list = lists.find(({ sums }) => (sums.get(path) ?? sha256) !== sha256)!;
+  const more = wrong.length > 1 ? ` and ${wrong.length - 1} more` : "";
   return new UserError(
     "verify",
-    `Cannot trust ${first!.path}${more}: SHA-256 is ${first!.sha256}, the list on the disk says ${
-      expected.get(first!.path)
-    }`,
+    `Cannot trust ${path}${more}: SHA-256 is ${sha256}, ${list.path} says ${list.sums.get(path)}`,
     { where: view.source.name, hint: "--force takes packages that are not as listed, too" },
   );
 }

@@ -111,6 +111,22 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     expect(readFileSync(join(dir, "out/SHA256SUMS"), "utf8")).toContain("  same-1.0_0.tar.bz2\n");
   });
 
+  test("checks every list on the disk, and does not keep the one in the repository", async () => {
+    const root = temp.make();
+    const repo = { "a.tar": "a", "SHA256SUMS": `${sha256("b")} *./a.tar\nno line of a list\n` };
+    writeFiles(join(root, "external/repo"), repo);
+    writeFiles(root, { "steps/SHA256SUMS.pkgs": `${sha256("a")}  a.tar\n` });
+    const dir = temp.make();
+    makeFileSystem(join(dir, "disk.img"), root, { size: "8M" });
+    const args = ["harvest", join(dir, "disk.img"), "-o", join(dir, "out")];
+    const ran = await seedstrap(args);
+    expect(ran.stderr).toContain(`/external/repo/SHA256SUMS says ${sha256("b")}`);
+    expect(ran.code).toBe(5);
+    expect((await seedstrap([...args, "--force"])).code).toBe(0);
+    const sums = readFileSync(join(dir, "out/SHA256SUMS"), "utf8");
+    expect(sums).toBe(`${sha256("a")}  a.tar\n`);
+  });
+
   test("refuses a disk without packages, and what is no disk", async () => {
     const dir = temp.make();
     writeFiles(join(dir, "root"), { "external/other": "" });

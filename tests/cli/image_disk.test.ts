@@ -187,6 +187,15 @@ describe.skipIf(!hasTools)("a disk", () => {
     expect(JSON.parse(json.stdout)).toMatchObject({ kind: "disk", fileSystem: "ext3", files: 3 });
   });
 
+  test("that a boot image has become is told from what was built", async () => {
+    const target = temp.make();
+    copyFileSync(join(dir, "target/seedstrap.json"), join(target, "seedstrap.json"));
+    copyFileSync(disk, join(target, "init.img"));
+    const ran = await seedstrap(["image", "verify", join(target, "init.img")]);
+    expect(ran.stderr).toContain("it is a disk now, built was a boot image");
+    expect(ran.code).toBe(5);
+  });
+
   test("that is no whole one is exit code 6, and --as takes it for something else", async () => {
     const bad = join(temp.make(), "bad.img");
     copyFileSync(disk, bad);
