@@ -260,16 +260,19 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     const path = image("device.img");
     makeFileSystem(path, small, { size: "8M" });
     // A device may be longer than what is on it.
-    truncateSync(path, 8 * MIB + 5 * SECTOR_BYTES);
-    const { stdout } = await run(["losetup", "-f", "--show", "-r", path]);
-    const device = stdout.trim();
-    try {
-      const source = openImage(device);
-      expect(source).toMatchObject({ isDevice: true, size: 8 * MIB + 5 * SECTOR_BYTES });
-      expect(describeDisk(openView(source))).toEqual(describeTree(small));
-      source.close();
-    } finally {
-      await run(["losetup", "-d", device]);
+    for (const sectors of [0, 1, 2, 5, 7, 8191, 16384]) {
+      const size = 8 * MIB + sectors * SECTOR_BYTES;
+      truncateSync(path, size);
+      const { stdout } = await run(["losetup", "-f", "--show", "-r", path]);
+      const device = stdout.trim();
+      try {
+        const source = openImage(device);
+        expect(source).toMatchObject({ isDevice: true, size });
+        expect(describeDisk(openView(source))).toEqual(describeTree(small));
+        source.close();
+      } finally {
+        await run(["losetup", "-d", device]);
+      }
     }
   });
 });

@@ -66,7 +66,10 @@ test.each(["../x", "./../x", "a/../../x", "/../x", "a/..", "a//b", "./a/./b", ".
     const failure = await failureOf(
       writeOutputDirectory(out, (part) => extract(boot(["fine", path]), part)),
     );
-    expect(failure).toStartWith(`format: Cannot extract ${JSON.stringify(path)}: `);
+    const why = path.includes("//")
+      ? "it has an empty name in it"
+      : "it leads out of the directory";
+    expect(failure).toBe(`format: Cannot extract ${JSON.stringify(path)}: ${why}`);
     expect(readdirSync(join(dir, "in"))).toEqual([]);
     expect(readdirSync(dir)).toEqual(["in"]);
   },
