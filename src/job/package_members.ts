@@ -8,6 +8,7 @@
 import { spawn } from "node:child_process";
 import { createHash, type Hash } from "node:crypto";
 import { once } from "node:events";
+import type { Writable } from "node:stream";
 import { UserError } from "../errors.ts";
 import { findProgram } from "../launch/process.ts";
 
@@ -68,26 +69,28 @@ async function unpack(
   const path = await findProgram(program);
   if (path === undefined) throw unreadable(name, `${program} is not installed`);
   const child = spawn(path, ["-dc"], { stdio: ["pipe", "pipe", "ignore"] });
+  const ended = once(child, "close");
+  // It may end before it has read everything; its exit code tells why.
+  child.stdin.on("error", () => {});
+  const feeding = feed(child.stdin, read, ended);
   try {
-    const ended = once(child, "close");
-    // It may end before it has read everything; its exit code tells why.
-    child.stdin.on("error", () => {});
-    const feeding = (async () => {
-      for (const part of read()) {
-        if (child.stdin.destroyed) break;
-        if (!child.stdin.write(part.slice())) {
-          await Promise.race([once(child.stdin, "drain"), ended]);
-        }
-      }
-      child.stdin.end();
-    })();
     for await (const part of child.stdout) members.push(part);
     await feeding;
     const [code] = await ended;
     if (code !== 0) throw unreadable(name, `${program} cannot unpack it`);
   } finally {
     child.kill("SIGKILL");
+    // Nothing reads on when this is left: the image may be closed then.
+    await Promise.allSettled([feeding, ended]);
   }
+}
+
+async function feed(stdin: Writable, read: ReadArchive, ended: Promise<unknown>): Promise<void> {
+  for (const part of read()) {
+    if (stdin.destroyed) return;
+    if (!stdin.write(part.slice())) await Promise.race([once(stdin, "drain"), ended]);
+  }
+  stdin.end();
 }
 
 const BLOCK_BYTES = 512;
@@ -109,6 +112,9 @@ class TarMembers {
   /** Data of a member that says something of the next one. */
   #extra: { readonly type: string; readonly parts: Uint8Array[] } | undefined;
   #nextPath: string | undefined;
+  #nextSize: number | undefined;
+  /** What members ahead have said of the next one. */
+  #said = "";
   #isAtEnd = false;
 
   constructor(name: string) {
@@ -155,23 +161,27 @@ class TarMembers {
     }
     const sum = block.reduce((sum, byte, at) => sum + (at >= 148 && at < 156 ? 32 : byte), 0);
     if (octal(block, 148, 8) !== sum) throw unreadable(this.#name, "a header has a wrong checksum");
-    const size = numberAt(block, 124, 12);
+    const type = String.fromCharCode(block[156]! || 0x30);
+    const isExtra = "LKxg".includes(type);
+    const size = (isExtra ? undefined : this.#nextSize) ?? numberAt(block, 124, 12);
     if (!Number.isSafeInteger(size) || size < 0) {
       throw unreadable(this.#name, "a size is no number");
     }
-    const type = String.fromCharCode(block[156]! || 0x30);
     // What has no data may still say a size: links of old tars do.
     this.#data = "12345".includes(type) ? 0 : size;
     this.#padding = (BLOCK_BYTES - this.#data % BLOCK_BYTES) % BLOCK_BYTES;
     this.#hash = createHash("sha256").update(meaningOf(block));
-    if ("LKxg".includes(type)) {
+    if (isExtra) {
       if (size > MAX_EXTRA_BYTES) throw unreadable(this.#name, "a name is too long");
       this.#extra = { type, parts: [] };
     } else {
       const prefix = text(block, 257, 6) === "ustar" ? text(block, 345, 155) : "";
       const short = text(block, 0, 100);
       this.#path = this.#nextPath ?? (prefix === "" ? short : `${prefix}/${short}`);
+      this.#hash.update(this.#said);
       this.#nextPath = undefined;
+      this.#nextSize = undefined;
+      this.#said = "";
     }
     if (this.#data === 0) this.#endMember();
   }
@@ -186,9 +196,31 @@ class TarMembers {
     this.#extra = undefined;
     const bytes = Uint8Array.from(extra.parts.flatMap((part) => [...part]));
     const value = new TextDecoder().decode(bytes);
+    this.#said += `${extra.type}${value}`;
+    if (this.#said.length > MAX_EXTRA_BYTES) throw unreadable(this.#name, "a name is too long");
     if (extra.type === "L") this.#nextPath = value.replace(/\0.*$/s, "");
-    if (extra.type === "x") this.#nextPath = /\d+ path=([^\n]*)\n/.exec(value)?.[1];
+    if (extra.type !== "x") return;
+    const records = paxRecords(bytes);
+    this.#nextPath = records.get("path") ?? this.#nextPath;
+    const size = records.get("size");
+    if (size !== undefined) this.#nextSize = Number(size);
   }
+}
+
+/** Records `length " " key "=" value LF`; what is no such ends them. */
+function paxRecords(bytes: Uint8Array): Map<string, string> {
+  const records = new Map<string, string>();
+  const decoder = new TextDecoder();
+  for (let at = 0; at < bytes.length;) {
+    const digits = /^\d{1,7} /.exec(decoder.decode(bytes.subarray(at, at + 8)))?.[0];
+    const length = Number(digits ?? 0);
+    if (digits === undefined || length <= digits.length) break;
+    const record = decoder.decode(bytes.subarray(at + digits.length, at + length - 1));
+    const equals = record.indexOf("=");
+    if (equals > 0) records.set(record.slice(0, equals), record.slice(equals + 1));
+    at += length;
+  }
+  return records;
 }
 
 /** A header without its name, which is compared on its own, and its checksum. */
