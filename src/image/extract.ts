@@ -276,7 +276,7 @@ class Extraction {
   #refusal({ path }: Pick<ViewEntry, "path">, why: string): UserError {
     return new UserError("format", `Cannot extract ${JSON.stringify(path)}: ${why}`, {
       where: this.#view.source.name,
-      hint: "Whoever made this image means no good: nothing of it was kept",
+      hint: "The image is damaged, or made to do harm: nothing of it was kept",
     });
   }
 }
