@@ -102,7 +102,6 @@ case $purpose in
 		program openssl openssl
 		program tar tar
 		program gzip gzip
-		program bzip2 bzip2
 		program xz-utils xz
 		program zstd zstd
 		program gcc gcc
@@ -113,6 +112,8 @@ case $purpose in
 		need libc6-dbg valgrind -q true
 		program fdisk sfdisk
 		program e2fsprogs mke2fs
+		program bzip2 bzip2
+		program patch patch
 		;;
 esac
 if [ "$purpose" = acceptance ]; then

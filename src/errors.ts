@@ -31,6 +31,8 @@ export const EXIT = {
   launch: 9,
   /** Preflight: the machine would not carry a bootstrap. */
   preflight: 10,
+  /** Two images, or the packages of two runs, that were compared are not equal. */
+  different: 11,
   /** Ctrl-C or SIGTERM. */
   interrupt: 130,
 } as const;

@@ -9,6 +9,7 @@
 import { UserError } from "../errors.ts";
 import { formatConfig } from "../tree/config.ts";
 import type { Extras } from "./preseed.ts";
+import { usingSteps } from "../tree/distfiles.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { archWarning, findAdvice } from "./advice.ts";
 import { archDir, bootstrapConfig, servedMirrors } from "./config.ts";
@@ -54,6 +55,7 @@ export function planRootDirectory(
       phase,
       place: isCarried ? "boot" : "network",
       why: isCarried ? `${step} needs it` : `${step} downloads it`,
+      steps: usingSteps(distfile),
     };
   });
   const configText = options.createConfig ? formatConfig(config) : "";

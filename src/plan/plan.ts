@@ -11,7 +11,7 @@ import { assembleHex0 } from "../format/hex0.ts";
 import { checkStage1, checkStage2 } from "../format/boot.ts";
 import { MIB } from "../format/segment.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
-import type { Distfile } from "../tree/distfiles.ts";
+import { type Distfile, usingSteps } from "../tree/distfiles.ts";
 import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
 import { noPlaceFor } from "../tree/overlay.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
@@ -254,7 +254,16 @@ function placeDistfile(
     : phase === "network"
     ? `${needed} behind the network, --external-sources carries it`
     : needed;
-  return { name, sha256, urls, size: sizes.get(name) ?? null, phase, place, why };
+  return {
+    name,
+    sha256,
+    urls,
+    size: sizes.get(name) ?? null,
+    phase,
+    place,
+    why,
+    steps: usingSteps(distfile),
+  };
 }
 
 /** A manifest line without predicate and comment. */

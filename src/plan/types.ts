@@ -39,6 +39,8 @@ export interface PlannedDistfile {
   readonly restored?: "fiwix" | "disk";
   /** Why it goes there, as a phrase. */
   readonly why: string;
+  /** The steps whose build needs it, in manifest order, each once. */
+  readonly steps: readonly string[];
 }
 
 /** An entry of the boot image, in image order. */
