@@ -9,7 +9,7 @@ import { UserError } from "../errors.ts";
 import { bytesOf } from "../format/reader.ts";
 import { type FileSource, openImage } from "../image/file_source.ts";
 import { digestOf, findEntry, type ImageReport, readImage, verifyImage } from "../image/image.ts";
-import { readRecord, type RecordedImage } from "../job/record.ts";
+import { findRecordedImage, type RecordedImage } from "../job/record.ts";
 import { formatCount, print, printable, printJson } from "./output.ts";
 
 export function imageSubcommand(): CommandUnknownOpts {
@@ -93,7 +93,7 @@ interface CheckedImage {
 
 function checkImage(source: FileSource): CheckedImage {
   const report = verifyImage(source);
-  const record = recordOf(source.name);
+  const record = findRecordedImage(dirname(source.name), basename(source.name));
   if (record !== undefined) compare(source, record);
   return { report, record };
 }
@@ -109,16 +109,6 @@ function reportLines({ report, record }: CheckedImage): string[] {
       ? "structure is whole; no seedstrap.json beside it to compare with"
       : `structure is whole; SHA-256 of every file and of the image as built: ${record.sha256}`,
   ];
-}
-
-/** What the record beside an image says of it, where there is one. */
-function recordOf(path: string): RecordedImage | undefined {
-  try {
-    return readRecord(dirname(path)).images.find(({ name }) => name === basename(path));
-  } catch (error) {
-    if (error instanceof UserError) return undefined;
-    throw error;
-  }
 }
 
 /** @throws {UserError} "verify" for what is not as it was built. */

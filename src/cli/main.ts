@@ -9,6 +9,7 @@ import { VERSION } from "../version.ts";
 import { expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { demoSubcommand } from "./demo.ts";
+import { devicesSubcommand } from "./devices.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { printError } from "./output.ts";
@@ -16,6 +17,7 @@ import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
+import { writeSubcommand } from "./write.ts";
 
 function program(): CommandUnknownOpts {
   const root = new Command("seedstrap")
@@ -27,6 +29,8 @@ function program(): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
+    .addCommand(writeSubcommand())
+    .addCommand(devicesSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(manSubcommand())
