@@ -99,6 +99,11 @@ case $purpose in
 		program binutils as
 		program shellcheck shellcheck
 		program util-linux setpriv
+		program util-linux losetup
+		program fdisk sfdisk
+		program bsdutils script
+		program e2fsprogs mke2fs
+		program dosfstools mkfs.fat
 		program openssl openssl
 		program gcc gcc
 		need libc6-dev compiles
@@ -112,7 +117,6 @@ if [ "$purpose" = acceptance ]; then
 	program python3 python3
 	need python3-requests python3 -c "import requests"
 	program parted parted
-	program e2fsprogs mkfs.ext3
 	program time time
 fi
 

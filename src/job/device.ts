@@ -46,7 +46,10 @@ export interface DeviceEvents {
 /** What was done. */
 export interface DeviceReport {
   readonly sizeBytes: number;
-  /** SHA-256 of the segments; absent where runs of zeros between data were left out of it. */
+  /**
+   * SHA-256 of the segments; absent where it was not needed (not read back, and nothing to compare
+   * with), and where runs of zeros between data were left out of it.
+   */
   readonly sha256?: string;
   /** Whether it was read back and compared. */
   readonly isVerified: boolean;
@@ -122,25 +125,26 @@ export async function writeToDevice(
   try {
     sink = await DeviceSink.begin(out, {
       sizeBytes,
+      digests: isVerified ? "reading back" : image.sha256 !== undefined ? "writing" : "never",
       hashesHoles: image.sha256 !== undefined,
       onDone: (bytes) => events.onProgress?.(stage, done += bytes, sizeBytes),
       signal,
     });
     await streamSegments(segments, sink, signal ? { signal } : {});
-    const { sha256, isWhole } = await sink.finish();
-    if (image.sha256 !== undefined && sha256 !== image.sha256) {
-      throw notAsBuilt("the image", `its SHA-256 is ${sha256}, built was ${image.sha256}`);
-    }
+    let digest = await sink.finish();
     if (isVerified) {
       stage = "reading back";
       done = 0;
-      await sink.readBack(sha256);
+      digest = await sink.readBack();
+    }
+    if (image.sha256 !== undefined && digest?.sha256 !== image.sha256) {
+      throw notAsBuilt("the image", `its SHA-256 is ${digest?.sha256}, built was ${image.sha256}`);
     }
     await sink.seal(isVerified);
     const partitions = target.kind === "device" ? out.rereadPartitions() : "none";
     return {
       sizeBytes,
-      ...(isWhole && { sha256 }),
+      ...(digest?.isWhole && { sha256: digest.sha256 }),
       isVerified,
       isDirect: out.isDirect,
       partitions,

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { closeSync, constants, fdatasync, fsync, openSync, read, write } from "node:fs";
+import { closeSync, constants, fsync, openSync, read, write } from "node:fs";
 import { hintFor, onDevice, type WriteTarget } from "../device/candidates.ts";
 import { messageOf, systemCode, UserError } from "../errors.ts";
 import { type Libc, libc, O_DIRECT } from "../runtime/libc.ts";
@@ -118,11 +118,6 @@ export class BlockFile {
       done += part;
       onDone(part);
     }
-  }
-
-  /** Starts making durable what is written so far. */
-  async flush(): Promise<void> {
-    await this.#run("flush", undefined, (settle) => fdatasync(this.#file, (e) => settle(e, 0)));
   }
 
   /** Makes everything durable, and forgets what is in memory of it. */

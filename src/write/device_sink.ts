@@ -7,6 +7,7 @@
  */
 
 import { setImmediate } from "node:timers/promises";
+import { crc32 } from "node:zlib";
 import { UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import type { BlockFile } from "./block_file.ts";
@@ -18,19 +19,30 @@ import { throwIfInterrupted, writeBytes } from "./writer.ts";
 export const FRONT_BYTES = MIB;
 /** Shorter runs of zeros are written, longer ones are left to the device. */
 const HOLE_BYTES = MIB;
-/** After so many bytes the device is asked to begin with making them durable. */
-const FLUSH_BYTES = 64 * MIB;
-/** After so many slots the digest is noted, so that a fault can be placed. */
-const MARK_SLOTS = 16;
+/** Each so many bytes have a checksum of their own, so that a fault can be placed. */
+const CHECK_BYTES = 256 * 1024;
 
 export interface DeviceSinkOptions {
   /** Size of the image. */
   readonly sizeBytes: number;
+  /**
+   * When SHA-256 is computed: it is what takes longest, so only once. What is read back is compared
+   * by CRC-32 anyway.
+   */
+  readonly digests: "writing" | "reading back" | "never";
   /** Whether zeros between data are part of the digest: slow where they are many. */
   readonly hashesHoles: boolean;
   /** Told the bytes of each piece that is on the device, or was read back. */
   readonly onDone: (bytes: number) => void;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** SHA-256 of an image. */
+export interface Digest {
+  /** Lower-case hex. */
+  readonly sha256: string;
+  /** Whether every byte up to the last of the data counts; otherwise holes were left out. */
+  readonly isWhole: boolean;
 }
 
 /** A run of the image as it was written; data of at most a slot. */
@@ -41,6 +53,7 @@ type Piece =
     readonly length: number;
     /** Less than its length where the image ends in it. */
     readonly hashed: number;
+    readonly checks: readonly number[];
   }
   | {
     readonly kind: "zeros";
@@ -55,17 +68,13 @@ export class DeviceSink implements ImageSink {
   readonly #ring: Ring;
   readonly #front: Uint8Array;
   readonly #pieces: Piece[] = [];
-  /** Digests after each {@link MARK_SLOTS} pieces of data. */
-  readonly #marks: string[] = [];
-  #dataPieces = 0;
-  #digest: DigestThread;
+  readonly #digest: DigestThread | undefined;
   #slot: number | undefined;
   #filled = 0;
   /** Of the first byte in the current slot. */
   #offset = 0;
-  #unflushed = 0;
+  #isWhole = false;
   readonly #running = new Set<Promise<void>>();
-  #flushing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
 
   private constructor(out: BlockFile, options: DeviceSinkOptions) {
@@ -73,7 +82,7 @@ export class DeviceSink implements ImageSink {
     this.#options = options;
     this.#ring = new Ring(out.libc);
     this.#front = alignedBytes(out.libc, Math.min(FRONT_BYTES, options.sizeBytes));
-    this.#digest = new DigestThread(this.#ring);
+    if (options.digests !== "never") this.#digest = new DigestThread(this.#ring);
   }
 
   /**
@@ -127,9 +136,10 @@ export class DeviceSink implements ImageSink {
   /**
    * Writes what is left, and zeros up to the size of the image; makes all but the first MiB durable.
    *
-   * @returns SHA-256 of what was streamed, in lower-case hex, and whether that counts every byte.
+   * @returns The digest, where it is computed while writing.
+   * @throws {UserError} "target"
    */
-  async finish(): Promise<{ readonly sha256: string; readonly isWhole: boolean }> {
+  async finish(): Promise<Digest | undefined> {
     const { sizeBytes } = this.#options;
     // Whole units are written; what is behind the data in the last one is zeros of the image.
     const end = Math.min(
@@ -137,60 +147,51 @@ export class DeviceSink implements ImageSink {
       Math.ceil((this.#offset + this.#filled) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES,
     );
     const padded = end - this.#offset;
-    const isWhole = this.#pieces.every((piece) => piece.kind === "data" || piece.isHashed);
     if (this.#slot !== undefined) this.#ring.view(this.#slot, padded).fill(0, this.#filled);
     this.#send(padded);
+    this.#isWhole = this.#pieces.every((piece) => piece.kind === "data" || piece.isHashed);
     await this.#zero(sizeBytes - this.#offset, false);
     await Promise.all(this.#running);
-    await this.#flushing;
     this.#throwIfFailed();
     await this.#out.sync();
-    return { sha256: await this.#digest.sofar(), isWhole };
+    return this.#options.digests === "writing" ? await this.#digestSoFar() : undefined;
   }
 
   /**
    * Reads everything but the first MiB back and compares it with what was written.
    *
-   * @param sha256 As {@link finish} returned it.
+   * @returns The digest, where it is computed while reading back.
    * @throws {UserError} "verify" with the place of the fault, "target" for what cannot be read.
    */
-  async readBack(sha256: string): Promise<void> {
-    this.#digest.end();
-    const digest = this.#digest = new DigestThread(this.#ring);
+  async readBack(): Promise<Digest | undefined> {
+    const { digests, onDone, signal } = this.#options;
+    const digest = digests === "reading back" ? this.#digest : undefined;
     let order: Promise<void> = Promise.resolve();
-    let dataPieces = 0;
-    /** Where the data begins that the next mark is about. */
-    let since = 0;
     for (const piece of this.#pieces) {
       for (let done = 0; done < piece.length; done += SLOT_BYTES) {
         const slot = await this.#ring.take();
         this.#throwIfFailed();
-        throwIfInterrupted(this.#options.signal);
+        throwIfInterrupted(signal);
         const offset = piece.offset + done;
-        const length = Math.min(SLOT_BYTES, piece.length - done);
-        const view = this.#ring.view(slot, length);
+        const view = this.#ring.view(slot, Math.min(SLOT_BYTES, piece.length - done));
         const reading = this.#readBehindFront(view, offset);
         const before = order;
         order = this.#track(async () => {
           await Promise.all([reading, before]);
           if (piece.kind === "zeros") {
-            if (!isZero(view)) throw this.#differs(offset, offset + length);
-            if (piece.isHashed) digest.addZeros(length);
+            if (!isZero(view)) throw this.#differs(offset, offset + view.length);
+            if (piece.isHashed) digest?.addZeros(view.length);
           } else {
-            await digest.add(slot, piece.hashed);
-            if (++dataPieces % MARK_SLOTS === 0) {
-              const isSame = await digest.sofar() === this.#marks[dataPieces / MARK_SLOTS - 1];
-              if (!isSame) throw this.#differs(since, offset + length);
-              since = offset + length;
-            }
+            this.#compare(view, piece.checks, offset);
+            await digest?.add(slot, piece.hashed);
           }
-          this.#options.onDone(length);
+          onDone(view.length);
         }, slot);
       }
     }
     await order;
     this.#throwIfFailed();
-    if (await digest.sofar() !== sha256) throw this.#differs(since, this.#options.sizeBytes);
+    return digest && await this.#digestSoFar();
   }
 
   /** Writes the first MiB, durably, and reads it back where that is wanted. */
@@ -207,8 +208,8 @@ export class DeviceSink implements ImageSink {
 
   /** Waits for what is on its way and ends the thread, whatever happened. */
   async close(): Promise<void> {
-    await Promise.allSettled([...this.#running, this.#flushing]);
-    this.#digest.end();
+    await Promise.all(this.#running);
+    this.#digest?.end();
   }
 
   /** Sends the current slot on its way, `length` bytes of it. */
@@ -221,31 +222,24 @@ export class DeviceSink implements ImageSink {
     this.#filled = 0;
     this.#offset += length;
     if (length === 0) return this.#ring.give(slot);
-    this.#pieces.push({ kind: "data", offset, length, hashed });
-    const adding = this.#digest.add(slot, hashed);
-    if (++this.#dataPieces % MARK_SLOTS === 0) {
-      const index = this.#marks.push("") - 1;
-      this.#track(async () => void (this.#marks[index] = await this.#digest.sofar()));
-    }
+    const view = this.#ring.view(slot, length);
+    this.#pieces.push({ kind: "data", offset, length, hashed, checks: checksOf(view) });
+    const { digests, onDone } = this.#options;
+    const adding = digests === "writing" ? this.#digest?.add(slot, hashed) : undefined;
     this.#track(async () => {
-      await Promise.all([adding, this.#writeBehindFront(this.#ring.view(slot, length), offset)]);
-      this.#options.onDone(length);
+      await Promise.all([adding, this.#writeBehindFront(view, offset)]);
+      onDone(length);
     }, slot);
-    this.#unflushed += length;
-    if (this.#unflushed < FLUSH_BYTES || this.#flushing !== undefined) return;
-    this.#unflushed = 0;
-    this.#flushing = this.#track(() => this.#out.flush())
-      .finally(() => this.#flushing = undefined);
   }
 
   /** Leaves a run of zeros to the device. */
   async #zero(length: number, isHashed: boolean): Promise<void> {
     if (length === 0) return;
     this.#throwIfFailed();
-    const { onDone, signal } = this.#options;
+    const { digests, onDone, signal } = this.#options;
     const offset = this.#offset;
     this.#pieces.push({ kind: "zeros", offset, length, isHashed });
-    if (isHashed) this.#digest.addZeros(length);
+    if (isHashed && digests === "writing") this.#digest?.addZeros(length);
     const inFront = Math.max(0, Math.min(length, FRONT_BYTES - offset));
     onDone(inFront);
     await this.#out.zero(offset + inFront, length - inFront, onDone, signal);
@@ -281,6 +275,18 @@ export class DeviceSink implements ImageSink {
     return running;
   }
 
+  async #digestSoFar(): Promise<Digest | undefined> {
+    const sha256 = await this.#digest?.sofar();
+    return sha256 === undefined ? undefined : { sha256, isWhole: this.#isWhole };
+  }
+
+  #compare(bytes: Uint8Array, checks: readonly number[], offset: number): void {
+    const index = checksOf(bytes).findIndex((check, index) => check !== checks[index]);
+    if (index < 0) return;
+    const from = offset + index * CHECK_BYTES;
+    throw this.#differs(from, Math.min(from + CHECK_BYTES, offset + bytes.length));
+  }
+
   #throwIfFailed(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
@@ -295,4 +301,12 @@ export class DeviceSink implements ImageSink {
       },
     );
   }
+}
+
+function checksOf(bytes: Uint8Array): number[] {
+  const checks: number[] = [];
+  for (let at = 0; at < bytes.length; at += CHECK_BYTES) {
+    checks.push(crc32(bytes.subarray(at, at + CHECK_BYTES)));
+  }
+  return checks;
 }
