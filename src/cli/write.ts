@@ -40,7 +40,7 @@ Examples:
         for (const line of describeTarget(target)) note(line);
         await confirmTarget(target, yes, signal);
         const events = progressEvents();
-        const report = await writeToDevice(image, target, verify, events, signal)
+        const { report } = await writeToDevice(image, target, verify, events, signal)
           .finally(events.clear);
         if (json) printJson({ device: target.path, image: path, kind: image.kind, ...report });
         else printReport(report, image.dataBytes, target);

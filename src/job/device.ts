@@ -16,7 +16,7 @@ import { openImage } from "../image/file_source.ts";
 import { detectImage, type ImageKind } from "../image/image.ts";
 import { BlockFile, type Partitions } from "../write/block_file.ts";
 import { DeviceSink } from "../write/device_sink.ts";
-import { streamSegments } from "../write/writer.ts";
+import { streamSegments, type WrittenImage } from "../write/writer.ts";
 import { findRecordedImage } from "./record.ts";
 
 /** What is to be written. */
@@ -27,6 +27,8 @@ export interface DeviceImage {
   readonly sizeBytes: number;
   /** SHA-256 that the segments together must have, where that is known. */
   readonly sha256?: string;
+  /** Whether the digest is wanted although nothing is known to compare it with. */
+  readonly wantsDigest?: true;
 }
 
 /** An image file, ready to be written. */
@@ -56,6 +58,12 @@ export interface DeviceReport {
   /** Whether what was compared came from the device, and not from this machine's memory. */
   readonly isDirect: boolean;
   readonly partitions: Partitions;
+}
+
+/** What was done, and SHA-256 of each file segment. */
+export interface WrittenDevice {
+  readonly report: DeviceReport;
+  readonly fileDigests: WrittenImage["fileDigests"];
 }
 
 /**
@@ -116,8 +124,9 @@ export async function writeToDevice(
   isVerified: boolean,
   events: DeviceEvents = {},
   signal?: AbortSignal,
-): Promise<DeviceReport> {
+): Promise<WrittenDevice> {
   const { segments, sizeBytes } = image;
+  const needsDigest = image.sha256 !== undefined || image.wantsDigest === true;
   const out = BlockFile.open(target);
   let sink: DeviceSink | undefined;
   let stage: "writing" | "reading back" = "writing";
@@ -125,12 +134,12 @@ export async function writeToDevice(
   try {
     sink = await DeviceSink.begin(out, {
       sizeBytes,
-      digests: isVerified ? "reading back" : image.sha256 !== undefined ? "writing" : "never",
-      hashesHoles: image.sha256 !== undefined,
+      digests: isVerified ? "reading back" : needsDigest ? "writing" : "never",
+      hashesHoles: needsDigest,
       onDone: (bytes) => events.onProgress?.(stage, done += bytes, sizeBytes),
       signal,
     });
-    await streamSegments(segments, sink, signal ? { signal } : {});
+    const fileDigests = await streamSegments(segments, sink, signal ? { signal } : {});
     let digest = await sink.finish();
     if (isVerified) {
       stage = "reading back";
@@ -142,38 +151,35 @@ export async function writeToDevice(
     }
     await sink.seal(isVerified);
     const partitions = target.kind === "device" ? out.rereadPartitions() : "none";
-    return {
+    const report = {
       sizeBytes,
       ...(digest?.isWhole && { sha256: digest.sha256 }),
       isVerified,
       isDirect: out.isDirect,
       partitions,
     };
+    return { report, fileDigests };
   } catch (error) {
-    throw await withState(error, sink, target.path);
+    await addState(error, sink, target.path);
+    throw error;
   } finally {
     await sink?.close();
     await out.close();
   }
 }
 
-/** Says in an error what became of the device. */
-async function withState(
+/** Says in an error what became of the device; the error stays what it is. */
+async function addState(
   error: unknown,
   sink: DeviceSink | undefined,
   path: string,
-): Promise<unknown> {
-  if (!(error instanceof UserError)) return error;
+): Promise<void> {
+  if (!(error instanceof UserError)) return;
   const isCleared = sink !== undefined && await sink.clear().then(() => true, () => false);
   const state = isCleared
     ? `${path} does not boot: its first MiB is zeros, what is behind is not whole`
     : `${path} may hold a part of the image: its first MiB could not be cleared`;
-  const { kind, message, where, hint } = error;
-  return new UserError(kind, `${message}\n${state}`, {
-    ...(where !== undefined && { where }),
-    ...(hint !== undefined && { hint }),
-    cause: error,
-  });
+  error.message = `${error.message}\n${state}`;
 }
 
 function isZeroBehind(

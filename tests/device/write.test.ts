@@ -181,13 +181,16 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     const image = { segments, sizeBytes: 16 * MIB };
     const target = chooseTarget(device.path, false);
     checkFit(target, image.sizeBytes, []);
-    const report = await writeToDevice(image, target, true);
+    const { report } = await writeToDevice(image, target, true);
     const like = join(dir, "like");
     const { sha256: digest } = await writeImage(like, segments, { sizeBytes: 16 * MIB });
     expectWritten(like, device);
     expect(report.isVerified).toBe(true);
-    const known = await writeToDevice({ ...image, sha256: digest }, target, true);
-    expect(known.sha256).toBe(digest);
+    for (const isVerified of [true, false]) {
+      const known = await writeToDevice({ ...image, sha256: digest }, target, isVerified);
+      expect(known.report.sha256).toBe(digest);
+      expect(known.fileDigests.get(segments[1]!)).toBe(sha256(body));
+    }
 
     writeFileSync(path, sampleBody(5 * MIB + 3).reverse());
     const error = await rejection(writeToDevice(image, target, true));
