@@ -116,8 +116,9 @@ lvm vgchange -qq -an vg >/dev/null 2>&1
 check "a disk of LVM that is not in use is written to" write /image "$disk" --yes serial-a
 
 # dm-crypt
-echo secret | cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 "$disk" -
-echo secret | cryptsetup open "$disk" vault
+echo secret >/key
+cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 --key-file /key "$disk"
+cryptsetup open --key-file /key "$disk" vault
 crypt() { refused "$disk" serial-a "$name is part of dm-" "(dm-crypt volume vault)"; }
 check "a disk of dm-crypt is refused" crypt
 cryptsetup close vault

@@ -3,11 +3,14 @@
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { join, resolve } from "node:path";
+import { chooseTarget, refusal } from "../device/candidates.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
 import type { TargetRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
+import { confirmationOf, confirmTarget } from "./confirm.ts";
+import { describeTarget } from "./devices.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { formatBytes, note, paint, print, printable, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
@@ -25,6 +28,10 @@ export function buildSubcommand(): CommandUnknownOpts {
   return buildCommandBase("build")
     .description("build the media, and start nothing")
     .option("--json", "print the record of the target instead of a summary")
+    .option("--boot-device <device>", "with --bare-metal: write the boot image there, not a file")
+    .option("--payload-device <device>", "likewise the payload image")
+    .option("--yes <serial...>", "do not ask about the devices, see seedstrap write")
+    .option("--no-verify", "do not read the devices back")
     .addHelpText(
       "after",
       `
@@ -34,9 +41,15 @@ Examples:
     )
     .action((raw) =>
       withInterrupt(async (signal) => {
-        const record = await buildMedia(buildRequest(raw), printedEvents(), signal);
+        const request = buildRequest(raw);
+        const paths = await confirmedDevices(raw, signal);
+        const record = await buildMedia(
+          paths.size === 0 ? request : { ...request, devices: { paths, isVerified: raw.verify } },
+          printedEvents(),
+          signal,
+        );
         if (raw.json) printJson(record);
-        else printSummary(record, raw.target);
+        else printSummary(record, raw.target, paths);
       })
     );
 }
@@ -75,6 +88,27 @@ function buildRequest(raw: BuildRaw): BuildRequest {
   };
 }
 
+/** Looks at the devices that images go to, and asks, before anything is downloaded. */
+async function confirmedDevices(
+  raw: { bootDevice?: string; payloadDevice?: string; yes?: string[]; bareMetal?: true },
+  signal: AbortSignal,
+): Promise<Map<"boot" | "payload", string>> {
+  const paths = new Map<"boot" | "payload", string>();
+  for (const [role, path] of [["boot", raw.bootDevice], ["payload", raw.payloadDevice]] as const) {
+    if (path === undefined) continue;
+    const target = chooseTarget(path, false);
+    if ([...paths.values()].includes(target.path)) {
+      throw refusal(path, ["it is to be the other device, too"], "Name two devices");
+    }
+    note(`for the ${role} image:`);
+    for (const line of describeTarget(target)) note(`  ${line}`);
+    const yes = raw.yes?.find((serial) => serial === confirmationOf(target)) ?? raw.yes?.[0];
+    await confirmTarget(target, yes, signal);
+    paths.set(role, target.path);
+  }
+  return paths;
+}
+
 /** Events of a build, shown on standard error. */
 export function printedEvents(): BuildEvents {
   let progress: Progress | undefined;
@@ -99,6 +133,10 @@ export function printedEvents(): BuildEvents {
     onFetch: (event) => printFetch(event, show, line),
     onWrite: (done, total) => {
       if (done < total) show("writing").update(done, total);
+      else progress?.clear();
+    },
+    onDevice: (what, done, total) => {
+      if (done < total) show(`${what} the device`).update(done, total);
       else progress?.clear();
     },
   };
@@ -134,11 +172,15 @@ function printFetch(
 }
 
 /** What was built, and on bare metal what to do with it. */
-export function printSummary(record: TargetRecord, target: string): void {
+export function printSummary(
+  record: TargetRecord,
+  target: string,
+  devices: ReadonlyMap<string, string> = new Map(),
+): void {
   const dir = resolve(target);
   if (record.files.length > 0) print(`${dir}\n  ${record.files.length} files to start in`);
   for (const image of record.images) {
-    print(`${join(dir, image.name)}`);
+    print(devices.get(image.role) ?? join(dir, image.name));
     const tail = image.sizeBytes - image.dataBytes;
     print(
       `  ${image.role}, ${image.files.length} files, ${formatBytes(image.dataBytes)}` +
@@ -150,10 +192,16 @@ export function printSummary(record: TargetRecord, target: string): void {
   }
   if (record.options.mode !== "bare-metal") return;
   const [boot, payload] = record.images;
-  print("Please:");
-  print(`  1. Write ${boot!.name} (${boot!.sizeBytes} bytes) to the drive that will boot.`);
-  if (payload !== undefined) {
-    print(`  2. Write ${payload.name} (${payload.sizeBytes} bytes) to a second drive.`);
+  const steps: string[] = [];
+  if (!devices.has("boot")) {
+    steps.push(`Write ${boot!.name} (${boot!.sizeBytes} bytes) to the drive that will boot.`);
   }
-  print(`  ${payload ? 3 : 2}. Boot the machine from the first: it will be installed to.`);
+  if (payload !== undefined && !devices.has("payload")) {
+    steps.push(`Write ${payload.name} (${payload.sizeBytes} bytes) to a second drive.`);
+  }
+  steps.push(
+    `Boot the machine from ${devices.get("boot") ?? "the first"}: it will be installed to.`,
+  );
+  print("Please:");
+  for (const [index, step] of steps.entries()) print(`  ${index + 1}. ${step}`);
 }

@@ -88,8 +88,9 @@ const KINDS: Readonly<Record<string, string>> = {
 };
 
 function describeHolder(name: string, all: readonly BlockDevice[]): string {
+  // An array that is not started has no size, and is in no list.
+  if (/^md[\d_]/.test(name)) return `${name} (RAID)`;
   const device = all.find((other) => other.name === name);
-  if (device?.transport === "md") return `${name} (RAID)`;
   if (device?.transport !== "dm" || device.detail === "") return name;
   const [kind = "", ...words] = device.detail.split(" ");
   const known = KINDS[kind];

@@ -22,8 +22,9 @@ import { readTree, type TreeModel } from "../tree/model.ts";
 import { USER_AGENT, VERSION } from "../version.ts";
 import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
+import type { DeviceEvents } from "./device.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
-import { writeImages, writeRoot, type Written } from "./write.ts";
+import { type ImageDevices, writeImages, writeRoot, type Written } from "./write.ts";
 
 /** What a job is about. */
 export interface PlanRequest {
@@ -41,6 +42,8 @@ export interface BuildRequest extends PlanRequest {
   readonly force: boolean;
   /** Downloads at once. */
   readonly jobs: number;
+  /** For bare metal: where images go instead of the target. */
+  readonly devices?: ImageDevices;
 }
 
 /** Told what happens. */
@@ -50,6 +53,7 @@ export interface BuildEvents {
   readonly onFetch?: (event: FetchEvent) => void;
   /** Bytes read so far of all that the images hold. */
   readonly onWrite?: (done: number, total: number) => void;
+  readonly onDevice?: DeviceEvents["onProgress"];
 }
 
 /** Where the distfiles of a checkout are on this machine. */
@@ -84,6 +88,7 @@ export async function buildMedia(
 ): Promise<TargetRecord> {
   const job = await planJob(request);
   checkLimits(job.plan, request.force, events);
+  checkDevices(job.plan, request.devices);
   const isDirectory = startsInDirectory(request.options.mode);
   const target = Target.open(request.target, outputNames(job.plan), isDirectory);
   try {
@@ -101,7 +106,9 @@ export async function buildMedia(
         plan,
         located,
         target,
+        devices: request.devices,
         onWrite: events.onWrite,
+        onDevice: events.onDevice,
         signal,
       });
     let written: Written;
@@ -121,6 +128,21 @@ export async function buildMedia(
     return record;
   } finally {
     target.close();
+  }
+}
+
+/** @throws {UserError} "usage" for devices that the plan has nothing for. */
+function checkDevices({ options, hasPayload }: Plan, devices: ImageDevices | undefined): void {
+  if (devices === undefined) return;
+  if (options.mode !== "bare-metal") {
+    throw new UserError("usage", "Cannot use a device for the images: only --bare-metal does", {
+      hint: "Build, and write the images with seedstrap write",
+    });
+  }
+  if (devices.paths.has("payload") && !hasPayload) {
+    throw new UserError("usage", "Cannot use --payload-device: the plan has no payload", {
+      hint: "--payload always makes one; seedstrap plan says why there is none",
+    });
   }
 }
 

@@ -70,6 +70,8 @@ test("usesOf() knows members of an array that is not started", () => {
     "sde1 is part of md127 (RAID)",
     "sde3 is part of md127 (RAID)",
   ]);
+  const held = { ...disk("sdg", 14), holders: ["md127"] };
+  expect(usesOf(held, [held], TABLES)).toEqual(["sdg is part of md127 (RAID)"]);
 });
 
 test("usesOf() has nothing against a disk that nothing uses", () => {
