@@ -40,6 +40,8 @@ export * from "./src/plan/types.ts";
 export { type FileSource, openImage } from "./src/image/file_source.ts";
 export * from "./src/image/image.ts";
 export { writeImage, type WriteOptions, type WrittenImage } from "./src/write/writer.ts";
+export * from "./src/device/candidates.ts";
 export * from "./src/job/build.ts";
+export * from "./src/job/device.ts";
 export { readRecord, RECORD_NAME, type TargetRecord } from "./src/job/record.ts";
 export { VERSION } from "./src/version.ts";

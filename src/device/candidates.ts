@@ -10,7 +10,7 @@ import { orRefused, systemCode, UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { describeContent, zfsPool } from "./content.ts";
-import { type BlockDevice, devOf, lookAtPath, readBlockDevices, text } from "./sysfs.ts";
+import { type BlockDevice, devOfPath, lookAtPath, readBlockDevices, text } from "./sysfs.ts";
 import { type Tables, usesOf } from "./use.ts";
 
 /** A device, what it holds, and what speaks against writing to it. */
@@ -166,10 +166,7 @@ function readTables(): Tables {
     mountinfo: text("/proc/self/mountinfo"),
     swaps: text("/proc/swaps"),
     mdstat: text("/proc/mdstat"),
-    devOfPath(path) {
-      const stat = statIfThere(path);
-      return stat?.isBlockDevice() ? devOf(stat.rdev) : undefined;
-    },
+    devOfPath,
   };
 }
 

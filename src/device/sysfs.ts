@@ -10,7 +10,7 @@
 
 import { readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { systemCode } from "../errors.ts";
+import { orRefused, systemCode, UserError } from "../errors.ts";
 import { SECTOR_BYTES } from "../format/segment.ts";
 import { statIfThere } from "../runtime/stat.ts";
 
@@ -59,6 +59,8 @@ export interface BlockDevice {
   readonly partitions: readonly Partition[];
   /** As of a partition, of the disk itself. */
   readonly holders: readonly string[];
+  /** Differs when another disk, or another file of a loop device, took this one's place. */
+  readonly identity: string;
   /** What a loop device shows, or what a device mapper calls the device and its kind. */
   readonly detail: string;
 }
@@ -79,9 +81,17 @@ export type DeviceFile =
   | { readonly kind: "file"; readonly sizeBytes: number }
   | { readonly kind: "absent" | "other" };
 
-/** Says what a path is, links followed. */
+/**
+ * Says what a path is, links followed.
+ *
+ * @throws {UserError} "target" where it cannot be looked at.
+ */
 export function lookAtPath(path: string): DeviceFile {
-  const stat = statIfThere(path);
+  const stat = orRefused(
+    () => statIfThere(path),
+    (code, cause) =>
+      new UserError("target", `Cannot look at ${path}: ${code}`, { where: path, cause }),
+  );
   if (stat === undefined) return { kind: "absent" };
   if (stat.isFile()) return { kind: "file", sizeBytes: stat.size };
   if (!stat.isBlockDevice()) return { kind: "other" };
@@ -99,10 +109,21 @@ export function lookAtPath(path: string): DeviceFile {
 }
 
 /** The numbers of a device file as /sys and /proc write them. */
-export function devOf(rdev: number): string {
+function devOf(rdev: number): string {
   const major = Math.floor(rdev / 0x100) % 0x1000;
   const minor = rdev % 0x100 + Math.floor(rdev / 0x100000) * 0x100;
   return `${major}:${minor}`;
+}
+
+/** Likewise by path; undefined for what is no block device, or cannot be looked at. */
+export function devOfPath(path: string): string | undefined {
+  try {
+    const stat = statSync(path);
+    return stat.isBlockDevice() ? devOf(stat.rdev) : undefined;
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return undefined;
+  }
 }
 
 function readDevice(name: string, loops: ReadonlyMap<string, readonly string[]>): BlockDevice {
@@ -121,20 +142,24 @@ function readDevice(name: string, loops: ReadonlyMap<string, readonly string[]>)
     return [{ name: entry, dev, startBytes, sizeBytes, holders: holdersOf(path, dev) }];
   });
   const dev = text(join(dir, "dev"));
+  const serial = serialOf(dir);
+  const sizeBytes = bytes(join(dir, "size"));
   // The kernel writes "!" for a slash in a name.
   const path = `/dev/${name.replaceAll("!", "/")}`;
   return {
     name,
     path,
     dev,
-    sizeBytes: bytes(join(dir, "size")),
+    sizeBytes,
     sectorBytes: Number(text(join(dir, "queue/logical_block_size"))) || SECTOR_BYTES,
     isReadOnly: text(join(dir, "ro")) === "1",
     model: modelOf(dir),
-    serial: serialOf(dir),
+    serial,
     transport: transportOf(name, realpath(dir)),
     partitions: partitions.sort((a, b) => a.startBytes - b.startBytes),
     holders: holdersOf(dir, dev),
+    // diskseq, since Linux 5.15, is a number that no other disk ever had.
+    identity: [dev, sizeBytes, serial, text(join(dir, "diskseq"))].join(" "),
     detail: text(join(dir, "loop/backing_file")) ||
       [text(join(dir, "dm/uuid")).split("-")[0], text(join(dir, "dm/name"))].filter(Boolean)
         .join(" "),
@@ -146,9 +171,8 @@ function loopsOnDevices(names: readonly string[]): Map<string, string[]> {
   const loops = new Map<string, string[]>();
   for (const name of names) {
     const backing = text(join(SYS_BLOCK, name, "loop/backing_file"));
-    const stat = backing === "" ? undefined : statIfThere(backing);
-    if (stat?.isBlockDevice() !== true) continue;
-    const dev = devOf(stat.rdev);
+    const dev = backing === "" ? undefined : devOfPath(backing);
+    if (dev === undefined) continue;
     loops.set(dev, [...loops.get(dev) ?? [], name]);
   }
   return loops;

@@ -7,8 +7,11 @@
 
 import { closeSync, openSync } from "node:fs";
 import { orRefused, UserError } from "../errors.ts";
-import type { Segment } from "../format/segment.ts";
+import { MIB, type Segment } from "../format/segment.ts";
 import { libc } from "../runtime/libc.ts";
+
+/** Shorter holes count as data: there may be very many. */
+const HOLE_BYTES = MIB;
 
 /** A run of a file that the file system has data for. */
 export interface Extent {
@@ -17,7 +20,7 @@ export interface Extent {
 }
 
 /**
- * Finds the runs of a file that are not holes; everything, where that cannot be asked.
+ * Finds the runs of a file that are no long holes; everything, where that cannot be asked.
  *
  * @throws {UserError} "target" where it cannot be read.
  */
@@ -32,7 +35,10 @@ export function readExtents(path: string, sizeBytes: number): Extent[] {
         const offset = calls.nextData(file, at);
         if (offset < 0) break;
         at = Math.min(calls.nextHole(file, offset), sizeBytes);
-        extents.push({ offset, size: at - offset });
+        const last = extents.at(-1);
+        if (last !== undefined && offset - last.offset - last.size < HOLE_BYTES) {
+          extents[extents.length - 1] = { offset: last.offset, size: at - last.offset };
+        } else extents.push({ offset, size: at - offset });
       }
       return extents;
     } finally {

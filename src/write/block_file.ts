@@ -7,7 +7,8 @@
  */
 
 import { closeSync, constants, fsync, openSync, read, write } from "node:fs";
-import { hintFor, onDevice, type WriteTarget } from "../device/candidates.ts";
+import { hintFor, onDevice, refusal, type WriteTarget } from "../device/candidates.ts";
+import { type BlockDevice, readBlockDevices } from "../device/sysfs.ts";
 import { messageOf, systemCode, UserError } from "../errors.ts";
 import { type Libc, libc, O_DIRECT } from "../runtime/libc.ts";
 import { MIB } from "../format/segment.ts";
@@ -55,7 +56,8 @@ export class BlockFile {
    *
    * @throws {UserError} "target" where somebody uses it, or the machine cannot do this.
    */
-  static open({ kind, path }: WriteTarget): BlockFile {
+  static open(target: WriteTarget): BlockFile {
+    const { kind, path } = target;
     const calls = libc();
     if (calls === undefined) {
       throw new UserError("target", `Cannot write to ${path}: the C library cannot be called`, {
@@ -67,6 +69,7 @@ export class BlockFile {
     return onDevice(path, "open", () => {
       const claim = calls.open(path, flags);
       try {
+        if (kind === "device") checkSame(target.device);
         return new BlockFile(path, calls, claim);
       } catch (error) {
         calls.close(claim);
@@ -189,4 +192,11 @@ export class BlockFile {
       hint: hintFor(code),
     });
   }
+}
+
+/** Refuses what is not the disk any more that was looked at and agreed to. */
+function checkSame({ name, path, identity }: BlockDevice): void {
+  const now = readBlockDevices().find((device) => device.name === name);
+  if (now?.identity === identity) return;
+  throw refusal(path, ["another disk has taken its place"], "Look again: seedstrap devices");
 }

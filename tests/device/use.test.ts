@@ -24,6 +24,7 @@ function disk(name: string, major: number, ...holders: string[][]): BlockDevice 
     })),
     holders: [],
     detail: "",
+    identity: "",
   };
 }
 

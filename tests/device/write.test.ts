@@ -6,6 +6,7 @@
  */
 import { afterEach, describe, expect, test } from "bun:test";
 import {
+  chmodSync,
   closeSync,
   openSync,
   readFileSync,
@@ -20,7 +21,7 @@ import { join } from "node:path";
 import { EXIT } from "../../src/errors.ts";
 import { payload } from "../../src/format/payload.ts";
 import { MIB, type Segment, textSegment } from "../../src/format/segment.ts";
-import { writeToDevice } from "../../src/job/device.ts";
+import { imageToWrite, writeToDevice } from "../../src/job/device.ts";
 import { checkFit, chooseTarget } from "../../src/device/candidates.ts";
 import { writeImage } from "../../src/write/writer.ts";
 import { buildIn, setUp } from "../cli/support.ts";
@@ -357,6 +358,21 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       expect(code).toBe(EXIT.target);
     });
 
+    test("another disk that has taken its place meanwhile", async () => {
+      prepare();
+      const target = chooseTarget(device.path, false);
+      const other = join(dir, "other");
+      writeFileSync(other, new Uint8Array(SIZE).fill(OLD));
+      must("losetup", "-d", device.path);
+      must("losetup", device.path, other);
+      const error = await rejection(writeToDevice(imageToWrite(image), target, true));
+      expect(error).toMatchObject({
+        kind: "target",
+        message: expect.stringContaining("another disk has taken its place"),
+      });
+      expect(readFileSync(other).every((byte) => byte === OLD)).toBe(true);
+    });
+
     test("what is no image", async () => {
       prepare();
       const junk = join(dir, "junk");
@@ -365,6 +381,25 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       expect(stderr).toContain("neither a boot image");
       expect(code).toBe(EXIT.format);
     });
+  });
+
+  test("says what it takes to who has no right to", async () => {
+    const dir = temp.make();
+    const image = sparseImage(dir);
+    const device = loops.attach(join(dir, "disk"), SIZE, OLD);
+    chmodSync(dir, 0o755);
+    chmodSync(device.file, 0o600);
+    const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    const binary = join(dir, "seedstrap");
+    const source = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+    const built = sh([process.execPath, "build", "--compile", source, "--outfile", binary]);
+    expect(built.code).toBe(0);
+    const command = [...nobody, binary];
+    const listed = await seedstrap(["devices"], { command });
+    expect(listed.stderr).toBe("");
+    expect(listed.stdout).toMatch(new RegExp(`^${device.path} .* \\?$`, "m"));
+    const written = seedstrap(["write", image, device.path, "--yes", device.name], { command });
+    await expectRefused(written, device, "EACCES", "use sudo");
   });
 
   describe("asks", () => {
