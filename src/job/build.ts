@@ -34,10 +34,11 @@ import { readTree, type TreeModel } from "../tree/model.ts";
 import { USER_AGENT, VERSION } from "../version.ts";
 import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
+import type { DeviceEvents } from "./device.ts";
 import { findMke2fs } from "./disk.ts";
 import { continuePass, readPass } from "./pass.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
-import { writeImages, writeRoot } from "./write.ts";
+import { type ImageDevices, writeImages, writeRoot } from "./write.ts";
 
 /** What a job is about. */
 export interface PlanRequest {
@@ -59,6 +60,8 @@ export interface BuildRequest extends PlanRequest {
   readonly force: boolean;
   /** Downloads at once. */
   readonly jobs: number;
+  /** For bare metal: where images go instead of the target. */
+  readonly devices?: ImageDevices;
 }
 
 /** Told what happens. */
@@ -68,6 +71,7 @@ export interface BuildEvents {
   readonly onFetch?: (event: FetchEvent) => void;
   /** Bytes read so far of all that the images hold. */
   readonly onWrite?: (done: number, total: number) => void;
+  readonly onDevice?: DeviceEvents["onProgress"];
 }
 
 /** Where the distfiles of a checkout are on this machine. */
@@ -145,6 +149,7 @@ export async function buildMedia(
 ): Promise<TargetRecord> {
   const job = await planJob(request, signal);
   checkLimits(job.plan, request.force, events);
+  checkDevices(job.plan, request.devices);
   if (job.plan.disk !== undefined) await findMke2fs();
   const isDirectory = job.plan.start === "directory";
   const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
@@ -163,8 +168,9 @@ export async function buildMedia(
     events.onPlan?.(plan);
     const write = async (plan: Plan): Promise<TargetRecord> => {
       if (earlier !== undefined) return await continuePass(plan, located, target, earlier, signal);
-      const { onWrite } = events;
-      const files = { plan, located, target, onWrite, onNotice: events.onNotice, signal };
+      const { onWrite, onNotice, onDevice } = events;
+      const { devices } = request;
+      const files = { plan, located, target, devices, onWrite, onNotice, onDevice, signal };
       const written = await (isDirectory ? writeRoot : writeImages)(files);
       const record = makeRecord(VERSION, plan, written.images, downloads, written.files);
       target.writePart(RECORD_NAME, `${JSON.stringify(record, null, 1)}\n`);
@@ -183,6 +189,21 @@ export async function buildMedia(
     }
   } finally {
     target.close();
+  }
+}
+
+/** @throws {UserError} "usage" for devices that the plan has nothing for. */
+function checkDevices({ options, hasPayload }: Plan, devices: ImageDevices | undefined): void {
+  if (devices === undefined) return;
+  if (options.mode !== "bare-metal") {
+    throw new UserError("usage", "Cannot use a device for the images: only --bare-metal does", {
+      hint: "Build, and write the images with seedstrap write",
+    });
+  }
+  if (devices.paths.has("payload") && !hasPayload) {
+    throw new UserError("usage", "Cannot use --payload-device: the plan has no payload", {
+      hint: "--payload always makes one; seedstrap plan says why there is none",
+    });
   }
 }
 

@@ -135,6 +135,16 @@ export function readRecord(dir: string): TargetRecord {
   return value;
 }
 
+/** What the record of a target says of an image, where there is a record that knows it. */
+export function findRecordedImage(dir: string, name: string): RecordedImage | undefined {
+  try {
+    return readRecord(dir).images.find((image) => image.name === name);
+  } catch (error) {
+    if (error instanceof UserError) return undefined;
+    throw error;
+  }
+}
+
 /** Checks what the commands rely on; the file is the user's own, but may be old or cut. */
 function isRecord(value: unknown): value is TargetRecord {
   if (!isObject(value) || value["format"] !== FORMAT) return false;
