@@ -15,6 +15,7 @@ import { kernelCommandLine } from "../plan/qemu.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
+import { digestText } from "./digest.ts";
 import { formatBytes, note, paint, print, printable, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { accelOption, runTarget } from "./run.ts";
@@ -227,12 +228,6 @@ export function printSummary(
   if (record.options.mode !== "bare-metal") return;
   print("Please:");
   bareMetalSteps(record, devices).forEach((step, index) => print(`  ${index + 1}. ${step}`));
-}
-
-/** The digest of an image, and of which of its bytes it is. */
-function digestText({ sha256, blocksSha256, dataBytes, sizeBytes }: RecordedImage): string {
-  if (sha256 === undefined) return `SHA-256 ${blocksSha256} of its blocks that are not zero`;
-  return `SHA-256 ${sha256}` + (dataBytes < sizeBytes ? ` of the first ${dataBytes} bytes` : "");
 }
 
 /** What is left to do by hand, in order, where images were not written to devices. */
