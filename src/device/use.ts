@@ -9,6 +9,7 @@
  * @module
  */
 
+import { unescapeName } from "../runtime/mounts.ts";
 import type { BlockDevice } from "./sysfs.ts";
 
 /** What /proc says. */
@@ -110,8 +111,8 @@ function parseMounts({ mountinfo, devOfPath }: Tables): Mount[] {
     const [, , dev, , place] = words;
     if (dev === undefined || place === undefined) return [];
     const source = words[words.indexOf("-", 6) + 2] ?? "";
-    const named = source.startsWith("/") ? devOfPath(unescape(source)) : undefined;
-    return [{ devs: named === undefined ? [dev] : [dev, named], place: unescape(place) }];
+    const named = source.startsWith("/") ? devOfPath(unescapeName(source)) : undefined;
+    return [{ devs: named === undefined ? [dev] : [dev, named], place: unescapeName(place) }];
   });
 }
 
@@ -119,7 +120,7 @@ function parseMounts({ mountinfo, devOfPath }: Tables): Mount[] {
 function parseSwaps({ swaps, devOfPath }: Tables): string[] {
   return swaps.split("\n").slice(1).flatMap((line) => {
     const path = line.split(/\s/)[0] ?? "";
-    return path.startsWith("/") ? devOfPath(unescape(path)) ?? [] : [];
+    return path.startsWith("/") ? devOfPath(unescapeName(path)) ?? [] : [];
   });
 }
 
@@ -132,9 +133,4 @@ function parseMdstat(mdstat: string): Map<string, string> {
     for (const [, member] of line.matchAll(/ (\S+?)\[\d+\]/g)) members.set(member!, array);
   }
   return members;
-}
-
-/** Blank, tab, newline and backslash are octal there. */
-function unescape(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
 }

@@ -37,8 +37,11 @@ export function parseMountPoints(text: string): string[] {
   return text.split("\n").flatMap((line) => {
     const place = line.split(" ")[4];
     if (place === undefined) return [];
-    return [
-      place.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8))),
-    ];
+    return [unescapeName(place)];
   });
+}
+
+/** A name from such a table: a space and the like stand there as a backslash and octal digits. */
+export function unescapeName(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
 }
