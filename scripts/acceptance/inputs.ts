@@ -31,6 +31,7 @@ const ROOT_FILES = {
   "usr/bin/tool": "#!/bin/sh\n",
   "usr/share/empty": "",
   "usr/share/a name with blanks": "text\n",
+  "usr/share/secret": "for its owner\n",
   "steps/manifest": "build: none\n",
   "steps/own/pass1.sh": "none\n",
   "external/distfiles/none.tar.gz": "none\n",
@@ -52,7 +53,10 @@ export function makeInputs(work: string): Inputs {
   chmodSync(join(root, "usr/bin/tool"), 0o755);
   symlinkSync("tool", join(root, "usr/bin/link"));
   linkSync(join(root, "usr/bin/tool"), join(root, "usr/bin/again"));
+  symlinkSync("share", join(root, "usr/lib"));
   mkdirSync(join(root, "usr/empty"));
+  chmodSync(join(root, "usr/empty"), 0o700);
+  chmodSync(join(root, "usr/share/secret"), 0o600);
   writeFiles(repo, PACKAGES);
   writeFileSync(kernel, "no kernel: only its name is passed on\n");
   for (const [name, option] of Object.entries(PRESEEDS)) makeTar(join(dir, name), option, root);
