@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Every way in which rootfs.py prepares something, as arguments that both programs get.
+ *
+ * @module
+ */
+
+/** What the arguments of a case name. */
+export interface Inputs {
+  /** Directory of prebuilt packages. */
+  readonly repo: string;
+  /** A kernel that is only passed on. */
+  readonly kernel: string;
+  /** Archives with a root in them, one of each compression. */
+  readonly preseeds: readonly string[];
+  /**
+   * One without `external/`. rootfs.py means to drop that of an archive, but looks for it on the
+   * second disk where there is one, and then leaves it in the boot image; seedstrap drops it.
+   */
+  readonly plainRoot: string;
+  /** Name of a program that stands in for QEMU, beside the usual one. */
+  readonly qemu: string;
+}
+
+/** Runs of both programs in one target each. */
+export interface Case {
+  /** Arguments of each run: several go on in the same target. */
+  readonly runs: readonly (readonly string[])[];
+  /** Neither program does it. */
+  readonly isRefused?: boolean;
+}
+
+/**
+ * All cases.
+ *
+ * @param inputs Paths are without blanks, as every string here is cut at them.
+ */
+export function allCases(inputs: Inputs): Case[] {
+  const { repo, kernel } = inputs;
+  const single = [
+    "--chroot",
+    "--chroot --external-sources",
+    `--chroot --repo ${repo}`,
+    "-bw",
+    "--bwrap --external-sources",
+    `--bwrap --external-sources -r ${repo}`,
+    "--qemu",
+    "--qemu --external-sources",
+    `--qemu --external-sources --repo ${repo}`,
+    `--qemu --repo ${repo}`,
+    `--qemu --kernel ${kernel}`,
+    `--qemu --kernel ${kernel} --external-sources --repo ${repo}`,
+    "--qemu -i",
+    `--qemu -i -qk ${kernel}`,
+    "--bare-metal",
+    "--bare-metal --external-sources",
+    `--bare-metal --repo ${repo}`,
+    `--bare-metal --kernel ${kernel}`,
+    ...preseedCases(inputs),
+    ...optionCases(inputs),
+  ];
+  return [
+    ...single.map((line) => ({ runs: [words(line)] })),
+    ...passCases(),
+    ...REFUSED.map((line) => ({ runs: [words(line)], isRefused: true })),
+  ];
+}
+
+/** What does not go together, or means nothing. */
+const REFUSED: readonly string[] = [
+  "--external-sources",
+  "--chroot --qemu",
+  "--bwrap --tmpfs",
+  "--qem",
+  "--chroot --inter",
+  "--chroot --cores 0",
+  "--qemu -qs 0",
+  "--qemu -qs 12x",
+  "--bare-metal -s 4T",
+];
+
+function preseedCases({ preseeds, plainRoot, kernel, repo }: Inputs): string[] {
+  const modes = ["--chroot", "--qemu", `--qemu --kernel ${kernel}`];
+  const [first] = preseeds;
+  return [
+    ...modes.flatMap((mode) => preseeds.map((path) => `${mode} --early-preseed ${path}`)),
+    `--bwrap --early-preseed ${first}`,
+    `--qemu --external-sources --early-preseed ${plainRoot}`,
+    `--bare-metal --repo ${repo} --early-preseed ${plainRoot}`,
+  ];
+}
+
+function optionCases({ qemu, kernel }: Inputs): string[] {
+  return [
+    "-c -a amd64",
+    "-c --arch riscv64",
+    "-q -a amd64",
+    "-c --cores 3",
+    "-q --cores 3",
+    "-c --force-timestamps",
+    "-q --update-checksums",
+    "-c --build-kernels",
+    "-c --no-create-config",
+    "-q --no-create-config",
+    "-q --configurator",
+    "-c --configurator -i",
+    "-b -i",
+    "-q -s 4G",
+    "-q -s 512",
+    "-b --swap=512M",
+    "-c -s 4G",
+    "-q -qr 6144",
+    "-q -qr=6144",
+    "-q -qr6144",
+    "-q -qs 4G",
+    "-q -qs=4096",
+    `-q -qs 4G -qk ${kernel}`,
+    `-q -qc ${qemu}`,
+    "-qi",
+    "-ci --cores=3",
+    "--qemu --ext --cor 3 --conf",
+    "--chr --forc --upd --build-k --no-c",
+    "--bare-m --interac --sw 1g",
+    `--qemu --kern ${kernel} --target-s 3g --qemu-r 1024`,
+  ];
+}
+
+/** What live-bootstrap's own CI does: the first pass prepares, the others go on there. */
+function passCases(): Case[] {
+  const pass = (name: string, others = " --external-sources") =>
+    words(`--bwrap --internal-ci ${name}${others}`);
+  return [
+    { runs: [pass("pass1", "")] },
+    { runs: [pass("pass1"), pass("pass2")] },
+    { runs: [pass("pass1"), pass("pass2"), pass("pass3")] },
+    { runs: [pass("pass1", ""), pass("pass2", "")] },
+  ];
+}
+
+function words(line: string): string[] {
+  return line.split(" ");
+}

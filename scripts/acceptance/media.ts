@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What lies in a target, whoever made it: as text that can be compared.
+ *
+ * @module
+ */
+
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import { basename, join } from "node:path";
+import process from "node:process";
+import { readBootHeader } from "../../src/format/boot.ts";
+import { bytesOf, type ByteSource } from "../../src/format/reader.ts";
+import { MIB, SECTOR_BYTES } from "../../src/format/segment.ts";
+import { openImage } from "../../src/image/file_source.ts";
+import { digestOf, readImage } from "../../src/image/image.ts";
+
+/** Something that was found. */
+export interface Entry {
+  /** Kind, mode where there are modes, size and digest. */
+  readonly text: string;
+  /** Its content, where it is a file that is worth being looked at. */
+  readonly content?: string;
+}
+
+/** What a target holds. */
+export interface Media {
+  /**
+   * By path: of the root that the machine starts in, whatever holds it, and with the name of its
+   * image and a colon before it what is not there from the beginning.
+   */
+  readonly entries: Map<string, Entry>;
+  /** What the images are beside their files: sizes, partitions, commands, in their order. */
+  readonly frame: readonly string[];
+}
+
+/** Files whose text matters, not only their digest. */
+const LOOKED_AT: readonly string[] = ["steps/bootstrap.cfg", "steps/manifest"];
+
+/** What seedstrap keeps in a target for itself, and what mke2fs makes in every file system. */
+const NOT_MEDIA: readonly string[] = [".seedstrap", "seedstrap.json", "serial.log", "lost+found"];
+
+const IMAGES: readonly string[] = ["init.img", "payload.img", "external.img", "disk.img"];
+
+/**
+ * Reads what a run has left.
+ *
+ * @param scratch Directory for files from file systems; it must not exist.
+ */
+export function readMedia(target: string, scratch: string): Media {
+  const images = IMAGES.filter((name) => existsSync(join(target, name)));
+  if (images.length === 0) return { entries: readTree(target), frame: [] };
+  const parts = images.map((name) => readOne(join(target, name), join(scratch, name)));
+  return {
+    entries: new Map(parts.flatMap(({ entries }) => [...entries])),
+    frame: parts.flatMap(({ frame }, index) => frame.map((line) => `${images[index]}: ${line}`)),
+  };
+}
+
+function readOne(path: string, scratch: string): Media {
+  switch (basename(path)) {
+    case "init.img":
+      return reading(path, readBoot);
+    case "payload.img":
+      return reading(path, (source) => ({ entries: filesOf(source, "payload.img:"), frame: [] }));
+    case "external.img":
+      return readDisk(path, scratch, "external.img:");
+    default:
+      return readDisk(path, scratch, "");
+  }
+}
+
+function reading(path: string, read: (source: ByteSource) => Media): Media {
+  const source = openImage(path);
+  try {
+    return read(source);
+  } finally {
+    source.close();
+  }
+}
+
+function readBoot(source: ByteSource): Media {
+  const { srcfsOffset } = readBootHeader(source);
+  const entries = filesOf(source, "");
+  const frame = [`size ${source.size}`, `boot code ${digestOf(source, 0, srcfsOffset)}`];
+  // The directories that stage0 gets its seeds in are made behind the tree, with other paths.
+  for (const { kind, path } of readImage(source)) {
+    if (kind === "command") frame.push(`command ${path}`);
+    else if (path.startsWith("/")) frame.push(`directory ${path}`);
+  }
+  return { entries, frame };
+}
+
+function filesOf(source: ByteSource, prefix: string): Map<string, Entry> {
+  const entries = new Map<string, Entry>();
+  for (const entry of readImage(source)) {
+    if (entry.kind === "command" || entry.path.startsWith("/")) continue;
+    const path = entry.path.replace(/^\.\//, "");
+    const { size, dataOffset } = entry;
+    const text = entry.kind === "empty" ? "empty" : `${size} ${digestOf(source, dataOffset, size)}`;
+    if (entries.has(prefix + path)) throw new Error(`${source.name} has ${path} twice`);
+    const content = LOOKED_AT.includes(path)
+      ? { content: Buffer.concat([...bytesOf(source, dataOffset, size)].map(copyOf)).toString() }
+      : {};
+    entries.set(prefix + path, { text, ...content });
+  }
+  return entries;
+}
+
+/** A source may use one buffer again and again. */
+function copyOf(bytes: Uint8Array): Uint8Array {
+  return bytes.slice();
+}
+
+/** A disk with one partition: its file system comes out by debugfs, its table by sfdisk. */
+function readDisk(path: string, scratch: string, prefix: string): Media {
+  const { partitiontable: table } = JSON.parse(tool("sfdisk", "--json", path));
+  const partitions: readonly Record<string, unknown>[] = table.partitions;
+  const frame = [
+    `size ${lstatSync(path).size}`,
+    `table ${table.label}`,
+    ...partitions.map(({ start, size, type, bootable }) =>
+      `partition from ${start}, ${size} sectors, type ${type}${bootable ? ", bootable" : ""}`
+    ),
+  ];
+  const offset = Number(partitions[0]!["start"]) * SECTOR_BYTES;
+  if (offset % MIB !== 0) frame.push("the partition is not aligned");
+  mkdirSync(scratch, { recursive: true });
+  tool("debugfs", "-R", `rdump / ${scratch}`, `${path}?offset=${offset}`);
+  const features = tool("debugfs", "-R", "features", `${path}?offset=${offset}`);
+  frame.push(`ext3 ${features.includes("has_journal") && !features.includes("extent")}`);
+  const entries = [...readTree(scratch)].map(([name, entry]) => [prefix + name, entry] as const);
+  return { entries: new Map(entries), frame };
+}
+
+/** Runs a program that looks at a disk and returns what it prints. */
+function tool(program: string, ...args: readonly string[]): string {
+  const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
+  const { status, stdout, stderr, error } = spawnSync(program, args, {
+    encoding: "utf8",
+    env: { ...process.env, PATH, LC_ALL: "C" },
+  });
+  if (status === 0) return stdout;
+  throw new Error(`${program} ${args.join(" ")} failed: ${error?.message ?? stderr}`);
+}
+
+function readTree(root: string): Map<string, Entry> {
+  const entries = new Map<string, Entry>();
+  const walk = (prefix: string) => {
+    for (const name of readdirSync(join(root, prefix))) {
+      if (prefix === "" && NOT_MEDIA.includes(name)) continue;
+      const path = join(prefix, name);
+      const place = join(root, path);
+      const stat = lstatSync(place);
+      const mode = (stat.mode & 0o7777).toString(8);
+      if (stat.isDirectory()) {
+        entries.set(path, { text: `directory ${mode}` });
+        walk(path);
+      } else if (stat.isSymbolicLink()) {
+        entries.set(path, { text: `link to ${readlinkSync(place)}` });
+      } else if (stat.isFile()) {
+        const bytes = readFileSync(place);
+        const digest = createHash("sha256").update(bytes).digest("hex");
+        const content = LOOKED_AT.includes(path) ? { content: bytes.toString() } : {};
+        entries.set(path, { text: `file ${mode} ${stat.size} ${digest}`, ...content });
+      } else entries.set(path, { text: `special ${stat.mode.toString(8)}` });
+    }
+  };
+  walk("");
+  return entries;
+}
