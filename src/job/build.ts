@@ -193,8 +193,16 @@ export async function buildMedia(
 }
 
 /** @throws {UserError} "usage" for devices that the plan has nothing for. */
-function checkDevices({ options, hasPayload }: Plan, devices: ImageDevices | undefined): void {
+function checkDevices(
+  { options, start, hasPayload }: Plan,
+  devices: ImageDevices | undefined,
+): void {
   if (devices === undefined) return;
+  if (start === "disk") {
+    throw new UserError("usage", "Cannot use a device with --kernel: a disk is not streamed", {
+      hint: "Build, and write disk.img with seedstrap write",
+    });
+  }
   if (options.mode !== "bare-metal") {
     throw new UserError("usage", "Cannot use a device for the images: only --bare-metal does", {
       hint: "Build, and write the images with seedstrap write",

@@ -5,7 +5,7 @@
  * @module
  */
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { EXIT } from "../../src/errors.ts";
 import { MIB } from "../../src/format/segment.ts";
@@ -102,6 +102,12 @@ describe.skipIf(why !== undefined)("seedstrap build", () => {
     );
     expect(stderr).toContain("the plan has no payload");
     expect(code).toBe(EXIT.usage);
+    const kernel = join(dir, "vmlinuz");
+    writeFileSync(kernel, "a kernel");
+    const disk = ["--kernel", kernel, "--boot-device", boot.path, "--yes", boot.name];
+    const whole = await build("-t", join(dir, "target"), ...disk);
+    expect(whole.stderr).toContain("Cannot use a device with --kernel");
+    expect(whole.code).toBe(EXIT.usage);
     const small = loops.attach(join(dir, "small"), MIB, 0xa5);
     const ran = await build(
       "-t",
