@@ -104,6 +104,9 @@ describe.skipIf(why !== undefined)("seedstrap build", () => {
     expect(code).toBe(EXIT.usage);
     const kernel = join(dir, "vmlinuz");
     writeFileSync(kernel, "a kernel");
+    const seeds = join(dir, "tree/seed/stage0-posix/bootstrap-seeds/POSIX/x86");
+    mkdirSync(seeds, { recursive: true });
+    writeFileSync(join(seeds, "kaem-optional-seed"), "a seed");
     const disk = ["--kernel", kernel, "--boot-device", boot.path, "--yes", boot.name];
     const whole = await build("-t", join(dir, "target"), ...disk);
     expect(whole.stderr).toContain("Cannot use a device with --kernel");
