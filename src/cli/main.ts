@@ -14,6 +14,7 @@ import { manSubcommand } from "./man.ts";
 import { printError } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
+import { reproduceSubcommand } from "./reproduce.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
 
@@ -27,6 +28,7 @@ function program(): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
+    .addCommand(reproduceSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(manSubcommand())

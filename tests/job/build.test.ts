@@ -62,6 +62,7 @@ test("buildMedia() makes both images and a record that describes them", async ()
     ".seedstrap",
     "init.img",
     "payload.img",
+    "sbom.cdx.json",
     "seedstrap.json",
   ]);
   const boot = contents(join(target, "init.img"));
@@ -116,6 +117,7 @@ test("buildMedia() replaces a target that it made, with the same images", async 
   expect(readdirSync(target).sort()).toEqual([
     ".seedstrap",
     "init.img",
+    "sbom.cdx.json",
     "seedstrap.json",
     "serial.log",
   ]);
@@ -167,10 +169,10 @@ test("buildMedia() downloads what no directory has, and says from where", async 
   rmSync(join(mirror, BETA));
   const record = await buildMedia(request);
   const of = (name: string) => record.distfiles.find((distfile) => distfile.name === name)!;
-  expect(of(BETA).downloadedFrom).toBe(`${server.url}/${BETA}`);
+  expect(of(BETA).origin).toEqual({ kind: "url", url: `${server.url}/${BETA}` });
   expect(of(BETA).size).toBe(3001);
-  expect(of(ALPHA)).not.toHaveProperty("downloadedFrom");
-  expect(readdirSync(store)).toEqual([BETA]);
+  expect(of(ALPHA).origin).toEqual({ kind: "mirror" });
+  expect(readdirSync(store).sort()).toEqual([".origins", BETA]);
   expect(new Map(contents(join(target, "payload.img"))).get(BETA)).toBe(
     sha256(sampleBody(3001, 2)),
   );
