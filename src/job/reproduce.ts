@@ -15,6 +15,7 @@ import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
 import { type BuildOptions, continuesPass, type Mirror } from "../plan/options.ts";
 import { compareRecords, type Comparison } from "../provenance/compare.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { readTree } from "../tree/model.ts";
 import { type BuildEvents, buildMedia } from "./build.ts";
 import { describeCheckout } from "./materials.ts";
@@ -60,6 +61,12 @@ export async function reproduceBuild(
   events: BuildEvents = {},
   signal?: AbortSignal,
 ): Promise<Reproduction> {
+  if (statIfThere(request.statement) === undefined) {
+    throw new UserError("target", `Cannot find the statement ${request.statement}`, {
+      where: resolve(request.statement),
+      hint: "It is the seedstrap.json that a build leaves in its target",
+    });
+  }
   const stated = readRecordFile(resolve(request.statement));
   const options = optionsAgain(stated, request);
   warnOfCheckout(stated, request.tree, events);

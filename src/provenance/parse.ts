@@ -253,8 +253,7 @@ export function recordOfStatement(value: unknown): TargetRecord {
 function isMirrorUrl(value: unknown): boolean {
   if (typeof value !== "string" || !/^https?:/.test(value)) return false;
   try {
-    const parsed = parseMirror(value);
-    return parsed.kind === "http" && parsed.url === value;
+    return parseMirror(value).kind === "http";
   } catch {
     return false;
   }
