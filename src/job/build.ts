@@ -34,7 +34,7 @@ import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import { findMke2fs } from "./disk.ts";
 import { continuePass, readPass } from "./pass.ts";
-import { builderDigest, gatherMaterials } from "./materials.ts";
+import { builderDigest, gatherMaterials, kernelDigest } from "./materials.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
 import { writeImages, writeRoot } from "./write.ts";
 
@@ -128,6 +128,7 @@ export async function buildMedia(
   const job = await planJob(request);
   checkLimits(job.plan, request.force, events);
   if (job.plan.disk !== undefined) await findMke2fs();
+  const kernelSha256 = await kernelDigest(request.options.kernel);
   const isDirectory = job.plan.start === "directory";
   const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
   const target = earlier === undefined
@@ -151,14 +152,9 @@ export async function buildMedia(
       const { onWrite } = events;
       const files = { plan, located, target, onWrite, signal };
       const written = await (isDirectory ? writeRoot : writeImages)(files);
-      const materials = await gatherMaterials({
-        ...request,
-        ...job,
-        plan,
-        located,
-        written,
-        builder,
-      });
+      const { store } = request;
+      const made = { plan, located, written, kernelSha256, builder };
+      const materials = await gatherMaterials({ tree: job.tree, store, ...made });
       const record = makeRecord(VERSION, plan, written, materials);
       target.writePart(SBOM_NAME, sbomText(record));
       target.writePart(RECORD_NAME, statementText(record));

@@ -6,6 +6,7 @@
  */
 
 import { join, resolve } from "node:path";
+import { messageOf, UserError } from "../errors.ts";
 import { digestFile } from "../fetch/store.ts";
 import { recallOrigin } from "../fetch/origin.ts";
 import type { LocatedFile } from "../plan/images.ts";
@@ -27,16 +28,15 @@ export interface BuiltJob {
   readonly plan: Plan;
   readonly located: ReadonlyMap<string, LocatedFile>;
   readonly written: Pick<TargetRecord, "images" | "files">;
+  readonly kernelSha256: string | undefined;
   readonly builder: Promise<string | undefined>;
 }
 
 /** Gathers what the record of a build says of its materials. */
 export async function gatherMaterials(job: BuiltJob): Promise<Materials> {
-  const { tree, store, plan, located, builder } = job;
-  const { kernel } = plan.options;
-  const [origins, kernelSha256, builderSha256] = await Promise.all([
+  const { tree, store, plan, located, kernelSha256, builder } = job;
+  const [origins, builderSha256] = await Promise.all([
     originsOf(plan, located, { root: tree.root, store }),
-    kernel === undefined ? undefined : digestFile(kernel).then(({ got }) => got),
     builder,
   ]);
   return {
@@ -45,6 +45,24 @@ export async function gatherMaterials(job: BuiltJob): Promise<Materials> {
     kernelSha256,
     builderSha256,
   };
+}
+
+/**
+ * SHA-256 of the kernel of the user's, if there is one.
+ *
+ * @throws {UserError} "usage" where it cannot be read: nothing could boot it either.
+ */
+export async function kernelDigest(path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    return (await digestFile(path)).got;
+  } catch (cause) {
+    throw new UserError("usage", `Cannot read ${path}, given as --kernel: ${messageOf(cause)}`, {
+      where: path,
+      hint: "Check its permissions, or give a copy of it",
+      cause,
+    });
+  }
 }
 
 /**

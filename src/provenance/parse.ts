@@ -231,8 +231,11 @@ export function recordOfStatement(value: unknown): TargetRecord {
   const { externalParameters, internalParameters, resolvedDependencies } = buildDefinition;
   const { format, seedstrap, ...rest } = internalParameters.record;
   const found: TargetRecord = { format, seedstrap, options: externalParameters, ...rest };
-  const names = [...found.images, ...found.distfiles].map(({ name }) => name);
-  if (new Set(names).size < names.length) throw new Fault("a name is there twice");
+  for (const list of [found.images, found.distfiles]) {
+    if (new Set(list.map(({ name }) => name)).size < list.length) {
+      throw new Fault("a name is there twice");
+    }
+  }
   // What a verifier looks at must be what the commands look at.
   if (!isDeepStrictEqual(subject, subjectsOf(found))) {
     throw new Fault(".subject does not agree with the record");

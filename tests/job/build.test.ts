@@ -178,6 +178,20 @@ test("buildMedia() downloads what no directory has, and says from where", async 
   );
 });
 
+test("buildMedia() says of each distfile where it lay, without a path of this machine", async () => {
+  const { dir, request, tree, target, store, distfiles } = scene({ mirrors: [] });
+  const names = Object.keys(distfiles);
+  writeFiles(join(tree, "distfiles"), { [ALPHA]: distfiles[ALPHA]! });
+  for (const name of names) if (name !== ALPHA) writeFiles(store, { [name]: distfiles[name]! });
+  const record = await buildMedia(request);
+  const kinds = new Map(record.distfiles.map(({ name, origin }) => [name, origin]));
+  expect(kinds.get(ALPHA)).toEqual({ kind: "checkout" });
+  for (const name of names) if (name !== ALPHA) expect(kinds.get(name)).toEqual({ kind: "store" });
+  for (const name of ["seedstrap.json", "sbom.cdx.json"]) {
+    expect(readFileSync(join(target, name), "utf8")).not.toContain(dir);
+  }
+});
+
 test("buildMedia() leaves the target as it was where a distfile cannot be had", async () => {
   const nothing = await bench.status(404);
   const { request, mirror, target } = scene({}, { url: nothing.url });

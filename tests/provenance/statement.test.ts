@@ -63,7 +63,7 @@ test("the statement of a miniature is as it was", async () => {
   runDetails.byproducts[0].digest.sha256 = "SBOM";
   const text = JSON.stringify(statement, null, 1);
   expect(text).not.toContain(dir);
-  expectGolden("statement.json", `${text}\n`);
+  expectGolden("statement.txt", `${text}\n`);
 });
 
 test("sha256 of a subject is of the whole file, and other digests have other keys", async () => {
@@ -97,6 +97,14 @@ test("a record comes back from its statement as it was", () =>
     expect(parseRecord(statementText(record), "x")).toEqual(record);
     expect(compareRecords(record, record)).toMatchObject({ same: true, materials: [] });
   })));
+
+test("a distfile may be called like an image", async () => {
+  const { text } = await built({ mode: "bare-metal" });
+  const { distfiles, ...rest } = parseRecord(text, "x");
+  const [first, ...others] = distfiles;
+  const record = { ...rest, distfiles: [{ ...first!, name: "init.img" }, ...others] };
+  expect(parseRecord(statementText(record), "x")).toEqual(record);
+});
 
 test("a statement has the same bytes however often it is read and written", async () => {
   const { text } = await built({ mode: "bare-metal" });
