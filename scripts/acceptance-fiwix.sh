@@ -300,6 +300,7 @@ verified() {
 }
 check "verifies, keeps what is there, and leaves no proc behind" verified
 
+# shellcheck disable=SC2016 # it is JavaScript that expands it
 HOME_DIR=$home bun -e '
 	const { restoreScript } = await import(`${process.env.HOME_DIR}/src/plan/lost.ts`);
 	process.stdout.write(restoreScript({

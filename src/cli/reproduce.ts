@@ -87,7 +87,7 @@ export function reproductionLines({ same, compared, subjects, materials, kept }:
     ...named(subjects, subjectLines),
     ...(materials.length === 0
       ? []
-      : ["", same ? "Built from something else, all the same:" : "Built from something else:"]),
+      : ["", same ? "The same, though built from something else:" : "Built from something else:"]),
     ...named(materials, (difference) => differenceLines(difference, "  ")),
     ...(kept === undefined ? [] : ["", `what was built is in ${printable(kept)}`]),
   ];
