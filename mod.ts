@@ -18,12 +18,18 @@
 export { type ErrorKind, EXIT, UserError } from "./src/errors.ts";
 
 export * from "./src/format/boot.ts";
+export * from "./src/format/ext.ts";
+export * from "./src/format/ext_inode.ts";
 export * from "./src/format/hex0.ts";
 export * from "./src/format/mbr.ts";
 export * from "./src/format/payload.ts";
 export * from "./src/format/reader.ts";
 export * from "./src/format/segment.ts";
 export * from "./src/format/srcfs.ts";
+
+export * from "./src/archive/archive.ts";
+export * from "./src/archive/entries.ts";
+export * from "./src/archive/types.ts";
 
 export * from "./src/tree/config.ts";
 export * from "./src/tree/distfiles.ts";
@@ -39,7 +45,10 @@ export * from "./src/plan/split.ts";
 export * from "./src/plan/types.ts";
 
 export { type FileSource, openImage } from "./src/image/file_source.ts";
+export * from "./src/image/diff.ts";
+export * from "./src/image/extract.ts";
 export * from "./src/image/image.ts";
+export * from "./src/image/view.ts";
 export { writeImage, type WriteOptions, type WrittenImage } from "./src/write/writer.ts";
 export * from "./src/job/build.ts";
 export {

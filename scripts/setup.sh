@@ -100,6 +100,10 @@ case $purpose in
 		program shellcheck shellcheck
 		program util-linux setpriv
 		program openssl openssl
+		program tar tar
+		program gzip gzip
+		program xz-utils xz
+		program zstd zstd
 		program gcc gcc
 		need libc6-dev compiles
 		need gcc-multilib compiles -m32
@@ -108,6 +112,8 @@ case $purpose in
 		need libc6-dbg valgrind -q true
 		program fdisk sfdisk
 		program e2fsprogs mke2fs
+		program bzip2 bzip2
+		program patch patch
 		;;
 esac
 if [ "$purpose" = acceptance ]; then

@@ -31,6 +31,8 @@ export const EXIT = {
   launch: 9,
   /** Preflight: the machine would not carry a bootstrap. */
   preflight: 10,
+  /** Two images, or the packages of two runs, that were compared are not equal. */
+  different: 11,
   /** Ctrl-C or SIGTERM. */
   interrupt: 130,
 } as const;
@@ -102,4 +104,13 @@ export function orRefused<T>(
 /** One line for an unknown thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * Stops what was told to stop.
+ *
+ * @throws {UserError} "interrupt" when the signal is raised.
+ */
+export function throwIfInterrupted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
 }

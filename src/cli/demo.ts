@@ -15,7 +15,7 @@ import type { TargetRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { findProgram } from "../launch/process.ts";
 import { printedEvents, printSummary } from "./build.ts";
-import { verifyLines } from "./image.ts";
+import { verifyLines } from "./image_verify.ts";
 import { note, paintResult, print } from "./output.ts";
 import { planAsText } from "./plan.ts";
 import { printReport } from "./preflight.ts";

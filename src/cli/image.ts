@@ -1,50 +1,128 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap image ls|cat|verify`: looks into boot and payload images. */
+/** `seedstrap image ls|cat|extract|verify|diff`: looks into images and disks. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { once } from "node:events";
-import { basename, dirname } from "node:path";
 import process from "node:process";
 import { UserError } from "../errors.ts";
-import { bytesOf } from "../format/reader.ts";
-import { type FileSource, openImage } from "../image/file_source.ts";
-import { digestOf, findEntry, type ImageReport, readImage, verifyImage } from "../image/image.ts";
-import { readRecord, type RecordedImage } from "../job/record.ts";
-import { formatCount, print, printable, printJson } from "./output.ts";
+import { type Difference, diffViews } from "../image/diff.ts";
+import { extract } from "../image/extract.ts";
+import {
+  digestEntry,
+  findEntry,
+  type ImageView,
+  plainPath,
+  type ViewEntry,
+} from "../image/view.ts";
+import { type DistfileSteps, stepsOf, stepsOfRecord, stepsOfTree } from "../job/steps.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { writeOutputDirectory } from "../write/output.ts";
+import { verifySubcommand } from "./image_verify.ts";
+import { asOption, recordFor, recordOption, withView } from "./image_source.ts";
+import { formatBytes, formatCount, note, paint, print, printable, printJson } from "./output.ts";
+import { Progress } from "./progress.ts";
 
 export function imageSubcommand(): CommandUnknownOpts {
   return new Command("image")
-    .description("look into boot and payload images")
+    .description("look into boot and payload images, and disks with ext2, ext3 or ext4")
     .addCommand(lsCommand())
     .addCommand(catCommand())
-    .addCommand(verifyCommand());
+    .addCommand(extractCommand())
+    .addCommand(verifySubcommand())
+    .addCommand(diffCommand())
+    .addHelpText(
+      "after",
+      `
+An image is a file or a block device. What it is is found out; --as says it.
+A boot image from which a guest has installed itself is a disk.`,
+    );
 }
 
 function lsCommand(): CommandUnknownOpts {
   return new Command("ls")
     .description("list what an image holds")
     .argument("<image>")
-    .option("-l, --long", "with offset and SHA-256 of each file")
+    .option("-l, --long", "with mode (of a disk), offset, SHA-256 and source step of each file")
     .option("--json", "for scripts: one object a line")
-    .action((path, { long, json }) =>
-      withImage(path, (source) => {
-        for (const entry of readImage(source)) {
-          const sha256 = long && entry.kind === "file"
-            ? digestOf(source, entry.dataOffset, entry.size)
-            : undefined;
-          if (json) printJson({ ...entry, ...(sha256 && { sha256 }) }, 0);
-          else if (entry.kind === "command") print(`${"command".padStart(12)}  ${entry.path}`);
-          else {
-            const columns = [
-              String(entry.size).padStart(12),
-              ...(long ? [String(entry.dataOffset).padStart(12), sha256 ?? "-".repeat(64)] : []),
-              printable(entry.path),
-            ];
-            print(columns.join("  "));
-          }
+    .option("--tree <dir>", "the checkout that knows the source steps")
+    .addOption(recordOption())
+    .addOption(asOption())
+    .action(async (path, { long, json, tree, record, as }) => {
+      await withView(path, as, (view) => {
+        const known = long ? knownSteps(view, tree, record) : new Map<string, readonly string[]>();
+        for (const entry of view.entries()) {
+          const details = long ? detailsOf(view, entry, known) : {};
+          if (json) printJson({ ...entry, ...details }, 0);
+          else print(long ? longLine(entry, details) : shortLine(entry));
         }
-      })
-    );
+      });
+    });
+}
+
+interface Details {
+  readonly sha256?: string;
+  readonly steps?: readonly string[];
+}
+
+function knownSteps(
+  view: ImageView,
+  tree: string | undefined,
+  record: string | undefined,
+): DistfileSteps {
+  if (tree !== undefined) return stepsOfTree(tree);
+  const found = recordFor(view.source.name, view.kind, record);
+  return found === undefined ? new Map() : stepsOfRecord(found.record);
+}
+
+function detailsOf(view: ImageView, entry: ViewEntry, known: DistfileSteps): Details {
+  const steps = entry.kind === "command" ? [] : stepsOf(entry.path, view.kind, known);
+  return {
+    ...(entry.kind === "file" && { sha256: digestEntry(view, entry) }),
+    ...(steps.length > 0 && { steps }),
+  };
+}
+
+function shortLine(entry: ViewEntry): string {
+  return `${sizeColumn(entry)}  ${pathColumn(entry)}`;
+}
+
+/** Columns whose width is not known come last: nothing is held back to align them. */
+function longLine(entry: ViewEntry, { sha256, steps = [] }: Details): string {
+  const offset = entry.kind === "command" ? entry.offset : entry.dataOffset;
+  return [
+    ...("mode" in entry ? [formatMode(entry.kind, entry.mode)] : []),
+    sizeColumn(entry),
+    String(offset ?? "-").padStart(12),
+    sha256 ?? "-".repeat(64),
+    printable(steps.map((step) => step.replaceAll(" ", "")).join(",") || "-").padEnd(20),
+    pathColumn(entry),
+  ].join("  ");
+}
+
+function sizeColumn(entry: ViewEntry): string {
+  return (entry.kind === "command" ? "command" : String(entry.size)).padStart(12);
+}
+
+function pathColumn(entry: ViewEntry): string {
+  const target = "target" in entry ? ` -> ${entry.target}` : "";
+  return entry.kind === "command" ? entry.path : printable(`${entry.path}${target}`);
+}
+
+const LETTERS: Readonly<Record<string, string>> = {
+  file: "-",
+  directory: "d",
+  symlink: "l",
+  device: "c",
+  fifo: "p",
+  socket: "s",
+};
+
+/** As `ls -l` prints it, with the bits above the permissions as an octal digit. */
+function formatMode(kind: string, mode: number): string {
+  const permissions = [...(mode % 0o1000).toString(8).padStart(3, "0")].map((digit) =>
+    ["---", "--x", "-w-", "-wx", "r--", "r-x", "rw-", "rwx"][Number(digit)]
+  );
+  return `${LETTERS[kind]}${permissions.join("")}${Math.floor(mode / 0o1000) || " "}`;
 }
 
 function catCommand(): CommandUnknownOpts {
@@ -52,119 +130,105 @@ function catCommand(): CommandUnknownOpts {
     .description("print a file of an image")
     .argument("<image>")
     .argument("<path>", "as image ls prints it")
-    .action((path, name) =>
-      withImage(path, async (source) => {
-        const { dataOffset, size } = findEntry(source, name);
-        for (const part of bytesOf(source, dataOffset, size)) {
+    .addOption(asOption())
+    .action((path, name, { as }) =>
+      withView(path, as, async (view) => {
+        const entry = findEntry(view, name);
+        if (entry.kind !== "file" && entry.kind !== "empty") {
+          const target = "target" in entry ? ` to ${entry.target}` : "";
+          throw new UserError("usage", `Cannot print ${name}: it is a ${entry.kind}${target}`);
+        }
+        for (const part of view.read(entry)) {
           if (!process.stdout.write(part.slice())) await once(process.stdout, "drain");
         }
       })
     );
 }
 
-function verifyCommand(): CommandUnknownOpts {
-  return new Command("verify")
-    .description("check an image to its last byte, and against the seedstrap.json beside it")
+function extractCommand(): CommandUnknownOpts {
+  return new Command("extract")
+    .description("write files of an image into a new directory")
     .argument("<image>")
-    .option("--json", "for scripts")
-    .action((path, { json }) =>
-      withImage(path, (source) => {
-        const checked = checkImage(source);
-        if (!json) reportLines(checked).forEach((line) => print(line));
-        else printJson({ ...checked.report, checkedAgainstRecord: checked.record !== undefined });
+    .argument("[path...]", "files and directories, as image ls prints them; default: everything")
+    .requiredOption("-o, --output <dir>", "one that is not there, or is empty")
+    .addOption(recordOption())
+    .addOption(asOption())
+    .addHelpText(
+      "after",
+      `
+Links are made and never followed, devices left out, owners not restored.`,
+    )
+    .action((path, paths, { output, record, as }) =>
+      withView(path, as, async (view) => {
+        const found = recordFor(path, view.kind, record);
+        const emptyFiles = found?.image && new Set(
+          found.image.files.filter(({ size }) => size === 0).map((file) => plainPath(file.path)),
+        );
+        const progress = new Progress("extract");
+        let done = 0;
+        const extracted = await withInterrupt((signal) =>
+          writeOutputDirectory(output, (part) =>
+            extract(view, part, {
+              paths,
+              signal,
+              ...(emptyFiles && { emptyFiles }),
+              onBytes: (bytes) => progress.update(done += bytes, undefined),
+            }))
+        ).finally(() => progress.clear());
+        for (const { path, why } of extracted.skipped) {
+          note(`${paint("yellow", "skipped:")} ${printable(path)}: ${why}`);
+        }
+        print(
+          `${output}: ${formatCount(extracted.files)} files, ${
+            formatBytes(extracted.bytes)
+          }; ${extracted.directories} directories, ${extracted.symlinks} symbolic links`,
+        );
       })
     );
 }
 
-/** Verifies an image and says what it is. */
-export function verifyLines(path: string): string[] {
-  const source = openImage(path);
-  try {
-    return reportLines(checkImage(source));
-  } finally {
-    source.close();
-  }
-}
-
-interface CheckedImage {
-  readonly report: ImageReport;
-  readonly record: RecordedImage | undefined;
-}
-
-function checkImage(source: FileSource): CheckedImage {
-  const report = verifyImage(source);
-  const record = recordOf(source.name);
-  if (record !== undefined) compare(source, record);
-  return { report, record };
-}
-
-function reportLines({ report, record }: CheckedImage): string[] {
-  const kind = report.layout ? `payload, layout ${report.layout}` : "boot image";
-  return [
-    `${kind}: ${formatCount(report.files)} files, ${
-      formatCount(report.fileBytes)
-    } bytes; ${report.empty} directories or empty files; ${report.commands} commands`,
-    `the last entry ends at ${report.endOffset}; zeros up to ${report.sizeBytes}`,
-    record === undefined
-      ? "structure is whole; no seedstrap.json beside it to compare with"
-      : `structure is whole; SHA-256 of every file and of the image as built: ${record.sha256}`,
-  ];
-}
-
-/** What the record beside an image says of it, where there is one. */
-function recordOf(path: string): RecordedImage | undefined {
-  try {
-    return readRecord(dirname(path)).images.find(({ name }) => name === basename(path));
-  } catch (error) {
-    if (error instanceof UserError) return undefined;
-    throw error;
-  }
-}
-
-/** @throws {UserError} "verify" for what is not as it was built. */
-function compare(source: FileSource, record: RecordedImage): void {
-  const recorded = new Map(record.files.map((file) => [file.path, file]));
-  for (const entry of readImage(source)) {
-    if (entry.kind !== "file") continue;
-    const file = recorded.get(entry.path);
-    recorded.delete(entry.path);
-    const got = digestOf(source, entry.dataOffset, entry.size);
-    if (file?.sha256 === got) continue;
-    throw new UserError(
-      "verify",
-      file === undefined
-        ? `Cannot trust ${source.name}: ${printable(entry.path)} was not put into it`
-        : `Cannot trust ${source.name}: SHA-256 of ${
-          printable(entry.path)
-        } is ${got}, built was ${file.sha256}`,
-      { where: `${source.name}, offset ${entry.dataOffset}`, hint: "Build the target again" },
+function diffCommand(): CommandUnknownOpts {
+  return new Command("diff")
+    .description("compare what two images hold; exit code 11 where they differ")
+    .argument("<a>")
+    .argument("<b>")
+    .option("--json", "for scripts")
+    .addOption(asOption())
+    .action((a, b, { json, as }) =>
+      withView(a, as, (one) =>
+        withView(b, as, (other) => {
+          const differences = diffViews(one, other);
+          if (json) printJson({ equal: differences.length === 0, differences });
+          else for (const line of differences.flatMap(differenceLines)) print(line);
+          if (differences.length === 0) return;
+          const count = (kind: Difference["kind"]) =>
+            differences.filter((difference) => difference.kind === kind).length;
+          throw new UserError(
+            "different",
+            `${a} and ${b} differ: ${count("added")} added, ${count("removed")} removed, ${
+              count("changed")
+            } changed, ${count("moved")} moved`,
+          );
+        }))
     );
-  }
-  const missing = [...recorded.values()].find(({ size }) => size > 0);
-  const got = missing === undefined ? digestOf(source, 0, record.dataBytes) : undefined;
-  if (got === record.sha256 && source.size === record.sizeBytes) return;
-  throw new UserError(
-    "verify",
-    missing !== undefined
-      ? `Cannot trust ${source.name}: ${printable(missing.path)} is missing`
-      : source.size !== record.sizeBytes
-      ? `Cannot trust ${source.name}: it has ${source.size} bytes, built were ${record.sizeBytes}`
-      : `Cannot trust ${source.name}: SHA-256 is ${got}, built was ${record.sha256}`,
-    {
-      where: source.name,
-      hint: "A guest that was started from it changes it too; build the target again",
-    },
-  );
 }
 
-async function withImage(
-  path: string,
-  use: (source: FileSource) => void | Promise<void>,
-): Promise<void> {
-  const source = openImage(path);
-  try {
-    await use(source);
-  } finally {
-    source.close();
+function differenceLines(difference: Difference): string[] {
+  const path = printable(difference.path);
+  switch (difference.kind) {
+    case "added":
+    case "removed":
+      return [`${difference.kind.padEnd(7)}  ${path}  (${difference.size} bytes)`];
+    case "moved":
+      return [`moved    ${printable(difference.from)} -> ${path}`];
+    case "changed": {
+      const sizes = difference.aspects.includes("size")
+        ? ` (${difference.sizes[0]} -> ${difference.sizes[1]} bytes)`
+        : "";
+      return [
+        `changed  ${path}: ${difference.aspects.join(", ")}${sizes}`,
+        ...(difference.text ?? []).map((line) => `    ${printable(line)}`),
+      ];
+    }
   }
 }

@@ -9,6 +9,7 @@ import { VERSION } from "../version.ts";
 import { expandAbbreviations, expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { demoSubcommand } from "./demo.ts";
+import { harvestSubcommand } from "./harvest.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { printError } from "./output.ts";
@@ -29,6 +30,7 @@ function program(): CommandUnknownOpts {
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
     .addCommand(reproduceSubcommand())
+    .addCommand(harvestSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(manSubcommand())
@@ -38,7 +40,8 @@ function program(): CommandUnknownOpts {
 Exit codes:
   0 done   1 a bug   2 usage   3 the checkout   4 a distfile could not be had
   5 a wrong SHA-256 or not reproduced   6 not an image   7 the target   8 a limit is broken
-  9 the guest failed   10 a bad preflight verdict   130 interrupted
+  9 the guest failed   10 a bad preflight verdict   11 what was compared differs
+  130 interrupted
 
 Start here:
   seedstrap demo                         the main job on a miniature tree

@@ -50,6 +50,7 @@ export function planCommandBase(name: string) {
       "-m, --mirrors <url...>",
       "where distfiles are looked for first: http(s)://… or file:///dir",
     )
+    .option("--early-preseed <archive>", "tar of an earlier root to begin from")
     .option("-r, --repo <dir>", "prebuilt packages to take along")
     .option("-s, --swap <size>", "swap space under Linux in MiB, or 4G", "0")
     .option("--qemu-cmd <program>", "QEMU to run (-qc)", "qemu-system-x86_64")
@@ -70,8 +71,7 @@ export function planCommandBase(name: string) {
     )
     .option("--air-gapped", "nothing on the machine waits for a network")
     .option("--mirror-port <port>", "port for file:// mirrors in the guest", String(MIRROR_PORT))
-    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
-    .addOption(new Option("--early-preseed <archive>").hideHelp());
+    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)");
 }
 
 /** `--tree`, for every command that reads a checkout. */
@@ -83,23 +83,12 @@ export function treeOption() {
 /** What commander makes of the options. */
 export type RawOptions = ReturnType<ReturnType<typeof planCommandBase>["opts"]>;
 
-/** Options of rootfs.py that this version does not have, with what to do instead. */
-const ABSENT: readonly (readonly [keyof RawOptions, string])[] = [
-  ["earlyPreseed", "--early-preseed"],
-];
-
 /**
  * Checks the options and makes data of them.
  *
  * @throws {UserError} "usage" for what does not exist or does not go together.
  */
 export function parsePlanRequest(raw: RawOptions): PlanRequest {
-  for (const [key, option] of ABSENT) {
-    if (raw[key] === undefined) continue;
-    throw new UserError("usage", `Cannot use ${option}: it is not in this version`, {
-      hint: "Use rootfs.py of the checkout for it",
-    });
-  }
   const mode = chosenMode(raw);
   checkTogether(mode, raw);
   const isForMachine = !startsInDirectory(mode);
@@ -122,7 +111,7 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     qemuRamMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
     kernel: raw.kernel === undefined ? undefined : resolve(raw.kernel),
     hasRepo: raw.repo !== undefined,
-    hasPreseed: false,
+    hasPreseed: raw.earlyPreseed !== undefined,
     targetSizeMib: mode === "qemu" ? parseSizeMib(raw.targetSize, "--target-size", 1) : 0,
     payload: raw.payload,
     payloadLayout: raw.payloadLayout === "auto" ? "auto" : raw.payloadLayout === "32" ? 32 : 64,
@@ -136,6 +125,7 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     options,
     store: raw.distfiles ?? defaultStore(),
     repo: raw.repo,
+    preseed: raw.earlyPreseed,
   };
 }
 

@@ -8,7 +8,7 @@ import { defaultStore } from "../fetch/store.ts";
 import { reproduceBuild, type Reproduction } from "../job/reproduce.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseMirror } from "../plan/options.ts";
-import type { Difference, SubjectDifference } from "../provenance/compare.ts";
+import type { DigestDifference, SubjectDifference } from "../provenance/compare.ts";
 import { printedEvents } from "./build.ts";
 import { treeOption } from "./options.ts";
 import { print, printable, printJson } from "./output.ts";
@@ -25,6 +25,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .option("-m, --mirrors <url...>", "where distfiles are looked for first")
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .option("-r, --repo <dir>", "the prebuilt packages, where it was built with some")
+    .option("--early-preseed <archive>", "the tar to begin from, where it was built with one")
     .option("--kernel <file>", "the Linux kernel, where it was built with one (-qk)")
     .option("-t, --target <dir>", "where to build, in a new directory (default: the statement's)")
     .option("--keep", "leave what was built there")
@@ -48,6 +49,7 @@ The exit code is 0 where everything has the stated digest, and 5 where not.`,
           mirrors: (raw.mirrors ?? []).map(parseMirror),
           store: raw.distfiles ?? defaultStore(),
           repo: raw.repo,
+          preseed: raw.earlyPreseed,
           kernel: raw.kernel,
           target: raw.target,
           keep: raw.keep === true,
@@ -100,7 +102,7 @@ function subjectLines(subject: SubjectDifference): string[] {
   ];
 }
 
-function differenceLines({ name, stated, found }: Difference, indent: string): string[] {
+function differenceLines({ name, stated, found }: DigestDifference, indent: string): string[] {
   const shown = `${indent}${printable(name)}`;
   if (stated === undefined) return [`${shown}: not in the statement`];
   if (found === undefined) return [`${shown}: missing`];

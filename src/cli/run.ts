@@ -8,7 +8,7 @@ import { UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { checkKernel } from "../job/build.ts";
 import { readRecord, type TargetRecord } from "../job/record.ts";
-import { withInterrupt } from "../launch/interrupt.ts";
+import { lendingKeys, withInterrupt } from "../launch/interrupt.ts";
 import { unmountBelow } from "../launch/mount.ts";
 import { runQemu } from "../launch/qemu.ts";
 import { runRoot } from "../launch/root.ts";
@@ -20,8 +20,14 @@ import { note, paint } from "./output.ts";
 /** Name of the log of the serial console in a target. */
 const LOG_NAME = "serial.log";
 
-/** What Fiwix says when its last process has ended, and then waits for a key for ever. */
-const FIWIX_HALT = "Safe to Power Off";
+/**
+ * What Fiwix says when its last process has ended, and Linux when it gives up: both then wait for
+ * ever.
+ */
+const HALT_TEXTS: readonly string[] = [
+  "Safe to Power Off",
+  "---[ end Kernel panic - not syncing",
+];
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -70,9 +76,11 @@ export async function runTarget(
       servers.push(await serveDirectory(path, { port }));
       note(`serving ${path} on 127.0.0.1:${port} for the guest`);
     }
-    await (options.mode === "qemu"
-      ? runInQemu(record, command, dir, accel, signal)
-      : runInDirectory(record, command, dir, signal));
+    const start = () =>
+      options.mode === "qemu"
+        ? runInQemu(record, command, dir, accel, signal)
+        : runInDirectory(record, command, dir, signal);
+    await (needsTerminal(options) ? lendingKeys(start) : start());
   } finally {
     await Promise.all(servers.map((server) => server.close()));
   }
@@ -113,7 +121,7 @@ async function runInQemu(
     interactive: needsTerminal(options),
     disks: images.map(({ name }) => join(dir, name)),
     logPath: join(dir, LOG_NAME),
-    haltText: FIWIX_HALT,
+    haltTexts: HALT_TEXTS,
     signal,
     onSerial: (chunk) => process.stdout.write(chunk),
     onNotice: warn,

@@ -13,7 +13,7 @@ export interface BytesSegment {
   readonly bytes: Uint8Array;
 }
 
-/** A run of bytes of an existing file: a step, a distfile, a member of an archive. */
+/** A run of bytes of an existing file: a step, a distfile. */
 export interface FileSegment {
   readonly kind: "file";
   /** The file on this machine. */
@@ -24,6 +24,21 @@ export interface FileSegment {
   readonly size: number;
   /** Lower-case hex SHA-256 that the run must have; absent where nothing is known of it. */
   readonly sha256?: string;
+}
+
+/** The data of a file in an archive, which may be compressed. */
+export interface MemberSegment {
+  readonly kind: "member";
+  /** The archive on this machine. */
+  readonly archive: string;
+  /** Path in the archive, for messages. */
+  readonly member: string;
+  /** First byte of the data in the expanded archive. */
+  readonly offset: number;
+  /** Length of the data in bytes. */
+  readonly size: number;
+  /** Lower-case hex SHA-256 that the data had when the archive was listed. */
+  readonly sha256: string;
 }
 
 /** Padding, or the sparse tail of a disk. */
@@ -41,13 +56,13 @@ export interface Crc32Segment {
   readonly kind: "crc32";
 }
 
-export type Segment = BytesSegment | FileSegment | ZerosSegment | Crc32Segment;
+export type Segment = BytesSegment | FileSegment | MemberSegment | ZerosSegment | Crc32Segment;
 
 /** Length of a {@link Crc32Segment}. */
 export const CRC32_DIGITS = 8;
 
 /** A segment that can be the content of a file inside an image. */
-export type Body = BytesSegment | FileSegment;
+export type Body = BytesSegment | FileSegment | MemberSegment;
 
 /** Length of one segment in bytes. */
 export function segmentSize(segment: Segment): number {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * An image file as a source of bytes.
+ * An image file or a block device as a source of bytes.
  *
  * @module
  */
@@ -8,40 +8,66 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { orRefused, UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
+import { SECTOR_BYTES } from "../format/segment.ts";
 
 /** A source that has to be closed. */
 export interface FileSource extends ByteSource {
+  /** Whether it is a block device, which may be larger than the image on it. */
+  readonly isDevice: boolean;
   close(): void;
 }
 
 /**
  * Opens an image.
  *
- * @throws {UserError} "target" where it cannot be opened or is no regular file.
+ * @throws {UserError} "target" where it cannot be opened, or is neither a regular file nor a block
+ * device.
  */
 export function openImage(path: string): FileSource {
   // A pipe is not waited for.
   const file = reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
   const stat = reading(path, () => fstatSync(file));
-  if (!stat.isFile()) {
+  const isDevice = stat.isBlockDevice();
+  if (!stat.isFile() && !isDevice) {
     closeSync(file);
-    throw new UserError("target", `Cannot read ${path}: it is no regular file`, { where: path });
+    throw new UserError(
+      "target",
+      `Cannot read ${path}: it is neither a regular file nor a block device`,
+      { where: path },
+    );
   }
+  const read = (offset: number, into: Uint8Array) =>
+    reading(path, () => {
+      let done = 0;
+      while (done < into.length) {
+        const read = readSync(file, into, done, into.length - done, offset + done);
+        if (read === 0) break;
+        done += read;
+      }
+      return done;
+    });
   return {
     name: path,
-    size: stat.size,
-    read: (offset, into) =>
-      reading(path, () => {
-        let done = 0;
-        while (done < into.length) {
-          const read = readSync(file, into, done, into.length - done, offset + done);
-          if (read === 0) break;
-          done += read;
-        }
-        return done;
-      }),
+    isDevice,
+    size: isDevice ? sizeOfDevice(read) : stat.size,
+    read,
     close: () => closeSync(file),
   };
+}
+
+/** A device tells its size by what can be read of it: the position of its end is not to be had. */
+function sizeOfDevice(read: ByteSource["read"]): number {
+  const sector = new Uint8Array(SECTOR_BYTES);
+  const has = (sectors: number) => read((sectors - 1) * SECTOR_BYTES, sector) === SECTOR_BYTES;
+  let most = 1;
+  while (has(most)) most *= 2;
+  let least = Math.floor(most / 2);
+  while (most - least > 1) {
+    const middle = Math.floor((least + most) / 2);
+    if (has(middle)) least = middle;
+    else most = middle;
+  }
+  return least * SECTOR_BYTES;
 }
 
 function reading<T>(path: string, read: () => T): T {

@@ -7,15 +7,20 @@
  */
 
 import { createHash } from "node:crypto";
-import { UserError } from "../errors.ts";
 import { isBootSector, readBootHeader } from "../format/boot.ts";
+import { isExt } from "../format/ext.ts";
+import { LINUX_PARTITION, readMbr } from "../format/mbr.ts";
 import { closingCrc32, closingDigits } from "../format/preflight.ts";
 import { isPayload, readPayload, readPayloadHeader } from "../format/payload.ts";
 import { bytesOf, type ByteSource, firstNonZero, formatError } from "../format/reader.ts";
+import { SECTOR_BYTES } from "../format/segment.ts";
 import { readSrcfs } from "../format/srcfs.ts";
 
-/** What an image is. */
-export type ImageKind = "boot" | "payload";
+/** What an image is: "disk" is one with an ext2, ext3 or ext4, in a partition or bare. */
+export const IMAGE_KINDS = ["boot", "payload", "disk"] as const;
+export type ImageKind = (typeof IMAGE_KINDS)[number];
+/** An image whose files lie in it one behind the other. */
+export type LinearKind = Exclude<ImageKind, "disk">;
 
 /** A file, directory or command of an image. */
 export type ImageEntry =
@@ -35,24 +40,52 @@ export type ImageEntry =
   };
 
 /**
- * Says what an image is.
+ * Says what an image is. A boot image from which a guest has started, and made itself a partition,
+ * is a disk.
  *
- * @throws {UserError} "format" for what is neither.
+ * @throws {UserError} "format" for what is none.
  */
 export function detectImage(source: ByteSource): ImageKind {
   if (isPayload(source)) return "payload";
+  if (findFileSystem(source) !== undefined) return "disk";
   if (isBootSector(source)) return "boot";
-  throw formatError(source, 0, "neither a boot image (55 AA at 510) nor a payload (LBPAYLD1 at 0)");
+  throw formatError(
+    source,
+    0,
+    "neither a boot image (55 AA at 510) nor a payload (LBPAYLD1 at 0) nor a disk with ext2, ext3 or ext4",
+  );
+}
+
+/** Where a file system lies. */
+export interface FoundFileSystem {
+  /** Offset of its first byte. */
+  readonly base: number;
+  /** Number of its partition, from 1; absent where there is no partition table. */
+  readonly partition?: number;
+}
+
+/** Finds the first ext2, ext3 or ext4 of a disk: bare, or in a primary partition for Linux. */
+export function findFileSystem(source: ByteSource): FoundFileSystem | undefined {
+  if (isExt(source)) return { base: 0 };
+  if (!isBootSector(source)) return undefined;
+  for (const { number, type, startSector } of readMbr(source).partitions) {
+    const base = startSector * SECTOR_BYTES;
+    if (type === LINUX_PARTITION && isExt(source, base)) return { base, partition: number };
+  }
+  return undefined;
 }
 
 /**
- * Walks an image.
+ * Walks a boot or payload image.
  *
  * @returns Its entries in order. The generator's return value is the offset behind the last one.
  * @throws {UserError} "format" with the offset of the fault.
  */
-export function* readImage(source: ByteSource): Generator<ImageEntry, number, undefined> {
-  if (detectImage(source) === "payload") {
+export function* readImage(
+  source: ByteSource,
+  kind: LinearKind = detectLinear(source),
+): Generator<ImageEntry, number, undefined> {
+  if (kind === "payload") {
     const files = readPayload(source);
     for (;;) {
       const { done, value } = files.next();
@@ -76,6 +109,12 @@ export function* readImage(source: ByteSource): Generator<ImageEntry, number, un
   return source.size;
 }
 
+/** @throws {UserError} "format" for what is neither. */
+function detectLinear(source: ByteSource): LinearKind {
+  const kind = detectImage(source);
+  return kind === "disk" ? "boot" : kind;
+}
+
 /** SHA-256 of a run of bytes. */
 export function digestOf(source: ByteSource, offset: number, size: number): string {
   const hash = createHash("sha256");
@@ -83,33 +122,9 @@ export function digestOf(source: ByteSource, offset: number, size: number): stri
   return hash.digest("hex");
 }
 
-/**
- * Finds a file in an image by its path or name; the last one wins, as in builder-hex0.
- *
- * @param path As `image ls` prints it; the leading `./` may be left out.
- * @throws {UserError} "usage" where it is not there.
- */
-export function findEntry(
-  source: ByteSource,
-  path: string,
-): Extract<ImageEntry, { kind: "file" | "empty" }> {
-  let found: Extract<ImageEntry, { kind: "file" | "empty" }> | undefined;
-  for (const entry of readImage(source)) {
-    if (entry.kind !== "command" && (entry.path === path || entry.path === `./${path}`)) {
-      found = entry;
-    }
-  }
-  if (found === undefined) {
-    throw new UserError("usage", `Cannot find ${JSON.stringify(path)} in ${source.name}`, {
-      hint: `seedstrap image ls ${source.name} lists what is there`,
-    });
-  }
-  return found;
-}
-
 /** What {@link verifyImage} found. */
 export interface ImageReport {
-  readonly kind: ImageKind;
+  readonly kind: LinearKind;
   /** Layout of a payload. */
   readonly layout?: 64 | 32;
   readonly files: number;
@@ -123,18 +138,20 @@ export interface ImageReport {
 }
 
 /**
- * Checks the structure of an image to its last byte.
+ * Checks the structure of a boot or payload image to its last byte.
  *
  * @throws {UserError} "format", with the offset, for anything that does not belong there.
  */
-export function verifyImage(source: ByteSource): ImageReport {
-  const kind = detectImage(source);
+export function verifyImage(
+  source: ByteSource,
+  kind: LinearKind = detectLinear(source),
+): ImageReport {
   let files = 0;
   let empty = 0;
   let commands = 0;
   let fileBytes = 0;
   let last: ImageEntry | undefined;
-  const entries = readImage(source);
+  const entries = readImage(source, kind);
   for (;;) {
     const { done, value } = entries.next();
     if (done) {

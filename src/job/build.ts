@@ -7,13 +7,17 @@
 
 import { rmSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { readArchive } from "../archive/archive.ts";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { fetchError } from "../fetch/report.ts";
 import { locate, verifyFile } from "../fetch/store.ts";
 import type { FetchEvent } from "../fetch/types.ts";
+import { GIB } from "../format/segment.ts";
+import { type Extras, REPLACED } from "../plan/preseed.ts";
 import type { LocatedFile } from "../plan/images.ts";
-import { type BuildOptions, continuesPass, type Mirror } from "../plan/options.ts";
+import { FILE_STORE_BYTES } from "../plan/limits.ts";
+import { type BuildOptions, continuesPass, type Mirror, startOf } from "../plan/options.ts";
 import { brokenLimits, makePlan, neededDistfiles } from "../plan/plan.ts";
 import {
   BOOT_IMAGE,
@@ -24,7 +28,7 @@ import {
   type PlannedDistfile,
 } from "../plan/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { type TreeEntry, walkTree } from "../tree/checkout.ts";
+import { walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { sbomText } from "../provenance/sbom.ts";
@@ -34,7 +38,7 @@ import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import { findMke2fs } from "./disk.ts";
 import { continuePass, readPass } from "./pass.ts";
-import { builderDigest, gatherMaterials, kernelDigest } from "./materials.ts";
+import { builderDigest, digestGiven, gatherMaterials } from "./materials.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
 import { writeImages, writeRoot } from "./write.ts";
 
@@ -47,6 +51,8 @@ export interface PlanRequest {
   readonly store: string;
   /** Directory of prebuilt packages; set where the options say so. */
   readonly repo?: string | undefined;
+  /** Archive that replaces stage0-posix; set where the options say so. */
+  readonly preseed?: string | undefined;
   /** Where distfiles are looked for, if not at the mirrors of the options. */
   readonly sources?: readonly Mirror[] | undefined;
 }
@@ -81,26 +87,43 @@ export interface PlannedJob extends Inputs {
 /** What a plan is made from, beside the distfiles that are here. */
 interface Inputs {
   readonly tree: TreeModel;
-  readonly repo: readonly TreeEntry[];
+  readonly extras: Extras;
 }
 
 /**
  * Plans without downloading or writing anything. Files that are on this machine are only looked
  * at, not verified.
  */
-export async function planJob(request: PlanRequest): Promise<PlannedJob> {
-  const inputs = readInputs(request);
+export async function planJob(
+  request: PlanRequest,
+  signal?: AbortSignal,
+): Promise<PlannedJob> {
+  const inputs = await readInputs(request, signal);
   const located = await locateAll(inputs.tree.distfiles, request, inputs.tree.root);
   return { ...inputs, plan: planWith(inputs, request, located), located };
 }
 
-function readInputs({ tree, repo, options }: PlanRequest): Inputs {
+async function readInputs(
+  { tree, repo, preseed, options }: PlanRequest,
+  signal: AbortSignal | undefined,
+): Promise<Inputs> {
   if (options.kernel !== undefined) checkKernel(options.kernel);
-  return {
-    tree: readTree(tree),
+  const model = readTree(tree);
+  const extras = {
     repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),
+    ...(preseed !== undefined && {
+      preseed: await readArchive(resolve(preseed), {
+        drop: REPLACED,
+        maxBytes: startOf(options) === "builder-hex0" ? FILE_STORE_BYTES : MOST_PRESEED_BYTES,
+        ...(signal && { signal }),
+      }),
+    }),
   };
+  return { tree: model, extras };
 }
+
+/** Most that an archive may expand to where builder-hex0 sets no limit: far beyond any root. */
+const MOST_PRESEED_BYTES = 256 * GIB;
 
 /**
  * Checks that the kernel of the user's is there.
@@ -125,10 +148,10 @@ export async function buildMedia(
   events: BuildEvents = {},
   signal?: AbortSignal,
 ): Promise<TargetRecord> {
-  const job = await planJob(request);
+  const job = await planJob(request, signal);
   checkLimits(job.plan, request.force, events);
   if (job.plan.disk !== undefined) await findMke2fs();
-  const kernelSha256 = await kernelDigest(request.options.kernel);
+  const given = await digestGiven(request.options.kernel, request.preseed, signal);
   const isDirectory = job.plan.start === "directory";
   const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
   const target = earlier === undefined
@@ -150,10 +173,10 @@ export async function buildMedia(
         return await continuePass(plan, located, target, earlier, places, signal);
       }
       const { onWrite } = events;
-      const files = { plan, located, target, onWrite, signal };
+      const files = { plan, located, target, onWrite, onNotice: events.onNotice, signal };
       const written = await (isDirectory ? writeRoot : writeImages)(files);
       const { store } = request;
-      const made = { plan, located, written, kernelSha256, builder };
+      const made = { plan, located, written, given, builder };
       const materials = await gatherMaterials({ tree: job.tree, store, ...made });
       const record = makeRecord(VERSION, plan, written, materials);
       target.writePart(SBOM_NAME, sbomText(record));
@@ -184,9 +207,9 @@ function outputNames(plan: Plan): string[] {
   return [...names, SBOM_NAME, RECORD_NAME];
 }
 
-function planWith({ tree, repo }: Inputs, { options }: PlanRequest, located: Located): Plan {
+function planWith({ tree, extras }: Inputs, { options }: PlanRequest, located: Located): Plan {
   const sizes = new Map([...located].map(([name, { size }]) => [name, size]));
-  return makePlan(tree, options, sizes, repo);
+  return makePlan(tree, options, sizes, extras);
 }
 
 /**

@@ -21,9 +21,9 @@ import {
   writeSync,
 } from "node:fs";
 import { Buffer } from "node:buffer";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { messageOf, orRefused, UserError } from "../errors.ts";
+import { messageOf, orRefused, throwIfInterrupted, UserError } from "../errors.ts";
 import { blocksDigest, type ByteRange } from "../format/blocks.ts";
 import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
@@ -93,7 +93,10 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
   const program = await findMke2fs();
   const config = `${staging}.conf`;
   try {
-    const digests = await writeDirectory(staging, job.entries, {
+    const isDevice = ({ special }: RootEntry) => special?.kind === "device";
+    // Modes are those of the archive, and nobody but us can look into the target's own directory.
+    const digests = await writeDirectory(staging, job.entries.filter((e) => !isDevice(e)), {
+      keepsModes: true,
       ...(job.onBytes && { onBytes: job.onBytes }),
       ...(signal && { signal }),
     });
@@ -105,6 +108,7 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
         writeFileSync(config, CONFIG);
       });
       await makeFileSystem({ program, config, job, uuid: uuidOf(seed) });
+      await makeDevices(job, job.entries.filter(isDevice));
       const used = writing(path, () => {
         writeSync(file, partitionTable(job, seed), 0, SECTOR_BYTES, 0);
         return settleExt3(file, partitionBytes, TIME);
@@ -129,7 +133,7 @@ interface FileSystem {
 }
 
 async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promise<void> {
-  const { path, sizeBytes, partitionBytes, staging, signal } = job;
+  const { path, sizeBytes, partitionBytes, staging } = job;
   const options = [`offset=${partitionBytes}`, `hash_seed=${uuid}`, "root_owner=0:0"];
   const argv = [
     program,
@@ -142,25 +146,81 @@ async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promi
     path,
     `${(sizeBytes - partitionBytes) / KIB}k`,
   ];
+  await runE2fs(argv, job, {
+    // Names are sorted by the locale; two variables, as mke2fs before 1.47.1 knows only its own.
+    PATH: dirname(program),
+    LC_ALL: "C",
+    MKE2FS_CONFIG: config,
+    SOURCE_DATE_EPOCH: String(TIME),
+    E2FSPROGS_FAKE_TIME: String(TIME),
+  });
+}
+
+/** Device files, which only root could put into a directory, are made in the file system itself. */
+async function makeDevices(job: DiskJob, devices: readonly RootEntry[]): Promise<void> {
+  if (devices.length === 0) return;
+  const program = await findSystemProgram("debugfs", "On Debian: apt-get install e2fsprogs");
+  const script = `${job.staging}.debugfs`;
+  try {
+    writing(script, () => writeFileSync(script, devices.map(deviceCommands).join("")));
+    const disk = `${job.path}?offset=${job.partitionBytes}`;
+    const env = { PATH: dirname(program), LC_ALL: "C", E2FSPROGS_FAKE_TIME: String(TIME) };
+    const said = await runE2fs([program, "-w", "-f", script, disk], job, env);
+    // debugfs goes on behind an error, and ends with 0.
+    const fault = said.split("\n").find((line) => /^[\w ]+: |rror/.test(line));
+    if (fault !== undefined) {
+      throw diskError(job, "debugfs", fault, [program, "-w", "-f", script, disk]);
+    }
+  } finally {
+    rmSync(script, { force: true });
+  }
+}
+
+const DEVICE_LETTERS = { char: "c", block: "b", fifo: "p" } as const;
+const DEVICE_TYPES = { char: 0o020000, block: 0o060000, fifo: 0o010000 } as const;
+
+function deviceCommands({ path, special, mode = 0o600 }: RootEntry): string {
+  if (special?.kind !== "device") throw new Error(`${path} is no device`);
+  const { type, major, minor } = special;
+  const slash = path.lastIndexOf("/");
+  // Within double quotes debugfs knows but one escape: a quote is written twice.
+  const quote = (text: string) => `"${text.replaceAll('"', '""')}"`;
+  const numbers = type === "fifo" ? "" : ` ${major} ${minor}`;
+  const name = quote(path.slice(slash + 1));
+  const bits = (DEVICE_TYPES[type] + mode % 0o10000).toString(8);
+  return `cd ${quote(path.slice(1, slash) || "/")}\n` +
+    `mknod ${name} ${DEVICE_LETTERS[type]}${numbers}\n` +
+    `set_inode_field ${name} mode 0${bits}\n`;
+}
+
+/** Runs a program of e2fsprogs, and returns what it said on standard error. */
+async function runE2fs(
+  argv: readonly string[],
+  job: DiskJob,
+  env: Readonly<Record<string, string>>,
+): Promise<string> {
+  const { signal } = job;
   let said = "";
   const { code } = await runProcess({
     argv,
-    // Names are sorted by the locale; two variables, as mke2fs before 1.47.1 knows only its own.
-    env: {
-      PATH: dirname(program),
-      LC_ALL: "C",
-      MKE2FS_CONFIG: config,
-      SOURCE_DATE_EPOCH: String(TIME),
-      E2FSPROGS_FAKE_TIME: String(TIME),
-    },
+    env,
     stdin: "ignore",
     onStdout: () => {},
-    onStderr: (chunk) => said = (said + new TextDecoder().decode(chunk)).slice(-1000),
+    onStderr: (chunk) => said = (said + new TextDecoder().decode(chunk)).slice(-10_000),
     ...(signal && { signal }),
   });
-  if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
-  if (code === 0) return;
-  throw new UserError("launch", `Cannot make a file system: mke2fs says ${said.trim()}`, {
+  throwIfInterrupted(signal);
+  if (code !== 0) throw diskError(job, basename(argv[0]!), said, argv);
+  return said;
+}
+
+function diskError(
+  { path }: DiskJob,
+  program: string,
+  said: string,
+  argv: readonly string[],
+): UserError {
+  return new UserError("launch", `Cannot make a file system: ${program} says ${said.trim()}`, {
     where: path,
     hint: `The command was: ${shellQuote(argv)}`,
   });
@@ -169,8 +229,9 @@ async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promi
 /** What tells this disk from others: the same for the same content. */
 function contentSeed(job: DiskJob, digests: ReadonlyMap<string, string>): Uint8Array {
   const hash = createHash("sha256").update(`${job.sizeBytes} ${job.partitionBytes}\n`);
-  for (const { path, isExecutable } of job.entries) {
-    hash.update(`${path}\0${isExecutable}\0${digests.get(path) ?? ""}\n`);
+  for (const { path, isExecutable, mode, special } of job.entries) {
+    const kind = special === undefined ? "" : JSON.stringify(special);
+    hash.update(`${path}\0${isExecutable}\0${mode ?? ""}\0${kind}\0${digests.get(path) ?? ""}\n`);
   }
   return hash.digest();
 }
@@ -206,7 +267,7 @@ function digestOf(
   };
   return blocksDigest(source, [{ offset: 0, size: MIB }, ...used], async () => {
     await setImmediate();
-    if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
+    throwIfInterrupted(signal);
   });
 }
 

@@ -28,41 +28,51 @@ export interface BuiltJob {
   readonly plan: Plan;
   readonly located: ReadonlyMap<string, LocatedFile>;
   readonly written: Pick<TargetRecord, "images" | "files">;
-  readonly kernelSha256: string | undefined;
+  readonly given: GivenDigests;
   readonly builder: Promise<string | undefined>;
 }
 
 /** Gathers what the record of a build says of its materials. */
 export async function gatherMaterials(job: BuiltJob): Promise<Materials> {
-  const { tree, store, plan, located, kernelSha256, builder } = job;
+  const { tree, store, plan, located, given, builder } = job;
   const [origins, builderSha256] = await Promise.all([
     originsOf(plan, located, { root: tree.root, store }),
     builder,
   ]);
-  return {
-    checkout: describeCheckout(tree, writtenDigests(job)),
-    origins,
-    kernelSha256,
-    builderSha256,
-  };
+  const checkout = describeCheckout(tree, writtenDigests(job));
+  return { checkout, origins, ...given, builderSha256 };
 }
 
+/** SHA-256 of the files that the user gives beside a checkout, where there are any. */
+export type GivenDigests = Pick<Materials, "kernelSha256" | "preseedSha256">;
+
 /**
- * SHA-256 of the kernel of the user's, if there is one.
+ * Digests the kernel and the archive to begin from.
  *
- * @throws {UserError} "usage" where it cannot be read: nothing could boot it either.
+ * @throws {UserError} "usage" where one cannot be read: nothing could use it either.
  */
-export async function kernelDigest(path: string | undefined): Promise<string | undefined> {
-  if (path === undefined) return undefined;
-  try {
-    return (await digestFile(path)).got;
-  } catch (cause) {
-    throw new UserError("usage", `Cannot read ${path}, given as --kernel: ${messageOf(cause)}`, {
-      where: path,
-      hint: "Check its permissions, or give a copy of it",
-      cause,
-    });
-  }
+export async function digestGiven(
+  kernel: string | undefined,
+  preseed: string | undefined,
+  signal?: AbortSignal,
+): Promise<GivenDigests> {
+  const digest = async (path: string | undefined, option: string) => {
+    if (path === undefined) return undefined;
+    try {
+      return (await digestFile(path, signal)).got;
+    } catch (cause) {
+      signal?.throwIfAborted();
+      throw new UserError("usage", `Cannot read ${path}, given as ${option}: ${messageOf(cause)}`, {
+        where: path,
+        hint: "Check its permissions, or give a copy of it",
+        cause,
+      });
+    }
+  };
+  return {
+    kernelSha256: await digest(kernel, "--kernel"),
+    preseedSha256: await digest(preseed, "--early-preseed"),
+  };
 }
 
 /**

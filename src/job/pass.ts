@@ -13,7 +13,7 @@ import type { Plan } from "../plan/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { sbomText } from "../provenance/sbom.ts";
 import { SBOM_NAME, statementText } from "../provenance/statement.ts";
-import { putAgain } from "../write/directory.ts";
+import { putAgain } from "../write/again.ts";
 import { Target } from "../write/target.ts";
 import { originsOf, type Places } from "./materials.ts";
 import { readRecord, RECORD_NAME, recordDistfiles, type TargetRecord } from "./record.ts";

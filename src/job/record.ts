@@ -61,6 +61,8 @@ export interface TargetRecord {
   readonly checkout?: RecordedCheckout;
   /** SHA-256 of the kernel of the user's, where there is one. */
   readonly kernelSha256?: string;
+  /** SHA-256 of the archive to begin from, where there is one. */
+  readonly preseedSha256?: string;
   /** SHA-256 of the binary that built it; absent where it ran from source. */
   readonly builderSha256?: string;
 }
@@ -92,6 +94,7 @@ export interface Materials {
   readonly checkout: RecordedCheckout;
   readonly origins: ReadonlyMap<string, DistfileOrigin>;
   readonly kernelSha256: string | undefined;
+  readonly preseedSha256: string | undefined;
   readonly builderSha256: string | undefined;
 }
 
@@ -124,7 +127,7 @@ export function makeRecord(
   version: string,
   plan: Plan,
   { images, files }: Pick<TargetRecord, "images" | "files">,
-  { checkout, origins, kernelSha256, builderSha256 }: Materials,
+  { checkout, origins, kernelSha256, preseedSha256, builderSha256 }: Materials,
 ): TargetRecord {
   return {
     format: TARGET_FORMAT,
@@ -141,6 +144,7 @@ export function makeRecord(
     servedMirrors: plan.servedMirrors,
     checkout,
     ...(kernelSha256 !== undefined && { kernelSha256 }),
+    ...(preseedSha256 !== undefined && { preseedSha256 }),
     ...(builderSha256 !== undefined && { builderSha256 }),
   };
 }
@@ -218,18 +222,25 @@ function notUnderstood(path: string, why: string, cause?: unknown): UserError {
   });
 }
 
+/** A distfile of an older record; the steps came later. */
+type OldDistfile = Omit<PlannedDistfile, "steps"> & {
+  readonly steps?: readonly string[];
+  readonly downloadedFrom?: string;
+};
+
 /** The record that version 0.1.0 wrote, as it was: no statement around it, no checkout in it. */
 type OldRecord = Omit<TargetRecord, "format" | "distfiles"> & {
   readonly format: typeof OLD_FORMAT;
-  readonly distfiles: readonly (PlannedDistfile & { readonly downloadedFrom?: string })[];
+  readonly distfiles: readonly OldDistfile[];
 };
 
 function fromOldRecord({ distfiles, ...old }: OldRecord): TargetRecord {
   return {
     ...old,
     format: TARGET_FORMAT,
-    distfiles: distfiles.map(({ downloadedFrom: url, ...distfile }) => ({
+    distfiles: distfiles.map(({ downloadedFrom: url, steps = [], ...distfile }) => ({
       ...distfile,
+      steps,
       ...(url !== undefined && { origin: { kind: "url", url } }),
     })),
   };

@@ -3,7 +3,7 @@
  * Builds again what a statement says was built, and compares.
  *
  * A statement may come from anywhere. Of what it says only the checked options are used, and of
- * these none that names a file of this machine: a kernel, packages and directories with distfiles
+ * these none that names a file of this machine: kernel, packages, archive, directories with distfiles
  * are those that the user names. What is built goes into a new directory, under names that are the
  * plan's; nothing that was built is started.
  *
@@ -31,8 +31,9 @@ export interface ReproduceRequest {
   readonly mirrors: readonly Mirror[];
   /** Directory that downloads are kept in. */
   readonly store: string;
-  /** Directory of prebuilt packages, and a kernel: needed where the statement has them. */
+  /** Directory of packages, archive to begin from, kernel: needed where the statement has them. */
   readonly repo?: string | undefined;
+  readonly preseed?: string | undefined;
   readonly kernel?: string | undefined;
   /** An existing directory to build in; the statement's own if absent. */
   readonly target?: string | undefined;
@@ -82,12 +83,12 @@ export async function reproduceBuild(
   );
   let isKept = false;
   try {
-    const { tree, store, repo, force, jobs } = request;
+    const { tree, store, repo, preseed, force, jobs } = request;
     const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
     // A directory that the statement names is one of another machine.
     const sources = given.filter((mirror) => given === request.mirrors || mirror.kind === "http");
     const found = await buildMedia(
-      { tree, store, repo, force, jobs, options, sources, target: dir },
+      { tree, store, repo, preseed, force, jobs, options, sources, target: dir },
       events,
       signal,
     );
@@ -112,22 +113,21 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
       hint: "It does not say from which checkout it was built: build the target again",
     });
   }
-  if (continuesPass(options) || options.hasPreseed) {
-    const option = options.hasPreseed ? "--early-preseed" : `--internal-ci ${options.internalCi}`;
+  if (continuesPass(options)) {
+    const option = `--internal-ci ${options.internalCi}`;
     throw new UserError("usage", `Cannot reproduce what was built with ${option}`, {
       where,
-      hint: options.hasPreseed
-        ? "This version has no such option"
-        : "It went on in a directory in which a bootstrap had worked: reproduce pass1",
+      hint: "It went on in a directory in which a bootstrap had worked: reproduce pass1",
     });
   }
   const wanted = [
     { option: "--kernel FILE", needed: options.kernel !== undefined, given: request.kernel },
     { option: "--repo DIR", needed: options.hasRepo, given: request.repo },
+    { option: "--early-preseed ARCHIVE", needed: options.hasPreseed, given: request.preseed },
   ];
   const missing = wanted.filter(({ needed, given }) => needed && given === undefined);
   if (missing.length > 0) {
-    const names = missing.map(({ option }) => option).join(" and ");
+    const names = missing.map(({ option }) => option).join(", ");
     throw new UserError("usage", `Cannot reproduce without ${names}`, {
       where,
       hint: "It was built with that, and a statement only has its digest: give it again",

@@ -29,6 +29,8 @@ export interface WriteJob {
   readonly target: Target;
   /** Told the bytes that are done, and all of them. */
   readonly onWrite: ((done: number, total: number) => void) | undefined;
+  /** Told what could not be written as it is. */
+  readonly onNotice: ((text: string) => void) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -100,7 +102,7 @@ export async function writeImages(
  * @throws {UserError} see `writeDirectory()`
  */
 export async function writeRoot(
-  { plan, located, target, onWrite, signal }: WriteJob,
+  { plan, located, target, onWrite, onNotice, signal }: WriteJob,
 ): Promise<Written> {
   const root = "root";
   const entries = planRoot(plan, located);
@@ -109,6 +111,7 @@ export async function writeRoot(
   target.removePart(root);
   const digests = await writeDirectory(target.partPath(root), entries, {
     onBytes: counter(total, onWrite),
+    onLeftOut: (path, why) => onNotice?.(`${path} is left out: ${why}`),
     ...(signal && { signal }),
   });
   onWrite?.(total, total);

@@ -12,6 +12,22 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** `npm run` and the like pass on the Ctrl-C that the terminal has sent us already. */
 const SAME_KEY_MS = 300;
 
+/** How many children there are that Ctrl-C belongs to. */
+let keyOwners = 0;
+
+/**
+ * Runs `fn` while Ctrl-C belongs to a child that has our terminal: it gets the key by itself, and
+ * may well go on, as a shell does. SIGTERM and SIGHUP still end us.
+ */
+export async function lendingKeys<T>(fn: () => Promise<T>): Promise<T> {
+  keyOwners++;
+  try {
+    return await fn();
+  } finally {
+    keyOwners--;
+  }
+}
+
 /**
  * Runs `fn` with a signal that is aborted by SIGINT, SIGTERM and SIGHUP; the reason is a
  * {@link UserError} "interrupt".
@@ -28,6 +44,7 @@ export async function withInterrupt<T>(fn: (signal: AbortSignal) => Promise<T>):
   let abortedAt = 0;
   const handlers = SIGNALS.map((name) => {
     const handler = () => {
+      if (name === "SIGINT" && keyOwners > 0) return;
       if (!controller.signal.aborted) {
         abortedAt = performance.now();
         controller.abort(new UserError("interrupt", `Interrupted by ${name}`));

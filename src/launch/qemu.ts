@@ -52,10 +52,10 @@ export interface QemuOptions {
    */
   readonly disks?: readonly string[];
   /**
-   * What a guest says on its serial console when it stops for good without switching off: it is
-   * then ended, and has failed.
+   * What a guest says on its serial console when it stops for good without switching off, in one
+   * way or another: it is then ended, and has failed.
    */
-  readonly haltText?: string;
+  readonly haltTexts?: readonly string[];
   /** Exit codes that are no failure, such as those of a debug-exit device; 0 if absent. */
   readonly goodCodes?: readonly number[];
   /** How to get `command`, as a sentence. */
@@ -113,8 +113,8 @@ interface Run {
   readonly kvmFailure?: KvmFailure | undefined;
   /** The last line on standard error. */
   readonly lastLine: string;
-  /** Whether the guest said that it has stopped. */
-  readonly isHalted: boolean;
+  /** What the guest said when it stopped without switching off; undefined if it did not. */
+  readonly haltText: string | undefined;
 }
 
 async function firstAccel(options: QemuOptions): Promise<Accel> {
@@ -132,9 +132,9 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
   const unusable: string[] = [];
   let died: KvmFailure | undefined;
   let lastLine = "";
-  let isHalted = false;
-  const watch = textWatcher(options.haltText, () => {
-    isHalted = true;
+  let haltText: string | undefined;
+  const watch = textWatcher(options.haltTexts ?? [], (text) => {
+    haltText ??= text;
     giveUp.abort();
   });
   const lines = lineSplitter((line) => {
@@ -168,8 +168,8 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
     ...(options.hint === undefined ? {} : { hint: options.hint }),
   });
   lines.end();
-  const run = { accel, argv, outcome, lastLine, isHalted };
-  if (isHalted) return run;
+  const run = { accel, argv, outcome, lastLine, haltText };
+  if (haltText !== undefined) return run;
   const stopped = died === undefined ? interruption(signal, run) !== undefined : signal.aborted;
   if (stopped) return run;
   const refused = outcome.code !== null && isGood(options, outcome.code)
@@ -193,8 +193,8 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
       { hint: "Use --accel tcg", where },
     );
   }
-  if (run.isHalted && !options.signal.aborted) {
-    throw new UserError("launch", `The guest has stopped: "${options.haltText}"`, {
+  if (run.haltText !== undefined && !options.signal.aborted) {
+    throw new UserError("launch", `The guest has stopped: "${run.haltText}"`, {
       where,
       hint: "What it said before tells why",
     });
@@ -255,15 +255,18 @@ function checkUntouched(
   );
 }
 
-/** Calls back when a text comes by in a stream of bytes, however it is cut. Keeps little of it. */
-function textWatcher(text: string | undefined, onText: () => void): (chunk: Uint8Array) => void {
-  if (text === undefined) return () => {};
+/** Calls back when one of some texts comes by in a stream of bytes, however it is cut. Keeps little of it. */
+function textWatcher(
+  texts: readonly string[],
+  onText: (text: string) => void,
+): (chunk: Uint8Array) => void {
   const decoder = new TextDecoder("latin1");
+  const longest = Math.max(1, ...texts.map(({ length }) => length));
   let tail = "";
   return (chunk) => {
     const seen = tail + decoder.decode(chunk);
-    if (seen.includes(text)) onText();
-    tail = seen.slice(1 - text.length);
+    for (const text of texts) if (seen.includes(text)) onText(text);
+    tail = longest === 1 ? "" : seen.slice(1 - longest);
   };
 }
 

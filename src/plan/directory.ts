@@ -8,7 +8,8 @@
 
 import { UserError } from "../errors.ts";
 import { formatConfig } from "../tree/config.ts";
-import type { TreeEntry } from "../tree/checkout.ts";
+import type { Extras } from "./preseed.ts";
+import { usingSteps } from "../tree/distfiles.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { archWarning, findAdvice } from "./advice.ts";
 import { archDir, bootstrapConfig, servedMirrors } from "./config.ts";
@@ -23,14 +24,14 @@ import type { Plan, PlannedDistfile } from "./types.ts";
  * Plans a directory, or a disk that holds it. It has no limits but space: no ramdisk, and no
  * builder-hex0.
  *
- * @param repo Prebuilt packages, none where there are none.
+ * @param extras What comes beside the checkout.
  * @throws {UserError} "usage" for what belongs to images, "tree" where there is no seed.
  */
 export function planRootDirectory(
   tree: TreeModel,
   options: BuildOptions,
   sizes: ReadonlyMap<string, number>,
-  repo: readonly TreeEntry[],
+  { repo, preseed }: Extras,
 ): Plan {
   const start = startOf(options);
   if (options.payload === "always") {
@@ -54,12 +55,13 @@ export function planRootDirectory(
       phase,
       place: isCarried ? "boot" : "network",
       why: isCarried ? `${step} needs it` : `${step} downloads it`,
+      steps: usingSteps(distfile),
     };
   });
   const configText = options.createConfig ? formatConfig(config) : "";
   const overlay = overlayFiles(tree, options, configText, distfiles, undefined);
   const arch = archDir(options.arch);
-  const entries = directoryEntries(tree, arch, distfiles, overlay.files, repo);
+  const entries = directoryEntries(tree, arch, distfiles, overlay.files, repo, preseed);
   const disk = start === "disk" ? bootDisk(options, entries) : undefined;
   return {
     options,

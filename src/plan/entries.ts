@@ -5,6 +5,8 @@
  * @module
  */
 
+import { flatEntries, treeEntries } from "../archive/entries.ts";
+import type { Archive } from "../archive/types.ts";
 import { UserError } from "../errors.ts";
 import { compareBytes } from "../format/payload.ts";
 import type { TreeEntry } from "../tree/checkout.ts";
@@ -22,13 +24,15 @@ export function bootEntries(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
   overlay: ReadonlyMap<string, Uint8Array>,
+  preseed?: Archive,
 ): PlannedEntry[] {
-  const files = tree.files.filter(({ path }) =>
+  const files = rootFiles(tree, preseed).filter(({ path }) =>
     path !== SEEDS && !path.startsWith(`${SEEDS}/`) && !path.includes(".git")
   );
   const carried = distfiles.filter(({ place }) => place === "boot");
+  const members = preseed === undefined ? [] : flatMembers(preseed);
   // builder-hex0 takes an empty directory for a file, and behind the jump it is one.
-  return rootEntries(files, overlay, distfileEntries(carried, "external/distfiles/"));
+  return rootEntries(files, overlay, distfileEntries(carried, "external/distfiles/"), members);
 }
 
 /**
@@ -44,7 +48,17 @@ export function directoryEntries(
   distfiles: readonly PlannedDistfile[],
   overlay: ReadonlyMap<string, Uint8Array>,
   repo: readonly TreeEntry[],
+  preseed?: Archive,
 ): PlannedEntry[] {
+  const carried = distfiles.filter(({ place }) => place === "boot");
+  const others = [
+    directory("./external/distfiles"),
+    ...distfileEntries(carried, "external/distfiles/"),
+    ...repoEntries(repo, "external/repo-preseeded"),
+  ];
+  if (preseed !== undefined) {
+    return rootEntries(rootFiles(tree, preseed), overlay, others, treeMembers(preseed));
+  }
   const path = seedPath(arch);
   const seed = tree.files.find((file) => file.kind === "file" && file.path === path);
   if (seed === undefined) {
@@ -53,12 +67,7 @@ export function directoryEntries(
       hint: "Is the checkout whole? git submodule update --init --recursive",
     });
   }
-  const carried = distfiles.filter(({ place }) => place === "boot");
-  return rootEntries([...tree.files, { ...seed, path: "init" }], overlay, [
-    directory("./external/distfiles"),
-    ...distfileEntries(carried, "external/distfiles/"),
-    ...repoEntries(repo, "external/repo-preseeded"),
-  ]);
+  return rootEntries([...tree.files, { ...seed, path: "init" }], overlay, others);
 }
 
 /** The first program of a bootstrap, relative to its root. */
@@ -78,15 +87,68 @@ export function externalEntries(
   ]);
 }
 
+/** Path of the script that builder-hex0's kaem begins with. */
+const FIRST_SCRIPT = "kaem.x86";
+/** What it is where an archive holds what the first steps would make. */
+const PRESEEDED_SCRIPT = "preseeded.kaem";
+
 /**
- * Entries in order: bytewise by path, a directory ahead of its content.
+ * Files of the checkout in the root: with an archive only the steps, and the script that goes on
+ * behind what it holds.
+ *
+ * @throws {UserError} "tree" where that is missing.
+ */
+function rootFiles(tree: TreeModel, preseed: Archive | undefined): readonly TreeEntry[] {
+  if (preseed === undefined) return tree.files;
+  const script = tree.files.find(({ path }) => path === PRESEEDED_SCRIPT);
+  if (script === undefined) {
+    throw new UserError("tree", "Cannot use --early-preseed: the checkout has no script for it", {
+      where: `seed/${PRESEEDED_SCRIPT}`,
+      hint: "Use a checkout that can begin from an archive",
+    });
+  }
+  const steps = tree.files.filter(({ path }) => path === "steps" || path.startsWith("steps/"));
+  return [...steps, { ...script, path: FIRST_SCRIPT }];
+}
+
+/** What an archive brings into a boot image, but for what the checkout has in its place. */
+function flatMembers(preseed: Archive): PlannedEntry[] {
+  return flatEntries(preseed).entries
+    .filter(({ path }) => path !== FIRST_SCRIPT && !path.includes(".git"))
+    .map(({ path, body }) =>
+      body === undefined ? directory(`./${path}`) : {
+        path: `./${path}`,
+        content: { kind: "preseed", body },
+        size: body.size,
+        isExecutable: false,
+      }
+    );
+}
+
+/** What an archive brings into a directory, but for what the checkout has in its place. */
+function treeMembers(preseed: Archive): PlannedEntry[] {
+  return treeEntries(preseed).filter(({ path }) => path !== FIRST_SCRIPT).map((entry) => {
+    const { body, special, mode, isExecutable } = entry;
+    const rest = { path: `./${entry.path}`, isExecutable, ...(mode !== undefined && { mode }) };
+    if (body !== undefined) return { ...rest, content: { kind: "preseed", body }, size: body.size };
+    if (special !== undefined) return { ...rest, content: { kind: "special", special }, size: 0 };
+    return { ...rest, content: { kind: "directory" }, size: 0 };
+  });
+}
+
+/**
+ * Entries in order: bytewise by path, a directory ahead of its content. With an archive directories
+ * come first of all, and its files last, in the order of their data: it is read once, from its
+ * beginning to its end.
  *
  * @param others Win over files of the checkout; directories above them need not be there.
+ * @param members Of an archive, in their order.
  */
 function rootEntries(
   files: TreeModel["files"],
   overlay: ReadonlyMap<string, Uint8Array>,
   others: readonly PlannedEntry[],
+  members: readonly PlannedEntry[] = [],
 ): PlannedEntry[] {
   const entries = new Map<string, PlannedEntry>();
   const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
@@ -111,8 +173,20 @@ function rootEntries(
     addParents(entry.path.slice(2));
     add(entry);
   }
+  const isDirectory = ({ content }: PlannedEntry) => content.kind === "directory";
+  // What the checkout has as a directory is one, and has its own mode.
+  const added = members.filter(({ path }) => !entries.has(path));
+  if (members.length === 0) return inOrder([...entries.values()]);
+  return [
+    ...inOrder([...entries.values(), ...added].filter(isDirectory)),
+    ...inOrder([...entries.values()].filter((entry) => !isDirectory(entry))),
+    ...added.filter((entry) => !isDirectory(entry)),
+  ];
+}
+
+function inOrder(entries: readonly PlannedEntry[]): PlannedEntry[] {
   const encoder = new TextEncoder();
-  return [...entries.values()].map((entry) => ({ entry, key: encoder.encode(entry.path) }))
+  return entries.map((entry) => ({ entry, key: encoder.encode(entry.path) }))
     .sort((a, b) => compareBytes(a.key, b.key)).map(({ entry }) => entry);
 }
 

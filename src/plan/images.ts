@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { SpecialFile } from "../archive/entries.ts";
 import { bootImage } from "../format/boot.ts";
 import { closingRecord } from "../format/preflight.ts";
 import { compareBytes, payload, type PayloadLayout } from "../format/payload.ts";
@@ -68,9 +69,12 @@ export function planImages(plan: Plan, located: ReadonlyMap<string, LocatedFile>
 export interface RootEntry {
   readonly path: string;
   readonly origin: PlannedEntry["content"]["kind"];
-  /** Absent for a directory. */
+  /** Absent for a directory, and for what is special. */
   readonly body?: Body;
+  readonly special?: SpecialFile;
   readonly isExecutable: boolean;
+  /** The lowest 12 bits, in place of those that `isExecutable` says. */
+  readonly mode?: number;
 }
 
 /**
@@ -81,9 +85,16 @@ export interface RootEntry {
 export function planRoot(plan: Plan, located: ReadonlyMap<string, LocatedFile>): RootEntry[] {
   const distfileBody = bodiesOf(plan, located);
   return (plan.disk?.entries ?? plan.entries).filter(({ path }) => path !== ".").map((entry) => {
-    const { path, isExecutable, content: { kind } } = entry;
+    const { path, isExecutable, mode, content } = entry;
     const body = entryBody(entry, distfileBody);
-    return { path, origin: kind, isExecutable, ...(body && { body }) };
+    return {
+      path,
+      origin: content.kind,
+      isExecutable,
+      ...(mode !== undefined && { mode }),
+      ...(body && { body }),
+      ...(content.kind === "special" && { special: content.special }),
+    };
   });
 }
 
@@ -106,7 +117,10 @@ function entryBody(
 ): Body | undefined {
   switch (content.kind) {
     case "directory":
+    case "special":
       return undefined;
+    case "preseed":
+      return content.body;
     case "generated":
       return { kind: "bytes", bytes: content.bytes };
     case "distfile":

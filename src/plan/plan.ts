@@ -5,19 +5,20 @@
  * @module
  */
 
+import { flatEntries } from "../archive/entries.ts";
 import { UserError } from "../errors.ts";
 import { assembleHex0 } from "../format/hex0.ts";
 import { checkStage1, checkStage2 } from "../format/boot.ts";
 import { MIB } from "../format/segment.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
-import type { Distfile } from "../tree/distfiles.ts";
+import { type Distfile, usingSteps } from "../tree/distfiles.ts";
 import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
 import { noPlaceFor } from "../tree/overlay.ts";
-import type { TreeEntry } from "../tree/checkout.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
 import { bootstrapConfig, servedMirrors } from "./config.ts";
 import { bootEntries } from "./entries.ts";
+import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes, payloadEnds } from "./images.ts";
 import {
   computeLimits,
@@ -51,7 +52,7 @@ export type KnownSizes = ReadonlyMap<string, number>;
 /**
  * Plans a build.
  *
- * @param repo Prebuilt packages, where the options say that there are some.
+ * @param extras What comes beside the checkout, where the options say so.
  * @throws {UserError} "format" for a boot sector that is none, "tree" for a configuration that
  * could not be read on the booted machine, or a manifest without a place for the overlay, "usage"
  * for options that do not go with this checkout.
@@ -60,11 +61,12 @@ export function makePlan(
   tree: TreeModel,
   options: BuildOptions,
   sizes: KnownSizes,
-  repo: readonly TreeEntry[] = [],
+  extras: Extras = { repo: [] },
 ): Plan {
-  if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, repo);
+  if (extras.preseed !== undefined) checkPreseed(extras.preseed, options);
+  if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, extras);
   const draft = (hasPayload: boolean, reason: string) =>
-    draftImages(tree, options, sizes, repo, hasPayload, reason);
+    draftImages(tree, options, sizes, extras, hasPayload, reason);
   if (options.payload === "always") return draft(true, "--payload always");
   if (options.payload === "never") return draft(false, "--payload never");
   // Beside prebuilt packages there is a disk with a file system, which has room for them.
@@ -107,10 +109,11 @@ function draftImages(
   tree: TreeModel,
   options: BuildOptions,
   sizes: KnownSizes,
-  repo: readonly TreeEntry[],
+  extras: Extras,
   wantsPayload: boolean,
   payloadReason: string,
 ): Plan {
+  const { repo, preseed } = extras;
   const config = bootstrapConfig(options, wantsPayload);
   const boundaries = findBoundaries(tree.manifest, config);
   const placed = tree.distfiles.map((distfile) =>
@@ -122,7 +125,7 @@ function draftImages(
   const hasPayload = placed.some(({ place }) => place === "payload");
   // Without anything to carry there is no payload disk, and nothing must wait for one.
   if (wantsPayload && !hasPayload) {
-    return draftImages(tree, options, sizes, repo, false, "no distfile is left for a payload");
+    return draftImages(tree, options, sizes, extras, false, "no distfile is left for a payload");
   }
   checkAirGap(options, placed);
   const stage1 = assembleHex0(tree.stage1, STAGE1_PATH);
@@ -135,7 +138,7 @@ function draftImages(
       tree,
       options,
       distfiles: placed,
-      entries: bootEntries(tree, placed, new Map()),
+      entries: bootEntries(tree, placed, new Map(), preseed),
       fiwix,
       costs,
     })
@@ -151,7 +154,7 @@ function draftImages(
   const overlay = overlayFiles(tree, options, configText, distfiles, restore, lost.again);
   // What is made again as a directory must not be there as a file.
   const remade = new Set(lost.again.directories.map((path) => `./${path}`));
-  const entries = bootEntries(tree, distfiles, overlay.files)
+  const entries = bootEntries(tree, distfiles, overlay.files, preseed)
     .filter(({ path }) => !remade.has(path));
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
   const limits = computeLimits({
@@ -196,6 +199,7 @@ function draftImages(
     warnings: [
       ...findWarnings(tree, options, hasPayload, boundaries),
       ...limits.filter(({ near }) => near).map(nearWarning),
+      ...(preseed === undefined ? [] : preseedWarnings(flatEntries(preseed).leftOut)),
       ...lost.forGood.map((path) =>
         `${path} is empty and will be lost at jump: fiwix: its name cannot be given to kaem`
       ),
@@ -250,7 +254,16 @@ function placeDistfile(
     : phase === "network"
     ? `${needed} behind the network, --external-sources carries it`
     : needed;
-  return { name, sha256, urls, size: sizes.get(name) ?? null, phase, place, why };
+  return {
+    name,
+    sha256,
+    urls,
+    size: sizes.get(name) ?? null,
+    phase,
+    place,
+    why,
+    steps: usingSteps(distfile),
+  };
 }
 
 /** A manifest line without predicate and comment. */

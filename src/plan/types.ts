@@ -5,7 +5,9 @@
  * @module
  */
 
+import type { SpecialFile } from "../archive/entries.ts";
 import type { PayloadLayout } from "../format/payload.ts";
+import type { MemberSegment } from "../format/segment.ts";
 import type { ServedMirror } from "./config.ts";
 import type { Limit } from "./limits.ts";
 import type { BuildOptions, Start } from "./options.ts";
@@ -37,6 +39,8 @@ export interface PlannedDistfile {
   readonly restored?: "fiwix" | "disk";
   /** Why it goes there, as a phrase. */
   readonly why: string;
+  /** The steps whose build needs it, in manifest order, each once. */
+  readonly steps: readonly string[];
 }
 
 /** An entry of the boot image, in image order. */
@@ -49,6 +53,10 @@ export interface PlannedEntry {
     | { readonly kind: "tree"; readonly source: string }
     /** A file of the directory of prebuilt packages. */
     | { readonly kind: "repo"; readonly source: string }
+    /** A file of the archive that replaces stage0-posix. */
+    | { readonly kind: "preseed"; readonly body: MemberSegment }
+    /** A link or device of it; only in a directory, and on a disk. */
+    | { readonly kind: "special"; readonly special: SpecialFile }
     | { readonly kind: "distfile"; readonly name: string }
     /** Made by seedstrap, it exists only in the image. */
     | { readonly kind: "generated"; readonly bytes: Uint8Array };
@@ -56,6 +64,8 @@ export interface PlannedEntry {
   readonly size: number;
   /** Whether it gets mode 755 in a directory; a boot image knows no modes. */
   readonly isExecutable: boolean;
+  /** The mode in a directory, where it is another one. */
+  readonly mode?: number;
 }
 
 /** How the booted machine gets the files of a payload back. */

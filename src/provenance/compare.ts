@@ -9,7 +9,7 @@ import type { RecordedFile, TargetRecord } from "../job/record.ts";
 import { dependenciesOf, type Resource, subjectsOf } from "./statement.ts";
 
 /** Something that differs. */
-export interface Difference {
+export interface DigestDifference {
   readonly name: string;
   /** What the statement says; absent where it does not know of it. */
   readonly stated?: string;
@@ -18,9 +18,9 @@ export interface Difference {
 }
 
 /** An output that differs, with the files in it that do. */
-export interface SubjectDifference extends Difference {
+export interface SubjectDifference extends DigestDifference {
   /** Where an image differs and no file in it does, it is something between them. */
-  readonly files: readonly Difference[];
+  readonly files: readonly DigestDifference[];
 }
 
 /** How a build came out beside its statement. */
@@ -30,8 +30,8 @@ export interface Comparison {
   /** How many outputs were compared. */
   readonly compared: number;
   readonly subjects: readonly SubjectDifference[];
-  /** Inputs that differ: checkout, commits, packages, kernel, distfiles, and the builder. */
-  readonly materials: readonly Difference[];
+  /** Inputs that differ: checkout, commits, packages, kernel, archive, distfiles, builder. */
+  readonly materials: readonly DigestDifference[];
 }
 
 /** Compares what was stated with what was found. */
@@ -82,7 +82,7 @@ function digests(files: readonly RecordedFile[]): Map<string, string> {
 function differences(
   stated: ReadonlyMap<string, string>,
   found: ReadonlyMap<string, string>,
-): Difference[] {
+): DigestDifference[] {
   return [...new Set([...stated.keys(), ...found.keys()])].flatMap((name) => {
     const [before, now] = [stated.get(name), found.get(name)];
     if (before === now) return [];

@@ -51,7 +51,7 @@ import {
 } from "./statement.ts";
 
 const absolutePath = text(/^\/[^\0]*$/, "absolute path");
-const origin = oneOf(["tree", "repo", "distfile", "generated", "directory"]);
+const origin = oneOf(["tree", "repo", "preseed", "distfile", "generated"]);
 
 const mirror: Check = either(
   object<Mirror & { kind: "directory" }>({ kind: oneOf(["directory"]), path: absolutePath }),
@@ -118,6 +118,7 @@ const distfile = object<RecordedDistfile>({
   place: oneOf(["boot", "payload", "external", "network"]),
   restored: optional(oneOf(["fiwix", "disk"])),
   why: anyText,
+  steps: array(anyText),
   origin: optional(either(
     object({ kind: oneOf(["checkout", "store", "mirror"]) }),
     object({
@@ -181,6 +182,7 @@ const record = object<Omit<TargetRecord, "options">>({
     })),
   })),
   kernelSha256: optional(sha256),
+  preseedSha256: optional(sha256),
   builderSha256: optional(sha256),
 });
 

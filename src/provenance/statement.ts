@@ -6,7 +6,7 @@
  *   predicate.buildDefinition
  *     externalParameters        the options, as `BuildOptions` has them
  *     internalParameters.record everything else of the `TargetRecord`
- *     resolvedDependencies      the checkout, its commits, packages, kernel and distfiles
+ *     resolvedDependencies      checkout, commits, packages, kernel, archive, distfiles
  *   predicate.runDetails
  *     builder                   seedstrap, its version, and SHA-256 of its binary where it is one
  *     byproducts                sbom.cdx.json
@@ -148,7 +148,7 @@ function imageSubject(
 
 /** What it was built from. */
 export function dependenciesOf(record: TargetRecord): Resource[] {
-  const { checkout, kernelSha256, images, files, distfiles } = record;
+  const { checkout, kernelSha256, preseedSha256, images, files, distfiles } = record;
   const packages = [...images.flatMap((image) => image.files), ...files]
     .filter(({ origin }) => origin === "repo");
   return [
@@ -160,6 +160,9 @@ export function dependenciesOf(record: TargetRecord): Resource[] {
       })),
     ]),
     ...(kernelSha256 === undefined ? [] : [{ name: "kernel", digest: { sha256: kernelSha256 } }]),
+    ...(preseedSha256 === undefined
+      ? []
+      : [{ name: "early-preseed", digest: { sha256: preseedSha256 } }]),
     ...packages.map(({ path, sha256 }) => ({ name: `repo:${path}`, digest: { sha256 } })),
     ...distfiles.filter(({ place }) => place !== "network").map(distfileDependency),
   ];

@@ -30,6 +30,11 @@ export interface DistfileUse {
   readonly index: number;
 }
 
+/** The steps that need a distfile, in manifest order, each once. */
+export function usingSteps({ uses }: Distfile): string[] {
+  return [...new Set(uses.map(({ step }) => step))];
+}
+
 /** A line of a sources file, where the manifest first names its step. */
 export interface PlacedSource {
   readonly step: string;

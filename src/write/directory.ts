@@ -3,7 +3,12 @@
  * A directory that a bootstrap starts in, written from entries.
  *
  * Files are copied, or cloned where the file system can, never linked: the bootstrap changes them
- * in place. Modes are 755 and 644 under any umask. Nothing is synced: it is a place to work in.
+ * in place. Modes are 755 and 644, or what an entry says, under any umask. Nothing is synced: it is
+ * a place to work in.
+ *
+ * Set-user-id and set-group-id bits are kept where root writes, as tar does it: the new root needs
+ * its own `su`. Whoever else writes would only lend out an account. No symbolic link is ever
+ * followed: an entry lies in a directory that was made here, and takes a name that is free.
  *
  * @module
  */
@@ -14,32 +19,52 @@ import {
   closeSync,
   constants,
   copyFileSync,
+  fchmodSync,
   mkdirSync,
   openSync,
   readSync,
-  renameSync,
-  rmSync,
+  symlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import process from "node:process";
 import { setImmediate } from "node:timers/promises";
-import { messageOf, orRefused, systemCode, UserError } from "../errors.ts";
-import { type Body, type FileSegment, MIB, segmentSize } from "../format/segment.ts";
-import { lstatIfThere } from "../runtime/stat.ts";
+import type { SpecialFile } from "../archive/entries.ts";
+import { checkMember, MemberReader } from "../archive/reader.ts";
+import { messageOf, orRefused, systemCode, throwIfInterrupted, UserError } from "../errors.ts";
+import {
+  type Body,
+  type FileSegment,
+  type MemberSegment,
+  MIB,
+  segmentSize,
+} from "../format/segment.ts";
+import { makeDevice } from "./device.ts";
 import { DigestMismatch } from "./writer.ts";
 
-/** A file, or a directory where there is no body. */
+/** A file, or a directory where there is neither a body nor something special. */
 export interface DirectoryEntry {
   /** Relative to the directory, with `/` and without `..`; parents come first. */
   readonly path: string;
   readonly body?: Body;
+  /** A symbolic link or a device, in place of a body. */
+  readonly special?: SpecialFile;
+  /** The lowest 12 bits, in place of those that `isExecutable` says. */
+  readonly mode?: number;
   readonly isExecutable: boolean;
 }
 
 export interface DirectoryOptions {
   /** Called with the number of bytes that were written since the last call. */
   readonly onBytes?: (bytes: number) => void;
+  /** Called with the path of a device that could not be made, and why. */
+  readonly onLeftOut?: (path: string, why: string) => void;
+  /**
+   * Modes are passed on whole whoever writes. For a directory that is private, and only copied
+   * from.
+   */
+  readonly keepsModes?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -49,91 +74,133 @@ export interface DirectoryOptions {
  * @param dir The directory, which must not exist.
  * @returns SHA-256 of each file by path.
  * @throws {UserError} "verify" for a file whose digest is wrong, "target" for what cannot be
- * written, "interrupt" when the signal is raised.
+ * written, "format" or "verify" for an archive that changed, "interrupt" when the signal is raised.
  */
 export async function writeDirectory(
   dir: string,
   entries: readonly DirectoryEntry[],
-  { onBytes, signal }: DirectoryOptions = {},
+  { onBytes, onLeftOut, keepsModes = false, signal }: DirectoryOptions = {},
 ): Promise<Map<string, string>> {
   const digests = new Map<string, string>();
+  const directories = new Set([join(dir)]);
+  const members = new MemberReader(signal);
   writing(dir, () => makeDirectory(dir));
-  for (const { path, body, isExecutable } of entries) {
-    if (path.split("/").includes("..")) throw new Error(`${path} leaves its directory`);
-    const place = join(dir, path);
-    if (body === undefined) {
-      writing(place, () => makeDirectory(place));
+  try {
+    for (const entry of entries) {
+      const { path, body, special } = entry;
+      if (path.split("/").includes("..")) throw new Error(`${path} leaves its directory`);
+      const place = join(dir, path);
+      if (!directories.has(dirname(place))) throw notBelow(place);
+      const mode = modeOf(entry, keepsModes);
+      if (special !== undefined) {
+        await putSpecial(place, special, mode, (why) => onLeftOut?.(path, why), signal);
+      } else if (body === undefined) {
+        writing(place, () => makeDirectory(place));
+        directories.add(place);
+      } else {
+        digests.set(path, await putBody(place, body, mode, members));
+        onBytes?.(segmentSize(body));
+      }
+      // Signals are only seen between two tasks.
+      await setImmediate();
+      throwIfInterrupted(signal);
+    }
+  } finally {
+    await members.close();
+  }
+  // Last, and from the inside out: a directory may forbid what was to be done in it.
+  for (const entry of entries.toReversed()) {
+    if (entry.body !== undefined || entry.special !== undefined || entry.mode === undefined) {
       continue;
     }
-    const mode = isExecutable ? 0o755 : 0o644;
-    const sha256 = writing(
-      place,
-      () => body.kind === "bytes" ? putBytes(place, body.bytes, mode) : putFile(place, body, mode),
-    );
-    digests.set(path, sha256);
-    onBytes?.(segmentSize(body));
-    // Signals are only seen between two tasks.
-    await setImmediate();
-    if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
+    const place = join(dir, entry.path);
+    writing(place, () => chmodSync(place, modeOf(entry, keepsModes)));
   }
   return digests;
 }
 
-/** A file that has to lie in a directory. */
-export interface WantedFile {
-  readonly name: string;
-  readonly sha256: string;
-  /** Where it is on this machine. */
-  readonly path: string;
+/** The mode that an entry gets; see the top for what only root passes on. */
+function modeOf(
+  { body, special, mode, isExecutable }: DirectoryEntry,
+  keepsModes: boolean,
+): number {
+  const isDirectory = body === undefined && special === undefined;
+  if (mode === undefined) return isDirectory || isExecutable ? 0o755 : 0o644;
+  // Whoever wrote a directory can remove it again.
+  if (isDirectory) return mode | 0o700;
+  return keepsModes || process.geteuid?.() === 0 ? mode : mode & 0o777;
 }
 
-/**
- * Puts files into a directory that something else has worked in: those that are there and right
- * stay, others are replaced, each when it is whole.
- *
- * @param root The root, absolute.
- * @param below Directories down from it; missing ones are made, and none may be a link.
- * @throws {UserError} as {@link writeDirectory}
- */
-export async function putAgain(
-  root: string,
-  below: readonly string[],
-  files: readonly WantedFile[],
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  let dir = root;
-  for (const name of below) {
-    dir = join(dir, name);
-    const stat = lstatIfThere(dir);
-    if (stat?.isDirectory()) continue;
-    if (stat !== undefined) {
-      throw new UserError("target", `Cannot put files into ${dir}: it is no directory`, {
-        where: dir,
-        hint: "Begin again in another --target",
-      });
-    }
-    writing(dir, () => makeDirectory(dir));
-  }
-  for (const { name, sha256, path } of files) {
-    const place = join(dir, name);
-    writing(place, () => {
-      if (lstatIfThere(place)?.isFile() && digestFile(place) === sha256) return;
-      const part = join(dir, `.${name}.part`);
-      try {
-        putFile(part, { kind: "file", path, offset: 0, size: 0, sha256 }, 0o644);
-        renameSync(part, place);
-      } finally {
-        rmSync(part, { force: true });
-      }
-    });
-    await setImmediate();
-    if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
-  }
+function notBelow(place: string): UserError {
+  return new UserError("target", `Cannot write ${place}: what it lies in is no directory`, {
+    where: place,
+    hint: "Two sources of the build do not go together: an archive and the checkout",
+  });
 }
 
-function makeDirectory(place: string): void {
+/** Makes a directory that only its owner may write to. */
+export function makeDirectory(place: string): void {
   mkdirSync(place);
   chmodSync(place, 0o755);
+}
+
+async function putSpecial(
+  place: string,
+  special: SpecialFile,
+  mode: number,
+  onLeftOut: (why: string) => void,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (special.kind === "symlink") {
+    writing(place, () => symlinkSync(special.target, place));
+    return;
+  }
+  const why = await makeDevice(place, special, mode, signal);
+  if (why !== undefined) onLeftOut(why);
+}
+
+/** Writes a new file and returns its digest. */
+async function putBody(
+  place: string,
+  body: Body,
+  mode: number,
+  members: MemberReader,
+): Promise<string> {
+  switch (body.kind) {
+    case "bytes":
+      return writing(place, () => putBytes(place, body.bytes, mode));
+    case "file":
+      return writing(place, () => putFile(place, body, mode));
+    case "member":
+      return await putMember(place, body, mode, members);
+  }
+}
+
+async function putMember(
+  place: string,
+  body: MemberSegment,
+  mode: number,
+  members: MemberReader,
+): Promise<string> {
+  const hash = createHash("sha256");
+  const target = writing(place, () => openSync(place, "wx", 0o600));
+  try {
+    for await (const piece of members.read(body)) {
+      hash.update(piece);
+      writing(place, () => writeWhole(target, piece));
+    }
+    const sha256 = hash.digest("hex");
+    checkMember(body, sha256);
+    // By the open file, and last: writing takes set-user-id bits away.
+    writing(place, () => fchmodSync(target, mode));
+    return sha256;
+  } finally {
+    closeSync(target);
+  }
+}
+
+function writeWhole(target: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length;) done += writeSync(target, bytes, done);
 }
 
 function putBytes(place: string, bytes: Uint8Array, mode: number): string {
@@ -142,7 +209,8 @@ function putBytes(place: string, bytes: Uint8Array, mode: number): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-function putFile(place: string, body: FileSegment, mode: number): string {
+/** Copies or clones a file to a new place, verifies it, and returns its digest. */
+export function putFile(place: string, body: FileSegment, mode: number): string {
   const sha256 = clone(body.path, place) ? digestFile(place) : copy(body.path, place);
   if (body.sha256 !== undefined && sha256 !== body.sha256) {
     throw new DigestMismatch(
@@ -174,15 +242,14 @@ const buffer = new Uint8Array(MIB / 4);
 function copy(from: string, to: string): string {
   const target = openSync(to, "wx", 0o644);
   try {
-    return digestFile(from, (bytes) => {
-      for (let done = 0; done < bytes.length;) done += writeSync(target, bytes, done);
-    });
+    return digestFile(from, (bytes) => writeWhole(target, bytes));
   } finally {
     closeSync(target);
   }
 }
 
-function digestFile(path: string, onBytes: (bytes: Uint8Array) => void = () => {}): string {
+/** SHA-256 of a file; `onBytes` gets what was read. */
+export function digestFile(path: string, onBytes: (bytes: Uint8Array) => void = () => {}): string {
   const hash = createHash("sha256");
   const file = openSync(path, "r");
   try {
@@ -198,7 +265,8 @@ function digestFile(path: string, onBytes: (bytes: Uint8Array) => void = () => {
   }
 }
 
-function writing<T>(place: string, write: () => T): T {
+/** Runs what may be refused at a place. */
+export function writing<T>(place: string, write: () => T): T {
   return orRefused(
     write,
     (code, cause) =>

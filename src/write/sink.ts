@@ -41,6 +41,8 @@ export class Sink {
   #unsynced = 0;
   #syncing: Promise<void> | undefined;
   #sha256: string | undefined;
+  /** Whether the thread has closed the file at its end. */
+  #isThreadDone = false;
   #failure: unknown;
   #wake: () => void = () => {};
 
@@ -50,6 +52,7 @@ export class Sink {
     this.#worker = startSinkWorker();
     this.#worker.onmessage = ({ data }: MessageEvent<SinkReply>) => this.#receive(data);
     this.#worker.onerror = (event) => {
+      this.#isThreadDone = true;
       this.#fail(new Error(`the writing thread failed: ${event.message}`));
     };
     const done = this.#done.buffer;
@@ -127,11 +130,9 @@ export class Sink {
 
   /** Ends the thread and closes the file, whatever happened. */
   async close(): Promise<void> {
-    if (this.#sha256 === undefined && this.#failure === undefined) {
-      // The thread closes the file at its end before it ends.
-      this.#send({ kind: "finish" });
-      await this.#until(() => this.#sha256 !== undefined).catch(() => {});
-    }
+    // The thread closes the file at its end before it ends, also where this end has failed.
+    if (!this.#isThreadDone) this.#send({ kind: "finish" });
+    while (!this.#isThreadDone) await new Promise<void>((resolve) => this.#wake = resolve);
     this.#worker.terminate();
     await this.#syncing;
     await this.#file.close();
@@ -183,8 +184,10 @@ export class Sink {
         break;
       case "finished":
         this.#sha256 = reply.sha256;
+        this.#isThreadDone = true;
         break;
       case "failed":
+        this.#isThreadDone = true;
         this.#fail(writeError(this.#path, reply.message, reply.code));
     }
     this.#wake();

@@ -66,7 +66,8 @@ export class Target {
           hint: "Name another --target",
         });
       }
-      mkdirSync(target.#work, { recursive: true });
+      // What lies half-written there may have modes of another root.
+      mkdirSync(target.#work, { recursive: true, mode: 0o700 });
       target.#lock();
       try {
         target.#check(names);
@@ -284,7 +285,8 @@ function writeDurably(path: string, text: string): void {
   }
 }
 
-function syncDirectory(dir: string): void {
+/** Makes renames in a directory durable. */
+export function syncDirectory(dir: string): void {
   const file = openSync(dir, "r");
   try {
     fsyncSync(file);
@@ -312,7 +314,8 @@ function startTime(pid: number): string {
   }
 }
 
-function writing<T>(dir: string, write: () => T): T {
+/** Runs what writes to a directory. */
+export function writing<T>(dir: string, write: () => T): T {
   return orRefused(
     write,
     (_, cause) =>

@@ -9,8 +9,14 @@
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { crc32 } from "node:zlib";
-import { orRefused, UserError } from "../errors.ts";
-import { CRC32_DIGITS, type FileSegment, type Segment } from "../format/segment.ts";
+import { checkMember, MemberReader } from "../archive/reader.ts";
+import { orRefused, throwIfInterrupted, UserError } from "../errors.ts";
+import {
+  CRC32_DIGITS,
+  type FileSegment,
+  type MemberSegment,
+  type Segment,
+} from "../format/segment.ts";
 import { PIECE_BYTES } from "./piece.ts";
 import { Sink } from "./sink.ts";
 
@@ -21,7 +27,7 @@ const HOLE_BYTES = 64 * 1024;
 export interface WrittenImage {
   /** SHA-256 of the segments, without the sparse tail. */
   readonly sha256: string;
-  /** SHA-256 of each file segment. */
+  /** SHA-256 of each file and member segment. */
   readonly fileDigests: ReadonlyMap<Segment, string>;
 }
 
@@ -50,7 +56,7 @@ export class DigestMismatch extends UserError {
  * @param path The file, which must not exist.
  * @throws {UserError} "verify" for a file segment whose digest is wrong ({@link DigestMismatch});
  * "target" for what cannot be written; "tree" for a file that changed while it was read;
- * "interrupt" when the signal is raised.
+ * "verify" or "format" for an archive that did; "interrupt" when the signal is raised.
  */
 export async function writeImage(
   path: string,
@@ -60,6 +66,7 @@ export async function writeImage(
   const sink = await Sink.open(path);
   const fileDigests = new Map<Segment, string>();
   const crc = new RunningCrc32(segments);
+  const members = new MemberReader(options.signal);
   try {
     for (const segment of segments) {
       switch (segment.kind) {
@@ -81,11 +88,15 @@ export async function writeImage(
         case "file":
           fileDigests.set(segment, await copyFile(segment, sink, crc, options));
           break;
+        case "member":
+          fileDigests.set(segment, await copyMember(segment, members, sink, crc, options));
+          break;
       }
       throwIfInterrupted(options.signal);
     }
     return { sha256: await sink.finish(options.sizeBytes), fileDigests };
   } finally {
+    await members.close();
     await sink.close();
   }
 }
@@ -126,6 +137,27 @@ async function copyFile(
       `Cannot use ${segment.path}: its SHA-256 is ${sha256}, expected ${segment.sha256}`,
     );
   }
+  return sha256;
+}
+
+/** Streams a member of an archive into the sink and returns its digest. */
+async function copyMember(
+  segment: MemberSegment,
+  members: MemberReader,
+  sink: Sink,
+  crc: RunningCrc32,
+  { onBytes, signal }: WriteOptions,
+): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const piece of members.read(segment)) {
+    hash.update(piece);
+    crc.update(piece);
+    await sink.write(piece);
+    onBytes?.(piece.length);
+    throwIfInterrupted(signal);
+  }
+  const sha256 = hash.digest("hex");
+  checkMember(segment, sha256);
   return sha256;
 }
 
@@ -181,8 +213,4 @@ function readingSource<T>(path: string, read: () => T): T {
       hint: "Check the file, its permissions and the disk that it lies on",
       cause,
     }));
-}
-
-function throwIfInterrupted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new UserError("interrupt", "Interrupted");
 }

@@ -43,7 +43,9 @@ test("image ls lists what both images hold", async () => {
   expect(lines.at(-2)).toStartWith("     command  /bootstrap-seeds/POSIX/x86/kaem-optional-seed");
   const long = await seedstrap(["image", "ls", "-l", carried]);
   const file = readFileSync(join(dir, "mirror/gamma-3.0.tar.gz"));
-  expect(long.stdout).toContain(`${sha256(file)}  gamma-3.0.tar.gz\n`);
+  expect(long.stdout).toContain(
+    `        3064  ${sha256(file)}  gamma-3.0             gamma-3.0.tar.gz\n`,
+  );
 });
 
 test("image ls --json has an object a line", async () => {

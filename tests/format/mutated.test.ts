@@ -8,7 +8,8 @@ import { payload, readPayload } from "../../src/format/payload.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { textSegment } from "../../src/format/segment.ts";
 import { srcfs } from "../../src/format/srcfs.ts";
-import { findEntry, readImage, verifyImage } from "../../src/image/image.ts";
+import { readImage, verifyImage } from "../../src/image/image.ts";
+import { findEntry, openView } from "../../src/image/view.ts";
 import { sampleBody } from "../fetch/servers.ts";
 import {
   assertBounded,
@@ -120,7 +121,7 @@ test("an image of many small records is read in time that grows with its size", 
   const source = watchedSource(image);
   expect(verifyImage(source).empty).toBe(40_000);
   assertBounded(source, 3);
-  expect(findEntry(memorySource(image), "39999").path).toBe("./39999");
+  expect(findEntry(openView(memorySource(image)), "39999").path).toBe("./39999");
 });
 
 test("a payload of many empty files is read in time that grows with its size", () => {

@@ -10,7 +10,8 @@ import { memorySource } from "../../src/format/reader.ts";
 import { type Segment, textSegment } from "../../src/format/segment.ts";
 import { srcfs } from "../../src/format/srcfs.ts";
 import { openImage } from "../../src/image/file_source.ts";
-import { detectImage, digestOf, findEntry, readImage, verifyImage } from "../../src/image/image.ts";
+import { detectImage, readImage, verifyImage } from "../../src/image/image.ts";
+import { digestEntry, findEntry, openView } from "../../src/image/view.ts";
 import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
 import { testWith } from "../support/run.ts";
@@ -117,15 +118,15 @@ test("verifyImage() computes one CRC-32 at most, however many lines ask for it",
   expect(verifyImage(memorySource(boot(closed("hex0 /a /b")))).commands).toBe(3);
 });
 
-test("findEntry() finds the last of a path, with or without ./ ahead", () => {
-  const source = memorySource(boot(files));
-  for (const name of ["./a b", "a b"]) {
-    const { dataOffset, size } = findEntry(source, name);
-    expect(digestOf(source, dataOffset, size)).toBe(sha256("second"));
+test("findEntry() finds the last of a path, with or without ./ or / ahead", () => {
+  const view = openView(memorySource(boot(files)));
+  for (const name of ["./a b", "a b", "/a b"]) {
+    expect(digestEntry(view, findEntry(view, name))).toBe(sha256("second"));
   }
-  expect(findEntry(source, "/abs").size).toBe(5);
-  for (const name of ["abs", "A b", "hex0 /a /b", ""]) {
-    expect(faultOf(() => findEntry(source, name))).toStartWith(
+  expect(findEntry(view, "/abs").path).toBe("/abs");
+  expect(findEntry(view, "abs").path).toBe("/abs");
+  for (const name of ["ab", "A b", "hex0 /a /b", "", "."]) {
+    expect(faultOf(() => findEntry(view, name))).toStartWith(
       `Cannot find ${JSON.stringify(name)} in memory`,
     );
   }
@@ -167,5 +168,7 @@ testWith("mkfifo")("openImage() refuses a fifo, and does not wait for it", () =>
     };
      try { openImage(${JSON.stringify(pipe)}); } catch (error) { console.log(error.message); }`,
   ], { timeout: 5000 });
-  expect(child.stdout.toString()).toBe(`Cannot read ${pipe}: it is no regular file\n`);
+  expect(child.stdout.toString()).toBe(
+    `Cannot read ${pipe}: it is neither a regular file nor a block device\n`,
+  );
 });

@@ -247,7 +247,7 @@ testWith("mke2fs")("a kernel and packages have to be given again, and are compar
   const { request } = await scene(options, {}, repo);
   const without = { ...request, repo: undefined };
   expect((await rejection(reproduceBuild(without))).message).toBe(
-    "Cannot reproduce without --kernel FILE and --repo DIR",
+    "Cannot reproduce without --kernel FILE, --repo DIR",
   );
   expect((await rejection(reproduceBuild({ ...without, kernel }))).message).toBe(
     "Cannot reproduce without --repo DIR",
@@ -276,7 +276,7 @@ test("reproduceBuild() refuses what it cannot use, before anything is built", as
     [statementText(old), "an older version wrote it"],
     [
       statementText({ ...stated, options: { ...stated.options, hasPreseed: true } }),
-      "--early-preseed",
+      "Cannot reproduce without --early-preseed ARCHIVE",
     ],
     [
       statementText({

@@ -65,7 +65,7 @@ describe("runQemu() with a stand-in", () => {
       command: standIn(dir, "exit 1", halts),
       args: [],
       accel: "tcg",
-      haltText: "Safe to Power Off",
+      haltTexts: ["Kernel panic", "Safe to Power Off"],
     });
     expect(error).toMatchObject({
       kind: "launch",

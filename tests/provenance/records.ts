@@ -44,8 +44,9 @@ export const distfile: fc.Arbitrary<RecordedDistfile> = fc.record({
   phase: fc.constantFrom("boot" as const, "fiwix" as const, "disk" as const),
   place,
   why: text,
+  steps: fc.array(text),
   origin,
-}, { requiredKeys: ["name", "sha256", "urls", "size", "phase", "place", "why"] });
+}, { requiredKeys: ["name", "sha256", "urls", "size", "phase", "place", "why", "steps"] });
 
 function image(name: "init.img" | "disk.img"): fc.Arbitrary<RecordedImage> {
   const common = {
@@ -69,6 +70,7 @@ const optional = fc.record({
     })),
   }),
   kernelSha256: sha256,
+  preseedSha256: sha256,
   builderSha256: sha256,
 }, { requiredKeys: [] });
 

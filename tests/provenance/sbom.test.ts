@@ -14,6 +14,7 @@ const ONE: RecordedDistfile = {
   phase: "boot",
   place: "boot",
   why: "",
+  steps: ["g++"],
 };
 
 function bomOf(distfiles: readonly RecordedDistfile[], seedstrap = "1.2.3") {

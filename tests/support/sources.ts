@@ -14,7 +14,9 @@ import { MIB } from "../../src/format/segment.ts";
 export function bytesOfSegments(segments: readonly Segment[]): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const segment of segments) {
-    if (segment.kind === "file") throw new Error("a file segment has no bytes of its own");
+    if (segment.kind === "file" || segment.kind === "member") {
+      throw new Error(`a ${segment.kind} segment has no bytes of its own`);
+    }
     if (segment.kind === "bytes") parts.push(segment.bytes);
     else if (segment.kind === "zeros") parts.push(new Uint8Array(segment.size));
     else {

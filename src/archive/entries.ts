@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The members of an archive as entries of what is built.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { compareBytes } from "../format/payload.ts";
+import type { MemberSegment } from "../format/segment.ts";
+import type { Archive, ArchiveMember, DeviceType, FileMember, SymlinkMember } from "./types.ts";
+
+/** A file, or a directory where there is no body. */
+export interface FlatEntry {
+  /** Path in the archive. */
+  readonly path: string;
+  readonly body?: MemberSegment;
+}
+
+/** A member that what is built cannot hold. */
+export interface LeftOut {
+  readonly path: string;
+  /** Why, or what is there in its place. */
+  readonly why: string;
+}
+
+/** What a directory can hold besides files and directories. */
+export type SpecialFile =
+  | { readonly kind: "symlink"; readonly target: string }
+  | {
+    readonly kind: "device";
+    readonly type: DeviceType;
+    readonly major: number;
+    readonly minor: number;
+  };
+
+/** An entry of a directory that is written: a directory where there is neither body nor special. */
+export interface TreeEntry {
+  readonly path: string;
+  readonly body?: MemberSegment;
+  readonly special?: SpecialFile;
+  /** The lowest 12 bits; absent for a symbolic link. */
+  readonly mode?: number;
+  readonly isExecutable: boolean;
+}
+
+/**
+ * Entries for a medium that knows only files and directories: links become copies of what they
+ * lead to in the new root.
+ *
+ * @returns Directories first, sorted bytewise; then files in the order of their data, so that the
+ * archive is expanded once. And what is not there, or not as it was.
+ * @throws {UserError} "format" for symbolic links that lead in a circle.
+ */
+export function flatEntries(
+  archive: Archive,
+): { readonly entries: readonly FlatEntry[]; readonly leftOut: readonly LeftOut[] } {
+  const members = new Map(archive.members.map((member) => [member.path, member]));
+  const directories: string[] = [];
+  const files: MemberFile[] = [];
+  const leftOut: LeftOut[] = [];
+  const add = (path: string, found: Found) => {
+    if (found === "directory") directories.push(path);
+    else if (found === "nothing") leftOut.push({ path, why: "it leads to nothing" });
+    else if (found === "device") leftOut.push({ path, why: "it is a device" });
+    else files.push({ path, file: found });
+  };
+  for (const member of archive.members) {
+    const { path } = member;
+    const found = member.kind === "symlink"
+      ? followLink(archive, members, member)
+      : foundAs(members, member);
+    add(path, found);
+    if (member.kind === "symlink" && found === "directory") {
+      leftOut.push({ path, why: `it is an empty directory, and was a link to ${member.target}` });
+    }
+  }
+  return {
+    entries: [
+      ...directories.map((path) => ({ path, key: encoder.encode(path) }))
+        .sort((a, b) => compareBytes(a.key, b.key)).map(({ path }) => ({ path })),
+      ...inOrderOfData(files).map(({ path, file }) => ({
+        path,
+        body: bodyOf(archive, file, path),
+      })),
+    ],
+    leftOut,
+  };
+}
+
+/**
+ * Entries for a directory, links and devices included. Hard links become files of their own, for
+ * what is built is changed in place.
+ *
+ * @returns Directories in the order of the archive, then files in the order of their data, then
+ * the others.
+ */
+export function treeEntries(archive: Archive): TreeEntry[] {
+  const members = new Map(archive.members.map((member) => [member.path, member]));
+  const directories: TreeEntry[] = [];
+  const files: MemberFile[] = [];
+  const others: TreeEntry[] = [];
+  for (const member of archive.members) {
+    const { path } = member;
+    switch (member.kind) {
+      case "directory":
+        directories.push({ path, mode: member.mode, isExecutable: true });
+        break;
+      case "file":
+        files.push({ path, file: member });
+        break;
+      case "hardlink":
+        files.push({ path, file: linkedFile(members, member.target) });
+        break;
+      case "symlink":
+        others.push({
+          path,
+          special: { kind: "symlink", target: member.target },
+          isExecutable: false,
+        });
+        break;
+      case "device": {
+        const { kind, type, major, minor, mode } = member;
+        others.push({ path, special: { kind, type, major, minor }, mode, isExecutable: false });
+      }
+    }
+  }
+  return [
+    ...directories,
+    ...inOrderOfData(files).map(({ path, file }) => ({
+      path,
+      body: bodyOf(archive, file, path),
+      mode: file.mode,
+      isExecutable: (file.mode & 0o100) !== 0,
+    })),
+    ...others,
+  ];
+}
+
+/** A name of a file, which may have several. */
+interface MemberFile {
+  readonly path: string;
+  readonly file: FileMember;
+}
+
+const encoder = new TextEncoder();
+
+function inOrderOfData(files: readonly MemberFile[]): MemberFile[] {
+  return files.map((file) => ({ ...file, key: encoder.encode(file.path) }))
+    .sort((a, b) => a.file.offset - b.file.offset || compareBytes(a.key, b.key));
+}
+
+function bodyOf({ path: archive }: Archive, file: FileMember, member: string): MemberSegment {
+  const { offset, size, sha256 } = file;
+  return { kind: "member", archive, member, offset, size, sha256 };
+}
+
+/** What a path leads to. */
+type Found = FileMember | "directory" | "device" | "nothing";
+
+function foundAs(
+  members: ReadonlyMap<string, ArchiveMember>,
+  member: Exclude<ArchiveMember, SymlinkMember>,
+): Found {
+  if (member.kind === "hardlink") return linkedFile(members, member.target);
+  return member.kind === "file" ? member : member.kind;
+}
+
+function linkedFile(members: ReadonlyMap<string, ArchiveMember>, path: string): FileMember {
+  const member = members.get(path);
+  if (member?.kind !== "file") throw new Error(`${path} is no file of the archive`);
+  return member;
+}
+
+/** Linux follows no more links than this on its way along one path. */
+const MAX_LINKS = 40;
+
+/** Follows a symbolic link as a kernel does whose root is that of the archive. */
+function followLink(
+  archive: Archive,
+  members: ReadonlyMap<string, ArchiveMember>,
+  link: SymlinkMember,
+): Found {
+  let place: string[] = [];
+  let ahead = link.path.split("/");
+  for (let links = 0; ahead.length > 0;) {
+    const [part, ...rest] = ahead;
+    ahead = rest;
+    if (part === "" || part === ".") continue;
+    if (part === "..") {
+      place.pop();
+      continue;
+    }
+    const member = members.get([...place, part].join("/"));
+    if (member === undefined) return "nothing";
+    if (member.kind === "symlink") {
+      if (++links > MAX_LINKS) {
+        const name = JSON.stringify(link.path);
+        throw new UserError(
+          "format",
+          `Cannot use archive ${archive.path}: member ${name}: its symbolic links lead in a circle`,
+          { where: `${archive.path}: ${name}`, hint: "Make the archive again without this link" },
+        );
+      }
+      if (member.target.startsWith("/")) place = [];
+      ahead = [...member.target.split("/"), ...rest];
+    } else if (member.kind === "directory") {
+      place.push(part!);
+    } else {
+      // A file has nothing below it.
+      return ahead.length > 0 ? "nothing" : foundAs(members, member);
+    }
+  }
+  return "directory";
+}

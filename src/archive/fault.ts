@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What is said of an archive that cannot be used.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import type { ByteSource } from "../format/reader.ts";
+
+/**
+ * A "format" error for compressed bytes.
+ *
+ * @param offset In the compressed file, in bytes.
+ */
+export function expandError(
+  source: ByteSource,
+  offset: number,
+  what: string,
+  detail: { readonly hint?: string; readonly cause?: unknown } = {},
+): UserError {
+  return new UserError("format", `Cannot expand ${source.name}: ${what}`, {
+    where: `${source.name}, offset ${offset}`,
+    hint: "The archive is damaged or cut short: make or fetch it again",
+    ...detail,
+  });
+}
+
+/** What all are told whose file ends inside something. */
+export const ENDS_EARLY = "it ends too early";
+/** What all are told whose file goes on behind its end. */
+export const TRAILING_BYTES = "something else follows behind its end";
+
+/**
+ * Fills `into` from an offset on.
+ *
+ * @throws {UserError} "format" where the file ends before.
+ */
+export function readExact(source: ByteSource, offset: number, into: Uint8Array): Uint8Array {
+  if (source.read(offset, into) < into.length) throw expandError(source, source.size, ENDS_EARLY);
+  return into;
+}
+
+/** A run of a file in pieces of their own, for streams that keep them. */
+export function* piecesOf(
+  source: ByteSource,
+  offset: number,
+  size: number,
+  pieceBytes = 256 * 1024,
+): Generator<Uint8Array, void, undefined> {
+  for (let done = 0; done < size;) {
+    const piece = readExact(
+      source,
+      offset + done,
+      new Uint8Array(Math.min(pieceBytes, size - done)),
+    );
+    yield piece;
+    done += piece.length;
+  }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The headers of a tar stream, each with what stands in members ahead of it.
+ *
+ * @module
+ */
+
+import type { UserError } from "../errors.ts";
+import { MIB } from "../format/segment.ts";
+import {
+  isZero,
+  readPaxRecords,
+  readTarHeader,
+  TAR_BLOCK_BYTES,
+  type TarHeader,
+} from "../format/tar.ts";
+import type { ByteStream } from "./stream.ts";
+
+/** A header with long names and pax records in place. */
+export type ExtendedHeader = TarHeader;
+
+/** Longest extension: names have 1 KiB at the most, and extended attributes of Linux 64 KiB. */
+const MAX_EXTENSION_BYTES = MIB;
+
+/** What extensions say of the next member. */
+interface Extension {
+  name?: Uint8Array;
+  linkName?: Uint8Array;
+  size?: number;
+}
+
+/** Reads headers from a stream; the data between them is for others to read. */
+export class HeaderReader {
+  readonly #stream: ByteStream;
+  readonly #fault: (what: string, name?: Uint8Array) => UserError;
+
+  constructor(stream: ByteStream, fault: (what: string, name?: Uint8Array) => UserError) {
+    this.#stream = stream;
+    this.#fault = fault;
+  }
+
+  /**
+   * The next header, or undefined behind the two blocks of zeros at the end.
+   *
+   * @throws {UserError} "format"
+   */
+  async next(): Promise<ExtendedHeader | undefined> {
+    const extension: Extension = {};
+    for (let isFirst = true;; isFirst = false) {
+      const block = await this.#block();
+      if (isZero(block)) {
+        if (!isZero(await this.#block())) throw this.#fault("one block of zeros is not its end");
+        if (!isFirst) throw this.#fault("it ends where a member was announced");
+        return undefined;
+      }
+      const header = readTarHeader(block);
+      if (typeof header === "string") throw this.#fault(header);
+      switch (header.type) {
+        case "L":
+          extension.name = untilNul(await this.#data(header));
+          break;
+        case "K":
+          extension.linkName = untilNul(await this.#data(header));
+          break;
+        case "x":
+          this.#apply(extension, await this.#records(header), header);
+          break;
+        case "g":
+          // Comments are usual here. A name or size for all members is a way to confuse readers.
+          for (const key of (await this.#records(header)).keys()) {
+            if (MEANT_FOR_ONE.test(key)) throw this.#fault(`it sets the ${key} of all members`);
+          }
+          break;
+        case "S":
+          throw this.#fault(
+            "it is a sparse file of GNU tar: pack it without --sparse",
+            header.name,
+          );
+        default:
+          return { ...header, ...extension };
+      }
+    }
+  }
+
+  #apply(extension: Extension, records: Map<string, Uint8Array>, header: TarHeader): void {
+    for (const [key, value] of records) {
+      if (key === "path") extension.name = value;
+      if (key === "linkpath") extension.linkName = value;
+      if (key === "size") {
+        const size = String.fromCharCode(...value.subarray(0, 20));
+        if (!/^[0-9]+$/.test(size) || !Number.isSafeInteger(Number(size))) {
+          throw this.#fault("its size is no number", extension.name ?? header.name);
+        }
+        extension.size = Number(size);
+      }
+      if (key.startsWith("GNU.sparse.")) {
+        const name = records.get("GNU.sparse.name") ?? extension.name ?? header.name;
+        throw this.#fault("it is a sparse file of GNU tar: pack it without --sparse", name);
+      }
+    }
+  }
+
+  async #records(header: TarHeader): Promise<Map<string, Uint8Array>> {
+    const records = readPaxRecords(await this.#data(header));
+    if (typeof records === "string") throw this.#fault(records, header.name);
+    return records;
+  }
+
+  /** The data of an extension. */
+  async #data({ size, name }: TarHeader): Promise<Uint8Array> {
+    if (size > MAX_EXTENSION_BYTES) {
+      throw this.#fault(`a header of ${size} bytes, ${MAX_EXTENSION_BYTES} are possible`, name);
+    }
+    const padded = Math.ceil(size / TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES;
+    const bytes = await this.#stream.take(padded);
+    if (bytes.length < padded) throw this.#fault("the archive ends inside a header", name);
+    return bytes.slice(0, size);
+  }
+
+  async #block(): Promise<Uint8Array> {
+    const block = await this.#stream.take(TAR_BLOCK_BYTES);
+    if (block.length === TAR_BLOCK_BYTES) return block;
+    throw this.#fault("it ends too early: there is no end mark");
+  }
+}
+
+const MEANT_FOR_ONE = /^(path|linkpath|size|GNU\.sparse\..*)$/;
+
+function untilNul(bytes: Uint8Array): Uint8Array {
+  const end = bytes.indexOf(0);
+  return end < 0 ? bytes : bytes.subarray(0, end);
+}

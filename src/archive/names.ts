@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Names in an archive: what is refused, and what they are without their decoration.
+ *
+ * @module
+ */
+
+import { MAX_NAME_BYTES } from "../format/payload.ts";
+
+/** A checked name, or why it is refused. */
+export type Checked = { readonly name: string } | { readonly fault: string };
+
+/**
+ * Checks the name of a member, or of what a hard link leads to.
+ *
+ * @returns The path without `./`, `//` and `/` at its end; "" for the root itself.
+ */
+export function checkName(bytes: Uint8Array): Checked {
+  const text = checkText(bytes, "name");
+  if ("fault" in text) return text;
+  if (text.name.startsWith("/")) return { fault: "its name is absolute" };
+  const parts = text.name.split("/").filter((part) => part !== "" && part !== ".");
+  if (parts.includes("..")) return { fault: 'its name has a ".." in it' };
+  return { name: parts.join("/") };
+}
+
+/**
+ * Checks what a symbolic link leads to. From the root, `..` leads nowhere else in a file system;
+ * who follows the link from outside would leave the root, though.
+ *
+ * @param path Checked path of the link.
+ */
+export function checkTarget(path: string, bytes: Uint8Array): Checked {
+  const text = checkText(bytes, "target");
+  if ("fault" in text) return text;
+  let depth = text.name.startsWith("/") ? 0 : path.split("/").length - 1;
+  for (const part of text.name.split("/")) {
+    if (part === "" || part === ".") continue;
+    depth += part === ".." ? -1 : 1;
+    if (depth < 0) {
+      return { fault: `its target ${JSON.stringify(text.name)} leads out of the root` };
+    }
+  }
+  return text;
+}
+
+/** The directory that a path is in, or undefined for the root. */
+export function parentOf(path: string): string | undefined {
+  const slash = path.lastIndexOf("/");
+  return slash < 0 ? undefined : path.slice(0, slash);
+}
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function checkText(bytes: Uint8Array, what: "name" | "target"): Checked {
+  if (bytes.length === 0) return { fault: `its ${what} is empty` };
+  if (bytes.length > MAX_NAME_BYTES) {
+    return { fault: `its ${what} has ${bytes.length} bytes, ${MAX_NAME_BYTES} are possible` };
+  }
+  if (bytes.includes(0)) return { fault: `its ${what} has a NUL in it` };
+  if (bytes.includes(0x0a)) return { fault: `its ${what} has a newline in it` };
+  try {
+    return { name: decoder.decode(bytes) };
+  } catch {
+    return { fault: `its ${what} is not UTF-8` };
+  }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The data of members, straight from their archive: nothing is unpacked to a disk.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { type MemberSegment, MIB } from "../format/segment.ts";
+import { type FileSource, openImage } from "../image/file_source.ts";
+import { type Compression, detectCompression } from "./compression.ts";
+import { expand } from "./expand.ts";
+import { ENDS_EARLY, expandError, piecesOf } from "./fault.ts";
+import { ByteStream } from "./stream.ts";
+
+/** A member up to this size is kept: the copy for a hard link mostly follows its original. */
+const KEEP_BYTES = 64 * MIB;
+
+/** An archive that is open, and how far it was expanded. */
+interface OpenArchive {
+  readonly path: string;
+  readonly source: FileSource;
+  readonly compression: Compression;
+  stream?: ByteStream;
+}
+
+/**
+ * Reads members. Those of a compressed archive come in one pass as long as their offsets ascend;
+ * going backwards begins again at the beginning, which is right, and slow.
+ */
+export class MemberReader {
+  readonly #signal: AbortSignal | undefined;
+  #archive: OpenArchive | undefined;
+  #kept: { readonly segment: MemberSegment; readonly pieces: readonly Uint8Array[] } | undefined;
+
+  constructor(signal?: AbortSignal) {
+    this.#signal = signal;
+  }
+
+  /**
+   * The data of a member, not verified; `checkMember` does that. Read it to its end, or close the
+   * reader.
+   *
+   * @throws {UserError} "format" where the archive is damaged or too short, "target" where it
+   * cannot be read, "interrupt".
+   */
+  async *read(segment: MemberSegment): AsyncGenerator<Uint8Array, void, undefined> {
+    const { archive: path, offset, size } = segment;
+    if (size === 0) return;
+    if (this.#kept !== undefined && isSameData(this.#kept.segment, segment)) {
+      yield* this.#kept.pieces;
+      return;
+    }
+    this.#kept = undefined;
+    const archive = await this.#open(path);
+    if (archive.compression === "none") {
+      yield* piecesOf(archive.source, offset, size);
+      return;
+    }
+    const stream = await this.#streamTo(archive, offset);
+    const pieces: Uint8Array[] = [];
+    for (let done = 0; done < size;) {
+      const piece = await stream.next(size - done);
+      if (piece.length === 0) throw expandError(archive.source, archive.source.size, ENDS_EARLY);
+      done += piece.length;
+      if (size <= KEEP_BYTES) pieces.push(piece);
+      yield piece;
+    }
+    if (size <= KEEP_BYTES) this.#kept = { segment, pieces };
+  }
+
+  /** Closes the archive, wherever it is read. */
+  async close(): Promise<void> {
+    this.#kept = undefined;
+    const archive = this.#archive;
+    this.#archive = undefined;
+    await archive?.stream?.close();
+    archive?.source.close();
+  }
+
+  async #open(path: string): Promise<OpenArchive> {
+    if (this.#archive?.path === path) return this.#archive;
+    await this.close();
+    const source = openImage(path);
+    try {
+      return this.#archive = { path, source, compression: detectCompression(source) };
+    } catch (error) {
+      source.close();
+      throw error;
+    }
+  }
+
+  /** A stream of the expanded archive that stands at an offset. */
+  async #streamTo(archive: OpenArchive, offset: number): Promise<ByteStream> {
+    if (archive.stream === undefined || archive.stream.position > offset) {
+      await archive.stream?.close();
+      archive.stream = new ByteStream(expand(archive.source, archive.compression, this.#signal));
+    }
+    const { stream } = archive;
+    if (await stream.skip(offset - stream.position)) return stream;
+    throw expandError(archive.source, archive.source.size, ENDS_EARLY);
+  }
+}
+
+/**
+ * Refuses a member that is not what it was when its archive was listed.
+ *
+ * @param sha256 Of what was read now, in lower-case hex.
+ * @throws {UserError} "verify"
+ */
+export function checkMember({ archive, member, sha256: wanted }: MemberSegment, sha256: string) {
+  if (sha256 === wanted) return;
+  const name = JSON.stringify(member);
+  throw new UserError(
+    "verify",
+    `Cannot use archive ${archive}: the SHA-256 of ${name} is ${sha256}, it was ${wanted} when ` +
+      "the build began",
+    { where: `${archive}: ${name}`, hint: "Leave the archive alone while it is being built from" },
+  );
+}
+
+function isSameData(a: MemberSegment, b: MemberSegment): boolean {
+  return a.archive === b.archive && a.offset === b.offset && a.size === b.size;
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap harvest`: what a bootstrap has built, out of its disk. */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { UserError } from "../errors.ts";
+import { harvest, type HarvestedFile } from "../job/harvest.ts";
+import {
+  diffPackages,
+  type Package,
+  type PackageDifference,
+  packagesIn,
+  packagesOn,
+} from "../job/harvest_diff.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { statIfThere } from "../runtime/stat.ts";
+import { withView } from "./image_source.ts";
+import { formatBytes, formatCount, note, paint, print, printable, printJson } from "./output.ts";
+import { Progress } from "./progress.ts";
+
+export function harvestSubcommand(): CommandUnknownOpts {
+  return new Command("harvest")
+    .description("take what a bootstrap has built out of its disk, without root")
+    .argument("<disk>", "image or block device; with --compare also a directory")
+    .argument("[other]", "for --compare: the other run")
+    .allowExcessArguments(false)
+    .option("-o, --output <dir>", "where the packages go: one that is not there, or is empty")
+    .option("--force", "take packages that are not what a list on the disk says, too")
+    .option("--compare", "compare the packages of two runs; exit code 11 where they differ")
+    .option("--json", "for scripts")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  seedstrap harvest target/init.img -o run1
+  seedstrap harvest --compare run1 run2`,
+    )
+    .action(async (disk, other, { output, force = false, compare = false, json = false }) => {
+      if (compare ? other === undefined || output !== undefined : output === undefined || other) {
+        throw new UserError(
+          "usage",
+          compare
+            ? "--compare needs two runs and nothing else"
+            : "One disk and --output are needed",
+          { hint: "seedstrap harvest DISK -o DIR, or seedstrap harvest --compare A B" },
+        );
+      }
+      if (compare) await compareRuns(disk, other!, json);
+      else await harvestDisk(disk, output!, force, json);
+    });
+}
+
+async function harvestDisk(
+  disk: string,
+  output: string,
+  force: boolean,
+  json: boolean,
+): Promise<void> {
+  await withView(disk, undefined, async (view) => {
+    const progress = new Progress("harvest");
+    let done = 0;
+    const onBytes = (bytes: number) => progress.update(done += bytes, undefined);
+    const harvested = await withInterrupt((signal) =>
+      harvest(view, output, { force, signal, onBytes })
+    ).finally(() => progress.clear());
+    for (const { path, why } of harvested.skipped) {
+      note(`${paint("yellow", "skipped:")} ${printable(path)}: ${why}`);
+    }
+    for (const path of harvested.wrong) {
+      note(`${paint("yellow", "warning:")} ${printable(path)} is not what the disk's list says`);
+    }
+    if (json) return printJson(harvested);
+    const bytes = harvested.files.reduce((sum, { size }: HarvestedFile) => sum + size, 0);
+    print(
+      `${output}: ${formatCount(harvested.files.length)} packages from ${harvested.place}, ${
+        formatBytes(bytes)
+      }, and SHA256SUMS`,
+    );
+    print(
+      harvested.lists.length === 0
+        ? "no list on the disk to compare them with"
+        : `${harvested.verified} of them are as in ${harvested.lists.join(" and ")}`,
+    );
+  });
+}
+
+async function compareRuns(a: string, b: string, json: boolean): Promise<void> {
+  await withPackages(a, (one) =>
+    withPackages(b, async (other) => {
+      const differences = await diffPackages(one, other);
+      if (json) printJson({ equal: differences.length === 0, differences });
+      else for (const line of differences.flatMap(differenceLines)) print(line);
+      if (differences.length === 0) {
+        if (!json) print(`all ${formatCount(one.size)} packages are the same`);
+        return;
+      }
+      throw new UserError(
+        "different",
+        `${a} and ${b} differ in ${differences.length} of ${
+          new Set([...one.keys(), ...other.keys()]).size
+        } packages`,
+      );
+    }));
+}
+
+async function withPackages(
+  path: string,
+  use: (packages: ReadonlyMap<string, Package>) => Promise<void>,
+): Promise<void> {
+  if (statIfThere(path)?.isDirectory()) return await use(packagesIn(path));
+  await withView(path, undefined, (view) => use(packagesOn(view)));
+}
+
+/** Members shown of one package. */
+const MAX_MEMBERS = 20;
+
+function differenceLines(difference: PackageDifference): string[] {
+  const name = printable(difference.name);
+  if (difference.kind !== "different") return [`${difference.kind}: ${name}`];
+  const { digests, members, unread } = difference;
+  const lines = [`different: ${name}`, `    ${digests[0]} -> ${digests[1]}`];
+  if (members === undefined) return [...lines, `    ${printable(unread ?? "")}`];
+  if (members.length === 0) return [...lines, "    the same members, packed in another way"];
+  const more = members.length - MAX_MEMBERS;
+  return [
+    ...lines,
+    ...members.slice(0, MAX_MEMBERS).map(({ kind, path }) => `    ${kind}: ${printable(path)}`),
+    ...(more > 0 ? [`    and ${more} more; --json lists all`] : []),
+  ];
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap image verify`. */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { type FileSource, openImage } from "../image/file_source.ts";
+import type { ImageReport } from "../image/image.ts";
+import { type DiskReport, type ImageView, openView } from "../image/view.ts";
+import type { RecordedImage } from "../job/record.ts";
+import { checkRecord, checkTree, type TreeCheck } from "../job/verify.ts";
+import { asOption, recordFor, recordOption, withView } from "./image_source.ts";
+import { formatCount, print, printable, printJson } from "./output.ts";
+
+export function verifySubcommand(): CommandUnknownOpts {
+  return new Command("verify")
+    .description("check an image to its last byte, and against the seedstrap.json beside it")
+    .argument("<image>")
+    .option("--json", "for scripts")
+    .option("--tree <dir>", "compare with a checkout as well")
+    .addOption(recordOption())
+    .addOption(asOption())
+    .action((path, { json, tree, record, as }) =>
+      withView(path, as, (view, source) => {
+        const checked = checkImage(view, source, record, tree);
+        if (!json) return reportLines(checked).forEach((line) => print(line));
+        printJson({
+          ...checked.report,
+          checkedAgainstRecord: checked.record !== undefined,
+          ...(checked.tree && { tree: checked.tree }),
+        });
+      })
+    );
+}
+
+/** Verifies an image and says what it is. */
+export function verifyLines(path: string): string[] {
+  const source = openImage(path);
+  try {
+    return reportLines(checkImage(openView(source), source));
+  } finally {
+    source.close();
+  }
+}
+
+interface CheckedImage {
+  readonly report: ImageReport | DiskReport;
+  readonly record: RecordedImage | undefined;
+  readonly tree: TreeCheck | undefined;
+}
+
+function checkImage(
+  view: ImageView,
+  source: FileSource,
+  named?: string,
+  tree?: string,
+): CheckedImage {
+  const report = view.verify();
+  const record = recordFor(source.name, view.kind, named)?.image;
+  if (record !== undefined) checkRecord(view, record, source.isDevice);
+  return { report, record, tree: tree === undefined ? undefined : checkTree(view, tree) };
+}
+
+function reportLines({ report, record, tree }: CheckedImage): string[] {
+  return [
+    ...structureLines(report),
+    record === undefined
+      ? "structure is whole; no seedstrap.json beside it to compare with"
+      : `structure is whole; SHA-256 of every file and of the image as built: ${record.sha256}`,
+    ...(tree === undefined ? [] : [
+      `as in the checkout: ${formatCount(tree.same)} files; not compared: ${
+        [
+          ...tree.generated.map(printable),
+          ...(tree.others > 0 ? [`${formatCount(tree.others)} files that it does not know`] : []),
+        ].join(", ") || "none"
+      }`,
+    ]),
+  ];
+}
+
+function structureLines(report: ImageReport | DiskReport): string[] {
+  const files = `${formatCount(report.files)} files, ${formatCount(report.fileBytes)} bytes`;
+  if (report.kind === "disk") {
+    const { fileSystem, partition, startOffset } = report;
+    const place = partition === undefined ? "" : ` in partition ${partition}`;
+    return [
+      `${fileSystem}${place}, from ${startOffset} to ${report.endOffset}: ${files}; ${
+        formatCount(report.directories)
+      } directories, ${formatCount(report.symlinks)} symbolic links, ${report.others} others`,
+    ];
+  }
+  const kind = report.layout ? `payload, layout ${report.layout}` : "boot image";
+  return [
+    `${kind}: ${files}; ${report.empty} directories or empty files; ${report.commands} commands`,
+    `the last entry ends at ${report.endOffset}; zeros up to ${report.sizeBytes}`,
+  ];
+}

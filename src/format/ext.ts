@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+/**
+ * ext2, ext3 and ext4 as they lie on a disk, read only.
+ *
+ *   1024            superblock: counts, sizes, features
+ *   next block      group descriptors, 32 bytes each, or more with the feature 64bit
+ *   inode table     of each group, where its descriptor says
+ *
+ *   inode           mode, size, and 60 bytes that are a short link's target, or lead to the blocks:
+ *                   15 pointers (see {@link ./ext_map.ts}), or the root of a tree of extents
+ *   directory       blocks of { inode, record length, name length, type, name }; the index that
+ *                   large ones have looks like unused records to a reader that takes all in turn
+ *
+ * Integers are little-endian; "offset" is one in the source. Nothing is believed unchecked, and
+ * reading ends: a number that leads nowhere is an error with its offset, and no more is read than
+ * {@link MAX_READ_RATIO} times the size of the file system.
+ *
+ * The journal is not replayed: what a machine that lost power has only there is not seen, which
+ * {@link ExtFs.needsRecovery} tells. Metadata checksums are not checked.
+ *
+ * Source: Linux, Documentation/filesystems/ext4.
+ *
+ * @module
+ */
+
+import { type ByteSource, formatError } from "./reader.ts";
+import { KIB } from "./segment.ts";
+
+/** A file system that was opened. */
+export interface ExtFs {
+  readonly source: ByteSource;
+  /** Offset of the file system in the source. */
+  readonly base: number;
+  readonly type: "ext2" | "ext3" | "ext4";
+  readonly label: string;
+  readonly blockBytes: number;
+  readonly blockCount: number;
+  /** First block that can hold anything: 1 where blocks have 1 KiB, else 0. */
+  readonly firstBlock: number;
+  readonly blocksPerGroup: number;
+  readonly inodeCount: number;
+  readonly inodesPerGroup: number;
+  readonly inodeBytes: number;
+  readonly descriptorBytes: number;
+  /** Whether records of directories have types; without, names could have 16-bit lengths. */
+  readonly hasTypes: boolean;
+  readonly hasLargeDirectories: boolean;
+  /** Whether it was not unmounted, so that the journal holds what the rest does not. */
+  readonly needsRecovery: boolean;
+  /** Counts what is read, and throws where it is too much to be true. */
+  readonly spend: (bytes: number, offset: number) => void;
+}
+
+/** What an inode is. */
+export type ExtKind = "file" | "directory" | "symlink" | "device" | "fifo" | "socket";
+
+/** An inode. */
+export interface ExtInode {
+  readonly number: number;
+  /** Offset of the inode. */
+  readonly offset: number;
+  readonly kind: ExtKind;
+  /** Permissions, with the bits for setuid, setgid and sticky. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  /** Time of change in seconds. */
+  readonly mtime: number;
+  readonly links: number;
+  /** Whether `root` is the root of a tree of extents. */
+  readonly hasExtents: boolean;
+  /** The 60 bytes. */
+  readonly root: Uint8Array;
+}
+
+/** Inode of the root directory. */
+export const ROOT_INODE = 2;
+
+/** What is read of a file system, holes and repeated reads included, in times its size. */
+export const MAX_READ_RATIO = 16;
+
+const SUPERBLOCK_AT = 1024;
+const SUPERBLOCK_BYTES = 1024;
+const MAGIC_AT = 56;
+const MAGIC = 0xef53;
+
+/** Features without which this reader would read something wrong. */
+const KNOWN_INCOMPATIBLE: Readonly<Record<number, string>> = {
+  0x2: "filetype",
+  0x4: "needs_recovery",
+  0x40: "extents",
+  0x80: "64bit",
+  0x100: "mmp",
+  0x200: "flex_bg",
+  0x400: "ea_inode",
+  0x2000: "metadata_csum_seed",
+  0x4000: "large_dir",
+};
+const REFUSED_INCOMPATIBLE: Readonly<Record<number, string>> = {
+  0x1: "compression",
+  0x8: "journal_dev",
+  0x10: "meta_bg",
+  0x1000: "dirdata",
+  0x8000: "inline_data",
+  0x10000: "encrypt",
+  0x20000: "casefold",
+};
+const FILETYPE = 0x2;
+const NEEDS_RECOVERY = 0x4;
+const EXTENTS = 0x40;
+const BITS_64 = 0x80;
+const LARGE_DIR = 0x4000;
+const HAS_JOURNAL = 0x4;
+
+/** Whether an ext2, ext3 or ext4 begins at an offset. */
+export function isExt(source: ByteSource, base = 0): boolean {
+  const magic = new Uint8Array(2);
+  return source.read(base + SUPERBLOCK_AT + MAGIC_AT, magic) === 2 &&
+    view(magic).getUint16(0, true) === MAGIC;
+}
+
+/**
+ * Opens a file system.
+ *
+ * @param base Offset of its first byte.
+ * @throws {UserError} "format" for what is none, has a feature that is not known here, or claims to
+ * be larger than the source.
+ */
+export function openExt(source: ByteSource, base = 0): ExtFs {
+  const offset = base + SUPERBLOCK_AT;
+  const fail = (message: string) => formatError(source, offset, message);
+  const bytes = new Uint8Array(SUPERBLOCK_BYTES);
+  if (source.read(offset, bytes) < bytes.length || !isExt(source, base)) {
+    throw fail("no ext2, ext3 or ext4 here");
+  }
+  const block = view(bytes);
+  const dynamic = block.getUint32(76, true) > 0;
+  const compatible = dynamic ? block.getUint32(92, true) : 0;
+  const incompatible = dynamic ? block.getUint32(96, true) : 0;
+  for (let bit = 0; bit < 32; bit++) {
+    const flag = 2 ** bit;
+    if (Math.floor(incompatible / flag) % 2 === 0 || flag in KNOWN_INCOMPATIBLE) continue;
+    const name = REFUSED_INCOMPATIBLE[flag] ?? `0x${flag.toString(16)}`;
+    throw fail(`the file system has the feature ${name}, which is not supported`);
+  }
+  const has = (feature: number) => (incompatible & feature) !== 0;
+  const logBlock = block.getUint32(24, true);
+  if (logBlock > 6) throw fail(`the file system has blocks of 2^${10 + logBlock} bytes`);
+  const blockBytes = KIB * 2 ** logBlock;
+  const blockCount = block.getUint32(4, true) + (has(BITS_64) ? block.getUint32(336, true) : 0) *
+      2 ** 32;
+  const sizeBytes = blockCount * blockBytes;
+  if (sizeBytes > source.size - base) {
+    throw fail(
+      `the file system claims ${sizeBytes} bytes, but only ${source.size - base} are left`,
+    );
+  }
+  const firstBlock = block.getUint32(20, true);
+  if (firstBlock !== (logBlock === 0 ? 1 : 0)) {
+    throw fail(`the first data block is ${firstBlock}`);
+  }
+  const blocksPerGroup = block.getUint32(32, true);
+  const inodesPerGroup = block.getUint32(40, true);
+  const inodeCount = block.getUint32(0, true);
+  const inodeBytes = dynamic ? block.getUint16(88, true) : 128;
+  if (!isPowerOfTwo(inodeBytes) || inodeBytes < 128 || inodeBytes > blockBytes) {
+    throw fail(`an inode has ${inodeBytes} bytes`);
+  }
+  const descriptorBytes = has(BITS_64) ? block.getUint16(254, true) : 32;
+  if (!isPowerOfTwo(descriptorBytes) || descriptorBytes < 32 || descriptorBytes > KIB) {
+    throw fail(`a group descriptor has ${descriptorBytes} bytes`);
+  }
+  if (blocksPerGroup === 0 || inodesPerGroup === 0 || blockCount <= firstBlock) {
+    throw fail("the file system has empty groups");
+  }
+  const groups = Math.ceil((blockCount - firstBlock) / blocksPerGroup);
+  if (inodeCount < ROOT_INODE || inodeCount > groups * inodesPerGroup) {
+    throw fail(`${inodeCount} inodes do not fit ${groups} groups of ${inodesPerGroup}`);
+  }
+  let left = MAX_READ_RATIO * sizeBytes;
+  return {
+    source,
+    base,
+    type: has(EXTENTS) ? "ext4" : (compatible & HAS_JOURNAL) !== 0 ? "ext3" : "ext2",
+    label: decodeName(bytes.subarray(120, 136)).replace(/\0.*$/s, ""),
+    blockBytes,
+    blockCount,
+    firstBlock,
+    blocksPerGroup,
+    inodeCount,
+    inodesPerGroup,
+    inodeBytes,
+    descriptorBytes,
+    hasTypes: has(FILETYPE),
+    hasLargeDirectories: has(LARGE_DIR),
+    needsRecovery: has(NEEDS_RECOVERY),
+    spend(size, at) {
+      left -= size;
+      if (left >= 0) return;
+      throw formatError(
+        source,
+        at,
+        `the files take more than ${MAX_READ_RATIO} times the file system: blocks lie in many of them, or holes are too large`,
+      );
+    },
+  };
+}
+
+/** Bytes of the file system as a view of their own. */
+export function take(fs: ExtFs, offset: number, size: number, what: string): DataView {
+  const bytes = new Uint8Array(size);
+  if (fs.source.read(offset, bytes) < size) {
+    throw formatError(fs.source, offset, `the image ends inside ${what}`);
+  }
+  return view(bytes);
+}
+
+/** UTF-8, with bytes that are none as lone surrogates: nothing is lost, and nothing looks alike. */
+export function decodeName(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return Array.from(bytes, (byte) => String.fromCharCode(byte < 0x80 ? byte : 0xdc00 + byte))
+      .join("");
+  }
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return value > 0 && Number.isInteger(Math.log2(value));
+}
+
+function view(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Inodes of ext2, ext3 and ext4: files, links and directories; see {@link ./ext.ts}.
+ *
+ * @module
+ */
+
+import {
+  decodeName,
+  type ExtFs,
+  type ExtInode,
+  type ExtKind,
+  MAX_READ_RATIO,
+  take,
+} from "./ext.ts";
+import { type Extent, mapBlocks } from "./ext_map.ts";
+import { bytesOf, formatError } from "./reader.ts";
+import { KIB, MIB } from "./segment.ts";
+
+/** A record of a directory. */
+export interface ExtRecord {
+  /** Bytes that are no UTF-8 are U+DC80 to U+DCFF, as Python's surrogateescape has it. */
+  readonly name: string;
+  readonly inode: number;
+  readonly offset: number;
+}
+
+const EXTENTS_FLAG = 0x80000;
+const REFUSED_FLAGS: Readonly<Record<number, string>> = {
+  0x4: "compressed",
+  0x800: "encrypted",
+  0x10000000: "stored in the inode (inline_data)",
+};
+
+const KINDS: Readonly<Record<number, ExtKind>> = {
+  0x1: "fifo",
+  0x2: "device",
+  0x4: "directory",
+  0x6: "device",
+  0x8: "file",
+  0xa: "symlink",
+  0xc: "socket",
+};
+
+const SHORT_LINK_BYTES = 60;
+const MAX_LINK_BYTES = 4096;
+/** No directory of a bootstrapped system comes near; a hostile one would fill the memory. */
+const MAX_DIRECTORY_BYTES = 64 * MIB;
+
+/**
+ * Reads an inode.
+ *
+ * @param from Offset of what names it, for messages.
+ * @throws {UserError} "format" for a number that is none, and for one that is not in use.
+ */
+export function readInode(fs: ExtFs, number: number, from = fs.base): ExtInode {
+  const { source, base } = fs;
+  if (number < 1 || number > fs.inodeCount) {
+    throw formatError(source, from, `inode ${number}, of ${fs.inodeCount}`);
+  }
+  const group = Math.floor((number - 1) / fs.inodesPerGroup);
+  const descriptorAt = base + (fs.firstBlock + 1) * fs.blockBytes + group * fs.descriptorBytes;
+  const descriptor = take(fs, descriptorAt, fs.descriptorBytes, "a group descriptor");
+  const table = descriptor.getUint32(8, true) +
+    (fs.descriptorBytes >= 64 ? descriptor.getUint32(40, true) : 0) * 2 ** 32;
+  const index = (number - 1) % fs.inodesPerGroup;
+  const tableBlocks = Math.ceil(fs.inodesPerGroup * fs.inodeBytes / fs.blockBytes);
+  if (table < fs.firstBlock || table + tableBlocks > fs.blockCount) {
+    throw formatError(
+      source,
+      descriptorAt,
+      `the inode table of group ${group} is at block ${table}`,
+    );
+  }
+  const offset = base + table * fs.blockBytes + index * fs.inodeBytes;
+  const inode = take(fs, offset, fs.inodeBytes, `inode ${number}`);
+  const fail = (message: string) => formatError(source, offset, `inode ${number} ${message}`);
+  const type = inode.getUint16(0, true);
+  const links = inode.getUint16(26, true);
+  const kind = KINDS[Math.floor(type / 0x1000)];
+  if (links === 0) throw fail("has a name, but is not in use");
+  if (kind === undefined) throw fail(`has the unknown mode ${type.toString(8)}`);
+  const flags = inode.getUint32(32, true);
+  for (const [flag, what] of Object.entries(REFUSED_FLAGS)) {
+    if ((flags & Number(flag)) !== 0) throw fail(`is ${what}, which is not supported`);
+  }
+  const hasLargeSize = kind === "file" || (kind === "directory" && fs.hasLargeDirectories);
+  const size = inode.getUint32(4, true) +
+    (hasLargeSize ? inode.getUint32(108, true) : 0) * 2 ** 32;
+  if (!Number.isSafeInteger(size)) throw fail(`claims ${size} bytes`);
+  return {
+    number,
+    offset,
+    kind,
+    mode: type % 0x1000,
+    uid: inode.getUint16(2, true) + inode.getUint16(120, true) * 0x10000,
+    gid: inode.getUint16(24, true) + inode.getUint16(122, true) * 0x10000,
+    size,
+    mtime: inode.getInt32(16, true) + epoch(fs, inode) * 2 ** 32,
+    links,
+    hasExtents: (flags & EXTENTS_FLAG) !== 0,
+    root: new Uint8Array(inode.buffer, inode.byteOffset + 40, SHORT_LINK_BYTES).slice(),
+  };
+}
+
+/** Inodes of 256 bytes count seconds past 2038 with two bits more. */
+function epoch(fs: ExtFs, inode: DataView): number {
+  const hasExtra = fs.inodeBytes >= 140 && inode.getUint16(128, true) >= 12;
+  return hasExtra ? inode.getUint32(136, true) % 4 : 0;
+}
+
+/**
+ * Where the content of an inode lies, in order and without overlaps. What no extent covers are
+ * holes.
+ *
+ * @throws {UserError} "format" for a block that the file system does not have, a tree that is no
+ * tree, and a size that the file system cannot have.
+ */
+export function* extentsOf(fs: ExtFs, inode: ExtInode): Generator<Extent, void, undefined> {
+  if (inode.size > MAX_READ_RATIO * fs.blockCount * fs.blockBytes) {
+    throw formatError(fs.source, inode.offset, `inode ${inode.number} claims ${inode.size} bytes`);
+  }
+  yield* mapBlocks(fs, inode);
+}
+
+/**
+ * Reads the content of a file, a MiB at a time; holes are zeros.
+ *
+ * @returns Parts that are valid until the next one.
+ * @throws {UserError} "format"
+ */
+export function* readExtFile(fs: ExtFs, inode: ExtInode): Generator<Uint8Array, void, undefined> {
+  let done = 0;
+  function* zerosTo(end: number): Generator<Uint8Array, void, undefined> {
+    fs.spend(end - done, inode.offset);
+    const zeros = new Uint8Array(Math.min(MIB, end - done));
+    for (; done < end; done += Math.min(MIB, end - done)) {
+      yield zeros.subarray(0, Math.min(MIB, end - done));
+    }
+  }
+  for (const { at, offset, size } of extentsOf(fs, inode)) {
+    if (at > done) yield* zerosTo(Math.min(at, inode.size));
+    const length = Math.min(size, inode.size - at);
+    // Extents behind the end are room that was taken in advance.
+    if (length <= 0) break;
+    fs.spend(length, inode.offset);
+    yield* bytesOf(fs.source, offset, length);
+    done = at + length;
+  }
+  if (done < inode.size) yield* zerosTo(inode.size);
+}
+
+/**
+ * Target of a symbolic link.
+ *
+ * @throws {UserError} "format"
+ */
+export function readExtLink(fs: ExtFs, inode: ExtInode): string {
+  const { size } = inode;
+  if (size === 0 || size > MAX_LINK_BYTES) {
+    throw formatError(fs.source, inode.offset, `a link of ${size} bytes`);
+  }
+  const target = size < SHORT_LINK_BYTES && !inode.hasExtents
+    ? inode.root.subarray(0, size)
+    : Uint8Array.from([...readExtFile(fs, inode)].flatMap((part) => [...part]));
+  if (target.includes(0)) {
+    throw formatError(fs.source, inode.offset, "a NUL in the target of a link");
+  }
+  return decodeName(target);
+}
+
+/**
+ * Reads a directory, without `.` and `..`.
+ *
+ * @throws {UserError} "format" for what is no directory, and for names that cannot be.
+ */
+export function* readExtDirectory(
+  fs: ExtFs,
+  inode: ExtInode,
+): Generator<ExtRecord, void, undefined> {
+  const { source, blockBytes } = fs;
+  if (inode.kind !== "directory" || inode.size % blockBytes !== 0) {
+    throw formatError(source, inode.offset, `inode ${inode.number} is no directory`);
+  }
+  if (inode.size > MAX_DIRECTORY_BYTES) {
+    throw formatError(source, inode.offset, `a directory of ${inode.size} bytes`);
+  }
+  let next = 0;
+  for (const { at, offset, size } of extentsOf(fs, inode)) {
+    if (at >= inode.size) break;
+    if (at !== next) break;
+    const length = Math.min(size, inode.size - at);
+    for (let done = 0; done < length; done += blockBytes) {
+      fs.spend(blockBytes, inode.offset);
+      yield* recordsOf(fs, offset + done);
+    }
+    next = at + length;
+  }
+  if (next < inode.size) throw formatError(source, inode.offset, "a directory with a hole");
+}
+
+function* recordsOf(fs: ExtFs, start: number): Generator<ExtRecord, void, undefined> {
+  const { source, blockBytes } = fs;
+  const block = take(fs, start, blockBytes, "a directory");
+  for (let at = 0; at < blockBytes;) {
+    const offset = start + at;
+    if (blockBytes - at < 8) throw formatError(source, offset, "a directory record is cut");
+    const inode = block.getUint32(at, true);
+    const stored = block.getUint16(at + 4, true);
+    // A block of 64 KiB in one record: its length does not fit the field.
+    const isWhole = blockBytes === 64 * KIB && (stored === 0 || stored === 0xffff);
+    const length = isWhole ? blockBytes : stored;
+    const nameLength = fs.hasTypes ? block.getUint8(at + 6) : block.getUint16(at + 6, true);
+    if (length % 4 !== 0 || length < 8 || at + length > blockBytes) {
+      throw formatError(source, offset, `a directory record of ${length} bytes`);
+    }
+    at += length;
+    if (inode === 0) continue;
+    if (nameLength === 0 || nameLength > 255 || nameLength + 8 > length) {
+      throw formatError(source, offset, `a name of ${nameLength} bytes in ${length}`);
+    }
+    const bytes = new Uint8Array(block.buffer, block.byteOffset + at - length + 8, nameLength);
+    const name = decodeName(bytes);
+    if (name === "." || name === "..") continue;
+    if (bytes.includes(0) || bytes.includes(0x2f)) {
+      throw formatError(source, offset, "a name with a slash or a NUL");
+    }
+    yield { name, inode, offset };
+  }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+/**
+ * tar: the headers of its members, as ustar, pax, GNU tar and tar of Unix version 7 write them.
+ *
+ *   archive = { header{512} data padding } 00{1024} 00*
+ *   header  = name{100} mode{8} uid{8} gid{8} size{12} mtime{12} checksum{8} type linkName{100}
+ *             magic{6} version{2} userName{32} groupName{32} major{8} minor{8} prefix{155} 00{12}
+ *
+ * Numbers are octal digits with spaces or NULs around them, or where the first bit is set a big
+ * endian integer (GNU). The checksum is the sum of the bytes of the header, with spaces in its own
+ * place. The prefix, which only ustar has (magic "ustar" NUL), stands ahead of the name with a "/".
+ *
+ * What does not fit into a header is in a member ahead of it: type L and K hold a long name and a
+ * long link name (GNU), x holds records `length " " key "=" value LF` (pax), g such for all.
+ *
+ * Sources: POSIX.1-2017, pax; GNU tar manual 1.35, "Basic Tar Format".
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+
+/** Length of a header, and the unit that data is padded to. */
+export const TAR_BLOCK_BYTES = 512;
+
+/** A header, as it stands there. */
+export interface TarHeader {
+  /** With the prefix; the bytes as they are. */
+  readonly name: Uint8Array;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  /** "0" where it is NUL, as version 7 has it. */
+  readonly type: string;
+  readonly linkName: Uint8Array;
+  /** Of a device; 0 where the fields hold no numbers. */
+  readonly major: number;
+  readonly minor: number;
+}
+
+/** Whether a block has the checksum of a header. */
+export function isTarHeader(block: Uint8Array): boolean {
+  let sum = 0;
+  for (let at = 0; at < TAR_BLOCK_BYTES; at++) {
+    sum += at >= 148 && at < 156 ? 0x20 : block[at]!;
+  }
+  return octal(block, 148, 8) === sum;
+}
+
+/**
+ * Reads a header.
+ *
+ * @param block 512 bytes.
+ * @returns The header, or what is wrong with it.
+ */
+export function readTarHeader(block: Uint8Array): TarHeader | string {
+  if (!isTarHeader(block)) return "the checksum of a header is wrong";
+  const mode = number(block, 100, 8);
+  const size = number(block, 124, 12);
+  if (size === undefined) return "a size is no number";
+  if (mode === undefined) return "a mode is no number";
+  const isUstar = text(block, 257, 6) === "ustar\0";
+  const prefix = isUstar ? string(block, 345, 155) : new Uint8Array();
+  const name = string(block, 0, 100);
+  return {
+    name: prefix.length === 0 ? name : joined(prefix, name),
+    mode,
+    // An owner that cannot be told is not root.
+    uid: number(block, 108, 8) ?? -1,
+    gid: number(block, 116, 8) ?? -1,
+    size,
+    type: block[156] === 0 ? "0" : String.fromCharCode(block[156]!),
+    linkName: string(block, 157, 100),
+    major: number(block, 329, 8) ?? 0,
+    minor: number(block, 337, 8) ?? 0,
+  };
+}
+
+/**
+ * Reads the records of a pax header.
+ *
+ * @returns The values by their keys, the last one where a key comes twice; or what is wrong.
+ */
+export function readPaxRecords(bytes: Uint8Array): Map<string, Uint8Array> | string {
+  const records = new Map<string, Uint8Array>();
+  for (let at = 0; at < bytes.length;) {
+    const space = bytes.indexOf(0x20, at);
+    const digits = text(bytes, at, Math.max(0, Math.min(space - at, 10)));
+    const end = at + (/^[0-9]+$/.test(digits) ? Number(digits) : 0);
+    const equals = bytes.indexOf(0x3d, space);
+    if (end > bytes.length || equals < 0 || equals >= end - 1 || bytes[end - 1] !== 0x0a) {
+      return "a pax header is damaged";
+    }
+    records.set(text(bytes, space + 1, equals - space - 1), bytes.slice(equals + 1, end - 1));
+    at = end;
+  }
+  return records;
+}
+
+const ZEROS = Buffer.alloc(64 * 1024);
+
+/** Whether bytes are all zero, as those are that end an archive. */
+export function isZero(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at += ZEROS.length) {
+    const part = bytes.subarray(at, at + ZEROS.length);
+    if (ZEROS.compare(part, 0, part.length, 0, part.length) !== 0) return false;
+  }
+  return true;
+}
+
+/** Bytes up to a NUL, in memory of their own. */
+function string(block: Uint8Array, offset: number, length: number): Uint8Array {
+  const field = block.subarray(offset, offset + length);
+  const end = field.indexOf(0);
+  return field.slice(0, end < 0 ? length : end);
+}
+
+function text(bytes: Uint8Array, offset: number, length: number): string {
+  return String.fromCharCode(...bytes.subarray(offset, offset + Math.min(length, 1024)));
+}
+
+function joined(prefix: Uint8Array, name: Uint8Array): Uint8Array {
+  const whole = new Uint8Array(prefix.length + 1 + name.length);
+  whole.set(prefix);
+  whole[prefix.length] = 0x2f;
+  whole.set(name, prefix.length + 1);
+  return whole;
+}
+
+/** A number that is not negative and exact, or undefined. */
+function number(block: Uint8Array, offset: number, length: number): number | undefined {
+  const first = block[offset]!;
+  if ((first & 0x80) === 0) return octal(block, offset, length);
+  // FF begins a negative number.
+  if (first !== 0x80) return undefined;
+  let value = 0;
+  for (let at = offset + 1; at < offset + length; at++) value = value * 256 + block[at]!;
+  return Number.isSafeInteger(value) ? value : undefined;
+}
+
+function octal(block: Uint8Array, offset: number, length: number): number | undefined {
+  let value = 0;
+  let isOver = false;
+  for (let at = offset; at < offset + length; at++) {
+    const byte = block[at]!;
+    if (byte >= 0x30 && byte <= 0x37 && !isOver) value = value * 8 + byte - 0x30;
+    else if (byte === 0 || (byte === 0x20 && at > offset && isDigit(block[at - 1]!))) isOver = true;
+    else if (byte !== 0x20) return undefined;
+  }
+  return value;
+}
+
+function isDigit(byte: number): boolean {
+  return byte >= 0x30 && byte <= 0x37;
+}

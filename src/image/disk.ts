@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Disks with an ext2, ext3 or ext4: bare, or in a partition.
+ *
+ * @module
+ */
+
+import { type ExtFs, type ExtInode, openExt, ROOT_INODE } from "../format/ext.ts";
+import {
+  extentsOf,
+  type ExtRecord,
+  readExtDirectory,
+  readExtFile,
+  readExtLink,
+  readInode,
+} from "../format/ext_inode.ts";
+import { type ByteSource, formatError } from "../format/reader.ts";
+import { findFileSystem } from "./image.ts";
+import type { DiskReport, ImageView, NodeEntry } from "./view.ts";
+
+/** What Linux takes as a path; also how deep directories can lie in each other. */
+const MAX_PATH = 4095;
+/** Names that are known and not looked at yet: a hostile disk would fill the memory with them. */
+const MAX_PENDING = 2_000_000;
+
+/**
+ * Looks into a disk.
+ *
+ * @throws {UserError} "format"
+ */
+export function openDisk(source: ByteSource): ImageView {
+  const found = findFileSystem(source);
+  if (found === undefined) throw formatError(source, 0, "no disk with ext2, ext3 or ext4");
+  const fs = openExt(source, found.base);
+  return {
+    kind: "disk",
+    source,
+    warnings: fs.needsRecovery
+      ? [
+        "the file system was not unmounted: what only its journal holds is not seen (e2fsck on a copy replays it)",
+      ]
+      : [],
+    *entries(under) {
+      const directory = under === undefined ? undefined : find(fs, under);
+      if (under === undefined) yield* walk(fs);
+      else if (directory?.kind === "directory") yield* walk(fs, directory.inode, directory.path);
+    },
+    *read(entry) {
+      if (entry.kind === "file" && "inode" in entry) {
+        yield* readExtFile(fs, readInode(fs, entry.inode));
+      }
+    },
+    find: (path) => find(fs, path),
+    verify: () => ({ ...verify(fs), ...found.partition && { partition: found.partition } }),
+  };
+}
+
+/** Walks what lies in a directory. */
+function* walk(
+  fs: ExtFs,
+  top = ROOT_INODE,
+  topPath = "",
+): Generator<NodeEntry, void, undefined> {
+  const seen = new Bitmap();
+  seen.add(ROOT_INODE, 1);
+  seen.add(top, 1);
+  const stack = [{ path: topPath, records: recordsOf(fs, readInode(fs, top)) }];
+  let pending = stack[0]!.records.length;
+  for (let level = stack.at(-1); level !== undefined; level = stack.at(-1)) {
+    const record = level.records.pop();
+    if (record === undefined) {
+      stack.pop();
+      continue;
+    }
+    pending--;
+    const path = `${level.path}/${record.name}`;
+    if (path.length > MAX_PATH) {
+      throw formatError(fs.source, record.offset, `a path of more than ${MAX_PATH} bytes`);
+    }
+    const inode = readInode(fs, record.inode, record.offset);
+    yield entryOf(fs, path, inode);
+    if (inode.kind !== "directory") continue;
+    if (!seen.add(inode.number, 1)) {
+      throw formatError(fs.source, record.offset, `directory ${inode.number} has two places`);
+    }
+    const records = recordsOf(fs, inode);
+    pending += records.length;
+    if (pending > MAX_PENDING) {
+      throw formatError(fs.source, record.offset, `more than ${MAX_PENDING} names at once`);
+    }
+    stack.push({ path, records });
+  }
+}
+
+/** Records of a directory by name, the first one last. */
+function recordsOf(fs: ExtFs, directory: ExtInode): ExtRecord[] {
+  return [...readExtDirectory(fs, directory)].sort((a, b) =>
+    a.name < b.name ? 1 : a.name > b.name ? -1 : b.offset - a.offset
+  );
+}
+
+function entryOf(fs: ExtFs, path: string, inode: ExtInode): NodeEntry {
+  const { kind, mode, uid, gid, size, mtime, links } = inode;
+  const first = kind === "file" ? extentsOf(fs, inode).next() : undefined;
+  return {
+    kind,
+    path,
+    size,
+    ...(first?.done === false && size > 0 && { dataOffset: first.value.offset }),
+    inode: inode.number,
+    mode,
+    uid,
+    gid,
+    mtime,
+    links,
+    ...(kind === "symlink" && { target: readExtLink(fs, inode) }),
+  };
+}
+
+function find(fs: ExtFs, path: string): NodeEntry | undefined {
+  let inode = readInode(fs, ROOT_INODE);
+  for (const name of path.split("/")) {
+    if (inode.kind !== "directory") return undefined;
+    let found: ExtRecord | undefined;
+    for (const record of readExtDirectory(fs, inode)) if (record.name === name) found ??= record;
+    if (found === undefined) return undefined;
+    inode = readInode(fs, found.inode, found.offset);
+  }
+  return entryOf(fs, `/${path}`, inode);
+}
+
+function verify(fs: ExtFs): DiskReport {
+  const count = { files: 0, directories: 0, symlinks: 0, others: 0, fileBytes: 0 };
+  const inodes = new Bitmap();
+  const blocks = new Bitmap();
+  for (const entry of walk(fs)) {
+    switch (entry.kind) {
+      case "file":
+        count.files++;
+        count.fileBytes += entry.size;
+        break;
+      case "directory":
+        count.directories++;
+        break;
+      case "symlink":
+        count.symlinks++;
+        break;
+      default:
+        count.others++;
+        continue;
+    }
+    const inode = readInode(fs, entry.inode);
+    if (!inodes.add(inode.number, 1)) continue;
+    if (entry.kind === "symlink" && inode.size < inode.root.length) continue;
+    for (const { offset, size } of extentsOf(fs, inode)) {
+      if (blocks.add((offset - fs.base) / fs.blockBytes, size / fs.blockBytes)) continue;
+      throw formatError(fs.source, offset, `a block of ${entry.path} is in another file, too`);
+    }
+  }
+  return {
+    kind: "disk",
+    fileSystem: fs.type,
+    startOffset: fs.base,
+    ...count,
+    endOffset: fs.base + fs.blockCount * fs.blockBytes,
+    sizeBytes: fs.source.size,
+  };
+}
+
+/** A set of numbers that takes memory only where there are some. */
+class Bitmap {
+  static readonly #PAGE = 32768;
+  readonly #pages = new Map<number, Uint8Array>();
+
+  /** Adds a run of numbers, and says whether all of them were new. */
+  add(first: number, count: number): boolean {
+    let areNew = true;
+    for (let number = first; number < first + count; number++) {
+      const index = Math.floor(number / Bitmap.#PAGE);
+      let page = this.#pages.get(index);
+      if (page === undefined) this.#pages.set(index, page = new Uint8Array(Bitmap.#PAGE / 8));
+      const at = Math.floor(number % Bitmap.#PAGE / 8);
+      const bit = 2 ** (number % 8);
+      if ((page[at]! & bit) !== 0) areNew = false;
+      page[at]! |= bit;
+    }
+    return areNew;
+  }
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The packages that a bootstrap has built, taken out of its disk.
+ *
+ *   /external/repo/NAME_REVISION.tar.bz2   on the root of the booted machine; a disk that carries
+ *                                          /external alone has them in /repo
+ *   SHA256SUMS                             beside them, and /steps/SHA256SUMS.pkgs: what they
+ *                                          should be, where there is one
+ *
+ * @module
+ */
+
+import { closeSync, fsyncSync, openSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { UserError } from "../errors.ts";
+import { extract, type Extracted } from "../image/extract.ts";
+import { type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
+import { SUMS_NAME } from "../plan/restore.ts";
+import { writeOutputDirectory } from "../write/output.ts";
+import { writing } from "../write/target.ts";
+import { REPO_PATHS } from "./steps.ts";
+
+/** Where lists of digests may lie on the disk, beside those in the repository. */
+const STEPS_SUMS = "steps/SHA256SUMS.pkgs";
+/** The longest list that is read; one has a line of some 100 bytes for each package. */
+const MAX_SUMS_BYTES = 4 * 1024 * 1024;
+
+export interface HarvestOptions {
+  /** Whether packages are taken that are not what the lists on the disk say. */
+  readonly force: boolean;
+  readonly signal?: AbortSignal;
+  readonly onBytes?: (bytes: number) => void;
+}
+
+/** What was harvested. */
+export interface Harvest {
+  /** Where it was on the disk. */
+  readonly place: string;
+  readonly files: readonly HarvestedFile[];
+  /** Files that a list on the disk names, with the SHA-256 that it says. */
+  readonly verified: number;
+  /** Files that are not what a list says; none without `force`. */
+  readonly wrong: readonly string[];
+  /** The lists, by their path. */
+  readonly lists: readonly string[];
+  readonly skipped: Extracted["skipped"];
+}
+
+export interface HarvestedFile {
+  readonly path: string;
+  readonly size: number;
+  readonly sha256: string;
+}
+
+/**
+ * Takes the packages out of a disk, checks them, and writes SHA256SUMS beside them.
+ *
+ * @param dir One that is not there, or is empty.
+ * @throws {UserError} "format", "target"; "verify" where one is not what a list on the disk says;
+ * "interrupt" when the signal is raised. Nothing is written then.
+ */
+export async function harvest(
+  view: ImageView,
+  dir: string,
+  { force, signal, onBytes }: HarvestOptions,
+): Promise<Harvest> {
+  const repo = findRepo(view);
+  const lists = readLists(view, repo);
+  return await writeOutputDirectory(dir, async (part) => {
+    const { digests, skipped } = await extract(view, part, {
+      under: repo,
+      // It is written anew.
+      except: (path) => path === SUMS_NAME,
+      isDurable: true,
+      ...(signal && { signal }),
+      ...(onBytes && { onBytes }),
+    });
+    const files = [...digests].map(([path, digest]) => ({ path, ...digest }))
+      .sort((a, b) => a.path < b.path ? -1 : 1);
+    const listed = files.filter(({ path }) => lists.some(({ sums }) => sums.has(path)));
+    const wrong = listed.filter(({ path, sha256 }) =>
+      lists.some(({ sums }) => (sums.get(path) ?? sha256) !== sha256)
+    );
+    if (wrong.length > 0 && !force) throw notAsListed(view, wrong, lists);
+    writeSums(join(part, SUMS_NAME), files);
+    return {
+      place: `/${repo}`,
+      files,
+      verified: listed.length - wrong.length,
+      wrong: wrong.map(({ path }) => path),
+      lists: lists.map(({ path }) => path),
+      skipped,
+    };
+  });
+}
+
+/**
+ * Where a disk has its packages, see {@link plainPath}.
+ *
+ * @throws {UserError} "format" where it has none.
+ */
+export function findRepo(view: ImageView): string {
+  const repo = view.kind === "disk"
+    ? REPO_PATHS.find((path) => view.find(path)?.kind === "directory")
+    : undefined;
+  if (repo !== undefined) return repo;
+  throw new UserError(
+    "format",
+    `Cannot find packages in ${view.source.name}: ${
+      view.kind === "disk" ? "it has no /external/repo" : `it is a ${view.kind} image`
+    }`,
+    {
+      where: view.source.name,
+      hint: "Name the disk that a bootstrap has run on: under QEMU that is target/init.img",
+    },
+  );
+}
+
+/** A list of digests on the disk. */
+interface List {
+  readonly path: string;
+  /** SHA-256 by name. */
+  readonly sums: ReadonlyMap<string, string>;
+}
+
+function readLists(view: ImageView, repo: string): List[] {
+  return [STEPS_SUMS, `${repo}/${SUMS_NAME}`].flatMap((path) => {
+    const entry = view.find(path);
+    if (entry?.kind !== "file") return [];
+    return [{ path: `/${path}`, sums: parseSums(readSmall(view, entry)) }];
+  });
+}
+
+function readSmall(view: ImageView, entry: ViewEntry): string {
+  if (entry.kind !== "file" || entry.size > MAX_SUMS_BYTES) {
+    throw new UserError("format", `Cannot read ${entry.path}: it is too long for a list`, {
+      where: view.source.name,
+    });
+  }
+  const decoder = new TextDecoder();
+  let text = "";
+  for (const part of view.read(entry)) text += decoder.decode(part, { stream: true });
+  return text + decoder.decode();
+}
+
+/** Names with the SHA-256 that a list says, as sha256sum prints it; other lines are no entries. */
+export function parseSums(text: string): Map<string, string> {
+  const sums = new Map<string, string>();
+  for (const line of text.split("\n")) {
+    const match = /^(\\?)([0-9a-f]{64}) [ *](.+)$/.exec(line);
+    if (match === null) continue;
+    const [, escape, sha256, name] = match;
+    const plain = escape === ""
+      ? name!
+      : name!.replace(/\\[\\nr]/g, (pair) => ({ "\\\\": "\\", "\\n": "\n", "\\r": "\r" })[pair]!);
+    sums.set(plainPath(plain), sha256!);
+  }
+  return sums;
+}
+
+/** The list that `sha256sum -c` reads. */
+export function formatSums(files: readonly Pick<HarvestedFile, "path" | "sha256">[]): string {
+  return files.map(({ path, sha256 }) => {
+    const escaped = path.replace(
+      /[\\\n\r]/g,
+      (char) => ({ "\\": "\\\\", "\n": "\\n", "\r": "\\r" })[char]!,
+    );
+    return `${escaped === path ? "" : "\\"}${sha256}  ${escaped}\n`;
+  }).join("");
+}
+
+function writeSums(path: string, files: readonly HarvestedFile[]): void {
+  writing(path, () => {
+    const file = openSync(path, "wx", 0o644);
+    try {
+      writeFileSync(file, formatSums(files));
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  });
+}
+
+function notAsListed(
+  view: ImageView,
+  wrong: readonly HarvestedFile[],
+  lists: readonly List[],
+): UserError {
+  const { path, sha256 } = wrong[0]!;
+  const list = lists.find(({ sums }) => (sums.get(path) ?? sha256) !== sha256)!;
+  const more = wrong.length > 1 ? ` and ${wrong.length - 1} more` : "";
+  return new UserError(
+    "verify",
+    `Cannot trust ${path}${more}: SHA-256 is ${sha256}, ${list.path} says ${list.sums.get(path)}`,
+    { where: view.source.name, hint: "--force takes packages that are not as listed, too" },
+  );
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The packages of two runs, compared.
+ *
+ * @module
+ */
+
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { UserError } from "../errors.ts";
+import { openImage } from "../image/file_source.ts";
+import { digestOf } from "../image/image.ts";
+import { bytesOf } from "../format/reader.ts";
+import { digestEntry, type ImageView } from "../image/view.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
+import { writing } from "../write/target.ts";
+import { SUMS_NAME } from "../plan/restore.ts";
+import { findRepo } from "./harvest.ts";
+import { diffMembers, type MemberDifference } from "./package_members.ts";
+
+/** A package of a run. */
+export interface Package {
+  readonly size: number;
+  readonly digest: () => string;
+  /** Its bytes, in parts that are valid until the next one. */
+  readonly read: () => Generator<Uint8Array, void, undefined>;
+}
+
+/** How the packages of two runs differ. */
+export type PackageDifference =
+  | { readonly kind: "only in first" | "only in second"; readonly name: string }
+  | {
+    readonly kind: "different";
+    readonly name: string;
+    readonly digests: readonly [string, string];
+    /** Members that differ; absent where an archive cannot be read. */
+    readonly members?: readonly MemberDifference[];
+    /** Why it cannot be read. */
+    readonly unread?: string;
+  };
+
+/** The packages in a directory that was harvested. */
+export function packagesIn(dir: string): Map<string, Package> {
+  const names = writing(dir, () => readdirSync(dir, { recursive: true, encoding: "utf8" }));
+  return new Map(
+    names.filter((name) => name !== SUMS_NAME).flatMap((name) => {
+      const path = join(dir, name);
+      const stat = lstatIfThere(path);
+      if (stat?.isFile() !== true) return [];
+      return [[name, {
+        size: stat.size,
+        digest: () => withFile(path, (source) => digestOf(source, 0, source.size)),
+        *read() {
+          const source = openImage(path);
+          try {
+            yield* bytesOf(source, 0, source.size);
+          } finally {
+            source.close();
+          }
+        },
+      }]];
+    }),
+  );
+}
+
+function withFile<T>(path: string, use: (source: ReturnType<typeof openImage>) => T): T {
+  const source = openImage(path);
+  try {
+    return use(source);
+  } finally {
+    source.close();
+  }
+}
+
+/** The packages on a disk. */
+export function packagesOn(view: ImageView): Map<string, Package> {
+  const repo = findRepo(view);
+  const packages = new Map<string, Package>();
+  for (const entry of view.entries(repo)) {
+    const name = entry.path.slice(repo.length + 2);
+    if (entry.kind !== "file" || name === SUMS_NAME) continue;
+    packages.set(name, {
+      size: entry.size,
+      digest: () => digestEntry(view, entry),
+      read: () => view.read(entry),
+    });
+  }
+  return packages;
+}
+
+/**
+ * Compares the packages of two runs.
+ *
+ * @returns What differs, by name.
+ * @throws {UserError} "format", "target", for what cannot be read at all.
+ */
+export async function diffPackages(
+  a: ReadonlyMap<string, Package>,
+  b: ReadonlyMap<string, Package>,
+): Promise<PackageDifference[]> {
+  const differences: PackageDifference[] = [];
+  for (const name of [...new Set([...a.keys(), ...b.keys()])].sort()) {
+    const [one, other] = [a.get(name), b.get(name)];
+    if (one === undefined) differences.push({ kind: "only in second", name });
+    else if (other === undefined) differences.push({ kind: "only in first", name });
+    else {
+      const digests = [one.digest(), other.digest()] as const;
+      if (digests[0] === digests[1]) continue;
+      const members = await membersOf(name, one, other);
+      differences.push({ kind: "different", name, digests, ...members });
+    }
+  }
+  return differences;
+}
+
+async function membersOf(
+  name: string,
+  a: Package,
+  b: Package,
+): Promise<Pick<Extract<PackageDifference, { kind: "different" }>, "members" | "unread">> {
+  try {
+    return { members: await diffMembers(name, a.read, b.read) };
+  } catch (error) {
+    if (error instanceof UserError && error.kind === "format") return { unread: error.message };
+    throw error;
+  }
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Whether an image is what it should be: by the record of the build, or by a checkout.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { STEPS } from "../assets.gen.ts";
+import { UserError } from "../errors.ts";
+import { openImage } from "../image/file_source.ts";
+import { digestOf } from "../image/image.ts";
+import { digestEntry, type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
+import { bootEntries } from "../plan/entries.ts";
+import { SUMS_NAME } from "../plan/restore.ts";
+import { type Manifest } from "../tree/manifest.ts";
+import { readTree, type TreeModel } from "../tree/model.ts";
+import { FIRST_LIST, overlayManifest, REST_LIST, RESTORE_EMPTY_SCRIPT } from "../tree/overlay.ts";
+import type { RecordedImage } from "./record.ts";
+import { distfileName } from "./steps.ts";
+
+/**
+ * Compares an image with what was recorded when it was built. On a device, more may lie behind it.
+ *
+ * @throws {UserError} "verify" for what is not as it was built.
+ */
+export function checkRecord(
+  view: ImageView,
+  record: RecordedImage,
+  isDevice: boolean,
+): void {
+  const { source } = view;
+  if (view.kind !== record.role) {
+    throw new UserError(
+      "verify",
+      `Cannot trust ${source.name}: it is a ${view.kind} now, built was a ${record.role} image`,
+      { where: source.name, hint: "A guest that was started from it has installed itself there" },
+    );
+  }
+  const recorded = new Map(record.files.map((file) => [plainPath(file.path), file]));
+  for (const entry of view.entries()) {
+    if (entry.kind !== "file") continue;
+    const path = plainPath(entry.path);
+    const file = recorded.get(path);
+    recorded.delete(path);
+    const got = digestEntry(view, entry);
+    if (file?.sha256 === got) continue;
+    throw file === undefined
+      ? distrust(view, entry, `${entry.path} was not put into it`)
+      : distrust(view, entry, `SHA-256 of ${entry.path} is ${got}, built was ${file.sha256}`);
+  }
+  const missing = [...recorded.values()].find(({ size }) => size > 0);
+  const sizeBytes = isDevice ? Math.min(source.size, record.sizeBytes) : source.size;
+  const isWhole = isDevice ? sizeBytes >= record.dataBytes : sizeBytes === record.sizeBytes;
+  const got = missing === undefined && isWhole ? digestOf(source, 0, record.dataBytes) : undefined;
+  if (got === record.sha256) return;
+  const what = missing !== undefined
+    ? `${JSON.stringify(missing.path)} is missing`
+    : !isWhole
+    ? `it has ${source.size} bytes, built were ${record.sizeBytes}`
+    : `SHA-256 is ${got}, built was ${record.sha256}`;
+  throw new UserError("verify", `Cannot trust ${source.name}: ${what}`, {
+    where: source.name,
+    hint: "A guest that was started from it changes it too; build the target again",
+  });
+}
+
+/** What a comparison with a checkout found. */
+export interface TreeCheck {
+  /** Files that are as in the checkout, or have the SHA-256 that it asks for. */
+  readonly same: number;
+  /** Files that only a build knows: their content was not compared. */
+  readonly generated: readonly string[];
+  /** Files of a disk that the checkout knows nothing of. */
+  readonly others: number;
+}
+
+/**
+ * Compares an image with a checkout.
+ *
+ * @throws {UserError} "tree" for what is no checkout, "verify" for what is not as it says. A disk
+ * may hold anything else too.
+ */
+export function checkTree(view: ImageView, dir: string): TreeCheck {
+  const tree = readTree(dir);
+  const distfiles = new Map(tree.distfiles.map(({ name, sha256 }) => [name, sha256]));
+  const sources = new Map(
+    bootEntries(tree, [], new Map()).map((entry) => [plainPath(entry.path), entry]),
+  );
+  const manifests = overlaidManifests(tree);
+  const generated: string[] = [];
+  const missing = new Set(
+    view.kind !== "boot" ? [] : [...sources.values()]
+      .filter(({ size, content }) => content.kind === "tree" && size > 0)
+      .map(({ path }) => plainPath(path)),
+  );
+  let same = 0;
+  let others = 0;
+  for (const entry of view.entries()) {
+    if (entry.kind !== "file") continue;
+    const path = plainPath(entry.path);
+    missing.delete(path);
+    const name = distfileName(path, view.kind);
+    const known = sources.get(path)?.content;
+    const got = digestEntry(view, entry);
+    const wanted = name !== undefined
+      ? distfiles.get(name)
+      : known?.kind === "tree"
+      ? digestFile(known.source)
+      : OVERLAY.get(path);
+    if (got === wanted || (path === MANIFEST && manifests.has(got))) same++;
+    else if (BUILD_ONLY.has(path)) generated.push(path);
+    else if (wanted === undefined && view.kind === "disk") others++;
+    else if (wanted === undefined) {
+      throw distrust(view, entry, `${entry.path} is not of this checkout`);
+    } else {
+      throw distrust(
+        view,
+        entry,
+        `SHA-256 of ${entry.path} is ${got}, the checkout says ${wanted}`,
+      );
+    }
+  }
+  const [first] = missing;
+  if (first !== undefined) {
+    throw new UserError("verify", `Cannot trust ${view.source.name}: ${first} is missing`, {
+      where: view.source.name,
+      hint: "Was it built from this checkout?",
+    });
+  }
+  return { same, generated, others };
+}
+
+const MANIFEST = "steps/manifest";
+/** What a build makes of its options. */
+const BUILD_ONLY: ReadonlySet<string> = new Set([
+  "steps/bootstrap.cfg",
+  FIRST_LIST,
+  REST_LIST,
+  RESTORE_EMPTY_SCRIPT,
+  SUMS_NAME,
+]);
+/** SHA-256 of what the overlay adds, whatever the options. */
+const OVERLAY: ReadonlyMap<string, string> = new Map(
+  Object.entries(STEPS).map(([path, text]) => [`steps/${path}`, digestText(text)]),
+);
+
+/** SHA-256 of every manifest that a build makes of the checkout's. */
+function overlaidManifests({ manifest, procImproves }: TreeModel): Set<string> {
+  const digests = new Set<string>();
+  for (const payloadPhases of [0, 1, 2] as const) {
+    for (const airGapped of [false, true]) {
+      for (const restoresEmpty of [false, true]) {
+        const request = { payloadPhases, airGapped, restoresEmpty };
+        const text = overlaid(manifest, request, procImproves);
+        if (text !== undefined) digests.add(digestText(text));
+      }
+    }
+  }
+  return digests;
+}
+
+function overlaid(
+  manifest: Manifest,
+  request: Parameters<typeof overlayManifest>[1],
+  procImproves: readonly string[],
+): string | undefined {
+  try {
+    return overlayManifest(manifest, request, procImproves).text;
+  } catch (error) {
+    // A manifest without a place for these lines was not built with them.
+    if (error instanceof UserError) return undefined;
+    throw error;
+  }
+}
+
+function digestText(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+function digestFile(path: string): string {
+  const source = openImage(path);
+  try {
+    return digestOf(source, 0, source.size);
+  } finally {
+    source.close();
+  }
+}
+
+function distrust(view: ImageView, entry: ViewEntry, what: string): UserError {
+  const offset = "dataOffset" in entry ? `, offset ${entry.dataOffset}` : "";
+  return new UserError(
+    "verify",
+    `Cannot trust ${view.source.name}: ${what}`,
+    { where: `${view.source.name}${offset}`, hint: "Build the target again" },
+  );
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Files that are put again into a directory that a bootstrap has worked in.
+ *
+ * @module
+ */
+
+import { renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { throwIfInterrupted, UserError } from "../errors.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
+import { digestFile, makeDirectory, putFile, writing } from "./directory.ts";
+
+/** A file that has to lie in a directory. */
+export interface WantedFile {
+  readonly name: string;
+  readonly sha256: string;
+  /** Where it is on this machine. */
+  readonly path: string;
+}
+
+/**
+ * Puts files into a directory that something else has worked in: those that are there and right
+ * stay, others are replaced, each when it is whole.
+ *
+ * @param root The root, absolute.
+ * @param below Directories down from it; missing ones are made, and none may be a link.
+ * @throws {UserError} as `writeDirectory()`
+ */
+export async function putAgain(
+  root: string,
+  below: readonly string[],
+  files: readonly WantedFile[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  let dir = root;
+  for (const name of below) {
+    dir = join(dir, name);
+    const stat = lstatIfThere(dir);
+    if (stat?.isDirectory()) continue;
+    if (stat !== undefined) {
+      throw new UserError("target", `Cannot put files into ${dir}: it is no directory`, {
+        where: dir,
+        hint: "Begin again in another --target",
+      });
+    }
+    writing(dir, () => makeDirectory(dir));
+  }
+  for (const { name, sha256, path } of files) {
+    const place = join(dir, name);
+    writing(place, () => {
+      if (lstatIfThere(place)?.isFile() && digestFile(place) === sha256) return;
+      const part = join(dir, `.${name}.part`);
+      try {
+        putFile(part, { kind: "file", path, offset: 0, size: 0, sha256 }, 0o644);
+        renameSync(part, place);
+      } finally {
+        rmSync(part, { force: true });
+      }
+    });
+    await setImmediate();
+    throwIfInterrupted(signal);
+  }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import {
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { readRecord } from "../../src/job/record.ts";
+import { sha256 } from "../fetch/servers.ts";
+import { TempDirs, writeFiles } from "../support/files.ts";
+import { run, type RunOptions, seedstrap, testWith } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
+/** The root of an earlier bootstrap, in miniature. */
+const ROOT = {
+  [SEED]: "the seed of then",
+  "init": "the init of then",
+  "kaem.x86": "the script of then",
+  "usr/bin/tcc": "a compiler",
+  "x86/hex0_x86.hex0": "# hex0 of then\n",
+  "x86/kaem-minimal.hex0": "# kaem of then\n",
+  "steps/stale": "a step of then",
+  "external/distfiles/stale": "a distfile of then",
+  "external/repo/p_0.tar.bz2": "a package",
+};
+
+/** A checkout and archives of {@link ROOT}. */
+async function scene(without: readonly string[] = []) {
+  const dir = temp.make();
+  const { tree, mirror } = writeMiniTree(
+    dir,
+    miniTree({ files: { "seed/preseeded.kaem": "go on\n", "seed/stage0-posix/gone": "left out" } }),
+  );
+  const root = join(dir, "root");
+  writeFiles(root, Object.fromEntries(Object.entries(ROOT).filter(([k]) => !without.includes(k))));
+  const made = await run([
+    "sh",
+    "-c",
+    `cd "$1" && chmod 4755 usr/bin/tcc && ln usr/bin/tcc usr/bin/cc &&
+    ln -s tcc usr/bin/acc && ln -s usr/bin bin && mkdir -p dev empty &&
+    tar --owner 0 --group 0 --sort name -cf ../base.tar .`,
+    "sh",
+    root,
+  ]);
+  expect(made).toMatchObject({ code: 0, stderr: "" });
+  const kernel = join(dir, "vmlinuz");
+  writeFileSync(kernel, "a kernel");
+  const target = join(dir, "target");
+  const build = (archive: string, args: readonly string[], options: RunOptions = {}) =>
+    seedstrap([
+      ...["build", "--early-preseed", archive, "--tree", tree, "-m", `file://${mirror}`],
+      ...["--external-sources", "-t", target, ...args],
+    ], options);
+  return { dir, archive: join(dir, "base.tar"), kernel, target, build };
+}
+
+test("a directory begins from the archive, with steps and distfiles of the checkout", async () => {
+  const { archive, target, build } = await scene();
+  expect(await build(archive, ["--chroot"])).toMatchObject({ code: 0, stderr: "" });
+  const read = (path: string) => readFileSync(join(target, path), "utf8");
+  expect(read(SEED)).toBe("the seed of then");
+  expect(read("init")).toBe("the init of then");
+  expect(read("kaem.x86")).toBe("go on\n");
+  expect(read("usr/bin/cc")).toBe("a compiler");
+  expect(read("steps/helpers.sh")).toBe("true\n");
+  expect(readlinkSync(join(target, "bin"))).toBe("usr/bin");
+  expect(lstatSync(join(target, "usr/bin/cc")).nlink).toBe(1);
+  const mode = lstatSync(join(target, "usr/bin/tcc")).mode & 0o7777;
+  expect(mode).toBe(process.getuid?.() === 0 ? 0o4755 : 0o755);
+  expect(readdirSync(join(target, "external"))).toEqual(["distfiles"]);
+  expect(readdirSync(join(target, "external/distfiles"))).not.toContain("stale");
+  for (const gone of ["steps/stale", "gone", "preseeded.kaem", "seed.kaem"]) {
+    expect(() => lstatSync(join(target, gone))).toThrow("ENOENT");
+  }
+  // A build over it removes what the archive brought, links and all.
+  expect(await build(archive, ["--bare-metal"])).toMatchObject({ code: 0 });
+  expect(readdirSync(target).sort()).toEqual([
+    ".seedstrap",
+    "init.img",
+    "payload.img",
+    "seedstrap.json",
+  ]);
+});
+
+test("a boot image has copies for links, and is the same however the archive is packed", async () => {
+  const { dir, archive, target, build } = await scene();
+  const digests = new Set<string>();
+  const packers = [["gzip", "gz"], ["bzip2", "bz2"], ["xz", "xz"], ["zstd", "zst"]] as const;
+  for (const [program, ending] of packers) {
+    if (Bun.which(program) === null) {
+      console.log(`skipped: an archive of ${program}: it is not installed here`);
+      continue;
+    }
+    await run([program, ...(program === "zstd" ? ["-q"] : []), "-k", archive]);
+    expect(await build(`${archive}.${ending}`, ["--bare-metal"])).toMatchObject({ code: 0 });
+    digests.add(sha256(readFileSync(join(target, "init.img"))));
+  }
+  const built = await build(archive, ["--bare-metal"]);
+  expect(built.stderr).toContain("bin (it is an empty directory, and was a link to usr/bin)");
+  digests.add(sha256(readFileSync(join(target, "init.img"))));
+  expect(digests.size).toBe(1);
+  const image = join(target, "init.img");
+  const ls = (await seedstrap(["image", "ls", image])).stdout;
+  const cat = async (path: string) => (await seedstrap(["image", "cat", image, path])).stdout;
+  for (const path of ["./usr/bin/tcc", "./usr/bin/cc", "./usr/bin/acc"]) {
+    expect(await cat(path)).toBe("a compiler");
+  }
+  expect(await cat("./kaem.x86")).toBe("go on\n");
+  for (const gone of ["stale", "./gone", "p_0.tar"]) {
+    expect(ls).not.toContain(gone);
+  }
+  expect((await seedstrap(["image", "verify", image])).code).toBe(0);
+  // Nothing of it was unpacked on the way.
+  expect(readdirSync(dir).filter((name) => name.startsWith(".") || name === "part")).toEqual([]);
+});
+
+test("an archive that a bootstrap cannot begin from is refused, and named", async () => {
+  const { archive, kernel, target, build } = await scene(["x86/hex0_x86.hex0", "init", SEED]);
+  for (
+    const [args, missing] of [
+      [["-q"], "x86/hex0_x86.hex0"],
+      [["-c"], SEED],
+      [["-q", "-qk", kernel], "init"],
+    ] as const
+  ) {
+    const ran = await build(archive, args);
+    expect(ran.stderr).toContain(`Cannot begin from ${archive}: it has no ${missing}`);
+    expect(ran.code).toBe(6);
+  }
+  const cut = await build(kernel, ["-c"]);
+  expect(cut.stderr).toContain(kernel);
+  expect(cut.code).toBe(6);
+  expect(() => readdirSync(target)).toThrow("ENOENT");
+});
+
+testWith("mke2fs")(
+  "a disk has modes, links and devices of the archive, whoever builds it",
+  async () => {
+    const { dir, archive, kernel, target, build } = await scene();
+    // Devices, which only root could put into a directory.
+    const special = join(dir, "special.tar");
+    const packed = await run([
+      "sh",
+      "-c",
+      `cp "$1" "$2" && python3 -c 'import sys, tarfile
+with tarfile.open(sys.argv[1], "a") as tar:
+    for name, kind, major, minor in (("./dev/null", tarfile.CHRTYPE, 1, 3), ("./dev/sd a", tarfile.BLKTYPE, 8, 0)):
+        member = tarfile.TarInfo(name)
+        member.type, member.mode, member.devmajor, member.devminor = kind, 0o622, major, minor
+        tar.addfile(member)
+' "$2"`,
+      "sh",
+      archive,
+      special,
+    ]);
+    if (packed.code !== 0) {
+      console.log("skipped: devices of an archive on a disk: there is no python3 to pack one");
+      return;
+    }
+    const args = ["-q", "-qs", "1100", "-qk", kernel];
+    expect(await build(special, args)).toMatchObject({ code: 0, stderr: "" });
+    const image = `${join(target, "disk.img")}?offset=${1024 ** 3}`;
+    const stat = async (path: string) =>
+      (await run(["/usr/sbin/debugfs", "-R", `stat "${path}"`, image])).stdout;
+    expect(await stat("/usr/bin/tcc")).toContain("Mode:  04755");
+    expect(await stat("/bin")).toContain('Fast link dest: "usr/bin"');
+    expect(await stat("/dev/null")).toMatch(/character special.*Mode: {2}0622[^]*number: 01:03/);
+    expect(await stat("/dev/sd a")).toMatch(/block special.*Mode: {2}0622[^]*number: 08:00/);
+    const check = await run(["/usr/sbin/e2fsck", "-fn", image]);
+    expect(check).toMatchObject({ code: 0 });
+    const digest = readRecord(target).images[0]!.blocksSha256;
+    if (process.getuid?.() !== 0) return;
+    await run(["chmod", "-R", "a+rwX", dir]);
+    mkdirSync(join(dir, "home"));
+    const command = ["setpriv", "--reuid=65534", "--clear-groups", process.execPath];
+    await run(["rm", "-rf", target]);
+    const main = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+    const env = { HOME: dir };
+    const again = await build(special, args, { command: [...command, main], env });
+    expect(again).toMatchObject({ code: 0, stderr: "" });
+    expect(readRecord(target).images[0]!.blocksSha256).toBe(digest!);
+  },
+);

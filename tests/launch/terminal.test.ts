@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+/** Who sits in front of a bootstrap has the terminal, and its keys. */
+import { afterEach, expect } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { shellQuote } from "../../src/launch/process.ts";
+import { TempDirs } from "../support/files.ts";
+import { MAIN, testWith } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+/** It gives a program a terminal, and types what it reads. */
+const test = testWith("script");
+
+const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
+
+/** Starts a bootstrap by chroot, which is a script of ours, at a terminal. */
+function atTerminal(script: string, ...options: string[]) {
+  const dir = temp.make();
+  const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
+  const { tree, mirror } = writeMiniTree(dir, mini);
+  const bin = join(dir, "bin");
+  mkdirSync(bin);
+  writeFileSync(join(bin, "chroot"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  writeFileSync(join(bin, "sudo"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
+  const argv = [process.execPath, MAIN, "-c", ...options, "--external-sources"];
+  const rest = ["-m", `file://${mirror}`, "--tree", tree, "-t", join(dir, "target")];
+  const child = Bun.spawn(
+    ["script", "-qefc", `exec ${shellQuote([...argv, ...rest])}`, join(dir, "typescript")],
+    {
+      env: { HOME: dir, PATH: `${bin}:${process.env["PATH"]}` },
+      stdin: "pipe",
+      stdout: "ignore",
+      stderr: "ignore",
+    },
+  );
+  return { dir, child, said: () => readFileSync(join(dir, "typescript"), "latin1") };
+}
+
+async function until(isSo: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !isSo(); i++) await setTimeout(50);
+}
+
+test.each(["-i", "--configurator"])("with %s a bootstrap has the terminal", async (option) => {
+  const { child, said } = atTerminal(
+    'test -t 0 && test -t 1 && echo "at a terminal"; read -r line && echo "it was told: $line"',
+    option,
+  );
+  child.stdin.write("a word\n");
+  child.stdin.flush();
+  expect(await child.exited).toBe(0);
+  expect(said()).toContain("at a terminal");
+  expect(said()).toContain("it was told: a word");
+});
+
+test("without them it has no input to wait for", async () => {
+  const { child, said } = atTerminal('read -r line || echo "nothing to read"');
+  child.stdin.write("a word\n");
+  child.stdin.flush();
+  expect(await child.exited).toBe(0);
+  expect(said()).toContain("nothing to read");
+});
+
+test("Ctrl-C goes to an interactive bootstrap, which may go on", async () => {
+  const { dir, child, said } = atTerminal(
+    'trap "echo it was interrupted; read -r line; echo and went on: \\$line; exit 0" INT\n' +
+      'touch "$1/../begun"; while :; do sleep 0.1; done',
+    "-i",
+  );
+  await until(() => existsSync(join(dir, "begun")));
+  child.stdin.write("\x03");
+  child.stdin.flush();
+  await until(() => said().includes("it was interrupted"));
+  child.stdin.write("more\n");
+  child.stdin.flush();
+  expect(await child.exited).toBe(0);
+  expect(said()).toContain("it was interrupted");
+  expect(said()).toContain("and went on: more");
+});
+
+test("Ctrl-C that ends an interactive bootstrap ends the run as interrupted", async () => {
+  const { dir, child, said } = atTerminal('touch "$1/../begun"; exec sleep 60', "-i");
+  await until(() => existsSync(join(dir, "begun")));
+  child.stdin.write("\x03");
+  child.stdin.flush();
+  expect(await child.exited).toBe(130);
+  expect(said()).toContain("Interrupted in the bootstrap");
+});
