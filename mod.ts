@@ -50,7 +50,9 @@ export * from "./src/image/extract.ts";
 export * from "./src/image/image.ts";
 export * from "./src/image/view.ts";
 export { writeImage, type WriteOptions, type WrittenImage } from "./src/write/writer.ts";
+export * from "./src/device/candidates.ts";
 export * from "./src/job/build.ts";
+export * from "./src/job/device.ts";
 export {
   type DistfileOrigin,
   parseRecord,

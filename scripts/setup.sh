@@ -99,6 +99,11 @@ case $purpose in
 		program binutils as
 		program shellcheck shellcheck
 		program util-linux setpriv
+		program util-linux losetup
+		program fdisk sfdisk
+		program bsdutils script
+		program e2fsprogs mke2fs
+		program dosfstools mkfs.fat
 		program openssl openssl
 		program tar tar
 		program gzip gzip

@@ -9,6 +9,7 @@
 
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
+import type { ByteSource } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import { isZero, TAR_BLOCK_BYTES } from "../format/tar.ts";
 import { openImage } from "../image/file_source.ts";
@@ -43,32 +44,36 @@ export interface ReadOptions {
  * @throws {UserError} "format" with archive and member for what is damaged or would leave the
  * root; "target" where the file cannot be read; "interrupt".
  */
-export async function readArchive(
-  path: string,
-  { maxBytes, drop = [], signal }: ReadOptions,
-): Promise<Archive> {
+export async function readArchive(path: string, options: ReadOptions): Promise<Archive> {
   const source = openImage(path);
   try {
-    const compression = detectCompression(source);
-    const limitBytes = Math.min(
-      maxBytes,
-      Math.max(RATIO_FREE_BYTES, source.size * MAX_RATIO),
-    );
-    const pieces = expand(source, compression, signal);
-    const stream = new ByteStream(bounded(pieces, limitBytes, path));
-    try {
-      const lister = new Lister(path, stream, limitBytes);
-      await lister.list();
-      return {
-        path,
-        members: lister.tree.without(new Set(drop)),
-        expandedBytes: stream.position,
-      };
-    } finally {
-      await stream.close();
-    }
+    return await readArchiveFrom(source, options);
   } finally {
     source.close();
+  }
+}
+
+/**
+ * Lists an archive that lies anywhere, in an image for one.
+ *
+ * @param source Its name is the path in messages.
+ * @throws {UserError} as {@link readArchive}
+ */
+export async function readArchiveFrom(
+  source: ByteSource,
+  { maxBytes, drop = [], signal }: ReadOptions,
+): Promise<Archive> {
+  const { name: path } = source;
+  const compression = detectCompression(source);
+  const limitBytes = Math.min(maxBytes, Math.max(RATIO_FREE_BYTES, source.size * MAX_RATIO));
+  const pieces = expand(source, compression, signal);
+  const stream = new ByteStream(bounded(pieces, limitBytes, path));
+  try {
+    const lister = new Lister(path, stream, limitBytes);
+    await lister.list();
+    return { path, members: lister.tree.without(new Set(drop)), expandedBytes: stream.position };
+  } finally {
+    await stream.close();
   }
 }
 

@@ -3,6 +3,7 @@
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { join, resolve } from "node:path";
+import { chooseTarget, refusal } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
@@ -11,7 +12,10 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { withTmpfs } from "../launch/mount.ts";
 import { type Mode, parseCount } from "../plan/options.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
+import { confirmationOf, confirmTarget } from "./confirm.ts";
+import { describeTarget } from "./devices.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
+import { digestText } from "./digest.ts";
 import { formatBytes, note, paint, print, printable, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { accelOption, runTarget } from "./run.ts";
@@ -28,6 +32,10 @@ export function buildSubcommand(): CommandUnknownOpts {
   return buildCommandBase("build")
     .description("build the media, and start nothing")
     .option("--json", "print the record of the target instead of a summary")
+    .option("--boot-device <device>", "with --bare-metal: write the boot image there, not a file")
+    .option("--payload-device <device>", "likewise the payload image")
+    .option("--yes <serial...>", "do not ask about the devices, see seedstrap write")
+    .option("--no-verify", "do not read the devices back")
     .addHelpText(
       "after",
       `
@@ -37,9 +45,15 @@ Examples:
     )
     .action((raw) =>
       withInterrupt(async (signal) => {
-        const record = await buildMedia(buildRequest(raw), printedEvents(), signal);
+        const request = buildRequest(raw);
+        const paths = await confirmedDevices(raw, signal);
+        const record = await buildMedia(
+          paths.size === 0 ? request : { ...request, devices: { paths, isVerified: raw.verify } },
+          printedEvents(),
+          signal,
+        );
         if (raw.json) printJson(record);
-        else printSummary(record, raw.target);
+        else printSummary(record, raw.target, paths);
       })
     );
 }
@@ -111,6 +125,27 @@ function buildRequest(raw: BuildRaw): BuildRequest {
   };
 }
 
+/** Looks at the devices that images go to, and asks, before anything is downloaded. */
+async function confirmedDevices(
+  raw: { bootDevice?: string; payloadDevice?: string; yes?: string[]; bareMetal?: true },
+  signal: AbortSignal,
+): Promise<Map<"boot" | "payload", string>> {
+  const paths = new Map<"boot" | "payload", string>();
+  for (const [role, path] of [["boot", raw.bootDevice], ["payload", raw.payloadDevice]] as const) {
+    if (path === undefined) continue;
+    const target = chooseTarget(path, false);
+    if ([...paths.values()].includes(target.path)) {
+      throw refusal(path, ["it is to be the other device, too"], "Name two devices");
+    }
+    note(`for the ${role} image:`);
+    for (const line of describeTarget(target)) note(`  ${line}`);
+    const yes = raw.yes?.find((serial) => serial === confirmationOf(target)) ?? raw.yes?.[0];
+    await confirmTarget(target, yes, signal);
+    paths.set(role, target.path);
+  }
+  return paths;
+}
+
 /** Events of a build, shown on standard error. */
 export function printedEvents(): BuildEvents {
   let progress: Progress | undefined;
@@ -135,6 +170,10 @@ export function printedEvents(): BuildEvents {
     onFetch: (event) => printFetch(event, show, line),
     onWrite: (done, total) => {
       if (done < total) show("writing").update(done, total);
+      else progress?.clear();
+    },
+    onDevice: (what, done, total) => {
+      if (done < total) show(`${what} the device`).update(done, total);
       else progress?.clear();
     },
   };
@@ -170,11 +209,15 @@ function printFetch(
 }
 
 /** What was built, and on bare metal what to do with it. */
-export function printSummary(record: TargetRecord, target: string): void {
+export function printSummary(
+  record: TargetRecord,
+  target: string,
+  devices: ReadonlyMap<string, string> = new Map(),
+): void {
   const dir = resolve(target);
   if (record.files.length > 0) print(`${dir}\n  ${record.files.length} files to start in`);
   for (const image of record.images) {
-    print(`${join(dir, image.name)}`);
+    print(devices.get(image.role) ?? join(dir, image.name));
     const tail = image.sizeBytes - image.dataBytes;
     print(
       `  ${image.role}, ${image.files.length} files, ${formatBytes(image.dataBytes)}` +
@@ -184,24 +227,23 @@ export function printSummary(record: TargetRecord, target: string): void {
   }
   if (record.options.mode !== "bare-metal") return;
   print("Please:");
-  bareMetalSteps(record).forEach((step, index) => print(`  ${index + 1}. ${step}`));
+  bareMetalSteps(record, devices).forEach((step, index) => print(`  ${index + 1}. ${step}`));
 }
 
-/** The digest of an image, and of which of its bytes it is. */
-function digestText({ sha256, blocksSha256, dataBytes, sizeBytes }: RecordedImage): string {
-  if (sha256 === undefined) return `SHA-256 ${blocksSha256} of its blocks that are not zero`;
-  return `SHA-256 ${sha256}` + (dataBytes < sizeBytes ? ` of the first ${dataBytes} bytes` : "");
-}
-
-/** What is left to do by hand, in order. */
+/** What is left to do by hand, in order, where images were not written to devices. */
 export function bareMetalSteps(
   { images, options }: Pick<TargetRecord, "images" | "options">,
+  devices: ReadonlyMap<string, string> = new Map(),
 ): string[] {
   const write = (image: RecordedImage, drive: string) =>
     `Write ${image.name} (${image.sizeBytes} bytes, ${digestText(image)}) to ${drive}.`;
   const [first, ...others] = images;
-  const steps = [write(first!, first!.role === "disk" ? "a drive" : "the drive that will boot")];
+  const steps: string[] = [];
+  if (!devices.has(first!.role)) {
+    steps.push(write(first!, first!.role === "disk" ? "a drive" : "the drive that will boot"));
+  }
   for (const image of others) {
+    if (devices.has(image.role)) continue;
     const isInstalledTo = image.role === "external";
     steps.push(
       write(image, `another drive${isInstalledTo ? ": the second, it will be installed to" : ""}`),
@@ -213,7 +255,9 @@ export function bareMetalSteps(
       ? `Boot the machine with your kernel ${options.kernel} and the command line "${
         kernelCommandLine(true)
       }": /dev/sda1 has to be the partition on this drive.`
-      : `Boot the machine from the first${isPlain ? ": it will be installed to" : ""}.`,
+      : `Boot the machine from ${devices.get("boot") ?? "the first"}${
+        isPlain ? ": it will be installed to" : ""
+      }.`,
   );
   return steps;
 }

@@ -54,7 +54,7 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
       printSummary(record, target);
       for (const { name } of record.images) {
         heading(`Verify ${name}`);
-        for (const line of verifyLines(join(target, name))) print(line);
+        for (const line of await verifyLines(join(target, name))) print(line);
       }
       await boot(record, target, signal);
     } finally {

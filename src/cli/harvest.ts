@@ -119,7 +119,12 @@ function differenceLines(difference: PackageDifference): string[] {
   const { digests, members, unread } = difference;
   const lines = [`different: ${name}`, `    ${digests[0]} -> ${digests[1]}`];
   if (members === undefined) return [...lines, `    ${printable(unread ?? "")}`];
-  if (members.length === 0) return [...lines, "    the same members, packed in another way"];
+  if (members.length === 0) {
+    return [
+      ...lines,
+      "    the same members, packed in another way, at another time or in another order",
+    ];
+  }
   const more = members.length - MAX_MEMBERS;
   return [
     ...lines,

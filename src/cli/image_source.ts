@@ -8,6 +8,7 @@ import { type FileSource, openImage } from "../image/file_source.ts";
 import { IMAGE_KINDS, type ImageKind } from "../image/image.ts";
 import { type ImageView, openView } from "../image/view.ts";
 import { readRecord, RECORD_NAME, type RecordedImage, type TargetRecord } from "../job/record.ts";
+import { kindOf } from "../job/verify.ts";
 import { note, paint, printable } from "./output.ts";
 
 /** `--as`, for every command that opens an image. */
@@ -47,7 +48,7 @@ export function recordFor(
   }
   const record = readRecord(basename(named) === RECORD_NAME ? dirname(named) : named);
   const image = record.images.find(({ name }) => name === basename(path)) ??
-    record.images.find(({ role }) => role === kind);
+    record.images.find(({ role }) => kindOf(role) === kind);
   if (image !== undefined) return { record, image };
   throw new UserError("target", `Cannot find ${path} in ${named}: it has no ${kind} image`, {
     where: named,

@@ -8,6 +8,7 @@ import { type DiskReport, type ImageView, openView } from "../image/view.ts";
 import type { RecordedImage } from "../job/record.ts";
 import { checkRecord, checkTree, type TreeCheck } from "../job/verify.ts";
 import { asOption, recordFor, recordOption, withView } from "./image_source.ts";
+import { digestText } from "./digest.ts";
 import { formatCount, print, printable, printJson } from "./output.ts";
 
 export function verifySubcommand(): CommandUnknownOpts {
@@ -19,8 +20,8 @@ export function verifySubcommand(): CommandUnknownOpts {
     .addOption(recordOption())
     .addOption(asOption())
     .action((path, { json, tree, record, as }) =>
-      withView(path, as, (view, source) => {
-        const checked = checkImage(view, source, record, tree);
+      withView(path, as, async (view, source) => {
+        const checked = await checkImage(view, source, record, tree);
         if (!json) return reportLines(checked).forEach((line) => print(line));
         printJson({
           ...checked.report,
@@ -32,10 +33,10 @@ export function verifySubcommand(): CommandUnknownOpts {
 }
 
 /** Verifies an image and says what it is. */
-export function verifyLines(path: string): string[] {
+export async function verifyLines(path: string): Promise<string[]> {
   const source = openImage(path);
   try {
-    return reportLines(checkImage(openView(source), source));
+    return reportLines(await checkImage(openView(source), source));
   } finally {
     source.close();
   }
@@ -47,15 +48,15 @@ interface CheckedImage {
   readonly tree: TreeCheck | undefined;
 }
 
-function checkImage(
+async function checkImage(
   view: ImageView,
   source: FileSource,
   named?: string,
   tree?: string,
-): CheckedImage {
+): Promise<CheckedImage> {
   const report = view.verify();
   const record = recordFor(source.name, view.kind, named)?.image;
-  if (record !== undefined) checkRecord(view, record, source.isDevice);
+  if (record !== undefined) await checkRecord(view, record, source.isDevice);
   return { report, record, tree: tree === undefined ? undefined : checkTree(view, tree) };
 }
 
@@ -64,7 +65,7 @@ function reportLines({ report, record, tree }: CheckedImage): string[] {
     ...structureLines(report),
     record === undefined
       ? "structure is whole; no seedstrap.json beside it to compare with"
-      : `structure is whole; SHA-256 of every file and of the image as built: ${record.sha256}`,
+      : `structure is whole; every file and the image are as built: ${digestText(record)}`,
     ...(tree === undefined ? [] : [
       `as in the checkout: ${formatCount(tree.same)} files; not compared: ${
         [

@@ -10,6 +10,7 @@ import { expandAbbreviations, expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { demoSubcommand } from "./demo.ts";
 import { harvestSubcommand } from "./harvest.ts";
+import { devicesSubcommand } from "./devices.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { printError } from "./output.ts";
@@ -18,6 +19,7 @@ import { preflightSubcommand } from "./preflight.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
+import { writeSubcommand } from "./write.ts";
 
 function program(): CommandUnknownOpts {
   const root = new Command("seedstrap")
@@ -31,6 +33,8 @@ function program(): CommandUnknownOpts {
     .addCommand(imageSubcommand())
     .addCommand(reproduceSubcommand())
     .addCommand(harvestSubcommand())
+    .addCommand(writeSubcommand())
+    .addCommand(devicesSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(manSubcommand())

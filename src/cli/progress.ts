@@ -51,7 +51,18 @@ export class Progress {
     const seconds = (performance.now() - this.#start) / 1000;
     const rate = seconds > 0 ? `${formatBytes(done / seconds)}/s` : "";
     const share = total ? `${String(Math.floor(100 * done / total)).padStart(3)} %  ` : "";
+    const left = total && done > 0 ? formatSeconds(seconds * (total - done) / done) : "";
     const of = total ? ` of ${formatBytes(total)}` : "";
-    return `${this.#title}  ${share}${formatBytes(done)}${of}  ${rate}  ${detail}`.trimEnd();
+    return `${this.#title}  ${share}${formatBytes(done)}${of}  ${rate}  ${left}  ${detail}`
+      .trimEnd();
   }
+}
+
+/** What is left, for people: `2 min 05 s left`. */
+function formatSeconds(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  if (whole < 60) return `${whole} s left`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s left`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min left`;
 }

@@ -17,7 +17,8 @@ import { createHash } from "node:crypto";
 import type { ByteSource } from "./reader.ts";
 import { MIB } from "./segment.ts";
 
-const BLOCK_BYTES = 4096;
+/** Length of a block. */
+export const BLOCK_BYTES = 4096;
 
 /** A run of bytes. */
 export interface ByteRange {
@@ -47,7 +48,8 @@ export async function blocksDigest(
   };
   for (const { offset, size } of ranges) {
     for (let done = 0; done < size; done += buffer.length) {
-      const part = buffer.subarray(0, Math.min(buffer.length, size - done));
+      const rest = Math.min(size, source.size - offset) - done;
+      const part = buffer.subarray(0, Math.max(0, Math.min(buffer.length, rest)));
       const read = source.read(offset + done, part);
       const from = isZero(part.subarray(0, read)) ? read : 0;
       for (let at = from; at < read; at += BLOCK_BYTES) {

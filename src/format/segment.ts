@@ -24,6 +24,8 @@ export interface FileSegment {
   readonly size: number;
   /** Lower-case hex SHA-256 that the run must have; absent where nothing is known of it. */
   readonly sha256?: string;
+  /** The file may go on behind the run, also behind one that begins it. */
+  readonly isPart?: true;
 }
 
 /** The data of a file in an archive, which may be compressed. */

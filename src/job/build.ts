@@ -36,11 +36,12 @@ import { SBOM_NAME, statementText } from "../provenance/statement.ts";
 import { USER_AGENT, VERSION } from "../version.ts";
 import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
+import type { DeviceEvents } from "./device.ts";
 import { findMke2fs } from "./disk.ts";
 import { continuePass, readPass } from "./pass.ts";
 import { builderDigest, digestGiven, gatherMaterials } from "./materials.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
-import { writeImages, writeRoot } from "./write.ts";
+import { type ImageDevices, writeImages, writeRoot } from "./write.ts";
 
 /** What a job is about. */
 export interface PlanRequest {
@@ -64,6 +65,8 @@ export interface BuildRequest extends PlanRequest {
   readonly force: boolean;
   /** Downloads at once. */
   readonly jobs: number;
+  /** For bare metal: where images go instead of the target. */
+  readonly devices?: ImageDevices;
 }
 
 /** Told what happens. */
@@ -73,6 +76,7 @@ export interface BuildEvents {
   readonly onFetch?: (event: FetchEvent) => void;
   /** Bytes read so far of all that the images hold. */
   readonly onWrite?: (done: number, total: number) => void;
+  readonly onDevice?: DeviceEvents["onProgress"];
 }
 
 /** Where the distfiles of a checkout are on this machine. */
@@ -150,6 +154,7 @@ export async function buildMedia(
 ): Promise<TargetRecord> {
   const job = await planJob(request, signal);
   checkLimits(job.plan, request.force, events);
+  checkDevices(job.plan, request.devices);
   if (job.plan.disk !== undefined) await findMke2fs();
   const given = await digestGiven(request.options.kernel, request.preseed, signal);
   const isDirectory = job.plan.start === "directory";
@@ -172,8 +177,9 @@ export async function buildMedia(
         const places = { root: job.tree.root, store: request.store };
         return await continuePass(plan, located, target, earlier, places, signal);
       }
-      const { onWrite } = events;
-      const files = { plan, located, target, onWrite, onNotice: events.onNotice, signal };
+      const { onWrite, onNotice, onDevice } = events;
+      const { devices } = request;
+      const files = { plan, located, target, devices, onWrite, onNotice, onDevice, signal };
       const written = await (isDirectory ? writeRoot : writeImages)(files);
       const { store } = request;
       const made = { plan, located, written, given, builder };
@@ -196,6 +202,21 @@ export async function buildMedia(
     }
   } finally {
     target.close();
+  }
+}
+
+/** @throws {UserError} "usage" for devices that the plan has nothing for. */
+function checkDevices({ options, hasPayload }: Plan, devices: ImageDevices | undefined): void {
+  if (devices === undefined) return;
+  if (options.mode !== "bare-metal") {
+    throw new UserError("usage", "Cannot use a device for the images: only --bare-metal does", {
+      hint: "Build, and write the images with seedstrap write",
+    });
+  }
+  if (devices.paths.has("payload") && !hasPayload) {
+    throw new UserError("usage", "Cannot use --payload-device: the plan has no payload", {
+      hint: "--payload always makes one; seedstrap plan says why there is none",
+    });
   }
 }
 

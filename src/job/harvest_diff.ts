@@ -10,13 +10,13 @@ import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { openImage } from "../image/file_source.ts";
 import { digestOf } from "../image/image.ts";
-import { bytesOf } from "../format/reader.ts";
+import { bytesOf, type ByteSource } from "../format/reader.ts";
 import { digestEntry, type ImageView } from "../image/view.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { writing } from "../write/target.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { findRepo } from "./harvest.ts";
-import { diffMembers, type MemberDifference } from "./package_members.ts";
+import { diffMembers, type MemberDifference, sourceOf } from "./package_members.ts";
 
 /** A package of a run. */
 export interface Package {
@@ -113,13 +113,17 @@ export async function diffPackages(
   return differences;
 }
 
+function sourceFor(name: string, { size, read }: Package): ByteSource {
+  return sourceOf(name, size, read);
+}
+
 async function membersOf(
   name: string,
   a: Package,
   b: Package,
 ): Promise<Pick<Extract<PackageDifference, { kind: "different" }>, "members" | "unread">> {
   try {
-    return { members: await diffMembers(name, a.read, b.read) };
+    return { members: await diffMembers(sourceFor(name, a), sourceFor(name, b)) };
   } catch (error) {
     if (error instanceof UserError && error.kind === "format") return { unread: error.message };
     throw error;

@@ -190,6 +190,16 @@ export function readRecordFile(path: string): TargetRecord {
   return parseRecord(text, path);
 }
 
+/** What the record of a target says of an image, where there is a record that knows it. */
+export function findRecordedImage(dir: string, name: string): RecordedImage | undefined {
+  try {
+    return readRecord(dir).images.find((image) => image.name === name);
+  } catch (error) {
+    if (error instanceof UserError) return undefined;
+    throw error;
+  }
+}
+
 /**
  * Takes the record out of the text of a seedstrap.json.
  *

@@ -6,8 +6,12 @@
  */
 
 import { createHash } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import { STEPS } from "../assets.gen.ts";
 import { UserError } from "../errors.ts";
+import { BLOCK_BYTES, blocksDigest } from "../format/blocks.ts";
+import type { ByteSource } from "../format/reader.ts";
+import { readExtents } from "../image/extents.ts";
 import { openImage } from "../image/file_source.ts";
 import { digestOf } from "../image/image.ts";
 import { digestEntry, type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
@@ -24,13 +28,13 @@ import { distfileName } from "./steps.ts";
  *
  * @throws {UserError} "verify" for what is not as it was built.
  */
-export function checkRecord(
+export async function checkRecord(
   view: ImageView,
   record: RecordedImage,
   isDevice: boolean,
-): void {
+): Promise<void> {
   const { source } = view;
-  if (view.kind !== record.role) {
+  if (view.kind !== kindOf(record.role)) {
     throw new UserError(
       "verify",
       `Cannot trust ${source.name}: it is a ${view.kind} now, built was a ${record.role} image`,
@@ -52,17 +56,39 @@ export function checkRecord(
   const missing = [...recorded.values()].find(({ size }) => size > 0);
   const sizeBytes = isDevice ? Math.min(source.size, record.sizeBytes) : source.size;
   const isWhole = isDevice ? sizeBytes >= record.dataBytes : sizeBytes === record.sizeBytes;
-  const got = missing === undefined && isWhole ? digestOf(source, 0, record.dataBytes) : undefined;
-  if (got === record.sha256) return;
+  const wanted = record.sha256 ?? record.blocksSha256;
+  const got = missing !== undefined || !isWhole
+    ? undefined
+    : record.sha256 === undefined
+    ? await diskDigest(source, record.sizeBytes)
+    : digestOf(source, 0, record.dataBytes);
+  if (got === wanted) return;
   const what = missing !== undefined
     ? `${JSON.stringify(missing.path)} is missing`
     : !isWhole
     ? `it has ${source.size} bytes, built were ${record.sizeBytes}`
-    : `SHA-256 is ${got}, built was ${record.sha256}`;
+    : `SHA-256 is ${got}, built was ${wanted}`;
   throw new UserError("verify", `Cannot trust ${source.name}: ${what}`, {
     where: source.name,
     hint: "A guest that was started from it changes it too; build the target again",
   });
+}
+
+/** The digest of a disk, of a file or at the beginning of a device. */
+async function diskDigest(source: ByteSource, size: number): Promise<string> {
+  const ranges = readExtents(source.name, size).map(({ offset, size }) => {
+    // A file system may have holes of another unit than a block.
+    const start = offset - offset % BLOCK_BYTES;
+    const end = Math.ceil((offset + size) / BLOCK_BYTES) * BLOCK_BYTES;
+    return { offset: start, size: end - start };
+  });
+  const { name, read } = source;
+  return await blocksDigest({ name, size, read }, ranges, () => setImmediate());
+}
+
+/** What an image of a role is looked at as. */
+export function kindOf(role: RecordedImage["role"]): ImageView["kind"] {
+  return role === "external" ? "disk" : role;
 }
 
 /** What a comparison with a checkout found. */

@@ -6,6 +6,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
 import { MIB, segmentSize } from "../format/segment.ts";
 import {
   type Image,
@@ -18,8 +19,17 @@ import { DISK_IMAGE, type Plan } from "../plan/types.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { checkSpace, type Target } from "../write/target.ts";
 import { writeImage, type WrittenImage } from "../write/writer.ts";
+import { type DeviceEvents, writeToDevice } from "./device.ts";
 import { writeDisk } from "./disk.ts";
 import type { RecordedFile, RecordedImage } from "./record.ts";
+
+/** Devices that images are streamed to, with no image in the target. */
+export interface ImageDevices {
+  /** Paths that {@link chooseTarget} let pass, by what goes there. */
+  readonly paths: ReadonlyMap<Image["role"], string>;
+  /** Whether they are read back. */
+  readonly isVerified: boolean;
+}
 
 /** What a plan's files are written with. */
 export interface WriteJob {
@@ -27,10 +37,12 @@ export interface WriteJob {
   /** Every distfile that the plan needs. */
   readonly located: ReadonlyMap<string, LocatedFile>;
   readonly target: Target;
+  readonly devices: ImageDevices | undefined;
   /** Told the bytes that are done, and all of them. */
   readonly onWrite: ((done: number, total: number) => void) | undefined;
   /** Told what could not be written as it is. */
   readonly onNotice: ((text: string) => void) | undefined;
+  readonly onDevice: DeviceEvents["onProgress"];
   readonly signal: AbortSignal | undefined;
 }
 
@@ -44,22 +56,24 @@ export interface Written {
 }
 
 /**
- * Writes the images of a plan, each under its temporary name.
+ * Writes the images of a plan, each under its temporary name or to its device.
  *
- * @throws {UserError} see `writeImage()` and `writeDisk()`
+ * @throws {UserError} see `writeImage()`, `writeDisk()` and `writeToDevice()`
  */
 export async function writeImages(
-  { plan, located, target, onWrite, signal }: WriteJob,
+  { plan, located, target, devices, onWrite, onDevice, signal }: WriteJob,
 ): Promise<Written> {
   const images = planImages(plan, located);
+  const inTarget = images.filter(({ role }) => !devices?.paths.has(role));
+  const targets = deviceTargets(images, devices);
   const diskFiles = plan.disk === undefined ? [] : planRoot(plan, located);
   const diskBytes = bytesOf(diskFiles);
-  const total = images.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
+  const total = inTarget.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
   // The files of a disk lie beside it until they are in it.
   checkSpace(target.dir, total + diskBytes);
   const onBytes = counter(total, onWrite);
   const written: RecordedImage[] = [];
-  for (const image of images) {
+  for (const image of inTarget) {
     target.removePart(image.name);
     const { segments, sizeBytes } = image;
     const result = await writeImage(target.partPath(image.name), segments, {
@@ -91,9 +105,37 @@ export async function writeImages(
     });
   }
   onWrite?.(total, total);
+  // The boot device comes last: nothing boots as long as its payload is not there.
+  for (const { image, device } of targets.reverse()) {
+    const { segments, sizeBytes } = image;
+    const { report, fileDigests } = await writeToDevice(
+      { segments, sizeBytes, wantsDigest: true },
+      device,
+      devices?.isVerified ?? true,
+      { ...(onDevice && { onProgress: onDevice }) },
+      signal,
+    );
+    written.push(recordImage(image, { sha256: report.sha256!, fileDigests }));
+  }
   const order = (image: RecordedImage) => plan.images.indexOf(image.name);
   written.sort((a, b) => order(a) - order(b));
-  return { names: plan.images, images: written, files: [] };
+  const onDevices = new Set(targets.map(({ image }) => image.name));
+  const names = plan.images.filter((name) => !onDevices.has(name));
+  return { names, images: written, files: [] };
+}
+
+/** Looks at the devices again, now that the sizes are known, before the first is touched. */
+function deviceTargets(
+  images: readonly Image[],
+  devices: ImageDevices | undefined,
+): { image: Image; device: WriteTarget }[] {
+  return images.flatMap((image) => {
+    const path = devices?.paths.get(image.role);
+    if (path === undefined) return [];
+    const device = chooseTarget(path, false);
+    checkFit(device, image.sizeBytes, []);
+    return [{ image, device }];
+  });
 }
 
 /**

@@ -12,11 +12,12 @@ import { PIECE_BYTES, writeAll } from "./piece.ts";
 
 /** What the thread is told. Slots are pieces of `ring`, `slotBytes` each. */
 export type SinkRequest =
-  /** The file is there already. */
+  /** The file is there already; without `path` there is none, and nothing to write. */
   | {
     readonly kind: "open";
-    readonly path: string;
-    readonly ring: SharedArrayBuffer;
+    readonly path?: string;
+    /** Shared, not copied. */
+    readonly ring: Uint8Array;
     readonly slotBytes: number;
     /** One number: how many slots are done, ahead of the replies that say so. */
     readonly done: SharedArrayBuffer;
@@ -30,12 +31,15 @@ export type SinkRequest =
   }
   /** Zeros that are not written: they become a hole. */
   | { readonly kind: "hole"; readonly size: number }
+  /** Asks for the digest of what came so far. */
+  | { readonly kind: "mark" }
   | { readonly kind: "finish" };
 
 /** What it answers. */
 export type SinkReply =
   /** The slot is free again, and what it held is in the file. */
   | { readonly kind: "written"; readonly slot: number }
+  | { readonly kind: "marked"; readonly sha256: string }
   /** Everything is written, and the file closed at this end. */
   | { readonly kind: "finished"; readonly sha256: string }
   | { readonly kind: "failed"; readonly message: string; readonly code: string | undefined };
@@ -66,10 +70,10 @@ self.onmessage = ({ data }) => {
 function handle(request: SinkRequest): void {
   switch (request.kind) {
     case "open":
-      ring = new Uint8Array(request.ring);
+      ring = request.ring;
       slotBytes = request.slotBytes;
       slotsDone = new Int32Array(request.done);
-      file = openSync(request.path, "r+");
+      if (request.path !== undefined) file = openSync(request.path, "r+");
       return;
     case "slot": {
       const start = request.slot * slotBytes;
@@ -89,6 +93,9 @@ function handle(request: SinkRequest): void {
         hash.update(ZEROS.subarray(0, Math.min(left, PIECE_BYTES)));
       }
       position += request.size;
+      return;
+    case "mark":
+      self.postMessage({ kind: "marked", sha256: hash.copy().digest("hex") });
       return;
     case "finish":
       close();

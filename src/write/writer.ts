@@ -18,7 +18,7 @@ import {
   type Segment,
 } from "../format/segment.ts";
 import { PIECE_BYTES } from "./piece.ts";
-import { Sink } from "./sink.ts";
+import { type ImageSink, Sink } from "./sink.ts";
 
 /** Zeros shorter than this are written, longer ones become a hole. */
 const HOLE_BYTES = 64 * 1024;
@@ -31,12 +31,15 @@ export interface WrittenImage {
   readonly fileDigests: ReadonlyMap<Segment, string>;
 }
 
-export interface WriteOptions {
-  /** Size of the file: that of the segments, or more for a sparse tail. */
-  readonly sizeBytes: number;
+export interface StreamOptions {
   /** Called with the number of bytes that were read since the last call. */
   readonly onBytes?: (bytes: number) => void;
   readonly signal?: AbortSignal;
+}
+
+export interface WriteOptions extends StreamOptions {
+  /** Size of the file: that of the segments, or more for a sparse tail. */
+  readonly sizeBytes: number;
 }
 
 /** A file that does not have the content that it should have. */
@@ -64,6 +67,25 @@ export async function writeImage(
   options: WriteOptions,
 ): Promise<WrittenImage> {
   const sink = await Sink.open(path);
+  try {
+    const fileDigests = await streamSegments(segments, sink, options);
+    return { sha256: await sink.finish(options.sizeBytes), fileDigests };
+  } finally {
+    await sink.close();
+  }
+}
+
+/**
+ * Streams segments into a sink, and verifies them on the way.
+ *
+ * @returns SHA-256 of each file and member segment, but for parts without a known one.
+ * @throws {UserError} as {@link writeImage}
+ */
+export async function streamSegments(
+  segments: readonly Segment[],
+  sink: ImageSink,
+  options: StreamOptions,
+): Promise<Map<Segment, string>> {
   const fileDigests = new Map<Segment, string>();
   const crc = new RunningCrc32(segments);
   const members = new MemberReader(options.signal);
@@ -72,21 +94,21 @@ export async function writeImage(
       switch (segment.kind) {
         case "bytes":
           crc.update(segment.bytes);
-          await sink.write(segment.bytes);
+          await writeBytes(sink, segment.bytes);
           break;
         case "zeros":
           crc.updateZeros(segment.size);
-          if (segment.size < HOLE_BYTES) await sink.write(new Uint8Array(segment.size));
-          else sink.skip(segment.size);
+          if (segment.size < HOLE_BYTES) await writeBytes(sink, new Uint8Array(segment.size));
+          else await sink.skip(segment.size);
           break;
         case "crc32": {
           const digits = crc.digits();
-          await sink.write(digits);
+          await writeBytes(sink, digits);
           crc.update(digits);
           break;
         }
         case "file":
-          fileDigests.set(segment, await copyFile(segment, sink, crc, options));
+          await copyFile(segment, sink, crc, fileDigests, options);
           break;
         case "member":
           fileDigests.set(segment, await copyMember(segment, members, sink, crc, options));
@@ -94,25 +116,38 @@ export async function writeImage(
       }
       throwIfInterrupted(options.signal);
     }
-    return { sha256: await sink.finish(options.sizeBytes), fileDigests };
   } finally {
     await members.close();
-    await sink.close();
+  }
+  return fileDigests;
+}
+
+/** Gives a sink bytes that are in memory already. */
+export async function writeBytes(sink: ImageSink, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const room = await sink.room();
+    const part = bytes.subarray(done, done + room.length);
+    room.set(part);
+    sink.used(part.length);
+    done += part.length;
   }
 }
 
-/** Streams a file segment into the sink and returns its digest. */
+/** Streams a file segment into the sink, and keeps its digest, but for parts that have none. */
 async function copyFile(
   segment: FileSegment,
-  sink: Sink,
+  sink: ImageSink,
   crc: RunningCrc32,
-  { onBytes, signal }: WriteOptions,
-): Promise<string> {
+  digests: Map<Segment, string>,
+  { onBytes, signal }: StreamOptions,
+): Promise<void> {
+  const hasDigest = segment.sha256 !== undefined || segment.isPart !== true;
   const hash = createHash("sha256");
   const file = openSource(segment.path);
   try {
     const size = fstatSync(file).size;
-    if (size < segment.offset + segment.size || (segment.offset === 0 && size !== segment.size)) {
+    const isWhole = segment.offset === 0 && segment.isPart !== true;
+    if (size < segment.offset + segment.size || (isWhole && size !== segment.size)) {
       throw changed(segment, `it has ${size} bytes`);
     }
     for (let done = 0; done < segment.size;) {
@@ -120,7 +155,7 @@ async function copyFile(
       const part = room.subarray(0, Math.min(room.length, segment.size - done, PIECE_BYTES));
       const read = readSource(file, part, segment.offset + done, segment.path);
       if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
-      hash.update(part.subarray(0, read));
+      if (hasDigest) hash.update(part.subarray(0, read));
       crc.update(part.subarray(0, read));
       sink.used(read);
       onBytes?.(read);
@@ -130,29 +165,30 @@ async function copyFile(
   } finally {
     closeSync(file);
   }
+  if (!hasDigest) return;
   const sha256 = hash.digest("hex");
+  digests.set(segment, sha256);
   if (segment.sha256 !== undefined && sha256 !== segment.sha256) {
     throw new DigestMismatch(
       segment.path,
       `Cannot use ${segment.path}: its SHA-256 is ${sha256}, expected ${segment.sha256}`,
     );
   }
-  return sha256;
 }
 
 /** Streams a member of an archive into the sink and returns its digest. */
 async function copyMember(
   segment: MemberSegment,
   members: MemberReader,
-  sink: Sink,
+  sink: ImageSink,
   crc: RunningCrc32,
-  { onBytes, signal }: WriteOptions,
+  { onBytes, signal }: StreamOptions,
 ): Promise<string> {
   const hash = createHash("sha256");
   for await (const piece of members.read(segment)) {
     hash.update(piece);
     crc.update(piece);
-    await sink.write(piece);
+    await writeBytes(sink, piece);
     onBytes?.(piece.length);
     throwIfInterrupted(signal);
   }

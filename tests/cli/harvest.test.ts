@@ -152,13 +152,13 @@ describe.skipIf(missing !== undefined)("harvest", () => {
       expect(ran.stdout.replace(/[0-9a-f]{64}/g, "SHA")).toBe([
         "different: odd name\\x0a",
         "    SHA -> SHA",
-        "    Cannot read odd name\\x0a: it is no tar archive by its name",
+        "    Cannot read archive odd name\\x0a: it is no tar archive",
         "different: other-2.0_1.tar.bz2",
         "    SHA -> SHA",
-        "    different: ./usr/bin/other",
-        "    only in first: ./usr/only one",
-        "    only in second: ./usr/only two",
-        `    different: ./${LONG}`,
+        "    different: usr/bin/other",
+        "    only in first: usr/only one",
+        "    only in second: usr/only two",
+        `    different: ${LONG}`,
         "",
       ].join("\n"));
       expect(ran.code).toBe(11);
@@ -171,7 +171,7 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     });
     expect(JSON.parse(damaged.stdout).differences[1]).toMatchObject({
       kind: "different",
-      unread: "Cannot read other-2.0_1.tar.bz2: bzip2 cannot unpack it",
+      unread: "Cannot expand other-2.0_1.tar.bz2: it ends too early",
     });
   });
 });

@@ -2,11 +2,14 @@
 import { afterEach, expect } from "bun:test";
 import {
   chmodSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { readRecord } from "../../src/job/record.ts";
@@ -95,6 +98,16 @@ test("--kernel makes one disk with the whole root, that e2fsck and sfdisk find n
   const config = readFileSync(join(out, "steps/bootstrap.cfg"), "utf8");
   expect(config).toContain("BARE_METAL=True\nDISK=sda1\nKERNEL_BOOTSTRAP=False\n");
   expect([describeDir(at.tree), describeDir(at.mirror), describeDir(at.repo)]).toEqual(before);
+  const verified = await seedstrap(["image", "verify", image]);
+  expect(verified).toMatchObject({ code: 0, stderr: "" });
+  expect(verified.stdout).toContain(`are as built: SHA-256 ${disk!.blocksSha256} of its blocks`);
+  // A byte where the file system has nothing.
+  const file = openSync(image, "r+");
+  writeSync(file, Uint8Array.of(1), 0, 1, 9 * GIB);
+  closeSync(file);
+  const changed = await seedstrap(["image", "verify", image]);
+  expect(changed.stderr).toContain(`built was ${disk!.blocksSha256}`);
+  expect(changed.code).toBe(5);
   expect(readdirSync(join(target, ".seedstrap"))).toEqual(["made"]);
 });
 

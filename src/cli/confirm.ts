@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Asking before something is destroyed.
+ *
+ * @module
+ */
+
+import { basename } from "node:path";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import type { WriteTarget } from "../device/candidates.ts";
+import { UserError } from "../errors.ts";
+import { printable } from "./output.ts";
+
+/** What `--yes` must be: the serial number, or the name where there is none. */
+export function confirmationOf(target: WriteTarget): string {
+  return target.kind === "device"
+    ? target.device.serial || target.device.name
+    : basename(target.path);
+}
+
+/**
+ * Makes sure that the user means this target.
+ *
+ * @param yes Value of `--yes`, which asks nothing.
+ * @throws {UserError} "usage" for another answer, or where nobody can be asked; "interrupt"
+ */
+export async function confirmTarget(
+  target: WriteTarget,
+  yes: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  const want = confirmationOf(target);
+  if (yes !== undefined) {
+    if (yes === want) return;
+    const what = target.kind === "device" && target.device.serial !== "" ? "serial" : "name";
+    throw new UserError(
+      "usage",
+      `Refused to write to ${target.path}: --yes ${yes} is not its ${what}, ${printable(want)}`,
+      { hint: "Look whether it is the right device: seedstrap devices" },
+    );
+  }
+  if (process.stdin.isTTY !== true || process.stderr.isTTY !== true) {
+    throw new UserError("usage", `Refused to write to ${target.path}: nobody can be asked`, {
+      hint: `Without a terminal it takes --yes ${want}`,
+    });
+  }
+  const name = basename(target.path);
+  const answer = await ask(`Everything on it is lost. Type ${name} to go on: `, signal);
+  if (answer?.trim() === name) return;
+  throw new UserError("usage", `Nothing was written: the answer was not ${name}`);
+}
+
+/** One line from the terminal; undefined at the end of input. */
+async function ask(question: string, signal: AbortSignal): Promise<string | undefined> {
+  const reader = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return await new Promise((resolve, reject) => {
+      const interrupt = () =>
+        reject(new UserError("interrupt", "Interrupted, nothing was written"));
+      signal.addEventListener("abort", interrupt, { once: true });
+      // In raw mode Ctrl-C is a key.
+      reader.on("SIGINT", interrupt);
+      reader.on("close", () => resolve(undefined));
+      reader.question(question, resolve);
+    });
+  } finally {
+    reader.close();
+    process.stdin.pause();
+  }
+}

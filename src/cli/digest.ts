@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+/** Digests of images, as people read them. */
+
+import type { RecordedImage } from "../job/record.ts";
+
+/** The digest of an image, and of which of its bytes it is. */
+export function digestText(
+  { sha256, blocksSha256, dataBytes, sizeBytes }: RecordedImage,
+): string {
+  if (sha256 === undefined) return `SHA-256 ${blocksSha256} of its blocks that are not zero`;
+  return `SHA-256 ${sha256}` + (dataBytes < sizeBytes ? ` of the first ${dataBytes} bytes` : "");
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap write`: an image onto a device. */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
+import { type DeviceReport, imageToWrite, writeToDevice } from "../job/device.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { confirmTarget } from "./confirm.ts";
+import { describeTarget } from "./devices.ts";
+import { formatBytes, note, print, printJson } from "./output.ts";
+import { Progress } from "./progress.ts";
+
+export function writeSubcommand(): CommandUnknownOpts {
+  return new Command("write")
+    .description("write an image to a device, and read it back")
+    .argument("<image>", "a boot or payload image, or a disk image with a partition table")
+    .argument("<device>", "a whole disk that nothing uses; everything on it is lost")
+    .allowExcessArguments(false)
+    .option("--yes <serial>", "do not ask: the device's serial, or its name where it has none")
+    .option("--file", "the device is a regular file, to be written in place")
+    .option("--no-verify", "do not read it back")
+    .option("--json", "for scripts")
+    .addHelpText(
+      "after",
+      `
+The first MiB is cleared at the beginning and written last, when the rest was read back and is
+right: a device on which this was interrupted does not boot. What lies behind the image stays.
+
+Examples:
+  seedstrap devices
+  seedstrap write target/init.img /dev/sdb
+  seedstrap write target/payload.img /dev/sdc --yes 4C530001230518112311
+  seedstrap write target/init.img /dev/loop3 --yes loop3`,
+    )
+    .action((path, device, { yes, file, verify, json }) =>
+      withInterrupt(async (signal) => {
+        const image = imageToWrite(path);
+        const target = chooseTarget(device, file === true);
+        checkFit(target, image.sizeBytes, [path]);
+        for (const line of describeTarget(target)) note(line);
+        await confirmTarget(target, yes, signal);
+        const events = progressEvents();
+        const { report } = await writeToDevice(image, target, verify, events, signal)
+          .finally(events.clear);
+        if (json) printJson({ device: target.path, image: path, kind: image.kind, ...report });
+        else printReport(report, image.dataBytes, target);
+      })
+    );
+}
+
+/** Progress of writing to devices, on standard error. */
+export function progressEvents(): {
+  onProgress: (stage: string, done: number, total: number) => void;
+  clear: () => void;
+} {
+  let progress: Progress | undefined;
+  let current = "";
+  return {
+    onProgress(stage, done, total) {
+      if (stage !== current) {
+        progress?.clear();
+        progress = new Progress(stage);
+        current = stage;
+      }
+      progress!.update(done, total);
+    },
+    clear: () => progress?.clear(),
+  };
+}
+
+function printReport(report: DeviceReport, dataBytes: number, target: WriteTarget): void {
+  const { sizeBytes, sha256, isVerified, isDirect, partitions } = report;
+  const tail = sizeBytes - dataBytes;
+  print(`${target.path}: ${formatBytes(sizeBytes)} written`);
+  if (sha256 !== undefined) {
+    print(`  SHA-256 ${sha256}` + (tail > 0 ? ` of the first ${dataBytes} bytes` : ""));
+  }
+  print(
+    !isVerified
+      ? "  not read back"
+      : isDirect
+      ? "  read back from the device, and equal to its last byte"
+      : "  read back and equal; it cannot be read past this machine's memory",
+  );
+  if (partitions === "busy") print("  the kernel still has its old partitions: attach it again");
+}

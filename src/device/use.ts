@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Who uses a block device: mounts, swap, and devices made of it. Pure, over the text of the tables
+ * in /proc.
+ *
+ * What does not show here (another mount namespace, a ZFS pool) still holds the device, and
+ * opening it exclusively fails.
+ *
+ * @module
+ */
+
+import type { BlockDevice } from "./sysfs.ts";
+
+/** What /proc says. */
+export interface Tables {
+  /** Text of /proc/self/mountinfo. */
+  readonly mountinfo: string;
+  /** Text of /proc/swaps. */
+  readonly swaps: string;
+  /** Text of /proc/mdstat, empty where the kernel has no RAID. */
+  readonly mdstat: string;
+  /** Major and minor number of a device file that is named there, or undefined. */
+  readonly devOfPath: (path: string) => string | undefined;
+}
+
+/** A device or partition, and what it is used as. */
+interface Layer {
+  readonly name: string;
+  readonly dev: string;
+  readonly holders: readonly string[];
+}
+
+/**
+ * Reasons for which a disk must not be written to, in words: `sda2 is mounted at /home`.
+ *
+ * @param all All devices: holders are looked up there.
+ */
+export function usesOf(
+  disk: BlockDevice,
+  all: readonly BlockDevice[],
+  tables: Tables,
+): string[] {
+  const layers = layersOf(disk, all);
+  const mounts = parseMounts(tables);
+  const swaps = parseSwaps(tables);
+  const members = parseMdstat(tables.mdstat);
+  const reasons: string[] = [];
+  const places = (layer: Layer) =>
+    mounts.filter(({ devs }) => devs.includes(layer.dev)).map(({ place }) => place);
+  if (layers.some((layer) => places(layer).includes("/"))) {
+    reasons.push("the system runs from it");
+  }
+  for (const layer of layers) {
+    const mounted = places(layer);
+    if (mounted.length > 0) reasons.push(`${layer.name} is mounted at ${mounted.join(", ")}`);
+    if (swaps.includes(layer.dev)) reasons.push(`${layer.name} is swap in use`);
+    for (const holder of layer.holders) {
+      reasons.push(`${layer.name} is part of ${describeHolder(holder, all)}`);
+    }
+    const array = members.get(layer.name);
+    if (array !== undefined && !layer.holders.includes(array)) {
+      reasons.push(`${layer.name} is part of ${array} (RAID)`);
+    }
+  }
+  return reasons;
+}
+
+/** A disk, its partitions, and what is made of them, however high it is stacked. */
+function layersOf(disk: BlockDevice, all: readonly BlockDevice[]): Layer[] {
+  const layers: Layer[] = [];
+  const add = (device: BlockDevice): void => {
+    if (layers.some(({ name }) => name === device.name)) return;
+    layers.push(device, ...device.partitions);
+    for (const holder of [device, ...device.partitions].flatMap(({ holders }) => holders)) {
+      const above = all.find(({ name }) => name === holder);
+      if (above !== undefined) add(above);
+    }
+  };
+  add(disk);
+  return layers;
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  LVM: "LVM volume",
+  CRYPT: "dm-crypt volume",
+  RAID: "RAID",
+  mpath: "multipath device",
+};
+
+function describeHolder(name: string, all: readonly BlockDevice[]): string {
+  // An array that is not started has no size, and is in no list.
+  if (/^md[\d_]/.test(name)) return `${name} (RAID)`;
+  const device = all.find((other) => other.name === name);
+  if (device?.transport !== "dm" || device.detail === "") return name;
+  const [kind = "", ...words] = device.detail.split(" ");
+  const known = KINDS[kind];
+  return `${name} (${known === undefined ? device.detail : `${known} ${words.join(" ")}`})`;
+}
+
+interface Mount {
+  /** By number and by source: btrfs shows numbers of its own. */
+  readonly devs: readonly string[];
+  readonly place: string;
+}
+
+/** proc_pid_mountinfo(5): `36 35 98:0 /root /place options [tags] - type source options` */
+function parseMounts({ mountinfo, devOfPath }: Tables): Mount[] {
+  return mountinfo.split("\n").flatMap((line): Mount[] => {
+    const words = line.split(" ");
+    const [, , dev, , place] = words;
+    if (dev === undefined || place === undefined) return [];
+    const source = words[words.indexOf("-", 6) + 2] ?? "";
+    const named = source.startsWith("/") ? devOfPath(unescape(source)) : undefined;
+    return [{ devs: named === undefined ? [dev] : [dev, named], place: unescape(place) }];
+  });
+}
+
+/** proc_swaps(5): a header, then `path type size used priority` */
+function parseSwaps({ swaps, devOfPath }: Tables): string[] {
+  return swaps.split("\n").slice(1).flatMap((line) => {
+    const path = line.split(/\s/)[0] ?? "";
+    return path.startsWith("/") ? devOfPath(unescape(path)) ?? [] : [];
+  });
+}
+
+/** `md0 : active raid1 sdb1[1] sda1[0]`: arrays by the names of their members. */
+function parseMdstat(mdstat: string): Map<string, string> {
+  const members = new Map<string, string>();
+  for (const line of mdstat.split("\n")) {
+    const array = /^(md\S*) : /.exec(line)?.[1];
+    if (array === undefined) continue;
+    for (const [, member] of line.matchAll(/ (\S+?)\[\d+\]/g)) members.set(member!, array);
+  }
+  return members;
+}
+
+/** Blank, tab, newline and backslash are octal there. */
+function unescape(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Calls of the C library that neither runtime has, through its foreign function interface: `bun:ffi`
+ * or `Deno.dlopen`.
+ *
+ * `open` is among them because Deno makes O_RDWR|O_EXCL into O_CREAT|O_EXCL, which never opens a
+ * device. What it opens is no descriptor for `node:fs`, since Deno knows only its own; those of
+ * `node:fs` are the kernel's under both runtimes, and good for these calls.
+ *
+ * @module
+ */
+
+import { constants } from "node:fs";
+import { createRequire } from "node:module";
+import { constants as system } from "node:os";
+
+/** The calls. Each throws an error with a `code` (`EBUSY`, `EINVAL`, ...) where it is refused. */
+export interface Libc {
+  /** open(2) without creating anything. */
+  open(path: string, flags: number): number;
+  /** close(2), for what `open` returned. */
+  close(file: number): void;
+  /** Makes a range of a file or block device read as zeros without sending zeros to it. */
+  punchHole(file: number, offset: number, sizeBytes: number): void;
+  /** Asks the kernel to forget what it has of a file in memory. */
+  dropCache(file: number): void;
+  /** BLKRRPART: lets the kernel read the partition table of a disk again. */
+  rereadPartitions(file: number): void;
+  /** Offset of the next byte that is data, or -1 where only a hole follows. */
+  nextData(file: number, offset: number): number;
+  /** Offset of the next byte of a hole; the end of a file counts as one. */
+  nextHole(file: number, offset: number): number;
+  /** Where the first byte of a view lies in memory. */
+  addressOf(view: Uint8Array): number;
+}
+
+/** What both interfaces come down to; offsets and requests are 64 bits wide. */
+interface Calls {
+  open(path: Uint8Array, flags: number): number;
+  close(file: number): number;
+  fallocate(file: number, mode: number, offset: bigint, size: bigint): number;
+  posix_fadvise(file: number, offset: bigint, size: bigint, advice: number): number;
+  ioctl(file: number, request: bigint): number;
+  lseek(file: number, offset: bigint, whence: number): number | bigint;
+  errno(): number;
+  addressOf(view: Uint8Array): number;
+}
+
+/** glibc, and musl by its names. */
+const NAMES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"];
+
+/** From linux/fs.h, linux/falloc.h, fcntl.h and unistd.h: the same on every 64-bit Linux. */
+const BLKRRPART = 0x125fn;
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+const POSIX_FADV_DONTNEED = 4;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+let known: Libc | undefined;
+
+/**
+ * The C library of this machine.
+ *
+ * @returns undefined where it cannot be reached: no Linux, no FFI, or no right to use it.
+ */
+export function libc(): Libc | undefined {
+  if (known !== undefined) return known;
+  for (const name of NAMES) {
+    try {
+      return known = withErrors("Bun" in globalThis ? loadByBun(name) : loadByDeno(name));
+    } catch {
+      // Another name, or none at all.
+    }
+  }
+  return undefined;
+}
+
+function withErrors(calls: Calls): Libc {
+  const checked = (name: string, result: number | bigint): number => {
+    if (result < 0) throw systemError(name, calls.errno());
+    return Number(result);
+  };
+  const seek = (file: number, offset: number, whence: number): number =>
+    checked("lseek", calls.lseek(file, BigInt(offset), whence));
+  return {
+    open: (path, flags) =>
+      checked("open", calls.open(new TextEncoder().encode(`${path}\0`), flags)),
+    close: (file) => void checked("close", calls.close(file)),
+    punchHole(file, offset, sizeBytes) {
+      const mode = FALLOC_FL_PUNCH_HOLE + FALLOC_FL_KEEP_SIZE;
+      checked("fallocate", calls.fallocate(file, mode, BigInt(offset), BigInt(sizeBytes)));
+    },
+    dropCache(file) {
+      const code = calls.posix_fadvise(file, 0n, 0n, POSIX_FADV_DONTNEED);
+      if (code !== 0) throw systemError("posix_fadvise", code);
+    },
+    rereadPartitions: (file) => void checked("ioctl", calls.ioctl(file, BLKRRPART)),
+    nextData(file, offset) {
+      try {
+        return seek(file, offset, SEEK_DATA);
+      } catch (error) {
+        if ((error as { code?: string }).code === "ENXIO") return -1;
+        throw error;
+      }
+    },
+    nextHole: (file, offset) => seek(file, offset, SEEK_HOLE),
+    addressOf: calls.addressOf,
+  };
+}
+
+function systemError(call: string, errno: number): Error {
+  const code = Object.entries(system.errno).find(([, value]) => value === errno)?.[0] ?? "EIO";
+  return Object.assign(new Error(`${code}: ${call} failed`), { code });
+}
+
+/** The part of `bun:ffi` that is used. Deno cannot import it, so it is asked for by name. */
+interface BunFfi {
+  dlopen(name: string, symbols: object): {
+    readonly symbols: Record<string, (...args: unknown[]) => number | bigint>;
+  };
+  ptr(view: Uint8Array): number;
+  readonly read: { i32(address: number | bigint, offset: number): number };
+}
+
+function loadByBun(name: string): Calls {
+  const ffi: BunFfi = createRequire(import.meta.url)("bun:ffi");
+  const { symbols } = ffi.dlopen(name, {
+    open: { args: ["ptr", "i32"], returns: "i32" },
+    close: { args: ["i32"], returns: "i32" },
+    fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
+    posix_fadvise: { args: ["i32", "i64", "i64", "i32"], returns: "i32" },
+    ioctl: { args: ["i32", "u64"], returns: "i32" },
+    lseek: { args: ["i32", "i64", "i32"], returns: "i64" },
+    __errno_location: { args: [], returns: "ptr" },
+  });
+  return {
+    ...symbols as unknown as Omit<Calls, "errno" | "addressOf">,
+    errno: () => ffi.read.i32(symbols["__errno_location"]!(), 0),
+    addressOf: (view) => Number(ffi.ptr(view)),
+  };
+}
+
+function loadByDeno(name: string): Calls {
+  const { symbols } = Deno.dlopen(name, {
+    open: { parameters: ["buffer", "i32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+    fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+    posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
+    ioctl: { parameters: ["i32", "u64"], result: "i32" },
+    lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+    __errno_location: { parameters: [], result: "pointer" },
+  });
+  return {
+    open: (path, flags) => symbols.open(path as Uint8Array<ArrayBuffer>, flags),
+    close: symbols.close,
+    fallocate: symbols.fallocate,
+    posix_fadvise: symbols.posix_fadvise,
+    ioctl: symbols.ioctl,
+    lseek: symbols.lseek,
+    errno: () => new Deno.UnsafePointerView(symbols.__errno_location()!).getInt32(),
+    addressOf: (view) =>
+      Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(view as Uint8Array<ArrayBuffer>))),
+  };
+}
+
+/** O_DIRECT differs between architectures; 0 where the runtime does not know it. */
+export const O_DIRECT: number = constants.O_DIRECT ?? 0;

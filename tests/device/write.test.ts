@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: MIT
+/**
+ * `seedstrap write` onto real loop devices: what is written, and what is refused and left alone.
+ *
+ * @module
+ */
+import { afterEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  closeSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { EXIT } from "../../src/errors.ts";
+import { payload } from "../../src/format/payload.ts";
+import { MIB, type Segment, textSegment } from "../../src/format/segment.ts";
+import { imageToWrite, writeToDevice } from "../../src/job/device.ts";
+import { checkFit, chooseTarget } from "../../src/device/candidates.ts";
+import { writeImage } from "../../src/write/writer.ts";
+import { buildIn, setUp } from "../cli/support.ts";
+import { rejection } from "../fetch/harness.ts";
+import { sampleBody, sha256 } from "../fetch/servers.ts";
+import { TempDirs } from "../support/files.ts";
+import { type Loop, loopObstacle, Loops, must, sh } from "../support/loop.ts";
+import { DENO, MAIN, type Ran, run, seedstrap } from "../support/run.ts";
+
+const why = loopObstacle();
+if (why !== undefined) console.log(`skipped: writing to loop devices: ${why}`);
+const temp = new TempDirs();
+const loops = new Loops();
+afterEach(() => {
+  loops.release();
+  temp.release();
+});
+
+const SIZE = 48 * MIB;
+/** What a device held before. */
+const OLD = 0xa5;
+
+/** A payload image of 3 files with holes in it: data at both ends, 20 MiB of zeros between. */
+function sparseImage(dir: string): string {
+  const path = join(dir, "payload.img");
+  const zeros = join(dir, "zeros");
+  writeFileSync(zeros, "");
+  truncateSync(zeros, 20 * MIB);
+  const entries = [
+    { name: "a", body: { kind: "bytes", bytes: sampleBody(9 * MIB + 4097) } as const },
+    { name: "b", body: { kind: "file", path: zeros, offset: 0, size: 20 * MIB } as const },
+    { name: "c", body: { kind: "bytes", bytes: sampleBody(70001) } as const },
+  ];
+  const file = openSync(path, "w");
+  let offset = 0;
+  for (const segment of payload(entries, 64)) {
+    if (segment.kind === "bytes") writeSync(file, segment.bytes, 0, segment.bytes.length, offset);
+    if (segment.kind !== "crc32") {
+      offset += segment.kind === "bytes" ? segment.bytes.length : segment.size;
+    }
+  }
+  closeSync(file);
+  truncateSync(path, 32 * MIB);
+  return path;
+}
+
+function bytesAt(path: string, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  const file = openSync(path, "r");
+  readSync(file, bytes, 0, length, offset);
+  closeSync(file);
+  return bytes;
+}
+
+/** Whether a device begins with an image, and is what it was behind it. */
+function expectWritten(image: string, device: Loop, size = statSync(image).size): void {
+  expect(sh(["cmp", "-n", String(size), image, device.path])).toEqual({ code: 0, out: "" });
+  const behind = bytesAt(device.file, size, SIZE - size);
+  expect(behind.every((byte) => byte === OLD)).toBe(true);
+}
+
+function write(image: string, device: Loop, ...options: string[]): Promise<Ran> {
+  return seedstrap(["write", image, device.path, "--yes", device.name, ...options]);
+}
+
+/** Expects a refusal that says this, and that nothing was written. */
+async function expectRefused(ran: Promise<Ran>, device: Loop, ...texts: string[]): Promise<void> {
+  const before = sha256(readFileSync(device.file));
+  const { code, stdout, stderr } = await ran;
+  for (const text of texts) expect(stderr).toContain(text);
+  expect(stdout).toBe("");
+  expect(code).toBe(EXIT.target);
+  expect(sha256(readFileSync(device.file))).toBe(before);
+}
+
+describe.skipIf(why !== undefined)("seedstrap write", () => {
+  test("writes a sparse image, zeros its holes, and leaves alone what is behind it", async () => {
+    const dir = temp.make();
+    const image = sparseImage(dir);
+    expect(statSync(image).blocks * 512).toBeLessThan(11 * MIB);
+    const device = loops.attach(join(dir, "disk"), SIZE, OLD);
+    const { code, stdout, stderr } = await write(image, device);
+    expect(stderr).not.toContain("seedstrap:");
+    expect(code).toBe(0);
+    expect(stdout).toContain("read back from the device, and equal to its last byte");
+    expectWritten(image, device);
+  });
+
+  test("writes the same under Deno", async () => {
+    const dir = temp.make();
+    const image = sparseImage(dir);
+    const device = loops.attach(join(dir, "disk"), SIZE, OLD);
+    const command = [DENO, "run", "--quiet", "--allow-all", MAIN];
+    const { code, stderr } = await run(
+      [...command, "write", image, device.path, "--yes", device.name, "--json"],
+    );
+    expect(stderr).not.toContain("seedstrap:");
+    expect(code).toBe(0);
+    expectWritten(image, device);
+  });
+
+  test("writes zeros where the device cannot make them", async () => {
+    const dir = temp.make();
+    const image = sparseImage(dir);
+    // A file on ramfs has no holes, and thus the device no way to zero a range.
+    const ram = join(dir, "ram");
+    mkdirSync(ram);
+    must("mount", "-t", "ramfs", "none", ram);
+    const device = loops.attach(join(ram, "disk"), SIZE, OLD);
+    loops.defer(() => must("umount", "-l", ram));
+    const limit = `/sys/block/${device.name}/queue/write_zeroes_max_bytes`;
+    expect(readFileSync(limit, "utf8")).toBe("0\n");
+    const { code } = await write(image, device);
+    expect(code).toBe(0);
+    expectWritten(image, device);
+  });
+
+  test("checks an image against the seedstrap.json beside it", async () => {
+    const dir = temp.make();
+    const { code } = await buildIn(dir, setUp(dir));
+    expect(code).toBe(0);
+    const image = join(dir, "target/init.img");
+    const device = loops.attach(join(dir, "disk"), SIZE, OLD);
+    const good = await write(image, device, "--json");
+    expect(good.code).toBe(0);
+    const record = JSON.parse(readFileSync(join(dir, "target/seedstrap.json"), "utf8"));
+    const { dataBytes, sha256: built } = record.images[0];
+    expect(JSON.parse(good.stdout)).toMatchObject({ kind: "boot", sha256: built });
+    expectWritten(image, device);
+
+    const file = openSync(image, "r+");
+    writeSync(file, "x", 2000);
+    closeSync(file);
+    const bad = await write(image, device);
+    expect(bad.code).toBe(EXIT.verify);
+    expect(bad.stderr).toContain(`built was ${built}`);
+    expect(bad.stderr).toContain("does not boot: its first MiB is zeros");
+    expect(bytesAt(device.path, 0, MIB).every((byte) => byte === 0)).toBe(true);
+
+    truncateSync(image, dataBytes + MIB);
+    const longer = await write(image, device);
+    expect(longer.code).toBe(EXIT.verify);
+    expect(longer.stderr).toContain(`it has ${dataBytes + MIB} bytes`);
+  });
+
+  test("writes segments without an image between, and refuses a file that is wrong", async () => {
+    const dir = temp.make();
+    const body = sampleBody(5 * MIB + 3);
+    const path = join(dir, "file");
+    writeFileSync(path, body);
+    const segments: Segment[] = [
+      textSegment("LBPAYLD1 or so"),
+      { kind: "file", path, offset: 0, size: body.length, sha256: sha256(body) },
+      { kind: "zeros", size: 3 * MIB },
+      textSegment("the end"),
+    ];
+    const device = loops.attach(join(dir, "disk"), SIZE, OLD);
+    const image = { segments, sizeBytes: 16 * MIB };
+    const target = chooseTarget(device.path, false);
+    checkFit(target, image.sizeBytes, []);
+    const { report } = await writeToDevice(image, target, true);
+    const like = join(dir, "like");
+    const { sha256: digest } = await writeImage(like, segments, { sizeBytes: 16 * MIB });
+    expectWritten(like, device);
+    expect(report.isVerified).toBe(true);
+    for (const isVerified of [true, false]) {
+      const known = await writeToDevice({ ...image, sha256: digest }, target, isVerified);
+      expect(known.report.sha256).toBe(digest);
+      expect(known.fileDigests.get(segments[1]!)).toBe(sha256(body));
+    }
+
+    writeFileSync(path, sampleBody(5 * MIB + 3).reverse());
+    const error = await rejection(writeToDevice(image, target, true));
+    expect(error).toMatchObject({ kind: "verify" });
+    expect(bytesAt(device.path, 0, MIB).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test("writes to a regular file only when told so, in place", async () => {
+    const dir = temp.make();
+    const image = sparseImage(dir);
+    const disk = join(dir, "disk");
+    writeFileSync(disk, new Uint8Array(SIZE).fill(OLD));
+    const device = { path: disk, name: "disk", file: disk };
+    await expectRefused(write(image, device), device, "it is a regular file", "--file");
+    const { code } = await write(image, device, "--file");
+    expect(code).toBe(0);
+    expectWritten(image, device);
+    await expectRefused(
+      seedstrap(["write", image, image, "--file", "--yes", "payload.img"]),
+      { path: image, name: "payload.img", file: image },
+      "it is the image itself",
+    );
+  });
+
+  describe("refuses", () => {
+    let dir = "";
+    let image = "";
+    let device: Loop;
+    const prepare = (...options: string[]) => {
+      dir = temp.make();
+      image = sparseImage(dir);
+      device = loops.attach(join(dir, "disk"), SIZE, OLD, ...options);
+    };
+
+    test("a device that is mounted", async () => {
+      prepare();
+      must("mke2fs", "-q", "-F", device.path);
+      const place = join(dir, "a place");
+      mkdirSync(place);
+      must("mount", device.path, place);
+      loops.defer(() => must("umount", place));
+      const { code, stderr } = await write(image, device);
+      expect(stderr).toContain(`${device.name} is mounted at ${place}`);
+      expect(code).toBe(EXIT.target);
+      must("cmp", device.path, device.file);
+      expect(bytesAt(device.file, 1080, 2)).toEqual(new Uint8Array([0x53, 0xef]));
+    });
+
+    test("a device that is mounted where nobody else sees it", async () => {
+      prepare();
+      must("mke2fs", "-q", "-F", device.path);
+      const place = join(dir, "hidden");
+      mkdirSync(place);
+      const holder = Bun.spawn([
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        `mount ${device.path} ${place} && echo mounted && exec sleep 100`,
+      ], { stdout: "pipe" });
+      loops.defer(() => holder.kill("SIGKILL"));
+      const { value } = await holder.stdout.getReader().read();
+      expect(new TextDecoder().decode(value)).toBe("mounted\n");
+      const { code, stderr } = await write(image, device);
+      expect(stderr).toContain("EBUSY");
+      expect(stderr).toContain("also in a container");
+      expect(code).toBe(EXIT.target);
+      expect(bytesAt(device.file, 1080, 2)).toEqual(new Uint8Array([0x53, 0xef]));
+      holder.kill("SIGKILL");
+      await holder.exited;
+    });
+
+    test("a disk of which a partition is mounted, and the partition itself", async () => {
+      prepare("-P");
+      const table = Bun.spawnSync(["sfdisk", "-q", device.path], {
+        stdin: new TextEncoder().encode("2048,40960,83\n"),
+      });
+      expect(table.exitCode).toBe(0);
+      must("partx", "-u", device.path);
+      const partition = `${device.path}p1`;
+      must("mke2fs", "-q", "-F", partition);
+      await expectRefused(
+        seedstrap(["write", image, partition, "--yes", `${device.name}p1`]),
+        device,
+        `it is partition ${device.name}p1 of ${device.name}`,
+        `/dev/${device.name}`,
+      );
+      const place = join(dir, "place");
+      mkdirSync(place);
+      must("mount", "-o", "ro", partition, place);
+      loops.defer(() => must("umount", place));
+      await expectRefused(
+        write(image, device),
+        device,
+        `${device.name}p1 is mounted at ${place}`,
+      );
+    });
+
+    test("swap in use", async () => {
+      prepare();
+      must("mkswap", device.path);
+      const { code, out } = sh(["swapon", device.path]);
+      if (code !== 0) {
+        console.log(`skipped: swap in use: ${out.trim()}`);
+        return;
+      }
+      loops.defer(() => must("swapoff", device.path));
+      await expectRefused(write(image, device), device, `${device.name} is swap in use`);
+    });
+
+    test("a device that is read-only", async () => {
+      prepare("-r");
+      await expectRefused(write(image, device), device, "it is read-only");
+    });
+
+    test("a device that another loop device shows", async () => {
+      prepare();
+      const above = loops.attachFile(device.path);
+      await expectRefused(
+        write(image, device),
+        device,
+        `${device.name} is part of ${above.name}`,
+      );
+    });
+
+    test("the image that the device shows", async () => {
+      prepare();
+      const shown = loops.attachFile(image);
+      await expectRefused(write(image, shown), shown, "it is the image itself");
+    });
+
+    test("a device that is too small", async () => {
+      prepare();
+      const small = loops.attach(join(dir, "small"), 31 * MIB, OLD);
+      await expectRefused(
+        write(image, small),
+        small,
+        `it has ${31 * MIB} bytes, and the image has ${32 * MIB}`,
+      );
+    });
+
+    test("what is no block device, or none at all", async () => {
+      prepare();
+      const refused = async (path: string, text: string) => {
+        const { code, stderr } = await seedstrap(["write", image, path, "--yes", "x"]);
+        expect(stderr).toContain(text);
+        expect(code).toBe(EXIT.target);
+      };
+      await refused("/dev/null", "it is no block device");
+      await refused(dir, "it is no block device");
+      await refused(join(dir, "nothing"), "there is no such device");
+    });
+
+    test("the disk that the system runs from", async () => {
+      prepare();
+      const source = must("findmnt", "-n", "-o", "MAJ:MIN", "/");
+      const name = sh(["readlink", "-f", `/sys/dev/block/${source}`]).out.trim().split("/").at(-1);
+      if (name === undefined || !statSync(`/dev/${name}`).isBlockDevice()) {
+        console.log("skipped: the disk of the system: it is no block device here");
+        return;
+      }
+      const { code, stderr } = await seedstrap(["write", image, `/dev/${name}`, "--yes", "x"]);
+      expect(stderr).toMatch(/the system runs from it|it is partition/);
+      expect(code).toBe(EXIT.target);
+    });
+
+    test("another disk that has taken its place meanwhile", async () => {
+      prepare();
+      const target = chooseTarget(device.path, false);
+      const other = join(dir, "other");
+      writeFileSync(other, new Uint8Array(SIZE).fill(OLD));
+      must("losetup", "-d", device.path);
+      must("losetup", device.path, other);
+      const error = await rejection(writeToDevice(imageToWrite(image), target, true));
+      expect(error).toMatchObject({
+        kind: "target",
+        message: expect.stringContaining("another disk has taken its place"),
+      });
+      expect(readFileSync(other).every((byte) => byte === OLD)).toBe(true);
+    });
+
+    test("what is no image", async () => {
+      prepare();
+      const junk = join(dir, "junk");
+      writeFileSync(junk, sampleBody(MIB));
+      const { code, stderr } = await write(junk, device);
+      expect(stderr).toContain("neither a boot image");
+      expect(code).toBe(EXIT.format);
+    });
+  });
+
+  test("says what it takes to who has no right to", async () => {
+    const dir = temp.make();
+    const image = sparseImage(dir);
+    const device = loops.attach(join(dir, "disk"), SIZE, OLD);
+    chmodSync(dir, 0o755);
+    chmodSync(device.file, 0o600);
+    const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    const binary = join(dir, "seedstrap");
+    const source = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+    const built = sh([process.execPath, "build", "--compile", source, "--outfile", binary]);
+    expect(built.code).toBe(0);
+    const command = [...nobody, binary];
+    const listed = await seedstrap(["devices"], { command });
+    expect(listed.stderr).toBe("");
+    expect(listed.stdout).toMatch(new RegExp(`^${device.path} .* \\?$`, "m"));
+    const written = seedstrap(["write", image, device.path, "--yes", device.name], { command });
+    await expectRefused(written, device, "EACCES", "use sudo");
+  });
+
+  describe("asks", () => {
+    let image = "";
+    let device: Loop;
+    const prepare = () => {
+      const dir = temp.make();
+      image = sparseImage(dir);
+      device = loops.attach(join(dir, "disk"), SIZE, OLD);
+    };
+    /** Types at a terminal, under Bun or Deno. */
+    const typed = async (input: string, command: readonly string[]): Promise<Ran> => {
+      const words = [...command, "write", image, device.path].join(" ");
+      const child = Bun.spawn(["script", "-qec", words, "/dev/null"], {
+        stdin: "pipe",
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const out: string[] = [];
+      for await (const chunk of child.stdout) {
+        out.push(new TextDecoder().decode(chunk));
+        if (out.join("").includes("to go on: ") && input !== "") {
+          child.stdin.write(input);
+          child.stdin.flush();
+          input = "";
+        }
+      }
+      return { code: await child.exited, stdout: out.join(""), stderr: "" };
+    };
+    const RUNTIMES = [["Bun", [process.execPath, MAIN]], [
+      "Deno",
+      [DENO, "run", "--quiet", "--allow-all", MAIN],
+    ]] as const;
+
+    for (const [runtime, command] of RUNTIMES) {
+      test(`and writes when the name is typed, under ${runtime}`, async () => {
+        prepare();
+        const { code, stdout } = await typed(`${device.name}\n`, command);
+        expect(stdout).toContain("Everything on it is lost");
+        expect(code).toBe(0);
+        expectWritten(image, device);
+      });
+
+      test(`and leaves it alone for anything else, under ${runtime}`, async () => {
+        prepare();
+        const before = sha256(readFileSync(device.file));
+        for (const [input, expected] of [["yes\n", 2], ["\x04", 2], ["\x03", 130]] as const) {
+          expect((await typed(input, command)).code).toBe(expected);
+        }
+        expect(sha256(readFileSync(device.file))).toBe(before);
+      }, 60_000);
+    }
+
+    test("nobody without a terminal", async () => {
+      prepare();
+      const { code, stderr } = await seedstrap(["write", image, device.path]);
+      expect(stderr).toContain(`--yes ${device.name}`);
+      expect(code).toBe(EXIT.usage);
+      const wrong = await seedstrap(["write", image, device.path, "--yes", "loop"]);
+      expect(wrong.stderr).toContain(`is not its name, ${device.name}`);
+      expect(wrong.code).toBe(EXIT.usage);
+      expect(bytesAt(device.file, 0, 1)[0]).toBe(OLD);
+    });
+  });
+
+  for (const signal of ["SIGINT", "SIGKILL"] as const) {
+    test(`${signal} in the middle leaves what does not boot`, async () => {
+      const dir = temp.make();
+      const image = join(dir, "disk.img");
+      const boot = new Uint8Array(512);
+      boot.set([0x55, 0xaa], 510);
+      writeFileSync(image, boot);
+      must("dd", "if=/dev/urandom", `of=${image}`, "bs=1M", "seek=1", "count=500", "status=none");
+      const disk = join(dir, "disk");
+      const device = loops.attach(disk, 600 * MIB);
+      writeFileSync(disk, boot, { flag: "r+" });
+      const child = Bun.spawn(
+        [process.execPath, MAIN, "write", image, device.path, "--yes", device.name],
+        { stdout: "pipe", stderr: "pipe" },
+      );
+      while (statSync(disk).blocks * 512 < 100 * MIB && child.exitCode === null) await Bun.sleep(5);
+      child.kill(signal);
+      await child.exited;
+      expect(bytesAt(device.path, 0, MIB).every((byte) => byte === 0)).toBe(true);
+      expect(bytesAt(device.path, 2 * MIB, MIB)).toEqual(bytesAt(image, 2 * MIB, MIB));
+      if (signal === "SIGKILL") return;
+      expect(child.exitCode).toBe(EXIT.interrupt);
+      expect(await new Response(child.stderr).text()).toContain("does not boot");
+    });
+  }
+});

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Loop devices of one test file, as root.
+ *
+ * @module
+ */
+import { truncateSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
+import process from "node:process";
+
+/** Why there are no loop devices here, or undefined. */
+export function loopObstacle(): string | undefined {
+  if (process.platform !== "linux" || process.getuid?.() !== 0) return "they need root, on Linux";
+  if (Bun.which("losetup") === null) return "losetup is not installed";
+  return sh(["losetup", "-f"]).code === 0 ? undefined : "there are no loop devices";
+}
+
+/** Runs a program to its end. */
+export function sh(argv: readonly string[]): { code: number; out: string } {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);
+  return { code: exitCode, out: stdout.toString() + stderr.toString() };
+}
+
+/** Runs a program that must do its work. */
+export function must(...argv: string[]): string {
+  const { code, out } = sh(argv);
+  if (code !== 0) throw new Error(`${argv.join(" ")}: ${out}`);
+  return out.trim();
+}
+
+/** A loop device, and the file that it shows. */
+export interface Loop {
+  /** `/dev/loop3` */
+  readonly path: string;
+  /** `loop3` */
+  readonly name: string;
+  readonly file: string;
+}
+
+/** Loop devices; give `release` to `afterEach`. */
+export class Loops {
+  readonly #attached: string[] = [];
+  readonly #undo: (() => void)[] = [];
+
+  /** Makes a file full of `fill` and shows it as a device. */
+  attach(file: string, sizeBytes: number, fill = 0, ...options: string[]): Loop {
+    writeFileSync(file, fill === 0 ? "" : new Uint8Array(sizeBytes).fill(fill));
+    truncateSync(file, sizeBytes);
+    return this.attachFile(file, ...options);
+  }
+
+  /** Shows a file that is there. */
+  attachFile(file: string, ...options: string[]): Loop {
+    const path = must("losetup", "-f", "--show", ...options, file);
+    this.#attached.push(path);
+    return { path, name: basename(path), file };
+  }
+
+  /** To be done before the devices are detached. */
+  defer(undo: () => void): void {
+    this.#undo.push(undo);
+  }
+
+  release(): void {
+    for (const undo of this.#undo.splice(0).reverse()) undo();
+    for (const path of this.#attached.splice(0).reverse()) sh(["losetup", "-d", path]);
+  }
+}
