@@ -53,5 +53,26 @@ export { writeImage, type WriteOptions, type WrittenImage } from "./src/write/wr
 export * from "./src/device/candidates.ts";
 export * from "./src/job/build.ts";
 export * from "./src/job/device.ts";
-export { readRecord, RECORD_NAME, type TargetRecord } from "./src/job/record.ts";
+export {
+  type DistfileOrigin,
+  parseRecord,
+  readRecord,
+  readRecordFile,
+  RECORD_NAME,
+  type RecordedCheckout,
+  type RecordedDistfile,
+  type RecordedFile,
+  type RecordedImage,
+  type TargetRecord,
+} from "./src/job/record.ts";
+export { reproduceBuild, type ReproduceRequest, type Reproduction } from "./src/job/reproduce.ts";
+export * from "./src/provenance/compare.ts";
+export { sbomText } from "./src/provenance/sbom.ts";
+export {
+  makeStatement,
+  type Resource,
+  SBOM_NAME,
+  type Statement,
+  statementText,
+} from "./src/provenance/statement.ts";
 export { VERSION } from "./src/version.ts";

@@ -24,7 +24,7 @@ moment() { # N: in seconds
 		'BEGIN { printf "%.3f", (n + random / 65536) / of * span / 1000 }'
 }
 whole() { # every file under a final name is that of A or B
-	for image in init.img payload.img seedstrap.json; do
+	for image in init.img payload.img sbom.cdx.json seedstrap.json; do
 		[ ! -e "$work/T/$image" ] || cmp -s "$work/T/$image" "$work/A/$image" ||
 			cmp -s "$work/T/$image" "$work/B/$image" || return 1
 	done

@@ -40,7 +40,13 @@ export interface Media {
 const LOOKED_AT: readonly string[] = ["steps/bootstrap.cfg", "steps/manifest"];
 
 /** What seedstrap keeps in a target for itself, and what mke2fs makes in every file system. */
-const NOT_MEDIA: readonly string[] = [".seedstrap", "seedstrap.json", "serial.log", "lost+found"];
+const NOT_MEDIA: readonly string[] = [
+  ".seedstrap",
+  "seedstrap.json",
+  "sbom.cdx.json",
+  "serial.log",
+  "lost+found",
+];
 
 const IMAGES: readonly string[] = ["init.img", "payload.img", "external.img", "disk.img"];
 

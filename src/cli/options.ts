@@ -16,6 +16,7 @@ import {
   type BuildOptions,
   CI_PASSES,
   type CiPass,
+  isArchName,
   type Mirror,
   MIRROR_PORT,
   type Mode,
@@ -93,7 +94,7 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
   const isForMachine = !startsInDirectory(mode);
   const options: BuildOptions = {
     mode,
-    arch: checkedWord(raw.arch, "--arch"),
+    arch: checkedArch(raw.arch),
     cores: parseCount(raw.cores, "--cores", 1, 4096),
     forceTimestamps: raw.forceTimestamps === true,
     updateChecksums: raw.updateChecksums === true,
@@ -174,12 +175,9 @@ function parseMirrors(texts: readonly string[]): Mirror[] {
   return texts.map(parseMirror);
 }
 
-/** A value that goes into bootstrap.cfg, which shells read as a script. */
-function checkedWord(text: string, option: string): string {
-  if (!/^[A-Za-z0-9_.-]{1,64}$/.test(text)) {
-    throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for ${option}`, {
-      hint: "It takes letters, digits, dot, dash and underscore",
-    });
-  }
-  return text;
+function checkedArch(text: string): string {
+  if (isArchName(text)) return text;
+  throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for --arch`, {
+    hint: "It takes letters, digits, dot, dash and underscore",
+  });
 }

@@ -8,7 +8,8 @@ import { STATUS_CODES } from "node:http";
 import { join } from "node:path";
 import { plainText, UrlFailure } from "./failure.ts";
 import { type HttpAnswer, type HttpOptions, openUrl } from "./http.ts";
-import { PartFile } from "./part.ts";
+import { originOf, rememberOrigin } from "./origin.ts";
+import { local, PartFile } from "./part.ts";
 
 /** The largest body taken unless told otherwise, 4 GiB: no distfile comes near it. */
 export const MAX_DISTFILE_BYTES = 4 * 1024 ** 3;
@@ -65,6 +66,10 @@ export async function download(
     }
     const sizeBytes = part.sizeBytes;
     options.signal?.throwIfAborted();
+    if (finalUrl !== undefined) {
+      const origin = originOf(request.url, finalUrl);
+      await local(path, () => rememberOrigin(options.store, request.sha256, origin));
+    }
     await part.commit(path);
     return { path, sizeBytes, finalUrl };
   } finally {

@@ -84,12 +84,20 @@ export async function verifyFile(
   sha256: string,
   signal?: AbortSignal,
 ): Promise<Verified> {
+  const { got, sizeBytes } = await digestFile(path, signal);
+  return { ok: got === sha256, got, sizeBytes };
+}
+
+/** Likewise where no digest is wanted. */
+export async function digestFile(
+  path: string,
+  signal?: AbortSignal,
+): Promise<Omit<Verified, "ok">> {
   const handle = await open(path, "r");
   try {
     const hash = createHash("sha256");
     const sizeBytes = await hashHandle(handle, hash, signal);
-    const got = hash.digest("hex");
-    return { ok: got === sha256, got, sizeBytes };
+    return { got: hash.digest("hex"), sizeBytes };
   } finally {
     await handle.close();
   }

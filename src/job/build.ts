@@ -31,12 +31,15 @@ import { statIfThere } from "../runtime/stat.ts";
 import { walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
+import { sbomText } from "../provenance/sbom.ts";
+import { SBOM_NAME, statementText } from "../provenance/statement.ts";
 import { USER_AGENT, VERSION } from "../version.ts";
 import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "./device.ts";
 import { findMke2fs } from "./disk.ts";
 import { continuePass, readPass } from "./pass.ts";
+import { builderDigest, digestGiven, gatherMaterials } from "./materials.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
 import { type ImageDevices, writeImages, writeRoot } from "./write.ts";
 
@@ -51,6 +54,8 @@ export interface PlanRequest {
   readonly repo?: string | undefined;
   /** Archive that replaces stage0-posix; set where the options say so. */
   readonly preseed?: string | undefined;
+  /** Where distfiles are looked for, if not at the mirrors of the options. */
+  readonly sources?: readonly Mirror[] | undefined;
 }
 
 /** What a build needs besides. */
@@ -151,30 +156,38 @@ export async function buildMedia(
   checkLimits(job.plan, request.force, events);
   checkDevices(job.plan, request.devices);
   if (job.plan.disk !== undefined) await findMke2fs();
+  const given = await digestGiven(request.options.kernel, request.preseed, signal);
   const isDirectory = job.plan.start === "directory";
   const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
   const target = earlier === undefined
     ? Target.open(request.target, outputNames(job.plan), isDirectory)
-    : Target.open(request.target, [RECORD_NAME]);
+    : Target.open(request.target, [SBOM_NAME, RECORD_NAME]);
   try {
     const located: Located = new Map(job.located);
-    const downloads = new Map<string, string>();
+    const builder = builderDigest();
     const fetchAbsent = async (plan: Plan): Promise<Plan> => {
-      const whole = await fetchMissing(job, plan, request, located, downloads, events, signal);
+      const whole = await fetchMissing(job, plan, request, located, events, signal);
       if (whole !== plan) checkLimits(whole, request.force, events);
       return whole;
     };
     let plan = await fetchAbsent(job.plan);
     events.onPlan?.(plan);
     const write = async (plan: Plan): Promise<TargetRecord> => {
-      if (earlier !== undefined) return await continuePass(plan, located, target, earlier, signal);
+      if (earlier !== undefined) {
+        const places = { root: job.tree.root, store: request.store };
+        return await continuePass(plan, located, target, earlier, places, signal);
+      }
       const { onWrite, onNotice, onDevice } = events;
       const { devices } = request;
       const files = { plan, located, target, devices, onWrite, onNotice, onDevice, signal };
       const written = await (isDirectory ? writeRoot : writeImages)(files);
-      const record = makeRecord(VERSION, plan, written.images, downloads, written.files);
-      target.writePart(RECORD_NAME, `${JSON.stringify(record, null, 1)}\n`);
-      target.commit([...written.names, RECORD_NAME]);
+      const { store } = request;
+      const made = { plan, located, written, given, builder };
+      const materials = await gatherMaterials({ tree: job.tree, store, ...made });
+      const record = makeRecord(VERSION, plan, written, materials);
+      target.writePart(SBOM_NAME, sbomText(record));
+      target.writePart(RECORD_NAME, statementText(record));
+      target.commit([...written.names, SBOM_NAME, RECORD_NAME]);
       return record;
     };
     try {
@@ -220,7 +233,7 @@ function outputNames(plan: Plan): string[] {
   const names = plan.start === "directory"
     ? new Set(plan.entries.map(({ path }) => path.split("/")[1]!).filter((name) => name))
     : [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE];
-  return [...names, RECORD_NAME];
+  return [...names, SBOM_NAME, RECORD_NAME];
 }
 
 function planWith({ tree, extras }: Inputs, { options }: PlanRequest, located: Located): Plan {
@@ -264,13 +277,13 @@ export function limitError(broken: Plan["limits"]): UserError {
 /** Where distfiles may lie already: in the checkout, the store, and mirrors that are directories. */
 async function locateAll(
   distfiles: readonly Distfile[],
-  { store, options }: PlanRequest,
+  request: PlanRequest,
   root: string,
 ): Promise<Located> {
   const dirs = [
     join(root, "distfiles"),
-    store,
-    ...options.mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : []),
+    request.store,
+    ...mirrorsOf(request).flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : []),
   ];
   const found = await Promise.all(distfiles.map(async ({ name }) => {
     const [first] = await locate(name, dirs);
@@ -293,7 +306,6 @@ async function fetchMissing(
   plan: Plan,
   request: BuildRequest,
   located: Located,
-  downloads: Map<string, string>,
   events: BuildEvents,
   signal: AbortSignal | undefined,
 ): Promise<Plan> {
@@ -302,19 +314,22 @@ async function fetchMissing(
     if (missing.length === 0) return plan;
     const report = await fetchAll(missing, {
       store: request.store,
-      mirrors: request.options.mirrors.map(mirrorUrl),
+      mirrors: mirrorsOf(request).map(mirrorUrl),
       jobs: request.jobs,
       userAgent: USER_AGENT,
       signal,
       onProgress: events.onFetch,
     });
     if (report.failures.length > 0) throw fetchError(report);
-    for (const [name, { path, sizeBytes, source }] of report.files) {
+    for (const [name, { path, sizeBytes }] of report.files) {
       located.set(name, { path, size: sizeBytes });
-      if (!source.startsWith("file:")) downloads.set(name, source);
     }
     plan = planWith(inputs, request, located);
   }
+}
+
+function mirrorsOf({ sources, options }: PlanRequest): readonly Mirror[] {
+  return sources ?? options.mirrors;
 }
 
 function mirrorUrl(mirror: Mirror): string {

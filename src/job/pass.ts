@@ -11,9 +11,12 @@ import { UserError } from "../errors.ts";
 import type { LocatedFile } from "../plan/images.ts";
 import type { Plan } from "../plan/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
+import { sbomText } from "../provenance/sbom.ts";
+import { SBOM_NAME, statementText } from "../provenance/statement.ts";
 import { putAgain } from "../write/again.ts";
 import { Target } from "../write/target.ts";
-import { readRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
+import { originsOf, type Places } from "./materials.ts";
+import { readRecord, RECORD_NAME, recordDistfiles, type TargetRecord } from "./record.ts";
 
 /** Where the distfiles lie in a root. */
 const PLACE = ["external", "distfiles"];
@@ -40,6 +43,7 @@ export function readPass(target: string): TargetRecord {
  * Puts the distfiles of a plan into the root, verified, and takes its options into the record.
  *
  * @param located Every distfile that the plan needs.
+ * @param places Where they may lie.
  * @throws {UserError} "verify" for a file whose digest is wrong (`DigestMismatch`), "target",
  * "interrupt" when the signal is raised.
  */
@@ -48,6 +52,7 @@ export async function continuePass(
   located: ReadonlyMap<string, LocatedFile>,
   target: Target,
   before: TargetRecord,
+  places: Places,
   signal: AbortSignal | undefined,
 ): Promise<TargetRecord> {
   const carried = plan.distfiles.filter(({ place }) => place === "boot");
@@ -58,8 +63,13 @@ export async function continuePass(
     signal,
   );
   // bootstrap.cfg stays the one that the first pass has left there.
-  const { options, servedMirrors, distfiles, warnings } = plan;
+  const { options, servedMirrors, warnings } = plan;
+  const distfiles = recordDistfiles(plan, await originsOf(plan, located, places));
   const record = { ...before, options, servedMirrors, distfiles, warnings };
-  target.replace(RECORD_NAME, `${JSON.stringify(record, null, 1)}\n`);
+  // An older version has made none there, and cannot be said to have.
+  if (lstatIfThere(join(target.dir, SBOM_NAME)) !== undefined) {
+    target.replace(SBOM_NAME, sbomText(record));
+  }
+  target.replace(RECORD_NAME, statementText(record));
   return record;
 }

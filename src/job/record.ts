@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT
 /**
- * seedstrap.json: the plan that made a target, with sizes and digests of inputs and outputs.
+ * The record of a target: the plan that made it, with sizes and digests of inputs and outputs.
  *
  * It holds no clock, no host and no absolute path but those of mirror directories that the guest
- * needs, so that the same inputs give the same record.
+ * needs and of a kernel, so that the same inputs give the same record. It is kept in the statement
+ * of `provenance/statement.ts`.
  *
  * @module
  */
 
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { messageOf, systemCode, UserError } from "../errors.ts";
+import { dirname, join } from "node:path";
+import { messageOf, orRefused, UserError } from "../errors.ts";
+import type { Origin } from "../fetch/origin.ts";
 import type { Image } from "../plan/images.ts";
 import type { BuildOptions } from "../plan/options.ts";
 import type { Limit } from "../plan/limits.ts";
@@ -23,14 +25,22 @@ import {
   type PlannedDistfile,
   type PlannedRestore,
 } from "../plan/types.ts";
+import { Fault } from "../provenance/check.ts";
+import { isStatement, recordOfStatement } from "../provenance/parse.ts";
+import { TARGET_FORMAT } from "../provenance/statement.ts";
+import { statIfThere } from "../runtime/stat.ts";
 
 /** Name of the record in a target. */
 export const RECORD_NAME = "seedstrap.json";
-const FORMAT = "seedstrap-target/1";
+/** Of the record that was a file of its own. */
+const OLD_FORMAT = "seedstrap-target/1";
+
+/** Longest seedstrap.json that is read: that of live-bootstrap has less than one MiB. */
+const MAX_RECORD_BYTES = 64 * 1024 * 1024;
 
 /** The record of a target. */
 export interface TargetRecord {
-  readonly format: typeof FORMAT;
+  readonly format: typeof TARGET_FORMAT;
   /** Version of the seedstrap that built it. */
   readonly seedstrap: string;
   readonly options: BuildOptions;
@@ -47,13 +57,46 @@ export interface TargetRecord {
   /** Files of a target that is a directory to start in; none otherwise. */
   readonly files: readonly RecordedFile[];
   readonly servedMirrors: Plan["servedMirrors"];
+  /** Absent in the record of an older version. */
+  readonly checkout?: RecordedCheckout;
+  /** SHA-256 of the kernel of the user's, where there is one. */
+  readonly kernelSha256?: string;
+  /** SHA-256 of the archive to begin from, where there is one. */
+  readonly preseedSha256?: string;
+  /** SHA-256 of the binary that built it; absent where it ran from source. */
+  readonly builderSha256?: string;
 }
+
+/** What the checkout was. */
+export interface RecordedCheckout {
+  /** Of all its files that a build uses, see `tree/digest.ts`. */
+  readonly digest: string;
+  /** The commit that each of its repositories is at, where it has any: itself, and submodules. */
+  readonly commits: readonly { readonly path: string; readonly commit: string }[];
+}
+
+/**
+ * Where a distfile was had: in distfiles/ of the checkout, in a mirror that is a directory, in the
+ * store without anybody knowing how it came there, or from a URL, in this build or an earlier one.
+ */
+export type DistfileOrigin =
+  | { readonly kind: "checkout" | "mirror" | "store" }
+  | { readonly kind: "url" } & Origin;
 
 /** A distfile, and where it was had. */
 export type RecordedDistfile = PlannedDistfile & {
-  /** URL that it was downloaded from in this build; absent where it was on this machine. */
-  readonly downloadedFrom?: string;
+  /** Absent where the build did not need it. */
+  readonly origin?: DistfileOrigin;
 };
+
+/** What a record says beside the plan and what was written. */
+export interface Materials {
+  readonly checkout: RecordedCheckout;
+  readonly origins: ReadonlyMap<string, DistfileOrigin>;
+  readonly kernelSha256: string | undefined;
+  readonly preseedSha256: string | undefined;
+  readonly builderSha256: string | undefined;
+}
 
 /** An image as it was written. */
 export interface RecordedImage {
@@ -83,12 +126,11 @@ export interface RecordedFile {
 export function makeRecord(
   version: string,
   plan: Plan,
-  images: readonly RecordedImage[],
-  downloads: ReadonlyMap<string, string>,
-  files: readonly RecordedFile[] = [],
+  { images, files }: Pick<TargetRecord, "images" | "files">,
+  { checkout, origins, kernelSha256, preseedSha256, builderSha256 }: Materials,
 ): TargetRecord {
   return {
-    format: FORMAT,
+    format: TARGET_FORMAT,
     seedstrap: version,
     options: plan.options,
     config: plan.config,
@@ -96,14 +138,26 @@ export function makeRecord(
     overlay: plan.overlay,
     warnings: plan.warnings,
     limits: plan.limits,
-    distfiles: plan.distfiles.map((distfile) => {
-      const downloadedFrom = downloads.get(distfile.name);
-      return { ...distfile, ...(downloadedFrom !== undefined && { downloadedFrom }) };
-    }),
+    distfiles: recordDistfiles(plan, origins),
     images,
     files,
     servedMirrors: plan.servedMirrors,
+    checkout,
+    ...(kernelSha256 !== undefined && { kernelSha256 }),
+    ...(preseedSha256 !== undefined && { preseedSha256 }),
+    ...(builderSha256 !== undefined && { builderSha256 }),
   };
+}
+
+/** The distfiles of a plan with their origins. */
+export function recordDistfiles(
+  { distfiles }: Plan,
+  origins: ReadonlyMap<string, DistfileOrigin>,
+): RecordedDistfile[] {
+  return distfiles.map((distfile) => {
+    const origin = origins.get(distfile.name);
+    return { ...distfile, ...(origin !== undefined && { origin }) };
+  });
 }
 
 /**
@@ -112,27 +166,28 @@ export function makeRecord(
  * @throws {UserError} "target" where there is none, or none that this version understands.
  */
 export function readRecord(dir: string): TargetRecord {
-  const path = join(dir, RECORD_NAME);
-  let value: unknown;
-  try {
-    value = JSON.parse(readFileSync(path, "utf8"));
-  } catch (cause) {
-    const isMissing = systemCode(cause) === "ENOENT";
-    throw new UserError(
-      "target",
-      isMissing
-        ? `Cannot find a built target in ${dir}`
-        : `Cannot read ${path}: ${messageOf(cause)}`,
-      { where: path, hint: "Build it first: seedstrap build --target DIR", cause },
-    );
-  }
-  if (!isRecord(value)) {
-    throw new UserError("target", `Cannot understand ${path}: it is no ${FORMAT}`, {
-      where: path,
-      hint: "Build the target again with this version of seedstrap",
-    });
-  }
-  return value;
+  return readRecordFile(join(dir, RECORD_NAME));
+}
+
+/** Likewise of a file of any name, such as a copy of the statement. */
+export function readRecordFile(path: string): TargetRecord {
+  const text = orRefused(
+    () => {
+      const stat = statIfThere(path);
+      if (stat?.isFile() === false) throw notUnderstood(path, "it is no file");
+      if ((stat?.size ?? 0) > MAX_RECORD_BYTES) throw notUnderstood(path, "it is too long");
+      return readFileSync(path, "utf8");
+    },
+    (code, cause) =>
+      new UserError(
+        "target",
+        code === "ENOENT"
+          ? `Cannot find a built target in ${dirname(path)}`
+          : `Cannot read ${path}: ${messageOf(cause)}`,
+        { where: path, hint: "Build it first: seedstrap build --target DIR", cause },
+      ),
+  );
+  return parseRecord(text, path);
 }
 
 /** What the record of a target says of an image, where there is a record that knows it. */
@@ -145,9 +200,65 @@ export function findRecordedImage(dir: string, name: string): RecordedImage | un
   }
 }
 
-/** Checks what the commands rely on; the file is the user's own, but may be old or cut. */
-function isRecord(value: unknown): value is TargetRecord {
-  if (!isObject(value) || value["format"] !== FORMAT) return false;
+/**
+ * Takes the record out of the text of a seedstrap.json.
+ *
+ * @param path The file, for messages.
+ * @throws {UserError} "target" where it is none that this version understands.
+ */
+export function parseRecord(text: string, path: string): TargetRecord {
+  const value = parsing(path, () => JSON.parse(text));
+  if (isStatement(value)) return parsing(path, () => recordOfStatement(value));
+  if (isOldRecord(value)) return fromOldRecord(value);
+  throw notUnderstood(path, `it is no ${TARGET_FORMAT}`);
+}
+
+function parsing<T>(path: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (cause) {
+    // JSON.parse has its own errors, a deeply nested text ends in a RangeError.
+    const isExpected = cause instanceof Fault || cause instanceof SyntaxError ||
+      cause instanceof RangeError;
+    throw isExpected ? notUnderstood(path, cause.message, cause) : cause;
+  }
+}
+
+function notUnderstood(path: string, why: string, cause?: unknown): UserError {
+  return new UserError("target", `Cannot understand ${path}: ${why}`, {
+    where: path,
+    hint: "Build the target again with this version of seedstrap",
+    cause,
+  });
+}
+
+/** A distfile of an older record; the steps came later. */
+type OldDistfile = Omit<PlannedDistfile, "steps"> & {
+  readonly steps?: readonly string[];
+  readonly downloadedFrom?: string;
+};
+
+/** The record that version 0.1.0 wrote, as it was: no statement around it, no checkout in it. */
+type OldRecord = Omit<TargetRecord, "format" | "distfiles"> & {
+  readonly format: typeof OLD_FORMAT;
+  readonly distfiles: readonly OldDistfile[];
+};
+
+function fromOldRecord({ distfiles, ...old }: OldRecord): TargetRecord {
+  return {
+    ...old,
+    format: TARGET_FORMAT,
+    distfiles: distfiles.map(({ downloadedFrom: url, steps = [], ...distfile }) => ({
+      ...distfile,
+      steps,
+      ...(url !== undefined && { origin: { kind: "url", url } }),
+    })),
+  };
+}
+
+/** Checks what the commands rely on; the file is the user's own, but may be cut. */
+function isOldRecord(value: unknown): value is OldRecord {
+  if (!isObject(value) || value["format"] !== OLD_FORMAT) return false;
   const { options, images, servedMirrors } = value;
   return isObject(options) && isOneOf(options["mode"], ["qemu", "bare-metal", "chroot", "bwrap"]) &&
     isCount(options["cores"]) && isCount(options["qemuRamMib"]) &&
@@ -155,6 +266,7 @@ function isRecord(value: unknown): value is TargetRecord {
     typeof options["externalSources"] === "boolean" &&
     (options["kernel"] === undefined || typeof options["kernel"] === "string") &&
     typeof options["qemuCommand"] === "string" && typeof options["interactive"] === "boolean" &&
+    isArrayOf(value["distfiles"], isObject) &&
     isArrayOf(images, isImage) && isArrayOf(servedMirrors, isServedMirror);
 }
 

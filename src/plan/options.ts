@@ -126,7 +126,12 @@ export type Mirror =
 export const MIRROR_PORT = 24816;
 
 /** Largest size that an option takes, in MiB: 16 TiB, the limit of ext4 and of sanity. */
-const MAX_SIZE_MIB = 16 * 1024 * 1024;
+export const MAX_SIZE_MIB = 16 * 1024 * 1024;
+
+/** Whether a text can be an architecture: it goes into bootstrap.cfg, which shells read. */
+export function isArchName(text: string): boolean {
+  return /^[A-Za-z0-9_.-]{1,64}$/.test(text);
+}
 
 /**
  * Parses a size in MiB, with g or G behind it in GiB, with m or M in MiB.

@@ -18,6 +18,7 @@ import {
 } from "node:fs";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { readRecord } from "../../src/job/record.ts";
 import { EXIT } from "../../src/errors.ts";
 import { payload } from "../../src/format/payload.ts";
 import { MIB, type Segment, textSegment } from "../../src/format/segment.ts";
@@ -147,8 +148,8 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     const device = loops.attach(join(dir, "disk"), SIZE, OLD);
     const good = await write(image, device, "--json");
     expect(good.code).toBe(0);
-    const record = JSON.parse(readFileSync(join(dir, "target/seedstrap.json"), "utf8"));
-    const { dataBytes, sha256: built } = record.images[0];
+    const record = readRecord(join(dir, "target"));
+    const { dataBytes, sha256: built } = record.images[0]!;
     expect(JSON.parse(good.stdout)).toMatchObject({ kind: "boot", sha256: built });
     expectWritten(image, device);
 

@@ -7,7 +7,7 @@ import { UserError } from "../../src/errors.ts";
 import { fetchAll } from "../../src/fetch/fetch.ts";
 import { local } from "../../src/fetch/part.ts";
 import type { FetchEvent } from "../../src/fetch/types.ts";
-import { answers, bench, BODY, closed, get, NAME, OTHER, rejection } from "./harness.ts";
+import { answers, bench, BODY, closed, filesOf, get, NAME, OTHER, rejection } from "./harness.ts";
 import { deadUrl, sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
@@ -22,7 +22,7 @@ test("fetchAll() brings a file into the store and says where it came from", asyn
     files: new Map([[NAME, { path, sizeBytes: BODY.length, source: `${server.url}/a` }]]),
     failures: [],
   });
-  expect(await readdir(store)).toEqual([NAME]);
+  expect(await filesOf(store)).toEqual([NAME]);
 });
 
 test("fetchAll() gets an empty file", async () => {
@@ -200,7 +200,7 @@ test("fetchAll() uses a file of a file: mirror in place and skips a wrong one", 
     `wrong SHA-256: got ${sha256(OTHER)}, 300000 bytes`,
   ]);
   expect(server.seen).toEqual([]);
-  expect(await readdir(store)).toEqual([]);
+  expect(await filesOf(store)).toEqual([]);
 });
 
 test("fetchAll() stopped in the middle leaves a part, no final name and no connection", async () => {
@@ -218,7 +218,7 @@ test("fetchAll() stopped in the middle leaves a part, no final name and no conne
     },
   }));
   expect(error.kind).toBe("interrupt");
-  expect(await readdir(store)).toEqual([`${NAME}.part`]);
+  expect(await filesOf(store)).toEqual([`${NAME}.part`]);
   expect(await closed(server)).toBe(true);
   const links = (await readdir("/proc/self/fd")).length;
   expect(links).toBeLessThanOrEqual(before + 1); // the listening side may linger, a file may not

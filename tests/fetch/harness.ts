@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../src/errors.ts";
 import { fetchAll } from "../../src/fetch/fetch.ts";
+import { ORIGINS_DIR } from "../../src/fetch/origin.ts";
 import type { FetchOptions, FetchReport } from "../../src/fetch/types.ts";
 import { Bench, sampleBody, sha256, type TestServer } from "./servers.ts";
 
@@ -52,9 +53,14 @@ export async function answerOf(url: string, options: Partial<FetchOptions> = {})
   expect(report.failures).toEqual([]);
   expect(report.files.get(NAME)?.source).toBe(`${good.url}/${NAME}`);
   expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
-  expect(await readdir(store)).toEqual([NAME]);
+  expect(await filesOf(store)).toEqual([NAME]);
   expect(answers).toHaveLength(1);
   return answers[0] ?? "";
+}
+
+/** What lies in a store, but for where it came from. */
+export async function filesOf(store: string): Promise<string[]> {
+  return (await readdir(store)).filter((name) => name !== ORIGINS_DIR);
 }
 
 /** Whether all connections of a server end soon. */

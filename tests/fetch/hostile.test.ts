@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
-import { answerOf, answers, bench, BODY, closed, get, NAME, OTHER } from "./harness.ts";
+import { answerOf, answers, bench, BODY, closed, filesOf, get, NAME, OTHER } from "./harness.ts";
 import { deadUrl, sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
@@ -163,7 +163,7 @@ test("fetchAll() cuts off a body above the cap and keeps nothing of it", async (
   const store = await bench.dir();
   const report = await get(store, [server.url], { maxBytes: 1_000_000 });
   expect(answers(report)).toEqual(["body goes on above the limit of 1000000 bytes"]);
-  expect(await readdir(store)).toEqual([]);
+  expect(await filesOf(store)).toEqual([]);
 });
 
 test("fetchAll() refuses a body that is announced above the cap", async () => {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
-import { link, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { link, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { FetchEvent } from "../../src/fetch/types.ts";
-import { bench, BODY, get, NAME, OTHER, rejection } from "./harness.ts";
+import { bench, BODY, filesOf, get, NAME, OTHER, rejection } from "./harness.ts";
 import { sampleBody, sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
@@ -87,7 +87,7 @@ test("fetchAll() gives no final name to a part that was swapped under it", async
   }));
   expect(error.kind).toBe("target");
   expect(error.message).toEndWith("another process has changed it");
-  expect(await readdir(store)).toEqual([`${NAME}.part`]);
+  expect(await filesOf(store)).toEqual([`${NAME}.part`]);
 });
 
 test("fetchAll() starts over when a part of other content was resumed", async () => {

@@ -62,6 +62,7 @@ test("buildMedia() makes both images and a record that describes them", async ()
     ".seedstrap",
     "init.img",
     "payload.img",
+    "sbom.cdx.json",
     "seedstrap.json",
   ]);
   const boot = contents(join(target, "init.img"));
@@ -116,6 +117,7 @@ test("buildMedia() replaces a target that it made, with the same images", async 
   expect(readdirSync(target).sort()).toEqual([
     ".seedstrap",
     "init.img",
+    "sbom.cdx.json",
     "seedstrap.json",
     "serial.log",
   ]);
@@ -167,13 +169,27 @@ test("buildMedia() downloads what no directory has, and says from where", async 
   rmSync(join(mirror, BETA));
   const record = await buildMedia(request);
   const of = (name: string) => record.distfiles.find((distfile) => distfile.name === name)!;
-  expect(of(BETA).downloadedFrom).toBe(`${server.url}/${BETA}`);
+  expect(of(BETA).origin).toEqual({ kind: "url", url: `${server.url}/${BETA}` });
   expect(of(BETA).size).toBe(3001);
-  expect(of(ALPHA)).not.toHaveProperty("downloadedFrom");
-  expect(readdirSync(store)).toEqual([BETA]);
+  expect(of(ALPHA).origin).toEqual({ kind: "mirror" });
+  expect(readdirSync(store).sort()).toEqual([".origins", BETA]);
   expect(new Map(contents(join(target, "payload.img"))).get(BETA)).toBe(
     sha256(sampleBody(3001, 2)),
   );
+});
+
+test("buildMedia() says of each distfile where it lay, without a path of this machine", async () => {
+  const { dir, request, tree, target, store, distfiles } = scene({ mirrors: [] });
+  const names = Object.keys(distfiles);
+  writeFiles(join(tree, "distfiles"), { [ALPHA]: distfiles[ALPHA]! });
+  for (const name of names) if (name !== ALPHA) writeFiles(store, { [name]: distfiles[name]! });
+  const record = await buildMedia(request);
+  const kinds = new Map(record.distfiles.map(({ name, origin }) => [name, origin]));
+  expect(kinds.get(ALPHA)).toEqual({ kind: "checkout" });
+  for (const name of names) if (name !== ALPHA) expect(kinds.get(name)).toEqual({ kind: "store" });
+  for (const name of ["seedstrap.json", "sbom.cdx.json"]) {
+    expect(readFileSync(join(target, name), "utf8")).not.toContain(dir);
+  }
 });
 
 test("buildMedia() leaves the target as it was where a distfile cannot be had", async () => {

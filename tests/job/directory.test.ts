@@ -115,6 +115,7 @@ test("a target goes from a directory to images and back, and leaves nothing of t
   expect(readdirSync(target).filter((name) => !isOwn(name)).sort()).toEqual([
     "init.img",
     "payload.img",
+    "sbom.cdx.json",
   ]);
   await buildMedia(request);
   expect(existsSync(join(target, "init.img"))).toBe(false);

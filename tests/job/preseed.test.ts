@@ -86,6 +86,7 @@ test("a directory begins from the archive, with steps and distfiles of the check
     ".seedstrap",
     "init.img",
     "payload.img",
+    "sbom.cdx.json",
     "seedstrap.json",
   ]);
 });
@@ -189,3 +190,27 @@ with tarfile.open(sys.argv[1], "a") as tar:
     expect(readRecord(target).images[0]!.blocksSha256).toBe(digest!);
   },
 );
+
+test("what was begun from an archive is reproduced with the same one, and another is named", async () => {
+  const { dir, archive, target, build } = await scene();
+  expect(await build(archive, ["--chroot"])).toMatchObject({ code: 0, stderr: "" });
+  const statement = join(target, "seedstrap.json");
+  const again = (...args: string[]) =>
+    seedstrap([
+      ...["reproduce", statement, "--tree", join(dir, "tree"), "-m", `file://${dir}/mirror`],
+      ...args,
+    ]);
+  const without = await again();
+  expect(without.code).toBe(2);
+  expect(without.stderr).toContain("Cannot reproduce without --early-preseed ARCHIVE");
+  expect(await again("--early-preseed", archive)).toMatchObject({ code: 0, stderr: "" });
+
+  const { archive: other, dir: elsewhere } = await scene();
+  writeFiles(join(elsewhere, "root"), { "usr/bin/tcc": "another compiler" });
+  const tar = ["tar", "-C", join(elsewhere, "root"), "-cf", other, "."];
+  expect(await run(tar)).toMatchObject({ code: 0 });
+  const differs = await again("--early-preseed", other);
+  expect(differs.code).toBe(11);
+  expect(differs.stdout).toContain("usr/bin/tcc: differs\n");
+  expect(differs.stdout).toContain("Built from something else:\n  early-preseed: differs\n");
+});

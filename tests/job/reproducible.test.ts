@@ -10,6 +10,9 @@ import { miniTree, writeMiniTree } from "../support/tree.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
+/** Files with which a target is whole. */
+const WHOLE = ["init.img", "payload.img", "sbom.cdx.json", "seedstrap.json"];
+
 async function build(dir: string, name: string, options: RunOptions = {}): Promise<Buffer[]> {
   const target = join(dir, name);
   const args = ["build", "--qemu", "--external-sources", "--target-size", "64", "--tree"];
@@ -27,9 +30,7 @@ async function build(dir: string, name: string, options: RunOptions = {}): Promi
     options,
   );
   expect(ran).toMatchObject({ code: 0, stderr: "" });
-  return ["init.img", "payload.img", "seedstrap.json"].map((file) =>
-    readFileSync(join(target, file))
-  );
+  return WHOLE.map((file) => readFileSync(join(target, file)));
 }
 const equal = (a: Buffer[], b: Buffer[]) => a.map((bytes, i) => bytes.equals(b[i]!));
 
@@ -54,10 +55,10 @@ test("copies of a checkout give the same images, whatever order, umask, zone and
   const env = { TZ: "Pacific/Kiritimati", LC_ALL: "tr_TR.UTF-8", LANG: "tr_TR.UTF-8", USER: "b" };
   const shell = ["sh", "-c", 'umask 077; exec "$@"', "sh", process.execPath, MAIN];
   const two = await build(b, "elsewhere", { env, command: shell, cwd: b });
-  expect(equal(one.slice(0, 2), two.slice(0, 2))).toEqual([true, true]);
+  expect(equal(one.slice(0, 3), two.slice(0, 3))).toEqual([true, true, true]);
   // The record names the directory of the mirror, and nothing else of this machine.
   const record = (bytes: Buffer, dir: string) => bytes.toString().replaceAll(dir, "DIR");
-  expect(record(one[2]!, a)).toBe(record(two[2]!, b));
+  expect(record(one[3]!, a)).toBe(record(two[3]!, b));
 });
 
 test("Bun and Deno make the same images", async () => {
@@ -66,15 +67,13 @@ test("Bun and Deno make the same images", async () => {
   const bun = await build(dir, "bun");
   const command = [DENO, "run", "--quiet", "--allow-all", MAIN];
   const deno = await build(dir, "deno", { command });
-  expect(equal(bun, deno)).toEqual([true, true, true]);
+  expect(equal(bun, deno)).toEqual([true, true, true, true]);
 });
 
 /** Room for large distfiles. */
 const LARGE = { importsPayload: true, ramdiskKib: 200_000, kexecKib: 200_000 };
 /** How often a build is killed. */
 const KILLS = Number(process.env["SEEDSTRAP_KILLS"] ?? 10);
-/** Files with which a target is whole. */
-const WHOLE = ["init.img", "payload.img", "seedstrap.json"];
 
 test(
   "a build that is killed leaves nothing or whole images, and the next one succeeds",
@@ -104,7 +103,7 @@ test(
       }
       if (left.includes("seedstrap.json")) expect(left).toEqual(WHOLE);
     }
-    expect(equal(await build(dir, "target"), whole)).toEqual([true, true, true]);
+    expect(equal(await build(dir, "target"), whole)).toEqual([true, true, true, true]);
     expect(readdirSync(join(target, ".seedstrap"))).toEqual(["made"]);
   },
   60_000,

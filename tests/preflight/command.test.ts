@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { readRecord } from "../../src/job/record.ts";
 import { buildIn, setUp } from "../cli/support.ts";
 import { type Ran, seedstrap, testWith } from "../support/run.ts";
 
@@ -100,14 +101,14 @@ testWithQemu(
     const line = (topic: string) =>
       report.lines.find((line: { topic: string }) => line.topic === topic)?.values;
     expect(line("boot")).toMatchObject({ crc: "ok", state: "ok" });
-    const record = JSON.parse(readFileSync(join(target, "seedstrap.json"), "utf8"));
-    const payload = record.images[1];
+    const record = readRecord(target);
+    const payload = record.images[1]!;
     expect(line("payload")).toMatchObject({
       state: "ok",
       layout: String(record.payload.layout),
       files: String(payload.files.length),
       bytes: String(
-        payload.files.reduce((sum: number, file: { size: number }) => sum + file.size, 0),
+        payload.files.reduce((sum, { size }) => sum + size, 0),
       ),
     });
     // 256 MiB are not what builder-hex0 needs, and that is all there is to complain about.

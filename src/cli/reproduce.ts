@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap reproduce`: builds again from a statement, and compares. */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import process from "node:process";
+import { UserError } from "../errors.ts";
+import { defaultStore } from "../fetch/store.ts";
+import { reproduceBuild, type Reproduction } from "../job/reproduce.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { parseCount, parseMirror } from "../plan/options.ts";
+import type { DigestDifference, SubjectDifference } from "../provenance/compare.ts";
+import { printedEvents } from "./build.ts";
+import { treeOption } from "./options.ts";
+import { print, printable, printJson } from "./output.ts";
+
+/** How many differences of a kind are named. */
+const MOST_NAMED = 20;
+
+export function reproduceSubcommand(): CommandUnknownOpts {
+  const command = new Command("reproduce")
+    .description("build again what a seedstrap.json says was built, and compare")
+    .argument("<statement>", "the seedstrap.json of a target, or a copy of it")
+    .allowExcessArguments(false)
+    .addOption(treeOption())
+    .option("-m, --mirrors <url...>", "where distfiles are looked for first")
+    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
+    .option("-r, --repo <dir>", "the prebuilt packages, where it was built with some")
+    .option("--early-preseed <archive>", "the tar to begin from, where it was built with one")
+    .option("--kernel <file>", "the Linux kernel, where it was built with one (-qk)")
+    .option("-t, --target <dir>", "where to build, in a new directory (default: the statement's)")
+    .option("--keep", "leave what was built there")
+    .option("--force", "go on although a limit is broken")
+    .option("-j, --jobs <n>", "downloads at once", "4")
+    .option("--json", "for scripts")
+    .addHelpText(
+      "after",
+      `
+Example:
+  seedstrap reproduce seedstrap.json --tree live-bootstrap -m file:///srv/distfiles
+
+The exit code is 0 where everything has the stated digest, and 5 where not.`,
+    );
+  command.action((statement, raw) =>
+    withInterrupt(async (signal) => {
+      const result = await reproduceBuild(
+        {
+          statement,
+          tree: raw.tree ?? process.cwd(),
+          mirrors: (raw.mirrors ?? []).map(parseMirror),
+          store: raw.distfiles ?? defaultStore(),
+          repo: raw.repo,
+          preseed: raw.earlyPreseed,
+          kernel: raw.kernel,
+          target: raw.target,
+          keep: raw.keep === true,
+          force: raw.force === true,
+          jobs: parseCount(raw.jobs, "--jobs", 1, 64),
+        },
+        printedEvents(),
+        signal,
+      );
+      if (raw.json) printJson(result);
+      else for (const line of reproductionLines(result)) print(line);
+      if (!result.same) throw notTheSame(result, statement);
+    })
+  );
+  return command;
+}
+
+function notTheSame({ subjects, compared, materials }: Reproduction, where: string): UserError {
+  return new UserError(
+    "different",
+    `Cannot reproduce ${subjects.length === 1 ? "one output" : `${subjects.length} outputs`} ` +
+      `of ${compared}: other bytes were built than the statement says`,
+    {
+      where,
+      hint: materials.length > 0
+        ? "What it was built from differs too, as shown: give it the same"
+        : "Everything it was built from is the same: the statement may have been changed, or a " +
+          "tool that seedstrap uses (mke2fs, for a disk with a file system)",
+    },
+  );
+}
+
+/** A reproduction for people. */
+export function reproductionLines({ same, compared, subjects, materials, kept }: Reproduction) {
+  return [
+    ...(same ? [`the same: ${compared} outputs have the stated digests`] : []),
+    ...named(subjects, subjectLines),
+    ...(materials.length === 0
+      ? []
+      : ["", same ? "The same, though built from something else:" : "Built from something else:"]),
+    ...named(materials, (difference) => differenceLines(difference, "  ")),
+    ...(kept === undefined ? [] : ["", `what was built is in ${printable(kept)}`]),
+  ];
+}
+
+function subjectLines(subject: SubjectDifference): string[] {
+  return [
+    ...differenceLines(subject, ""),
+    ...named(subject.files, (file) => differenceLines(file, "  ")),
+  ];
+}
+
+function differenceLines({ name, stated, found }: DigestDifference, indent: string): string[] {
+  const shown = `${indent}${printable(name)}`;
+  if (stated === undefined) return [`${shown}: not in the statement`];
+  if (found === undefined) return [`${shown}: missing`];
+  return [
+    `${shown}: differs`,
+    `${indent}  stated ${printable(stated)}`,
+    `${indent}  found  ${printable(found)}`,
+  ];
+}
+
+function named<T>(items: readonly T[], lines: (item: T) => string[]): string[] {
+  const more = items.length - MOST_NAMED;
+  return [
+    ...items.slice(0, MOST_NAMED).flatMap(lines),
+    ...(more > 0 ? [`… and ${more} more: --json has all of them`] : []),
+  ];
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Builds again what a statement says was built, and compares.
+ *
+ * A statement may come from anywhere. Of what it says only the checked options are used, and of
+ * these none that names a file of this machine: kernel, packages, archive, directories with distfiles
+ * are those that the user names. What is built goes into a new directory, under names that are the
+ * plan's; nothing that was built is started.
+ *
+ * @module
+ */
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { messageOf, orRefused, UserError } from "../errors.ts";
+import { type BuildOptions, continuesPass, type Mirror } from "../plan/options.ts";
+import { compareRecords, type Comparison } from "../provenance/compare.ts";
+import { statIfThere } from "../runtime/stat.ts";
+import { readTree } from "../tree/model.ts";
+import { type BuildEvents, buildMedia } from "./build.ts";
+import { describeCheckout } from "./materials.ts";
+import { readRecordFile, type TargetRecord } from "./record.ts";
+
+/** What to build again, and from what. */
+export interface ReproduceRequest {
+  /** Path of the statement. */
+  readonly statement: string;
+  /** Directory of the checkout. */
+  readonly tree: string;
+  /** Where distfiles are looked for first; if there are none, at the statement's HTTP mirrors. */
+  readonly mirrors: readonly Mirror[];
+  /** Directory that downloads are kept in. */
+  readonly store: string;
+  /** Directory of packages, archive to begin from, kernel: needed where the statement has them. */
+  readonly repo?: string | undefined;
+  readonly preseed?: string | undefined;
+  readonly kernel?: string | undefined;
+  /** An existing directory to build in; the statement's own if absent. */
+  readonly target?: string | undefined;
+  /** Leaves what was built there. */
+  readonly keep: boolean;
+  readonly force: boolean;
+  readonly jobs: number;
+}
+
+/** What came of it. */
+export interface Reproduction extends Comparison {
+  /** Where what was built again is, if it was kept. */
+  readonly kept?: string;
+}
+
+const PREFIX = "seedstrap-reproduce-";
+
+/**
+ * Builds again from a statement and compares; differences are a result, not an error.
+ *
+ * @throws {UserError} "target" for a statement that is none, "usage" where something has to be
+ * given again, and whatever a build throws.
+ */
+export async function reproduceBuild(
+  request: ReproduceRequest,
+  events: BuildEvents = {},
+  signal?: AbortSignal,
+): Promise<Reproduction> {
+  if (statIfThere(request.statement) === undefined) {
+    throw new UserError("target", `Cannot find the statement ${request.statement}`, {
+      where: resolve(request.statement),
+      hint: "It is the seedstrap.json that a build leaves in its target",
+    });
+  }
+  const stated = readRecordFile(resolve(request.statement));
+  const options = optionsAgain(stated, request);
+  warnOfCheckout(stated, request.tree, events);
+  const parent = resolve(request.target ?? dirname(request.statement));
+  const dir = orRefused(
+    () => mkdtempSync(join(parent, PREFIX)),
+    (_, cause) =>
+      new UserError("target", `Cannot build in ${parent}: ${messageOf(cause)}`, {
+        where: parent,
+        hint: "Name an existing directory with room for it: --target DIR",
+        cause,
+      }),
+  );
+  let isKept = false;
+  try {
+    const { tree, store, repo, preseed, force, jobs } = request;
+    const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
+    // A directory that the statement names is one of another machine.
+    const sources = given.filter((mirror) => given === request.mirrors || mirror.kind === "http");
+    const found = await buildMedia(
+      { tree, store, repo, preseed, force, jobs, options, sources, target: dir },
+      events,
+      signal,
+    );
+    isKept = request.keep;
+    return { ...compareRecords(stated, found), ...(isKept && { kept: dir }) };
+  } finally {
+    if (!isKept) rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/**
+ * The options of a statement, with what names a file of the machine as it is given now.
+ *
+ * @throws {UserError} "usage" naming every option that has to be given, or has no use.
+ */
+function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOptions {
+  const { options, checkout } = stated;
+  const where = request.statement;
+  if (checkout === undefined) {
+    throw new UserError("usage", `Cannot reproduce from ${where}: an older version wrote it`, {
+      where,
+      hint: "It does not say from which checkout it was built: build the target again",
+    });
+  }
+  if (continuesPass(options)) {
+    const option = `--internal-ci ${options.internalCi}`;
+    throw new UserError("usage", `Cannot reproduce what was built with ${option}`, {
+      where,
+      hint: "It went on in a directory in which a bootstrap had worked: reproduce pass1",
+    });
+  }
+  const wanted = [
+    { option: "--kernel FILE", needed: options.kernel !== undefined, given: request.kernel },
+    { option: "--repo DIR", needed: options.hasRepo, given: request.repo },
+    { option: "--early-preseed ARCHIVE", needed: options.hasPreseed, given: request.preseed },
+  ];
+  const missing = wanted.filter(({ needed, given }) => needed && given === undefined);
+  if (missing.length > 0) {
+    const names = missing.map(({ option }) => option).join(", ");
+    throw new UserError("usage", `Cannot reproduce without ${names}`, {
+      where,
+      hint: "It was built with that, and a statement only has its digest: give it again",
+    });
+  }
+  const useless = wanted.find(({ needed, given }) => !needed && given !== undefined);
+  if (useless !== undefined) {
+    throw new UserError("usage", `Cannot reproduce with ${useless.option}: it was built without`, {
+      where,
+      hint: "Leave it out",
+    });
+  }
+  return {
+    ...options,
+    kernel: request.kernel === undefined ? undefined : resolve(request.kernel),
+  };
+}
+
+/** Says early that the checkout is another one: it may not even build. */
+function warnOfCheckout(stated: TargetRecord, tree: string, { onNotice }: BuildEvents): void {
+  if (onNotice === undefined) return;
+  if (describeCheckout(readTree(tree)).digest === stated.checkout?.digest) return;
+  onNotice("the checkout is not the one that the statement was made of");
+}

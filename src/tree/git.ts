@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Which commit a checkout is at, read by hand: no git program is run, so that nothing in the
+ * checkout (hooks, filters, a configuration) gets to do anything.
+ *
+ *   .git            a directory, or a file `gitdir: PATH` in a submodule or a linked worktree
+ *   GITDIR/HEAD     `ref: refs/heads/NAME`, or a commit where the head is detached
+ *   GITDIR/commondir  in a linked worktree: path of the repository that has the references
+ *   refs/…          a commit, or again `ref: …`
+ *   packed-refs     `COMMIT refs/…` a line, for references without a file of their own
+ *
+ * A commit says what the checkout was made from, not what its files are now: that says the digest
+ * of `tree/digest.ts`. Source: gitrepository-layout(5).
+ *
+ * @module
+ */
+
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { systemCode } from "../errors.ts";
+import { statIfThere } from "../runtime/stat.ts";
+
+/** Longest HEAD, reference or path that is read. */
+const MAX_SMALL_BYTES = 4096;
+const MAX_PACKED_BYTES = 32 * 1024 * 1024;
+/** How often a reference may lead to another one; git has the same. */
+const MAX_DEPTH = 5;
+
+/**
+ * The commit that the head of a checkout is at.
+ *
+ * @param dir Directory with a `.git` in it.
+ * @returns Lower-case hex, 40 digits for SHA-1 and 64 for SHA-256; undefined where there is no
+ * repository, no commit yet, or something that cannot be understood: no build fails for that.
+ */
+export function headCommit(dir: string): string | undefined {
+  try {
+    const gitDir = findGitDir(dir);
+    if (gitDir === undefined) return undefined;
+    const common = readSmall(join(gitDir, "commondir"));
+    const commonDir = common === undefined ? gitDir : resolve(gitDir, common);
+    return follow("HEAD", gitDir, commonDir);
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return undefined;
+  }
+}
+
+function findGitDir(dir: string): string | undefined {
+  const path = join(dir, ".git");
+  if (statIfThere(path)?.isDirectory() === true) return path;
+  const match = /^gitdir: (.+)$/s.exec(readSmall(path) ?? "");
+  return match === null ? undefined : resolve(dir, match[1]!);
+}
+
+function follow(name: string, gitDir: string, commonDir: string): string | undefined {
+  let ref = name;
+  for (let depth = 0; depth < MAX_DEPTH; depth++) {
+    const text = readSmall(join(gitDir, ref)) ?? readSmall(join(commonDir, ref)) ??
+      packedRef(commonDir, ref);
+    if (text === undefined || isCommit(text)) return text;
+    const match = /^ref:\s*(refs\/\S+)$/.exec(text);
+    if (match === null || !isPlainRef(match[1]!)) return undefined;
+    ref = match[1]!;
+  }
+  return undefined;
+}
+
+/** A name that stays below the repository, as git-check-ref-format(1) wants it. */
+function isPlainRef(ref: string): boolean {
+  return ref.split("/").every((part) => part !== "" && !part.startsWith(".")) &&
+    !/\.\.|[\p{Cc}\\~^:?*[]/u.test(ref);
+}
+
+function packedRef(commonDir: string, ref: string): string | undefined {
+  const packed = readSmall(join(commonDir, "packed-refs"), MAX_PACKED_BYTES) ?? "";
+  for (const line of packed.split("\n")) {
+    const [commit = "", name] = line.split(" ");
+    if (name === ref) return isCommit(commit) ? commit : undefined;
+  }
+  return undefined;
+}
+
+function isCommit(text: string): boolean {
+  return /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(text);
+}
+
+/** Text of a small regular file without the white space at its end. */
+function readSmall(path: string, most = MAX_SMALL_BYTES): string | undefined {
+  const stat = statIfThere(path);
+  if (stat?.isFile() !== true || stat.size > most) return undefined;
+  return readFileSync(path, "utf8").trimEnd();
+}
