@@ -19,7 +19,7 @@ export const EXIT = {
   tree: 3,
   /** A distfile that no mirror and no source had. */
   fetch: 4,
-  /** Bytes that do not have the SHA-256 that they should have, or were not reproduced. */
+  /** Bytes that do not have the SHA-256 that they should have. */
   verify: 5,
   /** An image that is not in the format it should be in. */
   format: 6,

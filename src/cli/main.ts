@@ -43,7 +43,7 @@ function program(): CommandUnknownOpts {
       `
 Exit codes:
   0 done   1 a bug   2 usage   3 the checkout   4 a distfile could not be had
-  5 a wrong SHA-256 or not reproduced   6 not an image   7 the target   8 a limit is broken
+  5 a wrong SHA-256   6 not an image   7 the target   8 a limit is broken
   9 the guest failed   10 a bad preflight verdict   11 what was compared differs
   130 interrupted
 
