@@ -8,6 +8,7 @@ import { EXIT, UserError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { expandAbbreviations, expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
+import { bundleSubcommand } from "./bundle.ts";
 import { demoSubcommand } from "./demo.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
@@ -27,6 +28,7 @@ function program(): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
+    .addCommand(bundleSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(manSubcommand())

@@ -11,29 +11,24 @@ import { readArchive } from "../archive/archive.ts";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { fetchError } from "../fetch/report.ts";
-import { locate, verifyFile } from "../fetch/store.ts";
-import type { FetchEvent } from "../fetch/types.ts";
-import { GIB } from "../format/segment.ts";
+import { locate } from "../fetch/store.ts";
+import type { FetchEvent, FetchReport } from "../fetch/types.ts";
+import { fileSegment, GIB } from "../format/segment.ts";
 import { type Extras, REPLACED } from "../plan/preseed.ts";
 import type { LocatedFile } from "../plan/images.ts";
 import { FILE_STORE_BYTES } from "../plan/limits.ts";
 import { type BuildOptions, continuesPass, type Mirror, startOf } from "../plan/options.ts";
 import { brokenLimits, makePlan, neededDistfiles } from "../plan/plan.ts";
-import {
-  BOOT_IMAGE,
-  DISK_IMAGE,
-  EXTERNAL_IMAGE,
-  PAYLOAD_IMAGE,
-  type Plan,
-  type PlannedDistfile,
-} from "../plan/types.ts";
+import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, type Plan } from "../plan/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import { walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { USER_AGENT, VERSION } from "../version.ts";
+import { digestSegment } from "../write/directory.ts";
 import { Target } from "../write/target.ts";
-import { DigestMismatch } from "../write/writer.ts";
+import { DigestMismatch, fileName } from "../write/writer.ts";
 import { findMke2fs } from "./disk.ts";
 import { continuePass, readPass } from "./pass.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
@@ -41,7 +36,7 @@ import { writeImages, writeRoot } from "./write.ts";
 
 /** What a job is about. */
 export interface PlanRequest {
-  /** Directory of the checkout. */
+  /** Directory of the checkout, or a bundle. */
   readonly tree: string;
   readonly options: BuildOptions;
   /** Directory that downloads are kept in. */
@@ -50,7 +45,15 @@ export interface PlanRequest {
   readonly repo?: string | undefined;
   /** Archive that replaces stage0-posix; set where the options say so. */
   readonly preseed?: string | undefined;
+  /** Nothing is downloaded: every distfile has to be on this machine. */
+  readonly isOffline?: boolean | undefined;
 }
+
+/** Where distfiles come from. */
+export type DistfileRequest =
+  & Pick<PlanRequest, "store" | "isOffline">
+  & Pick<BuildRequest, "jobs">
+  & { readonly options: Pick<BuildOptions, "mirrors"> };
 
 /** What a build needs besides. */
 export interface BuildRequest extends PlanRequest {
@@ -71,7 +74,7 @@ export interface BuildEvents {
 }
 
 /** Where the distfiles of a checkout are on this machine. */
-type Located = Map<string, LocatedFile>;
+export type Located = Map<string, LocatedFile>;
 
 /** A plan, and what it was made from. */
 export interface PlannedJob extends Inputs {
@@ -233,25 +236,23 @@ export function limitError(broken: Plan["limits"]): UserError {
 }
 
 /** Where distfiles may lie already: in the checkout, the store, and mirrors that are directories. */
-async function locateAll(
-  distfiles: readonly Distfile[],
-  { store, options }: PlanRequest,
+export async function locateAll(
+  distfiles: readonly Pick<Distfile, "name" | "sha256">[],
+  { store, options }: Pick<DistfileRequest, "store" | "options">,
   root: string,
 ): Promise<Located> {
+  const bundle = bundleAt(root);
   const dirs = [
     join(root, "distfiles"),
     store,
     ...options.mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : []),
   ];
-  const found = await Promise.all(distfiles.map(async ({ name }) => {
-    const [first] = await locate(name, dirs);
-    return { name, first };
+  const found = await Promise.all(distfiles.map(async ({ name, sha256 }) => {
+    const bundled = bundle && findBundledDistfile(bundle, name, sha256);
+    const [first] = bundled === undefined ? await locate(name, dirs) : [];
+    return { name, file: bundled ?? (first && { path: first.path, size: first.sizeBytes }) };
   }));
-  return new Map(
-    found.flatMap(({ name, first }) =>
-      first === undefined ? [] : [[name, { path: first.path, size: first.sizeBytes }]]
-    ),
-  );
+  return new Map(found.flatMap(({ name, file }) => file === undefined ? [] : [[name, file]]));
 }
 
 /**
@@ -271,21 +272,53 @@ async function fetchMissing(
   for (;;) {
     const missing = neededDistfiles(plan).filter(({ name }) => !located.has(name));
     if (missing.length === 0) return plan;
-    const report = await fetchAll(missing, {
-      store: request.store,
-      mirrors: request.options.mirrors.map(mirrorUrl),
-      jobs: request.jobs,
+    await fetchInto(located, missing, request, downloads, events, signal);
+    plan = planWith(inputs, request, located);
+  }
+}
+
+/**
+ * Gets distfiles that are not located.
+ *
+ * @throws {UserError} "fetch", with everything that could not be had
+ */
+export async function fetchInto(
+  located: Located,
+  missing: readonly Pick<Distfile, "name" | "sha256" | "urls">[],
+  { store, options, jobs, isOffline = false }: DistfileRequest,
+  downloads: Map<string, string>,
+  events: BuildEvents,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const mirrors = options.mirrors.filter(({ kind }) => !isOffline || kind === "directory");
+  const report = await fetchAll(
+    isOffline ? missing.map(({ name, sha256 }) => ({ name, sha256, urls: [] })) : missing,
+    {
+      store,
+      mirrors: mirrors.map(mirrorUrl),
+      jobs,
       userAgent: USER_AGENT,
       signal,
       onProgress: events.onFetch,
-    });
-    if (report.failures.length > 0) throw fetchError(report);
-    for (const [name, { path, sizeBytes, source }] of report.files) {
-      located.set(name, { path, size: sizeBytes });
-      if (!source.startsWith("file:")) downloads.set(name, source);
-    }
-    plan = planWith(inputs, request, located);
+    },
+  );
+  if (report.failures.length > 0) throw isOffline ? offlineError(report) : fetchError(report);
+  for (const [name, { path, sizeBytes, source }] of report.files) {
+    located.set(name, { path, size: sizeBytes });
+    if (!source.startsWith("file:")) downloads.set(name, source);
   }
+}
+
+function offlineError({ failures }: FetchReport): UserError {
+  const lines = failures.map(({ name, sha256, attempts }) => {
+    const answers = attempts.map(({ url, answer }) => `; ${url}: ${answer}`).join("");
+    return `\n  ${name}, SHA-256 ${sha256}${answers}`;
+  });
+  return new UserError(
+    "fetch",
+    `Cannot go on with --offline: ${failures.length} distfiles are not here${lines.join("")}`,
+    { hint: "Make a bundle that has them, put them into --distfiles, or leave --offline out" },
+  );
 }
 
 function mirrorUrl(mirror: Mirror): string {
@@ -296,8 +329,8 @@ function mirrorUrl(mirror: Mirror): string {
  * Verifies every located file and forgets those that are wrong, so that they are fetched. In the
  * store, which is seedstrap's own, a wrong file is removed; elsewhere it is left alone.
  */
-async function dropWrong(
-  distfiles: readonly PlannedDistfile[],
+export async function dropWrong(
+  distfiles: readonly Pick<Distfile, "name" | "sha256">[],
   located: Located,
   store: string,
   events: BuildEvents,
@@ -306,9 +339,11 @@ async function dropWrong(
   for (const { name, sha256 } of distfiles) {
     const file = located.get(name);
     if (file === undefined) continue;
-    const { ok, got } = await verifyFile(file.path, sha256, signal);
-    if (ok) continue;
-    events.onNotice?.(`${file.path} is not used: its SHA-256 is ${got}, expected ${sha256}`);
+    const segment = fileSegment(file, sha256);
+    const got = await digestSegment(segment, signal);
+    if (got === sha256) continue;
+    const place = fileName(segment);
+    events.onNotice?.(`${place} is not used: its SHA-256 is ${got}, expected ${sha256}`);
     located.delete(name);
     if (file.path === join(store, name)) rmSync(file.path);
   }

@@ -26,8 +26,18 @@ const BEHIND_SLOTS = 4;
 /** After so many bytes the kernel is asked to begin with its writing, to have less to do last. */
 const SYNC_BYTES = 32 * MIB;
 
+/** Takes the bytes of an image from its beginning to its end. */
+export interface ImageSink {
+  /** The free part of the current buffer, at least one byte. */
+  room(): Promise<Uint8Array>;
+  /** Says that the first `length` bytes of the room were filled. */
+  used(length: number): void;
+  /** Goes on behind `size` zeros. */
+  skip(size: number): void | Promise<void>;
+}
+
 /** A file that is being written from its beginning to its end. */
-export class Sink {
+export class Sink implements ImageSink {
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #worker: Worker;
@@ -86,17 +96,6 @@ export class Sink {
   used(length: number): void {
     this.#filled += length;
     if (this.#filled === SLOT_BYTES) this.#flush();
-  }
-
-  /** Writes bytes that are in memory already. */
-  async write(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.length;) {
-      const room = await this.room();
-      const part = bytes.subarray(done, done + room.length);
-      room.set(part);
-      this.used(part.length);
-      done += part.length;
-    }
   }
 
   /** Leaves a hole, which counts as zeros. */

@@ -285,7 +285,8 @@ function writeDurably(path: string, text: string): void {
   }
 }
 
-function syncDirectory(dir: string): void {
+/** Makes renames in a directory durable. */
+export function syncDirectory(dir: string): void {
   const file = openSync(dir, "r");
   try {
     fsyncSync(file);
@@ -313,7 +314,8 @@ function startTime(pid: number): string {
   }
 }
 
-function writing<T>(dir: string, write: () => T): T {
+/** Runs what writes to a directory. */
+export function writing<T>(dir: string, write: () => T): T {
   return orRefused(
     write,
     (_, cause) =>

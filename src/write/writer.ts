@@ -13,12 +13,14 @@ import { checkMember, MemberReader } from "../archive/reader.ts";
 import { orRefused, throwIfInterrupted, UserError } from "../errors.ts";
 import {
   CRC32_DIGITS,
+  type FileRun,
   type FileSegment,
   type MemberSegment,
+  runsOf,
   type Segment,
 } from "../format/segment.ts";
 import { PIECE_BYTES } from "./piece.ts";
-import { Sink } from "./sink.ts";
+import { type ImageSink, Sink } from "./sink.ts";
 
 /** Zeros shorter than this are written, longer ones become a hole. */
 const HOLE_BYTES = 64 * 1024;
@@ -31,12 +33,15 @@ export interface WrittenImage {
   readonly fileDigests: ReadonlyMap<Segment, string>;
 }
 
-export interface WriteOptions {
-  /** Size of the file: that of the segments, or more for a sparse tail. */
-  readonly sizeBytes: number;
+export interface StreamOptions {
   /** Called with the number of bytes that were read since the last call. */
   readonly onBytes?: (bytes: number) => void;
   readonly signal?: AbortSignal;
+}
+
+export interface WriteOptions extends StreamOptions {
+  /** Size of the file: that of the segments, or more for a sparse tail. */
+  readonly sizeBytes: number;
 }
 
 /** A file that does not have the content that it should have. */
@@ -47,6 +52,13 @@ export class DigestMismatch extends UserError {
   constructor(path: string, message: string) {
     super("verify", message, { where: path, hint: "Delete the file, or fetch it again" });
     this.path = path;
+  }
+
+  /** The error for a file segment whose digest is another one. */
+  static of(segment: FileSegment, sha256: string): DigestMismatch {
+    const name = fileName(segment);
+    const message = `Cannot use ${name}: its SHA-256 is ${sha256}, expected ${segment.sha256}`;
+    return new DigestMismatch(segment.path, message);
   }
 }
 
@@ -64,6 +76,25 @@ export async function writeImage(
   options: WriteOptions,
 ): Promise<WrittenImage> {
   const sink = await Sink.open(path);
+  try {
+    const fileDigests = await streamSegments(segments, sink, options);
+    return { sha256: await sink.finish(options.sizeBytes), fileDigests };
+  } finally {
+    await sink.close();
+  }
+}
+
+/**
+ * Streams segments into a sink, and verifies them on the way.
+ *
+ * @returns SHA-256 of each file and member segment.
+ * @throws {UserError} as {@link writeImage}
+ */
+export async function streamSegments(
+  segments: readonly Segment[],
+  sink: ImageSink,
+  options: StreamOptions,
+): Promise<Map<Segment, string>> {
   const fileDigests = new Map<Segment, string>();
   const crc = new RunningCrc32(segments);
   const members = new MemberReader(options.signal);
@@ -72,16 +103,16 @@ export async function writeImage(
       switch (segment.kind) {
         case "bytes":
           crc.update(segment.bytes);
-          await sink.write(segment.bytes);
+          await writeBytes(sink, segment.bytes);
           break;
         case "zeros":
           crc.updateZeros(segment.size);
-          if (segment.size < HOLE_BYTES) await sink.write(new Uint8Array(segment.size));
-          else sink.skip(segment.size);
+          if (segment.size < HOLE_BYTES) await writeBytes(sink, new Uint8Array(segment.size));
+          else await sink.skip(segment.size);
           break;
         case "crc32": {
           const digits = crc.digits();
-          await sink.write(digits);
+          await writeBytes(sink, digits);
           crc.update(digits);
           break;
         }
@@ -94,34 +125,59 @@ export async function writeImage(
       }
       throwIfInterrupted(options.signal);
     }
-    return { sha256: await sink.finish(options.sizeBytes), fileDigests };
+    return fileDigests;
   } finally {
     await members.close();
-    await sink.close();
+  }
+}
+
+/** Gives a sink bytes that are in memory already. */
+export async function writeBytes(sink: ImageSink, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const room = await sink.room();
+    const part = bytes.subarray(done, done + room.length);
+    room.set(part);
+    sink.used(part.length);
+    done += part.length;
   }
 }
 
 /** Streams a file segment into the sink and returns its digest. */
 async function copyFile(
   segment: FileSegment,
-  sink: Sink,
+  sink: ImageSink,
   crc: RunningCrc32,
-  { onBytes, signal }: WriteOptions,
+  options: StreamOptions,
 ): Promise<string> {
   const hash = createHash("sha256");
-  const file = openSource(segment.path);
+  const onPart = (part: Uint8Array) => {
+    hash.update(part);
+    crc.update(part);
+  };
+  for (const run of runsOf(segment)) await copyRun(segment, run, sink, onPart, options);
+  const sha256 = hash.digest("hex");
+  if (segment.sha256 !== undefined && sha256 !== segment.sha256) {
+    throw DigestMismatch.of(segment, sha256);
+  }
+  return sha256;
+}
+
+async function copyRun(
+  segment: FileSegment,
+  run: FileRun,
+  sink: ImageSink,
+  onPart: (part: Uint8Array) => void,
+  { onBytes, signal }: StreamOptions,
+): Promise<void> {
+  const file = openSource(run.path);
   try {
-    const size = fstatSync(file).size;
-    if (size < segment.offset + segment.size || (segment.offset === 0 && size !== segment.size)) {
-      throw changed(segment, `it has ${size} bytes`);
-    }
-    for (let done = 0; done < segment.size;) {
+    checkLength(segment, run, fstatSync(file).size);
+    for (let done = 0; done < run.size;) {
       const room = await sink.room();
-      const part = room.subarray(0, Math.min(room.length, segment.size - done, PIECE_BYTES));
-      const read = readSource(file, part, segment.offset + done, segment.path);
+      const part = room.subarray(0, Math.min(room.length, run.size - done, PIECE_BYTES));
+      const read = readSource(file, part, run.offset + done, run.path);
       if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
-      hash.update(part.subarray(0, read));
-      crc.update(part.subarray(0, read));
+      onPart(part.subarray(0, read));
       sink.used(read);
       onBytes?.(read);
       done += read;
@@ -130,29 +186,39 @@ async function copyFile(
   } finally {
     closeSync(file);
   }
-  const sha256 = hash.digest("hex");
-  if (segment.sha256 !== undefined && sha256 !== segment.sha256) {
-    throw new DigestMismatch(
-      segment.path,
-      `Cannot use ${segment.path}: its SHA-256 is ${sha256}, expected ${segment.sha256}`,
-    );
+}
+
+/**
+ * Checks that a file still has the length that it had when it was planned with.
+ *
+ * @param size Bytes of the file that the run is in.
+ * @throws {UserError} "tree"
+ */
+export function checkLength(segment: FileSegment, run: FileRun, size: number): void {
+  const isWhole = run.offset === 0 && segment.isPart !== true && segment.bundled === undefined;
+  if (size < run.offset + run.size || (isWhole && size !== run.size)) {
+    throw changed(segment, `it has ${size} bytes`);
   }
-  return sha256;
+}
+
+/** The file of a segment, for messages. */
+export function fileName({ path, bundled }: FileSegment): string {
+  return bundled === undefined ? path : `${path} (${JSON.stringify(bundled.name)})`;
 }
 
 /** Streams a member of an archive into the sink and returns its digest. */
 async function copyMember(
   segment: MemberSegment,
   members: MemberReader,
-  sink: Sink,
+  sink: ImageSink,
   crc: RunningCrc32,
-  { onBytes, signal }: WriteOptions,
+  { onBytes, signal }: StreamOptions,
 ): Promise<string> {
   const hash = createHash("sha256");
   for await (const piece of members.read(segment)) {
     hash.update(piece);
     crc.update(piece);
-    await sink.write(piece);
+    await writeBytes(sink, piece);
     onBytes?.(piece.length);
     throwIfInterrupted(signal);
   }
@@ -193,7 +259,9 @@ class RunningCrc32 {
 function changed(segment: FileSegment, what: string): UserError {
   return new UserError(
     "tree",
-    `Cannot use ${segment.path}: it had ${segment.size} bytes when the build began, now ${what}`,
+    `Cannot use ${
+      fileName(segment)
+    }: it had ${segment.size} bytes when the build began, now ${what}`,
     { where: segment.path, hint: "Leave the checkout alone while it is being built from" },
   );
 }
