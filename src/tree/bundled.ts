@@ -5,7 +5,7 @@
  * @module
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type Bundle, bundledFile, isBundle, openBundle, readBundled } from "../bundle/open.ts";
 import { findParts } from "../bundle/source.ts";
 import { UserError } from "../errors.ts";
@@ -63,7 +63,12 @@ export function readBundledFile(bundle: Bundle, path: string, source: string): U
  *
  * @throws {UserError} "tree" where there is no such directory.
  */
-export function walkBundle(bundle: Bundle, root: string, path: string): TreeEntry[] {
+export function walkBundle(
+  bundle: Bundle,
+  root: string,
+  path: string,
+  skips: (path: string) => boolean,
+): TreeEntry[] {
   if (path !== "" && bundle.members.get(path)?.member.kind !== "directory") {
     throw new UserError("tree", `Cannot read the checkout: there is no directory ${path} in it`, {
       where: join(root, path),
@@ -71,9 +76,15 @@ export function walkBundle(bundle: Bundle, root: string, path: string): TreeEntr
     });
   }
   const prefix = path === "" ? "" : `${path}/`;
+  // Parents come first.
+  const skipped = new Set<string>();
   return bundle.layout.members.flatMap((placed): TreeEntry[] => {
     const { member, size } = placed;
     if (!member.path.startsWith(prefix) || isOfBundle(member.path)) return [];
+    if (skipped.has(dirname(member.path)) || skips(member.path)) {
+      skipped.add(member.path);
+      return [];
+    }
     const entry = {
       path: member.path.slice(prefix.length),
       kind: member.kind,

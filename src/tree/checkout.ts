@@ -119,7 +119,7 @@ export function walkTree(
 ): TreeEntry[] {
   const bundle = bundleAt(root);
   if (bundle !== undefined) {
-    return walkBundle(bundle, root, path).filter((entry) => !skips(join(path, entry.path)));
+    return walkBundle(bundle, root, path, skips);
   }
   const entries: TreeEntry[] = [];
   const reading = <T>(place: string, read: () => T) => readingOf(what, place, read);
