@@ -18,6 +18,7 @@
 export { type ErrorKind, EXIT, UserError } from "./src/errors.ts";
 
 export * from "./src/format/boot.ts";
+export * from "./src/format/bundle.ts";
 export * from "./src/format/hex0.ts";
 export * from "./src/format/mbr.ts";
 export * from "./src/format/payload.ts";
@@ -28,6 +29,10 @@ export * from "./src/format/srcfs.ts";
 export * from "./src/archive/archive.ts";
 export * from "./src/archive/entries.ts";
 export * from "./src/archive/types.ts";
+
+export { type Bundle, openBundle } from "./src/bundle/open.ts";
+export { type BundlePart, type BundleSource, findParts, openParts } from "./src/bundle/source.ts";
+export * from "./src/bundle/verify.ts";
 
 export * from "./src/tree/config.ts";
 export * from "./src/tree/distfiles.ts";
@@ -46,5 +51,6 @@ export { type FileSource, openImage } from "./src/image/file_source.ts";
 export * from "./src/image/image.ts";
 export { writeImage, type WriteOptions, type WrittenImage } from "./src/write/writer.ts";
 export * from "./src/job/build.ts";
+export * from "./src/job/bundle.ts";
 export { readRecord, RECORD_NAME, type TargetRecord } from "./src/job/record.ts";
 export { VERSION } from "./src/version.ts";

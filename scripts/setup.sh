@@ -113,10 +113,10 @@ case $purpose in
 		need libc6-dbg valgrind -q true
 		program fdisk sfdisk
 		program e2fsprogs mke2fs
+		program python3 python3
 		;;
 esac
 if [ "$purpose" = acceptance ]; then
-	program python3 python3
 	need python3-requests python3 -c "import requests"
 	program parted parted
 	program time time
