@@ -99,13 +99,18 @@ function describe(
 
 /** Offset of the next block that has the checksum of a header, or of the end. */
 function nextHeader(source: ByteSource, from: number): number {
-  const window = new Uint8Array(MIB);
-  for (let offset = from; offset < source.size; offset += MIB) {
+  const buffer = new Uint8Array(MIB);
+  // It begins small: a file can be nothing but headers that are none of ours.
+  let length = 8 * TAR_BLOCK_BYTES;
+  for (let offset = from; offset < source.size;) {
+    const window = buffer.subarray(0, length);
     const read = source.read(offset, window);
     for (let at = 0; at + TAR_BLOCK_BYTES <= read; at += TAR_BLOCK_BYTES) {
       const block = window.subarray(at, at + TAR_BLOCK_BYTES);
       if (block[257] === 0x75 && isTarHeader(block)) return offset + at;
     }
+    offset += length;
+    length = Math.min(2 * length, MIB);
   }
   return source.size;
 }

@@ -124,9 +124,9 @@ function reportLines({ files, sizeBytes, faults }: BundleReport): string[] {
     ];
   }
   return faults.map(({ member, kind, offset, size, message }) =>
-    `${kind.padEnd(8)}${
-      member === undefined ? "(no member)" : printable(member)
-    }: bytes ${offset} to ${offset + size}: ${message}`
+    `${kind.padEnd(8)}${member === undefined ? "(no member)" : printable(member)}: ${size} ${
+      size === 1 ? "byte" : "bytes"
+    } at ${offset}: ${message}`
   );
 }
 

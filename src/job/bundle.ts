@@ -62,8 +62,9 @@ export interface BundleRequest extends DistfileRequest {
 /** A bundle that was made. */
 export interface CreatedBundle {
   readonly index: BundleIndex;
+  /** Of the whole. */
   readonly sizeBytes: number;
-  /** SHA-256 of SHA256SUMS, on which everything else hangs. */
+  /** Its files: one, where it is not cut. */
   readonly parts: readonly WrittenPart[];
 }
 

@@ -78,11 +78,10 @@ test("createBundle() takes the checkout and its distfiles, and nothing made or f
     "builder-hex0/.git": "gitdir: elsewhere",
     "steps/bootstrap.cfg": "ARCH=x86\n",
     "distfiles/other.tar.gz": "not wanted",
-    "lib/__pycache__/x.pyc": "",
+    "steps/__pycache__/x.pyc": "",
     "target/.seedstrap/made": "",
     "target/init.img": "image",
   });
-  rmSync(join(tree, "lib"), { recursive: true });
   cpSync(request.output, join(tree, "old.tar"));
   cpSync(request.output, join(tree, "cut.tar.001"));
   writeFiles(tree, { "cut.tar.002": "its other part" });
@@ -341,6 +340,15 @@ testWith("tar")("a tar of another make is no bundle, whatever is in it", async (
   const names = ["seedstrap-bundle/SHA256SUMS", "seedstrap-bundle/plan.json", "steps"];
   await run(["tar", "cf", other, "-C", join(dir, "out"), ...names]);
   expect(faultOf(() => openBundle(other))).toContain("Cannot use the bundle");
+});
+
+test("walkTree() of a bundle skips what is below a directory that is skipped", async () => {
+  const { request } = scene();
+  await createBundle(request);
+  const skips = (path: string) => path === "steps" || path === "distfiles";
+  const left = walkTree(request.output, "", "the checkout", skips).map(({ path }) => path);
+  expect(left).toContain("seed/seed.kaem");
+  expect(left.filter((path) => /^(steps|distfiles|seedstrap-bundle)/.test(path))).toEqual([]);
 });
 
 test("walkTree() of a bundle lists what it lists of the checkout", async () => {
