@@ -20,6 +20,7 @@ export { type ErrorKind, EXIT, UserError } from "./src/errors.ts";
 export * from "./src/format/boot.ts";
 export * from "./src/format/ext.ts";
 export * from "./src/format/ext_inode.ts";
+export * from "./src/format/bundle.ts";
 export * from "./src/format/hex0.ts";
 export * from "./src/format/mbr.ts";
 export * from "./src/format/payload.ts";
@@ -30,6 +31,10 @@ export * from "./src/format/srcfs.ts";
 export * from "./src/archive/archive.ts";
 export * from "./src/archive/entries.ts";
 export * from "./src/archive/types.ts";
+
+export { type Bundle, openBundle } from "./src/bundle/open.ts";
+export { type BundlePart, type BundleSource, findParts, openParts } from "./src/bundle/source.ts";
+export * from "./src/bundle/verify.ts";
 
 export * from "./src/tree/config.ts";
 export * from "./src/tree/distfiles.ts";
@@ -75,4 +80,5 @@ export {
   type Statement,
   statementText,
 } from "./src/provenance/statement.ts";
+export * from "./src/job/bundle.ts";
 export { VERSION } from "./src/version.ts";

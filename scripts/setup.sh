@@ -119,10 +119,10 @@ case $purpose in
 		program e2fsprogs mke2fs
 		program bzip2 bzip2
 		program patch patch
+		program python3 python3
 		;;
 esac
 if [ "$purpose" = acceptance ]; then
-	program python3 python3
 	need python3-requests python3 -c "import requests"
 	program parted parted
 	program time time

@@ -107,6 +107,11 @@ build() {
 	"$1" build --qemu --external-sources --target-size 64M -m "file://$work/demo/mirror" \
 		--tree "$tree" --target "$work/$1"
 }
+bundle() { # reads the checkout from a bundle, and offline, the second time
+	"$1" bundle create -m "file://$work/demo/mirror" --tree "$tree" -o "$work/$1.first.tar" &&
+		"$1" bundle create --offline --tree "$work/$1.first.tar" -o "$work/$1.tar" &&
+		cmp "$work/$1.first.tar" "$work/$1.tar" && "$1" bundle verify "$work/$1.tar"
+}
 same() { # COMMAND FILE...: ends equal under both, and leaves these files equal, and not empty
 	command=$1
 	shift
@@ -120,6 +125,7 @@ check "demo" compiled demo --keep "$work/demo"
 check "sources" same sources .sources
 check "plan" same plan .plan
 check "build: the images are identical" same build /init.img /payload.img
+check "bundle: the files are identical" same bundle .tar
 
 echo
 echo "$passed passed, $failed failed, $skipped skipped"

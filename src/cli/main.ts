@@ -8,6 +8,7 @@ import { EXIT, UserError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { expandAbbreviations, expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
+import { bundleSubcommand } from "./bundle.ts";
 import { demoSubcommand } from "./demo.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
@@ -35,6 +36,7 @@ function program(): CommandUnknownOpts {
     .addCommand(harvestSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(devicesSubcommand())
+    .addCommand(bundleSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(manSubcommand())

@@ -71,13 +71,23 @@ export function planCommandBase(name: string) {
     )
     .option("--air-gapped", "nothing on the machine waits for a network")
     .option("--mirror-port <port>", "port for file:// mirrors in the guest", String(MIRROR_PORT))
-    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)");
+    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
+    .addOption(offlineOption());
+}
+
+/** `--offline`, for every command that may download. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function offlineOption() {
+  return new Option("--offline", "download nothing: every distfile has to be here already");
 }
 
 /** `--tree`, for every command that reads a checkout. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function treeOption() {
-  return new Option("--tree <dir>", "the live-bootstrap checkout (default: this directory)");
+  return new Option(
+    "--tree <dir>",
+    "the live-bootstrap checkout, or a bundle of one (default: this directory)",
+  );
 }
 
 /** What commander makes of the options. */
@@ -126,6 +136,7 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     store: raw.distfiles ?? defaultStore(),
     repo: raw.repo,
     preseed: raw.earlyPreseed,
+    isOffline: raw.offline === true,
   };
 }
 
@@ -171,7 +182,7 @@ function chosenMode(raw: RawOptions): Mode {
   );
 }
 
-function parseMirrors(texts: readonly string[]): Mirror[] {
+export function parseMirrors(texts: readonly string[]): Mirror[] {
   return texts.map(parseMirror);
 }
 

@@ -13,19 +13,54 @@ export interface BytesSegment {
   readonly bytes: Uint8Array;
 }
 
-/** A run of bytes of an existing file: a step, a distfile. */
-export interface FileSegment {
-  readonly kind: "file";
-  /** The file on this machine. */
+/** A run of bytes in a file on this machine. */
+export interface FileRun {
   readonly path: string;
   /** First byte of the run within the file. */
   readonly offset: number;
   /** Length of the run in bytes. */
   readonly size: number;
+}
+
+/** A file that lies in a bundle. */
+export interface BundledFile {
+  /** Path in the bundle. */
+  readonly name: string;
+  /** Lower-case hex SHA-256. */
+  readonly sha256: string;
+  /** Where its bytes are, in order: several runs where a part of the bundle ends within it. */
+  readonly runs: readonly FileRun[];
+}
+
+/** A run of bytes of an existing file: a step, a distfile. */
+export interface FileSegment extends FileRun {
+  readonly kind: "file";
   /** Lower-case hex SHA-256 that the run must have; absent where nothing is known of it. */
   readonly sha256?: string;
   /** The file may go on behind the run, also behind one that begins it. */
   readonly isPart?: true;
+  /** Set where the file lies in a bundle: `path` and `offset` then only say so. */
+  readonly bundled?: BundledFile;
+}
+
+/** A file of a given size as a segment, whole, whether it lies in a bundle or not. */
+export function fileSegment(
+  { path, size, bundled }: { path: string; size: number; bundled?: BundledFile | undefined },
+  sha256 = bundled?.sha256,
+): FileSegment {
+  return {
+    kind: "file",
+    path,
+    offset: 0,
+    size,
+    ...(sha256 !== undefined && { sha256 }),
+    ...(bundled && { bundled }),
+  };
+}
+
+/** Where the bytes of a file segment are. */
+export function runsOf(segment: FileSegment): readonly FileRun[] {
+  return segment.bundled?.runs ?? [segment];
 }
 
 /** The data of a file in an archive, which may be compressed. */

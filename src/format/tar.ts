@@ -19,6 +19,7 @@
  */
 
 import { Buffer } from "node:buffer";
+import { UserError } from "../errors.ts";
 
 /** Length of a header, and the unit that data is padded to. */
 export const TAR_BLOCK_BYTES = 512;
@@ -107,6 +108,105 @@ export function isZero(bytes: Uint8Array): boolean {
     if (ZEROS.compare(part, 0, part.length, 0, part.length) !== 0) return false;
   }
   return true;
+}
+
+/** A member to write; it belongs to root, was changed in 1970, and nothing more is said of it. */
+export interface TarMember {
+  /** Without a slash at its end. */
+  readonly path: string;
+  readonly kind: "file" | "directory";
+  /** Of its data, in bytes; 0 for a directory. */
+  readonly size: number;
+  /** Mode 755 in place of 644; a directory always has 755. */
+  readonly isExecutable: boolean;
+}
+
+/** Lengths of the fields of a header that hold a path, and the largest number of 11 digits. */
+const NAME_BYTES = 100;
+const PREFIX_BYTES = 155;
+const MAX_USTAR_SIZE = 8 ** 11 - 1;
+
+/** Name of the members that hold what does not fit: readers that know them never show it. */
+const PAX_NAME = "PaxHeaders/next";
+
+/**
+ * The header of a member, in the one way in which we write it: ustar, and ahead of it a pax header
+ * with the path and the size where these do not fit.
+ *
+ * @returns A multiple of 512 bytes; the data follows, with zeros up to the next multiple.
+ * @throws {UserError} "usage" for a path that cannot be written.
+ */
+export function tarHeader({ path, kind, size, isExecutable }: TarMember): Uint8Array {
+  if (path === "" || /[\0\n]/.test(path) || !path.isWellFormed()) {
+    throw new UserError("usage", `Cannot put ${JSON.stringify(path)} into a tar file`, {
+      hint: "Rename the file: a name is Unicode text without NUL and newline",
+    });
+  }
+  const isDirectory = kind === "directory";
+  const name = new TextEncoder().encode(isDirectory ? `${path}/` : path);
+  const place = splitName(name);
+  const fits = size <= MAX_USTAR_SIZE;
+  const header = ustar({
+    name: place?.name ?? name.subarray(0, NAME_BYTES),
+    prefix: place?.prefix ?? new Uint8Array(),
+    mode: isDirectory || isExecutable ? 0o755 : 0o644,
+    size: fits ? size : 0,
+    type: isDirectory ? "5" : "0",
+  });
+  const records = [
+    ...(place === undefined ? [paxRecord("path", name)] : []),
+    ...(fits ? [] : [paxRecord("size", new TextEncoder().encode(String(size)))]),
+  ];
+  if (records.length === 0) return header;
+  const data = Buffer.concat(records);
+  const pax = ustar({
+    name: new TextEncoder().encode(PAX_NAME),
+    prefix: new Uint8Array(),
+    mode: 0o644,
+    size: data.length,
+    type: "x",
+  });
+  return Buffer.concat([pax, data, Buffer.alloc(-data.length & (TAR_BLOCK_BYTES - 1)), header]);
+}
+
+/** A name as prefix and name, or undefined where it does not fit. */
+function splitName(name: Uint8Array): { prefix: Uint8Array; name: Uint8Array } | undefined {
+  if (name.length <= NAME_BYTES) return { prefix: new Uint8Array(), name };
+  const slash = name.indexOf(0x2f, name.length - NAME_BYTES - 1);
+  // A slash at the end belongs to the name of a directory, which must not be empty.
+  if (slash < 1 || slash > PREFIX_BYTES || slash === name.length - 1) return undefined;
+  return { prefix: name.subarray(0, slash), name: name.subarray(slash + 1) };
+}
+
+function ustar(
+  { name, prefix, mode, size, type }: {
+    name: Uint8Array;
+    prefix: Uint8Array;
+    mode: number;
+    size: number;
+    type: string;
+  },
+): Uint8Array {
+  const block = Buffer.alloc(TAR_BLOCK_BYTES);
+  const digits = (value: number, count: number) => value.toString(8).padStart(count, "0");
+  block.set(name, 0);
+  block.write(`${digits(mode, 7)}\0${digits(0, 7)}\0${digits(0, 7)}\0`, 100);
+  block.write(`${digits(size, 11)}\0${digits(0, 11)}\0${" ".repeat(8)}${type}`, 124);
+  block.write("ustar\x0000", 257);
+  block.write(`${digits(0, 7)}\0${digits(0, 7)}\0`, 329);
+  block.set(prefix, 345);
+  block.write(`${digits(block.reduce((sum, byte) => sum + byte, 0), 6)}\0 `, 148);
+  return block;
+}
+
+/** A record, whose length counts its own digits too. */
+function paxRecord(key: string, value: Uint8Array): Uint8Array {
+  const rest = Buffer.concat([Buffer.from(` ${key}=`), value, Buffer.from("\n")]);
+  let length = rest.length;
+  while (String(length).length + rest.length !== length) {
+    length = String(length).length + rest.length;
+  }
+  return Buffer.concat([Buffer.from(String(length)), rest]);
 }
 
 /** Bytes up to a NUL, in memory of their own. */

@@ -5,13 +5,9 @@
  * @module
  */
 
-import { rmSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { readArchive } from "../archive/archive.ts";
 import { UserError } from "../errors.ts";
-import { fetchAll } from "../fetch/fetch.ts";
-import { fetchError } from "../fetch/report.ts";
-import { locate, verifyFile } from "../fetch/store.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { GIB } from "../format/segment.ts";
 import { type Extras, REPLACED } from "../plan/preseed.ts";
@@ -19,25 +15,24 @@ import type { LocatedFile } from "../plan/images.ts";
 import { FILE_STORE_BYTES } from "../plan/limits.ts";
 import { type BuildOptions, continuesPass, type Mirror, startOf } from "../plan/options.ts";
 import { brokenLimits, makePlan, neededDistfiles } from "../plan/plan.ts";
-import {
-  BOOT_IMAGE,
-  DISK_IMAGE,
-  EXTERNAL_IMAGE,
-  PAYLOAD_IMAGE,
-  type Plan,
-  type PlannedDistfile,
-} from "../plan/types.ts";
+import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, type Plan } from "../plan/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { walkTree } from "../tree/checkout.ts";
-import type { Distfile } from "../tree/distfiles.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { sbomText } from "../provenance/sbom.ts";
 import { SBOM_NAME, statementText } from "../provenance/statement.ts";
-import { USER_AGENT, VERSION } from "../version.ts";
+import { VERSION } from "../version.ts";
 import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "./device.ts";
 import { findMke2fs } from "./disk.ts";
+import {
+  type DistfileRequest,
+  dropWrong,
+  fetchInto,
+  locateAll,
+  type Located,
+} from "./distfiles.ts";
 import { continuePass, readPass } from "./pass.ts";
 import { builderDigest, digestGiven, gatherMaterials } from "./materials.ts";
 import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
@@ -45,7 +40,7 @@ import { type ImageDevices, writeImages, writeRoot } from "./write.ts";
 
 /** What a job is about. */
 export interface PlanRequest {
-  /** Directory of the checkout. */
+  /** Directory of the checkout, or a bundle. */
   readonly tree: string;
   readonly options: BuildOptions;
   /** Directory that downloads are kept in. */
@@ -56,6 +51,8 @@ export interface PlanRequest {
   readonly preseed?: string | undefined;
   /** Where distfiles are looked for, if not at the mirrors of the options. */
   readonly sources?: readonly Mirror[] | undefined;
+  /** Nothing is downloaded: every distfile has to be on this machine. */
+  readonly isOffline?: boolean | undefined;
 }
 
 /** What a build needs besides. */
@@ -79,9 +76,6 @@ export interface BuildEvents {
   readonly onDevice?: DeviceEvents["onProgress"];
 }
 
-/** Where the distfiles of a checkout are on this machine. */
-type Located = Map<string, LocatedFile>;
-
 /** A plan, and what it was made from. */
 export interface PlannedJob extends Inputs {
   readonly plan: Plan;
@@ -103,7 +97,11 @@ export async function planJob(
   signal?: AbortSignal,
 ): Promise<PlannedJob> {
   const inputs = await readInputs(request, signal);
-  const located = await locateAll(inputs.tree.distfiles, request, inputs.tree.root);
+  const located = await locateAll(
+    inputs.tree.distfiles,
+    distfileRequest(request),
+    inputs.tree.root,
+  );
   return { ...inputs, plan: planWith(inputs, request, located), located };
 }
 
@@ -274,28 +272,6 @@ export function limitError(broken: Plan["limits"]): UserError {
   });
 }
 
-/** Where distfiles may lie already: in the checkout, the store, and mirrors that are directories. */
-async function locateAll(
-  distfiles: readonly Distfile[],
-  request: PlanRequest,
-  root: string,
-): Promise<Located> {
-  const dirs = [
-    join(root, "distfiles"),
-    request.store,
-    ...mirrorsOf(request).flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : []),
-  ];
-  const found = await Promise.all(distfiles.map(async ({ name }) => {
-    const [first] = await locate(name, dirs);
-    return { name, first };
-  }));
-  return new Map(
-    found.flatMap(({ name, first }) =>
-      first === undefined ? [] : [[name, { path: first.path, size: first.sizeBytes }]]
-    ),
-  );
-}
-
 /**
  * Downloads what a plan needs and is not located.
  *
@@ -312,48 +288,13 @@ async function fetchMissing(
   for (;;) {
     const missing = neededDistfiles(plan).filter(({ name }) => !located.has(name));
     if (missing.length === 0) return plan;
-    const report = await fetchAll(missing, {
-      store: request.store,
-      mirrors: mirrorsOf(request).map(mirrorUrl),
-      jobs: request.jobs,
-      userAgent: USER_AGENT,
-      signal,
-      onProgress: events.onFetch,
-    });
-    if (report.failures.length > 0) throw fetchError(report);
-    for (const [name, { path, sizeBytes }] of report.files) {
-      located.set(name, { path, size: sizeBytes });
-    }
+    await fetchInto(located, missing, distfileRequest(request), events, signal);
     plan = planWith(inputs, request, located);
   }
 }
 
-function mirrorsOf({ sources, options }: PlanRequest): readonly Mirror[] {
-  return sources ?? options.mirrors;
-}
-
-function mirrorUrl(mirror: Mirror): string {
-  return mirror.kind === "http" ? mirror.url : `file://${mirror.path}`;
-}
-
-/**
- * Verifies every located file and forgets those that are wrong, so that they are fetched. In the
- * store, which is seedstrap's own, a wrong file is removed; elsewhere it is left alone.
- */
-async function dropWrong(
-  distfiles: readonly PlannedDistfile[],
-  located: Located,
-  store: string,
-  events: BuildEvents,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  for (const { name, sha256 } of distfiles) {
-    const file = located.get(name);
-    if (file === undefined) continue;
-    const { ok, got } = await verifyFile(file.path, sha256, signal);
-    if (ok) continue;
-    events.onNotice?.(`${file.path} is not used: its SHA-256 is ${got}, expected ${sha256}`);
-    located.delete(name);
-    if (file.path === join(store, name)) rmSync(file.path);
-  }
+function distfileRequest(
+  { store, sources, options, isOffline = false, jobs = 1 }: PlanRequest & { jobs?: number },
+): DistfileRequest {
+  return { store, mirrors: sources ?? options.mirrors, isOffline, jobs };
 }

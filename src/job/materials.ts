@@ -127,7 +127,9 @@ export async function originsOf(
   { root, store }: Places,
 ): Promise<Map<string, DistfileOrigin>> {
   const origin = async ({ name, sha256 }: PlannedDistfile): Promise<DistfileOrigin> => {
-    const path = resolve(located.get(name)!.path);
+    const file = located.get(name)!;
+    const path = resolve(file.path);
+    if (file.bundled !== undefined) return { kind: "checkout" };
     if (path === resolve(root, "distfiles", name)) return { kind: "checkout" };
     if (path !== resolve(store, name)) return { kind: "mirror" };
     const known = await recallOrigin(store, sha256);

@@ -8,6 +8,7 @@
 
 import { join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
+import { fileSegment } from "../format/segment.ts";
 import type { LocatedFile } from "../plan/images.ts";
 import type { Plan } from "../plan/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
@@ -59,7 +60,7 @@ export async function continuePass(
   await putAgain(
     target.dir,
     PLACE,
-    carried.map(({ name, sha256 }) => ({ name, sha256, path: located.get(name)!.path })),
+    carried.map(({ name, sha256 }) => ({ name, body: fileSegment(located.get(name)!, sha256) })),
     signal,
   );
   // bootstrap.cfg stays the one that the first pass has left there.

@@ -6,17 +6,18 @@
  */
 
 import { createHash } from "node:crypto";
+import { relative } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { STEPS } from "../assets.gen.ts";
 import { UserError } from "../errors.ts";
 import { BLOCK_BYTES, blocksDigest } from "../format/blocks.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { readExtents } from "../image/extents.ts";
-import { openImage } from "../image/file_source.ts";
 import { digestOf } from "../image/image.ts";
 import { digestEntry, type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
 import { bootEntries } from "../plan/entries.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
+import { readTreeFile } from "../tree/checkout.ts";
 import { type Manifest } from "../tree/manifest.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { FIRST_LIST, overlayManifest, REST_LIST, RESTORE_EMPTY_SCRIPT } from "../tree/overlay.ts";
@@ -132,7 +133,7 @@ export function checkTree(view: ImageView, dir: string): TreeCheck {
     const wanted = name !== undefined
       ? distfiles.get(name)
       : known?.kind === "tree"
-      ? digestFile(known.source)
+      ? digestText(readTreeFile(tree.root, relative(tree.root, known.source)))
       : OVERLAY.get(path);
     if (got === wanted || (path === MANIFEST && manifests.has(got))) same++;
     else if (BUILD_ONLY.has(path)) generated.push(path);
@@ -200,17 +201,8 @@ function overlaid(
   }
 }
 
-function digestText(text: string): string {
+function digestText(text: string | Uint8Array): string {
   return createHash("sha256").update(text).digest("hex");
-}
-
-function digestFile(path: string): string {
-  const source = openImage(path);
-  try {
-    return digestOf(source, 0, source.size);
-  } finally {
-    source.close();
-  }
 }
 
 function distrust(view: ImageView, entry: ViewEntry, what: string): UserError {

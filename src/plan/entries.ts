@@ -156,11 +156,12 @@ function rootEntries(
     for (const parent of parents(path)) add(directory(`./${parent}`));
   };
   add(directory("."));
-  for (const { path, kind, source, size, isExecutable } of files) {
+  for (const { path, kind, source, bundled, size, isExecutable } of files) {
+    const content = { kind: "tree", source, ...(bundled && { bundled }) } as const;
     add(
       kind === "directory"
         ? directory(`./${path}`)
-        : { path: `./${path}`, content: { kind: "tree", source }, size, isExecutable },
+        : { path: `./${path}`, content, size, isExecutable },
     );
   }
   for (const [path, bytes] of overlay) {

@@ -9,7 +9,15 @@ import type { SpecialFile } from "../archive/entries.ts";
 import { bootImage } from "../format/boot.ts";
 import { closingRecord } from "../format/preflight.ts";
 import { compareBytes, payload, type PayloadLayout } from "../format/payload.ts";
-import { type Body, MIB, type Segment, textSegment, totalSize } from "../format/segment.ts";
+import {
+  type Body,
+  type BundledFile,
+  fileSegment,
+  MIB,
+  type Segment,
+  textSegment,
+  totalSize,
+} from "../format/segment.ts";
 import { payloadSums, SUMS_NAME } from "./restore.ts";
 import { srcfs, type SrcfsEntry } from "../format/srcfs.ts";
 import {
@@ -27,6 +35,8 @@ export interface LocatedFile {
   readonly path: string;
   /** In bytes. */
   readonly size: number;
+  /** Set where it lies in a bundle. */
+  readonly bundled?: BundledFile;
 }
 
 /** An image as data: what is written, and where what of it came from. */
@@ -107,7 +117,7 @@ function bodiesOf(
     const file = located.get(name);
     const digest = sha256.get(name);
     if (file === undefined || digest === undefined) throw new Error(`${name} is not located`);
-    return { kind: "file", path: file.path, offset: 0, size: file.size, sha256: digest };
+    return fileSegment(file, digest);
   };
 }
 
@@ -127,7 +137,7 @@ function entryBody(
       return distfileBody(content.name);
     case "tree":
     case "repo":
-      return { kind: "file", path: content.source, offset: 0, size };
+      return fileSegment({ path: content.source, size, bundled: content.bundled });
   }
 }
 

@@ -7,7 +7,7 @@
 
 import type { SpecialFile } from "../archive/entries.ts";
 import type { PayloadLayout } from "../format/payload.ts";
-import type { MemberSegment } from "../format/segment.ts";
+import type { BundledFile, MemberSegment } from "../format/segment.ts";
 import type { ServedMirror } from "./config.ts";
 import type { Limit } from "./limits.ts";
 import type { BuildOptions, Start } from "./options.ts";
@@ -50,9 +50,9 @@ export interface PlannedEntry {
   readonly content:
     | { readonly kind: "directory" }
     /** A file of the checkout. */
-    | { readonly kind: "tree"; readonly source: string }
+    | { readonly kind: "tree"; readonly source: string; readonly bundled?: BundledFile }
     /** A file of the directory of prebuilt packages. */
-    | { readonly kind: "repo"; readonly source: string }
+    | { readonly kind: "repo"; readonly source: string; readonly bundled?: BundledFile }
     /** A file of the archive that replaces stage0-posix. */
     | { readonly kind: "preseed"; readonly body: MemberSegment }
     /** A link or device of it; only in a directory, and on a disk. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A live-bootstrap checkout on disk. It is only ever read.
+ * A live-bootstrap checkout, in a directory or in a bundle. It is only ever read.
  *
  * @module
  */
@@ -8,7 +8,9 @@
 import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
 import { orRefused, UserError } from "../errors.ts";
+import type { BundledFile } from "../format/segment.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { bundleAt, hasBundled, readBundledFile, walkBundle } from "./bundled.ts";
 
 /** What must be there for a directory to be a checkout. */
 const MANIFEST = "steps/manifest";
@@ -18,8 +20,10 @@ export interface TreeEntry {
   /** Path relative to the directory that was walked, with `/`. */
   readonly path: string;
   readonly kind: "file" | "directory";
-  /** The file on this machine. */
+  /** The file on this machine; in a bundle the path of the bundle with that of the file behind. */
   readonly source: string;
+  /** Set for a file in a bundle. */
+  readonly bundled?: BundledFile;
   /** Size in bytes; 0 for a directory. */
   readonly size: number;
   /** Whether its owner may execute the file; true for a directory. */
@@ -27,10 +31,12 @@ export interface TreeEntry {
 }
 
 /**
- * Checks that a directory is a checkout.
+ * Checks that a directory is a checkout, or that there is one in a bundle.
  *
- * @returns Its absolute path.
- * @throws {UserError} "tree" where something essential is missing, submodules among it.
+ * @param dir A directory, a bundle, or the first of its parts.
+ * @returns Its absolute path: the root for all that is read of it.
+ * @throws {UserError} "tree" where something essential is missing, submodules among it; "verify"
+ * for a bundle that is damaged.
  */
 export function openCheckout(dir: string): string {
   const root = resolve(dir);
@@ -43,9 +49,9 @@ export function openCheckout(dir: string): string {
   return root;
 }
 
-/** Whether a directory looks like a checkout. */
+/** Whether a directory or a bundle looks like a checkout. */
 export function isCheckout(dir: string): boolean {
-  return statIfThere(join(dir, MANIFEST))?.isFile() === true;
+  return hasTreeFile(dir, MANIFEST);
 }
 
 /**
@@ -69,10 +75,12 @@ export function readTreeText(root: string, path: string): string {
 /**
  * Reads a file of the checkout whole.
  *
- * @throws {UserError} "tree"
+ * @throws {UserError} "tree", and "verify" in a bundle
  */
 export function readTreeFile(root: string, path: string): Uint8Array {
   const source = join(root, path);
+  const bundle = bundleAt(root);
+  if (bundle !== undefined) return readBundledFile(bundle, path, source);
   return reading(source, () => {
     inside(realpathSync(root), source);
     // A pipe would be waited for.
@@ -85,6 +93,8 @@ export function readTreeFile(root: string, path: string): Uint8Array {
 
 /** Whether the checkout has a regular file of that path. */
 export function hasTreeFile(root: string, path: string): boolean {
+  const bundle = bundleAt(root);
+  if (bundle !== undefined) return hasBundled(bundle, path);
   return statIfThere(join(root, path))?.isFile() === true;
 }
 
@@ -96,11 +106,21 @@ export function hasTreeFile(root: string, path: string): boolean {
  *
  * @param path Relative to the checkout.
  * @param what The checkout, or what is walked instead, for messages.
+ * @param skips Says of a path, relative to the root, that it and what is below it do not count.
  * @returns Files and directories without the directory itself, unordered.
  * @throws {UserError} "tree" for a link that leaves it or never ends, a device, socket
  * or pipe, an unreadable place, and a name that is not UTF-8.
  */
-export function walkTree(root: string, path: string, what = "the checkout"): TreeEntry[] {
+export function walkTree(
+  root: string,
+  path: string,
+  what = "the checkout",
+  skips: (path: string) => boolean = () => false,
+): TreeEntry[] {
+  const bundle = bundleAt(root);
+  if (bundle !== undefined) {
+    return walkBundle(bundle, root, path, skips);
+  }
   const entries: TreeEntry[] = [];
   const reading = <T>(place: string, read: () => T) => readingOf(what, place, read);
   const home = reading(root, () => realpathSync(root));
@@ -108,7 +128,7 @@ export function walkTree(root: string, path: string, what = "the checkout"): Tre
     for (const name of reading(dir, () => readdirSync(dir))) {
       const source = join(dir, name);
       const inner = prefix === "" ? name : `${prefix}/${name}`;
-      if (name === ".git") continue;
+      if (name === ".git" || skips(join(path, inner))) continue;
       if (name.includes("\uFFFD")) {
         throw new UserError("tree", `Cannot use a file name that is not UTF-8: ${inner}`, {
           where: dir,

@@ -9,15 +9,15 @@ import { renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
+import type { FileSegment } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { digestFile, makeDirectory, putFile, writing } from "./directory.ts";
 
 /** A file that has to lie in a directory. */
 export interface WantedFile {
   readonly name: string;
-  readonly sha256: string;
-  /** Where it is on this machine. */
-  readonly path: string;
+  /** Where it is on this machine, with the SHA-256 that it has to have. */
+  readonly body: FileSegment;
 }
 
 /**
@@ -47,18 +47,21 @@ export async function putAgain(
     }
     writing(dir, () => makeDirectory(dir));
   }
-  for (const { name, sha256, path } of files) {
+  for (const { name, body } of files) {
     const place = join(dir, name);
-    writing(place, () => {
-      if (lstatIfThere(place)?.isFile() && digestFile(place) === sha256) return;
+    const isRight = writing(
+      place,
+      () => lstatIfThere(place)?.isFile() && digestFile(place) === body.sha256,
+    );
+    if (!isRight) {
       const part = join(dir, `.${name}.part`);
       try {
-        putFile(part, { kind: "file", path, offset: 0, size: 0, sha256 }, 0o644);
-        renameSync(part, place);
+        await putFile(part, body, 0o644, signal);
+        writing(place, () => renameSync(part, place));
       } finally {
         rmSync(part, { force: true });
       }
-    });
+    }
     await setImmediate();
     throwIfInterrupted(signal);
   }

@@ -3,8 +3,8 @@
  * A directory that a bootstrap starts in, written from entries.
  *
  * Files are copied, or cloned where the file system can, never linked: the bootstrap changes them
- * in place. Modes are 755 and 644, or what an entry says, under any umask. Nothing is synced: it is
- * a place to work in.
+ * in place. Modes are 755 and 644, or what an entry says, under any umask. Nothing is synced unless
+ * that is asked for: it is a place to work in.
  *
  * Set-user-id and set-group-id bits are kept where root writes, as tar does it: the new root needs
  * its own `su`. Whoever else writes would only lend out an account. No symbolic link is ever
@@ -20,6 +20,9 @@ import {
   constants,
   copyFileSync,
   fchmodSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
   mkdirSync,
   openSync,
   readSync,
@@ -38,10 +41,12 @@ import {
   type FileSegment,
   type MemberSegment,
   MIB,
+  runsOf,
   segmentSize,
 } from "../format/segment.ts";
+import { isZero } from "../format/tar.ts";
 import { makeDevice } from "./device.ts";
-import { DigestMismatch } from "./writer.ts";
+import { checkLength, DigestMismatch } from "./writer.ts";
 
 /** A file, or a directory where there is neither a body nor something special. */
 export interface DirectoryEntry {
@@ -65,13 +70,17 @@ export interface DirectoryOptions {
    * from.
    */
   readonly keepsModes?: boolean;
+  /** The directory is there already, and empty. */
+  readonly isThere?: boolean;
+  /** Everything is on the disk when it returns. */
+  readonly isDurable?: boolean;
   readonly signal?: AbortSignal;
 }
 
 /**
  * Writes entries into a new directory.
  *
- * @param dir The directory, which must not exist.
+ * @param dir The directory, which must not exist unless the options say so.
  * @returns SHA-256 of each file by path.
  * @throws {UserError} "verify" for a file whose digest is wrong, "target" for what cannot be
  * written, "format" or "verify" for an archive that changed, "interrupt" when the signal is raised.
@@ -79,12 +88,13 @@ export interface DirectoryOptions {
 export async function writeDirectory(
   dir: string,
   entries: readonly DirectoryEntry[],
-  { onBytes, onLeftOut, keepsModes = false, signal }: DirectoryOptions = {},
+  options: DirectoryOptions = {},
 ): Promise<Map<string, string>> {
+  const { onBytes, onLeftOut, keepsModes = false, isThere = false, signal } = options;
   const digests = new Map<string, string>();
   const directories = new Set([join(dir)]);
   const members = new MemberReader(signal);
-  writing(dir, () => makeDirectory(dir));
+  if (!isThere) writing(dir, () => makeDirectory(dir));
   try {
     for (const entry of entries) {
       const { path, body, special } = entry;
@@ -98,7 +108,7 @@ export async function writeDirectory(
         writing(place, () => makeDirectory(place));
         directories.add(place);
       } else {
-        digests.set(path, await putBody(place, body, mode, members));
+        digests.set(path, await putBody(place, body, mode, members, signal));
         onBytes?.(segmentSize(body));
       }
       // Signals are only seen between two tasks.
@@ -116,7 +126,28 @@ export async function writeDirectory(
     const place = join(dir, entry.path);
     writing(place, () => chmodSync(place, modeOf(entry, keepsModes)));
   }
+  if (options.isDurable) await syncEntries(dir, entries, signal);
   return digests;
+}
+
+/** Makes files and directories durable, from the inside out. */
+async function syncEntries(
+  dir: string,
+  entries: readonly DirectoryEntry[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for (const { path, special } of entries.toReversed()) {
+    if (special !== undefined) continue;
+    const place = join(dir, path);
+    const file = writing(place, () => openSync(place, "r"));
+    try {
+      writing(place, () => fsyncSync(file));
+    } finally {
+      closeSync(file);
+    }
+    await setImmediate();
+    throwIfInterrupted(signal);
+  }
 }
 
 /** The mode that an entry gets; see the top for what only root passes on. */
@@ -165,12 +196,13 @@ async function putBody(
   body: Body,
   mode: number,
   members: MemberReader,
+  signal: AbortSignal | undefined,
 ): Promise<string> {
   switch (body.kind) {
     case "bytes":
       return writing(place, () => putBytes(place, body.bytes, mode));
     case "file":
-      return writing(place, () => putFile(place, body, mode));
+      return await putFile(place, body, mode, signal);
     case "member":
       return await putMember(place, body, mode, members);
   }
@@ -199,8 +231,11 @@ async function putMember(
   }
 }
 
-function writeWhole(target: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) done += writeSync(target, bytes, done);
+function writeWhole(target: number, bytes: Uint8Array, position: number | null = null): void {
+  for (let done = 0; done < bytes.length;) {
+    const at = position === null ? null : position + done;
+    done += writeSync(target, bytes, done, bytes.length - done, at);
+  }
 }
 
 function putBytes(place: string, bytes: Uint8Array, mode: number): string {
@@ -209,16 +244,26 @@ function putBytes(place: string, bytes: Uint8Array, mode: number): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** Copies or clones a file to a new place, verifies it, and returns its digest. */
-export function putFile(place: string, body: FileSegment, mode: number): string {
-  const sha256 = clone(body.path, place) ? digestFile(place) : copy(body.path, place);
-  if (body.sha256 !== undefined && sha256 !== body.sha256) {
-    throw new DigestMismatch(
-      body.path,
-      `Cannot use ${body.path}: its SHA-256 is ${sha256}, expected ${body.sha256}`,
-    );
-  }
-  chmodSync(place, mode);
+/**
+ * Copies or clones a file to a new place, verifies it, and returns its digest.
+ *
+ * @throws {UserError} "verify" ({@link DigestMismatch}), "target", "tree" for a file that changed,
+ * "interrupt"
+ */
+export async function putFile(
+  place: string,
+  body: FileSegment,
+  mode: number,
+  signal?: AbortSignal,
+): Promise<string> {
+  // Only a whole file can be cloned.
+  const isWhole = body.bundled === undefined && body.offset === 0 && body.isPart !== true;
+  const isCloned = isWhole && writing(place, () => clone(body.path, place));
+  const sha256 = isCloned
+    ? writing(place, () => digestFile(place))
+    : await copy(body, place, signal);
+  if (body.sha256 !== undefined && sha256 !== body.sha256) throw DigestMismatch.of(body, sha256);
+  writing(place, () => chmodSync(place, mode));
   return sha256;
 }
 
@@ -238,27 +283,79 @@ const CANNOT_CLONE = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EINV
 
 const buffer = new Uint8Array(MIB / 4);
 
-/** Copies a file and returns the digest of what was copied. */
-function copy(from: string, to: string): string {
-  const target = openSync(to, "wx", 0o644);
+/** Copies the bytes of a segment and returns the digest of what was copied; zeros become holes. */
+async function copy(
+  body: FileSegment,
+  to: string,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const target = writing(to, () => openSync(to, "wx", 0o644));
   try {
-    return digestFile(from, (bytes) => writeWhole(target, bytes));
+    let position = 0;
+    const sha256 = await digestSegment(body, signal, (bytes) => {
+      const isHole = bytes.length === buffer.length && isZero(bytes);
+      if (!isHole) writing(to, () => writeWhole(target, bytes, position));
+      position += bytes.length;
+    });
+    writing(to, () => ftruncateSync(target, position));
+    return sha256;
   } finally {
     closeSync(target);
   }
 }
 
-/** SHA-256 of a file; `onBytes` gets what was read. */
-export function digestFile(path: string, onBytes: (bytes: Uint8Array) => void = () => {}): string {
+/**
+ * SHA-256 of the bytes of a segment.
+ *
+ * @param onBytes Gets what was read, valid until it returns.
+ * @throws {UserError} "tree" for a file that changed, "target" for one that cannot be read,
+ * "interrupt"
+ */
+export async function digestSegment(
+  segment: FileSegment,
+  signal?: AbortSignal,
+  onBytes: (bytes: Uint8Array) => void = () => {},
+): Promise<string> {
+  const hash = createHash("sha256");
+  let read = 0;
+  for (const run of runsOf(segment)) {
+    const file = writing(run.path, () => openSync(run.path, "r"));
+    try {
+      checkLength(segment, run, fstatSync(file).size);
+      for (let done = 0; done < run.size;) {
+        const most = Math.min(buffer.length, run.size - done);
+        const size = writing(
+          run.path,
+          () => readSync(file, buffer, 0, most, run.offset + done),
+        );
+        if (size === 0) break;
+        const bytes = buffer.subarray(0, size);
+        hash.update(bytes);
+        onBytes(bytes);
+        done += size;
+        read += size;
+        // Signals are only seen between two tasks. The buffer is shared: it is done with here.
+        if (read % YIELD_BYTES === 0) await setImmediate();
+        throwIfInterrupted(signal);
+      }
+    } finally {
+      closeSync(file);
+    }
+  }
+  return hash.digest("hex");
+}
+
+const YIELD_BYTES = 64 * MIB;
+
+/** SHA-256 of a whole file. */
+export function digestFile(path: string): string {
   const hash = createHash("sha256");
   const file = openSync(path, "r");
   try {
     for (;;) {
       const size = readSync(file, buffer, 0, buffer.length, null);
       if (size === 0) return hash.digest("hex");
-      const bytes = buffer.subarray(0, size);
-      hash.update(bytes);
-      onBytes(bytes);
+      hash.update(buffer.subarray(0, size));
     }
   } finally {
     closeSync(file);

@@ -13,8 +13,10 @@ import { checkMember, MemberReader } from "../archive/reader.ts";
 import { orRefused, throwIfInterrupted, UserError } from "../errors.ts";
 import {
   CRC32_DIGITS,
+  type FileRun,
   type FileSegment,
   type MemberSegment,
+  runsOf,
   type Segment,
 } from "../format/segment.ts";
 import { PIECE_BYTES } from "./piece.ts";
@@ -50,6 +52,13 @@ export class DigestMismatch extends UserError {
   constructor(path: string, message: string) {
     super("verify", message, { where: path, hint: "Delete the file, or fetch it again" });
     this.path = path;
+  }
+
+  /** The error for a file segment whose digest is another one. */
+  static of(segment: FileSegment, sha256: string): DigestMismatch {
+    const name = fileName(segment);
+    const message = `Cannot use ${name}: its SHA-256 is ${sha256}, expected ${segment.sha256}`;
+    return new DigestMismatch(segment.path, message);
   }
 }
 
@@ -116,10 +125,10 @@ export async function streamSegments(
       }
       throwIfInterrupted(options.signal);
     }
+    return fileDigests;
   } finally {
     await members.close();
   }
-  return fileDigests;
 }
 
 /** Gives a sink bytes that are in memory already. */
@@ -139,24 +148,39 @@ async function copyFile(
   sink: ImageSink,
   crc: RunningCrc32,
   digests: Map<Segment, string>,
-  { onBytes, signal }: StreamOptions,
+  options: StreamOptions,
 ): Promise<void> {
   const hasDigest = segment.sha256 !== undefined || segment.isPart !== true;
   const hash = createHash("sha256");
-  const file = openSource(segment.path);
+  const onPart = (part: Uint8Array) => {
+    if (hasDigest) hash.update(part);
+    crc.update(part);
+  };
+  for (const run of runsOf(segment)) await copyRun(segment, run, sink, onPart, options);
+  if (!hasDigest) return;
+  const sha256 = hash.digest("hex");
+  digests.set(segment, sha256);
+  if (segment.sha256 !== undefined && sha256 !== segment.sha256) {
+    throw DigestMismatch.of(segment, sha256);
+  }
+}
+
+async function copyRun(
+  segment: FileSegment,
+  run: FileRun,
+  sink: ImageSink,
+  onPart: (part: Uint8Array) => void,
+  { onBytes, signal }: StreamOptions,
+): Promise<void> {
+  const file = openSource(run.path);
   try {
-    const size = fstatSync(file).size;
-    const isWhole = segment.offset === 0 && segment.isPart !== true;
-    if (size < segment.offset + segment.size || (isWhole && size !== segment.size)) {
-      throw changed(segment, `it has ${size} bytes`);
-    }
-    for (let done = 0; done < segment.size;) {
+    checkLength(segment, run, fstatSync(file).size);
+    for (let done = 0; done < run.size;) {
       const room = await sink.room();
-      const part = room.subarray(0, Math.min(room.length, segment.size - done, PIECE_BYTES));
-      const read = readSource(file, part, segment.offset + done, segment.path);
+      const part = room.subarray(0, Math.min(room.length, run.size - done, PIECE_BYTES));
+      const read = readSource(file, part, run.offset + done, run.path);
       if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
-      if (hasDigest) hash.update(part.subarray(0, read));
-      crc.update(part.subarray(0, read));
+      onPart(part.subarray(0, read));
       sink.used(read);
       onBytes?.(read);
       done += read;
@@ -165,15 +189,24 @@ async function copyFile(
   } finally {
     closeSync(file);
   }
-  if (!hasDigest) return;
-  const sha256 = hash.digest("hex");
-  digests.set(segment, sha256);
-  if (segment.sha256 !== undefined && sha256 !== segment.sha256) {
-    throw new DigestMismatch(
-      segment.path,
-      `Cannot use ${segment.path}: its SHA-256 is ${sha256}, expected ${segment.sha256}`,
-    );
+}
+
+/**
+ * Checks that a file still has the length that it had when it was planned with.
+ *
+ * @param size Bytes of the file that the run is in.
+ * @throws {UserError} "tree"
+ */
+export function checkLength(segment: FileSegment, run: FileRun, size: number): void {
+  const isWhole = run.offset === 0 && segment.isPart !== true && segment.bundled === undefined;
+  if (size < run.offset + run.size || (isWhole && size !== run.size)) {
+    throw changed(segment, `it has ${size} bytes`);
   }
+}
+
+/** The file of a segment, for messages. */
+export function fileName({ path, bundled }: FileSegment): string {
+  return bundled === undefined ? path : `${path} (${JSON.stringify(bundled.name)})`;
 }
 
 /** Streams a member of an archive into the sink and returns its digest. */
@@ -229,7 +262,9 @@ class RunningCrc32 {
 function changed(segment: FileSegment, what: string): UserError {
   return new UserError(
     "tree",
-    `Cannot use ${segment.path}: it had ${segment.size} bytes when the build began, now ${what}`,
+    `Cannot use ${
+      fileName(segment)
+    }: it had ${segment.size} bytes when the build began, now ${what}`,
     { where: segment.path, hint: "Leave the checkout alone while it is being built from" },
   );
 }

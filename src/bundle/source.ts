@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The file of a bundle, or its parts, as one source of bytes.
+ *
+ * @module
+ */
+
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { orRefused, UserError } from "../errors.ts";
+import type { ByteSource } from "../format/reader.ts";
+import type { FileRun } from "../format/segment.ts";
+import { statIfThere } from "../runtime/stat.ts";
+
+/** A part of a bundle, with its place in the whole. */
+export interface BundlePart {
+  readonly path: string;
+  /** In bytes. */
+  readonly size: number;
+  /** Where it begins in the bundle. */
+  readonly start: number;
+}
+
+/** The name of part `number`, from 1 on, of a bundle that is cut. */
+export function partPath(path: string, number: number): string {
+  return `${path}.${String(number).padStart(3, "0")}`;
+}
+
+/**
+ * The files that make up a bundle.
+ *
+ * Parts are all of one size but the last. One that is shorter leaves a gap in which nothing can be
+ * read, so that what lies in the others stays where it is.
+ *
+ * @param path The bundle, or its first part, or the name that the parts begin with.
+ * @returns undefined where there is no such file.
+ * @throws {UserError} "format" where a part between two others is missing, or one is too long.
+ */
+export function findParts(path: string): BundlePart[] | undefined {
+  const place = resolve(path);
+  const stat = statIfThere(place);
+  if (stat?.isFile() && !place.endsWith(".001")) {
+    return [{ path: place, size: stat.size, start: 0 }];
+  }
+  const stem = place.replace(/\.001$/, "");
+  if (stat?.isDirectory() || statIfThere(partPath(stem, 1))?.isFile() !== true) return undefined;
+  const sizes = new Map(
+    partNumbers(stem).map((number) => [number, statIfThere(partPath(stem, number))?.size ?? 0]),
+  );
+  const count = Math.max(...sizes.keys());
+  const partBytes = Math.max(...[...sizes].map(([, size]) => size));
+  return Array.from({ length: count }, (_, index) => {
+    const part = partPath(stem, index + 1);
+    const size = sizes.get(index + 1);
+    if (size !== undefined) return { path: part, size, start: index * partBytes };
+    throw new UserError("format", `Cannot use this bundle: its part ${part} is missing`, {
+      where: part,
+      hint: "Copy all parts into one directory",
+    });
+  });
+}
+
+/** The numbers of the parts that are there. */
+export function partNumbers(stem: string): number[] {
+  const dir = dirname(stem);
+  const start = `${basename(stem)}.`;
+  const names = reading(dir, () => readdirSync(dir));
+  return names.filter((name) =>
+    name.startsWith(start) && /^\d{3,6}$/.test(name.slice(start.length))
+  )
+    .map((name) => Number(name.slice(start.length)))
+    .filter((number) => number > 0 && statIfThere(partPath(stem, number))?.isFile())
+    .sort((a, b) => a - b);
+}
+
+/** Where the bytes of a run of a bundle are. */
+export function runsIn(parts: readonly BundlePart[], offset: number, size: number): FileRun[] {
+  return parts.flatMap((part) => {
+    const from = Math.max(offset, part.start);
+    const to = Math.min(offset + size, part.start + part.size);
+    return from < to ? [{ path: part.path, offset: from - part.start, size: to - from }] : [];
+  });
+}
+
+/** A source that has to be closed. */
+export interface BundleSource extends ByteSource {
+  readonly parts: readonly BundlePart[];
+  close(): void;
+}
+
+/**
+ * Opens the files of a bundle.
+ *
+ * @throws {UserError} "target" where one cannot be opened.
+ */
+export function openParts(parts: readonly BundlePart[]): BundleSource {
+  const files: number[] = [];
+  const close = () => {
+    for (const file of files.splice(0)) closeSync(file);
+  };
+  try {
+    for (const { path } of parts) {
+      // A pipe is not waited for.
+      files.push(reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)));
+      if (reading(path, () => fstatSync(files.at(-1)!)).isFile()) continue;
+      throw new UserError("target", `Cannot read ${path}: it is no regular file`, { where: path });
+    }
+  } catch (error) {
+    close();
+    throw error;
+  }
+  const last = parts.at(-1)!;
+  return {
+    name: parts[0]!.path,
+    size: last.start + last.size,
+    parts,
+    read(offset, into) {
+      let done = 0;
+      for (const [index, { path, start, size }] of parts.entries()) {
+        while (done < into.length && offset + done >= start && offset + done < start + size) {
+          const at = offset + done - start;
+          const most = Math.min(into.length - done, size - at);
+          const read = reading(path, () => readSync(files[index]!, into, done, most, at));
+          if (read === 0) return done;
+          done += read;
+        }
+      }
+      return done;
+    },
+    close,
+  };
+}
+
+function reading<T>(path: string, read: () => T): T {
+  return orRefused(read, (code, cause) =>
+    new UserError("target", `Cannot read ${path}: ${code}`, {
+      where: path,
+      hint: "Check the file, its permissions and the disk that it lies on",
+      cause,
+    }));
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap bundle create|verify|ls|unpack`: everything for an offline site in one tar. */
+
+import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import process from "node:process";
+import { openBundle } from "../bundle/open.ts";
+import { findParts, openParts } from "../bundle/source.ts";
+import { type BundleFault, type BundleReport, verifyBundle } from "../bundle/verify.ts";
+import { UserError } from "../errors.ts";
+import { defaultStore } from "../fetch/store.ts";
+import { MIB, SECTOR_BYTES } from "../format/segment.ts";
+import { type BundleRequest, createBundle, unpackBundle } from "../job/bundle.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { parseCount, parseSizeMib } from "../plan/options.ts";
+import { printedEvents } from "./build.ts";
+import { offlineOption, parseMirrors, treeOption } from "./options.ts";
+import { formatBytes, formatCount, print, printable, printJson } from "./output.ts";
+import { Progress } from "./progress.ts";
+
+export function bundleSubcommand(): CommandUnknownOpts {
+  return new Command("bundle")
+    .description("everything for an offline site in one tar: checkout, distfiles, images")
+    .addCommand(createCommand())
+    .addCommand(verifyCommand())
+    .addCommand(lsCommand())
+    .addCommand(unpackCommand());
+}
+
+function createCommand(): CommandUnknownOpts {
+  const command = new Command("create")
+    .description("make a bundle; what is missing is fetched first")
+    .allowExcessArguments(false)
+    .addOption(treeOption())
+    .requiredOption("-o, --output <file>", "the bundle, such as live-bootstrap.tar")
+    .option("-m, --mirrors <url...>", "where distfiles are looked for first")
+    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
+    .option("-j, --jobs <n>", "downloads at once", "4")
+    .addOption(offlineOption())
+    .option("--all", "every distfile (the default)")
+    .option("--pre-network", "only distfiles that are needed ahead of the network")
+    .option("--images <target>", "take the images of a built target along")
+    .option("--binary", "take this program along")
+    .option("--split <size>", "cut it into files smaller than this: 4G for FAT")
+    .option("--json", "for scripts")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  seedstrap bundle create -m https://mirror.example -o live-bootstrap.tar
+  seedstrap bundle create --images target --binary --split 4G -o /media/stick/lb.tar
+  cat /media/stick/lb.tar.* | tar x -C DIR`,
+    );
+  return command.action((raw) =>
+    withInterrupt(async (signal) => {
+      const request: BundleRequest = {
+        tree: raw.tree ?? process.cwd(),
+        store: raw.distfiles ?? defaultStore(),
+        mirrors: parseMirrors(raw.mirrors ?? []),
+        jobs: parseCount(raw.jobs, "--jobs", 1, 64),
+        isOffline: raw.offline === true,
+        preNetwork: raw.preNetwork === true && raw.all !== true,
+        images: raw.images,
+        hasBinary: raw.binary === true,
+        output: raw.output,
+        // A file of 4 GiB is one byte too long for FAT.
+        partBytes: raw.split === undefined
+          ? undefined
+          : parseSizeMib(raw.split, "--split", 1) * MIB - SECTOR_BYTES,
+      };
+      const { index, sizeBytes, parts } = await createBundle(request, printedEvents(), signal);
+      const files = index.members.filter(({ kind }) => kind === "file").length;
+      const distfiles = index.distfiles.filter(({ isBundled }) => isBundled).length;
+      if (raw.json) {
+        printJson({ sizeBytes, files, distfiles, of: index.distfiles.length, parts });
+        return;
+      }
+      for (const { path, sizeBytes, sha256 } of parts) {
+        print(path);
+        print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
+      }
+      print(`${formatCount(files)} files, ${distfiles} of ${index.distfiles.length} distfiles`);
+    })
+  );
+}
+
+function verifyCommand(): CommandUnknownOpts {
+  return new Command("verify")
+    .description("check a bundle to its last byte, and name everything that is damaged")
+    .argument("<bundle>", "the bundle, or the first of its parts")
+    .option("--json", "for scripts")
+    .action((path, { json }) =>
+      withInterrupt(async (signal) => {
+        const report = await verifyFile(path, signal);
+        if (json) printJson(report);
+        else reportLines(report).forEach((line) => print(line));
+        if (report.faults.length === 0) return;
+        throw new UserError("verify", `Cannot trust ${path}: ${summary(report.faults)}`, {
+          where: path,
+          hint: "Copy the bundle again, or make it again",
+        });
+      })
+    );
+}
+
+async function verifyFile(path: string, signal: AbortSignal): Promise<BundleReport> {
+  const parts = findParts(path);
+  if (parts === undefined) openBundle(path);
+  const source = openParts(parts!);
+  const progress = new Progress("verifying");
+  try {
+    const onBytes = (done: number) => progress.update(done, source.size);
+    return await verifyBundle(source, { onBytes, signal });
+  } finally {
+    progress.clear();
+    source.close();
+  }
+}
+
+function reportLines({ files, sizeBytes, faults }: BundleReport): string[] {
+  if (faults.length === 0) {
+    return [
+      `${formatCount(files)} files, ${formatCount(sizeBytes)} bytes: ` +
+      "every byte is as the index says",
+    ];
+  }
+  return faults.map(({ member, kind, offset, size, message }) =>
+    `${kind.padEnd(8)}${member === undefined ? "(no member)" : printable(member)}: ${size} ${
+      size === 1 ? "byte" : "bytes"
+    } at ${offset}: ${message}`
+  );
+}
+
+function summary(faults: readonly BundleFault[]): string {
+  const members = new Set(faults.flatMap(({ member }) => member === undefined ? [] : [member]));
+  const [first] = members;
+  if (first === undefined) return faults[0]!.message;
+  const others = members.size - 1;
+  return `${printable(first)}${others === 0 ? "" : ` and ${others} more members`} damaged`;
+}
+
+function lsCommand(): CommandUnknownOpts {
+  return new Command("ls")
+    .description("list what a bundle holds, by its index")
+    .argument("<bundle>", "the bundle, or the first of its parts")
+    .option("-l, --long", "with mode, offset and SHA-256 of each file")
+    .option("--json", "for scripts: one object a line")
+    .action((path, { long, json }) => {
+      for (const { member, size, dataOffset } of openBundle(path).layout.members) {
+        const isFile = member.kind === "file";
+        if (json) {
+          printJson({ ...member, ...(isFile && { dataOffset }) }, 0);
+          continue;
+        }
+        const mode = !isFile || member.isExecutable ? "755" : "644";
+        const columns = [
+          ...(long ? [mode] : []),
+          String(size).padStart(12),
+          ...(long ? [String(dataOffset).padStart(12)] : []),
+          ...(long ? [isFile ? member.sha256 : "-".repeat(64)] : []),
+          printable(member.path) + (isFile ? "" : "/"),
+        ];
+        print(columns.join("  "));
+      }
+    });
+}
+
+function unpackCommand(): CommandUnknownOpts {
+  return new Command("unpack")
+    .description("write what a bundle holds to a new directory: a checkout with its distfiles")
+    .argument("<bundle>", "the bundle, or the first of its parts")
+    .requiredOption("-o, --output <dir>", "the directory: a new one, or an empty one")
+    .action((path, { output }) =>
+      withInterrupt(async (signal) => {
+        const files = await unpackBundle(openBundle(path), output, printedEvents(), signal);
+        print(`${output}: ${formatCount(files)} files`);
+      })
+    );
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+/**
+ * bundle: a tar file with everything for an offline site, of which every byte is known from its
+ * index.
+ *
+ *   bundle = sums plan member* 00{1024}
+ *   sums   = "seedstrap-bundle/SHA256SUMS": of every other file, as sha256sum(1) has it
+ *   plan   = "seedstrap-bundle/plan.json": the index
+ *   member = a file or directory, sorted by the bytes of its path; a directory comes ahead of what
+ *            is in it, and every directory has a member
+ *
+ * The checkout lies at the top, its distfiles in `distfiles/`, so that any tar makes a checkout of
+ * it again; all else is below `seedstrap-bundle/`. Members are as `tarHeader()` writes them: no
+ * owner, no clock, no links, modes 644 and 755.
+ *
+ * plan.json lists path, kind, size, SHA-256 and mode of each member behind it, so that a reader
+ * knows where everything is without looking at a header. SHA256SUMS has the digest of plan.json,
+ * and all else in it follows from there: whoever signs SHA256SUMS signs every byte.
+ *
+ * A bundle may be cut into parts: NAME.001, NAME.002 and so on, which are equal to it one behind
+ * the other.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { UserError } from "../errors.ts";
+import { compareBytes } from "./payload.ts";
+import { paddingTo, type Segment, textSegment, totalSize } from "./segment.ts";
+import { TAR_BLOCK_BYTES, tarHeader, type TarMember } from "./tar.ts";
+
+/** Directory for all that is not of the checkout. */
+export const BUNDLE_DIR = "seedstrap-bundle";
+export const SUMS_PATH = `${BUNDLE_DIR}/SHA256SUMS`;
+export const INDEX_PATH = `${BUNDLE_DIR}/plan.json`;
+/** Where the distfiles lie. */
+export const DISTFILES_DIR = "distfiles";
+
+const FORMAT = "seedstrap-bundle/1";
+/** Zeros that end a tar file. */
+export const END_BYTES = 2 * TAR_BLOCK_BYTES;
+/** Longest SHA256SUMS and plan.json that are read: live-bootstrap's have less than one MiB. */
+export const MAX_INDEX_BYTES = 64 * 1024 * 1024;
+/** PATH_MAX. */
+const MAX_PATH_BYTES = 4095;
+
+/** A file or directory of a bundle. */
+export type BundleMember =
+  | {
+    readonly kind: "file";
+    readonly path: string;
+    /** In bytes. */
+    readonly size: number;
+    /** Lower-case hex. */
+    readonly sha256: string;
+    readonly isExecutable: boolean;
+  }
+  | { readonly kind: "directory"; readonly path: string };
+
+/** A distfile, and what the checkout says of it. */
+export interface BundledDistfile {
+  readonly name: string;
+  readonly sha256: string;
+  readonly urls: readonly string[];
+  readonly steps: readonly string[];
+  /** Whether it is in the bundle; those behind the network may be left out. */
+  readonly isBundled: boolean;
+}
+
+/** plan.json. */
+export interface BundleIndex {
+  readonly format: typeof FORMAT;
+  /** Version of the seedstrap that made it. */
+  readonly seedstrap: string;
+  readonly distfiles: readonly BundledDistfile[];
+  /** All but SHA256SUMS and plan.json, in their order. */
+  readonly members: readonly BundleMember[];
+}
+
+/** A member with its place in the bundle. */
+export interface PlacedMember {
+  readonly member: BundleMember;
+  readonly headerOffset: number;
+  readonly dataOffset: number;
+  /** Bytes of the data; 0 for a directory. */
+  readonly size: number;
+}
+
+/** A bundle as data: its two texts, and where everything is. */
+export interface BundleLayout {
+  readonly index: BundleIndex;
+  readonly sumsText: string;
+  readonly indexText: string;
+  /** SHA256SUMS and plan.json first. */
+  readonly members: readonly PlacedMember[];
+  /** Where the zeros at the end begin. */
+  readonly endOffset: number;
+  readonly sizeBytes: number;
+}
+
+/**
+ * Makes an index.
+ *
+ * @throws {UserError} "usage" for members that a bundle cannot have.
+ */
+export function makeIndex(
+  seedstrap: string,
+  distfiles: readonly BundledDistfile[],
+  members: readonly BundleMember[],
+): BundleIndex {
+  const sorted = sortByPath(members);
+  const fault = membersFault(sorted);
+  if (fault !== undefined) throw new UserError("usage", `Cannot make this bundle: ${fault}`);
+  return { format: FORMAT, seedstrap, distfiles, members: sorted };
+}
+
+/** Sorts by the bytes of the path. */
+export function sortByPath<T extends { readonly path: string }>(entries: readonly T[]): T[] {
+  const encoder = new TextEncoder();
+  return entries.map((entry) => ({ entry, key: encoder.encode(entry.path) }))
+    .sort((a, b) => compareBytes(a.key, b.key)).map(({ entry }) => entry);
+}
+
+/**
+ * Lays a bundle out.
+ *
+ * @param indexText Text of plan.json, where it is there already.
+ */
+export function layOut(
+  index: BundleIndex,
+  indexText = `${JSON.stringify(index, null, 1)}\n`,
+): BundleLayout {
+  const indexMember = textMember(INDEX_PATH, indexText);
+  const sumsText = [indexMember, ...index.members].map((member) =>
+    member.kind === "file" ? sumsLine(member) : ""
+  ).join("");
+  let offset = 0;
+  const members = [textMember(SUMS_PATH, sumsText), indexMember, ...index.members].map((member) => {
+    const { size } = tarMember(member);
+    const headerOffset = offset;
+    const dataOffset = offset + memberHeader(member).length;
+    offset = dataOffset + size + totalSize(paddingTo(size, TAR_BLOCK_BYTES));
+    return { member, headerOffset, dataOffset, size };
+  });
+  return { index, sumsText, indexText, members, endOffset: offset, sizeBytes: offset + END_BYTES };
+}
+
+/** The header of a member. */
+export function memberHeader(member: BundleMember): Uint8Array {
+  return tarHeader(tarMember(member));
+}
+
+/**
+ * A bundle as segments.
+ *
+ * @param bodyOf The data of a file of the index.
+ */
+export function bundleSegments(
+  { sumsText, indexText, members }: BundleLayout,
+  bodyOf: (path: string) => readonly Segment[],
+): Segment[] {
+  const texts = new Map([[SUMS_PATH, sumsText], [INDEX_PATH, indexText]]);
+  const segments = members.flatMap(({ member, size }): Segment[] => {
+    const header = { kind: "bytes", bytes: memberHeader(member) } as const;
+    if (member.kind === "directory") return [header];
+    const text = texts.get(member.path);
+    const body = text === undefined ? bodyOf(member.path) : [textSegment(text)];
+    if (totalSize(body) !== size) throw new Error(`${member.path} has another size than its index`);
+    return [header, ...body, ...paddingTo(size, TAR_BLOCK_BYTES)];
+  });
+  return [...segments, { kind: "zeros", size: END_BYTES }];
+}
+
+/**
+ * Parses plan.json.
+ *
+ * @returns The index, or what is wrong with it.
+ */
+export function parseIndex(text: string): BundleIndex | string {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return "it is no JSON";
+  }
+  if (!isObject(value) || value["format"] !== FORMAT) return `it is no ${FORMAT}`;
+  const { seedstrap, distfiles, members } = value;
+  if (typeof seedstrap !== "string") return "it names no version";
+  if (!isArrayOf(distfiles, isDistfile)) return "its distfiles are not understood";
+  if (!isArrayOf(members, isMember)) return "its members are not understood";
+  return membersFault(members) ?? { format: FORMAT, seedstrap, distfiles, members };
+}
+
+/** SHA-256 by path of the lines of a SHA256SUMS; lines that are none are passed over. */
+export function parseSums(text: string): Map<string, string> {
+  const sums = new Map<string, string>();
+  for (const line of text.split("\n")) {
+    const [, escape, sha256, path] = /^(\\?)([0-9a-f]{64}) {2}(.+)$/.exec(line) ?? [];
+    if (sha256 === undefined || path === undefined) continue;
+    sums.set(escape === "" ? path : path.replaceAll("\\\\", "\\"), sha256);
+  }
+  return sums;
+}
+
+/** As sha256sum(1) writes it: a backslash in the name is doubled, and one stands ahead. */
+function sumsLine({ path, sha256 }: { path: string; sha256: string }): string {
+  return path.includes("\\")
+    ? `\\${sha256}  ${path.replaceAll("\\", "\\\\")}\n`
+    : `${sha256}  ${path}\n`;
+}
+
+/** What is wrong with the members of an index, or undefined. */
+function membersFault(members: readonly BundleMember[]): string | undefined {
+  const encoder = new TextEncoder();
+  const directories = new Set([""]);
+  let before = new Uint8Array();
+  let total = 0;
+  for (const member of members) {
+    const { path } = member;
+    const shown = JSON.stringify(path);
+    const key = encoder.encode(path);
+    const parts = path.split("/");
+    if (parts.some((part) => part === "" || part === "." || part === "..")) {
+      return `${shown} is no plain relative path`;
+    }
+    if (/[\0\n\r]/.test(path) || !path.isWellFormed() || key.length > MAX_PATH_BYTES) {
+      return `${shown} cannot be a path`;
+    }
+    if (path === SUMS_PATH || path === INDEX_PATH) return `${shown} is of the bundle itself`;
+    if (compareBytes(before, key) >= 0) return `${shown} comes twice, or is not in order`;
+    if (!directories.has(parts.slice(0, -1).join("/"))) return `${shown} is in no directory`;
+    if (member.kind === "directory") directories.add(path);
+    else total += member.size;
+    if (!Number.isSafeInteger(total)) return "its sizes are beyond reason";
+    before = key;
+  }
+  return directories.has(BUNDLE_DIR) ? undefined : `there is no directory ${BUNDLE_DIR}`;
+}
+
+function tarMember(member: BundleMember): TarMember {
+  return member.kind === "file" ? member : { ...member, size: 0, isExecutable: true };
+}
+
+function textMember(path: string, text: string): BundleMember & { kind: "file" } {
+  const bytes = new TextEncoder().encode(text);
+  const sha256 = createHash("sha256").update(bytes).digest("hex");
+  return { kind: "file", path, size: bytes.length, sha256, isExecutable: false };
+}
+
+function isMember(value: unknown): value is BundleMember {
+  if (!isObject(value) || typeof value["path"] !== "string") return false;
+  if (value["kind"] === "directory") return true;
+  const { kind, size, sha256, isExecutable } = value;
+  return kind === "file" && Number.isSafeInteger(size) && Number(size) >= 0 && isSha256(sha256) &&
+    typeof isExecutable === "boolean";
+}
+
+function isDistfile(value: unknown): value is BundledDistfile {
+  return isObject(value) && typeof value["name"] === "string" && isSha256(value["sha256"]) &&
+    isArrayOf(value["urls"], isText) && isArrayOf(value["steps"], isText) &&
+    typeof value["isBundled"] === "boolean";
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string";
+}
+
+function isSha256(value: unknown): boolean {
+  return typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function isArrayOf<T>(value: unknown, test: (item: unknown) => item is T): value is T[] {
+  return Array.isArray(value) && value.every(test);
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Makes bundles, and unpacks them: everything that an offline site needs, verified on the way.
+ *
+ * @module
+ */
+
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Bundle, bundledFile, isBundle } from "../bundle/open.ts";
+import { UserError } from "../errors.ts";
+import {
+  BUNDLE_DIR,
+  type BundledDistfile,
+  type BundleIndex,
+  bundleSegments,
+  DISTFILES_DIR,
+  layOut,
+  makeIndex,
+  sortByPath,
+} from "../format/bundle.ts";
+import { type Body, fileSegment, segmentSize, textSegment } from "../format/segment.ts";
+import type { BuildOptions } from "../plan/options.ts";
+import { findNetwork } from "../plan/split.ts";
+import { ownBinary } from "../runtime/binary.ts";
+import { statIfThere } from "../runtime/stat.ts";
+import { walkTree } from "../tree/checkout.ts";
+import type { Distfile } from "../tree/distfiles.ts";
+import { readTree, type TreeModel } from "../tree/model.ts";
+import { VERSION } from "../version.ts";
+import { digestSegment, type DirectoryEntry, writeDirectory } from "../write/directory.ts";
+import { writeOutputDirectory } from "../write/output.ts";
+import { checkOutput, writeOutputParts } from "../write/output_parts.ts";
+import type { WrittenPart } from "../write/parts_sink.ts";
+import { DigestMismatch } from "../write/writer.ts";
+import type { BuildEvents } from "./build.ts";
+import {
+  type DistfileRequest,
+  dropWrong,
+  fetchInto,
+  locateAll,
+  type Located,
+} from "./distfiles.ts";
+import { imagePieces, type Piece } from "./bundle_images.ts";
+
+/** What a bundle shall hold, and where it goes. */
+export interface BundleRequest extends DistfileRequest {
+  /** Directory of the checkout, or a bundle. */
+  readonly tree: string;
+  /** Leaves out distfiles that only lines behind the network need. */
+  readonly preNetwork: boolean;
+  /** Target whose images are taken along. */
+  readonly images?: string | undefined;
+  /** Whether the program itself is taken along. */
+  readonly hasBinary: boolean;
+  readonly output: string;
+  /** Bytes of each part; one file where it is not set. */
+  readonly partBytes?: number | undefined;
+}
+
+/** A bundle that was made. */
+export interface CreatedBundle {
+  readonly index: BundleIndex;
+  /** Of the whole. */
+  readonly sizeBytes: number;
+  /** Its files: one, where it is not cut. */
+  readonly parts: readonly WrittenPart[];
+}
+
+/** Path of the program in a bundle, and of the images. */
+const BINARY_PATH = `${BUNDLE_DIR}/bin/seedstrap`;
+const IMAGES_DIR = `${BUNDLE_DIR}/images`;
+
+/**
+ * Makes a bundle. Distfiles that are missing are fetched first, as a build does it.
+ *
+ * @throws {UserError} of every kind; nothing is left then.
+ */
+export async function createBundle(
+  request: BundleRequest,
+  events: BuildEvents = {},
+  signal?: AbortSignal,
+): Promise<CreatedBundle> {
+  const binary = request.hasBinary ? checkBinary() : undefined;
+  checkOutput(request.output);
+  const tree = readTree(request.tree);
+  const network = request.preNetwork ? findNetwork(tree.manifest) : Infinity;
+  const wanted = tree.distfiles.filter(({ uses }) => uses[0]!.index < network);
+  const located: Located = await locateAll(wanted, request, tree.root);
+  const fetchAbsent = async () => {
+    const missing = wanted.filter(({ name }) => !located.has(name));
+    if (missing.length === 0) return;
+    await fetchInto(located, missing, request, events, signal);
+  };
+  await fetchAbsent();
+  const fixed = [
+    ...await checkoutPieces(tree.root, signal),
+    ...(request.images === undefined ? [] : [
+      directoryPiece(IMAGES_DIR),
+      ...await imagePieces(request.images, IMAGES_DIR, signal),
+    ]),
+    ...(binary === undefined ? [] : await binaryPieces(binary, signal)),
+    directoryPiece(BUNDLE_DIR),
+    directoryPiece(DISTFILES_DIR),
+  ];
+  const write = () => {
+    const pieces = [...fixed, ...wanted.map((distfile) => distfilePiece(distfile, located))];
+    return writeBundle(request, tree, wanted, pieces, events, signal);
+  };
+  try {
+    return await write();
+  } catch (error) {
+    // As in a build: files that were here are verified only now.
+    if (!(error instanceof DigestMismatch)) throw error;
+    await dropWrong(wanted, located, request.store, events, signal);
+    await fetchAbsent();
+    return await write();
+  }
+}
+
+async function writeBundle(
+  { output, partBytes }: BundleRequest,
+  tree: TreeModel,
+  wanted: readonly Distfile[],
+  pieces: readonly Piece[],
+  { onWrite }: BuildEvents,
+  signal: AbortSignal | undefined,
+): Promise<CreatedBundle> {
+  const names = new Set(wanted.map(({ name }) => name));
+  const distfiles = tree.distfiles.map(({ name, sha256, urls, uses }): BundledDistfile => ({
+    name,
+    sha256,
+    urls,
+    steps: [...new Set(uses.map(({ step }) => step))],
+    isBundled: names.has(name),
+  }));
+  const index = makeIndex(VERSION, distfiles, pieces.map(({ member }) => member));
+  const layout = layOut(index);
+  const bodies = new Map(pieces.map(({ member, body }) => [member.path, body]));
+  const segments = bundleSegments(layout, (path) => bodies.get(path)!);
+  const total = segments.reduce(
+    (sum, segment) => sum + (segment.kind === "file" ? segment.size : 0),
+    0,
+  );
+  let done = 0;
+  const parts = await writeOutputParts(output, segments, partBytes, {
+    onBytes: (bytes) => onWrite?.(done += bytes, total),
+    ...(signal && { signal }),
+  });
+  onWrite?.(total, total);
+  return { index, sizeBytes: layout.sizeBytes, parts };
+}
+
+/**
+ * Everything of a checkout but what is made or fetched: its distfiles, its bootstrap.cfg, targets
+ * and bundles that lie in it.
+ */
+async function checkoutPieces(root: string, signal: AbortSignal | undefined): Promise<Piece[]> {
+  const pieces: Piece[] = [];
+  const skips = (path: string) => isLeftOut(root, path);
+  for (const entry of walkTree(root, "", "the checkout", skips)) {
+    if (entry.kind === "directory") {
+      pieces.push(directoryPiece(entry.path));
+      continue;
+    }
+    const { source, size, bundled, isExecutable } = entry;
+    const file = { path: source, size, bundled };
+    const sha256 = bundled?.sha256 ?? await digestSegment(fileSegment(file), signal);
+    pieces.push(filePiece(entry.path, fileSegment(file, sha256), sha256, isExecutable));
+  }
+  return pieces;
+}
+
+const LEFT_OUT: ReadonlySet<string> = new Set([DISTFILES_DIR, BUNDLE_DIR, "steps/bootstrap.cfg"]);
+
+function isLeftOut(root: string, path: string): boolean {
+  const place = join(root, path);
+  if (LEFT_OUT.has(path) || /(^|\/)__pycache__$/.test(path)) return true;
+  if (existsSync(join(place, ".seedstrap"))) return true;
+  if (path.includes("/")) return false;
+  // A bundle, one of its parts, or one that is being written.
+  if (/^\..*\.part-/.test(path)) return true;
+  const first = place.replace(/\.\d{3,6}$/, ".001");
+  return statIfThere(first)?.isFile() === true && isBundle(first);
+}
+
+function distfilePiece({ name, sha256 }: Distfile, located: Located): Piece {
+  const body = fileSegment(located.get(name)!, sha256);
+  return filePiece(`${DISTFILES_DIR}/${name}`, body, sha256, false);
+}
+
+async function binaryPieces(path: string, signal: AbortSignal | undefined): Promise<Piece[]> {
+  const file = { path, size: statIfThere(path)!.size };
+  const sha256 = await digestSegment(fileSegment(file), signal);
+  return [
+    directoryPiece(`${BUNDLE_DIR}/bin`),
+    filePiece(BINARY_PATH, fileSegment(file, sha256), sha256, true),
+  ];
+}
+
+/** @throws {UserError} "usage" where there is no binary that runs. */
+function checkBinary(): string {
+  const path = ownBinary();
+  if (path !== undefined) return path;
+  throw new UserError("usage", "Cannot use --binary: seedstrap runs from its source", {
+    hint: "Run the binary that scripts/build.sh makes",
+  });
+}
+
+function filePiece(path: string, body: Body, sha256: string, isExecutable: boolean): Piece {
+  const member = { kind: "file", path, size: segmentSize(body), sha256, isExecutable } as const;
+  return { member, body: [body] };
+}
+
+function directoryPiece(path: string): Piece {
+  return { member: { kind: "directory", path }, body: [] };
+}
+
+/**
+ * Unpacks a bundle, verified: the checkout with its distfiles, and `seedstrap-bundle/`.
+ *
+ * @param dir The directory: one that is not there, or an empty one.
+ * @returns How many files there are.
+ * @throws {UserError} "verify", "target", "interrupt"; nothing is left then.
+ */
+export async function unpackBundle(
+  bundle: Bundle,
+  dir: string,
+  { onWrite }: BuildEvents = {},
+  signal?: AbortSignal,
+): Promise<number> {
+  const { layout } = bundle;
+  const texts = [layout.sumsText, layout.indexText];
+  const entries = layout.members.map((placed, at): DirectoryEntry => {
+    const { member, size } = placed;
+    const { path } = member;
+    if (member.kind === "directory") return { path, isExecutable: true };
+    const { isExecutable } = member;
+    const text = texts[at];
+    if (text !== undefined) return { path, isExecutable, body: textSegment(text) };
+    const file = { path: bundle.path, size, bundled: bundledFile(bundle, placed) };
+    return { path, isExecutable, body: fileSegment(file) };
+  });
+  const total = layout.members.reduce((sum, { size }) => sum + size, 0);
+  let done = 0;
+  const digests = await writeOutputDirectory(
+    resolve(dir),
+    (part) =>
+      writeDirectory(part, sortByPath(entries), {
+        isThere: true,
+        isDurable: true,
+        onBytes: (bytes) => onWrite?.(done += bytes, total),
+        ...(signal && { signal }),
+      }),
+  );
+  onWrite?.(total, total);
+  return digests.size;
+}

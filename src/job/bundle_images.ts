@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Images of a target for a bundle, verified by the record of the build.
+ *
+ * @module
+ */
+
+import { createHash, type Hash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { throwIfInterrupted, UserError } from "../errors.ts";
+import { blocksDigest } from "../format/blocks.ts";
+import type { BundleMember } from "../format/bundle.ts";
+import { bytesOf } from "../format/reader.ts";
+import { MIB, type Segment, totalSize } from "../format/segment.ts";
+import { isZero } from "../format/tar.ts";
+import { type FileSource, openImage } from "../image/file_source.ts";
+import { SBOM_NAME } from "../provenance/statement.ts";
+import { statIfThere } from "../runtime/stat.ts";
+import { readRecord, RECORD_NAME, type RecordedImage } from "./record.ts";
+
+/** A member of a bundle, and the segments that are its data. */
+export interface Piece {
+  readonly member: BundleMember;
+  readonly body: readonly Segment[];
+}
+
+/**
+ * The images of a target, and its record.
+ *
+ * @param into Directory in the bundle.
+ * @throws {UserError} "target" where there is no target with images, "verify" for an image that is
+ * not as it was built, "interrupt"
+ */
+export async function imagePieces(
+  dir: string,
+  into: string,
+  signal: AbortSignal | undefined,
+): Promise<Piece[]> {
+  const { images } = readRecord(dir);
+  if (images.length === 0) {
+    throw new UserError("target", `Cannot take images from ${dir}: it is a directory to start in`, {
+      where: dir,
+      hint: "Build with --qemu or --bare-metal",
+    });
+  }
+  const pieces = [RECORD_NAME, SBOM_NAME].flatMap((name) => {
+    const path = join(dir, name);
+    if (statIfThere(path)?.isFile() !== true) return [];
+    const bytes = readFileSync(path);
+    return [piece(`${into}/${name}`, [{ kind: "bytes", bytes }], digestOf(bytes))];
+  });
+  for (const image of images) {
+    const source = openImage(join(dir, image.name));
+    try {
+      const { sha256, segments } = await scan(source, image, signal);
+      pieces.push(piece(`${into}/${image.name}`, segments, sha256));
+    } finally {
+      source.close();
+    }
+  }
+  return pieces;
+}
+
+/**
+ * Reads an image once: verifies it, and finds its zeros, which need not be read again.
+ *
+ * @returns SHA-256 of all of it, and its segments.
+ */
+async function scan(
+  source: FileSource,
+  image: RecordedImage,
+  signal: AbortSignal | undefined,
+): Promise<{ sha256: string; segments: Segment[] }> {
+  const { sizeBytes, dataBytes } = image;
+  if (source.size !== sizeBytes) {
+    throw distrust(source, `it has ${source.size} bytes, built were ${sizeBytes}`);
+  }
+  const whole = createHash("sha256");
+  const segments: Segment[] = [];
+  let run: { offset: number; size: number; hash: Hash } | undefined;
+  const endRun = () => {
+    if (run === undefined) return;
+    const { offset, size, hash } = run;
+    const sha256 = hash.digest("hex");
+    segments.push({ kind: "file", path: source.name, offset, size, sha256, isPart: true });
+    run = undefined;
+  };
+  const read = async (from: number, to: number) => {
+    let offset = from;
+    for (const bytes of bytesOf(source, from, to - from)) {
+      whole.update(bytes);
+      if (isZero(bytes)) {
+        endRun();
+        segments.push({ kind: "zeros", size: bytes.length });
+      } else {
+        if (offset >= dataBytes) throw distrust(source, "its tail is not zeros");
+        run ??= { offset, size: 0, hash: createHash("sha256") };
+        run.hash.update(bytes);
+        run.size += bytes.length;
+      }
+      offset += bytes.length;
+      // Signals are only seen between two tasks.
+      if (offset % (16 * MIB) === 0) await setImmediate();
+      throwIfInterrupted(signal);
+    }
+    endRun();
+  };
+  await read(0, dataBytes);
+  const dataSha256 = whole.copy().digest("hex");
+  if (image.sha256 !== undefined && dataSha256 !== image.sha256) {
+    throw distrust(source, `SHA-256 is ${dataSha256}, built was ${image.sha256}`);
+  }
+  await read(dataBytes, sizeBytes);
+  if (image.blocksSha256 !== undefined) {
+    const blocks = await blocksDigest(source, undefined, async () => {
+      await setImmediate();
+      throwIfInterrupted(signal);
+    });
+    if (blocks !== image.blocksSha256) throw distrust(source, "its blocks are not as built");
+  }
+  return { sha256: whole.digest("hex"), segments: joined(segments) };
+}
+
+/** Segments with runs of zeros as one each. */
+function joined(segments: readonly Segment[]): Segment[] {
+  const all: Segment[] = [];
+  for (const segment of segments) {
+    const last = all.at(-1);
+    if (segment.kind === "zeros" && last?.kind === "zeros") {
+      all[all.length - 1] = { kind: "zeros", size: last.size + segment.size };
+    } else all.push(segment);
+  }
+  return all;
+}
+
+function piece(path: string, body: readonly Segment[], sha256: string): Piece {
+  const size = totalSize(body);
+  return { member: { kind: "file", path, size, sha256, isExecutable: false }, body };
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+function distrust(source: FileSource, what: string): UserError {
+  return new UserError("verify", `Cannot take ${source.name} into a bundle: ${what}`, {
+    where: source.name,
+    hint: "A guest that was started from it has changed it; build the target again",
+  });
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+/**
+ * A checkout that lies in a bundle, read in place by its index.
+ *
+ * @module
+ */
+
+import { dirname, join } from "node:path";
+import { type Bundle, bundledFile, isBundle, openBundle, readBundled } from "../bundle/open.ts";
+import { findParts } from "../bundle/source.ts";
+import { UserError } from "../errors.ts";
+import { BUNDLE_DIR, DISTFILES_DIR } from "../format/bundle.ts";
+import type { BundledFile } from "../format/segment.ts";
+import { statIfThere } from "../runtime/stat.ts";
+import type { TreeEntry } from "./checkout.ts";
+
+/** The bundle that was read last, and what its files looked like then. */
+let last: { readonly root: string; readonly state: string; readonly bundle: Bundle } | undefined;
+
+/**
+ * The bundle of a checkout.
+ *
+ * @param root Absolute.
+ * @returns undefined where the checkout is a directory, or nothing.
+ * @throws {UserError} "verify" for a bundle whose index is damaged.
+ */
+export function bundleAt(root: string): Bundle | undefined {
+  if (statIfThere(root)?.isDirectory()) return undefined;
+  const parts = findParts(root);
+  if (parts === undefined) return undefined;
+  const state = parts.map(({ path }) => {
+    const stat = statIfThere(path);
+    return `${path}\0${stat?.dev} ${stat?.ino} ${stat?.size} ${stat?.mtimeMs} ${stat?.ctimeMs}`;
+  }).join("\0");
+  if (last?.root === root && last.state === state) return last.bundle;
+  if (!isBundle(parts[0]!.path)) return undefined;
+  last = { root, state, bundle: openBundle(root) };
+  return last.bundle;
+}
+
+/** Whether a bundle has a file of that path. */
+export function hasBundled(bundle: Bundle, path: string): boolean {
+  return bundle.members.get(path)?.member.kind === "file";
+}
+
+/**
+ * Reads a file of a bundle whole.
+ *
+ * @param source What messages call it.
+ * @throws {UserError} "tree" where it is missing, "verify" where its SHA-256 is wrong.
+ */
+export function readBundledFile(bundle: Bundle, path: string, source: string): Uint8Array {
+  const placed = bundle.members.get(path);
+  if (placed?.member.kind === "file") return readBundled(bundle, placed);
+  throw new UserError("tree", `Cannot read the checkout: there is no file ${path} in the bundle`, {
+    where: source,
+    hint: "Make the bundle again, of a checkout that is whole",
+  });
+}
+
+/**
+ * Lists everything below a directory of a bundle, as `walkTree()` does.
+ *
+ * @throws {UserError} "tree" where there is no such directory.
+ */
+export function walkBundle(
+  bundle: Bundle,
+  root: string,
+  path: string,
+  skips: (path: string) => boolean,
+): TreeEntry[] {
+  if (path !== "" && bundle.members.get(path)?.member.kind !== "directory") {
+    throw new UserError("tree", `Cannot read the checkout: there is no directory ${path} in it`, {
+      where: join(root, path),
+      hint: "Make the bundle again, of a checkout that is whole",
+    });
+  }
+  const prefix = path === "" ? "" : `${path}/`;
+  // Parents come first.
+  const skipped = new Set<string>();
+  return bundle.layout.members.flatMap((placed): TreeEntry[] => {
+    const { member, size } = placed;
+    if (!member.path.startsWith(prefix) || isOfBundle(member.path)) return [];
+    if (skipped.has(dirname(member.path)) || skips(member.path)) {
+      skipped.add(member.path);
+      return [];
+    }
+    const entry = {
+      path: member.path.slice(prefix.length),
+      kind: member.kind,
+      source: join(root, member.path),
+      size,
+    };
+    if (member.kind === "directory") return [{ ...entry, isExecutable: true }];
+    const { isExecutable } = member;
+    return [{ ...entry, isExecutable, bundled: bundledFile(bundle, placed) }];
+  });
+}
+
+/** A distfile that lies in the bundle of a checkout. */
+export interface BundledDistfileFile {
+  readonly path: string;
+  readonly size: number;
+  readonly bundled: BundledFile;
+}
+
+/**
+ * Finds a distfile in the bundle of a checkout: by its name or any other, as long as the SHA-256
+ * is right.
+ */
+export function findBundledDistfile(
+  bundle: Bundle,
+  name: string,
+  sha256: string,
+): BundledDistfileFile | undefined {
+  const named = bundle.members.get(`${DISTFILES_DIR}/${name}`);
+  const placed = isDistfile(named, sha256)
+    ? named
+    : bundle.layout.members.find((other) => isDistfile(other, sha256));
+  if (placed === undefined) return undefined;
+  return { path: bundle.path, size: placed.size, bundled: bundledFile(bundle, placed) };
+}
+
+function isDistfile(placed: Bundle["layout"]["members"][number] | undefined, sha256: string) {
+  return placed?.member.kind === "file" && placed.member.sha256 === sha256 &&
+    placed.member.path.startsWith(`${DISTFILES_DIR}/`);
+}
+
+function isOfBundle(path: string): boolean {
+  return path === BUNDLE_DIR || path.startsWith(`${BUNDLE_DIR}/`);
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+/**
+ * A sink that goes on in another file whenever one is full.
+ *
+ * @module
+ */
+
+import { type ImageSink, Sink } from "./sink.ts";
+
+/** What was written into one file. */
+export interface WrittenPart {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly sha256: string;
+}
+
+/** Writes files of one size, the last one shorter. */
+export class PartsSink implements ImageSink {
+  readonly #pathOf: (number: number) => string;
+  readonly #partBytes: number;
+  readonly #written: WrittenPart[] = [];
+  #sink: Sink;
+  #filled = 0;
+
+  private constructor(pathOf: (number: number) => string, partBytes: number, sink: Sink) {
+    this.#pathOf = pathOf;
+    this.#partBytes = partBytes;
+    this.#sink = sink;
+  }
+
+  /**
+   * Creates the first file.
+   *
+   * @param pathOf Path of each file, which must not exist; the first is 1.
+   * @param partBytes Bytes of each but the last.
+   * @throws {UserError} "target"
+   */
+  static async open(pathOf: (number: number) => string, partBytes: number): Promise<PartsSink> {
+    return new PartsSink(pathOf, partBytes, await Sink.open(pathOf(1)));
+  }
+
+  async room(): Promise<Uint8Array> {
+    const left = await this.#left();
+    const room = await this.#sink.room();
+    return room.subarray(0, Math.min(room.length, left));
+  }
+
+  used(length: number): void {
+    this.#sink.used(length);
+    this.#filled += length;
+  }
+
+  async skip(size: number): Promise<void> {
+    for (let done = 0; done < size;) {
+      const part = Math.min(size - done, await this.#left());
+      this.#sink.skip(part);
+      this.#filled += part;
+      done += part;
+    }
+  }
+
+  /** Makes everything durable, and tells what was written. */
+  async finish(): Promise<WrittenPart[]> {
+    await this.#finishPart();
+    return this.#written;
+  }
+
+  /** Ends the writing of the current file, whatever happened. */
+  async close(): Promise<void> {
+    await this.#sink.close();
+  }
+
+  /** Bytes that the current file has room for; begins the next one where there is none. */
+  async #left(): Promise<number> {
+    if (this.#filled === this.#partBytes) {
+      await this.#finishPart();
+      await this.#sink.close();
+      this.#sink = await Sink.open(this.#pathOf(this.#written.length + 1));
+      this.#filled = 0;
+    }
+    return this.#partBytes - this.#filled;
+  }
+
+  async #finishPart(): Promise<void> {
+    const path = this.#pathOf(this.#written.length + 1);
+    const sha256 = await this.#sink.finish(this.#filled);
+    this.#written.push({ path, sizeBytes: this.#filled, sha256 });
+  }
+}

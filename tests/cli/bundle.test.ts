@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { openBundle } from "../../src/bundle/open.ts";
+import { sha256OfFile, TempDirs } from "../support/files.ts";
+import { DENO, MAIN, run, seedstrap, start } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+import { buildIn, setUp } from "./support.ts";
+
+const temp = new TempDirs();
+afterAll(() => temp.release());
+const dir = temp.make();
+const args = setUp(dir);
+const bundle = join(dir, "b.tar");
+const offline = ["--offline", "--tree", bundle, "--distfiles", join(dir, "none")];
+
+beforeAll(async () => {
+  const ran = await seedstrap(["bundle", "create", ...args, "-o", bundle]);
+  if (ran.code !== 0) throw new Error(ran.stderr);
+  await buildIn(dir, args);
+});
+
+/** Why a program cannot be started so here, or undefined. */
+async function refused(argv: readonly string[]): Promise<string | undefined> {
+  const name = argv[0]!;
+  if (Bun.which(name) === null) return `there is no ${name} here`;
+  const { code, stderr } = await run([...argv, "true"]);
+  return code === 0 ? undefined : `${name} is not allowed: ${stderr.trim()}`;
+}
+const ALONE = ["unshare", "--net"];
+const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+const noNamespace = await refused(ALONE);
+const noUser = await refused(NOBODY);
+if (noNamespace) console.log(`skipped: a build without a network: ${noNamespace}`);
+if (noUser) console.log(`skipped: a bundle made by another user: ${noUser}`);
+
+test.skipIf(noNamespace !== undefined)(
+  "a build from a bundle, where there is no network, equals one from the checkout",
+  async () => {
+    const target = join(dir, "offline");
+    const build = ["build", "--bare-metal", "--external-sources", ...offline, "-t", target];
+    const ran = await run([...ALONE, process.execPath, MAIN, ...build]);
+    expect(ran).toMatchObject({ code: 0, stderr: "" });
+    for (const name of ["init.img", "payload.img"]) {
+      expect(sha256OfFile(join(target, name))).toBe(sha256OfFile(join(dir, "target", name)));
+    }
+  },
+);
+
+test.skipIf(noUser !== undefined)(
+  "another user makes the same bundle in another place",
+  async () => {
+    const other = temp.make();
+    writeMiniTree(other, miniTree({ importsPayload: true }));
+    // What lies in a home of root's is not for others.
+    cpSync(process.execPath, join(other, "bun"));
+    const [tree, mirror] = [join(other, "tree"), join(other, "mirror")];
+    await run(["chmod", "-R", "go-w,u+rwX,go+rX", other]);
+    await run(["chown", "-R", "65534:65534", other]);
+    const output = join(other, "b.tar");
+    const create = ["bundle", "create", "--tree", tree, "-m", `file://${mirror}`, "-o", output];
+    const env = { HOME: other, LC_ALL: "tr_TR.UTF-8", TZ: "Pacific/Kiritimati" };
+    const argv = [...NOBODY, "sh", "-c", 'umask 077; exec "$@"', "sh", join(other, "bun"), MAIN];
+    const ran = await run([...argv, ...create], { env });
+    if (ran.stderr.includes("EACCES") && ran.stderr.includes(MAIN)) {
+      console.log("skipped: a bundle made by another user: the sources are not readable for it");
+      return;
+    }
+    expect(ran).toMatchObject({ code: 0, stderr: "" });
+    expect(readFileSync(output).equals(readFileSync(bundle))).toBe(true);
+  },
+);
+
+test("Deno makes, verifies and unpacks the same bundle", async () => {
+  const command = [DENO, "run", "--quiet", "--allow-all", MAIN];
+  const output = join(temp.make(), "deno.tar");
+  const made = await seedstrap(["bundle", "create", ...args, "-o", output], { command });
+  expect(made).toMatchObject({ code: 0, stderr: "" });
+  expect(readFileSync(output).equals(readFileSync(bundle))).toBe(true);
+  expect((await seedstrap(["bundle", "verify", output], { command })).code).toBe(0);
+  const out = `${output}.d`;
+  expect((await seedstrap(["bundle", "unpack", output, "-o", out], { command })).code).toBe(0);
+  expect(readdirSync(out).sort()).toEqual([
+    "builder-hex0",
+    "distfiles",
+    "seed",
+    "seedstrap-bundle",
+    "steps",
+  ]);
+});
+
+test("bundle verify names what is damaged and ends with 5", async () => {
+  const good = await seedstrap(["bundle", "verify", bundle]);
+  expect(good).toMatchObject({ code: 0, stderr: "" });
+  expect(good.stdout).toContain("every byte is as the index says");
+  const bytes = readFileSync(bundle);
+  const { members } = openBundle(bundle);
+  const [a, b] = ["seed/seed.kaem", "distfiles/gamma-3.0.tar.gz"];
+  bytes[members.get(a!)!.dataOffset]! ^= 1;
+  bytes[members.get(b!)!.headerOffset + 105]! ^= 1;
+  const damaged = join(dir, "damaged.tar");
+  writeFileSync(damaged, bytes);
+  const bad = await seedstrap(["bundle", "verify", damaged]);
+  expect(bad.code).toBe(5);
+  expect(bad.stdout.trimEnd().split("\n").map((line) => line.split(":")[0])).toEqual([
+    `header  ${b}`,
+    `data    ${a}`,
+  ]);
+  expect(bad.stderr).toContain(`${b} and 1 more members damaged`);
+  const json = await seedstrap(["bundle", "verify", "--json", damaged]);
+  expect(json.code).toBe(5);
+  expect(JSON.parse(json.stdout).faults).toHaveLength(2);
+});
+
+test("bundle ls lists by the index", async () => {
+  const ls = await seedstrap(["bundle", "ls", bundle]);
+  expect(ls.stdout).toContain("           0  distfiles/\n");
+  const long = await seedstrap(["bundle", "ls", "-l", bundle]);
+  const sha256 = sha256OfFile(join(dir, "mirror/gamma-3.0.tar.gz"));
+  expect(long.stdout).toMatch(new RegExp(`^644 .* ${sha256}  distfiles/gamma-3.0.tar.gz$`, "m"));
+  const json = await seedstrap(["bundle", "ls", "--json", bundle]);
+  const lines = json.stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+  expect(lines).toHaveLength(openBundle(bundle).members.size);
+  expect(lines).toContainEqual(expect.objectContaining({ path: "distfiles/gamma-3.0.tar.gz" }));
+});
+
+test("plan and sources read a bundle too", async () => {
+  const sources = await seedstrap(["sources", "--tree", bundle]);
+  expect(sources).toEqual(await seedstrap(["sources", "--tree", join(dir, "tree")]));
+  const plan = await seedstrap(["plan", "--qemu", "-qs", "64", ...offline]);
+  expect(plan).toMatchObject({ code: 0, stderr: "" });
+});
+
+test("bundle create --split makes files that FAT can hold, and refuses a size that is none", async () => {
+  const output = join(temp.make(), "cut.tar");
+  const ran = await seedstrap(["bundle", "create", ...args, "-o", output, "--split", "1"]);
+  expect(ran.code).toBe(0);
+  expect(readdirSync(join(output, ".."))).toEqual(["cut.tar.001"]);
+  const wrong = await seedstrap(["bundle", "create", ...args, "-o", output, "--split", "0"]);
+  expect(wrong).toMatchObject({ code: 2, stdout: "" });
+});
+
+test.each([
+  [["bundle", "create"], "required option '-o, --output <file>'", 2],
+  [["bundle", "create", "--binary", "-o", "x.tar"], "Cannot use --binary", 2],
+  [["bundle", "create", "-o", "none/x.tar"], "there is no directory", 7],
+  [["bundle", "verify", "none.tar"], "Cannot find the bundle", 7],
+  [["bundle", "ls", "tree/steps/manifest"], "as a bundle: it is none", 6],
+  [["bundle", "unpack", "none.tar"], "required option '-o, --output <dir>'", 2],
+])("%j is refused", async (argv, message, code) => {
+  const ran = await seedstrap([...argv], { cwd: dir });
+  expect(ran.stderr).toContain(message);
+  expect(ran).toMatchObject({ code, stdout: "" });
+});
+
+test("bundle create that gets SIGINT leaves nothing, and ends with 130", async () => {
+  const big = temp.make();
+  const args = setUp(big, { distfileBytes: 30_000_000 });
+  const before = readdirSync(big).sort();
+  const argv = [process.execPath, MAIN, "bundle", "create", ...args, "-o", join(big, "b.tar")];
+  const child = start(argv);
+  while (!readdirSync(big).some((name) => name.startsWith(".b.tar.part-"))) await Bun.sleep(2);
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(130);
+  expect(readdirSync(big).sort()).toEqual(before);
+});

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { openBundle } from "../../src/bundle/open.ts";
+import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
+import { type BundleRequest, createBundle, unpackBundle } from "../../src/job/bundle.ts";
+import { openCheckout, walkTree } from "../../src/tree/checkout.ts";
+import { rejection } from "../fetch/harness.ts";
+import { Bench, sampleBody, sha256 } from "../fetch/servers.ts";
+import { describeDir, sha256OfFile, TempDirs, writeFiles } from "../support/files.ts";
+import { run, testWith } from "../support/run.ts";
+import { faultOf } from "../support/sources.ts";
+import { buildOptions, type MiniOptions, miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+const bench = new Bench();
+afterEach(() => {
+  temp.release();
+  return bench.release();
+});
+
+const BETA = "beta-2.0.tar.gz";
+
+/** A checkout with a mirror beside it, and a request to bundle both. */
+function scene(mini: MiniOptions = {}) {
+  const dir = temp.make();
+  const { tree, mirror } = writeMiniTree(dir, miniTree(mini));
+  const request: BundleRequest = {
+    tree,
+    store: join(dir, "store"),
+    mirrors: [{ kind: "directory", path: mirror }],
+    isOffline: false,
+    jobs: 2,
+    preNetwork: false,
+    hasBinary: false,
+    output: join(dir, "b.tar"),
+  };
+  const build: BuildRequest = {
+    tree,
+    store: request.store,
+    options: buildOptions({ externalSources: true, mirrors: request.mirrors }),
+    target: join(dir, "target"),
+    force: false,
+    jobs: 2,
+  };
+  return { dir, tree, mirror, request, build };
+}
+const paths = (bundle: string) => [...openBundle(bundle).members.keys()];
+/** Requests that take a bundle and have nothing else. */
+const fromBundle = <T extends BundleRequest | BuildRequest>(request: T, bundle: string): T => ({
+  ...request,
+  tree: bundle,
+  isOffline: true,
+  store: `${bundle}.store`,
+  ...("options" in request ? { options: { ...request.options, mirrors: [] } } : { mirrors: [] }),
+});
+const images = (target: string) =>
+  ["init.img", "payload.img"].map((name) => sha256OfFile(join(target, name)));
+
+test("createBundle() takes the checkout and its distfiles, and nothing made or fetched", async () => {
+  const { request, tree, dir } = scene();
+  await createBundle(request);
+  const before = readFileSync(request.output);
+  // None of these changes the bundle.
+  writeFiles(tree, {
+    ".git/config": "",
+    "builder-hex0/.git": "gitdir: elsewhere",
+    "steps/bootstrap.cfg": "ARCH=x86\n",
+    "distfiles/other.tar.gz": "not wanted",
+    "steps/__pycache__/x.pyc": "",
+    "target/.seedstrap/made": "",
+    "target/init.img": "image",
+  });
+  cpSync(request.output, join(tree, "old.tar"));
+  cpSync(request.output, join(tree, "cut.tar.001"));
+  writeFiles(tree, { "cut.tar.002": "its other part" });
+  symlinkSync("/dev/null", join(tree, "target/null"));
+  const output = join(dir, "again.tar");
+  await createBundle({ ...request, output });
+  expect(readFileSync(output).equals(before)).toBe(true);
+  const { distfiles } = miniTree();
+  expect(paths(output)).toContain("steps/manifest");
+  expect(paths(output).filter((path) => path.startsWith("distfiles/")))
+    .toEqual(Object.keys(distfiles).sort().map((name) => `distfiles/${name}`));
+  writeFiles(tree, { "notes.txt": "of the checkout" });
+  rmSync(output);
+  await createBundle({ ...request, output });
+  expect(paths(output)).toContain("notes.txt");
+});
+
+test("a bundle of a bundle, or of what was unpacked, is the same bundle", async () => {
+  const { request, dir, tree } = scene();
+  chmodSync(join(tree, "steps/helpers.sh"), 0o755);
+  await createBundle(request);
+  const bundle = openBundle(request.output);
+  const out = join(dir, "out");
+  mkdirSync(out);
+  await unpackBundle(bundle, out);
+  expect(statSync(join(out, "steps/helpers.sh")).mode % 0o1000).toBe(0o755);
+  expect(statSync(join(out, "steps/manifest")).mode % 0o1000).toBe(0o644);
+  for (const [name, body] of Object.entries(miniTree().distfiles)) {
+    expect(sha256OfFile(join(out, "distfiles", name))).toBe(sha256(body));
+  }
+  const whole = readFileSync(request.output);
+  for (const [index, from] of [request.output, out].entries()) {
+    const output = join(dir, `${index}.tar`);
+    await createBundle({ ...fromBundle(request, from), output });
+    expect(readFileSync(output).equals(whole)).toBe(true);
+  }
+});
+
+test("buildMedia() builds from a bundle what it builds from the checkout", async () => {
+  const { request, build, dir } = scene();
+  await buildMedia(build);
+  await createBundle(request);
+  const target = join(dir, "offline");
+  const before = describeDir(dir).filter((line) => line.startsWith("b.tar"));
+  const record = await buildMedia({ ...fromBundle(build, request.output), target });
+  expect(images(target)).toEqual(images(build.target));
+  expect(describeDir(dir).filter((line) => line.startsWith("b.tar"))).toEqual(before);
+  expect(existsSync(`${request.output}.store`)).toBe(false);
+  expect(record.distfiles.every(({ size }) => size !== null)).toBe(true);
+});
+
+test("buildMedia() makes the same directory from a bundle as from the checkout", async () => {
+  const { request, build, dir, tree } = scene({
+    files: { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "seed" },
+  });
+  chmodSync(join(tree, "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed"), 0o755);
+  await createBundle(request);
+  const targets = [join(dir, "a"), join(dir, "b")];
+  const { mirrors } = request;
+  const options = buildOptions({ mode: "bwrap", externalSources: true, mirrors });
+  const plain = { ...build, options, target: targets[0]! };
+  await buildMedia(plain);
+  await buildMedia({ ...fromBundle(plain, request.output), target: targets[1]! });
+  const [a, b] = targets.map((target) =>
+    describeDir(target).filter((line) => !line.startsWith("seedstrap.json"))
+      .map((line) => line.replace(/ [\d.]+ (\w*)$/, " $1"))
+  );
+  expect(a).toEqual(b!);
+});
+
+test("createBundle() in parts gives the same bytes, and is built from in place", async () => {
+  const { request, build, dir } = scene();
+  await buildMedia(build);
+  await createBundle(request);
+  const output = join(dir, "cut.tar");
+  // Not a multiple of anything: parts end within headers, data and padding.
+  const { parts } = await createBundle({ ...request, output, partBytes: 5001 });
+  expect(parts.length).toBeGreaterThan(5);
+  expect(parts.map(({ path }) => path)).toEqual(
+    parts.map((_, index) => `${output}.${String(index + 1).padStart(3, "0")}`),
+  );
+  expect(parts.slice(0, -1).every(({ path }) => statSync(path).size === 5001)).toBe(true);
+  expect(parts.every(({ path, sha256 }) => sha256OfFile(path) === sha256)).toBe(true);
+  const joined = Buffer.concat(parts.map(({ path }) => readFileSync(path)));
+  expect(joined.equals(readFileSync(request.output))).toBe(true);
+  for (const [index, tree] of [output, `${output}.001`].entries()) {
+    const target = join(dir, `from-${index}`);
+    await buildMedia({ ...fromBundle(build, tree), target });
+    expect(images(target)).toEqual(images(build.target));
+  }
+  await unpackBundle(openBundle(output), join(dir, "out"));
+  expect(sha256OfFile(join(dir, "out/distfiles", BETA))).toBe(sha256(sampleBody(3001, 2)));
+});
+
+test("createBundle() fetches what is missing, and replaces what is wrong", async () => {
+  const server = await bench.files(sampleBody(3001, 2));
+  const { request, mirror, tree, dir } = scene({ url: server.url });
+  await createBundle(request);
+  const whole = readFileSync(request.output);
+  for (const wrong of [undefined, new Uint8Array(), sampleBody(3001, 99)]) {
+    rmSync(join(mirror, BETA), { force: true });
+    rmSync(request.store, { recursive: true, force: true });
+    if (wrong !== undefined) writeFiles(join(tree, "distfiles"), { [BETA]: wrong });
+    const output = join(dir, `${wrong?.length}.tar`);
+    const notices: string[] = [];
+    await createBundle({ ...request, output }, { onNotice: (text) => notices.push(text) });
+    expect(readFileSync(output).equals(whole)).toBe(true);
+    expect(notices).toHaveLength(wrong === undefined ? 0 : 1);
+  }
+});
+
+test("--offline asks nobody, and names every distfile that is not here", async () => {
+  const server = await bench.files(sampleBody(3001, 2));
+  const { request, build, mirror, dir } = scene({ url: server.url });
+  rmSync(join(mirror, BETA));
+  rmSync(join(mirror, "gamma-3.0.tar.gz"));
+  const seen = server.seen.length;
+  const mirrors = [...request.mirrors, { kind: "http", url: server.url } as const];
+  for (
+    const attempt of [
+      () => createBundle({ ...request, mirrors, isOffline: true }),
+      () => buildMedia({ ...build, options: { ...build.options, mirrors }, isOffline: true }),
+    ]
+  ) {
+    const error = await rejection(attempt());
+    expect(error).toMatchObject({ kind: "fetch", exitCode: 4 });
+    expect(error.message).toContain("2 distfiles are not here");
+    expect(error.message).toContain(`${BETA}, SHA-256 ${sha256(sampleBody(3001, 2))}`);
+    expect(error.message).toContain("gamma-3.0.tar.gz, SHA-256 ");
+  }
+  expect(server.seen).toHaveLength(seen);
+  expect(readdirSync(dir).sort()).toEqual(["mirror", "target", "tree"]);
+});
+
+test("createBundle() leaves out what only the network needs, and a build then says so", async () => {
+  const { request, build } = scene();
+  const { index } = await createBundle({ ...request, preNetwork: true });
+  const bundled = index.distfiles.filter(({ isBundled }) => isBundled).map(({ name }) => name);
+  expect(bundled).not.toContain("omega-6.0.tar.gz");
+  expect(bundled).toHaveLength(5);
+  const error = await rejection(buildMedia(fromBundle(build, request.output)));
+  expect(error.message).toContain("1 distfiles are not here");
+  expect(error.message).toContain("omega-6.0.tar.gz");
+  const options = { ...build.options, externalSources: false, mirrors: [] };
+  await buildMedia({ ...fromBundle(build, request.output), options });
+  // Without --offline what it lacks comes from elsewhere.
+  await buildMedia({ ...build, tree: request.output });
+});
+
+test("buildMedia() does not use what is damaged in a bundle", async () => {
+  const server = await bench.files(sampleBody(3001, 2));
+  const { request, build, dir } = scene({ url: server.url });
+  await buildMedia({ ...build, options: { ...build.options, mirrors: request.mirrors } });
+  const right = images(build.target);
+  await createBundle(request);
+  const bundle = openBundle(request.output);
+  const whole = readFileSync(request.output);
+  const damage = (path: string) => {
+    const bytes = Buffer.from(whole);
+    bytes[bundle.members.get(path)!.dataOffset]! ^= 1;
+    writeFileSync(request.output, bytes);
+  };
+  damage(`distfiles/${BETA}`);
+  const offline = await rejection(buildMedia(fromBundle(build, request.output)));
+  expect(offline).toMatchObject({ kind: "fetch" });
+  expect(offline.message).toContain(BETA);
+  const notices: string[] = [];
+  const online = { ...fromBundle(build, request.output), isOffline: false };
+  await buildMedia(online, { onNotice: (text) => notices.push(text) });
+  expect(images(build.target)).toEqual(right);
+  expect(notices[0]).toStartWith(`${request.output} ("distfiles/${BETA}") is not used`);
+  // A file that is only copied, and one that is read for the plan.
+  for (const path of ["seed/seed.kaem", "steps/manifest"]) {
+    damage(path);
+    const error = await rejection(buildMedia(fromBundle(build, request.output)));
+    expect(error).toMatchObject({ kind: "verify", exitCode: 5 });
+    expect(error.message).toContain(JSON.stringify(path));
+  }
+  damage(`distfiles/${BETA}`);
+  const unpacked = await rejection(unpackBundle(openBundle(request.output), join(dir, "out")));
+  expect(unpacked).toMatchObject({ kind: "verify" });
+  expect(unpacked.message).toContain(BETA);
+  expect(readdirSync(dir).sort()).toEqual(["b.tar", "b.tar.store", "mirror", "target", "tree"]);
+});
+
+test("createBundle() takes images that are as they were built, and only these", async () => {
+  const { request, build, dir } = scene();
+  await buildMedia(build);
+  const output = request.output;
+  await createBundle({ ...request, images: build.target });
+  // 64 MiB of zeros behind the boot image take no room.
+  expect(statSync(output).blocks * 512).toBeLessThan(20 * 1024 * 1024);
+  await unpackBundle(openBundle(output), join(dir, "out"));
+  const taken = join(dir, "out/seedstrap-bundle/images");
+  expect(images(taken)).toEqual(images(build.target));
+  expect(readFileSync(join(taken, "seedstrap.json"), "utf8"))
+    .toBe(readFileSync(join(build.target, "seedstrap.json"), "utf8"));
+  rmSync(output);
+  const boot = join(build.target, "init.img");
+  const bytes = readFileSync(boot);
+  for (const [offset, fault] of [[100, "SHA-256 is"], [bytes.length - 1, "not zeros"]] as const) {
+    const changed = Buffer.from(bytes);
+    changed[offset]! ^= 1;
+    writeFileSync(boot, changed);
+    const error = await rejection(createBundle({ ...request, images: build.target }));
+    expect(error).toMatchObject({ kind: "verify" });
+    expect(error.message).toContain(fault);
+    expect(existsSync(output)).toBe(false);
+  }
+});
+
+test("createBundle() replaces nothing, and leaves nothing when it is stopped", async () => {
+  const { request, dir } = scene({ distfileBytes: 2_000_000 });
+  for (const there of [request.output, `${request.output}.002`]) {
+    writeFileSync(there, "mine");
+    expect(await rejection(createBundle(request))).toMatchObject({ kind: "target" });
+    expect(readFileSync(there, "utf8")).toBe("mine");
+    rmSync(there);
+  }
+  const before = readdirSync(dir).sort();
+  for (const partBytes of [undefined, 1_000_000]) {
+    const stop = new AbortController();
+    const events = { onWrite: (done: number) => done > 5e6 && stop.abort() };
+    const making = createBundle({ ...request, partBytes }, events, stop.signal);
+    expect(await rejection(making)).toMatchObject({ kind: "interrupt" });
+    expect(readdirSync(dir).sort()).toEqual(before);
+  }
+  await createBundle(request);
+  const stop = new AbortController();
+  const events = { onWrite: (done: number) => done > 5e6 && stop.abort() };
+  const out = join(dir, "out");
+  const unpacking = unpackBundle(openBundle(request.output), out, events, stop.signal);
+  expect(await rejection(unpacking)).toMatchObject({ kind: "interrupt" });
+  expect(readdirSync(dir).sort()).toEqual(["b.tar", ...before].sort());
+});
+
+test("unpackBundle() writes into no directory that holds something", async () => {
+  const { request, dir } = scene();
+  await createBundle(request);
+  writeFiles(dir, { "full/mine": "" });
+  const unpacking = unpackBundle(openBundle(request.output), join(dir, "full"));
+  expect(await rejection(unpacking)).toMatchObject({ kind: "target" });
+  expect(readdirSync(join(dir, "full"))).toEqual(["mine"]);
+});
+
+testWith("tar")("a tar of another make is no bundle, whatever is in it", async () => {
+  const { request, dir } = scene();
+  await createBundle(request);
+  await unpackBundle(openBundle(request.output), join(dir, "out"));
+  const other = join(dir, "other.tar");
+  await run(["tar", "cf", other, "-C", join(dir, "out"), "."]);
+  expect(faultOf(() => openBundle(other))).toContain("as a bundle: it is none");
+  expect(faultOf(() => openCheckout(other))).toContain("Cannot find a live-bootstrap checkout");
+  // The right first members do not make it one either.
+  const names = ["seedstrap-bundle/SHA256SUMS", "seedstrap-bundle/plan.json", "steps"];
+  await run(["tar", "cf", other, "-C", join(dir, "out"), ...names]);
+  expect(faultOf(() => openBundle(other))).toContain("Cannot use the bundle");
+});
+
+test("walkTree() of a bundle skips what is below a directory that is skipped", async () => {
+  const { request } = scene();
+  await createBundle(request);
+  const skips = (path: string) => path === "steps" || path === "distfiles";
+  const left = walkTree(request.output, "", "the checkout", skips).map(({ path }) => path);
+  expect(left).toContain("seed/seed.kaem");
+  expect(left.filter((path) => /^(steps|distfiles|seedstrap-bundle)/.test(path))).toEqual([]);
+});
+
+test("walkTree() of a bundle lists what it lists of the checkout", async () => {
+  const { request, tree } = scene();
+  await createBundle(request);
+  const listed = (root: string) =>
+    walkTree(root, "seed").map(({ path, kind, size, isExecutable }) =>
+      `${path} ${kind} ${size} ${isExecutable}`
+    ).sort();
+  expect(listed(request.output)).toEqual(listed(tree));
+  expect(faultOf(() => walkTree(request.output, "none"))).toContain("there is no directory none");
+});
