@@ -20,7 +20,6 @@ import {
   sortByPath,
 } from "../format/bundle.ts";
 import { type Body, fileSegment, segmentSize, textSegment } from "../format/segment.ts";
-import type { BuildOptions } from "../plan/options.ts";
 import { findNetwork } from "../plan/split.ts";
 import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
