@@ -99,6 +99,8 @@ case $purpose in
 		program binutils as
 		program shellcheck shellcheck
 		program util-linux setpriv
+		program bsdutils script
+		program git git
 		program util-linux losetup
 		program fdisk sfdisk
 		program bsdutils script

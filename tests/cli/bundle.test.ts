@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openBundle } from "../../src/bundle/open.ts";
 import { sha256OfFile, TempDirs } from "../support/files.ts";
+import { asNobody, NOBODY, nobodyObstacle } from "../support/nobody.ts";
 import { DENO, MAIN, run, seedstrap, start } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
 import { buildIn, setUp } from "./support.ts";
@@ -29,9 +30,8 @@ async function refused(argv: readonly string[]): Promise<string | undefined> {
   return code === 0 ? undefined : `${name} is not allowed: ${stderr.trim()}`;
 }
 const ALONE = ["unshare", "--net"];
-const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 const noNamespace = await refused(ALONE);
-const noUser = await refused(NOBODY);
+const noUser = nobodyObstacle();
 if (noNamespace) console.log(`skipped: a build without a network: ${noNamespace}`);
 if (noUser) console.log(`skipped: a bundle made by another user: ${noUser}`);
 
@@ -53,20 +53,15 @@ test.skipIf(noUser !== undefined)(
   async () => {
     const other = temp.make();
     writeMiniTree(other, miniTree({ importsPayload: true }));
-    // What lies in a home of root's is not for others.
-    cpSync(process.execPath, join(other, "bun"));
+    const [binary] = asNobody(other).slice(-1);
     const [tree, mirror] = [join(other, "tree"), join(other, "mirror")];
     await run(["chmod", "-R", "go-w,u+rwX,go+rX", other]);
     await run(["chown", "-R", "65534:65534", other]);
     const output = join(other, "b.tar");
     const create = ["bundle", "create", "--tree", tree, "-m", `file://${mirror}`, "-o", output];
     const env = { HOME: other, LC_ALL: "tr_TR.UTF-8", TZ: "Pacific/Kiritimati" };
-    const argv = [...NOBODY, "sh", "-c", 'umask 077; exec "$@"', "sh", join(other, "bun"), MAIN];
-    const ran = await run([...argv, ...create], { env });
-    if (ran.stderr.includes("EACCES") && ran.stderr.includes(MAIN)) {
-      console.log("skipped: a bundle made by another user: the sources are not readable for it");
-      return;
-    }
+    const argv = [...NOBODY, "sh", "-c", 'umask 077; exec "$@"', "sh", binary!];
+    const ran = await run([...argv, ...create], { env, cwd: other });
     expect(ran).toMatchObject({ code: 0, stderr: "" });
     expect(readFileSync(output).equals(readFileSync(bundle))).toBe(true);
   },

@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { shellQuote } from "../../src/launch/process.ts";
 import { TempDirs } from "../support/files.ts";
-import { MAIN, testWith } from "../support/run.ts";
+import { MAIN } from "../support/run.ts";
+import { testAtTerminal } from "../support/terminal.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
-/** It gives a program a terminal, and types what it reads. */
-const test = testWith("script");
+const test = testAtTerminal();
 
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
 
