@@ -34,7 +34,12 @@ export function nobodyObstacle(): string | undefined {
 export function asNobody(dir: string, source: string = MAIN): string[] {
   chmodSync(dir, 0o755);
   const binary = join(dir, "program-for-everybody");
-  const args = ["build", "--compile", source, "--outfile", binary];
+  // As scripts/build.sh does it: a thread is an entry point of its own.
+  const root = new URL("../../src", import.meta.url).pathname;
+  const entries = source === MAIN
+    ? ["--root", root, MAIN, join(root, "write/sink_worker.ts")]
+    : [source];
+  const args = ["build", "--compile", "--format=esm", ...entries, "--outfile", binary];
   const { status, stderr } = spawnSync(process.execPath, args);
   if (status !== 0) throw new Error(`cannot compile ${source}: ${stderr}`);
   return [...NOBODY, binary];
