@@ -88,18 +88,25 @@ function verifyCommand(): CommandUnknownOpts {
     .description("check a bundle to its last byte, and name everything that is damaged")
     .argument("<bundle>", "the bundle, or the first of its parts")
     .option("--json", "for scripts")
-    .action((path, { json }) =>
-      withInterrupt(async (signal) => {
-        const report = await verifyFile(path, signal);
-        if (json) printJson(report);
-        else reportLines(report).forEach((line) => print(line));
-        if (report.faults.length === 0) return;
-        throw new UserError("verify", `Cannot trust ${path}: ${summary(report.faults)}`, {
-          where: path,
-          hint: "Copy the bundle again, or make it again",
-        });
-      })
-    );
+    .action((path, { json }) => checkBundle(path, json === true));
+}
+
+/**
+ * Verifies a bundle, and prints what was found.
+ *
+ * @throws {UserError} "verify" where it is damaged.
+ */
+export async function checkBundle(path: string, json: boolean): Promise<void> {
+  await withInterrupt(async (signal) => {
+    const report = await verifyFile(path, signal);
+    if (json) printJson(report);
+    else reportLines(report).forEach((line) => print(line));
+    if (report.faults.length === 0) return;
+    throw new UserError("verify", `Cannot trust ${path}: ${summary(report.faults)}`, {
+      where: path,
+      hint: "Copy the bundle again, or make it again",
+    });
+  });
 }
 
 async function verifyFile(path: string, signal: AbortSignal): Promise<BundleReport> {

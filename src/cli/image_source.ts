@@ -3,10 +3,10 @@
 
 import { Option } from "@commander-js/extra-typings";
 import { basename, dirname } from "node:path";
+import { findParts, openParts } from "../bundle/source.ts";
 import { UserError } from "../errors.ts";
 import { type FileSource, openImage } from "../image/file_source.ts";
-import { IMAGE_KINDS, type ImageKind } from "../image/image.ts";
-import { type ImageView, openView } from "../image/view.ts";
+import { type ImageView, openView, VIEW_KINDS, type ViewKind } from "../image/view.ts";
 import { readRecord, RECORD_NAME, type RecordedImage, type TargetRecord } from "../job/record.ts";
 import { kindOf } from "../job/verify.ts";
 import { note, paint, printable } from "./output.ts";
@@ -14,7 +14,7 @@ import { note, paint, printable } from "./output.ts";
 /** `--as`, for every command that opens an image. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function asOption() {
-  return new Option("--as <kind>", "what to take the image for").choices(IMAGE_KINDS);
+  return new Option("--as <kind>", "what to take the image for").choices(VIEW_KINDS);
 }
 
 /** `--record`, for commands that compare with what was built. */
@@ -38,7 +38,7 @@ export interface FoundRecord {
  */
 export function recordFor(
   path: string,
-  kind: ImageKind,
+  kind: ViewKind,
   named: string | undefined,
 ): FoundRecord | undefined {
   if (named === undefined) {
@@ -65,13 +65,21 @@ function recordBeside(path: string): TargetRecord | undefined {
   }
 }
 
+/** A file, or the parts of a bundle that was cut. */
+function openSource(path: string): FileSource {
+  const parts = findParts(path);
+  return parts === undefined || parts.length === 1
+    ? openImage(path)
+    : { ...openParts(parts), isDevice: false };
+}
+
 /** Opens an image for a command, and says what its reader has to know. */
 export async function withView(
   path: string,
-  kind: ImageKind | undefined,
+  kind: ViewKind | undefined,
   use: (view: ImageView, source: FileSource) => void | Promise<void>,
 ): Promise<void> {
-  const source = openImage(path);
+  const source = openSource(path);
   try {
     const view = kind === undefined ? openView(source) : openView(source, kind);
     for (const warning of view.warnings) {

@@ -2,12 +2,14 @@
 /** `seedstrap image verify`. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { UserError } from "../errors.ts";
 import { type FileSource, openImage } from "../image/file_source.ts";
 import type { ImageReport } from "../image/image.ts";
 import { type DiskReport, type ImageView, openView } from "../image/view.ts";
 import type { RecordedImage } from "../job/record.ts";
 import { checkRecord, checkTree, type TreeCheck } from "../job/verify.ts";
 import { asOption, recordFor, recordOption, withView } from "./image_source.ts";
+import { checkBundle } from "./bundle.ts";
 import { digestText } from "./digest.ts";
 import { formatCount, print, printable, printJson } from "./output.ts";
 
@@ -21,6 +23,10 @@ export function verifySubcommand(): CommandUnknownOpts {
     .addOption(asOption())
     .action((path, { json, tree, record, as }) =>
       withView(path, as, async (view, source) => {
+        if (view.kind === "bundle") {
+          if (record !== undefined || tree !== undefined) throw hasOwnIndex(path);
+          return await checkBundle(path, json === true);
+        }
         const checked = await checkImage(view, source, record, tree);
         if (!json) return reportLines(checked).forEach((line) => print(line));
         printJson({
@@ -30,6 +36,13 @@ export function verifySubcommand(): CommandUnknownOpts {
         });
       })
     );
+}
+
+function hasOwnIndex(path: string): UserError {
+  return new UserError("usage", `Cannot compare ${path} with anything: it is a bundle`, {
+    hint:
+      "It has an index of its own, which is what it is verified by: leave --record and --tree out",
+  });
 }
 
 /** Verifies an image and says what it is. */
@@ -55,6 +68,7 @@ async function checkImage(
   tree?: string,
 ): Promise<CheckedImage> {
   const report = view.verify();
+  if (report.kind === "bundle") throw hasOwnIndex(source.name);
   const record = recordFor(source.name, view.kind, named)?.image;
   if (record !== undefined) await checkRecord(view, record, source.isDevice);
   return { report, record, tree: tree === undefined ? undefined : checkTree(view, tree) };

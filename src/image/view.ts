@@ -10,11 +10,12 @@ import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import { bytesOf, type ByteSource } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
+import { beginsLikeBundle, type BundleStructure, openBundleView } from "./bundle_view.ts";
 import { openDisk } from "./disk.ts";
 import {
   detectImage,
+  IMAGE_KINDS,
   type ImageEntry,
-  type ImageKind,
   type ImageReport,
   type LinearKind,
   readImage,
@@ -61,9 +62,13 @@ export interface DiskReport {
   readonly sizeBytes: number;
 }
 
+/** What can be looked into: images, and bundles. */
+export const VIEW_KINDS = [...IMAGE_KINDS, "bundle"] as const;
+export type ViewKind = (typeof VIEW_KINDS)[number];
+
 /** An image that was opened. */
 export interface ImageView {
-  readonly kind: ImageKind;
+  readonly kind: ViewKind;
   readonly source: ByteSource;
   /** What its reader has to know, as sentences without a period. */
   readonly warnings: readonly string[];
@@ -86,7 +91,7 @@ export interface ImageView {
    *
    * @throws {UserError} "format" with the offset of the fault.
    */
-  verify(): ImageReport | DiskReport;
+  verify(): ImageReport | DiskReport | BundleStructure;
 }
 
 /**
@@ -97,9 +102,16 @@ export interface ImageView {
  */
 export function openView(
   source: ByteSource & { readonly isDevice?: boolean },
-  kind: ImageKind = detectImage(source),
+  kind: ViewKind = beginsLikeBundle(source) ? "bundle" : detectImage(source),
 ): ImageView {
-  return kind === "disk" ? openDisk(source) : linearView(source, kind);
+  switch (kind) {
+    case "bundle":
+      return openBundleView(source);
+    case "disk":
+      return openDisk(source);
+    default:
+      return linearView(source, kind);
+  }
 }
 
 function linearView(

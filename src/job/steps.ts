@@ -5,8 +5,7 @@
  * @module
  */
 
-import type { ImageKind } from "../image/image.ts";
-import { plainPath } from "../image/view.ts";
+import { plainPath, type ViewKind } from "../image/view.ts";
 import { openCheckout } from "../tree/checkout.ts";
 import { mergeSources, readSources, usingSteps } from "../tree/distfiles.ts";
 import { readManifest } from "../tree/model.ts";
@@ -23,7 +22,7 @@ const DISTFILES_PATHS: readonly string[] = ["external/distfiles", "distfiles"];
 export const REPO_PATHS: readonly string[] = ["external/repo", "repo"];
 
 /** Name of the distfile that lies at a path, see {@link plainPath}; a payload has no others. */
-export function distfileName(path: string, kind: ImageKind): string | undefined {
+export function distfileName(path: string, kind: ViewKind): string | undefined {
   if (kind === "payload") return path;
   const at = path.lastIndexOf("/");
   return DISTFILES_PATHS.includes(path.slice(0, at)) ? path.slice(at + 1) : undefined;
@@ -57,7 +56,7 @@ export function stepsOfTree(dir: string): DistfileSteps {
  */
 export function stepsOf(
   path: string,
-  kind: ImageKind,
+  kind: ViewKind,
   distfiles: DistfileSteps,
 ): readonly string[] {
   const plain = plainPath(path);

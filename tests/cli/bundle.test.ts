@@ -160,3 +160,33 @@ test("bundle create that gets SIGINT leaves nothing, and ends with 130", async (
   expect(await child.exited).toBe(130);
   expect(readdirSync(big).sort()).toEqual(before);
 });
+
+test("image looks into a bundle, whole or cut, like into any other image", async () => {
+  const parts = join(dir, "cut.tar");
+  const create = ["bundle", "create", ...args, "--split", "1", "-o", parts];
+  expect(await seedstrap(create)).toMatchObject({ code: 0 });
+  const image = async (...words: string[]) => await seedstrap(["image", ...words]);
+  for (const path of [bundle, `${parts}.001`]) {
+    const ls = await image("ls", path, "--json");
+    const entries = ls.stdout.trim().split("\n").map((line) => JSON.parse(line));
+    expect(entries.map(({ path }) => path)).toContain("distfiles/alpha-1.0.tar.gz");
+    expect(entries.find(({ path }) => path === "steps/manifest")).toMatchObject({ kind: "file" });
+    const manifest = readFileSync(join(dir, "tree/steps/manifest"), "utf8");
+    expect(await image("cat", path, "steps/manifest")).toMatchObject({ code: 0, stdout: manifest });
+    expect((await image("verify", path)).stdout).toContain("every byte is as the index says");
+    const out = join(dir, `out of ${path.split("/").at(-1)}`);
+    expect(await image("extract", path, "steps", "-o", out)).toMatchObject({ code: 0 });
+    expect(readFileSync(join(out, "steps/manifest"), "utf8")).toBe(manifest);
+  }
+  expect(await image("diff", bundle, `${parts}.001`)).toMatchObject({ code: 0, stdout: "" });
+  const compared = await image("verify", bundle, "--tree", join(dir, "tree"));
+  expect(compared.stderr).toContain("it is a bundle");
+  expect(compared.code).toBe(2);
+  const damaged = join(dir, "damaged.tar");
+  const bytes = readFileSync(bundle);
+  bytes[bytes.indexOf("echo alpha")]! ^= 1;
+  writeFileSync(damaged, bytes);
+  const found = await image("verify", damaged);
+  expect(found.stderr).toContain("steps/alpha-1.0/pass1.sh damaged");
+  expect(found.code).toBe(5);
+});

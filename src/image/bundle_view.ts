@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+/**
+ * A bundle, looked into like an image.
+ *
+ * @module
+ */
+
+import { headerAt, readLayout } from "../bundle/open.ts";
+import { type PlacedMember, SUMS_PATH } from "../format/bundle.ts";
+import { bytesOf, type ByteSource } from "../format/reader.ts";
+import { type ImageView, type NodeEntry, plainPath } from "./view.ts";
+
+/** What is known of a bundle without reading it whole. */
+export interface BundleStructure {
+  readonly kind: "bundle";
+  readonly files: number;
+  readonly directories: number;
+  readonly fileBytes: number;
+  readonly sizeBytes: number;
+}
+
+/** Whether a source begins like a bundle. */
+export function beginsLikeBundle(source: ByteSource): boolean {
+  return headerAt(source, 0)?.name === SUMS_PATH;
+}
+
+/**
+ * Looks into a bundle.
+ *
+ * @throws {UserError} "format" for what is none, "verify" for one whose index is damaged.
+ */
+export function openBundleView(source: ByteSource): ImageView {
+  const layout = readLayout(source);
+  const all = layout.members.map(toEntry);
+  const byPath = new Map(all.map((entry) => [plainPath(entry.path), entry]));
+  return {
+    kind: "bundle",
+    source,
+    warnings: [],
+    *entries(under) {
+      for (const entry of all) {
+        if (under === undefined || entry.path.startsWith(`${under}/`)) yield entry;
+      }
+    },
+    *read(entry) {
+      if (entry.kind === "file" && entry.dataOffset !== undefined) {
+        yield* bytesOf(source, entry.dataOffset, entry.size);
+      }
+    },
+    find: (path) => byPath.get(path),
+    verify(): BundleStructure {
+      const files = all.filter(({ kind }) => kind === "file");
+      return {
+        kind: "bundle",
+        files: files.length,
+        directories: all.length - files.length,
+        fileBytes: files.reduce((sum, { size }) => sum + size, 0),
+        sizeBytes: layout.sizeBytes,
+      };
+    },
+  };
+}
+
+/** As tar would unpack it. */
+function toEntry({ member, dataOffset, size }: PlacedMember, index: number): NodeEntry {
+  const isFile = member.kind === "file";
+  return {
+    kind: member.kind,
+    path: member.path,
+    size,
+    ...(isFile && { dataOffset }),
+    inode: index + 1,
+    mode: !isFile || member.isExecutable ? 0o755 : 0o644,
+    uid: 0,
+    gid: 0,
+    mtime: 0,
+    links: 1,
+  };
+}
