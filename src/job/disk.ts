@@ -41,8 +41,8 @@ export interface DiskJob {
   readonly partitionBytes: number;
   /** What the file system holds. */
   readonly entries: readonly RootEntry[];
-  /** Directory for the files on their way, which must not exist, and does not afterwards. */
-  readonly staging: string;
+  /** Path for something on its way, by a name; it does not exist afterwards. */
+  readonly scratch: (name: string) => string;
   /** Called with the number of bytes that were written since the last call. */
   readonly onBytes?: (bytes: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -57,6 +57,9 @@ export interface WrittenDisk {
 
 /** Time of everything in the file system, in seconds: 2000-01-01, as 0 would mean "now". */
 const TIME = 946_684_800;
+
+/** Name of the directory for the files. */
+const STAGING = "files";
 
 /** mke2fs.conf: that of the host is not looked at. */
 const CONFIG = `[defaults]
@@ -89,9 +92,10 @@ export function findMke2fs(): Promise<string> {
  * or fails, "interrupt" when the signal is raised.
  */
 export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
-  const { path, sizeBytes, partitionBytes, staging, signal } = job;
+  const { path, sizeBytes, partitionBytes, signal } = job;
   const program = await findMke2fs();
-  const config = `${staging}.conf`;
+  const staging = job.scratch(STAGING);
+  const config = job.scratch("mke2fs.conf");
   try {
     const isDevice = ({ special }: RootEntry) => special?.kind === "device";
     // Modes are those of the archive, and nobody but us can look into the target's own directory.
@@ -133,7 +137,7 @@ interface FileSystem {
 }
 
 async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promise<void> {
-  const { path, sizeBytes, partitionBytes, staging } = job;
+  const { path, sizeBytes, partitionBytes } = job;
   const options = [`offset=${partitionBytes}`, `hash_seed=${uuid}`, "root_owner=0:0"];
   const argv = [
     program,
@@ -142,7 +146,7 @@ async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promi
     ...["-t", "ext3", "-T", "ext3"],
     ...["-U", uuid],
     ...["-E", options.join(",")],
-    ...["-d", staging],
+    ...["-d", job.scratch(STAGING)],
     path,
     `${(sizeBytes - partitionBytes) / KIB}k`,
   ];
@@ -160,7 +164,7 @@ async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promi
 async function makeDevices(job: DiskJob, devices: readonly RootEntry[]): Promise<void> {
   if (devices.length === 0) return;
   const program = await findSystemProgram("debugfs", "On Debian: apt-get install e2fsprogs");
-  const script = `${job.staging}.debugfs`;
+  const script = job.scratch("debugfs");
   try {
     writing(script, () => writeFileSync(script, devices.map(deviceCommands).join("")));
     const disk = `${job.path}?offset=${job.partitionBytes}`;
@@ -220,9 +224,13 @@ function diskError(
   said: string,
   argv: readonly string[],
 ): UserError {
-  return new UserError("launch", `Cannot make a file system: ${program} says ${said.trim()}`, {
+  const isFull = /No space left on device/.test(said);
+  const problem = `Cannot make a file system: ${program} says ${said.trim()}`;
+  return new UserError(isFull ? "target" : "launch", problem, {
     where: path,
-    hint: `The command was: ${shellQuote(argv)}`,
+    hint: isFull
+      ? "Free some space there, or name another --target"
+      : `The command was: ${shellQuote(argv)}`,
   });
 }
 

@@ -91,7 +91,7 @@ export async function writeImages(
       sizeBytes: sizeMib * MIB,
       partitionBytes: partitionMib * MIB,
       entries: diskFiles,
-      staging: target.partPath(`${name}.files`),
+      scratch: (what) => target.partPath(`${name}.${what}`),
       onBytes,
       signal,
     });

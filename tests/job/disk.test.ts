@@ -17,7 +17,7 @@ import { GIB, MIB } from "../../src/format/segment.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { describeDir, TempDirs, writeFiles } from "../support/files.ts";
 import { asNobody, nobodyObstacle } from "../support/nobody.ts";
-import { MAIN, run, type RunOptions, seedstrap, testWith } from "../support/run.ts";
+import { MAIN, run, type RunOptions, seedstrap, start, testWith } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
@@ -218,4 +218,28 @@ test("what a file system cannot be made with is told, and nothing is left", asyn
   expect(readdirSync(join(target, ".seedstrap"))).toEqual([]);
   const absent = await build(at, target, ["-b", "--kernel", join(at.dir, "none")]);
   expect(absent.stderr).toContain("for --kernel: it is no file");
+});
+
+test("after kill -9 nothing is under its final name, and the next build clears all away", async () => {
+  const at = scene();
+  const target = join(at.dir, "target");
+  const bin = join(at.dir, "bin");
+  mkdirSync(bin);
+  writeFileSync(join(bin, "mke2fs"), `#!/bin/sh\n/bin/touch ${at.dir}/begun\nexec /bin/sleep 60\n`, {
+    mode: 0o755,
+  });
+  const args = ["-q", "-qs", "1100", "--kernel", at.kernel];
+  const sources = ["-m", `file://${at.mirror}`, "--tree", at.tree, "-t", target];
+  const child = start([process.execPath, MAIN, "build", ...args, ...sources], {
+    env: { PATH: `${bin}:${process.env["PATH"]}` },
+  });
+  for (let i = 0; i < 200 && !existsSync(join(at.dir, "begun")); i++) await Bun.sleep(50);
+  child.kill("SIGKILL");
+  await child.exited;
+  expect(readdirSync(target)).toEqual([".seedstrap"]);
+  const left = readdirSync(join(target, ".seedstrap"));
+  expect(left).toContain("disk.img.files.part");
+  expect(left).toContain("disk.img.mke2fs.conf.part");
+  expect(await build(at, target, args)).toMatchObject({ code: 0 });
+  expect(readdirSync(join(target, ".seedstrap"))).toEqual(["made"]);
 });
