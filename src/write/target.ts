@@ -13,6 +13,7 @@
  */
 
 import {
+  chmodSync,
   closeSync,
   fsyncSync,
   mkdirSync,
@@ -67,6 +68,9 @@ export class Target {
         });
       }
       // What lies half-written there may have modes of another root.
+      const isNew = mkdirSync(target.dir, { recursive: true }) !== undefined;
+      // It may become the root of a machine, which others than its owner look into.
+      if (isNew) chmodSync(target.dir, 0o755);
       mkdirSync(target.#work, { recursive: true, mode: 0o700 });
       target.#lock();
       try {

@@ -77,6 +77,8 @@ test("modes of a directory are 755 and 644 under any umask, and nothing is linke
     process.umask(umask);
   }
   const mode = (path: string) => (statSync(join(target, path)).mode & 0o7777).toString(8);
+  expect(mode(".")).toBe("755");
+  expect(mode(".seedstrap")).toBe("700");
   expect(mode("init")).toBe("755");
   expect(mode("steps")).toBe("755");
   expect(mode("steps/manifest")).toBe("644");

@@ -225,9 +225,13 @@ test("after kill -9 nothing is under its final name, and the next build clears a
   const target = join(at.dir, "target");
   const bin = join(at.dir, "bin");
   mkdirSync(bin);
-  writeFileSync(join(bin, "mke2fs"), `#!/bin/sh\n/bin/touch ${at.dir}/begun\nexec /bin/sleep 60\n`, {
-    mode: 0o755,
-  });
+  writeFileSync(
+    join(bin, "mke2fs"),
+    `#!/bin/sh\n/bin/touch ${at.dir}/begun\nexec /bin/sleep 60\n`,
+    {
+      mode: 0o755,
+    },
+  );
   const args = ["-q", "-qs", "1100", "--kernel", at.kernel];
   const sources = ["-m", `file://${at.mirror}`, "--tree", at.tree, "-t", target];
   const child = start([process.execPath, MAIN, "build", ...args, ...sources], {
