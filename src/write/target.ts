@@ -67,10 +67,10 @@ export class Target {
           hint: "Name another --target",
         });
       }
-      // What lies half-written there may have modes of another root.
       const isNew = mkdirSync(target.dir, { recursive: true }) !== undefined;
       // It may become the root of a machine, which others than its owner look into.
       if (isNew) chmodSync(target.dir, 0o755);
+      // What lies half-written in it may have set-user-id bits of that root.
       mkdirSync(target.#work, { recursive: true, mode: 0o700 });
       target.#lock();
       try {
