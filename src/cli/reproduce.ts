@@ -10,7 +10,7 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseMirror } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../provenance/compare.ts";
 import { printedEvents } from "./build.ts";
-import { treeOption } from "./options.ts";
+import { offlineOption, treeOption } from "./options.ts";
 import { print, printable, printJson } from "./output.ts";
 
 /** How many differences of a kind are named. */
@@ -24,6 +24,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .addOption(treeOption())
     .option("-m, --mirrors <url...>", "where distfiles are looked for first")
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
+    .addOption(offlineOption())
     .option("-r, --repo <dir>", "the prebuilt packages, where it was built with some")
     .option("--early-preseed <archive>", "the tar to begin from, where it was built with one")
     .option("--kernel <file>", "the Linux kernel, where it was built with one (-qk)")
@@ -38,7 +39,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
 Example:
   seedstrap reproduce seedstrap.json --tree live-bootstrap -m file:///srv/distfiles
 
-The exit code is 0 where everything has the stated digest, and 5 where not.`,
+The exit code is 0 where everything has the stated digest, and 11 where not.`,
     );
   command.action((statement, raw) =>
     withInterrupt(async (signal) => {
@@ -48,6 +49,7 @@ The exit code is 0 where everything has the stated digest, and 5 where not.`,
           tree: raw.tree ?? process.cwd(),
           mirrors: (raw.mirrors ?? []).map(parseMirror),
           store: raw.distfiles ?? defaultStore(),
+          isOffline: raw.offline === true,
           repo: raw.repo,
           preseed: raw.earlyPreseed,
           kernel: raw.kernel,

@@ -25,12 +25,14 @@ import { readRecordFile, type TargetRecord } from "./record.ts";
 export interface ReproduceRequest {
   /** Path of the statement. */
   readonly statement: string;
-  /** Directory of the checkout. */
+  /** Directory of the checkout, or a bundle. */
   readonly tree: string;
   /** Where distfiles are looked for first; if there are none, at the statement's HTTP mirrors. */
   readonly mirrors: readonly Mirror[];
   /** Directory that downloads are kept in. */
   readonly store: string;
+  /** Nothing is downloaded. */
+  readonly isOffline?: boolean;
   /** Directory of packages, archive to begin from, kernel: needed where the statement has them. */
   readonly repo?: string | undefined;
   readonly preseed?: string | undefined;
@@ -83,12 +85,12 @@ export async function reproduceBuild(
   );
   let isKept = false;
   try {
-    const { tree, store, repo, preseed, force, jobs } = request;
+    const { tree, store, isOffline, repo, preseed, force, jobs } = request;
     const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
     // A directory that the statement names is one of another machine.
     const sources = given.filter((mirror) => given === request.mirrors || mirror.kind === "http");
     const found = await buildMedia(
-      { tree, store, repo, preseed, force, jobs, options, sources, target: dir },
+      { tree, store, isOffline, repo, preseed, force, jobs, options, sources, target: dir },
       events,
       signal,
     );

@@ -190,3 +190,17 @@ test("image looks into a bundle, whole or cut, like into any other image", async
   expect(found.stderr).toContain("steps/alpha-1.0/pass1.sh damaged");
   expect(found.code).toBe(5);
 });
+
+test("reproduce builds again from a bundle, and asks nobody with --offline", async () => {
+  const target = join(dir, "again");
+  const build = ["build", "--bare-metal", "--external-sources", ...offline, "-t", target];
+  expect(await seedstrap(build)).toMatchObject({ code: 0 });
+  const ran = await seedstrap(["reproduce", join(target, "seedstrap.json"), ...offline]);
+  expect(ran.stdout).toContain("the same: 2 outputs have the stated digests");
+  expect(ran).toMatchObject({ code: 0, stderr: "" });
+  // The checkout itself, without its mirror, lacks everything.
+  const tree = ["--tree", join(dir, "tree"), "--distfiles", join(dir, "none"), "--offline"];
+  const lacking = await seedstrap(["reproduce", join(target, "seedstrap.json"), ...tree]);
+  expect(lacking.stderr).toContain("Cannot go on with --offline: ");
+  expect(lacking.code).toBe(4);
+});
