@@ -18,7 +18,7 @@ import type { Mirror } from "../plan/options.ts";
 import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { USER_AGENT } from "../version.ts";
-import { digestSegment } from "../write/directory.ts";
+import { digestSegment } from "../write/copy.ts";
 import { fileName } from "../write/writer.ts";
 
 /** Where distfiles come from. */

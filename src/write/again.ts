@@ -11,7 +11,8 @@ import { setImmediate } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import type { FileSegment } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { digestFile, makeDirectory, putFile, writing } from "./directory.ts";
+import { digestFile, putFile, writing } from "./copy.ts";
+import { makeDirectory } from "./directory.ts";
 
 /** A file that has to lie in a directory. */
 export interface WantedFile {

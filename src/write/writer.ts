@@ -277,7 +277,8 @@ function readSource(file: number, into: Uint8Array, position: number, path: stri
   return readingSource(path, () => readSync(file, into, 0, into.length, position));
 }
 
-function readingSource<T>(path: string, read: () => T): T {
+/** Runs what may be refused while something is read that a build is made from. */
+export function readingSource<T>(path: string, read: () => T): T {
   return orRefused(read, (code, cause) =>
     new UserError("tree", `Cannot read ${path}: ${code}`, {
       where: path,

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Files copied, or cloned where the file system can, and verified on the way.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  writeSync,
+} from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import { messageOf, orRefused, systemCode, throwIfInterrupted, UserError } from "../errors.ts";
+import { type FileSegment, MIB, runsOf } from "../format/segment.ts";
+import { isZero } from "../format/tar.ts";
+import { checkLength, DigestMismatch, readingSource } from "./writer.ts";
+
+/**
+ * Copies or clones a file to a new place, verifies it, and returns its digest.
+ *
+ * @throws {UserError} "verify" ({@link DigestMismatch}), "target", "tree" for a file that changed,
+ * "interrupt"
+ */
+export async function putFile(
+  place: string,
+  body: FileSegment,
+  mode: number,
+  signal?: AbortSignal,
+): Promise<string> {
+  // Only a whole file can be cloned.
+  const isWhole = body.bundled === undefined && body.offset === 0 && body.isPart !== true;
+  const isCloned = isWhole && writing(place, () => clone(body.path, place));
+  const sha256 = isCloned
+    ? writing(place, () => digestFile(place))
+    : await copy(body, place, signal);
+  if (body.sha256 !== undefined && sha256 !== body.sha256) throw DigestMismatch.of(body, sha256);
+  writing(place, () => chmodSync(place, mode));
+  return sha256;
+}
+
+/** Shares the blocks of a file, and says whether the file system could. */
+function clone(from: string, to: string): boolean {
+  try {
+    copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE);
+    return true;
+  } catch (error) {
+    if (CANNOT_CLONE.has(systemCode(error) ?? "")) return false;
+    throw error;
+  }
+}
+
+/** What systems say of a file system, or of two, that cannot share blocks. */
+const CANNOT_CLONE = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EINVAL", "EXDEV"]);
+
+const buffer = new Uint8Array(MIB / 4);
+
+/** Copies the bytes of a segment and returns the digest of what was copied; zeros become holes. */
+async function copy(
+  body: FileSegment,
+  to: string,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const target = writing(to, () => openSync(to, "wx", 0o644));
+  try {
+    let position = 0;
+    const sha256 = await digestSegment(body, signal, (bytes) => {
+      const isHole = bytes.length === buffer.length && isZero(bytes);
+      if (!isHole) writing(to, () => writeWhole(target, bytes, position));
+      position += bytes.length;
+    });
+    writing(to, () => ftruncateSync(target, position));
+    return sha256;
+  } finally {
+    closeSync(target);
+  }
+}
+
+/**
+ * SHA-256 of the bytes of a segment.
+ *
+ * @param onBytes Gets what was read, valid until it returns.
+ * @throws {UserError} "tree" for a file that changed or cannot be read, "interrupt"
+ */
+export async function digestSegment(
+  segment: FileSegment,
+  signal?: AbortSignal,
+  onBytes: (bytes: Uint8Array) => void = () => {},
+): Promise<string> {
+  const hash = createHash("sha256");
+  let read = 0;
+  for (const run of runsOf(segment)) {
+    const file = readingSource(run.path, () => openSync(run.path, "r"));
+    try {
+      checkLength(segment, run, fstatSync(file).size);
+      for (let done = 0; done < run.size;) {
+        const most = Math.min(buffer.length, run.size - done);
+        const size = readingSource(
+          run.path,
+          () => readSync(file, buffer, 0, most, run.offset + done),
+        );
+        if (size === 0) break;
+        const bytes = buffer.subarray(0, size);
+        hash.update(bytes);
+        onBytes(bytes);
+        done += size;
+        read += size;
+        // Signals are only seen between two tasks. The buffer is shared: it is done with here.
+        if (read % YIELD_BYTES === 0) await setImmediate();
+        throwIfInterrupted(signal);
+      }
+    } finally {
+      closeSync(file);
+    }
+  }
+  return hash.digest("hex");
+}
+
+const YIELD_BYTES = 64 * MIB;
+
+/** SHA-256 of a whole file. */
+export function digestFile(path: string): string {
+  const hash = createHash("sha256");
+  const file = openSync(path, "r");
+  try {
+    for (;;) {
+      const size = readSync(file, buffer, 0, buffer.length, null);
+      if (size === 0) return hash.digest("hex");
+      hash.update(buffer.subarray(0, size));
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Writes all bytes, at a position or where the file is. */
+export function writeWhole(
+  target: number,
+  bytes: Uint8Array,
+  position: number | null = null,
+): void {
+  for (let done = 0; done < bytes.length;) {
+    const at = position === null ? null : position + done;
+    done += writeSync(target, bytes, done, bytes.length - done, at);
+  }
+}
+
+/** Runs what may be refused at a place. */
+export function writing<T>(place: string, write: () => T): T {
+  return orRefused(
+    write,
+    (code, cause) =>
+      new UserError("target", `Cannot write ${place}: ${messageOf(cause)}`, {
+        where: place,
+        hint: code === "ENOSPC" || code === "EDQUOT"
+          ? "Free some space there, or name another --target"
+          : "Check the target directory and its permissions",
+        cause,
+      }),
+  );
+}
