@@ -16,6 +16,8 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 # No test depends on who runs it: no colours, no terminal, no cache of the user's.
 export NO_COLOR=1 XDG_CACHE_HOME="$work/cache"
+# mke2fs and the like lie where an ordinary user does not look, and are of use to one.
+export PATH="$PATH:/usr/sbin:/sbin"
 bin=node_modules/.bin
 deno() { DENO_DIR="${DENO_DIR:-${HOME:-$work}/.cache/deno}" "$bin/deno" "$@"; }
 
