@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   lstatSync,
@@ -28,7 +29,11 @@ export class TempDirs {
   }
 
   release(): void {
-    for (const dir of this.#dirs.splice(0)) rmSync(dir, { recursive: true, force: true });
+    for (const dir of this.#dirs.splice(0)) {
+      // Some hold directories that forbid to remove what is in them: to all but root.
+      if (process.getuid?.() !== 0) spawnSync("chmod", ["-R", "u+rwX", dir]);
+      rmSync(dir, { recursive: true, force: true });
+    }
   }
 }
 
