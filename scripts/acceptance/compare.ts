@@ -164,6 +164,8 @@ function takeOverlay(
   for (const path of overlay.madeAgain.map((path) => path.replace(/\/$/, ""))) {
     if (!left.has(path)) problems.push(`${path} is made again, but rootfs.py has no such thing`);
     if (!right.has(path)) left.delete(path);
+    // A directory that held nothing else is left out with it.
+    for (let dir = parent(path); dir !== "" && !right.has(dir); dir = parent(dir)) left.delete(dir);
   }
 }
 

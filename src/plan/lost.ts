@@ -51,6 +51,32 @@ export function findLost(
   };
 }
 
+/**
+ * Entries of a boot image without what is made again: an empty directory, and one of which all that
+ * it held is lost, is a file behind the jump, and nothing could be made in its place.
+ */
+export function withoutLost(
+  entries: readonly PlannedEntry[],
+  { files, directories }: LostEntries,
+): PlannedEntry[] {
+  const lost = new Set([...files, ...directories].map((path) => `./${path}`));
+  let kept = entries.filter(({ path }) => !lost.has(path));
+  const above = new Set([...lost].flatMap(parentsOf));
+  // From the inside out: a directory may have held only such directories.
+  for (const path of [...above].sort((a, b) => b.length - a.length)) {
+    if (!kept.some((entry) => entry.path.startsWith(`${path}/`))) {
+      kept = kept.filter((entry) => entry.path !== path);
+    }
+  }
+  return kept;
+}
+
+/** The directories above a path, without the root. */
+function parentsOf(path: string): string[] {
+  const parts = path.split("/").slice(0, -1);
+  return parts.slice(1).map((_, index) => parts.slice(0, index + 2).join("/"));
+}
+
 /** Whether the first shells can be told of a path: they know double quotes and no escapes. */
 export function isPlainPath(path: string): boolean {
   return /^[\w ./+@%:=,~-]+$/.test(path);

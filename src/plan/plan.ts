@@ -29,7 +29,7 @@ import {
 } from "./limits.ts";
 import { directoryCommand, planRootDirectory } from "./directory.ts";
 import { externalDisk, fileSystemLimits } from "./disk.ts";
-import { findLost, isPlainPath, type LostEntries } from "./lost.ts";
+import { findLost, isPlainPath, type LostEntries, withoutLost } from "./lost.ts";
 import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
@@ -152,10 +152,7 @@ function draftImages(
   const configText = options.createConfig ? formatConfig(config) : "";
   const lost = lostAtJump(tree, distfiles, config, boundaries, fiwix !== undefined);
   const overlay = overlayFiles(tree, options, configText, distfiles, restore, lost.again);
-  // What is made again as a directory must not be there as a file.
-  const remade = new Set(lost.again.directories.map((path) => `./${path}`));
-  const entries = bootEntries(tree, distfiles, overlay.files, preseed)
-    .filter(({ path }) => !remade.has(path));
+  const entries = withoutLost(bootEntries(tree, distfiles, overlay.files, preseed), lost.again);
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
   const limits = computeLimits({
     entries,

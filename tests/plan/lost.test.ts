@@ -40,9 +40,13 @@ test("empty files and directories that a step behind the jump needs are made aga
       'mkdir -p "/steps/helpers"\ncatm "/steps/beta-2.0/patches/.keep"\ncatm "/steps/helpers/none"\n',
   );
   const paths = plan.entries.map(({ path }) => path);
-  // A directory would be there as a file behind the jump, and could not be made.
-  expect(paths).not.toContain("./steps/beta-2.0/files");
-  expect(paths).toContain("./steps/beta-2.0/patches/.keep");
+  // A directory would be there as a file behind the jump, and nothing could be made in its place.
+  for (const gone of ["files", "patches", "patches/.keep"]) {
+    expect(paths).not.toContain(`./steps/beta-2.0/${gone}`);
+  }
+  expect(paths).not.toContain("./steps/helpers");
+  expect(paths).toContain("./steps/beta-2.0/sources");
+  expect(paths).toContain("./steps/gamma-3.0/full/x");
   expect(plan.overlay.manifestLines.map(({ text }) => text)).toEqual([
     "improve: restore_empty ( KERNEL_BOOTSTRAP == True )",
   ]);
