@@ -45,6 +45,7 @@ export * from "./src/tree/sources.ts";
 export * from "./src/plan/images.ts";
 export * from "./src/plan/limits.ts";
 export * from "./src/plan/options.ts";
+export type { KnownSizes } from "./src/plan/place.ts";
 export * from "./src/plan/plan.ts";
 export * from "./src/plan/split.ts";
 export * from "./src/plan/types.ts";

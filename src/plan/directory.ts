@@ -9,7 +9,6 @@
 import { UserError } from "../errors.ts";
 import { formatConfig } from "../tree/config.ts";
 import type { Extras } from "./preseed.ts";
-import { usingSteps } from "../tree/distfiles.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { archWarning, findAdvice } from "./advice.ts";
 import { archDir, bootstrapConfig, servedMirrors } from "./config.ts";
@@ -17,6 +16,7 @@ import { directoryEntries, seedPath } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
 import { type BuildOptions, continuesPass, startOf } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
+import { planned } from "./place.ts";
 import { findBoundaries, phaseOf } from "./split.ts";
 import type { Plan, PlannedDistfile } from "./types.ts";
 
@@ -43,20 +43,14 @@ export function planRootDirectory(
   const config = bootstrapConfig(options, false);
   const boundaries = findBoundaries(tree.manifest, config);
   const distfiles = tree.distfiles.map((distfile): PlannedDistfile => {
-    const { name, sha256, urls, uses } = distfile;
     const phase = phaseOf(distfile, boundaries);
     const isCarried = phase !== "network" || options.externalSources;
-    const step = uses[0]!.step;
-    return {
-      name,
-      sha256,
-      urls,
-      size: sizes.get(name) ?? null,
+    const step = distfile.uses[0]!.step;
+    return planned(distfile, sizes, {
       phase,
       place: isCarried ? "boot" : "network",
       why: isCarried ? `${step} needs it` : `${step} downloads it`,
-      steps: usingSteps(distfile),
-    };
+    });
   });
   const configText = options.createConfig ? formatConfig(config) : "";
   const overlay = overlayFiles(tree, options, configText, distfiles, undefined);

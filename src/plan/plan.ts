@@ -11,7 +11,6 @@ import { assembleHex0 } from "../format/hex0.ts";
 import { checkStage1, checkStage2 } from "../format/boot.ts";
 import { MIB } from "../format/segment.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
-import { type Distfile, usingSteps } from "../tree/distfiles.ts";
 import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
 import { noPlaceFor } from "../tree/overlay.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
@@ -34,20 +33,17 @@ import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
 import { planRestore, survivors } from "./restore.ts";
-import { type Boundaries, findBoundaries, phaseOf } from "./split.ts";
+import { type KnownSizes, placeDistfile } from "./place.ts";
+import { type Boundaries, findBoundaries } from "./split.ts";
 import {
   BOOT_IMAGE,
   PAYLOAD_IMAGE,
-  type Place,
   type Plan,
   type PlannedDistfile,
   type PlannedRestore,
   SEED_COMMANDS,
   SEED_DIRECTORIES,
 } from "./types.ts";
-
-/** Sizes of the distfiles that are on this machine already, in bytes by name. */
-export type KnownSizes = ReadonlyMap<string, number>;
 
 /**
  * Plans a build.
@@ -220,52 +216,6 @@ function lostAtJump(
     directories: directories.filter(isPlainPath),
   };
   return { again, forGood: [...files, ...directories].filter((path) => !isPlainPath(path)) };
-}
-
-function placeDistfile(
-  distfile: Distfile,
-  manifest: Manifest,
-  boundaries: Boundaries,
-  options: BuildOptions,
-  wantsPayload: boolean,
-  sizes: KnownSizes,
-): PlannedDistfile {
-  const { name, sha256, urls, uses } = distfile;
-  const phase = phaseOf(distfile, boundaries);
-  const first = uses[0]!;
-  const place: Place = phase === "boot"
-    ? "boot"
-    : phase === "network" && !options.externalSources
-    ? "network"
-    : phase === "network" && options.hasRepo
-    ? "external"
-    : wantsPayload && boundaries.split !== Infinity
-    ? "payload"
-    : "boot";
-  const line = (index: number) => manifest.lines[index]!;
-  const needed = `${first.step} (manifest line ${line(first.index).line}) needs it`;
-  const why = place === "network"
-    ? `the machine downloads it: ${needed} behind ${short(line(boundaries.network).text)}`
-    : phase === "boot" && boundaries.split !== Infinity
-    ? `${needed} ahead of ${short(line(boundaries.split).text)}`
-    : phase === "network"
-    ? `${needed} behind the network, --external-sources carries it`
-    : needed;
-  return {
-    name,
-    sha256,
-    urls,
-    size: sizes.get(name) ?? null,
-    phase,
-    place,
-    why,
-    steps: usingSteps(distfile),
-  };
-}
-
-/** A manifest line without predicate and comment. */
-function short(text: string): string {
-  return text.split(" ").slice(0, 2).join(" ");
 }
 
 function optional<T>(item: T | false | undefined): T[] {

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Which distfile goes where, and why.
+ *
+ * @module
+ */
+
+import { type Distfile, usingSteps } from "../tree/distfiles.ts";
+import type { Manifest } from "../tree/manifest.ts";
+import type { BuildOptions } from "./options.ts";
+import { type Boundaries, phaseOf } from "./split.ts";
+import type { Place, PlannedDistfile } from "./types.ts";
+
+/** Sizes of the distfiles that are on this machine already, in bytes by name. */
+export type KnownSizes = ReadonlyMap<string, number>;
+
+/** A distfile in a plan. */
+export function planned(
+  distfile: Distfile,
+  sizes: KnownSizes,
+  decided: Pick<PlannedDistfile, "phase" | "place" | "why">,
+): PlannedDistfile {
+  const { name, sha256, urls } = distfile;
+  const size = sizes.get(name) ?? null;
+  return { name, sha256, urls, size, ...decided, steps: usingSteps(distfile) };
+}
+
+/**
+ * Decides where a distfile of a kernel bootstrap goes.
+ *
+ * @param wantsPayload Whether there is to be a payload image.
+ */
+export function placeDistfile(
+  distfile: Distfile,
+  manifest: Manifest,
+  boundaries: Boundaries,
+  options: BuildOptions,
+  wantsPayload: boolean,
+  sizes: KnownSizes,
+): PlannedDistfile {
+  const { uses } = distfile;
+  const phase = phaseOf(distfile, boundaries);
+  const first = uses[0]!;
+  const place: Place = phase === "boot"
+    ? "boot"
+    : phase === "network" && !options.externalSources
+    ? "network"
+    : phase === "network" && options.hasRepo
+    ? "external"
+    : wantsPayload && boundaries.split !== Infinity
+    ? "payload"
+    : "boot";
+  const line = (index: number) => manifest.lines[index]!;
+  const needed = `${first.step} (manifest line ${line(first.index).line}) needs it`;
+  const why = place === "network"
+    ? `the machine downloads it: ${needed} behind ${short(line(boundaries.network).text)}`
+    : phase === "boot" && boundaries.split !== Infinity
+    ? `${needed} ahead of ${short(line(boundaries.split).text)}`
+    : phase === "network"
+    ? `${needed} behind the network, --external-sources carries it`
+    : needed;
+  return planned(distfile, sizes, { phase, place, why });
+}
+
+/** A manifest line without predicate and comment. */
+function short(text: string): string {
+  return text.split(" ").slice(0, 2).join(" ");
+}
