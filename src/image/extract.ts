@@ -27,7 +27,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { UserError } from "../errors.ts";
+import { throwIfInterrupted, UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import { writing } from "../write/target.ts";
 import { type ImageView, plainPath, type ViewEntry } from "./view.ts";
@@ -252,7 +252,7 @@ class Extraction {
   /** Signals are only seen between two tasks. */
   async #pause(): Promise<void> {
     await setImmediate();
-    if (this.#options.signal?.aborted) throw new UserError("interrupt", "Interrupted");
+    throwIfInterrupted(this.#options.signal);
   }
 
   /** Makes something that must not be there: a name that comes twice is no accident. */

@@ -23,12 +23,13 @@ import {
 import { Buffer } from "node:buffer";
 import { basename, dirname } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { messageOf, orRefused, throwIfInterrupted, UserError } from "../errors.ts";
+import { throwIfInterrupted, UserError } from "../errors.ts";
 import { blocksDigest, type ByteRange } from "../format/blocks.ts";
 import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
 import { findSystemProgram, runProcess, shellQuote } from "../launch/process.ts";
 import type { RootEntry } from "../plan/images.ts";
+import { writing } from "../write/copy.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { settleExt3 } from "../write/ext3.ts";
 
@@ -277,16 +278,4 @@ function digestOf(
     await setImmediate();
     throwIfInterrupted(signal);
   });
-}
-
-function writing<T>(path: string, write: () => T): T {
-  return orRefused(
-    write,
-    (_, cause) =>
-      new UserError("target", `Cannot write ${path}: ${messageOf(cause)}`, {
-        where: path,
-        hint: "Check the target directory, its permissions and its free space",
-        cause,
-      }),
-  );
 }

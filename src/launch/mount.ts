@@ -10,7 +10,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync } from "node:fs";
 import process from "node:process";
 import { setTimeout } from "node:timers/promises";
-import { messageOf, orRefused, UserError } from "../errors.ts";
+import { messageOf, orRefused, throwIfInterrupted, UserError } from "../errors.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { runProcess, shellQuote } from "./process.ts";
 
@@ -112,7 +112,7 @@ async function runAsRoot(
 ): Promise<void> {
   const whole = asRoot(argv);
   const { code } = await runProcess({ argv: whole, stdin: "inherit", signal });
-  if (signal.aborted) throw new UserError("interrupt", "Interrupted");
+  throwIfInterrupted(signal);
   if (code === 0) return;
   throw new UserError("launch", `Cannot run ${shellQuote(whole)}: exit code ${code}`, { hint });
 }
