@@ -205,6 +205,9 @@ function printFetch(
       break;
     case "start":
       break;
+    case "wait":
+      line(`${name}: waiting for process ${event.pid}, which is fetching it`);
+      break;
   }
 }
 

@@ -14,6 +14,7 @@ import { download, MAX_DISTFILE_BYTES } from "./download.ts";
 import { plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
 import { checkDistfileName, locate, verifyFile } from "./store.ts";
+import { takeTurn } from "./turn.ts";
 import type { Attempt, Fetched, FetchEvent, FetchOptions, FetchReport, Wanted } from "./types.ts";
 
 const DEFAULT_JOBS = 4;
@@ -179,8 +180,22 @@ async function tryDirectory(
   }
 }
 
-/** Asks URL after URL until one gives the file. */
+/** Asks URL after URL until one gives the file, once no other process does. */
 async function tryUrls(task: Task, urls: readonly string[], run: Run): Promise<void> {
+  if (urls.length === 0) return;
+  const turn = await takeTurn(run.store, task.name, {
+    signal: run.signal,
+    onWait: (pid) => run.tell({ kind: "wait", name: task.name, pid }),
+  });
+  try {
+    if (turn.waited && await tryDirectory(task, run.store, false, run)) return;
+    await askUrls(task, urls, run);
+  } finally {
+    turn.release();
+  }
+}
+
+async function askUrls(task: Task, urls: readonly string[], run: Run): Promise<void> {
   for (const url of run.health.deadLast(urls)) {
     const shown = publicUrl(url);
     if (task.attempts.has(shown)) run.tell({ kind: "retry", name: task.name, url: shown });

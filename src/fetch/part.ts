@@ -3,9 +3,8 @@
  * The file a body is written to until it is known to be right: `<store>/<name>.part`.
  *
  * A part that an earlier run has left is never trusted: all of its bytes go through the digest
- * before any byte is added. Two runs that share a store should not fetch the same file at the
- * same time; they would spoil each other's part, but neither can bring a file of the other under
- * the final name unnoticed.
+ * before any byte is added. Who opens one has its turn (turn.ts), for two runs would spoil each
+ * other's part; even then neither could bring a file of the other under the final name unnoticed.
  *
  * @module
  */

@@ -49,7 +49,9 @@ export type FetchEvent =
   /** One alternative did not have the file. */
   | { kind: "failed-attempt"; name: string; url: string; answer: string }
   /** A URL that failed for what may be a passing reason is tried again. */
-  | { kind: "retry"; name: string; url: string };
+  | { kind: "retry"; name: string; url: string }
+  /** Another process, of this pid, is fetching the file into the same store. */
+  | { kind: "wait"; name: string; pid: number };
 
 /** A verified file. */
 export interface Fetched {

@@ -4,7 +4,7 @@
  *
  *   TARGET/.seedstrap/made   names of what seedstrap made in TARGET, one a line, a directory with a
  *                            slash behind its name
- *   TARGET/.seedstrap/lock   process that is writing there: pid and start time
+ *   TARGET/.seedstrap/lock   process that is writing there, see runtime/lock.ts
  *   TARGET/.seedstrap/*.part what is being written
  *
  * Only what `made` lists is ever replaced or removed.
@@ -27,8 +27,8 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join, resolve } from "node:path";
-import process from "node:process";
 import { messageOf, orRefused, systemCode, UserError } from "../errors.ts";
+import { type Lock, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 
@@ -42,6 +42,7 @@ export class Target {
   /** Absolute path. */
   readonly dir: string;
   readonly #work: string;
+  #lock: Lock | undefined;
 
   private constructor(dir: string) {
     this.dir = dir;
@@ -72,13 +73,11 @@ export class Target {
       if (isNew) chmodSync(target.dir, 0o755);
       // What lies half-written in it may have set-user-id bits of that root.
       mkdirSync(target.#work, { recursive: true, mode: 0o700 });
-      target.#lock();
+      target.#lock = target.#take();
       try {
         target.#check(names);
         if (isRoot) target.#checkOwn();
-        for (const name of readdirSync(target.#work)) {
-          if (name.endsWith(PART)) rmSync(join(target.#work, name), { recursive: true });
-        }
+        target.#clear();
       } catch (error) {
         target.close();
         throw error;
@@ -160,34 +159,32 @@ export class Target {
   /** Removes what is half-written, and the lock. */
   close(): void {
     try {
-      for (const name of readdirSync(this.#work)) {
-        if (!name.endsWith(PART) && name !== LOCK) continue;
-        rmSync(join(this.#work, name), { force: true, recursive: true });
+      try {
+        this.#clear();
+      } finally {
+        this.#lock?.release();
       }
     } catch (error) {
       if (systemCode(error) === undefined) throw error;
     }
   }
 
-  #lock(): void {
+  #take(): Lock {
     const path = join(this.#work, LOCK);
-    const own = `${process.pid} ${startTime(process.pid)}\n`;
-    try {
-      writeFileSync(path, own, { flag: "wx" });
-    } catch (error) {
-      if (systemCode(error) !== "EEXIST") throw error;
-      const [pid = "", start = ""] = readFileSync(path, "utf8").trim().split(" ");
-      if (/^[1-9]\d*$/.test(pid) && isAlive(Number(pid)) && startTime(Number(pid)) === start) {
-        throw new UserError(
-          "target",
-          `Cannot write to ${this.dir}: process ${pid} is writing there`,
-          {
-            where: path,
-            hint: "Wait for it, or name another --target",
-          },
-        );
-      }
-      writeFileSync(path, own);
+    const lock = takeLock(path);
+    if (typeof lock !== "number") return lock;
+    throw new UserError(
+      "target",
+      `Cannot write to ${this.dir}: process ${lock} is writing there`,
+      { where: path, hint: "Wait for it, or name another --target" },
+    );
+  }
+
+  /** Only for who holds the lock: what is half-written is then its own, or of the dead. */
+  #clear(): void {
+    for (const name of readdirSync(this.#work)) {
+      if (!name.endsWith(PART)) continue;
+      rmSync(join(this.#work, name), { force: true, recursive: true });
     }
   }
 
@@ -296,25 +293,6 @@ export function syncDirectory(dir: string): void {
     fsyncSync(file);
   } finally {
     closeSync(file);
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return systemCode(error) === "EPERM";
-  }
-}
-
-/** Start time of a process in clock ticks, where Linux tells: a pid alone may have come again. */
-function startTime(pid: number): string {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
-  } catch {
-    return "";
   }
 }
 

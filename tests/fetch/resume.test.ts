@@ -3,6 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { link, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import process from "node:process";
 import { pathToFileURL } from "node:url";
 import type { FetchEvent } from "../../src/fetch/types.ts";
 import { bench, BODY, filesOf, get, NAME, OTHER, rejection } from "./harness.ts";
@@ -129,4 +130,58 @@ test("fetchAll() does not write through a part that is a link", async () => {
     expect(await readFile(precious, "utf8")).toBe("precious");
     await writeFile(join(store, NAME), "wrong again");
   }
+});
+
+test("fetchAll() waits for another fetch of the same file, and takes what that has brought", async () => {
+  const { promise: asked, resolve: ask } = Promise.withResolvers<void>();
+  const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
+  const server = await bench.http(async (_, response) => {
+    response.write(BODY.subarray(0, 1000));
+    ask();
+    await mayGoOn;
+    response.end(BODY.subarray(1000));
+  });
+  const store = await bench.dir();
+  const first = get(store, [server.url], { stallMs: 10_000 });
+  await asked;
+  const events: FetchEvent[] = [];
+  const second = get(store, [server.url], {
+    onProgress(event) {
+      events.push(event);
+      goOn();
+    },
+  });
+  const path = join(store, NAME);
+  expect((await second).files.get(NAME)?.source).toBe(pathToFileURL(path).href);
+  expect((await first).files.get(NAME)?.source).toBe(server.url);
+  expect(events[0]).toEqual({ kind: "wait", name: NAME, pid: process.pid });
+  expect(events.map(({ kind }) => kind)).toEqual(["wait", "done"]);
+  expect(server.seen).toHaveLength(1);
+  expect(await filesOf(store)).toEqual([NAME]);
+});
+
+test("fetchAll() fetches on where a fetch it has waited for was stopped, or ends when told", async () => {
+  const slow = await bench.raw((socket) =>
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\nabc")
+  );
+  const good = await bench.files(BODY);
+  const store = await bench.dir();
+  const stop = new AbortController();
+  const told = new AbortController();
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+  const first = get(store, [slow.url], {
+    stallMs: 10_000,
+    signal: stop.signal,
+    onProgress: ({ kind }) => void (kind === "bytes" && begin()),
+  });
+  await begun;
+  const waiting = { onProgress: ({ kind }: FetchEvent) => void (kind === "wait" && told.abort()) };
+  const second = get(store, [good.url], { signal: told.signal, ...waiting });
+  expect((await rejection(second)).kind).toBe("interrupt");
+  const third = get(store, [good.url], {
+    onProgress: ({ kind }) => void (kind === "wait" && stop.abort()),
+  });
+  expect((await rejection(first)).kind).toBe("interrupt");
+  expect((await third).files.get(NAME)?.source).toBe(good.url);
+  expect(await filesOf(store)).toEqual([NAME]);
 });

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { takeLock } from "../../src/runtime/lock.ts";
+import { TempDirs, writeFiles } from "../support/files.ts";
+import { DENO, run, start } from "../support/run.ts";
+import { faultOf } from "../support/sources.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+const MODULE = fileURLToPath(new URL("../../src/runtime/lock.ts", import.meta.url).href);
+
+/**
+ * Takes a lock again and again; while it holds it, nobody else may make the file `inside`. Every
+ * other time it leaves the lock as a process that has died would, for all others to take over.
+ */
+const CONTENDER = `
+import { readdirSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { takeLock } from ${JSON.stringify(MODULE)};
+const [dir, rounds] = process.argv.slice(2);
+for (let round = 0; round < Number(rounds);) {
+  const lock = takeLock(dir + "/lock");
+  if (typeof lock === "number") continue;
+  writeFileSync(dir + "/inside", "", { flag: "wx" });
+  unlinkSync(dir + "/inside");
+  const own = dir + "/lock/" + readdirSync(dir + "/lock")[0];
+  if (round++ % 2 === 0) renameSync(own, dir + "/lock/99999999-5");
+  else lock.release();
+}
+console.log("done");
+`;
+
+const startOf = (pid: number) => {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+};
+
+test("takeLock() lets in one of several processes at a time, under both runtimes", async () => {
+  const dir = temp.make();
+  const script = join(dir, "contender.ts");
+  writeFileSync(script, CONTENDER);
+  const bun = [process.execPath, script, dir, "300"];
+  const deno = [DENO, "run", "--allow-all", script, dir, "300"];
+  const ran = await Promise.all([bun, bun, bun, deno, deno].map((argv) => run(argv)));
+  expect(ran.map(({ stdout, stderr }) => stdout + stderr)).toEqual(Array(5).fill("done\n"));
+  expect(readdirSync(dir)).toEqual(["contender.ts"]);
+}, 60_000);
+
+test("takeLock() takes the lock of a process that was killed, and no other's", async () => {
+  const dir = temp.make();
+  const script = join(dir, "contender.ts");
+  // Killed anywhere: `inside` may be left by the one before.
+  writeFileSync(script, CONTENDER.replace(`"wx"`, `"w"`));
+  for (let kill = 0; kill < 10; kill++) {
+    const child = start([process.execPath, script, dir, "1e9"]);
+    while (!existsSync(join(dir, "inside")) && !existsSync(join(dir, "lock"))) await Bun.sleep(1);
+    child.kill("SIGKILL");
+    await child.exited;
+    const lock = takeLock(join(dir, "lock"));
+    expect(typeof lock).toBe("object");
+    expect(takeLock(join(dir, "lock"))).toBe(process.pid);
+    if (typeof lock === "object") lock.release();
+    expect(existsSync(join(dir, "lock"))).toBe(false);
+  }
+}, 60_000);
+
+test("takeLock() knows a process that only waits to be buried as dead", async () => {
+  const dir = temp.make();
+  // The shell becomes a sleep that never asks for its child.
+  const parent = start(["sh", "-c", "true & echo $!; exec sleep 60"]);
+  const { value } = await parent.stdout.getReader().read();
+  const zombie = Number(new TextDecoder().decode(value));
+  while (!readFileSync(`/proc/${zombie}/stat`, "utf8").includes(") Z ")) await Bun.sleep(5);
+  writeFiles(dir, { [`lock/${zombie}-${startOf(zombie)}`]: "" });
+  const lock = takeLock(join(dir, "lock"));
+  expect(typeof lock).toBe("object");
+  parent.kill();
+});
+
+test("takeLock() goes by the start time of a process, and takes what is empty", () => {
+  const child = start(["sleep", "60"]);
+  const locks: [string[], number | string][] = [
+    [[`${child.pid}-${startOf(child.pid)}`], child.pid],
+    [[`${child.pid}-1`], "object"],
+    [["99999999-5"], "object"],
+    [[], "object"],
+  ];
+  for (const [names, wanted] of locks) {
+    const dir = temp.make();
+    mkdirSync(join(dir, "lock"));
+    writeFiles(join(dir, "lock"), Object.fromEntries(names.map((name) => [name, ""])));
+    const lock = takeLock(join(dir, "lock"));
+    expect(typeof lock === "object" ? "object" : lock).toBe(wanted);
+  }
+  child.kill();
+});
+
+test("takeLock() touches nothing that is no lock", () => {
+  for (const path of ["lock", "lock/x", "lock/0-1", "lock/-1-"]) {
+    const dir = temp.make();
+    writeFiles(dir, { [path]: "mine" });
+    expect(faultOf(() => takeLock(join(dir, "lock")))).toContain("none of seedstrap");
+    expect(readFileSync(join(dir, path), "utf8")).toBe("mine");
+    expect(readdirSync(dir)).toEqual(["lock"]);
+  }
+});
+
+test("release() may come twice, and takes no lock from its next holder", () => {
+  const path = join(temp.make(), "lock");
+  const first = takeLock(path);
+  if (typeof first === "number") throw new Error("it is held");
+  first.release();
+  writeFiles(path, { "1-1": "" });
+  first.release();
+  expect(readdirSync(path)).toEqual(["1-1"]);
+});
