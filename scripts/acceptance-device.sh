@@ -36,30 +36,12 @@ trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 guest=${1:-$work/guest}
 
-passed=0
-failed=0
-skipped=0
-finish() {
-	echo "$passed passed, $failed failed, $skipped skipped"
-	[ "$failed" -eq 0 ] || exit 1
-	exit 0
-}
+# shellcheck source=scripts/count.sh
+. "$home/scripts/count.sh"
 skip_all() {
-	echo "skipped: writing to devices: $1"
-	skipped=$((skipped + 1))
+	skip "writing to devices" "$1"
 	finish
-}
-check() { # WHAT COMMAND...
-	what=$1
-	shift
-	if "$@" >"$work/said" 2>&1; then
-		passed=$((passed + 1))
-		echo "PASS  $what"
-	else
-		failed=$((failed + 1))
-		echo "FAIL  $what"
-		sed 's/^/    /' "$work/said"
-	fi
+	exit
 }
 
 [ "$(id -u)" -eq 0 ] || skip_all "it takes root"
@@ -175,5 +157,5 @@ loops() {
 	"$dist" preflight --log "$work/serial"
 }
 check "a loop device that was written to boots: the verdict of preflight is good" loops
-sed -n '/verdict:/p' "$work/said"
+sed -n '/verdict:/p' "$work/log"
 finish

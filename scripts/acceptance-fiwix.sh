@@ -38,18 +38,12 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 
-passed=0
-failed=0
-skipped=0
-finish() {
-	echo "$passed passed, $failed failed, $skipped skipped"
-	[ "$failed" -eq 0 ] || exit 1
-	exit 0
-}
+# shellcheck source=scripts/count.sh
+. "$home/scripts/count.sh"
 skip_all() {
-	echo "skipped: the importer under Fiwix: $1"
-	skipped=$((skipped + 1))
+	skip "the importer under Fiwix" "$1"
 	finish
+	exit
 }
 
 [ -f "$kernel" ] || skip_all "there is no kernel $kernel"
@@ -62,19 +56,6 @@ for program in qemu-system-x86_64 mke2fs chroot bun; do
 done
 [ "$(id -u)" -eq 0 ] || skip_all "it takes root to enter a bootstrapped root"
 
-# check WHAT COMMAND...: counts a test; what the machine said is shown if it fails.
-check() {
-	what=$1
-	shift
-	if "$@"; then
-		passed=$((passed + 1))
-		echo "PASS  $what"
-	else
-		failed=$((failed + 1))
-		echo "FAIL  $what"
-		[ ! -f "$work/serial" ] || tail -n 40 "$work/serial" | sed 's/^/    /'
-	fi
-}
 # says TEXT: whether the machine said it, on one line.
 says() {
 	grep -aqF -- "$1" "$work/serial"
@@ -114,6 +95,9 @@ build() {
 check "pass1.kaem builds it, to the checksum of the step" build
 importer=$work/build/usr/bin/payload-import
 [ -f "$importer" ] || skip_all "it could not be built"
+# Where a check fails, what the machine said is shown.
+# shellcheck disable=SC2034 # count.sh reads it
+evidence=$work/serial
 
 # The payloads: files of all kinds, the same with other content, and worse
 mkdir -p "$work/files" "$work/other"

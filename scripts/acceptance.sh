@@ -66,21 +66,8 @@ export NO_COLOR=1 XDG_CACHE_HOME="$work/cache"
 cp "$home/dist/seedstrap" "$work/seedstrap"
 seedstrap=$work/seedstrap
 
-passed=0
-failed=0
-skipped=0
-pass() {
-	passed=$((passed + 1))
-	echo "PASS  $1"
-}
-fail() {
-	failed=$((failed + 1))
-	echo "FAIL  $1"
-}
-skip() {
-	skipped=$((skipped + 1))
-	echo "skipped: $1: $2"
-}
+# shellcheck source=scripts/count.sh
+. "$home/scripts/count.sh"
 # run WHAT COMMAND...: what it prints is shown if it fails.
 run() {
 	what=$1
@@ -110,5 +97,4 @@ for part in $parts; do
 done
 
 echo
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish

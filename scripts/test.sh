@@ -21,29 +21,8 @@ export PATH="$PATH:/usr/sbin:/sbin"
 bin=node_modules/.bin
 deno() { DENO_DIR="${DENO_DIR:-${HOME:-$work}/.cache/deno}" "$bin/deno" "$@"; }
 
-passed=0
-failed=0
-skipped=0
-
-# check NAME COMMAND...: one check; what the command prints is shown if it fails.
-check() {
-	name=$1
-	shift
-	began=$(date +%s)
-	if "$@" >"$work/log" 2>&1 </dev/null; then
-		passed=$((passed + 1))
-		echo "ok    $name ($(($(date +%s) - began)) s)"
-	else
-		failed=$((failed + 1))
-		echo "FAIL  $name"
-		sed 's/^/    /' "$work/log"
-	fi
-}
-
-skip() { # NAME REASON
-	skipped=$((skipped + 1))
-	echo "skipped: $1: $2"
-}
+# shellcheck source=scripts/count.sh
+. scripts/count.sh
 
 echo
 echo "== Static checks"
@@ -87,11 +66,9 @@ passed=$((passed + total - failures - ignored))
 failed=$((failed + failures))
 skipped=$((skipped + ignored))
 if [ "$total" -eq 0 ]; then
-	failed=$((failed + 1))
-	echo "FAIL  bun test ran no test (exit code $status)"
+	fail "bun test ran no test (exit code $status)"
 elif [ "$status" -ne 0 ] && [ "$failures" -eq 0 ]; then
-	failed=$((failed + 1))
-	echo "FAIL  bun test ended with exit code $status although no test failed"
+	fail "bun test ended with exit code $status although no test failed"
 fi
 echo "bun test: $total tests, $failures failed, $ignored skipped"
 
@@ -130,5 +107,4 @@ check "build: the images are identical" same build /init.img /payload.img
 check "bundle: the files are identical" same bundle .tar
 
 echo
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish
