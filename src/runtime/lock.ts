@@ -8,7 +8,8 @@
  *
  * A directory can be renamed onto another one only while that is empty, so exactly one of several
  * processes takes a lock, and its name is there from the first moment. What a dead process has left
- * is emptied by that process's name: nobody empties by mistake a lock that has a new holder.
+ * is emptied by that process's name: nobody empties by mistake a lock that has a new holder. A
+ * process of another container, whose numbers are not ours, cannot be told from a dead one.
  *
  * @module
  */
