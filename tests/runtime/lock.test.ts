@@ -71,8 +71,9 @@ test("takeLock() takes the lock of a process that was killed, and no other's", a
 
 test("takeLock() knows a process that only waits to be buried as dead", async () => {
   const dir = temp.make();
-  // The shell becomes a sleep that never asks for its child.
-  const parent = start(["sh", "-c", "true & echo $!; exec sleep 60"]);
+  // The shell becomes a sleep, which never asks for its child; that ends behind the change.
+  const child = "(until grep -q sleep /proc/$$/comm; do :; done)";
+  const parent = start(["sh", "-c", `${child} & echo $!; exec sleep 60`]);
   const { value } = await parent.stdout.getReader().read();
   const zombie = Number(new TextDecoder().decode(value));
   while (!readFileSync(`/proc/${zombie}/stat`, "utf8").includes(") Z ")) await Bun.sleep(5);
