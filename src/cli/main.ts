@@ -47,7 +47,7 @@ Exit codes:
   0 done   1 a bug   2 usage   3 the checkout   4 a distfile could not be had
   5 a wrong SHA-256   6 not an image   7 the target   8 a limit is broken
   9 the guest failed   10 a bad preflight verdict   11 what was compared differs
-  130 interrupted
+  130 interrupted   141 the reader of the output went away
 
 Start here:
   seedstrap demo                         the main job on a miniature tree
@@ -84,8 +84,15 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-// A reader that went away (`| head`) ends the program quietly.
+/** 128 + SIGPIPE, as shells have it. */
+const READER_GONE = 141;
+
+// A reader that went away (`| head`) ends the program quietly, but not as if all had gone well.
 process.stdout.on("error", (error: Error & { code?: string }) => {
-  process.exit(error.code === "EPIPE" ? 0 : 1);
+  if (error.code === "EPIPE") process.exit(READER_GONE);
+  printError(new UserError("target", `Cannot write the output: ${error.code ?? error.message}`));
+  process.exit(EXIT.target);
 });
+// Nobody is left who could be told, and what is done is worth finishing.
+process.stderr.on("error", () => {});
 process.exitCode = await main(process.argv.slice(2));

@@ -159,3 +159,32 @@ test("a reader that goes away ends the program quietly", async () => {
   const ran = await run(["sh", "-c", script, "sh", process.execPath, MAIN, path, log]);
   expect(ran).toEqual({ code: 0, stdout: "           0  ./0\n", stderr: "" });
 });
+
+// The reader is gone before anything is written; $0 is a file for what is said.
+test.each([
+  [
+    "standard output that nobody reads",
+    '{ sleep 0.1; "$@" 2>"$0"; echo $? >"$0.code"; } | true',
+    141,
+    "",
+  ],
+  [
+    "an error that nobody reads",
+    '{ sleep 0.1; "$@" none 2>&1; echo $? >"$0.code"; } | true',
+    2,
+    "",
+  ],
+  [
+    "a full disk",
+    '"$@" >/dev/full 2>"$0"; echo $? >"$0.code"',
+    7,
+    "seedstrap: Cannot write the output: ENOSPC\n",
+  ],
+])("%s is no success, and no bug", async (_, script, code, said) => {
+  const log = join(dir, "said");
+  writeFileSync(log, "");
+  const ls = ["image", "ls", handmade(srcfs([{ path: "./a" }], []))];
+  await run(["sh", "-c", script, log, process.execPath, MAIN, ...ls]);
+  expect(readFileSync(`${log}.code`, "utf8")).toBe(`${code}\n`);
+  expect(readFileSync(log, "utf8")).toBe(said);
+});
