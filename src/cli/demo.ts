@@ -2,7 +2,7 @@
 /** `seedstrap demo`: the main job on the embedded default. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
@@ -14,6 +14,7 @@ import { checkVerdict, runPreflight } from "../job/preflight.ts";
 import type { TargetRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { findProgram } from "../launch/process.ts";
+import { makeScratch } from "../write/scratch.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
 import { note, paintResult, print } from "./output.ts";
@@ -36,7 +37,7 @@ memory and the disks. Nothing is left behind without --keep.`,
 }
 
 async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<void> {
-  const dir = keep === undefined ? mkdtempSync(join(tmpdir(), "seedstrap-demo-")) : newDir(keep);
+  const dir = keep === undefined ? makeScratch(join(tmpdir(), "seedstrap-demo-")) : newDir(keep);
   try {
     const { tree, mirror } = unpackDemo(dir);
     const server = await serveDirectory(mirror);

@@ -2,7 +2,7 @@
 /** `seedstrap preflight`: could this machine carry a bootstrap? */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
@@ -14,6 +14,7 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { parseSizeMib } from "../plan/options.ts";
 import { parseReport, type PreflightReport, type ReportLine } from "../preflight/report.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
+import { makeScratch } from "../write/scratch.ts";
 import { formatBytes, formatCount, formatTable, note, paint, paintResult } from "./output.ts";
 import { print, printJson } from "./output.ts";
 import { accelOption } from "./run.ts";
@@ -93,7 +94,7 @@ async function lookInQemu(
 ): Promise<void> {
   const run = realRun(target, raw);
   const ramMib = parseSizeMib(raw.qemuRam, "--qemu-ram", 1);
-  const dir = mkdtempSync(join(tmpdir(), "seedstrap-preflight-"));
+  const dir = makeScratch(join(tmpdir(), "seedstrap-preflight-"));
   try {
     const image = join(dir, "preflight.img");
     await writePreflight(image, { orders: orders(raw, run), bootImage: run.bootImage }, signal);

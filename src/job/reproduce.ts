@@ -10,13 +10,14 @@
  * @module
  */
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
 import { type BuildOptions, continuesPass, type Mirror } from "../plan/options.ts";
 import { compareRecords, type Comparison } from "../provenance/compare.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { readTree } from "../tree/model.ts";
+import { makeScratch } from "../write/scratch.ts";
 import { type BuildEvents, buildMedia } from "./build.ts";
 import { describeCheckout } from "./materials.ts";
 import { readRecordFile, type TargetRecord } from "./record.ts";
@@ -75,7 +76,7 @@ export async function reproduceBuild(
   warnOfCheckout(stated, request.tree, events);
   const parent = resolve(request.target ?? dirname(request.statement));
   const dir = orRefused(
-    () => mkdtempSync(join(parent, PREFIX)),
+    () => makeScratch(join(parent, PREFIX)),
     (_, cause) =>
       new UserError("target", `Cannot build in ${parent}: ${messageOf(cause)}`, {
         where: parent,
@@ -83,7 +84,6 @@ export async function reproduceBuild(
         cause,
       }),
   );
-  let isKept = false;
   try {
     const { tree, store, isOffline, repo, preseed, force, jobs } = request;
     const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
@@ -94,11 +94,18 @@ export async function reproduceBuild(
       events,
       signal,
     );
-    isKept = request.keep;
-    return { ...compareRecords(stated, found), ...(isKept && { kept: dir }) };
+    const comparison = compareRecords(stated, found);
+    return request.keep ? { ...comparison, kept: keepFrom(dir) } : comparison;
   } finally {
-    if (!isKept) rmSync(dir, { recursive: true, force: true });
+    rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** Gives what was built a name under which no later run takes it for left behind. */
+function keepFrom(dir: string): string {
+  const kept = mkdtempSync(join(dirname(dir), PREFIX));
+  renameSync(dir, kept);
+  return kept;
 }
 
 /**

@@ -28,7 +28,7 @@ import process from "node:process";
 import { systemCode, UserError } from "../errors.ts";
 
 /** `PID-START`; the start is empty where the system does not tell it. */
-const HOLDER = /^([1-9]\d*)-(\d*)$/;
+const NAME = /^([1-9]\d*)-(\d*)$/;
 
 /** A lock that this process holds. */
 export interface Lock {
@@ -45,7 +45,7 @@ export interface Lock {
  * @throws The system's error where nothing can be written there.
  */
 export function takeLock(path: string): Lock | number {
-  const own = `${process.pid}-${stateOf(process.pid)?.start ?? ""}`;
+  const own = ownName();
   const fresh = join(dirname(path), `${own}.part`);
   while (true) {
     try {
@@ -60,19 +60,18 @@ export function takeLock(path: string): Lock | number {
     }
     const holder = holderOf(path);
     if (holder === undefined) continue;
-    if (isRunning(holder)) return holder.pid;
-    giveUp(path, holder.name);
+    if (isRunning(holder)) return Number.parseInt(holder);
+    giveUp(path, holder);
   }
 }
 
-interface Holder {
-  readonly name: string;
-  readonly pid: number;
-  readonly start: string;
+/** The name `PID-START` of this process. */
+export function ownName(): string {
+  return `${process.pid}-${stateOf(process.pid)?.start ?? ""}`;
 }
 
-/** Who holds a lock; undefined where nobody does, which may be over the next moment. */
-function holderOf(path: string): Holder | undefined {
+/** The name of who holds a lock; undefined where nobody does, which may be over the next moment. */
+function holderOf(path: string): string | undefined {
   let names: string[];
   try {
     names = readdirSync(path);
@@ -82,9 +81,8 @@ function holderOf(path: string): Holder | undefined {
   }
   const [name] = names;
   if (name === undefined) return undefined;
-  const match = HOLDER.exec(name);
-  if (match === null) throw notOurs(join(path, name));
-  return { name, pid: Number(match[1]), start: match[2]! };
+  if (!NAME.test(name)) throw notOurs(join(path, name));
+  return name;
 }
 
 function notOurs(path: string): UserError {
@@ -104,7 +102,11 @@ function giveUp(path: string, name: string): void {
   }
 }
 
-function isRunning({ pid, start }: Holder): boolean {
+/** Whether the process of a name runs; undefined where it is no name of a process. */
+export function isRunning(name: string): boolean | undefined {
+  const match = NAME.exec(name);
+  if (match === null) return undefined;
+  const [pid, start] = [Number(match[1]), match[2]];
   const state = stateOf(pid);
   if (state !== undefined) return !state.isDead && (start === "" || state.start === start);
   try {

@@ -5,10 +5,11 @@
  * @module
  */
 
-import { chmodSync, mkdtempSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { makeScratch } from "./scratch.ts";
 import { syncDirectory, writing } from "./target.ts";
 
 /**
@@ -26,7 +27,7 @@ export async function writeOutputDirectory<T>(
 ): Promise<T> {
   const place = checkPlace(dir);
   const parent = dirname(place);
-  const part = writing(parent, () => mkdtempSync(join(parent, `.${basename(place)}.part-`)));
+  const part = writing(parent, () => makeScratch(join(parent, `.${basename(place)}.part-`)));
   try {
     const result = await write(part);
     writing(parent, () => {

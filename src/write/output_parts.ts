@@ -5,13 +5,14 @@
  * @module
  */
 
-import { mkdtempSync, renameSync, rmSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { partNumbers, partPath } from "../bundle/source.ts";
 import { UserError } from "../errors.ts";
 import { type Segment, totalSize } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { PartsSink, type WrittenPart } from "./parts_sink.ts";
+import { makeScratch } from "./scratch.ts";
 import { checkSpace, syncDirectory, writing } from "./target.ts";
 import { type StreamOptions, streamSegments } from "./writer.ts";
 
@@ -61,7 +62,7 @@ export async function writeOutputParts(
   const holes = segments.filter(({ kind }) => kind === "zeros");
   checkSpace(dir, totalSize(segments) - totalSize(holes));
   // Nobody else can look into it.
-  const work = writing(dir, () => mkdtempSync(join(dir, `.${basename(place)}.part-`)));
+  const work = writing(dir, () => makeScratch(join(dir, `.${basename(place)}.part-`)));
   try {
     const nameOf = (number: number) => {
       const name = basename(place);

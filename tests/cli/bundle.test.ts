@@ -161,6 +161,20 @@ test("bundle create that gets SIGINT leaves nothing, and ends with 130", async (
   expect(readdirSync(big).sort()).toEqual(before);
 });
 
+test("bundle create clears away what one that was killed has left", async () => {
+  const big = temp.make();
+  const args = setUp(big, { distfileBytes: 30_000_000 });
+  const argv = ["bundle", "create", ...args, "-o", join(big, "b.tar")];
+  const isLeft = (name: string) => name.startsWith(".b.tar.part-");
+  const child = start([process.execPath, MAIN, ...argv]);
+  while (!readdirSync(big).some(isLeft)) await Bun.sleep(2);
+  child.kill("SIGKILL");
+  await child.exited;
+  expect(readdirSync(big).filter(isLeft)).toHaveLength(1);
+  expect(await seedstrap(argv)).toMatchObject({ code: 0 });
+  expect(readdirSync(big).filter(isLeft)).toEqual([]);
+});
+
 test("image looks into a bundle, whole or cut, like into any other image", async () => {
   const parts = join(dir, "cut.tar");
   const create = ["bundle", "create", ...args, "--split", "1", "-o", parts];

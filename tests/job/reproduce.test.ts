@@ -218,6 +218,9 @@ test("reproduceBuild() keeps what was built where it is told to, and builds wher
   const elsewhere = join(dir, "mirror");
   const { kept } = await reproduceBuild({ ...request, target: elsewhere, keep: true });
   expect(kept).toStartWith(`${elsewhere}/seedstrap-reproduce-`);
+  // No process is named in it: a later run must not take it for left behind.
+  expect(kept).toMatch(/-reproduce-\w{6}$/);
+  expect(readdirSync(elsewhere).filter((name) => name.includes("reproduce"))).toHaveLength(1);
   for (const name of ["init.img", "payload.img", "sbom.cdx.json", RECORD_NAME]) {
     expect(readFileSync(join(kept!, name)).equals(readFileSync(join(target, name)))).toBe(true);
   }

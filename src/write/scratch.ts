@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Directories for what is on its way, each named by the process that fills it:
+ *
+ *   PREFIX PID-START "-" XXXXXX
+ *
+ * A process that is killed leaves its own, and the next one with the same prefix removes it.
+ *
+ * @module
+ */
+
+import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import process from "node:process";
+import { systemCode } from "../errors.ts";
+import { isRunning, ownName } from "../runtime/lock.ts";
+
+/**
+ * Makes a directory that nobody else can look into, and removes those of the same prefix that
+ * processes of the same user left when they died.
+ *
+ * @param prefix Path that its name begins with.
+ * @throws The system's error where it cannot be made.
+ */
+export function makeScratch(prefix: string): string {
+  const dir = dirname(prefix);
+  const start = basename(prefix);
+  // What cannot be removed stays: it is not what the user asked for.
+  for (const name of quietly(() => readdirSync(dir)) ?? []) {
+    if (!name.startsWith(start)) continue;
+    const maker = /^(.*)-\w{6}$/s.exec(name.slice(start.length))?.[1];
+    if (maker === undefined || isRunning(maker) !== false) continue;
+    const path = join(dir, name);
+    quietly(() => {
+      const stat = lstatSync(path);
+      if (!stat.isDirectory() || stat.uid !== process.getuid?.()) return;
+      rmSync(path, { recursive: true, force: true });
+    });
+  }
+  return mkdtempSync(`${prefix}${ownName()}-`);
+}
+
+function quietly<T>(run: () => T): T | undefined {
+  try {
+    return run();
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return undefined;
+  }
+}
