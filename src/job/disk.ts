@@ -54,6 +54,8 @@ export interface WrittenDisk {
   readonly blocksSha256: string;
   /** SHA-256 of each file by path. */
   readonly digests: ReadonlyMap<string, string>;
+  /** Of the mke2fs that made it, as that says it; absent where it says something else. */
+  readonly mke2fs?: string;
 }
 
 /** Time of everything in the file system, in seconds: 2000-01-01, as 0 would mean "now". */
@@ -120,7 +122,8 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
       });
       const blocksSha256 = await digestOf(file, sizeBytes, used, signal);
       writing(path, () => fsyncSync(file));
-      return { blocksSha256, digests };
+      const mke2fs = await versionOf(program, job);
+      return { blocksSha256, digests, ...(mke2fs !== undefined && { mke2fs }) };
     } finally {
       closeSync(file);
     }
@@ -128,6 +131,12 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
     rmSync(config, { force: true });
     rmSync(staging, { recursive: true, force: true });
   }
+}
+
+/** `1.47.0 (5-Feb-2023)` */
+async function versionOf(program: string, job: DiskJob): Promise<string | undefined> {
+  const env = { PATH: dirname(program), LC_ALL: "C" };
+  return /^mke2fs (\d.*)$/m.exec(await runE2fs([program, "-V"], job, env))?.[1];
 }
 
 interface FileSystem {

@@ -16,7 +16,8 @@ import { ownBinary } from "../runtime/binary.ts";
 import { treeDigest } from "../tree/digest.ts";
 import { headCommit } from "../tree/git.ts";
 import type { TreeModel } from "../tree/model.ts";
-import type { DistfileOrigin, Materials, RecordedCheckout, TargetRecord } from "./record.ts";
+import type { DistfileOrigin, Materials, RecordedCheckout } from "./record.ts";
+import type { Written } from "./write.ts";
 
 /** What a checkout may consist of: itself, and the submodules that a build uses. */
 const REPOSITORIES: readonly string[] = [".", "builder-hex0", "seed/stage0-posix"];
@@ -27,7 +28,7 @@ export interface BuiltJob {
   readonly store: string;
   readonly plan: Plan;
   readonly located: ReadonlyMap<string, LocatedFile>;
-  readonly written: Pick<TargetRecord, "images" | "files">;
+  readonly written: Written;
   readonly given: GivenDigests;
   readonly builder: Promise<string | undefined>;
 }

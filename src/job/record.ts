@@ -29,6 +29,7 @@ import { Fault } from "../provenance/check.ts";
 import { isStatement, recordOfStatement } from "../provenance/parse.ts";
 import { TARGET_FORMAT } from "../provenance/statement.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import type { Written } from "./write.ts";
 
 /** Name of the record in a target. */
 export const RECORD_NAME = "seedstrap.json";
@@ -65,6 +66,8 @@ export interface TargetRecord {
   readonly preseedSha256?: string;
   /** SHA-256 of the binary that built it; absent where it ran from source. */
   readonly builderSha256?: string;
+  /** Version of the mke2fs that made the disk; absent where there is none, and in older records. */
+  readonly mke2fs?: string;
 }
 
 /** What the checkout was. */
@@ -126,7 +129,7 @@ export interface RecordedFile {
 export function makeRecord(
   version: string,
   plan: Plan,
-  { images, files }: Pick<TargetRecord, "images" | "files">,
+  { images, files, mke2fs }: Written,
   { checkout, origins, kernelSha256, preseedSha256, builderSha256 }: Materials,
 ): TargetRecord {
   return {
@@ -146,6 +149,7 @@ export function makeRecord(
     ...(kernelSha256 !== undefined && { kernelSha256 }),
     ...(preseedSha256 !== undefined && { preseedSha256 }),
     ...(builderSha256 !== undefined && { builderSha256 }),
+    ...(mke2fs !== undefined && { mke2fs }),
   };
 }
 

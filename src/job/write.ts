@@ -53,6 +53,8 @@ export interface Written {
   readonly images: readonly RecordedImage[];
   /** Files of a directory. */
   readonly files: readonly RecordedFile[];
+  /** Version of the mke2fs that made a disk. */
+  readonly mke2fs?: string | undefined;
 }
 
 /**
@@ -73,6 +75,7 @@ export async function writeImages(
   checkSpace(target.dir, total + diskBytes);
   const onBytes = counter(total, onWrite);
   const written: RecordedImage[] = [];
+  let mke2fs: string | undefined;
   for (const image of inTarget) {
     target.removePart(image.name);
     const { segments, sizeBytes } = image;
@@ -95,6 +98,7 @@ export async function writeImages(
       onBytes,
       signal,
     });
+    mke2fs = disk.mke2fs;
     written.push({
       name,
       role: name === DISK_IMAGE ? "disk" : "external",
@@ -121,7 +125,7 @@ export async function writeImages(
   written.sort((a, b) => order(a) - order(b));
   const onDevices = new Set(targets.map(({ image }) => image.name));
   const names = plan.images.filter((name) => !onDevices.has(name));
-  return { names, images: written, files: [] };
+  return { names, images: written, files: [], mke2fs };
 }
 
 /** Looks at the devices again, now that the sizes are known, before the first is touched. */

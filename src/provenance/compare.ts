@@ -47,17 +47,23 @@ export function compareRecords(stated: TargetRecord, found: TargetRecord): Compa
       ),
     }));
   const materials = differences(
-    new Map([...named(dependenciesOf(stated)), ...builderOf(stated)]),
-    new Map([...named(dependenciesOf(found)), ...builderOf(found)]),
+    new Map([...named(dependenciesOf(stated)), ...builderOf(stated, found)]),
+    new Map([...named(dependenciesOf(found)), ...builderOf(found, stated)]),
   );
   const compared = subjectsOf(found).length;
   return { same: subjects.length === 0, compared, subjects, materials };
 }
 
-function builderOf({ seedstrap, builderSha256 }: TargetRecord): [string, string][] {
+function builderOf(
+  { seedstrap, builderSha256, mke2fs }: TargetRecord,
+  other: TargetRecord,
+): [string, string][] {
+  // An older statement does not tell what made its disk.
+  const isTold = mke2fs !== undefined && other.mke2fs !== undefined;
   return [
     ["seedstrap's version", seedstrap],
     ["seedstrap's binary", builderSha256 === undefined ? "none: from source" : builderSha256],
+    ...(isTold ? [["mke2fs", mke2fs] satisfies [string, string]] : []),
   ];
 }
 

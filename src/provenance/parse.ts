@@ -184,6 +184,7 @@ const record = object<Omit<TargetRecord, "options">>({
   kernelSha256: optional(sha256),
   preseedSha256: optional(sha256),
   builderSha256: optional(sha256),
+  mke2fs: optional(anyText),
 });
 
 const resource = object<Resource>({
@@ -208,7 +209,7 @@ const statement = object<Statement>({
     runDetails: object<Statement["predicate"]["runDetails"]>({
       builder: object<Statement["predicate"]["runDetails"]["builder"]>({
         id: oneOf([BUILDER_ID]),
-        version: object({ seedstrap: anyText }),
+        version: object({ seedstrap: anyText, mke2fs: optional(anyText) }),
         builderDependencies: optional(array(resource)),
       }),
       byproducts: array(resource),
@@ -249,7 +250,10 @@ export function recordOfStatement(value: unknown): TargetRecord {
   }
   const { builder } = runDetails;
   const binary = builder.builderDependencies?.[0]?.digest["sha256"];
-  if (builder.version.seedstrap !== found.seedstrap || binary !== found.builderSha256) {
+  const { seedstrap: version, mke2fs } = builder.version;
+  if (
+    version !== found.seedstrap || mke2fs !== found.mke2fs || binary !== found.builderSha256
+  ) {
     throw new Fault(".predicate.runDetails.builder does not agree with the record");
   }
   return found;

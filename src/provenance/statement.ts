@@ -8,7 +8,8 @@
  *     internalParameters.record everything else of the `TargetRecord`
  *     resolvedDependencies      checkout, commits, packages, kernel, archive, distfiles
  *   predicate.runDetails
- *     builder                   seedstrap, its version, and SHA-256 of its binary where it is one
+ *     builder                   seedstrap, its version, SHA-256 of its binary where it is one, and
+ *                               the version of the mke2fs that made a disk
  *     byproducts                sbom.cdx.json
  *
  * All of it follows from the record, which is what other commands read; a statement whose subjects
@@ -84,7 +85,7 @@ export interface Statement {
     readonly runDetails: {
       readonly builder: {
         readonly id: typeof BUILDER_ID;
-        readonly version: { readonly seedstrap: string };
+        readonly version: { readonly seedstrap: string; readonly mke2fs?: string };
         readonly builderDependencies?: readonly Resource[];
       };
       readonly byproducts: readonly Resource[];
@@ -95,7 +96,7 @@ export interface Statement {
 /** Makes the statement of a record. */
 export function makeStatement(record: TargetRecord): Statement {
   const { options, ...rest } = record;
-  const { seedstrap, builderSha256 } = record;
+  const { seedstrap, builderSha256, mke2fs } = record;
   return {
     _type: STATEMENT_TYPE,
     subject: subjectsOf(record),
@@ -110,7 +111,7 @@ export function makeStatement(record: TargetRecord): Statement {
       runDetails: {
         builder: {
           id: BUILDER_ID,
-          version: { seedstrap },
+          version: { seedstrap, ...(mke2fs !== undefined && { mke2fs }) },
           ...(builderSha256 !== undefined && {
             builderDependencies: [{ name: "seedstrap", digest: { sha256: builderSha256 } }],
           }),

@@ -12,7 +12,8 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { readRecord } from "../../src/job/record.ts";
+import { readRecord, RECORD_NAME } from "../../src/job/record.ts";
+import { statementText } from "../../src/provenance/statement.ts";
 import { GIB, MIB } from "../../src/format/segment.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { describeDir, TempDirs, writeFiles } from "../support/files.ts";
@@ -156,7 +157,7 @@ test("a disk is the same from another place, user, order, umask, zone and locale
     readRecord(dir).images[0]!.blocksSha256
   );
   expect(digests[0]).toBe(digests[1]!);
-});
+}, 30_000);
 
 test("--repo makes a second disk beside builder-hex0's, and DISK is on it", async () => {
   const at = scene();
@@ -218,6 +219,50 @@ test("what a file system cannot be made with is told, and nothing is left", asyn
   expect(readdirSync(join(target, ".seedstrap"))).toEqual([]);
   const absent = await build(at, target, ["-b", "--kernel", join(at.dir, "none")]);
   expect(absent.stderr).toContain("for --kernel: it is no file");
+});
+
+test("reproduce names another mke2fs where the disk differs, if the statement tells its own", async () => {
+  const at = scene();
+  const target = join(at.dir, "target");
+  const args = ["-q", "-qs", "1100", "--kernel", at.kernel];
+  expect(await build(at, target, args)).toMatchObject({ code: 0 });
+  const record = readRecord(target);
+  const said = await run(["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin mke2fs -V"]);
+  expect(said.stderr).toStartWith(`mke2fs ${record.mke2fs}\n`);
+  const bin = join(at.dir, "bin");
+  mkdirSync(bin);
+  writeFileSync(
+    join(bin, "mke2fs"),
+    `#!/bin/sh\n[ "$1" != -V ] || { echo "mke2fs 9.9 (a day)" >&2; exit; }\n` +
+      `PATH=/usr/sbin:/sbin:/usr/bin\nexec mke2fs -m 9 "$@"\n`,
+    { mode: 0o755 },
+  );
+  const statement = join(target, RECORD_NAME);
+  const again = async () =>
+    await seedstrap(
+      [
+        "reproduce",
+        statement,
+        "--tree",
+        at.tree,
+        "-m",
+        `file://${at.mirror}`,
+        "--kernel",
+        at.kernel,
+      ],
+      { env: { PATH: `${bin}:${process.env["PATH"]}` } },
+    );
+  const other = await again();
+  expect(other.code).toBe(11);
+  expect(other.stdout).toContain(
+    `Built from something else:\n  mke2fs: differs\n    stated ${record.mke2fs}\n    found  9.9 (a day)`,
+  );
+  const { mke2fs: _, ...older } = record;
+  writeFileSync(statement, statementText(older));
+  const untold = await again();
+  expect(untold.code).toBe(11);
+  expect(untold.stdout).not.toContain("mke2fs");
+  expect(untold.stderr).toContain("a tool that seedstrap uses (mke2fs");
 });
 
 test("after kill -9 nothing is under its final name, and the next build clears all away", async () => {

@@ -72,6 +72,7 @@ const optional = fc.record({
   kernelSha256: sha256,
   preseedSha256: sha256,
   builderSha256: sha256,
+  mke2fs: text,
 }, { requiredKeys: [] });
 
 export const record: fc.Arbitrary<TargetRecord> = fc.record({

@@ -180,6 +180,8 @@ test("parseRecord() refuses a statement with a field that is not as it should be
     [`${RECORD}.servedMirrors`, [{ path: "x", port: 1 }], ".path is no absolute path"],
     [`${RECORD}.checkout.commits.0.commit`, "HEAD", ".commit is no commit"],
     [`${RECORD}.builderSha256`, ZERO, "builder does not agree"],
+    [`${RECORD}.mke2fs`, "1.47.0", "builder does not agree"],
+    ["predicate.runDetails.builder.version.mke2fs", "1.47.0", "builder does not agree"],
   ];
   for (const [path, value, wanted] of hostile) {
     const fault = faultWith(text, path, value);
