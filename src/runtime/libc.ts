@@ -20,6 +20,12 @@ export interface Libc {
   open(path: string, flags: number): number;
   /** close(2), for what `open` returned. */
   close(file: number): void;
+  /**
+   * flock(2): takes the lock of a file until `close`.
+   *
+   * @returns Whether nobody else has it; also where the file system knows no locks.
+   */
+  tryLock(file: number): boolean;
   /** Makes a range of a file or block device read as zeros without sending zeros to it. */
   punchHole(file: number, offset: number, sizeBytes: number): void;
   /** Asks the kernel to forget what it has of a file in memory. */
@@ -38,6 +44,7 @@ export interface Libc {
 interface Calls {
   open(path: Uint8Array, flags: number): number;
   close(file: number): number;
+  flock(file: number, operation: number): number;
   fallocate(file: number, mode: number, offset: bigint, size: bigint): number;
   posix_fadvise(file: number, offset: bigint, size: bigint, advice: number): number;
   ioctl(file: number, request: bigint): number;
@@ -49,11 +56,12 @@ interface Calls {
 /** glibc, and musl by its names. */
 const NAMES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"];
 
-/** From linux/fs.h, linux/falloc.h, fcntl.h and unistd.h: the same on every 64-bit Linux. */
+/** From linux/fs.h, linux/falloc.h, fcntl.h and the like: the same on every 64-bit Linux. */
 const BLKRRPART = 0x125fn;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 const POSIX_FADV_DONTNEED = 4;
+const LOCK_EX_NB = 2 + 4;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -87,6 +95,8 @@ function withErrors(calls: Calls): Libc {
     open: (path, flags) =>
       checked("open", calls.open(new TextEncoder().encode(`${path}\0`), flags)),
     close: (file) => void checked("close", calls.close(file)),
+    tryLock: (file) =>
+      calls.flock(file, LOCK_EX_NB) === 0 || calls.errno() !== system.errno.EWOULDBLOCK,
     punchHole(file, offset, sizeBytes) {
       const mode = FALLOC_FL_PUNCH_HOLE + FALLOC_FL_KEEP_SIZE;
       checked("fallocate", calls.fallocate(file, mode, BigInt(offset), BigInt(sizeBytes)));
@@ -128,6 +138,7 @@ function loadByBun(name: string): Calls {
   const { symbols } = ffi.dlopen(name, {
     open: { args: ["ptr", "i32"], returns: "i32" },
     close: { args: ["i32"], returns: "i32" },
+    flock: { args: ["i32", "i32"], returns: "i32" },
     fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
     posix_fadvise: { args: ["i32", "i64", "i64", "i32"], returns: "i32" },
     ioctl: { args: ["i32", "u64"], returns: "i32" },
@@ -145,6 +156,7 @@ function loadByDeno(name: string): Calls {
   const { symbols } = Deno.dlopen(name, {
     open: { parameters: ["buffer", "i32"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
+    flock: { parameters: ["i32", "i32"], result: "i32" },
     fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
     posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
     ioctl: { parameters: ["i32", "u64"], result: "i32" },
@@ -154,6 +166,7 @@ function loadByDeno(name: string): Calls {
   return {
     open: (path, flags) => symbols.open(path as Uint8Array<ArrayBuffer>, flags),
     close: symbols.close,
+    flock: symbols.flock,
     fallocate: symbols.fallocate,
     posix_fadvise: symbols.posix_fadvise,
     ioctl: symbols.ioctl,

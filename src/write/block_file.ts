@@ -51,7 +51,8 @@ export class BlockFile {
   }
 
   /**
-   * Opens a target. A device is held exclusively: nobody can mount it meanwhile.
+   * Opens a target. A device is held exclusively: nobody can mount it meanwhile. A file is locked:
+   * of two that write to it, none could trust what it reads back.
    *
    * @throws {UserError} "target" where somebody uses it, or the machine cannot do this.
    */
@@ -69,6 +70,9 @@ export class BlockFile {
       const claim = calls.open(path, flags);
       try {
         if (kind === "device") checkSame(target.device);
+        else if (!calls.tryLock(claim)) {
+          throw refusal(path, ["somebody is writing to it already"], "Wait until that is done");
+        }
         return new BlockFile(path, calls, claim);
       } catch (error) {
         calls.close(claim);

@@ -24,6 +24,7 @@ import { payload } from "../../src/format/payload.ts";
 import { MIB, type Segment, textSegment } from "../../src/format/segment.ts";
 import { imageToWrite, writeToDevice } from "../../src/job/device.ts";
 import { checkFit, chooseTarget } from "../../src/device/candidates.ts";
+import { BlockFile } from "../../src/write/block_file.ts";
 import { writeImage } from "../../src/write/writer.ts";
 import { buildIn, setUp } from "../cli/support.ts";
 import { rejection } from "../fetch/harness.ts";
@@ -201,6 +202,25 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     const error = await rejection(writeToDevice(image, target, true));
     expect(error).toMatchObject({ kind: "verify" });
     expect(bytesAt(device.path, 0, MIB).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test("writes to a regular file only while nobody else does", async () => {
+    const dir = temp.make();
+    const image = sparseImage(dir);
+    const path = join(dir, "file");
+    writeFileSync(path, new Uint8Array(SIZE).fill(OLD));
+    const file = { path, name: "file", file: path };
+    const other = BlockFile.open(chooseTarget(path, true));
+    await expectRefused(write(image, file, "--file"), file, "somebody is writing to it already");
+    const command = [DENO, "run", "--quiet", "--allow-all", MAIN, "write", image, path];
+    await expectRefused(
+      run([...command, "--yes", "file", "--file"]),
+      file,
+      "writing to it already",
+    );
+    await other.close();
+    expect(await write(image, file, "--file")).toMatchObject({ code: 0 });
+    expectWritten(image, file);
   });
 
   test("writes to a regular file only when told so, in place", async () => {
