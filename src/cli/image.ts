@@ -70,8 +70,15 @@ function knownSteps(
   record: string | undefined,
 ): DistfileSteps {
   if (tree !== undefined) return stepsOfTree(tree);
-  const found = recordFor(view.source.name, view.kind, record);
-  return found === undefined ? new Map() : stepsOfRecord(found.record);
+  try {
+    const found = recordFor(view.source.name, view.kind, record);
+    return found === undefined ? new Map() : stepsOfRecord(found.record);
+  } catch (error) {
+    // A list does without the steps, unless they were asked for.
+    if (record !== undefined || !(error instanceof UserError)) throw error;
+    note(`${paint("yellow", "warning:")} ${printable(error.message)}`);
+    return new Map();
+  }
 }
 
 function detailsOf(view: ImageView, entry: ViewEntry, known: DistfileSteps): Details {

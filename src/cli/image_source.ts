@@ -7,7 +7,13 @@ import { findParts, openParts } from "../bundle/source.ts";
 import { UserError } from "../errors.ts";
 import { type FileSource, openImage } from "../image/file_source.ts";
 import { type ImageView, openView, VIEW_KINDS, type ViewKind } from "../image/view.ts";
-import { readRecord, RECORD_NAME, type RecordedImage, type TargetRecord } from "../job/record.ts";
+import {
+  readRecord,
+  readRecordIfThere,
+  RECORD_NAME,
+  type RecordedImage,
+  type TargetRecord,
+} from "../job/record.ts";
 import { kindOf } from "../job/verify.ts";
 import { note, paint, printable } from "./output.ts";
 
@@ -34,7 +40,7 @@ export interface FoundRecord {
  * it is.
  *
  * @param named A record, or the directory that holds it.
- * @throws {UserError} "target" where the named one cannot be read, or knows no such image.
+ * @throws {UserError} "target" for one that cannot be read, or a named one that knows no such image.
  */
 export function recordFor(
   path: string,
@@ -42,7 +48,7 @@ export function recordFor(
   named: string | undefined,
 ): FoundRecord | undefined {
   if (named === undefined) {
-    const record = recordBeside(path);
+    const record = readRecordIfThere(dirname(path));
     const image = record?.images.find(({ name }) => name === basename(path));
     return image === undefined || record === undefined ? undefined : { record, image };
   }
@@ -54,15 +60,6 @@ export function recordFor(
     where: named,
     hint: "Name the record of the build that made it",
   });
-}
-
-function recordBeside(path: string): TargetRecord | undefined {
-  try {
-    return readRecord(dirname(path));
-  } catch (error) {
-    if (error instanceof UserError) return undefined;
-    throw error;
-  }
 }
 
 /** A file, or the parts of a bundle that was cut. */

@@ -17,7 +17,7 @@ import { detectImage, type ImageKind } from "../image/image.ts";
 import { BlockFile, type Partitions } from "../write/block_file.ts";
 import { DeviceSink } from "../write/device_sink.ts";
 import { streamSegments, type WrittenImage } from "../write/writer.ts";
-import { findRecordedImage } from "./record.ts";
+import { readRecordIfThere } from "./record.ts";
 
 /** What is to be written. */
 export interface DeviceImage {
@@ -72,7 +72,8 @@ export interface WrittenDevice {
  * Where a seedstrap.json beside it knows it, its digest is what is written must have, and what is
  * behind its data must be zeros.
  *
- * @throws {UserError} "format" for what is no image, "verify" for what is not as it was built.
+ * @throws {UserError} "format" for what is no image, "verify" for what is not as it was built,
+ * "target" for a seedstrap.json that cannot be understood.
  */
 export function imageToWrite(path: string): ImageToWrite {
   const source = openImage(path);
@@ -81,7 +82,8 @@ export function imageToWrite(path: string): ImageToWrite {
     const { size: sizeBytes } = source;
     const extents = readExtents(path, sizeBytes);
     const real = realpathSync(path);
-    const record = findRecordedImage(dirname(real), basename(real));
+    const record = readRecordIfThere(dirname(real))?.images
+      .find(({ name }) => name === basename(real));
     if (record === undefined) {
       const last = extents.at(-1);
       const dataBytes = last === undefined ? 0 : last.offset + last.size;

@@ -28,7 +28,7 @@ import {
 import { Fault } from "../provenance/check.ts";
 import { isStatement, recordOfStatement } from "../provenance/parse.ts";
 import { TARGET_FORMAT } from "../provenance/statement.ts";
-import { statIfThere } from "../runtime/stat.ts";
+import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import type { Written } from "./write.ts";
 
 /** Name of the record in a target. */
@@ -194,14 +194,14 @@ export function readRecordFile(path: string): TargetRecord {
   return parseRecord(text, path);
 }
 
-/** What the record of a target says of an image, where there is a record that knows it. */
-export function findRecordedImage(dir: string, name: string): RecordedImage | undefined {
-  try {
-    return readRecord(dir).images.find((image) => image.name === name);
-  } catch (error) {
-    if (error instanceof UserError) return undefined;
-    throw error;
-  }
+/**
+ * The record in a directory, where it holds one.
+ *
+ * @throws {UserError} "target" for one that cannot be understood: it may be what was damaged, and
+ * is no reason to check less.
+ */
+export function readRecordIfThere(dir: string): TargetRecord | undefined {
+  return lstatIfThere(join(dir, RECORD_NAME)) === undefined ? undefined : readRecord(dir);
 }
 
 /**

@@ -160,6 +160,22 @@ test("a reader that goes away ends the program quietly", async () => {
   expect(ran).toEqual({ code: 0, stdout: "           0  ./0\n", stderr: "" });
 });
 
+test("a seedstrap.json that is damaged is no reason to verify less", async () => {
+  const at = temp.make();
+  expect(await buildIn(at, setUp(at))).toMatchObject({ code: 0 });
+  const image = join(at, "target/init.img");
+  const statement = join(at, "target/seedstrap.json");
+  writeFileSync(statement, readFileSync(statement, "utf8").replace('"subject"', '"object"'));
+  for (const argv of [["verify", image], ["extract", image, "-o", join(at, "out")]]) {
+    const ran = await seedstrap(["image", ...argv]);
+    expect(ran.stderr).toContain(`Cannot understand ${statement}`);
+    expect(ran).toMatchObject({ code: 7, stdout: "" });
+  }
+  const listed = await seedstrap(["image", "ls", "-l", image]);
+  expect(listed.stderr).toContain(`warning: Cannot understand ${statement}`);
+  expect(listed.code).toBe(0);
+});
+
 // The reader is gone before anything is written; $0 is a file for what is said.
 test.each([
   [
