@@ -142,7 +142,7 @@ function summary(faults: readonly BundleFault[]): string {
   const [first] = members;
   if (first === undefined) return faults[0]!.message;
   const others = members.size - 1;
-  return `${printable(first)}${others === 0 ? "" : ` and ${others} more members`} damaged`;
+  return `${printable(first)}${others === 0 ? "" : ` and ${others} more`} damaged`;
 }
 
 function lsCommand(): CommandUnknownOpts {

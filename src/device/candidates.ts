@@ -61,7 +61,11 @@ export function chooseTarget(path: string, mayBeFile: boolean): WriteTarget {
       );
     case "file":
       if (!mayBeFile) {
-        throw refusal(path, ["it is a regular file"], "Say --file where that is what you mean");
+        throw refusal(
+          path,
+          ["it is a regular file"],
+          "seedstrap write --file writes into one, where that is what you mean",
+        );
       }
       return fileTarget(path, found.sizeBytes);
     case "disk": {

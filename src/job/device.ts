@@ -73,11 +73,17 @@ export interface WrittenDevice {
  * behind its data must be zeros.
  *
  * @throws {UserError} "format" for what is no image, "verify" for what is not as it was built,
- * "target" for a seedstrap.json that cannot be understood.
+ * "target" for a device, and for a seedstrap.json that cannot be understood.
  */
 export function imageToWrite(path: string): ImageToWrite {
   const source = openImage(path);
   try {
+    if (source.isDevice) {
+      throw new UserError("target", `Cannot write ${path}: it is a device, and no image file`, {
+        where: path,
+        hint: "Name the image that was built, or a copy of it",
+      });
+    }
     const kind = detectImage(source);
     const { size: sizeBytes } = source;
     const extents = readExtents(path, sizeBytes);

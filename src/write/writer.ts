@@ -264,8 +264,8 @@ function changed(segment: FileSegment, what: string): UserError {
     "tree",
     `Cannot use ${
       fileName(segment)
-    }: it had ${segment.size} bytes when the build began, now ${what}`,
-    { where: segment.path, hint: "Leave the checkout alone while it is being built from" },
+    }: it had ${segment.size} bytes when the work began, now ${what}`,
+    { where: segment.path, hint: "Leave alone what is being built from or written" },
   );
 }
 

@@ -102,7 +102,7 @@ test("bundle verify names what is damaged and ends with 5", async () => {
     `header  ${b}`,
     `data    ${a}`,
   ]);
-  expect(bad.stderr).toContain(`${b} and 1 more members damaged`);
+  expect(bad.stderr).toContain(`${b} and 1 more damaged`);
   const json = await seedstrap(["bundle", "verify", "--json", damaged]);
   expect(json.code).toBe(5);
   expect(JSON.parse(json.stdout).faults).toHaveLength(2);

@@ -360,6 +360,12 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       await expectRefused(write(image, shown), shown, "it is the image itself");
     });
 
+    test("a device as the image", async () => {
+      prepare();
+      const other = loops.attachFile(image);
+      await expectRefused(write(other.path, device), device, "it is a device, and no image file");
+    });
+
     test("a device that is too small", async () => {
       prepare();
       const small = loops.attach(join(dir, "small"), 31 * MIB, OLD);
