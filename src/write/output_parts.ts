@@ -70,6 +70,8 @@ export async function writeOutputParts(
     };
     const pathOf = (number: number) => join(work, nameOf(number));
     const written = await writeAll(segments, pathOf, partBytes ?? Infinity, options);
+    // That was long ago, and a rename replaces what has come meanwhile.
+    checkOutput(path);
     return writing(dir, () => {
       const parts = written.map((part, index) => ({ ...part, path: join(dir, nameOf(index + 1)) }));
       written.forEach((part, index) => renameSync(part.path, parts[index]!.path));

@@ -319,6 +319,18 @@ test("createBundle() replaces nothing, and leaves nothing when it is stopped", a
   expect(readdirSync(dir).sort()).toEqual(["b.tar", ...before].sort());
 });
 
+test("createBundle() replaces nothing that comes while it writes", async () => {
+  for (const [partBytes, name] of [[undefined, ""], [1_000_000, ".002"]] as const) {
+    const { request, dir } = scene({ distfileBytes: 2_000_000 });
+    const other = request.output + name;
+    const events = { onWrite: () => writeFileSync(other, "somebody's") };
+    const error = await rejection(createBundle({ ...request, partBytes }, events));
+    expect(error.message).toContain(`${other} exists`);
+    expect(readFileSync(other, "utf8")).toBe("somebody's");
+    expect(readdirSync(dir).filter((file) => file.includes("b.tar"))).toEqual([`b.tar${name}`]);
+  }
+});
+
 test("unpackBundle() writes into no directory that holds something", async () => {
   const { request, dir } = scene();
   await createBundle(request);
