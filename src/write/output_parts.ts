@@ -43,12 +43,15 @@ export function checkOutput(path: string): void {
   });
 }
 
+/** With three digits each, `cat NAME.*` takes them in their order. */
+const MOST_PARTS = 999;
+
 /**
  * Writes segments to a file, or to parts of it, makes them durable, and renames them.
  *
  * @param partBytes Bytes of each part; one file of that very name where it is not set.
  * @returns What there is now; nothing where something is thrown.
- * @throws {UserError} as `writeImage()`
+ * @throws {UserError} "usage" where there would be too many parts, and as `writeImage()`
  */
 export async function writeOutputParts(
   path: string,
@@ -59,6 +62,12 @@ export async function writeOutputParts(
   checkOutput(path);
   const place = resolve(path);
   const dir = dirname(place);
+  const parts = Math.ceil(totalSize(segments) / (partBytes ?? Infinity));
+  if (parts > MOST_PARTS) {
+    throw new UserError("usage", `Cannot cut ${place}: it would be ${parts} parts`, {
+      hint: `Up to ${MOST_PARTS} can be: choose larger ones`,
+    });
+  }
   const holes = segments.filter(({ kind }) => kind === "zeros");
   checkSpace(dir, totalSize(segments) - totalSize(holes));
   // Nobody else can look into it.

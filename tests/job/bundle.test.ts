@@ -166,6 +166,9 @@ test("createBundle() in parts gives the same bytes, and is built from in place",
   );
   expect(parts.slice(0, -1).every(({ path }) => statSync(path).size === 5001)).toBe(true);
   expect(parts.every(({ path, sha256 }) => sha256OfFile(path) === sha256)).toBe(true);
+  const whole = statSync(request.output).size;
+  const many = { ...request, output: `${output}.many`, partBytes: Math.floor(whole / 1000) };
+  expect((await rejection(createBundle(many))).message).toMatch(/it would be \d{4} parts/);
   const joined = Buffer.concat(parts.map(({ path }) => readFileSync(path)));
   expect(joined.equals(readFileSync(request.output))).toBe(true);
   for (const [index, tree] of [output, `${output}.001`].entries()) {
