@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** `seedstrap bundle create|verify|ls|unpack`: everything for an offline site in one tar. */
 
-import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
 import { openBundle } from "../bundle/open.ts";
 import { findParts, openParts } from "../bundle/source.ts";
@@ -36,7 +36,7 @@ function createCommand(): CommandUnknownOpts {
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .option("-j, --jobs <n>", "downloads at once", "4")
     .addOption(offlineOption())
-    .option("--all", "every distfile (the default)")
+    .addOption(new Option("--all", "every distfile (the default)").conflicts("preNetwork"))
     .option("--pre-network", "only distfiles that are needed ahead of the network")
     .option("--images <target>", "take the images of a built target along")
     .option("--binary", "take this program along")
@@ -58,7 +58,7 @@ Examples:
         mirrors: parseMirrors(raw.mirrors ?? []),
         jobs: parseCount(raw.jobs, "--jobs", 1, 64),
         isOffline: raw.offline === true,
-        preNetwork: raw.preNetwork === true && raw.all !== true,
+        preNetwork: raw.preNetwork === true,
         images: raw.images,
         hasBinary: raw.binary === true,
         output: raw.output,

@@ -78,7 +78,7 @@ function reportLines({ report, record, tree }: CheckedImage): string[] {
   return [
     ...structureLines(report),
     record === undefined
-      ? "structure is whole; no seedstrap.json beside it to compare with"
+      ? "structure is whole; no seedstrap.json beside it knows it"
       : `structure is whole; every file and the image are as built: ${digestText(record)}`,
     ...(tree === undefined ? [] : [
       `as in the checkout: ${formatCount(tree.same)} files; not compared: ${

@@ -139,6 +139,7 @@ test("bundle create --split makes files that FAT can hold, and refuses a size th
 test.each([
   [["bundle", "create"], "required option '-o, --output <file>'", 2],
   [["bundle", "create", "--binary", "-o", "x.tar"], "Cannot use --binary", 2],
+  [["bundle", "create", "--all", "--pre-network", "-o", "x.tar"], "cannot be used with", 2],
   [["bundle", "create", "-o", "none/x.tar"], "there is no directory", 7],
   [["bundle", "verify", "none.tar"], "Cannot find the bundle", 7],
   [["bundle", "ls", "tree/steps/manifest"], "as a bundle: it is none", 6],
