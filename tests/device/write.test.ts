@@ -263,7 +263,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       must("mke2fs", "-q", "-F", device.path);
       const place = join(dir, "a place");
       mkdirSync(place);
-      must("mount", device.path, place);
+      must("mount", "-o", "ro", device.path, place);
       loops.defer(() => must("umount", place));
       const { code, stderr } = await write(image, device);
       expect(stderr).toContain(`${device.name} is mounted at ${place}`);
