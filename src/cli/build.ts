@@ -127,7 +127,7 @@ function buildRequest(raw: BuildRaw): BuildRequest {
 
 /** Looks at the devices that images go to, and asks, before anything is downloaded. */
 async function confirmedDevices(
-  raw: { bootDevice?: string; payloadDevice?: string; yes?: string[]; bareMetal?: true },
+  raw: { bootDevice?: string; payloadDevice?: string; yes?: string[]; verify: boolean },
   signal: AbortSignal,
 ): Promise<Map<"boot" | "payload", string>> {
   const paths = new Map<"boot" | "payload", string>();
@@ -142,6 +142,11 @@ async function confirmedDevices(
     const yes = raw.yes?.find((serial) => serial === confirmationOf(target)) ?? raw.yes?.[0];
     await confirmTarget(target, yes, signal);
     paths.set(role, target.path);
+  }
+  if (paths.size === 0 && (raw.yes !== undefined || !raw.verify)) {
+    throw new UserError("usage", `Cannot use ${raw.yes ? "--yes" : "--no-verify"}: no device`, {
+      hint: "Name a --boot-device or a --payload-device",
+    });
   }
   return paths;
 }

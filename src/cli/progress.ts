@@ -11,6 +11,8 @@ import { formatBytes } from "./output.ts";
 /** Time between two redraws, and between two plain lines. */
 const REDRAW_MS = 100;
 const PLAIN_MS = 5000;
+/** From when on a rate is shown. */
+const STEADY_SECONDS = 0.5;
 
 /** A piece of work whose progress is shown. */
 export class Progress {
@@ -49,9 +51,13 @@ export class Progress {
 
   #line(done: number, total: number | undefined, detail: string): string {
     const seconds = (performance.now() - this.#start) / 1000;
-    const rate = seconds > 0 ? `${formatBytes(done / seconds)}/s` : "";
+    // Ahead of that, a rate says more about the first piece than about the work.
+    const isSteady = seconds >= STEADY_SECONDS;
+    const rate = isSteady ? `${formatBytes(done / seconds)}/s` : "";
     const share = total ? `${String(Math.floor(100 * done / total)).padStart(3)} %  ` : "";
-    const left = total && done > 0 ? formatSeconds(seconds * (total - done) / done) : "";
+    const left = isSteady && total && done > 0
+      ? formatSeconds(seconds * (total - done) / done)
+      : "";
     const of = total ? ` of ${formatBytes(total)}` : "";
     return `${this.#title}  ${share}${formatBytes(done)}${of}  ${rate}  ${left}  ${detail}`
       .trimEnd();

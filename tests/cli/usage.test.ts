@@ -51,6 +51,8 @@ test.each([
   ["-q --kernel /nowhere/k", "Cannot use /nowhere/k for --kernel", "bzImage"],
   ["-q --repo /nowhere", "Cannot read the packages of --repo: ENOENT", "permissions"],
   ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M or 4G"],
+  ["build -b --yes sda", "Cannot use --yes: no device", "Name a --boot-device"],
+  ["build -b --no-verify", "Cannot use --no-verify: no device", "Name a --boot-device"],
   ["-q --tar x", "Cannot tell what --tar is", "It could be --target or --target-size"],
 ])("%s is refused before anything happens, with what to do instead", async (args, why, remedy) => {
   const cwd = temp.make();
