@@ -81,6 +81,25 @@ test("-qr and -qs reach the plan in every spelling", async () => {
   }
 });
 
+test("an empty value asks for no kernel, packages, archive or pass, and a value may follow =", async () => {
+  const none = ["--kernel", "", "-r", "", "--early-preseed=", "--internal-ci", ""];
+  const ran = await seedstrap([
+    "plan",
+    "-q",
+    "-qs=64M",
+    "-s=2g",
+    "-r",
+    "x",
+    ...none,
+    "--json",
+    ...args,
+  ]);
+  expect(ran).toMatchObject({ code: 0, stderr: "" });
+  const { images, options } = JSON.parse(ran.stdout);
+  expect(images).toEqual(["init.img"]);
+  expect(options).toMatchObject({ hasRepo: false, hasPreseed: false, swapMib: 2048 });
+});
+
 test("every kind of failure has its exit code", async () => {
   const other = temp.make();
   const tree = await seedstrap(["plan", "-q", "--tree", other]);
