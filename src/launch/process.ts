@@ -73,14 +73,7 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessOutcom
   if (cwd !== undefined && !(await isDirectory(cwd))) {
     throw new UserError("launch", `Cannot run "${name}" in "${cwd}": no such directory`);
   }
-  const program = await findProgram(name, options);
-  if (program === undefined) {
-    const isPath = name.includes("/");
-    const problem = isPath ? "no such executable file" : "not found in PATH";
-    throw new UserError("launch", `Cannot run "${name}": ${problem}`, {
-      hint: options.hint ?? (isPath ? "Check the path" : `Install ${name}, or give its full path`),
-    });
-  }
+  const program = await requireProgram(name, options);
   const prefix = await parentDeathPrefix();
   if (signal?.aborted) return { code: null, signal: "SIGTERM" };
   try {
@@ -92,6 +85,25 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessOutcom
       cause: error.cause,
     });
   }
+}
+
+/**
+ * Where a program is, as {@link findProgram} tells.
+ *
+ * @param hint How to get it, as a sentence.
+ * @throws {UserError} "launch" where it is missing.
+ */
+export async function requireProgram(
+  name: string,
+  options: Pick<ProcessOptions, "cwd" | "env" | "hint"> = {},
+): Promise<string> {
+  const program = await findProgram(name, options);
+  if (program !== undefined) return program;
+  const isPath = name.includes("/");
+  const problem = isPath ? "no such executable file" : "not found in PATH";
+  throw new UserError("launch", `Cannot run "${name}": ${problem}`, {
+    hint: options.hint ?? (isPath ? "Check the path" : `Install ${name}, or give its full path`),
+  });
 }
 
 /**

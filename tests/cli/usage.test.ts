@@ -62,6 +62,26 @@ test.each([
   expect(readdirSync(cwd).sort()).toEqual(["mirror", "tree"]);
 });
 
+test.each([
+  ["-q", 'Cannot run "qemu-system-x86_64": not found in PATH'],
+  ["-q -qc ./q", 'Cannot run "./q": no such executable file'],
+  ["-bw", "Cannot find bwrap"],
+  ["-c --tmpfs", 'Cannot run "env": not found in PATH'],
+])("with %s a program that is missing is told before anything is built", async (mode, why) => {
+  const cwd = temp.make();
+  const { tree } = writeMiniTree(cwd);
+  const env = { PATH: join(cwd, "nowhere") };
+  const ran = await seedstrap([...mode.split(" "), "--tree", tree], { cwd, env });
+  expect(ran).toMatchObject({ code: 9, stdout: "" });
+  expect(ran.stderr).toContain(nobody(mode) ? 'Cannot run "sudo"' : why);
+  expect(readdirSync(cwd).sort()).toEqual(["mirror", "tree"]);
+});
+
+/** Whether a mode is started by root, and we are not root. */
+function nobody(mode: string): boolean {
+  return mode.startsWith("-c") && process.getuid?.() !== 0;
+}
+
 test("--version and --help end with 0 on standard output", async () => {
   expect(await seedstrap(["--version"])).toEqual({
     code: 0,
