@@ -19,6 +19,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { access, constants, stat } from "node:fs/promises";
 import { delimiter, resolve } from "node:path";
 import process from "node:process";
+import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../errors.ts";
 
 /** Time between SIGTERM and SIGKILL, in milliseconds, unless told otherwise. */
@@ -77,7 +78,10 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessOutcom
   const prefix = await parentDeathPrefix();
   if (signal?.aborted) return { code: null, signal: "SIGTERM" };
   try {
-    return await supervise(options, [...prefix, program, ...argv.slice(1)]);
+    const outcome = await supervise(options, [...prefix, program, ...argv.slice(1)]);
+    // A key that ended the child is ours to see, too: signals are only seen between two tasks.
+    await setImmediate();
+    return outcome;
   } catch (error) {
     if (!(error instanceof SpawnError)) throw error;
     throw new UserError("launch", `Cannot run "${name}": ${messageOf(error.cause)}`, {
