@@ -51,6 +51,8 @@ test.each([
   ["-q --kernel /nowhere/k", "Cannot use /nowhere/k for --kernel", "bzImage"],
   ["-q --repo /nowhere", "Cannot read the packages of --repo: ENOENT", "permissions"],
   ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M or 4G"],
+  ["-b -t tree/steps/x", "as target: steps/ is built from", "Name another --target"],
+  ["-b -t tree/seed", "as target: seed/ is built from", "Name another --target"],
   ["-q --tar x", "Cannot tell what --tar is", "It could be --target or --target-size"],
 ])("%s is refused before anything happens, with what to do instead", async (args, why, remedy) => {
   const cwd = temp.make();
@@ -60,6 +62,7 @@ test.each([
   expect(ran.stderr).toContain(remedy);
   expect([2, 3]).toContain(ran.code);
   expect(readdirSync(cwd).sort()).toEqual(["mirror", "tree"]);
+  expect(readdirSync(join(tree, "steps"))).not.toContain("x");
 });
 
 test.each([
