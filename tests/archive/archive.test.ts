@@ -438,7 +438,7 @@ testWith("tar")("a file of more than 2 GiB is listed with its whole size", async
     { kind: "file", path: "small", offset: end + 512, size: 5 },
   ]);
   const error = await rejection(readArchive(path, { maxBytes: 2 * GIB }));
-  expect(error.message).toEndWith(`it expands to more than ${2 * GIB} bytes`);
+  expect(error.message).toEndWith(`the archive expands to more than ${2 * GIB} bytes`);
 }, 60_000);
 
 test("the size and names of a pax header are what counts", async () => {
