@@ -26,9 +26,12 @@ const LONG_FORMS: readonly (readonly [short: string, long: string])[] = [
 export function expandShortOptions(args: readonly string[]): string[] {
   const end = args.indexOf("--");
   const head = end < 0 ? args : args.slice(0, end);
-  const expanded = head.map((arg) => {
+  const expanded = head.flatMap((arg) => {
     const form = LONG_FORMS.find(([short]) => arg.startsWith(short));
-    if (form === undefined) return arg.replace(/^(-[a-z])=(?=.)/s, "$1");
+    if (form === undefined) {
+      if (/^-[a-z]=$/.test(arg)) return [arg.slice(0, 2), ""];
+      return arg.replace(/^(-[a-z])=/, "$1");
+    }
     const rest = arg.slice(form[0].length);
     if (rest === "") return form[1];
     return `${form[1]}=${rest.startsWith("=") ? rest.slice(1) : rest}`;
