@@ -91,12 +91,18 @@ async function* bounded(
   }
 }
 
-function tooBig(path: string, limitBytes: number): UserError {
+function tooBig(path: string, limitBytes: number, name?: Uint8Array): UserError {
+  const what = name === undefined ? "it" : `member ${shownName(name)}: with it, the archive`;
   return new UserError(
     "format",
-    `Cannot use archive ${path}: it expands to more than ${limitBytes} bytes`,
+    `Cannot use archive ${path}: ${what} expands to more than ${limitBytes} bytes`,
     { where: path, hint: "It may have been made to fill disks: look at where it comes from" },
   );
+}
+
+/** A name as messages have it. */
+function shownName(name: Uint8Array): string {
+  return JSON.stringify(new TextDecoder().decode(name.subarray(0, 256)));
 }
 
 const DEVICE_TYPES: Readonly<Record<string, DeviceType>> = { 3: "char", 4: "block", 6: "fifo" };
@@ -180,7 +186,7 @@ class Lister {
   async #readFile(path: string, header: ExtendedHeader): Promise<ArchiveMember> {
     const { size, uid, gid, name } = header;
     const offset = this.#stream.position;
-    if (offset + size > this.#limitBytes) throw tooBig(this.#path, this.#limitBytes);
+    if (offset + size > this.#limitBytes) throw tooBig(this.#path, this.#limitBytes, name);
     const hash = createHash("sha256");
     for (let done = 0; done < size;) {
       const piece = await this.#stream.next(size - done);
@@ -198,7 +204,7 @@ class Lister {
   }
 
   #fault(what: string, name?: Uint8Array): UserError {
-    const shown = name && JSON.stringify(new TextDecoder().decode(name.subarray(0, 256)));
+    const shown = name && shownName(name);
     const whose = shown === undefined ? "" : `member ${shown}: `;
     return new UserError("format", `Cannot use archive ${this.#path}: ${whose}${what}`, {
       where: `${this.#path}: ${shown ?? `offset ${this.#stream.position} when expanded`}`,

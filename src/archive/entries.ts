@@ -8,6 +8,7 @@
 import { UserError } from "../errors.ts";
 import { compareBytes } from "../format/payload.ts";
 import type { MemberSegment } from "../format/segment.ts";
+import { type LinkEnd, linkFollower } from "./links.ts";
 import type { Archive, ArchiveMember, DeviceType, FileMember, SymlinkMember } from "./types.ts";
 
 /** A file, or a directory where there is no body. */
@@ -56,6 +57,7 @@ export function flatEntries(
   archive: Archive,
 ): { readonly entries: readonly FlatEntry[]; readonly leftOut: readonly LeftOut[] } {
   const members = new Map(archive.members.map((member) => [member.path, member]));
+  const follow = linkFollower(archive.members);
   const directories: string[] = [];
   const files: MemberFile[] = [];
   const leftOut: LeftOut[] = [];
@@ -68,7 +70,7 @@ export function flatEntries(
   for (const member of archive.members) {
     const { path } = member;
     const found = member.kind === "symlink"
-      ? followLink(archive, members, member)
+      ? followed(archive, members, member, follow(member))
       : foundAs(members, member);
     add(path, found);
     if (member.kind === "symlink" && found === "directory") {
@@ -158,6 +160,23 @@ function bodyOf({ path: archive }: Archive, file: FileMember, member: string): M
 /** What a path leads to. */
 type Found = FileMember | "directory" | "device" | "nothing";
 
+function followed(
+  archive: Archive,
+  members: ReadonlyMap<string, ArchiveMember>,
+  { path }: SymlinkMember,
+  end: LinkEnd,
+): Found {
+  if (end === "circle") {
+    const name = JSON.stringify(path);
+    throw new UserError(
+      "format",
+      `Cannot use archive ${archive.path}: member ${name}: its symbolic links lead in a circle`,
+      { where: `${archive.path}: ${name}`, hint: "Make the archive again without this link" },
+    );
+  }
+  return end === "root" ? "directory" : end === "nothing" ? end : foundAs(members, end);
+}
+
 function foundAs(
   members: ReadonlyMap<string, ArchiveMember>,
   member: Exclude<ArchiveMember, SymlinkMember>,
@@ -170,46 +189,4 @@ function linkedFile(members: ReadonlyMap<string, ArchiveMember>, path: string): 
   const member = members.get(path);
   if (member?.kind !== "file") throw new Error(`${path} is no file of the archive`);
   return member;
-}
-
-/** Linux follows no more links than this on its way along one path. */
-const MAX_LINKS = 40;
-
-/** Follows a symbolic link as a kernel does whose root is that of the archive. */
-function followLink(
-  archive: Archive,
-  members: ReadonlyMap<string, ArchiveMember>,
-  link: SymlinkMember,
-): Found {
-  let place: string[] = [];
-  let ahead = link.path.split("/");
-  for (let links = 0; ahead.length > 0;) {
-    const [part, ...rest] = ahead;
-    ahead = rest;
-    if (part === "" || part === ".") continue;
-    if (part === "..") {
-      place.pop();
-      continue;
-    }
-    const member = members.get([...place, part].join("/"));
-    if (member === undefined) return "nothing";
-    if (member.kind === "symlink") {
-      if (++links > MAX_LINKS) {
-        const name = JSON.stringify(link.path);
-        throw new UserError(
-          "format",
-          `Cannot use archive ${archive.path}: member ${name}: its symbolic links lead in a circle`,
-          { where: `${archive.path}: ${name}`, hint: "Make the archive again without this link" },
-        );
-      }
-      if (member.target.startsWith("/")) place = [];
-      ahead = [...member.target.split("/"), ...rest];
-    } else if (member.kind === "directory") {
-      place.push(part!);
-    } else {
-      // A file has nothing below it.
-      return ahead.length > 0 ? "nothing" : foundAs(members, member);
-    }
-  }
-  return "directory";
 }

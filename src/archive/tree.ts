@@ -6,16 +6,23 @@
  */
 
 import { parentOf } from "./names.ts";
-import type { ArchiveMember, FileMember } from "./types.ts";
+import type { ArchiveMember, FileMember, HardlinkMember } from "./types.ts";
 
 /** Most members of an archive, directories that are only implied included. */
 export const MAX_MEMBERS = 1_000_000;
 
+/** A name of a file. Those that share its data share the object: the first of them is the file. */
+interface FileName {
+  readonly kind: "file" | "hardlink";
+  readonly path: string;
+  readonly file: FileMember;
+}
+
+type Named = FileName | Exclude<ArchiveMember, FileMember | HardlinkMember>;
+
 /** Members by path. What comes later replaces what was there, as tar does it. */
 export class MemberTree {
-  readonly #members = new Map<string, ArchiveMember>();
-  /** Paths of the hard links to a file, by its path. */
-  readonly #links = new Map<string, Set<string>>();
+  readonly #members = new Map<string, Named>();
 
   /**
    * Adds a member.
@@ -25,23 +32,24 @@ export class MemberTree {
   add(member: ArchiveMember): string | undefined {
     const fault = this.#addParents(member.path);
     if (fault !== undefined) return fault;
-    const before = this.#members.get(member.path);
-    if (before !== undefined && (before.kind === "directory") !== (member.kind === "directory")) {
-      return `it is a ${member.kind}, and was a ${before.kind} further up`;
+    const { kind, path } = member;
+    const before = this.#members.get(path);
+    if (before !== undefined && (before.kind === "directory") !== (kind === "directory")) {
+      return `it is a ${kind}, and was a ${before.kind} further up`;
     }
-    if (member.kind === "hardlink") {
-      const target = this.#file(member.target);
-      if (target === undefined) {
-        return `it is a hard link to ${JSON.stringify(member.target)}, which is no file further up`;
-      }
-      // A link to itself leaves what is there, as does one that is there already.
-      if (target.path === member.path) return undefined;
-      this.#remove(member.path);
-      return this.#put({ ...member, target: target.path });
+    const named = member.kind === "file"
+      ? { kind: member.kind, path, file: member }
+      : member.kind === "hardlink"
+      ? this.#linked(member)
+      : member;
+    if (typeof named === "string") return named;
+    // A link to itself leaves what is there, as does one that is there already.
+    if ("file" in named && before !== undefined && "file" in before && named.file === before.file) {
+      return undefined;
     }
     // A directory stays ahead of what it holds.
-    if (member.kind !== "directory") this.#remove(member.path);
-    return this.#put(member);
+    if (kind !== "directory") this.#members.delete(path);
+    return this.#put(named);
   }
 
   /**
@@ -50,45 +58,30 @@ export class MemberTree {
    * @returns The other members in order.
    */
   without(names: ReadonlySet<string>): ArchiveMember[] {
-    const isDropped = (path: string) => names.has(path.split("/", 1)[0]!);
-    if (names.size > 0) {
-      for (const path of [...this.#members.keys()].filter(isDropped)) this.#remove(path);
-    }
-    return [...this.#members.values()];
+    const files = new Map<FileMember, string>();
+    return [...this.#members.values()].flatMap((named): ArchiveMember[] => {
+      const { path } = named;
+      if (names.has(path.split("/", 1)[0]!)) return [];
+      if (!("file" in named)) return [named];
+      const target = files.get(named.file);
+      if (target !== undefined) return [{ kind: "hardlink", path, target }];
+      files.set(named.file, path);
+      return [{ ...named.file, path }];
+    });
   }
 
-  /** Takes a member out. The first one of the links to a file then is the file. */
-  #remove(path: string): void {
-    const member = this.#members.get(path);
-    this.#members.delete(path);
-    if (member?.kind === "hardlink") this.#links.get(member.target)?.delete(path);
-    if (member?.kind !== "file") return;
-    const [heir, ...others] = this.#links.get(path) ?? [];
-    this.#links.delete(path);
-    if (heir === undefined) return;
-    this.#members.set(heir, { ...member, path: heir });
-    this.#links.set(heir, new Set(others));
-    for (const other of others) {
-      this.#members.set(other, { kind: "hardlink", path: other, target: heir });
-    }
+  /** What a hard link is another name of, or why there is no such thing. */
+  #linked({ kind, path, target }: HardlinkMember): FileName | string {
+    const named = this.#members.get(target);
+    if (named !== undefined && "file" in named) return { kind, path, file: named.file };
+    return `it is a hard link to ${JSON.stringify(target)}, which is no file further up`;
   }
 
-  #put(member: ArchiveMember): string | undefined {
-    this.#members.set(member.path, member);
-    if (member.kind === "hardlink") {
-      const links = this.#links.get(member.target) ?? new Set();
-      this.#links.set(member.target, links.add(member.path));
-    }
+  #put(named: Named): string | undefined {
+    this.#members.set(named.path, named);
     return this.#members.size > MAX_MEMBERS
       ? `the archive has more than ${MAX_MEMBERS} members`
       : undefined;
-  }
-
-  /** The file that a path is a name of. */
-  #file(path: string): FileMember | undefined {
-    const member = this.#members.get(path);
-    if (member?.kind === "hardlink") return this.#file(member.target);
-    return member?.kind === "file" ? member : undefined;
   }
 
   /** Sees to it that what a path lies in is a directory. */

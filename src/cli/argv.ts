@@ -18,16 +18,20 @@ const LONG_FORMS: readonly (readonly [short: string, long: string])[] = [
 ];
 
 /**
- * Rewrites `-qr 4096`, `-qr4096` and `-qr=4096` to `--qemu-ram 4096`, and the like.
+ * Rewrites `-qr 4096`, `-qr4096` and `-qr=4096` to `--qemu-ram 4096`, and the like; and `-t=dir`,
+ * whose value is `dir` to rootfs.py, to `-tdir`.
  *
  * @param args Arguments; what stands behind `--` is left alone.
  */
 export function expandShortOptions(args: readonly string[]): string[] {
   const end = args.indexOf("--");
   const head = end < 0 ? args : args.slice(0, end);
-  const expanded = head.map((arg) => {
+  const expanded = head.flatMap((arg) => {
     const form = LONG_FORMS.find(([short]) => arg.startsWith(short));
-    if (form === undefined) return arg;
+    if (form === undefined) {
+      if (/^-[a-z]=$/.test(arg)) return [arg.slice(0, 2), ""];
+      return arg.replace(/^(-[a-z])=/, "$1");
+    }
     const rest = arg.slice(form[0].length);
     if (rest === "") return form[1];
     return `${form[1]}=${rest.startsWith("=") ? rest.slice(1) : rest}`;

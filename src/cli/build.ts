@@ -18,7 +18,7 @@ import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts
 import { digestText } from "./digest.ts";
 import { formatBytes, note, paint, print, printable, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { accelOption, runTarget } from "./run.ts";
+import { accelOption, checkPrograms, runTarget } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -82,6 +82,7 @@ Example:
           }
         };
         const size = tmpfsSize(raw, request.options.mode);
+        await checkPrograms(request.options);
         if (size === undefined) return await whole();
         const onNotice = (text: string) => note(`${paint("yellow", "seedstrap:")} ${text}`);
         await withTmpfs({ dir: resolve(request.target), size, signal, onNotice }, whole);

@@ -98,7 +98,8 @@ export type RawOptions = ReturnType<ReturnType<typeof planCommandBase>["opts"]>;
  *
  * @throws {UserError} "usage" for what does not exist or does not go together.
  */
-export function parsePlanRequest(raw: RawOptions): PlanRequest {
+export function parsePlanRequest(given: RawOptions): PlanRequest {
+  const raw = withoutEmpty(given);
   const mode = chosenMode(raw);
   checkTogether(mode, raw);
   const isForMachine = !startsInDirectory(mode);
@@ -137,6 +138,18 @@ export function parsePlanRequest(raw: RawOptions): PlanRequest {
     repo: raw.repo,
     preseed: raw.earlyPreseed,
     isOffline: raw.offline === true,
+  };
+}
+
+/** A script's empty variable asks for nothing, as in rootfs.py: not for the current directory. */
+function withoutEmpty(raw: RawOptions): RawOptions {
+  const { kernel, repo, earlyPreseed, internalCi, ...others } = raw;
+  return {
+    ...others,
+    ...(kernel && { kernel }),
+    ...(repo && { repo }),
+    ...(earlyPreseed && { earlyPreseed }),
+    ...(internalCi && { internalCi }),
   };
 }
 

@@ -10,8 +10,10 @@ import { checkKernel } from "../job/build.ts";
 import { readRecord, type TargetRecord } from "../job/record.ts";
 import { lendingKeys, withInterrupt } from "../launch/interrupt.ts";
 import { unmountBelow } from "../launch/mount.ts";
+import { requireProgram } from "../launch/process.ts";
 import { runQemu } from "../launch/qemu.ts";
-import { runRoot } from "../launch/root.ts";
+import { rootCommand, runRoot } from "../launch/root.ts";
+import { type BuildOptions, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { statIfThere } from "../runtime/stat.ts";
@@ -86,6 +88,23 @@ export async function runTarget(
   }
 }
 
+/**
+ * Looks for the programs that a target is started with, before hours are spent on building it.
+ *
+ * @throws {UserError} "launch"
+ */
+export async function checkPrograms(options: BuildOptions): Promise<void> {
+  const argv = planCommand({ options, images: [] }, "/");
+  if (argv === undefined) return;
+  if (startsInDirectory(options.mode)) await rootCommand({ argv, needsRoot: needsRoot(options) });
+  else await requireProgram(argv[0]!);
+}
+
+/** Whether only root may start it. */
+function needsRoot({ mode }: Pick<BuildOptions, "mode">): boolean {
+  return mode === "chroot";
+}
+
 /** Whether somebody sits in front of the guest, who has to have the terminal. */
 function needsTerminal({ interactive, configurator }: TargetRecord["options"]): boolean {
   return interactive || configurator;
@@ -99,8 +118,12 @@ async function runInDirectory(
 ): Promise<void> {
   const before = mountsBelow(dir);
   try {
-    const needsRoot = options.mode === "chroot";
-    await runRoot({ argv, needsRoot, interactive: needsTerminal(options), signal });
+    await runRoot({
+      argv,
+      needsRoot: needsRoot(options),
+      interactive: needsTerminal(options),
+      signal,
+    });
   } finally {
     // The bootstrap mounts proc and the like in its root, and that is a directory of this machine.
     if (options.mode === "chroot") await unmountBelow(dir, before, warn);

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { resolve } from "node:path";
+import { relative, resolve, sep } from "node:path";
 import { readArchive } from "../archive/archive.ts";
 import { UserError } from "../errors.ts";
 import type { FetchEvent } from "../fetch/types.ts";
@@ -153,6 +153,7 @@ export async function buildMedia(
   const job = await planJob(request, signal);
   checkLimits(job.plan, request.force, events);
   checkDevices(job.plan, request.devices);
+  checkTarget(request.target, job.tree);
   if (job.plan.disk !== undefined) await findMke2fs();
   const given = await digestGiven(request.options.kernel, request.preseed, signal);
   const isDirectory = job.plan.start === "directory";
@@ -201,6 +202,20 @@ export async function buildMedia(
   } finally {
     target.close();
   }
+}
+
+/**
+ * The checkout is only read, and what is built in what is read would be part of the next build.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkTarget(target: string, { root }: TreeModel): void {
+  const [top] = relative(root, resolve(target)).split(sep);
+  if (!["builder-hex0", "seed", "steps"].includes(top!)) return;
+  throw new UserError("usage", `Cannot use ${resolve(target)} as target: ${top}/ is built from`, {
+    where: resolve(target),
+    hint: "Name another --target",
+  });
 }
 
 /** @throws {UserError} "usage" for devices that the plan has nothing for. */

@@ -204,7 +204,8 @@ function deviceCommands({ path, special, mode = 0o600 }: RootEntry): string {
   const bits = (DEVICE_TYPES[type] + mode % 0o10000).toString(8);
   return `cd ${quote(path.slice(1, slash) || "/")}\n` +
     `mknod ${name} ${DEVICE_LETTERS[type]}${numbers}\n` +
-    `set_inode_field ${name} mode 0${bits}\n`;
+    // By its whole path: a name such as <2> alone would be the number of an inode.
+    `set_inode_field ${quote(path.slice(1))} mode 0${bits}\n`;
 }
 
 /** Runs a program of e2fsprogs, and returns what it said on standard error. */

@@ -7,6 +7,7 @@
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { fetchError } from "../fetch/report.ts";
@@ -105,7 +106,7 @@ function offlineError({ failures }: FetchReport): UserError {
 }
 
 function mirrorUrl(mirror: Mirror): string {
-  return mirror.kind === "http" ? mirror.url : `file://${mirror.path}`;
+  return mirror.kind === "http" ? mirror.url : pathToFileURL(mirror.path).href;
 }
 
 /**

@@ -7,17 +7,19 @@
 import process from "node:process";
 import { EXIT, UserError } from "../errors.ts";
 
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const SIGNALS = ["SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"] as const;
+/** Those that a terminal sends for a key: Ctrl-C and Ctrl-\. */
+const KEYS: readonly string[] = ["SIGINT", "SIGQUIT"];
 
 /** `npm run` and the like pass on the Ctrl-C that the terminal has sent us already. */
 const SAME_KEY_MS = 300;
 
-/** How many children there are that Ctrl-C belongs to. */
+/** How many children there are that these keys belong to. */
 let keyOwners = 0;
 
 /**
- * Runs `fn` while Ctrl-C belongs to a child that has our terminal: it gets the key by itself, and
- * may well go on, as a shell does. SIGTERM and SIGHUP still end us.
+ * Runs `fn` while Ctrl-C and Ctrl-\ belong to a child that has our terminal: it gets the key by
+ * itself, and may well go on, as a shell does. SIGTERM and SIGHUP still end us.
  */
 export async function lendingKeys<T>(fn: () => Promise<T>): Promise<T> {
   keyOwners++;
@@ -29,10 +31,10 @@ export async function lendingKeys<T>(fn: () => Promise<T>): Promise<T> {
 }
 
 /**
- * Runs `fn` with a signal that is aborted by SIGINT, SIGTERM and SIGHUP; the reason is a
+ * Runs `fn` with a signal that is aborted by SIGINT, SIGQUIT, SIGTERM and SIGHUP; the reason is a
  * {@link UserError} "interrupt".
  *
- * A second Ctrl-C gives up on cleaning up: it leaves at once with exit code 130, and only child
+ * A second such key gives up on cleaning up: it leaves at once with exit code 130, and only child
  * processes still get killed. The handlers are gone when the promise settles.
  *
  * @returns What `fn` returned, also when it finished in spite of a signal.
@@ -44,11 +46,12 @@ export async function withInterrupt<T>(fn: (signal: AbortSignal) => Promise<T>):
   let abortedAt = 0;
   const handlers = SIGNALS.map((name) => {
     const handler = () => {
-      if (name === "SIGINT" && keyOwners > 0) return;
+      const isKey = KEYS.includes(name);
+      if (isKey && keyOwners > 0) return;
       if (!controller.signal.aborted) {
         abortedAt = performance.now();
         controller.abort(new UserError("interrupt", `Interrupted by ${name}`));
-      } else if (name === "SIGINT" && performance.now() - abortedAt > SAME_KEY_MS) {
+      } else if (isKey && performance.now() - abortedAt > SAME_KEY_MS) {
         process.exit(EXIT.interrupt);
       }
     };

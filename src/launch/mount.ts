@@ -46,10 +46,15 @@ export async function withTmpfs<T>(options: TmpfsOptions, job: () => Promise<T>)
       where: dir,
       hint: "Name another --target",
     }));
-  if (held.length > 0 || mountsBelow(dir).length > 0) {
+  const [mounted] = mountsBelow(dir);
+  if (held.length > 0 || mounted !== undefined) {
     throw new UserError("target", `Cannot mount a tmpfs on ${dir}: it is in use`, {
       where: dir,
-      hint: "Name an empty directory, or one that does not exist, as --target",
+      hint: mounted === undefined
+        ? "Name an empty directory, or one that does not exist, as --target"
+        : `A run that was killed may have left ${mounted}: ${
+          shellQuote(asRoot(["umount", "-R", mounted]))
+        }`,
     });
   }
   // Whoever builds there owns it, and nobody else may write.

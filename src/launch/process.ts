@@ -19,6 +19,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { access, constants, stat } from "node:fs/promises";
 import { delimiter, resolve } from "node:path";
 import process from "node:process";
+import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../errors.ts";
 
 /** Time between SIGTERM and SIGKILL, in milliseconds, unless told otherwise. */
@@ -73,18 +74,14 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessOutcom
   if (cwd !== undefined && !(await isDirectory(cwd))) {
     throw new UserError("launch", `Cannot run "${name}" in "${cwd}": no such directory`);
   }
-  const program = await findProgram(name, options);
-  if (program === undefined) {
-    const isPath = name.includes("/");
-    const problem = isPath ? "no such executable file" : "not found in PATH";
-    throw new UserError("launch", `Cannot run "${name}": ${problem}`, {
-      hint: options.hint ?? (isPath ? "Check the path" : `Install ${name}, or give its full path`),
-    });
-  }
+  const program = await requireProgram(name, options);
   const prefix = await parentDeathPrefix();
   if (signal?.aborted) return { code: null, signal: "SIGTERM" };
   try {
-    return await supervise(options, [...prefix, program, ...argv.slice(1)]);
+    const outcome = await supervise(options, [...prefix, program, ...argv.slice(1)]);
+    // A key that ended the child is ours to see, too: signals are only seen between two tasks.
+    await setImmediate();
+    return outcome;
   } catch (error) {
     if (!(error instanceof SpawnError)) throw error;
     throw new UserError("launch", `Cannot run "${name}": ${messageOf(error.cause)}`, {
@@ -92,6 +89,25 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessOutcom
       cause: error.cause,
     });
   }
+}
+
+/**
+ * Where a program is, as {@link findProgram} tells.
+ *
+ * @param hint How to get it, as a sentence.
+ * @throws {UserError} "launch" where it is missing.
+ */
+export async function requireProgram(
+  name: string,
+  options: Pick<ProcessOptions, "cwd" | "env" | "hint"> = {},
+): Promise<string> {
+  const program = await findProgram(name, options);
+  if (program !== undefined) return program;
+  const isPath = name.includes("/");
+  const problem = isPath ? "no such executable file" : "not found in PATH";
+  throw new UserError("launch", `Cannot run "${name}": ${problem}`, {
+    hint: options.hint ?? (isPath ? "Check the path" : `Install ${name}, or give its full path`),
+  });
 }
 
 /**

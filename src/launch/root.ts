@@ -7,7 +7,10 @@
 
 import { UserError } from "../errors.ts";
 import { asRoot } from "./mount.ts";
-import { findSystemProgram, runProcess, shellQuote } from "./process.ts";
+import { findSystemProgram, requireProgram, runProcess, shellQuote } from "./process.ts";
+
+/** What is missing to start in a directory. */
+const HINT = "Install it, or use another mode";
 
 /** What to run. */
 export interface RootRun {
@@ -22,18 +25,31 @@ export interface RootRun {
 }
 
 /**
+ * The command that runs it: programs by their full paths, and by sudo where only root may.
+ *
+ * @throws {UserError} "launch" where a program is missing.
+ */
+export async function rootCommand(
+  { argv, needsRoot }: Pick<RootRun, "argv" | "needsRoot">,
+): Promise<string[]> {
+  const command = await Promise.all(argv.map(locate));
+  const whole = needsRoot ? asRoot(command) : command;
+  await requireProgram(whole[0]!, { hint: HINT });
+  return whole;
+}
+
+/**
  * Runs it to its end, with our standard output and standard error.
  *
  * @throws {UserError} "launch" where a program is missing or the bootstrap fails, "interrupt"
  */
 export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun): Promise<void> {
-  const command = await Promise.all(argv.map(locate));
-  const whole = needsRoot ? asRoot(command) : command;
+  const whole = await rootCommand({ argv, needsRoot });
   const { code, signal: ended } = await runProcess({
     argv: whole,
     stdin: interactive ? "inherit" : "ignore",
     signal,
-    hint: "Install it, or use another mode",
+    hint: HINT,
   });
   if (signal.aborted) throw new UserError("interrupt", "Interrupted, the bootstrap was ended");
   if (code === 0) return;

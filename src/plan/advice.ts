@@ -31,9 +31,20 @@ export function findAdvice(
   ];
 }
 
-/** Said of every architecture but x86. */
-export function archWarning(arch: string): string {
-  return `--arch ${arch} is for development only: x86 is what bootstraps`;
+/** What is odd about options, whatever is built. */
+export function optionWarnings(options: BuildOptions): string[] {
+  const { arch, mirrors, externalSources, createConfig } = options;
+  const isInConfig = createConfig && !externalSources;
+  return [
+    ...(arch === "x86" ? [] : [`--arch ${arch} is for development only: x86 is what bootstraps`]),
+    ...mirrors.flatMap((mirror) => {
+      const url = mirror.kind === "http" ? new URL(mirror.url) : undefined;
+      if (url === undefined || (url.username === "" && url.password === "")) return [];
+      const places = `${isInConfig ? "the image, in bootstrap.cfg, and of " : ""}seedstrap.json`;
+      const what = url.password === "" ? "user name" : "password";
+      return [`the ${what} for the mirror ${url.host} becomes part of ${places}`];
+    }),
+  ];
 }
 
 /** What is odd about a plan, or likely to fail. */
@@ -43,10 +54,7 @@ export function findWarnings(
   hasPayload: boolean,
   boundaries: Boundaries,
 ): string[] {
-  const warnings: string[] = [];
-  if (options.arch !== "x86") {
-    warnings.push(archWarning(options.arch));
-  }
+  const warnings = optionWarnings(options);
   if (tree.kexecFiwix !== undefined && tree.kexecFiwix.sha256 !== KEXEC_FIWIX_SHA256) {
     warnings.push(
       `${tree.kexecFiwix.path} is not the one that is known to work: its SHA-256 is ${tree.kexecFiwix.sha256}, that of live-bootstrap 984b8322 is ${KEXEC_FIWIX_SHA256}`,

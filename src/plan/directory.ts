@@ -10,7 +10,7 @@ import { UserError } from "../errors.ts";
 import { formatConfig } from "../tree/config.ts";
 import type { Extras } from "./preseed.ts";
 import type { TreeModel } from "../tree/model.ts";
-import { archWarning, findAdvice } from "./advice.ts";
+import { findAdvice, optionWarnings } from "./advice.ts";
 import { archDir, bootstrapConfig, servedMirrors } from "./config.ts";
 import { directoryEntries, seedPath } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
@@ -78,7 +78,7 @@ export function planRootDirectory(
     },
     servedMirrors: servedMirrors(options),
     advice: disk === undefined ? [] : findAdvice(tree, options, distfiles),
-    warnings: options.arch === "x86" ? [] : [archWarning(options.arch)],
+    warnings: optionWarnings(options),
   };
 }
 

@@ -113,6 +113,33 @@ test("flatEntries() refuses links that lead in a circle, by name", () => {
   }
 });
 
+test("flatEntries() follows 40 links on a way, and no more", () => {
+  const chain = (count: number) =>
+    Array.from({ length: count }, (_, i) => link(`l${i}`, i === 0 ? "f" : `l${i - 1}`));
+  const members = [file("f", 512), ...chain(40)];
+  expect(lines(archiveOf(members))).toHaveLength(41);
+  expect(lines(archiveOf(members.toReversed()))).toHaveLength(41);
+  const more = [file("f", 512), ...chain(41)];
+  for (const archive of [archiveOf(more), archiveOf(more.toReversed())]) {
+    expect(() => flatEntries(archive)).toThrow('member "l40": its symbolic links lead in a circle');
+  }
+  // Each of them twice on the way to the next: far beyond 40.
+  const twice = Array.from({ length: 20 }, (_, i) => link(`t${i + 1}`, `t${i}/t${i}`));
+  expect(() => flatEntries(archiveOf([link("t0", "."), ...twice]))).toThrow('member "t5": its');
+});
+
+test("flatEntries() follows many links on long ways in a moment", () => {
+  const parts = Array.from({ length: 400 }, (_, i) => `${i % 10}`);
+  const dirs = parts.map((_, i) => dir(parts.slice(0, i + 1).join("/")));
+  const target = `${parts.join("/")}/f`;
+  const links = Array.from({ length: 10_000 }, (_, i) => link(`l${i}`, target));
+  const start = performance.now();
+  const { entries } = flatEntries(archiveOf([...dirs, file(target, 512), ...links]));
+  // Looking up every path from the root anew takes many seconds.
+  expect(performance.now() - start).toBeLessThan(5_000);
+  expect(entries).toHaveLength(10_401);
+});
+
 test("flatEntries() gives the same entries whatever the order of the members", () => {
   const members = [dir("d"), file("d/x", 512), file("d/y", 2048), link("l", "d/y"), dir("e")];
   fc.assert(

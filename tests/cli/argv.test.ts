@@ -11,6 +11,8 @@ test.each([
   [["-bw"], ["--bwrap"]],
   [["-q", "-b", "-i", "-t", "x"], ["-q", "-b", "-i", "-t", "x"]],
   [["--qemu-ram", "-5", "a-qr"], ["--qemu-ram", "-5", "a-qr"]],
+  [["-t=x=y", "-s=4G", "-m=http://a", "b"], ["-tx=y", "-s4G", "-mhttp://a", "b"]],
+  [["-t=", "-t", "=", "--t=x"], ["-t", "", "-t", "=", "--t=x"]],
   [["-qr1", "--", "-qr1"], ["--qemu-ram=1", "--", "-qr1"]],
 ])("expandShortOptions() makes of %j %j", (args, wanted) => {
   expect(expandShortOptions(args)).toEqual(wanted);

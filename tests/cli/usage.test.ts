@@ -53,6 +53,8 @@ test.each([
   ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M or 4G"],
   ["build -b --yes sda", "Cannot use --yes: no device", "Name a --boot-device"],
   ["build -b --no-verify", "Cannot use --no-verify: no device", "Name a --boot-device"],
+  ["-b -t tree/steps/x", "as target: steps/ is built from", "Name another --target"],
+  ["-b -t tree/seed", "as target: seed/ is built from", "Name another --target"],
   ["-q --tar x", "Cannot tell what --tar is", "It could be --target or --target-size"],
 ])("%s is refused before anything happens, with what to do instead", async (args, why, remedy) => {
   const cwd = temp.make();
@@ -62,7 +64,28 @@ test.each([
   expect(ran.stderr).toContain(remedy);
   expect([2, 3]).toContain(ran.code);
   expect(readdirSync(cwd).sort()).toEqual(["mirror", "tree"]);
+  expect(readdirSync(join(tree, "steps"))).not.toContain("x");
 });
+
+test.each([
+  ["-q", 'Cannot run "qemu-system-x86_64": not found in PATH'],
+  ["-q -qc ./q", 'Cannot run "./q": no such executable file'],
+  ["-bw", "Cannot find bwrap"],
+  ["-c --tmpfs", 'Cannot run "env": not found in PATH'],
+])("with %s a program that is missing is told before anything is built", async (mode, why) => {
+  const cwd = temp.make();
+  const { tree } = writeMiniTree(cwd);
+  const env = { PATH: join(cwd, "nowhere") };
+  const ran = await seedstrap([...mode.split(" "), "--tree", tree], { cwd, env });
+  expect(ran).toMatchObject({ code: 9, stdout: "" });
+  expect(ran.stderr).toContain(nobody(mode) ? 'Cannot run "sudo"' : why);
+  expect(readdirSync(cwd).sort()).toEqual(["mirror", "tree"]);
+});
+
+/** Whether a mode is started by root, and we are not root. */
+function nobody(mode: string): boolean {
+  return mode.startsWith("-c") && process.getuid?.() !== 0;
+}
 
 test("--version and --help end with 0 on standard output", async () => {
   expect(await seedstrap(["--version"])).toEqual({
@@ -81,6 +104,25 @@ test("-qr and -qs reach the plan in every spelling", async () => {
     const ran = await seedstrap(["plan", "-q", "-qs64M", ...size, ...args, "--json"]);
     expect(JSON.parse(ran.stdout).options).toMatchObject({ qemuRamMib: 4097, targetSizeMib: 64 });
   }
+});
+
+test("an empty value asks for no kernel, packages, archive or pass, and a value may follow =", async () => {
+  const none = ["--kernel", "", "-r", "", "--early-preseed=", "--internal-ci", ""];
+  const ran = await seedstrap([
+    "plan",
+    "-q",
+    "-qs=64M",
+    "-s=2g",
+    "-r",
+    "x",
+    ...none,
+    "--json",
+    ...args,
+  ]);
+  expect(ran).toMatchObject({ code: 0, stderr: "" });
+  const { images, options } = JSON.parse(ran.stdout);
+  expect(images).toEqual(["init.img"]);
+  expect(options).toMatchObject({ hasRepo: false, hasPreseed: false, swapMib: 2048 });
 });
 
 test("every kind of failure has its exit code", async () => {

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { openImage } from "../../src/image/file_source.ts";
 import { readImage, verifyImage } from "../../src/image/image.ts";
@@ -148,6 +156,16 @@ test("buildMedia() does not use a wrong file of the checkout, and leaves it ther
     }
     rmSync(path);
   }
+});
+
+test("a mirror that is a directory is the one of that very name, in the second round too", async () => {
+  const { dir, tree, mirror, target, request } = scene();
+  const path = join(dir, "100%20#1?");
+  renameSync(mirror, path);
+  writeFiles(tree, { [`distfiles/${ALPHA}`]: "wrong" });
+  const options = { ...request.options, mirrors: [{ kind: "directory", path }] as const };
+  await buildMedia({ ...request, options });
+  expect(readRecord(target).images).toHaveLength(2);
 });
 
 test("buildMedia() replaces a wrong file of the store", async () => {

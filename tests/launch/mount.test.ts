@@ -81,6 +81,21 @@ test.each(["SIGINT", "SIGTERM"] as const)("--tmpfs is unmounted at %s", async (s
   expect(mountsBelow(target)).toEqual([]);
 });
 
+test("a tmpfs that a killed run has left is told with the command that unmounts it", async () => {
+  const { dir, target, env, args } = scene('touch "$1/../begun"; exec sleep 60');
+  const child = start([process.execPath, MAIN, ...args], { env });
+  for (let i = 0; i < 200 && !existsSync(join(dir, "begun")); i++) await setTimeout(50);
+  child.kill("SIGKILL");
+  await child.exited;
+  try {
+    const again = await seedstrap(args, { env });
+    expect(again.code).toBe(7);
+    expect(again.stderr).toContain(`may have left ${target}: umount -R '${target}'\n`);
+  } finally {
+    await run(["umount", "-R", target]);
+  }
+});
+
 test("what a bootstrap in a directory has mounted there is unmounted, and nothing else", async () => {
   const { target, env, args } = scene('mkdir "$1/dev" "$1/dev/shm"; mount -t tmpfs x "$1/dev/shm"');
   const plain = args.filter((arg) => arg !== "--tmpfs");

@@ -88,3 +88,30 @@ test("Ctrl-C that ends an interactive bootstrap ends the run as interrupted", as
   expect(await child.exited).toBe(130);
   expect(said()).toContain("Interrupted in the bootstrap");
 });
+
+test("Ctrl-C that a bootstrap answers with a failure ends the run as interrupted", async () => {
+  // Which of the two hears of it first is a matter of chance.
+  for (let i = 0; i < 6; i++) {
+    const { dir, child, said } = atTerminal(
+      `exec perl -e '$SIG{INT} = sub { exit 3 }; mkdir "$ARGV[0]/../begun"; sleep 60' "$1"`,
+    );
+    await until(() => existsSync(join(dir, "begun")));
+    child.stdin.write("\x03");
+    child.stdin.flush();
+    expect(await child.exited).toBe(130);
+    expect(said()).toContain("Interrupted, the bootstrap was ended");
+  }
+});
+
+test("Ctrl-\\ goes to an interactive bootstrap, and ends another in good order", async () => {
+  const script = 'trap "echo it was told to quit; exit 0" QUIT\n' +
+    'touch "$1/../begun"; while :; do :; done';
+  for (const [options, code] of [[["-i"], 0], [[], 130]] as const) {
+    const { dir, child, said } = atTerminal(script, ...options);
+    await until(() => existsSync(join(dir, "begun")));
+    child.stdin.write("\x1c");
+    child.stdin.flush();
+    expect(await child.exited).toBe(code);
+    if (code === 0) expect(said()).toContain("it was told to quit");
+  }
+});

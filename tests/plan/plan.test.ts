@@ -34,6 +34,9 @@ const places = (plan: Plan) =>
   );
 const phases = (plan: Plan) => plan.distfiles.map(({ phase }) => phase);
 const ALL = { externalSources: true };
+const WITH_SEED = {
+  files: { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "the seed" },
+};
 
 test("without the payload every distfile ahead of the network is in the boot image", () => {
   const made = plan();
@@ -189,6 +192,24 @@ test("warnings name an odd architecture and mirrors that bare metal cannot reach
   expect(made.warnings).toEqual([
     "--arch riscv64 is for development only: x86 is what bootstraps",
     "the machine cannot reach file:///m: it is left out of MIRRORS",
+  ]);
+});
+
+test("a password of a mirror is told to become public, and not shown", () => {
+  const mirrors = [
+    { kind: "http", url: "https://u:secret@a.example/x" },
+    { kind: "http", url: "https://b.example:8443" },
+    { kind: "http", url: "https://token@c.example" },
+  ] as const;
+  const where = "becomes part of the image, in bootstrap.cfg, and of seedstrap.json";
+  expect(plan({ mirrors }).warnings).toEqual([
+    `the password for the mirror a.example ${where}`,
+    `the user name for the mirror c.example ${where}`,
+  ]);
+  const kernel = { mode: "bare-metal", kernel: "/k" } as const;
+  expect(plan({ mirrors, ...kernel, externalSources: true }, WITH_SEED).warnings).toEqual([
+    "the password for the mirror a.example becomes part of seedstrap.json",
+    "the user name for the mirror c.example becomes part of seedstrap.json",
   ]);
 });
 
