@@ -25,7 +25,7 @@ import { messageOf, UserError } from "../errors.ts";
 /** Time between SIGTERM and SIGKILL, in milliseconds, unless told otherwise. */
 const KILL_AFTER_MS = 5000;
 
-/** Time for the streams of a child that was ended to come to their end, in milliseconds. */
+/** Time for the streams of a child that is gone to come to their end, in milliseconds. */
 const DRAIN_MS = 500;
 
 /** What to run and what to do with its streams. */
@@ -204,8 +204,16 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
       }
     };
     const timers: ReturnType<typeof setTimeout>[] = [];
+    // A grandchild that lives on holds the pipes, and nobody waits for what it still says.
+    const drain = () => {
+      timers.push(setTimeout(() => {
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+      }, DRAIN_MS));
+    };
     const stop = () => {
       stopping = true;
+      if (gone) return drain();
       send("SIGTERM");
       timers.push(setTimeout(() => send("SIGKILL"), killAfterMs));
     };
@@ -236,12 +244,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     });
     child.on("exit", () => {
       gone = true;
-      if (!stopping) return;
-      // A grandchild that lives on holds the pipes, and nobody waits for what it still says.
-      timers.push(setTimeout(() => {
-        child.stdout?.destroy();
-        child.stderr?.destroy();
-      }, DRAIN_MS));
+      if (stopping) drain();
     });
     child.on("close", (code, killedBy) => {
       release();

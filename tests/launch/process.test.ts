@@ -177,6 +177,26 @@ describe("runProcess()", () => {
     process.kill(grandchild, "SIGKILL");
   });
 
+  test("does not wait for a grandchild that holds the pipe of a child that has ended by itself", async () => {
+    using dir = tempDir();
+    const tool = script(dir.file("tool"), "sleep 4 &\necho $!\n");
+    const controller = new AbortController();
+    let grandchild = 0;
+    const start = performance.now();
+    const outcome = await runProcess({
+      argv: [tool],
+      stdin: "ignore",
+      signal: controller.signal,
+      onStdout: pidReader((found) => {
+        grandchild = found;
+        setTimeout(() => controller.abort(), 500);
+      }),
+    });
+    expect(outcome).toEqual({ code: 0, signal: null });
+    expect(performance.now() - start).toBeLessThan(3000);
+    process.kill(grandchild, "SIGKILL");
+  });
+
   test("ends the child when a callback throws, and hands on the error", async () => {
     const bug = new Error("bug");
     let pid = 0;
