@@ -56,6 +56,8 @@ export async function putAgain(
     );
     if (!isRight) {
       const part = join(dir, `.${name}.part`);
+      // One that a run has left that was killed, or whatever else has that name.
+      writing(part, () => rmSync(part, { force: true }));
       try {
         await putFile(part, body, 0o644, signal);
         writing(place, () => renameSync(part, place));

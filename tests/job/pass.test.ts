@@ -96,3 +96,13 @@ test("a pass does not write through a link that the one before has left", async 
   expect(ran.code).toBe(7);
   expect(readdirSync(outside)).toEqual([]);
 });
+
+test("a pass goes on where one that was killed has left a file half-written", async () => {
+  const { target, pass, names } = scene();
+  await pass("pass1");
+  const distfiles = join(target, "external/distfiles");
+  rmSync(join(distfiles, "beta-2.0.tar.gz"));
+  writeFileSync(join(distfiles, ".beta-2.0.tar.gz.part"), "cut");
+  expect(await pass("pass2", "--external-sources")).toMatchObject({ code: 0, stderr: "" });
+  expect(readdirSync(distfiles).sort()).toEqual(names);
+});
