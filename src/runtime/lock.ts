@@ -30,6 +30,9 @@ import { systemCode, UserError } from "../errors.ts";
 /** `PID-START`; the start is empty where the system does not tell it. */
 const NAME = /^([1-9]\d*)-(\d*)$/;
 
+/** Others are in the way for a few rounds; whatever is for so many is no process, and stays. */
+const MOST_ROUNDS = 1000;
+
 /** A lock that this process holds. */
 export interface Lock {
   /** Gives the lock up. May be called twice. */
@@ -47,7 +50,7 @@ export interface Lock {
 export function takeLock(path: string): Lock | number {
   const own = ownName();
   const fresh = join(dirname(path), `${own}.part`);
-  while (true) {
+  for (let round = 1;; round++) {
     try {
       mkdirSync(fresh, { recursive: true });
       writeFileSync(join(fresh, own), "");
@@ -56,7 +59,8 @@ export function takeLock(path: string): Lock | number {
     } catch (error) {
       rmSync(fresh, { recursive: true, force: true });
       // ENOENT: whoever holds the lock has cleared away what looked half-written.
-      if (!isOneOf(error, "ENOTEMPTY", "EEXIST", "ENOTDIR", "ENOENT")) throw error;
+      const isPassing = isOneOf(error, "ENOTEMPTY", "EEXIST", "ENOTDIR", "ENOENT");
+      if (!isPassing || round === MOST_ROUNDS) throw error;
     }
     const holder = holderOf(path);
     if (holder === undefined) continue;

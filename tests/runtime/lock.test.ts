@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -110,6 +117,26 @@ test("takeLock() touches nothing that is no lock", () => {
     expect(readdirSync(dir)).toEqual(["lock"]);
   }
 });
+
+test("takeLock() does not wait for ever for a link, wherever it leads", async () => {
+  const dir = temp.make();
+  mkdirSync(join(dir, "empty"));
+  symlinkSync("empty", join(dir, "full"));
+  symlinkSync("nowhere", join(dir, "dangling"));
+  for (const path of ["full", "dangling", "dangling/lock"]) {
+    const body = `import { takeLock } from ${JSON.stringify(MODULE)};
+      try { takeLock(${
+      JSON.stringify(join(dir, path))
+    }); } catch (error) { console.log(error.code) }`;
+    // In a process of its own: what asks again and again would never come back.
+    const child = start([process.execPath, "-e", body]);
+    const killer = setTimeout(() => child.kill("SIGKILL"), 20_000);
+    expect(await new Response(child.stdout).text()).toMatch(/^E[A-Z]+\n$/);
+    clearTimeout(killer);
+  }
+  expect(readdirSync(dir).sort()).toEqual(["dangling", "empty", "full"]);
+  expect(readdirSync(join(dir, "empty"))).toEqual([]);
+}, 60_000);
 
 test("release() may come twice, and takes no lock from its next holder", () => {
   const path = join(temp.make(), "lock");
