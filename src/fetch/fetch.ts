@@ -201,16 +201,18 @@ async function askUrls(task: Task, urls: readonly string[], run: Run): Promise<v
     if (task.attempts.has(shown)) run.tell({ kind: "retry", name: task.name, url: shown });
     try {
       const { path, sizeBytes, finalUrl } = await downloadFrom(task, url, run);
+      // A part of an earlier run that turns out to be whole came from nowhere we know.
+      if (finalUrl === undefined) {
+        return finish(task, { path, sizeBytes, source: pathToFileURL(path).href }, run);
+      }
       run.health.answered(url);
-      const redirectedTo = finalUrl === undefined ? shown : publicUrl(finalUrl);
-      finish(task, {
-        path,
-        sizeBytes,
-        // A part of an earlier run that turns out to be whole came from nowhere we know.
-        source: finalUrl === undefined ? pathToFileURL(path).href : shown,
-        ...(redirectedTo === new URL(shown).href ? {} : { redirectedTo }),
-      }, run);
-      return;
+      const redirectedTo = publicUrl(finalUrl);
+      const isSame = redirectedTo === new URL(shown).href;
+      return finish(
+        task,
+        { path, sizeBytes, source: shown, ...(!isSame && { redirectedTo }) },
+        run,
+      );
     } catch (error) {
       if (!(error instanceof UrlFailure)) throw error;
       if (error.hostDown) run.health.down(url);

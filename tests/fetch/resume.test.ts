@@ -35,6 +35,15 @@ test("fetchAll() goes on with the next URL where the one before was cut", async 
   expect(good.seen).toEqual(["GET /b bytes=1000-"]);
 });
 
+test("fetchAll() takes a whole part, whatever it would have asked", async () => {
+  const store = await bench.dir();
+  await writeFile(join(store, `${NAME}.part`), BODY);
+  const report = await get(store, ["http://[/a"]);
+  const path = join(store, NAME);
+  const source = pathToFileURL(path).href;
+  expect(report.files.get(NAME)).toEqual({ path, sizeBytes: BODY.length, source });
+});
+
 test("fetchAll() starts over when a server ignores the range", async () => {
   const server = await bench.http((_, response) => response.end(BODY));
   const store = await bench.dir();
