@@ -2,7 +2,7 @@
 /** `seedstrap demo`: the main job on the embedded default. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
@@ -15,6 +15,7 @@ import type { TargetRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { findProgram } from "../launch/process.ts";
 import { makeScratch } from "../write/scratch.ts";
+import { writing } from "../write/target.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
 import { note, paintResult, print } from "./output.ts";
@@ -37,9 +38,11 @@ memory and the disks. Nothing is left behind without --keep.`,
 }
 
 async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<void> {
-  const dir = keep === undefined ? makeScratch(join(tmpdir(), "seedstrap-demo-")) : newDir(keep);
+  const dir = keep === undefined
+    ? writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-demo-")))
+    : newDir(keep);
   try {
-    const { tree, mirror } = unpackDemo(dir);
+    const { tree, mirror } = writing(dir, () => unpackDemo(dir));
     const server = await serveDirectory(mirror);
     try {
       const url = server.url.replace(/\/$/, "");
@@ -100,12 +103,10 @@ function heading(text: string): void {
 /** A directory to keep the demo in: a new or an empty one. */
 function newDir(path: string): string {
   const dir = resolve(path);
-  if (existsSync(dir) && readdirSync(dir).length > 0) {
-    throw new UserError("target", `Cannot keep the demo in ${dir}: it is not empty`, {
-      where: dir,
-      hint: "Name a new directory",
-    });
-  }
-  mkdirSync(dir, { recursive: true });
-  return dir;
+  writing(dir, () => mkdirSync(dir, { recursive: true }));
+  if (writing(dir, () => readdirSync(dir)).length === 0) return dir;
+  throw new UserError("target", `Cannot keep the demo in ${dir}: it is not empty`, {
+    where: dir,
+    hint: "Name a new directory",
+  });
 }

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { TempDirs } from "../support/files.ts";
+import { seedstrap } from "../support/run.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+test("demo --keep takes a new or an empty directory, and nothing else", async () => {
+  const dir = temp.make();
+  const file = join(dir, "file");
+  writeFileSync(file, "mine");
+  for (const keep of [file, join(file, "below"), dir]) {
+    const ran = await seedstrap(["demo", "--keep", keep]);
+    expect(ran.stderr).toContain(keep);
+    expect(ran.stderr).not.toContain("bug:");
+    expect(ran.code).toBe(7);
+  }
+  expect(readdirSync(dir)).toEqual(["file"]);
+  expect(readFileSync(file, "utf8")).toBe("mine");
+});
+
+test.each(["demo", "preflight --qemu"])("%s says where it cannot work", async (args) => {
+  const nowhere = join(temp.make(), "nowhere");
+  const ran = await seedstrap(args.split(" "), { env: { TMPDIR: nowhere } });
+  expect(ran.stderr).toContain(`Cannot write to ${nowhere}: ENOENT`);
+  expect(ran.code).toBe(7);
+});
