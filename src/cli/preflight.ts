@@ -13,8 +13,9 @@ import { readRecord } from "../job/record.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseSizeMib } from "../plan/options.ts";
 import { parseReport, type PreflightReport, type ReportLine } from "../preflight/report.ts";
-import { lstatIfThere } from "../runtime/stat.ts";
+import { checkOutput } from "../write/output_parts.ts";
 import { makeScratch } from "../write/scratch.ts";
+import { writing } from "../write/target.ts";
 import { formatBytes, formatCount, formatTable, note, paint, paintResult } from "./output.ts";
 import { print, printJson } from "./output.ts";
 import { accelOption } from "./run.ts";
@@ -94,7 +95,7 @@ async function lookInQemu(
 ): Promise<void> {
   const run = realRun(target, raw);
   const ramMib = parseSizeMib(raw.qemuRam, "--qemu-ram", 1);
-  const dir = makeScratch(join(tmpdir(), "seedstrap-preflight-"));
+  const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")));
   try {
     const image = join(dir, "preflight.img");
     await writePreflight(image, { orders: orders(raw, run), bootImage: run.bootImage }, signal);
@@ -122,12 +123,7 @@ async function writeStick(
   signal: AbortSignal,
 ): Promise<void> {
   const output = resolve(raw.output);
-  if (lstatIfThere(output) !== undefined) {
-    throw new UserError("target", `Cannot write ${output}: it exists`, {
-      where: output,
-      hint: "Move it away, or name another file with --output",
-    });
-  }
+  checkOutput(output);
   const run = realRun(target, raw);
   const what = { orders: orders(raw, run), bootImage: run.bootImage };
   const { sha256, sizeBytes } = await writePreflight(output, what, signal);

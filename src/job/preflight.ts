@@ -5,16 +5,16 @@
  * @module
  */
 
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import type { PreflightOrders } from "../format/preflight.ts";
-import { totalSize } from "../format/segment.ts";
 import { openImage } from "../image/file_source.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { preflightImage } from "../preflight/image.ts";
 import { preflightArgs, type PreflightMachine, VERDICT_CODES } from "../preflight/qemu.ts";
 import { explainReason, parseReport, type PreflightReport } from "../preflight/report.ts";
-import { writeImage, type WrittenImage } from "../write/writer.ts";
+import { writeOutputParts } from "../write/output_parts.ts";
+import type { WrittenPart } from "../write/parts_sink.ts";
 
 /** What to write. */
 export interface PreflightRequest {
@@ -23,13 +23,8 @@ export interface PreflightRequest {
   readonly bootImage?: string | undefined;
 }
 
-/** A preflight image on disk. */
-export interface WrittenPreflight extends WrittenImage {
-  readonly sizeBytes: number;
-}
-
 /**
- * Writes a preflight image to a new file; removes it where that fails.
+ * Writes a preflight image to a new file, which appears when it is whole.
  *
  * @throws {UserError} "format" where `bootImage` is none, "target", "interrupt"
  */
@@ -37,16 +32,14 @@ export async function writePreflight(
   path: string,
   { orders, bootImage }: PreflightRequest,
   signal?: AbortSignal,
-): Promise<WrittenPreflight> {
+): Promise<WrittenPart> {
   const boot = bootImage === undefined ? undefined : openImage(bootImage);
   try {
     const segments = preflightImage(orders, boot);
-    const sizeBytes = totalSize(segments);
-    const written = await writeImage(path, segments, { sizeBytes, ...(signal && { signal }) });
-    return { ...written, sizeBytes };
-  } catch (error) {
-    rmSync(path, { force: true });
-    throw error;
+    const [image] = await writeOutputParts(path, segments, undefined, {
+      ...(signal && { signal }),
+    });
+    return image!;
   } finally {
     boot?.close();
   }

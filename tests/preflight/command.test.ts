@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { writePreflight } from "../../src/job/preflight.ts";
 import { readRecord } from "../../src/job/record.ts";
 import { buildIn, setUp } from "../cli/support.ts";
 import { type Ran, seedstrap, testWith } from "../support/run.ts";
@@ -71,8 +72,17 @@ test("image verify finds a preflight image whole, and a changed byte of it", asy
 test("preflight does not write over a file", async () => {
   const path = await stick("once.img");
   const { code, stderr } = await preflight("--bare-metal", "-o", path);
-  expect(stderr).toContain("it exists");
+  expect(stderr).toContain(`${path} exists`);
   expect(code).toBe(7);
+});
+
+test("writePreflight() leaves a file that is there as it is", async () => {
+  const path = join(dir, "mine.img");
+  writeFileSync(path, "mine");
+  const orders = { payload: false, read: true, memory: true };
+  const written = writePreflight(path, { orders });
+  expect(await written.catch((error: unknown) => error)).toMatchObject({ kind: "target" });
+  expect(readFileSync(path, "utf8")).toBe("mine");
 });
 
 test("preflight explains the log of a real machine", async () => {
