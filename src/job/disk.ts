@@ -29,7 +29,7 @@ import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
 import { findSystemProgram, runProcess, shellQuote } from "../launch/process.ts";
 import type { RootEntry } from "../plan/images.ts";
-import { writing } from "../write/copy.ts";
+import { writing } from "../write/refused.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { settleExt3 } from "../write/ext3.ts";
 

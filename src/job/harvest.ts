@@ -17,7 +17,7 @@ import { extract, type Extracted } from "../image/extract.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { writeOutputDirectory } from "../write/output.ts";
-import { writing } from "../write/target.ts";
+import { writing } from "../write/refused.ts";
 import { REPO_PATHS } from "./steps.ts";
 
 /** Where lists of digests may lie on the disk, beside those in the repository. */

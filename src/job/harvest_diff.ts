@@ -13,7 +13,7 @@ import { digestOf } from "../image/image.ts";
 import { bytesOf, type ByteSource } from "../format/reader.ts";
 import { digestEntry, type ImageView } from "../image/view.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { writing } from "../write/target.ts";
+import { writing } from "../write/refused.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { findRepo } from "./harvest.ts";
 import { diffMembers, type MemberDifference, sourceOf } from "./package_members.ts";

@@ -11,8 +11,9 @@ import { setImmediate } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import type { FileSegment } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { digestFile, putFile, writing } from "./copy.ts";
+import { digestFile, putFile } from "./copy.ts";
 import { makeDirectory } from "./directory.ts";
+import { writing } from "./refused.ts";
 
 /** A file that has to lie in a directory. */
 export interface WantedFile {

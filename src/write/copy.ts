@@ -15,12 +15,13 @@ import {
   ftruncateSync,
   openSync,
   readSync,
-  writeSync,
 } from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import { messageOf, orRefused, systemCode, throwIfInterrupted, UserError } from "../errors.ts";
+import { systemCode, throwIfInterrupted } from "../errors.ts";
 import { type FileSegment, MIB, runsOf } from "../format/segment.ts";
 import { isZero } from "../format/tar.ts";
+import { writeAll } from "./piece.ts";
+import { writing } from "./refused.ts";
 import { checkLength, DigestMismatch, readingSource } from "./writer.ts";
 
 /**
@@ -73,7 +74,7 @@ async function copy(
     let position = 0;
     const sha256 = await digestSegment(body, signal, (bytes) => {
       const isHole = bytes.length === buffer.length && isZero(bytes);
-      if (!isHole) writing(to, () => writeWhole(target, bytes, position));
+      if (!isHole) writing(to, () => writeAll(target, bytes, position));
       position += bytes.length;
     });
     writing(to, () => ftruncateSync(target, position));
@@ -138,31 +139,4 @@ export function digestFile(path: string): string {
   } finally {
     closeSync(file);
   }
-}
-
-/** Writes all bytes, at a position or where the file is. */
-export function writeWhole(
-  target: number,
-  bytes: Uint8Array,
-  position: number | null = null,
-): void {
-  for (let done = 0; done < bytes.length;) {
-    const at = position === null ? null : position + done;
-    done += writeSync(target, bytes, done, bytes.length - done, at);
-  }
-}
-
-/** Runs what may be refused at a place. */
-export function writing<T>(place: string, write: () => T): T {
-  return orRefused(
-    write,
-    (code, cause) =>
-      new UserError("target", `Cannot write ${place}: ${messageOf(cause)}`, {
-        where: place,
-        hint: code === "ENOSPC" || code === "EDQUOT"
-          ? "Free some space there, or name another --target"
-          : "Check the target directory and its permissions",
-        cause,
-      }),
-  );
 }

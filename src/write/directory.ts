@@ -31,8 +31,10 @@ import type { SpecialFile } from "../archive/entries.ts";
 import { checkMember, MemberReader } from "../archive/reader.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { type Body, type MemberSegment, segmentSize } from "../format/segment.ts";
-import { putFile, writeWhole, writing } from "./copy.ts";
+import { putFile } from "./copy.ts";
 import { makeDevice } from "./device.ts";
+import { writeAll } from "./piece.ts";
+import { writing } from "./refused.ts";
 
 /** A file, or a directory where there is neither a body nor something special. */
 export interface DirectoryEntry {
@@ -205,7 +207,7 @@ async function putMember(
   try {
     for await (const piece of members.read(body)) {
       hash.update(piece);
-      writing(place, () => writeWhole(target, piece));
+      writing(place, () => writeAll(target, piece));
     }
     const sha256 = hash.digest("hex");
     checkMember(body, sha256);

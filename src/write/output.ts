@@ -9,8 +9,9 @@ import { chmodSync, readdirSync, realpathSync, renameSync, rmSync } from "node:f
 import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { writing } from "./refused.ts";
 import { makeScratch } from "./scratch.ts";
-import { syncDirectory, writing } from "./target.ts";
+import { syncDirectory } from "./target.ts";
 
 /**
  * Writes a directory under a temporary name beside it, and renames it.

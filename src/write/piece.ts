@@ -13,9 +13,10 @@ import { writeSync } from "node:fs";
  */
 export const PIECE_BYTES = 256 * 1024;
 
-/** Writes bytes at a position of a file, all of them. */
-export function writeAll(file: number, bytes: Uint8Array, position: number): void {
+/** Writes all bytes, at a position of a file or where it is. */
+export function writeAll(file: number, bytes: Uint8Array, position: number | null = null): void {
   for (let done = 0; done < bytes.length;) {
-    done += writeSync(file, bytes, done, bytes.length - done, position + done);
+    const at = position === null ? null : position + done;
+    done += writeSync(file, bytes, done, bytes.length - done, at);
   }
 }

@@ -12,10 +12,10 @@
 
 import { type FileHandle, open } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
-import { messageOf, systemCode, UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import { startSinkWorker } from "../runtime/worker.ts";
 import { PIECE_BYTES, writeAll } from "./piece.ts";
+import { writeError } from "./refused.ts";
 import type { SinkReply, SinkRequest } from "./sink_worker.ts";
 
 const SLOTS = 16;
@@ -79,7 +79,7 @@ export class Sink implements ImageSink {
     try {
       return new Sink(path, await open(path, "wx", 0o644));
     } catch (error) {
-      throw writeError(path, messageOf(error), systemCode(error));
+      throw writeError(path, error);
     }
   }
 
@@ -163,7 +163,7 @@ export class Sink implements ImageSink {
       }
       return true;
     } catch (error) {
-      this.#fail(writeError(this.#path, messageOf(error), systemCode(error)));
+      this.#fail(writeError(this.#path, error));
       return false;
     }
   }
@@ -173,7 +173,7 @@ export class Sink implements ImageSink {
     try {
       await write();
     } catch (error) {
-      this.#fail(writeError(this.#path, messageOf(error), systemCode(error)));
+      this.#fail(writeError(this.#path, error));
     }
   }
 
@@ -210,15 +210,4 @@ export class Sink implements ImageSink {
     }
     if (this.#failure !== undefined) throw this.#failure;
   }
-}
-
-function writeError(path: string, message: string, code: string | undefined): UserError {
-  return new UserError("target", `Cannot write ${path}: ${message}`, {
-    where: path,
-    hint: code === "ENOSPC" || code === "EDQUOT"
-      ? "Free some space there, or name another --target"
-      : code === "EFBIG"
-      ? "The file system cannot hold a file of this size: use a smaller --target-size"
-      : "Check the target directory and its permissions",
-  });
 }

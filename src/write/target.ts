@@ -27,10 +27,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join, resolve } from "node:path";
-import { messageOf, orRefused, systemCode, UserError } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
 import { type Lock, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
+import { writing } from "./refused.ts";
 
 const WORK_DIR = ".seedstrap";
 const MADE = "made";
@@ -294,17 +295,4 @@ export function syncDirectory(dir: string): void {
   } finally {
     closeSync(file);
   }
-}
-
-/** Runs what writes to a directory. */
-export function writing<T>(dir: string, write: () => T): T {
-  return orRefused(
-    write,
-    (_, cause) =>
-      new UserError("target", `Cannot write to ${dir}: ${messageOf(cause)}`, {
-        where: dir,
-        hint: "Check the target directory, its permissions and its free space",
-        cause,
-      }),
-  );
 }
