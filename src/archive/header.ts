@@ -7,13 +7,8 @@
 
 import type { UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
-import {
-  isZero,
-  readPaxRecords,
-  readTarHeader,
-  TAR_BLOCK_BYTES,
-  type TarHeader,
-} from "../format/tar.ts";
+import { readPaxRecords, readTarHeader, TAR_BLOCK_BYTES, type TarHeader } from "../format/tar.ts";
+import { isZero } from "../format/zeros.ts";
 import type { ByteStream } from "./stream.ts";
 
 /** A header with long names and pax records in place. */

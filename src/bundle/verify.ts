@@ -25,7 +25,8 @@ import {
 } from "../format/bundle.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
-import { isZero, TAR_BLOCK_BYTES } from "../format/tar.ts";
+import { TAR_BLOCK_BYTES } from "../format/tar.ts";
+import { isZero } from "../format/zeros.ts";
 import { blocksEnd, digestOfBytes, headerAt, readExactly } from "./open.ts";
 import { membersByHeader } from "./walk.ts";
 

@@ -10,12 +10,12 @@ import type { ByteSource } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import {
   isTarHeader,
-  isZero,
   readPaxRecords,
   readTarHeader,
   TAR_BLOCK_BYTES,
   tarHeader,
 } from "../format/tar.ts";
+import { isZero } from "../format/zeros.ts";
 import { blocksEnd, readExactly } from "./open.ts";
 
 /** Longest pax header that is read; ours hold a path and a size. */

@@ -99,17 +99,6 @@ export function readPaxRecords(bytes: Uint8Array): Map<string, Uint8Array> | str
   return records;
 }
 
-const ZEROS = Buffer.alloc(64 * 1024);
-
-/** Whether bytes are all zero, as those are that end an archive. */
-export function isZero(bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.length; at += ZEROS.length) {
-    const part = bytes.subarray(at, at + ZEROS.length);
-    if (ZEROS.compare(part, 0, part.length, 0, part.length) !== 0) return false;
-  }
-  return true;
-}
-
 /** A member to write; it belongs to root, was changed in 1970, and nothing more is said of it. */
 export interface TarMember {
   /** Without a slash at its end. */

@@ -14,7 +14,7 @@ import { blocksDigest } from "../format/blocks.ts";
 import type { BundleMember } from "../format/bundle.ts";
 import { bytesOf } from "../format/reader.ts";
 import { MIB, type Segment, totalSize } from "../format/segment.ts";
-import { isZero } from "../format/tar.ts";
+import { isZero } from "../format/zeros.ts";
 import { type FileSource, openImage } from "../image/file_source.ts";
 import { SBOM_NAME } from "../provenance/statement.ts";
 import { statIfThere } from "../runtime/stat.ts";

@@ -10,8 +10,9 @@ import { setImmediate } from "node:timers/promises";
 import { crc32 } from "node:zlib";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
+import { isZero } from "../format/zeros.ts";
 import type { BlockFile } from "./block_file.ts";
-import { alignedBytes, ALIGNMENT_BYTES, DigestThread, isZero, Ring, SLOT_BYTES } from "./ring.ts";
+import { alignedBytes, ALIGNMENT_BYTES, DigestThread, Ring, SLOT_BYTES } from "./ring.ts";
 import type { ImageSink } from "./sink.ts";
 import { writeBytes } from "./writer.ts";
 

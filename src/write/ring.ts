@@ -5,7 +5,6 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import { MIB } from "../format/segment.ts";
 import type { Libc } from "../runtime/libc.ts";
 import { startSinkWorker } from "../runtime/worker.ts";
@@ -103,11 +102,4 @@ export class DigestThread {
   #send(request: SinkRequest): void {
     this.#worker.postMessage(request);
   }
-}
-
-const ZEROS = Buffer.alloc(SLOT_BYTES);
-
-/** Whether there are only zeros; at most {@link SLOT_BYTES}. */
-export function isZero(bytes: Uint8Array): boolean {
-  return ZEROS.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 }
