@@ -96,7 +96,7 @@ export async function digestSegment(
   onBytes: (bytes: Uint8Array) => void = () => {},
 ): Promise<string> {
   const hash = createHash("sha256");
-  let read = 0;
+  let unseen = 0;
   for (const run of runsOf(segment)) {
     const file = readingSource(run.path, () => openSync(run.path, "r"));
     try {
@@ -112,9 +112,12 @@ export async function digestSegment(
         hash.update(bytes);
         onBytes(bytes);
         done += size;
-        read += size;
+        unseen += size;
         // Signals are only seen between two tasks. The buffer is shared: it is done with here.
-        if (read % YIELD_BYTES === 0) await setImmediate();
+        if (unseen >= YIELD_BYTES) {
+          unseen = 0;
+          await setImmediate();
+        }
         throwIfInterrupted(signal);
       }
     } finally {

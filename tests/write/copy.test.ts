@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { closeSync, ftruncateSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { type FileSegment, MIB } from "../../src/format/segment.ts";
+import { digestSegment } from "../../src/write/copy.ts";
+import { rejection } from "../fetch/harness.ts";
+import { TempDirs } from "../support/files.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+test("digestSegment() is interrupted, wherever a file in a bundle is cut", async () => {
+  const path = join(temp.make(), "part");
+  const size = 256 * MIB;
+  const file = openSync(path, "w");
+  ftruncateSync(file, size);
+  closeSync(file);
+  // A part of a bundle may end with the first byte of a file.
+  const runs = [{ path, offset: 0, size: 1 }, { path, offset: 1, size: size - 1 }];
+  const bundled = { name: "distfiles/long.tar", sha256: "0".repeat(64), runs };
+  const segment: FileSegment = { kind: "file", path, offset: 0, size, bundled };
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(), 0);
+  const error = await rejection(digestSegment(segment, controller.signal));
+  expect(error.kind).toBe("interrupt");
+});
