@@ -90,11 +90,9 @@ export async function unmountBelow(
   // What the bootstrap had running may need a moment to be gone.
   for (let attempt = 0; attempt < 5; attempt++) {
     if (attempt > 0) await setTimeout(300);
-    const rest = mountsBelow(dir);
-    // The same place may be mounted on several times.
-    for (const place of kept) if (rest.includes(place)) rest.splice(rest.indexOf(place), 1);
+    const rest = mountedSince(dir, kept);
     if (rest.length === 0) return;
-    for (const place of rest.reverse()) {
+    for (const place of rest) {
       // One that is in use to the very end is detached, and goes with its last user.
       const how = attempt < 4 ? [] : ["-l"];
       await runProcess({
@@ -104,10 +102,18 @@ export async function unmountBelow(
       });
     }
   }
-  const left = mountsBelow(dir).filter((place) => !kept.includes(place));
-  if (left.length > 0) {
-    onNotice(`still mounted: ${left.join(", ")}; unmount it: ${shellQuote(["umount", "-R", dir])}`);
-  }
+  const left = mountedSince(dir, kept);
+  if (left.length === 0) return;
+  const command = shellQuote(asRoot(["umount", ...left]));
+  onNotice(`still mounted: ${left.join(", ")}; unmount it: ${command}`);
+}
+
+/** What is mounted at or below a directory and was not before, the last one first. */
+function mountedSince(dir: string, before: readonly string[]): string[] {
+  const places = mountsBelow(dir);
+  // The same place may be mounted on several times.
+  for (const place of before) if (places.includes(place)) places.splice(places.indexOf(place), 1);
+  return places.reverse();
 }
 
 async function runAsRoot(

@@ -113,3 +113,22 @@ test("what a bootstrap in a directory has mounted there is unmounted, and nothin
     await run(["umount", join(target, "steps")]);
   }
 });
+
+test("what cannot be unmounted is told with a command that leaves alone what was there", async () => {
+  const { dir, target, env, args } = scene(
+    'mkdir "$1/dev" "$1/dev/shm"; mount -t tmpfs x "$1/dev/shm"',
+  );
+  const plain = args.filter((arg) => arg !== "--tmpfs");
+  expect(await seedstrap(["build", ...plain], { env })).toMatchObject({ code: 0 });
+  const [mine, left] = [join(target, "steps"), join(target, "dev/shm")];
+  await run(["mount", "-t", "tmpfs", "mine", mine]);
+  writeFileSync(join(dir, "bin/umount"), "#!/bin/sh\nexit 32\n", { mode: 0o755 });
+  try {
+    const ran = await seedstrap(["run", target], { env });
+    expect(ran.stderr).toContain(`still mounted: ${left}; unmount it: umount '${left}'\n`);
+    expect(mountsBelow(target)).toEqual([mine, left]);
+  } finally {
+    await run(["umount", mine]);
+    await run(["umount", left]);
+  }
+});
