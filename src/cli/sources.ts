@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** `seedstrap sources`: what source_manifest.py prints. */
 
-import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
 import type { Config } from "../tree/config.ts";
 import { mergeSources, type PlacedSource, readSources } from "../tree/distfiles.ts";
@@ -25,7 +25,10 @@ export function sourcesCommand(): CommandUnknownOpts {
     .description("list every distfile: SHA-256, directory, URL and name, in manifest order")
     .allowExcessArguments(false)
     .addOption(treeOption())
-    .option("--all", "do not stop at the network (the default, as source_manifest.py has it)")
+    .addOption(
+      new Option("--all", "do not stop at the network (the default, as source_manifest.py has it)")
+        .conflicts("preNetwork"),
+    )
     .option("--pre-network", 'stop at the first improve that has "network" in its line')
     .option("--json", "with steps, passes, alternatives, git references and phases")
     .addHelpText(
@@ -34,12 +37,12 @@ export function sourcesCommand(): CommandUnknownOpts {
 Example:
   seedstrap sources --tree live-bootstrap | cut -d' ' -f4 | sort -u`,
     );
-  command.action(({ tree, all, preNetwork, json }) => {
+  command.action(({ tree, preNetwork, json }) => {
     const root = openCheckout(tree ?? process.cwd());
     const manifest = readManifest(root);
     const boundaries = findBoundaries(manifest, CONFIG);
     const sources = readSources(root, manifest)
-      .filter(({ index }) => !preNetwork || all || index < boundaries.network);
+      .filter(({ index }) => !preNetwork || index < boundaries.network);
     if (!json) {
       for (const line of manifestLines(sources)) print(line);
       return;

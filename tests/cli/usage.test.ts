@@ -167,6 +167,8 @@ test("sources are those lines, each once", async () => {
   );
   const some = await seedstrap(["sources", "--pre-network", "--tree", join(dir, "tree")]);
   expect(some.stdout.trimEnd().split("\n")).toEqual(lines.slice(0, 5));
+  const both = await seedstrap(["sources", "--all", "--pre-network", "--tree", join(dir, "tree")]);
+  expect(both).toMatchObject({ code: 2, stdout: "" });
 });
 
 test("sources --json has steps, passes and phases", async () => {
