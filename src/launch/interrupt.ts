@@ -7,7 +7,8 @@
 import process from "node:process";
 import { EXIT, UserError } from "../errors.ts";
 
-const SIGNALS = ["SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"] as const;
+/** Those that ask a process to end. */
+export const SIGNALS = ["SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"];
 /** Those that a terminal sends for a key: Ctrl-C and Ctrl-\. */
 const KEYS: readonly string[] = ["SIGINT", "SIGQUIT"];
 

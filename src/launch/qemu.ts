@@ -15,6 +15,7 @@
 import { stat } from "node:fs/promises";
 import { UserError } from "../errors.ts";
 import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
+import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
 import { type ProcessOutcome, runProcess, shellQuote } from "./process.ts";
 
@@ -79,7 +80,7 @@ export interface QemuOutcome {
  *
  * @returns When QEMU is gone.
  * @throws {UserError} "launch", when QEMU is missing or fails, or KVM does and cannot be replaced;
- *   "interrupt", when `signal` was aborted or QEMU was ended by SIGINT, SIGTERM or SIGHUP;
+ *   "interrupt", when `signal` was aborted or QEMU was ended by one of {@link SIGNALS};
  *   "target", when the log cannot be opened.
  */
 export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
@@ -219,10 +220,7 @@ function interruption(signal: AbortSignal, run: Run): string | undefined {
   const number = /: terminating on signal (\d+)/.exec(run.lastLine)?.[1];
   if (number !== undefined) return `QEMU was ended by signal ${number}`;
   const name = run.outcome.signal;
-  if (name === "SIGINT" || name === "SIGTERM" || name === "SIGHUP") {
-    return `QEMU was ended by ${name}`;
-  }
-  return undefined;
+  return name !== null && SIGNALS.includes(name) ? `QEMU was ended by ${name}` : undefined;
 }
 
 /** For each image file what changes when it is written: size and modification time. */

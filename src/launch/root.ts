@@ -53,7 +53,9 @@ export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun)
   });
   if (signal.aborted) throw new UserError("interrupt", "Interrupted, the bootstrap was ended");
   if (code === 0) return;
-  if (ended === "SIGINT") throw new UserError("interrupt", "Interrupted in the bootstrap");
+  if (ended === "SIGINT" || ended === "SIGQUIT") {
+    throw new UserError("interrupt", "Interrupted in the bootstrap");
+  }
   const end = ended === null ? `failed with exit code ${code}` : `was killed by ${ended}`;
   throw new UserError("launch", `The bootstrap ${end}: ${shellQuote(whole)}`);
 }

@@ -80,14 +80,17 @@ test("Ctrl-C goes to an interactive bootstrap, which may go on", async () => {
   expect(said()).toContain("and went on: more");
 });
 
-test("Ctrl-C that ends an interactive bootstrap ends the run as interrupted", async () => {
-  const { dir, child, said } = atTerminal('touch "$1/../begun"; exec sleep 60', "-i");
-  await until(() => existsSync(join(dir, "begun")));
-  child.stdin.write("\x03");
-  child.stdin.flush();
-  expect(await child.exited).toBe(130);
-  expect(said()).toContain("Interrupted in the bootstrap");
-});
+test.each([["Ctrl-C", "\x03"], ["Ctrl-\\", "\x1c"]])(
+  "%s that ends an interactive bootstrap ends the run as interrupted",
+  async (_, key) => {
+    const { dir, child, said } = atTerminal('touch "$1/../begun"; exec sleep 60', "-i");
+    await until(() => existsSync(join(dir, "begun")));
+    child.stdin.write(key);
+    child.stdin.flush();
+    expect(await child.exited).toBe(130);
+    expect(said()).toContain("Interrupted in the bootstrap");
+  },
+);
 
 test("Ctrl-C that a bootstrap answers with a failure ends the run as interrupted", async () => {
   // Which of the two hears of it first is a matter of chance.
