@@ -103,7 +103,6 @@ case $purpose in
 		program git git
 		program util-linux losetup
 		program fdisk sfdisk
-		program bsdutils script
 		program e2fsprogs mke2fs
 		program dosfstools mkfs.fat
 		program openssl openssl
@@ -117,8 +116,6 @@ case $purpose in
 		program tcc tcc
 		program valgrind valgrind
 		need libc6-dbg valgrind -q true
-		program fdisk sfdisk
-		program e2fsprogs mke2fs
 		program bzip2 bzip2
 		program patch patch
 		program python3 python3
