@@ -24,7 +24,7 @@ export function fetchError({ store, files, failures }: FetchReport): UserError {
     ? `the file as ${join(store, failures[0].name)}`
     : `the files into ${store}`;
   return new UserError("fetch", message, {
-    hint: `Run again to go on, give another --mirror, or put ${place}`,
+    hint: `Run again to go on, give another mirror (-m), or put ${place}`,
   });
 }
 

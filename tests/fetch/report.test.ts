@@ -33,7 +33,7 @@ test("fetchError() names every missing file, each URL, and what it answered", as
   c.tar (SHA-256 ${sha256(body)})
     no URL and no mirror to try`);
   expect(error.hint).toBe(
-    `Run again to go on, give another --mirror, or put the files into ${store}`,
+    `Run again to go on, give another mirror (-m), or put the files into ${store}`,
   );
 });
 
