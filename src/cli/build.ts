@@ -240,7 +240,7 @@ export function printSummary(
 }
 
 /** What is left to do by hand, in order, where images were not written to devices. */
-export function bareMetalSteps(
+function bareMetalSteps(
   { images, options }: Pick<TargetRecord, "images" | "options">,
   devices: ReadonlyMap<string, string> = new Map(),
 ): string[] {

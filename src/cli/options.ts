@@ -195,6 +195,7 @@ function chosenMode(raw: RawOptions): Mode {
   );
 }
 
+/** @throws {UserError} "usage", naming one that is neither a server nor a directory. */
 export function parseMirrors(texts: readonly string[]): Mirror[] {
   return texts.map(parseMirror);
 }

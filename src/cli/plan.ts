@@ -51,7 +51,7 @@ Example:
 }
 
 /** A plan for scripts. */
-export function planAsJson(plan: Plan, target: string): Record<string, unknown> {
+function planAsJson(plan: Plan, target: string): Record<string, unknown> {
   return {
     options: plan.options,
     config: plan.config,

@@ -7,10 +7,10 @@ import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
 import { reproduceBuild, type Reproduction } from "../job/reproduce.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
-import { parseCount, parseMirror } from "../plan/options.ts";
+import { parseCount } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../provenance/compare.ts";
 import { printedEvents } from "./build.ts";
-import { offlineOption, treeOption } from "./options.ts";
+import { offlineOption, parseMirrors, treeOption } from "./options.ts";
 import { print, printable, printJson } from "./output.ts";
 
 /** How many differences of a kind are named. */
@@ -47,7 +47,7 @@ The exit code is 0 where everything has the stated digest, and 11 where not.`,
         {
           statement,
           tree: raw.tree ?? process.cwd(),
-          mirrors: (raw.mirrors ?? []).map(parseMirror),
+          mirrors: parseMirrors(raw.mirrors ?? []),
           store: raw.distfiles ?? defaultStore(),
           isOffline: raw.offline === true,
           repo: raw.repo,
@@ -85,7 +85,7 @@ function notTheSame({ subjects, compared, materials }: Reproduction, where: stri
 }
 
 /** A reproduction for people. */
-export function reproductionLines({ same, compared, subjects, materials, kept }: Reproduction) {
+function reproductionLines({ same, compared, subjects, materials, kept }: Reproduction): string[] {
   return [
     ...(same ? [`the same: ${compared} outputs have the stated digests`] : []),
     ...named(subjects, subjectLines),

@@ -49,7 +49,7 @@ Examples:
 }
 
 /** Progress of writing to devices, on standard error. */
-export function progressEvents(): {
+function progressEvents(): {
   onProgress: (stage: string, done: number, total: number) => void;
   clear: () => void;
 } {

@@ -27,9 +27,10 @@ export interface FileServer {
 export interface ServeOptions {
   /** Port number; a free one if absent or 0. */
   readonly port?: number;
-  /** Nothing but loopback is offered: a guest reaches it through its gateway. */
-  readonly host?: "127.0.0.1";
 }
+
+/** Nothing but loopback: a guest reaches it through its gateway. */
+const HOST = "127.0.0.1";
 
 const CHUNK_BYTES = 256 * 1024;
 
@@ -50,7 +51,7 @@ export function serveDirectory(dir: string, options: ServeOptions = {}): Promise
  */
 export async function serveFiles(
   find: (name: string) => string | undefined,
-  { port = 0, host = "127.0.0.1" }: ServeOptions = {},
+  { port = 0 }: ServeOptions = {},
 ): Promise<FileServer> {
   const server = createServer((request, response) => {
     answer(request, response, find).catch(() => {
@@ -59,13 +60,13 @@ export async function serveFiles(
     });
   });
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (error) => reject(cannotListen(error, host, port)));
-    server.listen({ port, host }, resolve);
+    server.once("error", (error) => reject(cannotListen(error, port)));
+    server.listen({ port, host: HOST }, resolve);
   });
   const address = server.address();
   if (address === null || typeof address === "string") throw new TypeError("No port was bound");
   return {
-    url: `http://${host}:${address.port}/`,
+    url: `http://${HOST}:${address.port}/`,
     port: address.port,
     close: () =>
       new Promise((resolve) => {
@@ -75,8 +76,8 @@ export async function serveFiles(
   };
 }
 
-function cannotListen(error: unknown, host: string, port: number): UserError {
-  return new UserError("launch", `Cannot listen on ${host}:${port}: ${messageOf(error)}`, {
+function cannotListen(error: unknown, port: number): UserError {
+  return new UserError("launch", `Cannot listen on ${HOST}:${port}: ${messageOf(error)}`, {
     hint: systemCode(error) === "EADDRINUSE"
       ? "Another process has this port: end it, choose another port, or give none"
       : "Choose another port, or give none",

@@ -17,7 +17,7 @@ import type { ImageSink } from "./sink.ts";
 import { writeBytes } from "./writer.ts";
 
 /** What is cleared first and written last. */
-export const FRONT_BYTES = MIB;
+const FRONT_BYTES = MIB;
 /** Shorter runs of zeros are written, longer ones are left to the device. */
 const HOLE_BYTES = MIB;
 /** Each so many bytes have a checksum of their own, so that a fault can be placed. */
