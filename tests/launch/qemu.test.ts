@@ -80,16 +80,19 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
     expect(pidsWith(rom)).toEqual([]);
   });
 
-  test("takes a signal that went to QEMU alone for an interrupt, not for success", async () => {
-    using dir = tempDir();
-    const rom = dir.file("rom");
-    writeFileSync(rom, firmware(print("here\n"), code.hang));
-    const { error } = await run(dir.file("log"), {
-      args: guestArgs(rom),
-      onSerial: () => pidsWith(rom).forEach((pid) => process.kill(pid, "SIGINT")),
-    });
-    expect(error).toMatchObject({ kind: "interrupt", message: "QEMU was ended by signal 2" });
-  });
+  test.each([["SIGINT", "signal 2"], ["SIGQUIT", "SIGQUIT"]])(
+    "takes a %s that went to QEMU alone for an interrupt, not for success",
+    async (signal, told) => {
+      using dir = tempDir();
+      const rom = dir.file("rom");
+      writeFileSync(rom, firmware(print("here\n"), code.hang));
+      const { error } = await run(dir.file("log"), {
+        args: guestArgs(rom),
+        onSerial: () => pidsWith(rom).forEach((pid) => process.kill(pid, signal)),
+      });
+      expect(error).toMatchObject({ kind: "interrupt", message: `QEMU was ended by ${told}` });
+    },
+  );
 
   test.each(RUNTIMES)("ends on a Ctrl-C to the process group, under %s", async (_, runtime) => {
     using dir = tempDir();
