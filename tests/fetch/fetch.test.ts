@@ -32,11 +32,11 @@ test("fetchAll() gets an empty file", async () => {
   expect(report.files.get(NAME)?.sizeBytes).toBe(0);
 });
 
-test("fetchAll() asks again after a passing failure, once all others had their turn", async () => {
+test.each([408, 429, 503])("fetchAll() asks again after %d, behind all others", async (status) => {
   let asked = 0;
   const flaky = await bench.http((_, response) => {
     asked++;
-    if (asked < 3) response.writeHead(503).end();
+    if (asked < 3) response.writeHead(status).end();
     else response.end(BODY);
   });
   const missing = await bench.status(404);
@@ -75,6 +75,13 @@ test("fetchAll() asks mirrors in a random order, and before the file's own URLs"
   };
   expect(await order(0.999)).toBe("/a /b /c /own1 /own2");
   expect(await order(0)).toBe("/c /b /a /own1 /own2");
+});
+
+test("fetchAll() asks a URL once, however often it is named", async () => {
+  const missing = await bench.status(404);
+  const url = `${missing.url}/${NAME}`;
+  await get(await bench.dir(), [url, url], { mirrors: [missing.url, `${missing.url}/`] });
+  expect(missing.seen).toEqual([`GET /${NAME}`]);
 });
 
 test("fetchAll() encodes a name for the URL of a mirror", async () => {

@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { answerOf, answers, bench, BODY, closed, filesOf, get, NAME, OTHER } from "./harness.ts";
@@ -149,6 +150,39 @@ test("fetchAll() hangs up on a server whose refusal has no end", async () => {
   });
   expect(answers(await get(await bench.dir(), [server.url]))).toEqual(["HTTP 404 Not Found"]);
   expect(await closed(server)).toBe(true);
+});
+
+test("fetchAll() hangs up on a server whose redirect has no end", async () => {
+  const good = await bench.files(BODY);
+  const server = await bench.http((_, response) => {
+    response.writeHead(302, { Location: `${good.url}/a` }).write("there, ");
+    const timer = setInterval(() => response.write("and there, "), 5);
+    response.on("close", () => clearInterval(timer));
+  });
+  expect((await get(await bench.dir(), [server.url])).failures).toEqual([]);
+  expect(await closed(server)).toBe(true);
+});
+
+test("fetchAll() asks a proxy where the environment names one, but for what it leaves out", async () => {
+  const proxy = await bench.files(BODY);
+  const direct = await bench.files(BODY);
+  const names = ["http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"];
+  const before = names.map((name) => [name, process.env[name]] as const);
+  try {
+    for (const name of names) delete process.env[name];
+    process.env["http_proxy"] = proxy.url;
+    await get(await bench.dir(), ["http://nowhere.invalid/a"]);
+    expect(proxy.seen).toEqual(["GET http://nowhere.invalid/a"]);
+    process.env["no_proxy"] = "127.0.0.1";
+    await get(await bench.dir(), [`${direct.url}/b`]);
+    expect(direct.seen).toEqual(["GET /b"]);
+    expect(proxy.seen).toHaveLength(1);
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  }
 });
 
 test("fetchAll() cuts off a body above the cap and keeps nothing of it", async () => {

@@ -166,6 +166,28 @@ test("commit() takes away the description first, and puts it back last", () => {
   expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
 });
 
+test("Target goes on where its first commit stopped half-way", () => {
+  const dir = temp.make();
+  const target = open(dir);
+  target.writePart("init.img", "new");
+  expect(faultOf(() => target.commit(NAMES))).toStartWith("Cannot write to ");
+  target.close();
+  expect(listed(dir)).toEqual([".seedstrap", "init.img"]);
+  build(dir, NAMES);
+  expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
+});
+
+test("Target removes what a run that was killed has left half-written", () => {
+  const dir = temp.make();
+  writeFiles(dir, {
+    ".seedstrap/init.img.part": "half",
+    ".seedstrap/root.part/usr/bin/su": "half",
+  });
+  const target = open(dir);
+  expect(listed(join(dir, ".seedstrap"))).toEqual(["lock"]);
+  target.close();
+});
+
 test("checkSpace() refuses more than is free", () => {
   const dir = temp.make();
   checkSpace(dir, 1);
