@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { closeSync, fsyncSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { chooseTarget } from "../../src/device/candidates.ts";
+import { MIB } from "../../src/format/segment.ts";
+import { BlockFile } from "../../src/write/block_file.ts";
+import { DeviceSink } from "../../src/write/device_sink.ts";
+import { writeBytes } from "../../src/write/writer.ts";
+import { rejection } from "../fetch/harness.ts";
+import { sampleBody } from "../fetch/servers.ts";
+import { TempDirs } from "../support/files.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+const SIZE = 32 * MIB;
+
+test.each([
+  ["data", 5 * MIB + 7],
+  ["a hole", 20 * MIB],
+  ["the zeros behind the data", SIZE - 1],
+])("readBack() finds a byte that changed in %s, and where", async (_, offset) => {
+  const path = join(temp.make(), "file");
+  writeFileSync(path, sampleBody(SIZE));
+  const out = BlockFile.open(chooseTarget(path, true));
+  const options = {
+    sizeBytes: SIZE,
+    digests: "never",
+    hashesHoles: false,
+    onDone: () => {},
+  } as const;
+  const sink = await DeviceSink.begin(out, options);
+  try {
+    await writeBytes(sink, sampleBody(9 * MIB));
+    await sink.skip(16 * MIB);
+    await writeBytes(sink, sampleBody(MIB));
+    await sink.finish();
+    await sink.readBack();
+    const file = openSync(path, "r+");
+    const byte = offset < 9 * MIB ? sampleBody(9 * MIB)[offset]! ^ 1 : 1;
+    writeSync(file, Uint8Array.of(byte), 0, 1, offset);
+    fsyncSync(file);
+    closeSync(file);
+    const error = await rejection(sink.readBack());
+    expect(error.kind).toBe("verify");
+    const [, from, to] = /between offset (\d+) and (\d+)$/.exec(error.where!)!;
+    expect(offset).toBeWithin(Number(from), Number(to));
+  } finally {
+    await sink.close();
+    await out.close();
+  }
+});
