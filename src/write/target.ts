@@ -124,10 +124,13 @@ export class Target {
    *
    * @param names The last one describes the others: it is gone first and comes back last, so that
    * it never stands beside files that it does not describe.
+   * @throws {UserError} "target" where one of them is there and was not made by seedstrap.
    */
   commit(names: readonly string[]): void {
     const last = names.at(-1)!;
     writing(this.dir, () => {
+      // It was looked at when all began, and a rename replaces what has come meanwhile.
+      this.#check(names);
       const before = this.#made();
       const now = new Map(names.map((name) => [name, isDirectory(this.partPath(name))]));
       this.#remember(new Map([...before, ...now]));

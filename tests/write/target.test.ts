@@ -152,6 +152,19 @@ test("Target removes no directory that `made` lists", () => {
   expect(existsSync(join(target, "sub/precious"))).toBe(true);
 });
 
+test("commit() does not replace what has come since the target was opened", () => {
+  const dir = temp.make();
+  const target = open(dir);
+  for (const name of NAMES) target.writePart(name, "new");
+  writeFileSync(join(dir, "payload.img"), "mine");
+  expect(faultOf(() => target.commit(NAMES))).toStartWith(
+    `Cannot replace ${join(dir, "payload.img")}`,
+  );
+  target.close();
+  expect(listed(dir)).toEqual([".seedstrap", "payload.img"]);
+  expect(readFileSync(join(dir, "payload.img"), "utf8")).toBe("mine");
+});
+
 test("commit() takes away the description first, and puts it back last", () => {
   const dir = temp.make();
   build(dir, NAMES);
