@@ -58,6 +58,8 @@ export class DigestThread {
   readonly #worker = startSinkWorker();
   /** The thread answers in the order of the questions. */
   readonly #asked: PromiseWithResolvers<string>[] = [];
+  /** Why it answers no more. */
+  #failure: Error | undefined;
 
   constructor(ring: Ring) {
     this.#worker.onmessage = ({ data }: MessageEvent<SinkReply>) => {
@@ -66,9 +68,8 @@ export class DigestThread {
       else asked?.resolve("sha256" in data ? data.sha256 : "");
     };
     this.#worker.onerror = (event) => {
-      for (const { reject } of this.#asked.splice(0)) {
-        reject(new Error(`the digesting thread failed: ${event.message}`));
-      }
+      this.#failure = new Error(`the digesting thread failed: ${event.message}`);
+      for (const { reject } of this.#asked.splice(0)) reject(this.#failure);
     };
     const done = new SharedArrayBuffer(4);
     this.#send({ kind: "open", ring: ring.bytes, slotBytes: SLOT_BYTES, done });
@@ -93,6 +94,7 @@ export class DigestThread {
   }
 
   #ask(request: SinkRequest): Promise<string> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const asked = Promise.withResolvers<string>();
     this.#asked.push(asked);
     this.#send(request);
