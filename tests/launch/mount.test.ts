@@ -81,6 +81,20 @@ test.each(["SIGINT", "SIGTERM"] as const)("--tmpfs is unmounted at %s", async (s
   expect(mountsBelow(target)).toEqual([]);
 });
 
+test("--tmpfs is unmounted at a second Ctrl-C, which waits for no bootstrap", async () => {
+  const { dir, target, env, args } = scene(
+    'trap "" INT TERM; touch "$1/../begun"; while :; do sleep 0.1; done',
+  );
+  const child = start([process.execPath, MAIN, ...args], { env });
+  for (let i = 0; i < 200 && !existsSync(join(dir, "begun")); i++) await setTimeout(50);
+  child.kill("SIGINT");
+  await setTimeout(500);
+  expect(mountsBelow(target)).toEqual([target]);
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(130);
+  expect(mountsBelow(target)).toEqual([]);
+});
+
 test("a tmpfs that a killed run has left is told with the command that unmounts it", async () => {
   const { dir, target, env, args } = scene('touch "$1/../begun"; exec sleep 60');
   const child = start([process.execPath, MAIN, ...args], { env });
