@@ -32,7 +32,11 @@ export function openLog(path: string, onProblem: (text: string) => void): GuestL
   try {
     fd = openSync(path, "w");
   } catch (cause) {
-    throw new UserError("target", `Cannot open the log "${path}": ${messageOf(cause)}`, { cause });
+    throw new UserError("target", `Cannot open the log "${path}": ${messageOf(cause)}`, {
+      where: path,
+      hint: "Check its directory and the permissions",
+      cause,
+    });
   }
   let atLineStart = true;
   const close = () => {
