@@ -139,6 +139,17 @@ export function treeEntries(archive: Archive): TreeEntry[] {
   ];
 }
 
+/** Makes a function that says whether a path is a file, or a link that leads to one. */
+export function fileFinder({ members }: Archive): (path: string) => boolean {
+  const byPath = new Map(members.map((member) => [member.path, member]));
+  const follow = linkFollower(members);
+  return (path) => {
+    const member = byPath.get(path);
+    const end = member?.kind === "symlink" ? follow(member) : member;
+    return typeof end === "object" && (end.kind === "file" || end.kind === "hardlink");
+  };
+}
+
 /** A name of a file, which may have several. */
 interface MemberFile {
   readonly path: string;

@@ -88,7 +88,7 @@ export function externalEntries(
 }
 
 /** Path of the script that builder-hex0's kaem begins with. */
-const FIRST_SCRIPT = "kaem.x86";
+export const FIRST_SCRIPT = "kaem.x86";
 /** What it is where an archive holds what the first steps would make. */
 const PRESEEDED_SCRIPT = "preseeded.kaem";
 

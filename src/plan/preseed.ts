@@ -6,13 +6,14 @@
  * @module
  */
 
-import type { LeftOut } from "../archive/entries.ts";
+import { fileFinder, type LeftOut } from "../archive/entries.ts";
 import type { Archive } from "../archive/types.ts";
 import { UserError } from "../errors.ts";
 import type { TreeEntry } from "../tree/checkout.ts";
 import { archDir } from "./config.ts";
-import { seedPath } from "./entries.ts";
+import { FIRST_SCRIPT, seedPath } from "./entries.ts";
 import { type BuildOptions, startOf } from "./options.ts";
+import { SEED_COMMANDS, SEED_DIRECTORIES } from "./types.ts";
 
 /** What comes beside a checkout. */
 export interface Extras {
@@ -28,16 +29,42 @@ export const REPLACED: readonly string[] = ["steps", "external"];
 /**
  * Checks that a bootstrap can begin from an archive.
  *
- * @throws {UserError} "format" with what is missing in it.
+ * @throws {UserError} "format" with what is missing in it, or in the way.
  */
 export function checkPreseed(preseed: Archive, options: BuildOptions): void {
-  const paths = new Set(preseed.members.map(({ path }) => path));
-  const missing = firstPrograms(options).find((path) => !paths.has(path));
-  if (missing === undefined) return;
-  throw new UserError("format", `Cannot begin from ${preseed.path}: it has no ${missing}`, {
-    where: preseed.path,
+  const isFile = fileFinder(preseed);
+  const first = firstPrograms(options).find((path) => !isFile(path));
+  if (first !== undefined) {
+    const isThere = preseed.members.some(({ path }) => path === first);
+    throw refusal(preseed, isThere ? `its ${first} is no file` : `it has no ${first}`);
+  }
+  const { files, directories } = madePaths(options);
+  const below = preseed.members.find(({ path }) =>
+    files.some((file) => path.startsWith(`${file}/`))
+  );
+  if (below !== undefined) {
+    throw refusal(preseed, `its ${below.path} lies where the build has a file`);
+  }
+  const inTheWay = directories.find(isFile);
+  if (inTheWay !== undefined) throw refusal(preseed, `its ${inTheWay} is no directory`);
+}
+
+function refusal({ path }: Archive, what: string): UserError {
+  return new UserError("format", `Cannot begin from ${path}: ${what}`, {
+    where: path,
     hint: "An archive for --early-preseed holds the whole root of an earlier bootstrap",
   });
+}
+
+/** What lies in the root whatever the archive has there; the members below a file would be lost. */
+function madePaths(options: BuildOptions): { files: string[]; directories: string[] } {
+  if (startOf(options) !== "builder-hex0") return { files: [FIRST_SCRIPT], directories: [] };
+  const assembled = SEED_COMMANDS.map((command) => command.split(" "))
+    .flatMap(([verb, , path]) => verb === "hex0" && path !== undefined ? [path.slice(1)] : []);
+  return {
+    files: [FIRST_SCRIPT, ...assembled],
+    directories: SEED_DIRECTORIES.map((path) => path.slice(1)),
+  };
 }
 
 /** What is started, or assembled, before anything else. */

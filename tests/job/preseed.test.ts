@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import {
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { readRecord } from "../../src/job/record.ts";
 import { sha256 } from "../fetch/servers.ts";
@@ -26,8 +33,12 @@ const ROOT = {
   "external/repo/p_0.tar.bz2": "a package",
 };
 
-/** A checkout and archives of {@link ROOT}. */
-async function scene(without: readonly string[] = []) {
+/** A checkout and archives of {@link ROOT}, with other files and symbolic links where asked for. */
+async function scene(
+  without: readonly string[] = [],
+  more: Readonly<Record<string, string>> = {},
+  links: readonly (readonly [target: string, path: string])[] = [],
+) {
   const dir = temp.make();
   const { tree, mirror } = writeMiniTree(
     dir,
@@ -35,6 +46,8 @@ async function scene(without: readonly string[] = []) {
   );
   const root = join(dir, "root");
   writeFiles(root, Object.fromEntries(Object.entries(ROOT).filter(([k]) => !without.includes(k))));
+  writeFiles(root, more);
+  for (const [target, path] of links) symlinkSync(target, join(root, path));
   const made = await run([
     "sh",
     "-c",
@@ -134,6 +147,39 @@ test("an archive that a bootstrap cannot begin from is refused, and named", asyn
   expect(cut.stderr).toContain(kernel);
   expect(cut.code).toBe(6);
   expect(() => readdirSync(target)).toThrow("ENOENT");
+});
+
+test("a directory where a bootstrap has its first files is refused, and named", async () => {
+  const hex0 = "x86/hex0_x86.hex0";
+  const refused = async (
+    args: readonly string[],
+    complaint: string,
+    without: readonly string[],
+    more: Readonly<Record<string, string>>,
+  ) => {
+    const { archive, kernel, build } = await scene(without, more);
+    const ran = await build(archive, args.map((arg) => arg === "KERNEL" ? kernel : arg));
+    expect(ran.stderr).toContain(`Cannot begin from ${archive}: its ${complaint}`);
+    expect(ran.code).toBe(6);
+  };
+  await refused(["-q"], `${hex0} is no file`, [hex0], { [`${hex0}/x`]: "" });
+  await refused(["-c"], `${SEED} is no file`, [SEED], { [`${SEED}/x`]: "" });
+  await refused(["-q", "-qk", "KERNEL"], "init is no file", ["init"], { "init/x": "" });
+  // What the build has there is a file, and what lies below it would be lost.
+  const script = [["kaem.x86"], { "kaem.x86/x": "" }] as const;
+  await refused(["-q"], "kaem.x86/x lies where the build has a file", ...script);
+  await refused(["-c"], "kaem.x86/x lies where the build has a file", ...script);
+  await refused(["-b"], "init/x lies where the build has a file", ["init"], { "init/x": "" });
+  await refused(["-b"], "bootstrap-seeds is no directory", [SEED], { "bootstrap-seeds": "" });
+});
+
+test("a first file that is a link to one is as good", async () => {
+  const { archive, target, build } = await scene(["x86/kaem-minimal.hex0"], {}, [
+    ["../x86/hex0_x86.hex0", "x86/kaem-minimal.hex0"],
+  ]);
+  expect(await build(archive, ["-q"])).toMatchObject({ code: 0 });
+  const cat = ["image", "cat", join(target, "init.img"), "x86/kaem-minimal.hex0"];
+  expect((await seedstrap(cat)).stdout).toBe("# hex0 of then\n");
 });
 
 testWith("mke2fs")(
