@@ -65,10 +65,10 @@ function parseValues(text: string): Record<string, string> {
 
 /** What a reason of the verdict means for a bootstrap, and what helps. */
 export function explainReason(reason: string): string {
-  return REASONS[reason] ?? "the boot program says no more; see the lines above";
+  return REASONS.get(reason) ?? "the boot program says no more; see the lines above";
 }
 
-const REASONS: Readonly<Record<string, string>> = {
+const REASONS: ReadonlyMap<string, string> = new Map(Object.entries({
   "stage2": "the boot program on the disk is damaged: write the image again",
   "boot-read": "the boot disk has a sector that cannot be read: use another one",
   "boot-drive": "the BIOS cannot read the boot disk by sector number: try another port or stick",
@@ -85,4 +85,4 @@ const REASONS: Readonly<Record<string, string>> = {
   "payload-truncated": "a payload disk ends before its payload does: use a larger one",
   "payload-malformed": "a payload disk is damaged: write the image again",
   "payload-read": "a payload disk has a sector that cannot be read: use another one",
-};
+}));

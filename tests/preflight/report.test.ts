@@ -52,4 +52,6 @@ test("checkVerdict() turns a bad verdict into an error that explains each reason
       `  memory-map: ${explainReason("memory-map")}`,
   );
   expect(explainReason("of-a-later-version")).toContain("lines above");
+  // A name that every object has.
+  expect(explainReason("constructor")).toContain("lines above");
 });
