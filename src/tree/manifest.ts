@@ -24,6 +24,8 @@ import { evaluateLogic, type Logic, parsePredicate } from "./predicate.ts";
 
 /** Longest token in bytes. */
 export const MAX_TOKEN_BYTES = 63;
+/** Most tokens of a line: predicates are read recursively, here and on the booted machine. */
+const MAX_TOKENS = 4096;
 
 interface Line {
   /** Line number in the manifest, from 1. */
@@ -99,6 +101,9 @@ function tokenize(line: string): string[] {
 
 function parseLine(text: string, place: Line): ManifestLine | string {
   const tokens = tokenize(text);
+  if (tokens.length > MAX_TOKENS) {
+    return `a line has at most ${MAX_TOKENS} tokens, this one has ${tokens.length}`;
+  }
   for (const token of tokens) {
     const bytes = new TextEncoder().encode(token).length;
     if (bytes > MAX_TOKEN_BYTES) {

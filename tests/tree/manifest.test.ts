@@ -89,6 +89,11 @@ test.each([
   expect(fault(line)).toBe(`${message} | m:3`);
 });
 
+test("parseManifest() refuses a line of very many tokens", () => {
+  expect(fault(`build: a ( ${Array(100_000).fill("A == b").join(" && ")} )`))
+    .toBe("a line has at most 4096 tokens, this one has 400003 | m:3");
+});
+
 test("evaluateManifest() reads `a && b || c` as `a && (b || c)`, without precedence", () => {
   const values = ["True", "False"];
   for (const a of values) {
