@@ -15,6 +15,9 @@ import { bundleAt, hasBundled, readBundledFile, walkBundle } from "./bundled.ts"
 /** What must be there for a directory to be a checkout. */
 const MANIFEST = "steps/manifest";
 
+/** Links to directories that are followed: of two in each directory, twenty levels are a million. */
+const MAX_LINKS = 1000;
+
 /** A file or directory below the checkout. */
 export interface TreeEntry {
   /** Path relative to the directory that was walked, with `/`. */
@@ -108,8 +111,8 @@ export function hasTreeFile(root: string, path: string): boolean {
  * @param what The checkout, or what is walked instead, for messages.
  * @param skips Says of a path, relative to the root, that it and what is below it do not count.
  * @returns Files and directories without the directory itself, unordered.
- * @throws {UserError} "tree" for a link that leaves it or never ends, a device, socket
- * or pipe, an unreadable place, and a name that is not UTF-8.
+ * @throws {UserError} "tree" for a link that leaves it or never ends, very many links to
+ * directories, a device, socket or pipe, an unreadable place, and a name that is not UTF-8.
  */
 export function walkTree(
   root: string,
@@ -122,6 +125,7 @@ export function walkTree(
     return walkBundle(bundle, root, path, skips);
   }
   const entries: TreeEntry[] = [];
+  let links = 0;
   const reading = <T>(place: string, read: () => T) => readingOf(what, place, read);
   const home = reading(root, () => realpathSync(root));
   const walk = (dir: string, prefix: string, above: readonly string[]) => {
@@ -146,6 +150,12 @@ export function walkTree(
         if (above.includes(place)) {
           throw new UserError("tree", `Cannot follow a link into a directory above it`, {
             where: source,
+          });
+        }
+        if (isLink && ++links > MAX_LINKS) {
+          throw new UserError("tree", `Cannot follow more than ${MAX_LINKS} links to directories`, {
+            where: source,
+            hint: "Replace links to directories that hold such links by what they point to",
           });
         }
         entries.push({ path: inner, kind: "directory", source, size: 0, isExecutable: true });

@@ -103,6 +103,17 @@ test("walkTree() refuses links that never end", () => {
   expect(faultOf(() => walkTree(root, "d"))).toStartWith("Cannot read the checkout: ELOOP");
 });
 
+test("walkTree() refuses links that multiply", () => {
+  const root = checkout();
+  for (let level = 0; level < 10; level++) {
+    mkdirSync(join(root, `d/${level}`));
+    for (const name of level === 0 ? [] : ["a", "b"]) {
+      symlinkSync(`../${level - 1}`, join(root, `d/${level}/${name}`));
+    }
+  }
+  expect(faultOf(() => walkTree(root, "d"))).toStartWith("Cannot follow more than 1000 links");
+});
+
 test("walkTree() refuses a link to nothing", () => {
   const root = checkout();
   symlinkSync("none here", join(root, "d/link"));
