@@ -20,7 +20,8 @@ import { crc32 } from "node:zlib";
 import xz from "xz-decompress";
 import { messageOf } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
-import { MIB } from "../format/segment.ts";
+import { KIB, MIB } from "../format/segment.ts";
+import { isZero } from "../format/zeros.ts";
 import { ENDS_EARLY, expandError, piecesOf, readExact } from "./fault.ts";
 
 const HEADER_BYTES = 12;
@@ -95,12 +96,12 @@ async function* expandStream(
 }
 
 /** The streams of a file in order, found from its end. */
-function findStreams(source: ByteSource): XzStream[] {
+function findStreams(file: ByteSource): XzStream[] {
+  const source = readBackwards(file);
   const streams: XzStream[] = [];
   let end = source.size;
-  const word = new Uint8Array(4);
   while (end > 0) {
-    while (end >= 4 && readExact(source, end - 4, word).every((byte) => byte === 0)) end -= 4;
+    end = paddingStart(source, end);
     const stream = streamBefore(source, end);
     streams.push(stream);
     if (streams.length > MAX_STREAMS) {
@@ -109,6 +110,39 @@ function findStreams(source: ByteSource): XzStream[] {
     end = stream.offset;
   }
   return streams.reverse();
+}
+
+/**
+ * A source for reads that go from its end to its beginning: it is read a MiB at a time, for some
+ * begin anew at their beginning where they are read backwards.
+ */
+function readBackwards(source: ByteSource): ByteSource {
+  let window: Uint8Array = new Uint8Array();
+  let start = 0;
+  return {
+    name: source.name,
+    size: source.size,
+    read(offset, into) {
+      const end = Math.min(offset + into.length, source.size);
+      if (offset < start || end > start + window.length) {
+        start = Math.max(0, offset - MIB);
+        window = readExact(source, start, new Uint8Array(end - start));
+      }
+      const part = window.subarray(offset - start, end - start);
+      into.set(part);
+      return part.length;
+    },
+  };
+}
+
+/** Where the zeros ahead of an offset begin, in words of four bytes. */
+function paddingStart(source: ByteSource, end: number): number {
+  let start = end;
+  for (const size of [4 * KIB, 4]) {
+    const bytes = new Uint8Array(size);
+    while (start >= size && isZero(readExact(source, start - size, bytes))) start -= size;
+  }
+  return start;
 }
 
 function streamBefore(source: ByteSource, end: number): XzStream {

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { detectCompression } from "../../src/archive/compression.ts";
 import { expand } from "../../src/archive/expand.ts";
 import { UserError } from "../../src/errors.ts";
-import { memorySource } from "../../src/format/reader.ts";
+import { type ByteSource, memorySource } from "../../src/format/reader.ts";
 import { MIB } from "../../src/format/segment.ts";
 import { rejection } from "../fetch/harness.ts";
 import { TempDirs } from "../support/files.ts";
@@ -162,6 +162,32 @@ testWith("xz")("zeros between and behind xz streams are padding, in fours", asyn
   const padded = concat([bytes, new Uint8Array(8), bytes, new Uint8Array(4)]);
   expect(await expanded(padded)).toEqual(concat([sample, sample]));
   expect(await isRefused(concat([bytes, new Uint8Array(3)]))).toBe(true);
+});
+
+testWith("xz")("many xz streams, and zeros between them, are found in few reads", async () => {
+  const large = noise(3 * MIB / 2);
+  const streams = concat([
+    compress("xz", large),
+    new Uint8Array(2 * MIB + 4),
+    compress("xz", large),
+    ...Array<Uint8Array>(1000).fill(compress("xz", new Uint8Array())),
+    new Uint8Array(MIB + 8),
+  ]);
+  let reads = 0;
+  const source = memorySource(streams, "the archive");
+  const counting: ByteSource = {
+    ...source,
+    read(offset, into) {
+      reads++;
+      return source.read(offset, into);
+    },
+  };
+  for await (const piece of expand(counting, "xz")) {
+    expect(piece.length).toBeGreaterThan(0);
+    break;
+  }
+  expect(reads).toBeLessThan(50);
+  expect(await expanded(streams)).toEqual(concat([large, large]));
 });
 
 testWith("xz")("xz with SHA-256 or filters is refused with a way out", async () => {
