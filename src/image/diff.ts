@@ -102,13 +102,18 @@ function movedEntries(
   for (const entry of removed.filter(isFile)) {
     if (!sizes.has(sizeOf(entry))) continue;
     const sha256 = digestEntry(a, entry);
-    gone.set(sha256, [...gone.get(sha256) ?? [], entry]);
+    const alike = gone.get(sha256);
+    if (alike === undefined) gone.set(sha256, [entry]);
+    else alike.push(entry);
   }
-  const left = new Set([...gone.values()].flat().map(sizeOf));
+  const left = new Set([...gone.values()].map(([first]) => sizeOf(first!)));
+  const taken = new Map<string, number>();
   return added.filter((entry) => isFile(entry) && left.has(sizeOf(entry))).flatMap((entry) => {
     const sha256 = digestEntry(b, entry);
-    const from = gone.get(sha256)?.shift();
+    const index = taken.get(sha256) ?? 0;
+    const from = gone.get(sha256)?.[index];
     if (from === undefined) return [];
+    taken.set(sha256, index + 1);
     return [{
       kind: "moved" as const,
       path: shown(entry),
