@@ -281,17 +281,24 @@ class Extraction {
   }
 }
 
-/** What has to be a directory in a boot image: something lies in it, or a command names it so. */
+/** What is empty in a boot image and has to be a directory: something lies in it, also by a command. */
 function innerPaths(view: ImageView): Set<string> {
-  const inner = new Set<string>();
-  for (const entry of view.entries()) {
-    const paths = entry.kind === "command" ? entry.path.split(" ") : [entry.path];
-    for (const path of paths) {
-      const parts = plainPath(path).split("/");
-      for (let length = 1; length < parts.length; length++) {
-        inner.add(parts.slice(0, length).join("/"));
-      }
-    }
+  const empty: string[] = [];
+  const all: string[] = [];
+  for (const { kind, path } of view.entries()) {
+    const paths = kind === "command" ? path.split(" ") : [path];
+    all.push(...paths.map(plainPath));
+    if (kind === "empty") empty.push(plainPath(path));
   }
-  return inner;
+  all.sort();
+  return new Set(empty.filter((path) => {
+    const start = `${path}/`;
+    let [low, high] = [0, all.length];
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (all[middle]! < start) low = middle + 1;
+      else high = middle;
+    }
+    return all[low]?.startsWith(start) === true;
+  }));
 }
