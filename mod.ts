@@ -27,6 +27,7 @@ export * from "./src/format/payload.ts";
 export * from "./src/format/reader.ts";
 export * from "./src/format/segment.ts";
 export * from "./src/format/srcfs.ts";
+export * from "./src/format/sums.ts";
 
 export * from "./src/archive/archive.ts";
 export * from "./src/archive/entries.ts";

@@ -20,11 +20,11 @@ import {
   MAX_INDEX_BYTES,
   memberHeader,
   parseIndex,
-  parseSums,
   SUMS_PATH,
 } from "../format/bundle.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
+import { parseSums } from "../format/sums.ts";
 import { TAR_BLOCK_BYTES } from "../format/tar.ts";
 import { isZero } from "../format/zeros.ts";
 import { blocksEnd, digestOfBytes, headerAt, readExactly } from "./open.ts";

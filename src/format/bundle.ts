@@ -27,6 +27,7 @@ import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import { compareBytes } from "./payload.ts";
 import { paddingTo, type Segment, textSegment, totalSize } from "./segment.ts";
+import { formatSums } from "./sums.ts";
 import { TAR_BLOCK_BYTES, tarHeader, type TarMember } from "./tar.ts";
 
 /** Directory for all that is not of the checkout. */
@@ -131,9 +132,9 @@ export function layOut(
   indexText = `${JSON.stringify(index, null, 1)}\n`,
 ): BundleLayout {
   const indexMember = textMember(INDEX_PATH, indexText);
-  const sumsText = [indexMember, ...index.members].map((member) =>
-    member.kind === "file" ? sumsLine(member) : ""
-  ).join("");
+  const sumsText = formatSums(
+    [indexMember, ...index.members].filter((member) => member.kind === "file"),
+  );
   let offset = 0;
   const members = [textMember(SUMS_PATH, sumsText), indexMember, ...index.members].map((member) => {
     const { size } = tarMember(member);
@@ -189,24 +190,6 @@ export function parseIndex(text: string): BundleIndex | string {
   if (!isArrayOf(distfiles, isDistfile)) return "its distfiles are not understood";
   if (!isArrayOf(members, isMember)) return "its members are not understood";
   return membersFault(members) ?? { format: FORMAT, seedstrap, distfiles, members };
-}
-
-/** SHA-256 by path of the lines of a SHA256SUMS; lines that are none are passed over. */
-export function parseSums(text: string): Map<string, string> {
-  const sums = new Map<string, string>();
-  for (const line of text.split("\n")) {
-    const [, escape, sha256, path] = /^(\\?)([0-9a-f]{64}) {2}(.+)$/.exec(line) ?? [];
-    if (sha256 === undefined || path === undefined) continue;
-    sums.set(escape === "" ? path : path.replaceAll("\\\\", "\\"), sha256);
-  }
-  return sums;
-}
-
-/** As sha256sum(1) writes it: a backslash in the name is doubled, and one stands ahead. */
-function sumsLine({ path, sha256 }: { path: string; sha256: string }): string {
-  return path.includes("\\")
-    ? `\\${sha256}  ${path.replaceAll("\\", "\\\\")}\n`
-    : `${sha256}  ${path}\n`;
 }
 
 /** What is wrong with the members of an index, or undefined. */

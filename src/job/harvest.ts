@@ -13,6 +13,7 @@
 import { closeSync, fsyncSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
+import { formatSums, parseSums } from "../format/sums.ts";
 import { extract, type Extracted } from "../image/extract.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
@@ -127,7 +128,9 @@ function readLists(view: ImageView, repo: string): List[] {
   return [STEPS_SUMS, `${repo}/${SUMS_NAME}`].flatMap((path) => {
     const entry = view.find(path);
     if (entry?.kind !== "file") return [];
-    return [{ path: `/${path}`, sums: parseSums(readSmall(view, entry)) }];
+    const sums = [...parseSums(readSmall(view, entry))]
+      .map(([name, sha256]) => [plainPath(name), sha256] as const);
+    return [{ path: `/${path}`, sums: new Map(sums) }];
   });
 }
 
@@ -141,32 +144,6 @@ function readSmall(view: ImageView, entry: ViewEntry): string {
   let text = "";
   for (const part of view.read(entry)) text += decoder.decode(part, { stream: true });
   return text + decoder.decode();
-}
-
-/** Names with the SHA-256 that a list says, as sha256sum prints it; other lines are no entries. */
-export function parseSums(text: string): Map<string, string> {
-  const sums = new Map<string, string>();
-  for (const line of text.split("\n")) {
-    const match = /^(\\?)([0-9a-f]{64}) [ *](.+)$/.exec(line);
-    if (match === null) continue;
-    const [, escape, sha256, name] = match;
-    const plain = escape === ""
-      ? name!
-      : name!.replace(/\\[\\nr]/g, (pair) => ({ "\\\\": "\\", "\\n": "\n", "\\r": "\r" })[pair]!);
-    sums.set(plainPath(plain), sha256!);
-  }
-  return sums;
-}
-
-/** The list that `sha256sum -c` reads. */
-export function formatSums(files: readonly Pick<HarvestedFile, "path" | "sha256">[]): string {
-  return files.map(({ path, sha256 }) => {
-    const escaped = path.replace(
-      /[\\\n\r]/g,
-      (char) => ({ "\\": "\\\\", "\n": "\\n", "\r": "\\r" })[char]!,
-    );
-    return `${escaped === path ? "" : "\\"}${sha256}  ${escaped}\n`;
-  }).join("");
 }
 
 function writeSums(path: string, files: readonly HarvestedFile[]): void {

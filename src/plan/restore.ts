@@ -13,6 +13,7 @@
 
 import { UserError } from "../errors.ts";
 import { compareBytes, type PayloadLayout } from "../format/payload.ts";
+import { formatSums } from "../format/sums.ts";
 import { findRestPlace } from "../tree/overlay.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { StepCosts } from "./limits.ts";
@@ -131,7 +132,9 @@ export function restoreList(
 export function payloadSums(distfiles: readonly PlannedDistfile[]): string {
   const carried = distfiles.filter(({ place }) => place === "payload");
   const digests = new Map(carried.map(({ name, sha256 }) => [name, sha256]));
-  return sorted([...digests.keys()]).map((name) => `${digests.get(name)}  ${name}\n`).join("");
+  return formatSums(
+    sorted([...digests.keys()]).map((path) => ({ path, sha256: digests.get(path)! })),
+  );
 }
 
 function sorted(names: readonly string[]): string[] {

@@ -11,7 +11,6 @@ import {
   layOut,
   makeIndex,
   parseIndex,
-  parseSums,
 } from "../../src/format/bundle.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { GIB } from "../../src/format/segment.ts";
@@ -179,10 +178,4 @@ test("parseIndex() refuses what is no index", () => {
   for (const text of ["", "{", "[]", "null", "{}", '{"format":"seedstrap-bundle/2"}']) {
     expect(typeof parseIndex(text)).toBe("string");
   }
-});
-
-test("parseSums() reads names with backslashes, and passes over what is no line", () => {
-  expect(parseSums(`\\${DIGEST}  a\\\\b\nnonsense\n${DIGEST}  c  d\n`)).toEqual(
-    new Map([["a\\b", DIGEST], ["c  d", DIGEST]]),
-  );
 });
