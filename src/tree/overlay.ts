@@ -3,8 +3,8 @@
  * The overlay: what an image has beside the checkout, laid over it in the image alone.
  *
  * It builds the payload importer ahead of `jump: fiwix` and runs it right behind, makes empty files
- * again that the jump loses, and gates the wait for a network off. Every line that it adds has a predicate, so that the same manifest also
- * serves a machine without a payload.
+ * again that the jump loses, and gates the wait for a network off. Every line that it adds has a
+ * predicate, so that the same manifest also serves a machine without a payload.
  *
  * @module
  */
