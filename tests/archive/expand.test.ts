@@ -152,6 +152,14 @@ testWith("bzip2")("what expands further than gzip ever could is a bomb", async (
   expect(error.message).toEndWith(`it expands to more than ${64 * MIB} bytes`);
 });
 
+testWith("bzip2")("a bzip2 stream with a wrong checksum of its own is refused", async () => {
+  const bytes = Uint8Array.from(compress("bzip2", sample));
+  // Whatever bit it begins at, this byte lies in it, and in no block.
+  bytes[bytes.length - 2]! ^= 1;
+  const error = await rejection(expanded(bytes));
+  expect(error.message).toEndWith("the CRC-32 of a stream is wrong");
+});
+
 testWith("gzip")("zeros behind a gzip file are padding", async () => {
   const bytes = compress("gzip", sample);
   expect(await expanded(concat([bytes, new Uint8Array(70_000)]))).toEqual(sample);
