@@ -74,15 +74,20 @@ export async function verifyBundle(
   for (const placed of layout.members) {
     const { member, headerOffset, dataOffset, size } = placed;
     const { path } = member;
-    faults.push(...differences(source, headerOffset, memberHeader(member), "header", path));
+    const own = differences(source, headerOffset, memberHeader(member), "header", path);
     const wanted = text.get(path);
     if (wanted !== undefined) {
-      faults.push(...differences(source, dataOffset, Buffer.from(wanted), "data", path));
+      own.push(...differences(source, dataOffset, Buffer.from(wanted), "data", path));
     } else if (member.kind === "file") {
       const got = await digestRun(source, dataOffset, size, options);
-      faults.push(...dataFault(path, dataOffset, size, got, member.sha256));
+      own.push(...dataFault(path, dataOffset, size, got, member.sha256));
     }
-    faults.push(...paddingFault(source, dataOffset + size, path));
+    own.push(...paddingFault(source, dataOffset + size, path));
+    const [first, second] = own;
+    // A member that is missing from its header on is told once.
+    if (first?.kind === "missing" && second?.kind === "missing") {
+      faults.push({ ...first, size: dataOffset + size - headerOffset });
+    } else faults.push(...own);
   }
   faults.push(...endFaults(source, layout.endOffset));
   const files = layout.members.filter(({ member }) => member.kind === "file").length;
