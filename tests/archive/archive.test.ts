@@ -199,17 +199,15 @@ test("names at the top are dropped with all below, and links to it stay what the
 });
 
 test("a file with very many names can lose every one of them in a moment", async () => {
-  const count = 20_000;
+  // Looking for a new first name with each name that goes takes minutes.
+  const count = 40_000;
   const links = Array.from({ length: 2 * count }, (_, i): RawMember => ({
     name: i < count ? `steps/${i}` : `${i}`,
     type: "1",
     link: "steps/f",
   }));
   const tar = rawTar([{ name: "steps/f", data: "x" }, ...links]);
-  const start = performance.now();
   const { members } = await listed(temp.make(), tar, { drop: ["steps"] });
-  // Looking for a new first name with each name that goes takes most of a minute.
-  expect(performance.now() - start).toBeLessThan(15_000);
   expect(members).toHaveLength(count);
   expect(members[0]).toMatchObject({ kind: "file", path: `${count}`, offset: 512 });
   expect(members.at(-1)).toMatchObject({ kind: "hardlink", target: `${count}` });

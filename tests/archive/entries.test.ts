@@ -132,12 +132,10 @@ test("flatEntries() follows many links on long ways in a moment", () => {
   const parts = Array.from({ length: 400 }, (_, i) => `${i % 10}`);
   const dirs = parts.map((_, i) => dir(parts.slice(0, i + 1).join("/")));
   const target = `${parts.join("/")}/f`;
-  const links = Array.from({ length: 10_000 }, (_, i) => link(`l${i}`, target));
-  const start = performance.now();
+  // Looking up every path from the root anew takes minutes.
+  const links = Array.from({ length: 50_000 }, (_, i) => link(`l${i}`, target));
   const { entries } = flatEntries(archiveOf([...dirs, file(target, 512), ...links]));
-  // Looking up every path from the root anew takes many seconds.
-  expect(performance.now() - start).toBeLessThan(5_000);
-  expect(entries).toHaveLength(10_401);
+  expect(entries).toHaveLength(50_401);
 });
 
 test("flatEntries() gives the same entries whatever the order of the members", () => {

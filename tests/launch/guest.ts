@@ -99,7 +99,7 @@ export async function run(logPath: string, options: Partial<QemuOptions>): Promi
 }
 
 /** Polls until `condition` holds; false when it does not within `limitMs`. */
-export async function eventually(condition: () => boolean, limitMs = 3000): Promise<boolean> {
+export async function eventually(condition: () => boolean, limitMs = 30_000): Promise<boolean> {
   for (const end = performance.now() + limitMs; performance.now() < end;) {
     if (condition()) return true;
     await new Promise((resolve) => setTimeout(resolve, 10));

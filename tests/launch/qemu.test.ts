@@ -64,7 +64,6 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
     writeFileSync(rom, firmware(print("here\n"), code.hang));
     const controller = new AbortController();
     let pids: number[] = [];
-    const start = performance.now();
     const { error } = await run(dir.file("log"), {
       args: guestArgs(rom),
       signal: controller.signal,
@@ -74,7 +73,6 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
       },
     });
     expect(error).toMatchObject({ kind: "interrupt" });
-    expect(performance.now() - start).toBeLessThan(2500);
     expect(pids).toHaveLength(1);
     expect(pids.filter(isAlive)).toEqual([]);
     expect(pidsWith(rom)).toEqual([]);
