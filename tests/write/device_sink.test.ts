@@ -15,6 +15,20 @@ const temp = new TempDirs();
 afterEach(() => temp.release());
 
 const SIZE = 32 * MIB;
+const OPTIONS = {
+  sizeBytes: SIZE,
+  digests: "never",
+  hashesHoles: false,
+  onDone: () => {},
+} as const;
+
+/** Changes a byte as a drive might that cannot be trusted. */
+function change(path: string, offset: number, byte: number): void {
+  const file = openSync(path, "r+");
+  writeSync(file, Uint8Array.of(byte), 0, 1, offset);
+  fsyncSync(file);
+  closeSync(file);
+}
 
 test.each([
   ["data", 5 * MIB + 7],
@@ -24,28 +38,43 @@ test.each([
   const path = join(temp.make(), "file");
   writeFileSync(path, sampleBody(SIZE));
   const out = BlockFile.open(chooseTarget(path, true));
-  const options = {
-    sizeBytes: SIZE,
-    digests: "never",
-    hashesHoles: false,
-    onDone: () => {},
-  } as const;
-  const sink = await DeviceSink.begin(out, options);
+  const sink = await DeviceSink.begin(out, OPTIONS);
   try {
     await writeBytes(sink, sampleBody(9 * MIB));
     await sink.skip(16 * MIB);
     await writeBytes(sink, sampleBody(MIB));
     await sink.finish();
     await sink.readBack();
-    const file = openSync(path, "r+");
-    const byte = offset < 9 * MIB ? sampleBody(9 * MIB)[offset]! ^ 1 : 1;
-    writeSync(file, Uint8Array.of(byte), 0, 1, offset);
-    fsyncSync(file);
-    closeSync(file);
+    change(path, offset, offset < 9 * MIB ? sampleBody(9 * MIB)[offset]! ^ 1 : 1);
     const error = await rejection(sink.readBack());
     expect(error.kind).toBe("verify");
     const [, from, to] = /between offset (\d+) and (\d+)$/.exec(error.where!)!;
     expect(offset).toBeWithin(Number(from), Number(to));
+  } finally {
+    await sink.close();
+    await out.close();
+  }
+});
+
+test("seal() finds a byte of the first MiB that is not as it was written last", async () => {
+  const path = join(temp.make(), "file");
+  writeFileSync(path, sampleBody(SIZE));
+  const out = BlockFile.open(chooseTarget(path, true));
+  const sink = await DeviceSink.begin(out, OPTIONS);
+  try {
+    await writeBytes(sink, sampleBody(9 * MIB));
+    await sink.finish();
+    await sink.readBack();
+    await sink.seal(true);
+    const sync = out.sync.bind(out);
+    out.sync = async () => {
+      await sync();
+      change(path, 4711, sampleBody(MIB)[4711]! ^ 1);
+    };
+    const error = await rejection(sink.seal(true));
+    expect(error.kind).toBe("verify");
+    expect(error.where).toEndWith(`between offset 0 and ${MIB}`);
+    await sink.seal(false);
   } finally {
     await sink.close();
     await out.close();
