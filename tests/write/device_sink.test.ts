@@ -22,6 +22,23 @@ const OPTIONS = {
   onDone: () => {},
 } as const;
 
+/** Writes data to the beginning of a file of other content, and hands on what did it. */
+async function withSink(
+  work: (sink: DeviceSink, out: BlockFile, path: string) => Promise<void>,
+): Promise<void> {
+  const path = join(temp.make(), "file");
+  writeFileSync(path, sampleBody(SIZE));
+  const out = BlockFile.open(chooseTarget(path, true));
+  const sink = await DeviceSink.begin(out, OPTIONS);
+  try {
+    await writeBytes(sink, sampleBody(9 * MIB));
+    await work(sink, out, path);
+  } finally {
+    await sink.close();
+    await out.close();
+  }
+}
+
 /** Changes a byte as a drive might that cannot be trusted. */
 function change(path: string, offset: number, byte: number): void {
   const file = openSync(path, "r+");
@@ -35,12 +52,7 @@ test.each([
   ["a hole", 20 * MIB],
   ["the zeros behind the data", SIZE - 1],
 ])("readBack() finds a byte that changed in %s, and where", async (_, offset) => {
-  const path = join(temp.make(), "file");
-  writeFileSync(path, sampleBody(SIZE));
-  const out = BlockFile.open(chooseTarget(path, true));
-  const sink = await DeviceSink.begin(out, OPTIONS);
-  try {
-    await writeBytes(sink, sampleBody(9 * MIB));
+  await withSink(async (sink, _, path) => {
     await sink.skip(16 * MIB);
     await writeBytes(sink, sampleBody(MIB));
     await sink.finish();
@@ -50,19 +62,11 @@ test.each([
     expect(error.kind).toBe("verify");
     const [, from, to] = /between offset (\d+) and (\d+)$/.exec(error.where!)!;
     expect(offset).toBeWithin(Number(from), Number(to));
-  } finally {
-    await sink.close();
-    await out.close();
-  }
+  });
 });
 
 test("seal() finds a byte of the first MiB that is not as it was written last", async () => {
-  const path = join(temp.make(), "file");
-  writeFileSync(path, sampleBody(SIZE));
-  const out = BlockFile.open(chooseTarget(path, true));
-  const sink = await DeviceSink.begin(out, OPTIONS);
-  try {
-    await writeBytes(sink, sampleBody(9 * MIB));
+  await withSink(async (sink, out, path) => {
     await sink.finish();
     await sink.readBack();
     await sink.seal(true);
@@ -75,8 +79,5 @@ test("seal() finds a byte of the first MiB that is not as it was written last", 
     expect(error.kind).toBe("verify");
     expect(error.where).toEndWith(`between offset 0 and ${MIB}`);
     await sink.seal(false);
-  } finally {
-    await sink.close();
-    await out.close();
-  }
+  });
 });
