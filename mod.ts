@@ -33,9 +33,9 @@ export * from "./src/archive/archive.ts";
 export * from "./src/archive/entries.ts";
 export * from "./src/archive/types.ts";
 
-export { type Bundle, openBundle } from "./src/bundle/open.ts";
-export { type BundlePart, type BundleSource, findParts, openParts } from "./src/bundle/source.ts";
-export * from "./src/bundle/verify.ts";
+export { type Bundle, openBundle } from "./src/image/bundle.ts";
+export { type BundlePart, type BundleSource, findParts, openParts } from "./src/source/parts.ts";
+export * from "./src/image/bundle_verify.ts";
 
 export * from "./src/tree/config.ts";
 export * from "./src/tree/distfiles.ts";
@@ -51,36 +51,36 @@ export * from "./src/plan/plan.ts";
 export * from "./src/plan/split.ts";
 export * from "./src/plan/types.ts";
 
-export { type FileSource, openImage } from "./src/image/file_source.ts";
+export { type FileSource, openImage } from "./src/source/file.ts";
 export * from "./src/image/diff.ts";
-export * from "./src/image/extract.ts";
-export * from "./src/image/image.ts";
+export * from "./src/write/extract.ts";
+export * from "./src/image/linear.ts";
+export * from "./src/image/types.ts";
 export * from "./src/image/view.ts";
 export { writeImage, type WriteOptions, type WrittenImage } from "./src/write/writer.ts";
 export * from "./src/device/candidates.ts";
 export * from "./src/job/build.ts";
-export * from "./src/job/device.ts";
+export * from "./src/device/write.ts";
+export * from "./src/job/write.ts";
 export {
   type DistfileOrigin,
-  parseRecord,
-  readRecord,
-  readRecordFile,
   RECORD_NAME,
   type RecordedCheckout,
   type RecordedDistfile,
   type RecordedFile,
   type RecordedImage,
   type TargetRecord,
-} from "./src/job/record.ts";
+} from "./src/record/types.ts";
+export { parseRecord, readRecord, readRecordFile } from "./src/record/read.ts";
 export { reproduceBuild, type ReproduceRequest, type Reproduction } from "./src/job/reproduce.ts";
-export * from "./src/provenance/compare.ts";
-export { sbomText } from "./src/provenance/sbom.ts";
+export * from "./src/record/compare.ts";
+export { sbomText } from "./src/record/sbom.ts";
 export {
   makeStatement,
   type Resource,
-  SBOM_NAME,
   type Statement,
   statementText,
-} from "./src/provenance/statement.ts";
+} from "./src/record/statement.ts";
+export { SBOM_NAME } from "./src/record/types.ts";
 export * from "./src/job/bundle.ts";
 export { VERSION } from "./src/version.ts";

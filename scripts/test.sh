@@ -29,6 +29,7 @@ echo "== Static checks"
 check "types" deno check mod.ts src/cli/main.ts tests scripts
 check "lint" deno lint --quiet
 check "format" deno fmt --check
+check "rooms" "$bin/bun" scripts/rooms.ts --check
 check "embedded assets are current" "$bin/bun" scripts/assets.ts --check
 if command -v shellcheck >/dev/null 2>&1; then
 	check "shell scripts" shellcheck .ci/run scripts/*.sh scripts/*/*.sh

@@ -14,8 +14,8 @@ import process from "node:process";
 import { readBootHeader } from "../../src/format/boot.ts";
 import { bytesOf, type ByteSource } from "../../src/format/reader.ts";
 import { MIB, SECTOR_BYTES } from "../../src/format/segment.ts";
-import { openImage } from "../../src/image/file_source.ts";
-import { digestOf, readImage } from "../../src/image/image.ts";
+import { openImage } from "../../src/source/file.ts";
+import { digestOf, readImage } from "../../src/image/linear.ts";
 
 /** Something that was found. */
 export interface Entry {

@@ -6,7 +6,7 @@
  */
 
 import { UserError } from "../errors.ts";
-import { compareBytes } from "../format/payload.ts";
+import { sortedByBytes } from "../bytes.ts";
 import type { MemberSegment } from "../format/segment.ts";
 import { type LinkEnd, linkFollower } from "./links.ts";
 import type { Archive, ArchiveMember, DeviceType, FileMember, SymlinkMember } from "./types.ts";
@@ -79,8 +79,7 @@ export function flatEntries(
   }
   return {
     entries: [
-      ...directories.map((path) => ({ path, key: encoder.encode(path) }))
-        .sort((a, b) => compareBytes(a.key, b.key)).map(({ path }) => ({ path })),
+      ...sortedByBytes(directories, (path) => path).map((path) => ({ path })),
       ...inOrderOfData(files).map(({ path, file }) => ({
         path,
         body: bodyOf(archive, file, path),
@@ -156,11 +155,9 @@ interface MemberFile {
   readonly file: FileMember;
 }
 
-const encoder = new TextEncoder();
-
 function inOrderOfData(files: readonly MemberFile[]): MemberFile[] {
-  return files.map((file) => ({ ...file, key: encoder.encode(file.path) }))
-    .sort((a, b) => a.file.offset - b.file.offset || compareBytes(a.key, b.key));
+  return sortedByBytes(files, ({ path }) => path)
+    .sort((a, b) => a.file.offset - b.file.offset);
 }
 
 function bodyOf({ path: archive }: Archive, file: FileMember, member: string): MemberSegment {

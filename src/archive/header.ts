@@ -8,7 +8,7 @@
 import type { UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import { readPaxRecords, readTarHeader, TAR_BLOCK_BYTES, type TarHeader } from "../format/tar.ts";
-import { isZero } from "../format/zeros.ts";
+import { isZero } from "../bytes.ts";
 import type { ByteStream } from "./stream.ts";
 
 /** A header with long names and pax records in place. */

@@ -7,7 +7,7 @@
 
 import { UserError } from "../errors.ts";
 import { type MemberSegment, MIB } from "../format/segment.ts";
-import { type FileSource, openImage } from "../image/file_source.ts";
+import { type FileSource, openImage } from "../source/file.ts";
 import { type Compression, detectCompression } from "./compression.ts";
 import { expand } from "./expand.ts";
 import { ENDS_EARLY, expandError, piecesOf } from "./fault.ts";

@@ -21,7 +21,7 @@ import xz from "xz-decompress";
 import { messageOf } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { KIB, MIB } from "../format/segment.ts";
-import { isZero } from "../format/zeros.ts";
+import { isZero } from "../bytes.ts";
 import { ENDS_EARLY, expandError, piecesOf, readExact } from "./fault.ts";
 
 const HEADER_BYTES = 12;

@@ -7,7 +7,7 @@ import { chooseTarget, refusal } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
-import type { RecordedImage, TargetRecord } from "../job/record.ts";
+import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { withTmpfs } from "../launch/mount.ts";
 import { type Mode, parseCount } from "../plan/options.ts";

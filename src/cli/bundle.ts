@@ -3,9 +3,9 @@
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
-import { openBundle } from "../bundle/open.ts";
-import { findParts, openParts } from "../bundle/source.ts";
-import { type BundleFault, type BundleReport, verifyBundle } from "../bundle/verify.ts";
+import { openBundle } from "../image/bundle.ts";
+import { findParts, openParts } from "../source/parts.ts";
+import { type BundleFault, type BundleReport, verifyBundle } from "../image/bundle_verify.ts";
 import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
 import { MIB, SECTOR_BYTES } from "../format/segment.ts";

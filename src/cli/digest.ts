@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Digests of images, as people read them. */
 
-import type { RecordedImage } from "../job/record.ts";
+import type { RecordedImage } from "../record/types.ts";
 
 /** The digest of an image, and of which of its bytes it is. */
 export function digestText(

@@ -6,15 +6,10 @@ import { once } from "node:events";
 import process from "node:process";
 import { UserError } from "../errors.ts";
 import { type Difference, diffViews } from "../image/diff.ts";
-import { extract } from "../image/extract.ts";
-import {
-  digestEntry,
-  findEntry,
-  type ImageView,
-  plainPath,
-  type ViewEntry,
-} from "../image/view.ts";
-import { type DistfileSteps, stepsOf, stepsOfRecord, stepsOfTree } from "../job/steps.ts";
+import { extract } from "../write/extract.ts";
+import { digestEntry, findEntry } from "../image/view.ts";
+import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
+import { type DistfileSteps, stepsOf, stepsOfRecord, stepsOfTree } from "../record/steps.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { verifySubcommand } from "./image_verify.ts";

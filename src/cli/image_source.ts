@@ -3,17 +3,13 @@
 
 import { Option } from "@commander-js/extra-typings";
 import { basename, dirname } from "node:path";
-import { findParts, openParts } from "../bundle/source.ts";
+import { findParts, openParts } from "../source/parts.ts";
 import { UserError } from "../errors.ts";
-import { type FileSource, openImage } from "../image/file_source.ts";
-import { type ImageView, openView, VIEW_KINDS, type ViewKind } from "../image/view.ts";
-import {
-  readRecord,
-  readRecordIfThere,
-  RECORD_NAME,
-  type RecordedImage,
-  type TargetRecord,
-} from "../job/record.ts";
+import { type FileSource, openImage } from "../source/file.ts";
+import { type ImageView, VIEW_KINDS, type ViewKind } from "../image/types.ts";
+import { openView } from "../image/view.ts";
+import { readRecord, readRecordIfThere } from "../record/read.ts";
+import { RECORD_NAME, type RecordedImage, type TargetRecord } from "../record/types.ts";
 import { kindOf } from "../job/verify.ts";
 import { note, paint, printable } from "./output.ts";
 

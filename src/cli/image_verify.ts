@@ -3,10 +3,11 @@
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { UserError } from "../errors.ts";
-import { type FileSource, openImage } from "../image/file_source.ts";
-import type { ImageReport } from "../image/image.ts";
-import { type DiskReport, type ImageView, openView } from "../image/view.ts";
-import type { RecordedImage } from "../job/record.ts";
+import { type FileSource, openImage } from "../source/file.ts";
+import type { ImageReport } from "../image/types.ts";
+import { type DiskReport, type ImageView } from "../image/types.ts";
+import { openView } from "../image/view.ts";
+import type { RecordedImage } from "../record/types.ts";
 import { checkRecord, checkTree, type TreeCheck } from "../job/verify.ts";
 import { asOption, recordFor, recordOption, withView } from "./image_source.ts";
 import { checkBundle } from "./bundle.ts";

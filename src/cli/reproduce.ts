@@ -8,7 +8,7 @@ import { defaultStore } from "../fetch/store.ts";
 import { reproduceBuild, type Reproduction } from "../job/reproduce.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
-import type { DigestDifference, SubjectDifference } from "../provenance/compare.ts";
+import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrors, treeOption } from "./options.ts";
 import { print, printable, printJson } from "./output.ts";

@@ -3,7 +3,8 @@
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
-import { type DeviceReport, imageToWrite, writeToDevice } from "../job/device.ts";
+import { type DeviceReport, writeToDevice } from "../device/write.ts";
+import { imageToWrite } from "../job/write.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";

@@ -11,7 +11,7 @@
 import { open, stat } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { join } from "node:path";
-import { distfileNameFault } from "../distfile_name.ts";
+import { distfileNameFault } from "./distfile_name.ts";
 import { messageOf, systemCode, UserError } from "../errors.ts";
 
 /** A running server. Close it, or the process stays alive. */

@@ -9,7 +9,7 @@ import { type FileHandle, open, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import process from "node:process";
-import { distfileNameFault } from "../distfile_name.ts";
+import { distfileNameFault } from "./distfile_name.ts";
 import { UserError } from "../errors.ts";
 
 const READ_BYTES = 1024 * 1024;

@@ -16,15 +16,7 @@
 
 import { UserError } from "../errors.ts";
 import { type ByteSource, Cursor, formatError } from "./reader.ts";
-import {
-  type Body,
-  MIB,
-  paddingTo,
-  SECTOR_BYTES,
-  type Segment,
-  segmentSize,
-  totalSize,
-} from "./segment.ts";
+import { type Body, MIB, SECTOR_BYTES, type Segment, segmentSize, totalSize } from "./segment.ts";
 
 /** Zeros that must follow the last srcfs byte. */
 export const READ_AHEAD_BYTES = MIB;
@@ -41,16 +33,28 @@ export interface BootParts {
 
 /** The segments of a boot image without the sparse tail: a whole number of MiB. */
 export function bootImage({ stage1, stage2, srcfs }: BootParts): Segment[] {
-  const front: Segment[] = [{ kind: "bytes", bytes: stage1 }, stage2];
-  const frontSize = SECTOR_BYTES + segmentSize(stage2);
-  front.push(...terminatedPadding(frontSize), ...srcfs);
-  const zeros = READ_AHEAD_BYTES;
-  return [...front, { kind: "zeros", size: zeros }, ...paddingTo(totalSize(front) + zeros, MIB)];
+  const stage2Bytes = segmentSize(stage2);
+  const srcfsBytes = totalSize(srcfs);
+  const srcfsOffset = srcfsOffsetAfter(stage2Bytes);
+  const sizeBytes = bootImageBytes(stage2Bytes, srcfsBytes);
+  return [
+    { kind: "bytes", bytes: stage1 },
+    stage2,
+    { kind: "zeros", size: srcfsOffset - SECTOR_BYTES - stage2Bytes },
+    ...srcfs,
+    { kind: "zeros", size: sizeBytes - srcfsOffset - srcfsBytes },
+  ];
 }
 
-/** NULs to the next sector, at least one. */
-function terminatedPadding(size: number): Segment[] {
-  return [{ kind: "zeros", size: SECTOR_BYTES - size % SECTOR_BYTES }];
+/** Size of a boot image without the sparse tail, in bytes. */
+export function bootImageBytes(stage2Bytes: number, srcfsBytes: number): number {
+  const dataBytes = srcfsOffsetAfter(stage2Bytes) + srcfsBytes + READ_AHEAD_BYTES;
+  return Math.ceil(dataBytes / MIB) * MIB;
+}
+
+/** Offset of the sector after the stage2 text: at least one NUL lies between. */
+function srcfsOffsetAfter(stage2Bytes: number): number {
+  return SECTOR_BYTES * (2 + Math.floor(stage2Bytes / SECTOR_BYTES));
 }
 
 /**
@@ -120,7 +124,7 @@ export function readBootHeader(source: ByteSource): BootHeader {
       if (textEnd === SECTOR_BYTES) throw formatError(source, SECTOR_BYTES, "no stage2 text");
       return {
         stage2Size: textEnd - SECTOR_BYTES,
-        srcfsOffset: textEnd + SECTOR_BYTES - textEnd % SECTOR_BYTES,
+        srcfsOffset: srcfsOffsetAfter(textEnd - SECTOR_BYTES),
       };
     }
     if (window.length < SECTOR_BYTES || textEnd > MAX_STAGE2_BYTES) {

@@ -23,9 +23,8 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
-import { compareBytes } from "./payload.ts";
+import { compareBytes, sha256Of, sortedByBytes } from "../bytes.ts";
 import { paddingTo, type Segment, textSegment, totalSize } from "./segment.ts";
 import { formatSums } from "./sums.ts";
 import { TAR_BLOCK_BYTES, tarHeader, type TarMember } from "./tar.ts";
@@ -117,9 +116,7 @@ export function makeIndex(
 
 /** Sorts by the bytes of the path. */
 export function sortByPath<T extends { readonly path: string }>(entries: readonly T[]): T[] {
-  const encoder = new TextEncoder();
-  return entries.map((entry) => ({ entry, key: encoder.encode(entry.path) }))
-    .sort((a, b) => compareBytes(a.key, b.key)).map(({ entry }) => entry);
+  return sortedByBytes(entries, ({ path }) => path);
 }
 
 /**
@@ -226,7 +223,7 @@ function tarMember(member: BundleMember): TarMember {
 
 function textMember(path: string, text: string): BundleMember & { kind: "file" } {
   const bytes = new TextEncoder().encode(text);
-  const sha256 = createHash("sha256").update(bytes).digest("hex");
+  const sha256 = sha256Of(bytes);
   return { kind: "file", path, size: bytes.length, sha256, isExecutable: false };
 }
 

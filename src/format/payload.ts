@@ -20,6 +20,7 @@
  * @module
  */
 
+import { compareBytes, sortedByBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { type ByteSource, Cursor, formatError } from "./reader.ts";
 import {
@@ -55,13 +56,10 @@ export interface PayloadEntry {
  * for what layout 32 cannot carry.
  */
 export function payload(entries: readonly PayloadEntry[], layout: PayloadLayout = 64): Segment[] {
-  const encoder = new TextEncoder();
-  const sorted = entries
-    .map((entry) => ({ ...entry, bytes: encoder.encode(entry.name) }))
-    .sort((a, b) => compareBytes(a.bytes, b.bytes));
+  const sorted = sortedByBytes(entries, ({ name }) => name);
   const segments: Segment[] = [textSegment(PAYLOAD_MAGIC), integers(layout, sorted.length)];
   let last: string | undefined;
-  for (const { name, bytes, body } of sorted) {
+  for (const { name, body } of sorted) {
     const fault = nameFault(name);
     if (fault !== undefined) {
       throw new UserError("format", `Cannot put ${JSON.stringify(name)} into a payload: ${fault}`);
@@ -81,9 +79,34 @@ export function payload(entries: readonly PayloadEntry[], layout: PayloadLayout 
       );
     }
     // The body also where it is empty: whoever reads it sees whether it should be.
-    segments.push(integers(layout, bytes.length, size), { kind: "bytes", bytes }, body);
+    segments.push(...recordHead(layout, name, size), body);
   }
   return [...segments, ...paddingTo(totalSize(segments), MIB)];
+}
+
+/** What stands before the data of a file. */
+function recordHead(layout: PayloadLayout, name: string, size: number): Segment[] {
+  const nameText = textSegment(name);
+  return [integers(layout, nameText.bytes.length, size), nameText];
+}
+
+/**
+ * Where each file of a payload ends: the offset in bytes after its last one, by name.
+ *
+ * @param files In any order, as the writer takes them.
+ */
+export function payloadEnds(
+  files: readonly { readonly name: string; readonly sizeBytes: number }[],
+  layout: PayloadLayout,
+): Map<string, number> {
+  let offset = PAYLOAD_MAGIC.length + totalSize([integers(layout, files.length)]);
+  return new Map(
+    sortedByBytes(files, ({ name }) => name).map(({ name, sizeBytes }) => {
+      // Only its length counts here: a size that a layout cannot carry is refused when it is known.
+      offset += totalSize(recordHead(layout, name, 0)) + sizeBytes;
+      return [name, offset];
+    }),
+  );
 }
 
 /** A file of a payload as it is read back. */
@@ -183,15 +206,6 @@ export function* readPayload(
     yield { name, size, offset, dataOffset };
   }
   return cursor.offset;
-}
-
-/** Orders byte strings as `memcmp` does, a prefix first. */
-export function compareBytes(a: Uint8Array, b: Uint8Array): number {
-  const common = Math.min(a.length, b.length);
-  for (let i = 0; i < common; i++) {
-    if (a[i] !== b[i]) return a[i]! - b[i]!;
-  }
-  return a.length - b.length;
 }
 
 /** What is wrong with a name, or undefined. */

@@ -18,7 +18,7 @@
 
 import { UserError } from "../errors.ts";
 import { type ByteSource, Cursor, formatError } from "./reader.ts";
-import { type Body, type Segment, segmentSize, textSegment } from "./segment.ts";
+import { type Body, type Segment, segmentSize, textSegment, totalSize } from "./segment.ts";
 
 /** Longest path in bytes: builder-hex0 keeps 1,024 with the NUL. */
 export const MAX_PATH_BYTES = 1023;
@@ -41,13 +41,33 @@ export interface SrcfsEntry {
 export function srcfs(entries: readonly SrcfsEntry[], commands: readonly string[]): Segment[] {
   const segments: Segment[] = [];
   for (const { path, body } of entries) {
-    const size = body === undefined ? 0 : segmentSize(body);
-    segments.push(textSegment(`src ${size} ${checkedPath(path)}\n`));
+    segments.push(recordHead(path, body === undefined ? 0 : segmentSize(body)));
     // Also where it is empty: whoever reads it sees whether it still is, and should be.
     if (body !== undefined) segments.push(body);
   }
   for (const command of commands) segments.push(textSegment(`${checkedCommand(command)}\n`));
   return segments;
+}
+
+/**
+ * Size of a srcfs in bytes.
+ *
+ * @param entries Files with their sizes; a directory has none.
+ */
+export function srcfsBytes(
+  entries: readonly { readonly path: string; readonly size: number }[],
+  commands: readonly string[],
+): number {
+  const files = entries.reduce(
+    (sum, { path, size }) => sum + segmentSize(recordHead(path, size)) + size,
+    0,
+  );
+  return files + totalSize(srcfs([], commands));
+}
+
+/** What stands before the content of a file, and alone for a directory. */
+function recordHead(path: string, size: number): Segment {
+  return textSegment(`src ${size} ${checkedPath(path)}\n`);
 }
 
 /** A record of a srcfs as it is read back. */

@@ -5,19 +5,11 @@
  * @module
  */
 
-import { headerAt, readLayout } from "../bundle/open.ts";
+import type { BundleStructure } from "./types.ts";
+import { headerAt, readLayout } from "./bundle.ts";
 import { type PlacedMember, SUMS_PATH } from "../format/bundle.ts";
 import { bytesOf, type ByteSource } from "../format/reader.ts";
-import { type ImageView, type NodeEntry, plainPath } from "./view.ts";
-
-/** What is known of a bundle without reading it whole. */
-export interface BundleStructure {
-  readonly kind: "bundle";
-  readonly files: number;
-  readonly directories: number;
-  readonly fileBytes: number;
-  readonly sizeBytes: number;
-}
+import { type ImageView, type NodeEntry, plainPath } from "./types.ts";
 
 /** Whether a source begins like a bundle. */
 export function beginsLikeBundle(source: ByteSource): boolean {

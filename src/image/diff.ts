@@ -7,7 +7,8 @@
 
 import { KIB } from "../format/segment.ts";
 import { diffText } from "./text_diff.ts";
-import { digestEntry, type ImageView, plainPath, type ViewEntry } from "./view.ts";
+import { digestEntry } from "./view.ts";
+import { type ImageView, plainPath, type ViewEntry } from "./types.ts";
 
 /** What of an entry differs. */
 export type Aspect = "kind" | "size" | "content" | "mode" | "target";

@@ -15,8 +15,8 @@ import {
   readInode,
 } from "../format/ext_inode.ts";
 import { type ByteSource, formatError } from "../format/reader.ts";
-import { findFileSystem } from "./image.ts";
-import type { DiskReport, ImageView, NodeEntry } from "./view.ts";
+import { findFileSystem } from "./linear.ts";
+import type { DiskReport, ImageView, NodeEntry } from "./types.ts";
 
 /** What Linux takes as a path; also how deep directories can lie in each other. */
 const MAX_PATH = 4095;

@@ -19,13 +19,14 @@ import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, type Plan } from
 import { statIfThere } from "../runtime/stat.ts";
 import { walkTree } from "../tree/checkout.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
-import { sbomText } from "../provenance/sbom.ts";
-import { SBOM_NAME, statementText } from "../provenance/statement.ts";
+import { sbomText } from "../record/sbom.ts";
+import { SBOM_NAME } from "../record/types.ts";
+import { statementText } from "../record/statement.ts";
 import { VERSION } from "../version.ts";
 import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
-import type { DeviceEvents } from "./device.ts";
-import { findMke2fs } from "./disk.ts";
+import type { DeviceEvents } from "../device/write.ts";
+import { findMke2fs } from "../write/disk.ts";
 import {
   type DistfileRequest,
   dropWrong,
@@ -34,9 +35,10 @@ import {
   type Located,
 } from "./distfiles.ts";
 import { continuePass, readPass } from "./pass.ts";
-import { builderDigest, digestGiven, gatherMaterials } from "./materials.ts";
-import { makeRecord, RECORD_NAME, type TargetRecord } from "./record.ts";
-import { type ImageDevices, writeImages, writeRoot } from "./write.ts";
+import { builderDigest, digestGiven, gatherMaterials } from "../record/materials.ts";
+import { makeRecord } from "../record/read.ts";
+import { RECORD_NAME, type TargetRecord } from "../record/types.ts";
+import { type ImageDevices, writeImages, writeRoot } from "./media.ts";
 
 /** What a job is about. */
 export interface PlanRequest {

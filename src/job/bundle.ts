@@ -7,7 +7,7 @@
 
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Bundle, bundledFile, isBundle } from "../bundle/open.ts";
+import { type Bundle, bundledFile, isBundle } from "../image/bundle.ts";
 import { UserError } from "../errors.ts";
 import {
   BUNDLE_DIR,

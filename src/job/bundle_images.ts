@@ -14,11 +14,12 @@ import { blocksDigest } from "../format/blocks.ts";
 import type { BundleMember } from "../format/bundle.ts";
 import { bytesOf } from "../format/reader.ts";
 import { MIB, type Segment, totalSize } from "../format/segment.ts";
-import { isZero } from "../format/zeros.ts";
-import { type FileSource, openImage } from "../image/file_source.ts";
-import { SBOM_NAME } from "../provenance/statement.ts";
+import { isZero, sha256Of } from "../bytes.ts";
+import { type FileSource, openImage } from "../source/file.ts";
+import { SBOM_NAME } from "../record/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { readRecord, RECORD_NAME, type RecordedImage } from "./record.ts";
+import { readRecord } from "../record/read.ts";
+import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 
 /** A member of a bundle, and the segments that are its data. */
 export interface Piece {
@@ -49,7 +50,7 @@ export async function imagePieces(
     const path = join(dir, name);
     if (statIfThere(path)?.isFile() !== true) return [];
     const bytes = readFileSync(path);
-    return [piece(`${into}/${name}`, [{ kind: "bytes", bytes }], digestOf(bytes))];
+    return [piece(`${into}/${name}`, [{ kind: "bytes", bytes }], sha256Of(bytes))];
   });
   for (const image of images) {
     const source = openImage(join(dir, image.name));
@@ -138,10 +139,6 @@ function joined(segments: readonly Segment[]): Segment[] {
 function piece(path: string, body: readonly Segment[], sha256: string): Piece {
   const size = totalSize(body);
   return { member: { kind: "file", path, size, sha256, isExecutable: false }, body };
-}
-
-function digestOf(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }
 
 function distrust(source: FileSource, what: string): UserError {

@@ -14,12 +14,12 @@ import { closeSync, fsyncSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { formatSums, parseSums } from "../format/sums.ts";
-import { extract, type Extracted } from "../image/extract.ts";
-import { type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
+import { extract, type Extracted } from "../write/extract.ts";
+import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { writing } from "../write/refused.ts";
-import { REPO_PATHS } from "./steps.ts";
+import { REPO_PATHS } from "../record/steps.ts";
 
 /** Where lists of digests may lie on the disk, beside those in the repository. */
 const STEPS_SUMS = "steps/SHA256SUMS.pkgs";

@@ -8,10 +8,11 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
-import { openImage } from "../image/file_source.ts";
-import { digestOf } from "../image/image.ts";
+import { openImage } from "../source/file.ts";
+import { digestOf } from "../image/linear.ts";
 import { bytesOf, type ByteSource } from "../format/reader.ts";
-import { digestEntry, type ImageView } from "../image/view.ts";
+import { digestEntry } from "../image/view.ts";
+import { type ImageView } from "../image/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { writing } from "../write/refused.ts";
 import { SUMS_NAME } from "../plan/restore.ts";

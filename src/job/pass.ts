@@ -12,12 +12,14 @@ import { fileSegment } from "../format/segment.ts";
 import type { LocatedFile } from "../plan/images.ts";
 import type { Plan } from "../plan/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { sbomText } from "../provenance/sbom.ts";
-import { SBOM_NAME, statementText } from "../provenance/statement.ts";
+import { sbomText } from "../record/sbom.ts";
+import { SBOM_NAME } from "../record/types.ts";
+import { statementText } from "../record/statement.ts";
 import { putAgain } from "../write/again.ts";
 import { Target } from "../write/target.ts";
-import { originsOf, type Places } from "./materials.ts";
-import { readRecord, RECORD_NAME, recordDistfiles, type TargetRecord } from "./record.ts";
+import { originsOf, type Places } from "../record/materials.ts";
+import { readRecord, recordDistfiles } from "../record/read.ts";
+import { RECORD_NAME, type TargetRecord } from "../record/types.ts";
 
 /** Where the distfiles lie in a root. */
 const PLACE = ["external", "distfiles"];

@@ -14,13 +14,14 @@ import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
 import { type BuildOptions, continuesPass, type Mirror } from "../plan/options.ts";
-import { compareRecords, type Comparison } from "../provenance/compare.ts";
+import { compareRecords, type Comparison } from "../record/compare.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { readTree } from "../tree/model.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { type BuildEvents, buildMedia } from "./build.ts";
-import { describeCheckout } from "./materials.ts";
-import { readRecordFile, type TargetRecord } from "./record.ts";
+import { describeCheckout } from "../record/materials.ts";
+import { readRecordFile } from "../record/read.ts";
+import { type TargetRecord } from "../record/types.ts";
 
 /** What to build again, and from what. */
 export interface ReproduceRequest {

@@ -5,24 +5,25 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
+import { sha256Of } from "../bytes.ts";
 import { relative } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { STEPS } from "../assets.gen.ts";
 import { UserError } from "../errors.ts";
 import { BLOCK_BYTES, blocksDigest } from "../format/blocks.ts";
 import type { ByteSource } from "../format/reader.ts";
-import { readExtents } from "../image/extents.ts";
-import { digestOf } from "../image/image.ts";
-import { digestEntry, type ImageView, plainPath, type ViewEntry } from "../image/view.ts";
+import { readExtents } from "../source/extents.ts";
+import { digestOf } from "../image/linear.ts";
+import { digestEntry } from "../image/view.ts";
+import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
 import { bootEntries } from "../plan/entries.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { readTreeFile } from "../tree/checkout.ts";
 import { type Manifest } from "../tree/manifest.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
-import { FIRST_LIST, overlayManifest, REST_LIST, RESTORE_EMPTY_SCRIPT } from "../tree/overlay.ts";
-import type { RecordedImage } from "./record.ts";
-import { distfileName } from "./steps.ts";
+import { FIRST_LIST, overlayManifest, REST_LIST, RESTORE_EMPTY_SCRIPT } from "../plan/overlay.ts";
+import type { RecordedImage } from "../record/types.ts";
+import { distfileName } from "../record/steps.ts";
 
 /**
  * Compares an image with what was recorded when it was built. On a device, more may lie behind it.
@@ -133,7 +134,7 @@ export function checkTree(view: ImageView, dir: string): TreeCheck {
     const wanted = name !== undefined
       ? distfiles.get(name)
       : known?.kind === "tree"
-      ? digestText(readTreeFile(tree.root, relative(tree.root, known.source)))
+      ? sha256Of(readTreeFile(tree.root, relative(tree.root, known.source)))
       : OVERLAY.get(path);
     if (got === wanted || (path === MANIFEST && manifests.has(got))) same++;
     else if (BUILD_ONLY.has(path)) generated.push(path);
@@ -169,7 +170,7 @@ const BUILD_ONLY: ReadonlySet<string> = new Set([
 ]);
 /** SHA-256 of what the overlay adds, whatever the options. */
 const OVERLAY: ReadonlyMap<string, string> = new Map(
-  Object.entries(STEPS).map(([path, text]) => [`steps/${path}`, digestText(text)]),
+  Object.entries(STEPS).map(([path, text]) => [`steps/${path}`, sha256Of(text)]),
 );
 
 /** SHA-256 of every manifest that a build makes of the checkout's. */
@@ -180,7 +181,7 @@ function overlaidManifests({ manifest, procImproves }: TreeModel): Set<string> {
       for (const restoresEmpty of [false, true]) {
         const request = { payloadPhases, airGapped, restoresEmpty };
         const text = overlaid(manifest, request, procImproves);
-        if (text !== undefined) digests.add(digestText(text));
+        if (text !== undefined) digests.add(sha256Of(text));
       }
     }
   }
@@ -199,10 +200,6 @@ function overlaid(
     if (error instanceof UserError) return undefined;
     throw error;
   }
-}
-
-function digestText(text: string | Uint8Array): string {
-  return createHash("sha256").update(text).digest("hex");
 }
 
 function distrust(view: ImageView, entry: ViewEntry, what: string): UserError {

@@ -1,203 +1,93 @@
 // SPDX-License-Identifier: MIT
 /**
- * The writing part of the main job: images, or a directory to start in.
+ * An image file that is to be written to a device.
  *
  * @module
  */
 
-import { createHash } from "node:crypto";
-import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
-import { MIB, segmentSize } from "../format/segment.ts";
-import {
-  type Image,
-  type LocatedFile,
-  planImages,
-  planRoot,
-  type RootEntry,
-} from "../plan/images.ts";
-import { DISK_IMAGE, type Plan } from "../plan/types.ts";
-import { writeDirectory } from "../write/directory.ts";
-import { checkSpace, type Target } from "../write/target.ts";
-import { writeImage, type WrittenImage } from "../write/writer.ts";
-import { type DeviceEvents, writeToDevice } from "./device.ts";
-import { writeDisk } from "./disk.ts";
-import type { RecordedFile, RecordedImage } from "./record.ts";
+import { realpathSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import { type DeviceImage, notAsBuilt } from "../device/write.ts";
+import { UserError } from "../errors.ts";
+import { firstNonZero } from "../format/reader.ts";
+import { detectImage } from "../image/linear.ts";
+import type { ImageKind } from "../image/types.ts";
+import { readRecordIfThere } from "../record/read.ts";
+import { type Extent, extentSegments, readExtents } from "../source/extents.ts";
+import { openImage } from "../source/file.ts";
 
-/** Devices that images are streamed to, with no image in the target. */
-export interface ImageDevices {
-  /** Paths that {@link chooseTarget} let pass, by what goes there. */
-  readonly paths: ReadonlyMap<Image["role"], string>;
-  /** Whether they are read back. */
-  readonly isVerified: boolean;
-}
-
-/** What a plan's files are written with. */
-export interface WriteJob {
-  readonly plan: Plan;
-  /** Every distfile that the plan needs. */
-  readonly located: ReadonlyMap<string, LocatedFile>;
-  readonly target: Target;
-  readonly devices: ImageDevices | undefined;
-  /** Told the bytes that are done, and all of them. */
-  readonly onWrite: ((done: number, total: number) => void) | undefined;
-  /** Told what could not be written as it is. */
-  readonly onNotice: ((text: string) => void) | undefined;
-  readonly onDevice: DeviceEvents["onProgress"];
-  readonly signal: AbortSignal | undefined;
-}
-
-/** What was written, ready to be committed. */
-export interface Written {
-  /** Names in the target. */
-  readonly names: readonly string[];
-  readonly images: readonly RecordedImage[];
-  /** Files of a directory. */
-  readonly files: readonly RecordedFile[];
-  /** Version of the mke2fs that made a disk. */
-  readonly mke2fs?: string | undefined;
+/** An image file, ready to be written. */
+export interface ImageToWrite extends DeviceImage {
+  readonly path: string;
+  readonly kind: ImageKind;
+  /** Length of the segments together. */
+  readonly dataBytes: number;
 }
 
 /**
- * Writes the images of a plan, each under its temporary name or to its device.
+ * Looks at an image file.
  *
- * @throws {UserError} see `writeImage()`, `writeDisk()` and `writeToDevice()`
- */
-export async function writeImages(
-  { plan, located, target, devices, onWrite, onDevice, signal }: WriteJob,
-): Promise<Written> {
-  const images = planImages(plan, located);
-  const inTarget = images.filter(({ role }) => !devices?.paths.has(role));
-  const targets = deviceTargets(images, devices);
-  const diskFiles = plan.disk === undefined ? [] : planRoot(plan, located);
-  const diskBytes = bytesOf(diskFiles);
-  const total = inTarget.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
-  // The files of a disk lie beside it until they are in it.
-  checkSpace(target.dir, total + diskBytes);
-  const onBytes = counter(total, onWrite);
-  const written: RecordedImage[] = [];
-  let mke2fs: string | undefined;
-  for (const image of inTarget) {
-    target.removePart(image.name);
-    const { segments, sizeBytes } = image;
-    const result = await writeImage(target.partPath(image.name), segments, {
-      sizeBytes,
-      onBytes,
-      ...(signal && { signal }),
-    });
-    written.push(recordImage(image, result));
-  }
-  if (plan.disk !== undefined) {
-    const { name, sizeMib, partitionMib } = plan.disk;
-    target.removePart(name);
-    const disk = await writeDisk({
-      path: target.partPath(name),
-      sizeBytes: sizeMib * MIB,
-      partitionBytes: partitionMib * MIB,
-      entries: diskFiles,
-      scratch: (what) => target.partPath(`${name}.${what}`),
-      onBytes,
-      signal,
-    });
-    mke2fs = disk.mke2fs;
-    written.push({
-      name,
-      role: name === DISK_IMAGE ? "disk" : "external",
-      sizeBytes: sizeMib * MIB,
-      dataBytes: sizeMib * MIB,
-      blocksSha256: disk.blocksSha256,
-      files: recordFiles(diskFiles, disk.digests),
-    });
-  }
-  onWrite?.(total, total);
-  // The boot device comes last: nothing boots as long as its payload is not there.
-  for (const { image, device } of targets.reverse()) {
-    const { segments, sizeBytes } = image;
-    const { report, fileDigests } = await writeToDevice(
-      { segments, sizeBytes, wantsDigest: true },
-      device,
-      devices?.isVerified ?? true,
-      { ...(onDevice && { onProgress: onDevice }) },
-      signal,
-    );
-    written.push(recordImage(image, { sha256: report.sha256!, fileDigests }));
-  }
-  const order = (image: RecordedImage) => plan.images.indexOf(image.name);
-  written.sort((a, b) => order(a) - order(b));
-  const onDevices = new Set(targets.map(({ image }) => image.name));
-  const names = plan.images.filter((name) => !onDevices.has(name));
-  return { names, images: written, files: [], mke2fs };
-}
-
-/** Looks at the devices again, now that the sizes are known, before the first is touched. */
-function deviceTargets(
-  images: readonly Image[],
-  devices: ImageDevices | undefined,
-): { image: Image; device: WriteTarget }[] {
-  return images.flatMap((image) => {
-    const path = devices?.paths.get(image.role);
-    if (path === undefined) return [];
-    const device = chooseTarget(path, false);
-    checkFit(device, image.sizeBytes, []);
-    return [{ image, device }];
-  });
-}
-
-/**
- * Writes the directory of a plan under a temporary name.
+ * Where a seedstrap.json beside it knows it, its digest is what is written must have, and what is
+ * behind its data must be zeros.
  *
- * @throws {UserError} see `writeDirectory()`
+ * @throws {UserError} "format" for what is no image, "verify" for what is not as it was built,
+ * "target" for a device, and for a seedstrap.json that cannot be understood.
  */
-export async function writeRoot(
-  { plan, located, target, onWrite, onNotice, signal }: WriteJob,
-): Promise<Written> {
-  const root = "root";
-  const entries = planRoot(plan, located);
-  const total = bytesOf(entries);
-  checkSpace(target.dir, total);
-  target.removePart(root);
-  const digests = await writeDirectory(target.partPath(root), entries, {
-    onBytes: counter(total, onWrite),
-    onLeftOut: (path, why) => onNotice?.(`${path} is left out: ${why}`),
-    ...(signal && { signal }),
+export function imageToWrite(path: string): ImageToWrite {
+  const source = openImage(path);
+  try {
+    if (source.isDevice) {
+      throw new UserError("target", `Cannot write ${path}: it is a device, and no image file`, {
+        where: path,
+        hint: "Name the image that was built, or a copy of it",
+      });
+    }
+    const kind = detectImage(source);
+    const { size: sizeBytes } = source;
+    const extents = readExtents(path, sizeBytes);
+    const real = realpathSync(path);
+    const record = readRecordIfThere(dirname(real))?.images
+      .find(({ name }) => name === basename(real));
+    if (record === undefined) {
+      const last = extents.at(-1);
+      const dataBytes = last === undefined ? 0 : last.offset + last.size;
+      return {
+        path,
+        kind,
+        sizeBytes,
+        dataBytes,
+        segments: extentSegments(path, extents, dataBytes),
+      };
+    }
+    // Of a disk with a file system another digest is known, which is not computed on the way.
+    const { dataBytes, sha256 } = record;
+    if (sizeBytes !== record.sizeBytes || !isZeroBehind(source, extents, dataBytes)) {
+      throw notAsBuilt(
+        path,
+        sizeBytes !== record.sizeBytes
+          ? `it has ${sizeBytes} bytes, built were ${record.sizeBytes}`
+          : `there is data behind the ${dataBytes} bytes that were built`,
+      );
+    }
+    const segments = extentSegments(path, extents, dataBytes);
+    return { path, kind, sizeBytes, dataBytes, segments, ...(sha256 !== undefined && { sha256 }) };
+  } finally {
+    source.close();
+  }
+}
+
+function isZeroBehind(
+  source: ReturnType<typeof openImage>,
+  extents: readonly Extent[],
+  dataBytes: number,
+): boolean {
+  return extents.every(({ offset, size }) => {
+    const start = Math.max(offset, dataBytes);
+    const end = offset + size;
+    return start >= end || firstNonZero({ ...source, size: end, read: limited(end) }, start) < 0;
   });
-  onWrite?.(total, total);
-  const files = recordFiles(entries, digests);
-  return { names: target.adopt(root), images: [], files };
-}
 
-function bytesOf(entries: readonly RootEntry[]): number {
-  return entries.reduce((sum, { body }) => sum + (body ? segmentSize(body) : 0), 0);
-}
-
-function recordFiles(
-  entries: readonly RootEntry[],
-  digests: ReadonlyMap<string, string>,
-): RecordedFile[] {
-  return entries.flatMap(({ path, origin, body }) =>
-    body === undefined
-      ? []
-      : [{ path, origin, size: segmentSize(body), sha256: digests.get(path)! }]
-  );
-}
-
-function recordImage(
-  { name, role, sizeBytes, dataBytes, contents }: Image,
-  { sha256, fileDigests }: WrittenImage,
-): RecordedImage {
-  const files = contents.map(({ path, origin, body }) => ({
-    path,
-    origin,
-    size: segmentSize(body),
-    sha256: body.kind === "bytes" ? digestOfBytes(body.bytes) : fileDigests.get(body)!,
-  }));
-  return { name, role, sizeBytes, dataBytes, sha256, files };
-}
-
-function digestOfBytes(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
-}
-
-function counter(total: number, onWrite: WriteJob["onWrite"]): (bytes: number) => void {
-  let done = 0;
-  return (bytes) => onWrite?.(done += bytes, total);
+  function limited(end: number): typeof source.read {
+    return (at, into) => source.read(at, into.subarray(0, Math.max(0, end - at)));
+  }
 }

@@ -6,7 +6,7 @@
  */
 
 import type { TreeModel } from "../tree/model.ts";
-import { networkLines } from "../tree/overlay.ts";
+import { networkLines } from "./overlay.ts";
 import type { Limit } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
 import type { Boundaries } from "./split.ts";

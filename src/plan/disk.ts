@@ -7,7 +7,7 @@
 
 import { UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
-import type { TreeEntry } from "../tree/checkout.ts";
+import type { TreeEntry } from "../tree/entry.ts";
 import { externalEntries } from "./entries.ts";
 import { atMost, bySize, countByDirectory, largest, type Limit } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";

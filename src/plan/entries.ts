@@ -8,8 +8,8 @@
 import { flatEntries, treeEntries } from "../archive/entries.ts";
 import type { Archive } from "../archive/types.ts";
 import { UserError } from "../errors.ts";
-import { compareBytes } from "../format/payload.ts";
-import type { TreeEntry } from "../tree/checkout.ts";
+import { sortedByBytes } from "../bytes.ts";
+import type { TreeEntry } from "../tree/entry.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { PlannedDistfile, PlannedEntry } from "./types.ts";
 
@@ -186,9 +186,7 @@ function rootEntries(
 }
 
 function inOrder(entries: readonly PlannedEntry[]): PlannedEntry[] {
-  const encoder = new TextEncoder();
-  return entries.map((entry) => ({ entry, key: encoder.encode(entry.path) }))
-    .sort((a, b) => compareBytes(a.key, b.key)).map(({ entry }) => entry);
+  return sortedByBytes(entries, ({ path }) => path);
 }
 
 function distfileEntries(distfiles: readonly PlannedDistfile[], prefix: string): PlannedEntry[] {

@@ -6,9 +6,9 @@
  */
 
 import type { SpecialFile } from "../archive/entries.ts";
-import { bootImage } from "../format/boot.ts";
+import { bootImage, bootImageBytes } from "../format/boot.ts";
 import { closingRecord } from "../format/preflight.ts";
-import { compareBytes, payload, type PayloadLayout } from "../format/payload.ts";
+import { payload } from "../format/payload.ts";
 import {
   type Body,
   type BundledFile,
@@ -19,12 +19,11 @@ import {
   totalSize,
 } from "../format/segment.ts";
 import { payloadSums, SUMS_NAME } from "./restore.ts";
-import { srcfs, type SrcfsEntry } from "../format/srcfs.ts";
+import { srcfs, srcfsBytes, type SrcfsEntry } from "../format/srcfs.ts";
 import {
   BOOT_IMAGE,
   PAYLOAD_IMAGE,
   type Plan,
-  type PlannedDistfile,
   type PlannedEntry,
   SEED_COMMANDS,
   SEED_DIRECTORIES,
@@ -205,31 +204,6 @@ function withSeeds(entries: readonly SrcfsEntry[]): Segment[] {
  * @param stage2Bytes Length of the stage2 text.
  */
 export function bootDataBytes(stage2Bytes: number, entries: readonly PlannedEntry[]): number {
-  const records = entries.map(({ path, size }): SrcfsEntry => ({
-    path,
-    body: { kind: "file", path: "", offset: 0, size },
-  }));
-  return totalSize(bootImage({
-    stage1: new Uint8Array(512),
-    stage2: { kind: "file", path: "", offset: 0, size: stage2Bytes },
-    srcfs: withSeeds(records),
-  }));
-}
-
-/** Offset behind each file of a payload, by name; an unknown size counts as 0. */
-export function payloadEnds(
-  files: readonly PlannedDistfile[],
-  layout: PayloadLayout,
-): Map<string, number> {
-  const encoder = new TextEncoder();
-  const width = layout / 8;
-  const ends = new Map<string, number>();
-  let offset = 8 + width;
-  const sorted = files.map(({ name, size }) => ({ name, size, key: encoder.encode(name) }))
-    .sort((a, b) => compareBytes(a.key, b.key));
-  for (const { name, size, key } of sorted) {
-    offset += 2 * width + key.length + (size ?? 0);
-    ends.set(name, offset);
-  }
-  return ends;
+  const directories = SEED_DIRECTORIES.map((path) => ({ path, size: 0 }));
+  return bootImageBytes(stage2Bytes, srcfsBytes([...entries, ...directories], SEED_COMMANDS));
 }

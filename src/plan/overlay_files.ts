@@ -14,7 +14,7 @@ import {
   overlayManifest,
   REST_LIST,
   RESTORE_EMPTY_SCRIPT,
-} from "../tree/overlay.ts";
+} from "./overlay.ts";
 import { type LostEntries, restoreScript } from "./lost.ts";
 import { restoreList } from "./restore.ts";
 import type { BuildOptions } from "./options.ts";

@@ -9,16 +9,17 @@ import { flatEntries } from "../archive/entries.ts";
 import { UserError } from "../errors.ts";
 import { assembleHex0 } from "../format/hex0.ts";
 import { checkStage1, checkStage2 } from "../format/boot.ts";
+import { payloadEnds } from "../format/payload.ts";
 import { MIB } from "../format/segment.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
 import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
-import { noPlaceFor } from "../tree/overlay.ts";
+import { noPlaceFor } from "./overlay.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
 import { bootstrapConfig, servedMirrors } from "./config.ts";
 import { bootEntries } from "./entries.ts";
 import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
-import { bootDataBytes, payloadEnds } from "./images.ts";
+import { bootDataBytes } from "./images.ts";
 import {
   computeLimits,
   type Contributor,
@@ -242,7 +243,8 @@ function underFiwix(
 ): { restored: Contributor[]; restoredEnd: number; surviving: Contributor[] } {
   const restored = distfiles.filter((distfile) => distfile.restored === "fiwix");
   const ends = restore === undefined ? new Map<string, number>() : payloadEnds(
-    distfiles.filter(({ place }) => place === "payload"),
+    distfiles.filter(({ place }) => place === "payload")
+      .map(({ name, size }) => ({ name, sizeBytes: size ?? 0 })),
     restore.layout,
   );
   const surviving = survivors(tree, distfiles, ({ restored }) => restored !== "disk");

@@ -9,7 +9,7 @@
 import { fileFinder, type LeftOut } from "../archive/entries.ts";
 import type { Archive } from "../archive/types.ts";
 import { UserError } from "../errors.ts";
-import type { TreeEntry } from "../tree/checkout.ts";
+import type { TreeEntry } from "../tree/entry.ts";
 import { archDir } from "./config.ts";
 import { FIRST_SCRIPT, seedPath } from "./entries.ts";
 import { type BuildOptions, startOf } from "./options.ts";

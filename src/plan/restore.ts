@@ -12,9 +12,10 @@
  */
 
 import { UserError } from "../errors.ts";
-import { compareBytes, type PayloadLayout } from "../format/payload.ts";
+import { sortedByBytes } from "../bytes.ts";
+import type { PayloadLayout } from "../format/payload.ts";
 import { formatSums } from "../format/sums.ts";
-import { findRestPlace } from "../tree/overlay.ts";
+import { findRestPlace } from "./overlay.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { StepCosts } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
@@ -133,14 +134,12 @@ export function payloadSums(distfiles: readonly PlannedDistfile[]): string {
   const carried = distfiles.filter(({ place }) => place === "payload");
   const digests = new Map(carried.map(({ name, sha256 }) => [name, sha256]));
   return formatSums(
-    sorted([...digests.keys()]).map((path) => ({ path, sha256: digests.get(path)! })),
+    sorted(digests.keys()).map((path) => ({ path, sha256: digests.get(path)! })),
   );
 }
 
-function sorted(names: readonly string[]): string[] {
-  const encoder = new TextEncoder();
-  return names.map((name) => ({ name, key: encoder.encode(name) }))
-    .sort((a, b) => compareBytes(a.key, b.key)).map(({ name }) => name);
+function sorted(names: Iterable<string>): string[] {
+  return sortedByBytes(names, (name) => name);
 }
 
 function total(items: readonly { readonly size: number | null }[]): number {

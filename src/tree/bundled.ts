@@ -6,13 +6,13 @@
  */
 
 import { dirname, join } from "node:path";
-import { type Bundle, bundledFile, isBundle, openBundle, readBundled } from "../bundle/open.ts";
-import { findParts } from "../bundle/source.ts";
+import { type Bundle, bundledFile, isBundle, openBundle, readBundled } from "../image/bundle.ts";
+import { findParts } from "../source/parts.ts";
 import { UserError } from "../errors.ts";
 import { BUNDLE_DIR, DISTFILES_DIR } from "../format/bundle.ts";
 import type { BundledFile } from "../format/segment.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import type { TreeEntry } from "./checkout.ts";
+import type { TreeEntry } from "./entry.ts";
 
 /** The bundle that was read last, and what its files looked like then. */
 let last: { readonly root: string; readonly state: string; readonly bundle: Bundle } | undefined;

@@ -5,10 +5,10 @@
  * @module
  */
 
+import type { TreeEntry } from "./entry.ts";
 import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
 import { orRefused, UserError } from "../errors.ts";
-import type { BundledFile } from "../format/segment.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { bundleAt, hasBundled, readBundledFile, walkBundle } from "./bundled.ts";
 
@@ -17,21 +17,6 @@ const MANIFEST = "steps/manifest";
 
 /** Links to directories that are followed: of two in each directory, twenty levels are a million. */
 const MAX_LINKS = 1000;
-
-/** A file or directory below the checkout. */
-export interface TreeEntry {
-  /** Path relative to the directory that was walked, with `/`. */
-  readonly path: string;
-  readonly kind: "file" | "directory";
-  /** The file on this machine; in a bundle the path of the bundle with that of the file behind. */
-  readonly source: string;
-  /** Set for a file in a bundle. */
-  readonly bundled?: BundledFile;
-  /** Size in bytes; 0 for a directory. */
-  readonly size: number;
-  /** Whether its owner may execute the file; true for a directory. */
-  readonly isExecutable: boolean;
-}
 
 /**
  * Checks that a directory is a checkout, or that there is one in a bundle.

@@ -18,7 +18,7 @@
 
 import { createHash } from "node:crypto";
 import { relative } from "node:path";
-import { compareBytes } from "../format/payload.ts";
+import { sha256Of, sortedByBytes } from "../bytes.ts";
 import { readTreeFile } from "./checkout.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "./model.ts";
 
@@ -33,11 +33,8 @@ export interface DigestedEntry {
 
 /** Computes the digest of entries, in whatever order they come. */
 export function digestOfEntries(entries: readonly DigestedEntry[]): string {
-  const encoder = new TextEncoder();
   const hash = createHash("sha256");
-  const lines = entries.map((entry) => ({ entry, bytes: encoder.encode(entry.path) }));
-  lines.sort((a, b) => compareBytes(a.bytes, b.bytes));
-  for (const { entry: { path, sha256, isExecutable } } of lines) {
+  for (const { path, sha256, isExecutable } of sortedByBytes(entries, ({ path }) => path)) {
     const kind = sha256 === undefined ? "d" : isExecutable ? "x" : "f";
     hash.update(`${kind} ${sha256 ?? "-"} ${path}\0`);
   }
@@ -59,16 +56,12 @@ export function treeDigest(
   const entries = files.map(({ kind, source, isExecutable }): DigestedEntry => {
     const path = relative(root, source);
     if (kind === "directory") return { path, isExecutable };
-    return { path, isExecutable, sha256: known.get(source) ?? sha256(readTreeFile(root, path)) };
+    return { path, isExecutable, sha256: known.get(source) ?? sha256Of(readTreeFile(root, path)) };
   });
   // They go into the image as what they assemble to: modes play no part.
   const boot = [[STAGE1_PATH, stage1], [STAGE2_PATH, stage2]] as const;
   for (const [path, bytes] of boot) {
-    entries.push({ path, isExecutable: false, sha256: sha256(bytes) });
+    entries.push({ path, isExecutable: false, sha256: sha256Of(bytes) });
   }
   return digestOfEntries(entries);
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }

@@ -214,3 +214,8 @@ export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine
   });
   return active;
 }
+
+/** Whether the checkout imports payloads itself; newer ones do. */
+export function importsPayload(manifest: Manifest): boolean {
+  return manifest.lines.some((line) => line.kind === "improve" && line.name === "import_payload");
+}

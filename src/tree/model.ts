@@ -5,19 +5,12 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
+import { sha256Of } from "../bytes.ts";
 import { UserError } from "../errors.ts";
-import {
-  hasTreeFile,
-  openCheckout,
-  readTreeFile,
-  readTreeText,
-  type TreeEntry,
-  walkTree,
-} from "./checkout.ts";
+import { hasTreeFile, openCheckout, readTreeFile, readTreeText, walkTree } from "./checkout.ts";
+import { type TreeEntry } from "./entry.ts";
 import { type Distfile, mergeSources, type PlacedSource, readSources } from "./distfiles.ts";
-import { type Manifest, parseManifest } from "./manifest.ts";
-import { importsPayload } from "./overlay.ts";
+import { importsPayload, type Manifest, parseManifest } from "./manifest.ts";
 
 /** Where builder-hex0 lies in a checkout. */
 export const STAGE1_PATH = "builder-hex0/builder-hex0-x86-stage1.hex0";
@@ -107,7 +100,7 @@ function findKexecFiwix(root: string, manifest: Manifest): Pick<TreeModel, "kexe
   for (const step of stepsNamed(manifest, "kexec-fiwix-")) {
     const path = `steps/${step}/src/kexec-fiwix.c`;
     if (!hasTreeFile(root, path)) continue;
-    const sha256 = createHash("sha256").update(readTreeFile(root, path)).digest("hex");
+    const sha256 = sha256Of(readTreeFile(root, path));
     return { kexecFiwix: { path, sha256 } };
   }
   return {};

@@ -14,7 +14,7 @@
  * @module
  */
 
-import { distfileNameFault } from "../distfile_name.ts";
+import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { UserError } from "../errors.ts";
 
 /** One line of a sources file. */

@@ -19,7 +19,7 @@ import {
 import { setImmediate } from "node:timers/promises";
 import { systemCode, throwIfInterrupted } from "../errors.ts";
 import { type FileSegment, MIB, runsOf } from "../format/segment.ts";
-import { isZero } from "../format/zeros.ts";
+import { isZero } from "../bytes.ts";
 import { writeAll } from "./piece.ts";
 import { writing } from "./refused.ts";
 import { checkLength, DigestMismatch, readingSource } from "./writer.ts";

@@ -14,6 +14,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { sha256Of } from "../bytes.ts";
 import {
   chmodSync,
   closeSync,
@@ -32,7 +33,7 @@ import { checkMember, MemberReader } from "../archive/reader.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { type Body, type MemberSegment, segmentSize } from "../format/segment.ts";
 import { putFile } from "./copy.ts";
-import { makeDevice } from "./device.ts";
+import { makeDevice } from "./mknod.ts";
 import { writeAll } from "./piece.ts";
 import { writing } from "./refused.ts";
 
@@ -222,5 +223,5 @@ async function putMember(
 function putBytes(place: string, bytes: Uint8Array, mode: number): string {
   writeFileSync(place, bytes, { flag: "wx" });
   chmodSync(place, mode);
-  return createHash("sha256").update(bytes).digest("hex");
+  return sha256Of(bytes);
 }

@@ -7,7 +7,7 @@
 
 import { renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { partNumbers, partPath } from "../bundle/source.ts";
+import { partNumbers, partPath } from "../source/parts.ts";
 import { UserError } from "../errors.ts";
 import { type Segment, totalSize } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openBundle } from "../../src/bundle/open.ts";
+import { openBundle } from "../../src/image/bundle.ts";
 import { sha256OfFile, TempDirs } from "../support/files.ts";
 import { asNobody, NOBODY, nobodyObstacle } from "../support/nobody.ts";
 import { DENO, MAIN, run, seedstrap, start } from "../support/run.ts";

@@ -7,7 +7,7 @@ import { bootImage } from "../../src/format/boot.ts";
 import { payload } from "../../src/format/payload.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { MIB } from "../../src/format/segment.ts";
-import { openImage } from "../../src/image/file_source.ts";
+import { openImage } from "../../src/source/file.ts";
 import { TempDirs } from "../support/files.ts";
 import { must } from "../support/loop.ts";
 import { testWith } from "../support/run.ts";

@@ -18,13 +18,14 @@ import {
 } from "node:fs";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { readRecord } from "../../src/job/record.ts";
+import { readRecord } from "../../src/record/read.ts";
 import { EXIT } from "../../src/errors.ts";
 import { payload } from "../../src/format/payload.ts";
 import { MIB, type Segment, textSegment } from "../../src/format/segment.ts";
-import { imageToWrite, writeToDevice } from "../../src/job/device.ts";
+import { imageToWrite } from "../../src/job/write.ts";
+import { writeToDevice } from "../../src/device/write.ts";
 import { checkFit, chooseTarget } from "../../src/device/candidates.ts";
-import { BlockFile } from "../../src/write/block_file.ts";
+import { BlockFile } from "../../src/device/block_file.ts";
 import { writeImage } from "../../src/write/writer.ts";
 import { buildIn, setUp } from "../cli/support.ts";
 import { rejection } from "../fetch/harness.ts";

@@ -2,7 +2,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { distfileNameFault, MAX_NAME_BYTES } from "../../src/distfile_name.ts";
+import { distfileNameFault, MAX_NAME_BYTES } from "../../src/fetch/distfile_name.ts";
 import { checkDistfileName, defaultStore, locate, verifyFile } from "../../src/fetch/store.ts";
 import { parseContentRange } from "../../src/fetch/download.ts";
 import { Bench, sampleBody, sha256 } from "./servers.ts";

@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import fc from "fast-check";
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readLayout } from "../../src/bundle/open.ts";
+import { readLayout } from "../../src/image/bundle.ts";
 import {
   BUNDLE_DIR,
   type BundleMember,

@@ -8,7 +8,7 @@ import { payload, readPayload } from "../../src/format/payload.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { textSegment } from "../../src/format/segment.ts";
 import { srcfs } from "../../src/format/srcfs.ts";
-import { readImage, verifyImage } from "../../src/image/image.ts";
+import { readImage, verifyImage } from "../../src/image/linear.ts";
 import { findEntry, openView } from "../../src/image/view.ts";
 import { sampleBody } from "../fetch/servers.ts";
 import {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { Buffer } from "node:buffer";
 import {
-  compareBytes,
   payload,
+  payloadEnds,
   type PayloadEntry,
   type PayloadLayout,
   readPayload,
@@ -48,7 +49,7 @@ test("readPayload() returns what was written, in both layouts", () =>
       const source = watchedSource(image);
       const records = [...readPayload(source)];
       const sorted = [...bodies.keys()].sort((a, b) =>
-        compareBytes(encoder.encode(a), encoder.encode(b))
+        Buffer.compare(Buffer.from(a), Buffer.from(b))
       );
       expect(records.map(({ name }) => name)).toEqual(sorted);
       for (const { name, size, dataOffset } of records) {
@@ -57,6 +58,19 @@ test("readPayload() returns what was written, in both layouts", () =>
       }
       if (files.length > 0) expect(readPayloadHeader(source).layout).toBe(layout);
       assertBounded(source, 2);
+    }),
+  ));
+
+test("payloadEnds() knows where each file of a payload ends before there is one", () =>
+  fc.assert(
+    fc.property(files, layouts, (files, layout) => {
+      const bodies = new Map(files.map(({ name, size }) => [name, sampleBody(size, 1)]));
+      const image = bytesOfSegments(payload([...bodies].map(([n, b]) => file(n, b)), layout));
+      const records = [...readPayload(memorySource(image))];
+      const sizes = [...bodies].map(([name, bytes]) => ({ name, sizeBytes: bytes.length }));
+      expect([...payloadEnds(sizes, layout)]).toEqual(
+        records.map(({ name, size, dataOffset }) => [name, dataOffset + size]),
+      );
     }),
   ));
 

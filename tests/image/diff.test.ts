@@ -4,7 +4,8 @@ import { payload } from "../../src/format/payload.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { textSegment } from "../../src/format/segment.ts";
 import { diffViews } from "../../src/image/diff.ts";
-import { type ImageView, openView } from "../../src/image/view.ts";
+import { type ImageView } from "../../src/image/types.ts";
+import { openView } from "../../src/image/view.ts";
 import { bytesOfSegments } from "../support/sources.ts";
 
 /** A payload of these names; what a file holds is given, or else the same for all. */

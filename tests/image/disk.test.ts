@@ -9,8 +9,9 @@ import { readInode } from "../../src/format/ext_inode.ts";
 import { LINUX_PARTITION, mbr } from "../../src/format/mbr.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { MIB, SECTOR_BYTES } from "../../src/format/segment.ts";
-import { type FileSource, openImage } from "../../src/image/file_source.ts";
-import { digestEntry, findEntry, type ImageView, openView } from "../../src/image/view.ts";
+import { type FileSource, openImage } from "../../src/source/file.ts";
+import { digestEntry, findEntry, openView } from "../../src/image/view.ts";
+import { type ImageView } from "../../src/image/types.ts";
 import { sampleBody } from "../fetch/servers.ts";
 import {
   describeDisk,

@@ -9,8 +9,8 @@ import { closingRecord } from "../../src/format/preflight.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { type Segment, textSegment } from "../../src/format/segment.ts";
 import { srcfs } from "../../src/format/srcfs.ts";
-import { openImage } from "../../src/image/file_source.ts";
-import { detectImage, readImage, verifyImage } from "../../src/image/image.ts";
+import { openImage } from "../../src/source/file.ts";
+import { detectImage, readImage, verifyImage } from "../../src/image/linear.ts";
 import { digestEntry, findEntry, openView } from "../../src/image/view.ts";
 import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
@@ -164,7 +164,7 @@ testWith("mkfifo")("openImage() refuses a fifo, and does not wait for it", () =>
     process.execPath,
     "-e",
     `import { openImage } from ${
-      JSON.stringify(new URL("../../src/image/file_source.ts", import.meta.url).pathname)
+      JSON.stringify(new URL("../../src/source/file.ts", import.meta.url).pathname)
     };
      try { openImage(${JSON.stringify(pipe)}); } catch (error) { console.log(error.message); }`,
   ], { timeout: 5000 });

@@ -10,10 +10,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { openImage } from "../../src/image/file_source.ts";
-import { readImage, verifyImage } from "../../src/image/image.ts";
+import { openImage } from "../../src/source/file.ts";
+import { readImage, verifyImage } from "../../src/image/linear.ts";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
-import { readRecord } from "../../src/job/record.ts";
+import { readRecord } from "../../src/record/read.ts";
 import type { BuildOptions } from "../../src/plan/options.ts";
 import { rejection } from "../fetch/harness.ts";
 import { Bench, sampleBody, sha256 } from "../fetch/servers.ts";

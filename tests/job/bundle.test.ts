@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { openBundle } from "../../src/bundle/open.ts";
+import { openBundle } from "../../src/image/bundle.ts";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
 import { type BundleRequest, createBundle, unpackBundle } from "../../src/job/bundle.ts";
 import { openCheckout, walkTree } from "../../src/tree/checkout.ts";

@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
-import { readRecord } from "../../src/job/record.ts";
+import { readRecord } from "../../src/record/read.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { describeDir, TempDirs } from "../support/files.ts";
 import { seedstrap } from "../support/run.ts";

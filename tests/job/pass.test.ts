@@ -2,7 +2,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readRecord } from "../../src/job/record.ts";
+import { readRecord } from "../../src/record/read.ts";
 import { TempDirs } from "../support/files.ts";
 import { seedstrap } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";

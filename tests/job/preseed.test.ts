@@ -9,7 +9,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { readRecord } from "../../src/job/record.ts";
+import { readRecord } from "../../src/record/read.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { TempDirs, writeFiles } from "../support/files.ts";
 import { asNobody, nobodyObstacle } from "../support/nobody.ts";

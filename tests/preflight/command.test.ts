@@ -4,8 +4,8 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { writePreflight } from "../../src/job/preflight.ts";
-import { readRecord } from "../../src/job/record.ts";
+import { writePreflight } from "../../src/preflight/run.ts";
+import { readRecord } from "../../src/record/read.ts";
 import { buildIn, setUp } from "../cli/support.ts";
 import { type Ran, seedstrap, testWith } from "../support/run.ts";
 

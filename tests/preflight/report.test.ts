@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { checkVerdict } from "../../src/job/preflight.ts";
+import { checkVerdict } from "../../src/preflight/run.ts";
 import { explainReason, parseReport } from "../../src/preflight/report.ts";
 
 const LOG = [

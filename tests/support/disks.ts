@@ -20,7 +20,7 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import type { ImageView } from "../../src/image/view.ts";
+import type { ImageView } from "../../src/image/types.ts";
 import { digestEntry } from "../../src/image/view.ts";
 import { sampleBody } from "../fetch/servers.ts";
 import { writeFiles } from "./files.ts";

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The rooms of src/, and the rule that holds between them: a room imports only rooms above it in
+ * the table, and no files import each other in a circle.
+ *
+ * usage: bun scripts/rooms.ts [--check | --write | --count]
+ *
+ * --check fails where the rule is broken, where a file is in no room, and where CONTRIBUTING.md
+ * shows another table. --write puts the table there. --count prints lines and files by room.
+ */
+
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import process from "node:process";
+
+/** Every room and what it holds, ground first. A name with a dot is a file, else a directory. */
+const ROOMS: readonly (readonly [name: string, holds: string])[] = [
+  [
+    "errors.ts",
+    "the one error class and its exit codes; what the system refused, as such an error",
+  ],
+  ["bytes.ts", "bytes compared, sorted, hashed, tested for zeros"],
+  ["version.ts", "the version"],
+  ["assets.gen.ts", "the embedded files: `steps/` and the demo (generated)"],
+  ["runtime", "the little that differs between Bun and Deno; FFI; locks; threads"],
+  ["launch", "processes: QEMU and its accelerators, chroot, bwrap, mounts, interrupts"],
+  ["fetch", "URLs to the store: names of distfiles, HTTP, mirrors; serving"],
+  ["format", "one file a format: spec comment, to segments, read back"],
+  ["source", "where bytes come from: a file, a device, the parts of a bundle; extents"],
+  ["archive", "hostile tars, expanded as streams, compared"],
+  ["image", "one view on boot, payload, disk and bundle; verify, diff"],
+  ["tree", "what a checkout says: manifest, predicates, sources, bootstrap.cfg"],
+  ["plan", "options and a tree in, a plan out: overlay, split, limits, media, command lines; pure"],
+  ["record", "what was built from what: the record of a target, read, written, compared"],
+  ["write", "segments to file, directory, disk; atomic commit; extraction"],
+  ["device", "block devices: what there is, who uses it, writing it"],
+  ["preflight", "the preflight image and its report"],
+  ["demo", "the miniature tree"],
+  [
+    "job",
+    "the flows: build, run, bundle, reproduce, harvest, write; each reads from top to bottom",
+  ],
+  ["cli", "one file a command; the only place that prints, or knows options as text"],
+];
+
+/** What is above all rooms: the library's face. */
+const FACE = "mod.ts";
+
+const ROOT = join(import.meta.dirname!, "..");
+const DOCUMENT = "CONTRIBUTING.md";
+const [BEGIN, END] = ["<!-- rooms: made by scripts/rooms.ts -->", "<!-- rooms end -->"];
+
+const files = [
+  FACE,
+  ...readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })
+    .filter((path) => path.endsWith(".ts")).map((path) => `src/${path}`).sort(),
+];
+const imports = new Map(files.map((file) => [file, importsOf(file)]));
+
+/** Paths of the files that a file imports, types included. */
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(ROOT, file), "utf8");
+  const found = text.matchAll(/^(?:import|export)\b(?:[^"';]*?\bfrom)?\s*"(\.[^"]+\.ts)"/gm);
+  return [...found].map(([, path]) => normalize(join(dirname(file), path!)));
+}
+
+/** Place of a file's room in the table; the face comes after all of them, -1 is no room. */
+function roomOf(file: string): number {
+  if (file === FACE) return ROOMS.length;
+  const [, name] = file.split("/");
+  return ROOMS.findIndex(([room]) => room === name);
+}
+
+function wrongWay(): string[] {
+  return files.flatMap((file) => {
+    const room = roomOf(file);
+    if (room < 0) return [`${file} is in no room: add its directory to the table`];
+    return imports.get(file)!.filter((other) => roomOf(other) > room)
+      .map((other) => `${file} imports ${other}, which is in a room below its own`);
+  });
+}
+
+/** Files that import each other in a circle, each circle once. */
+function circles(): string[] {
+  const state = new Map<string, "open" | "done">();
+  const path: string[] = [];
+  const found: string[] = [];
+  const visit = (file: string): void => {
+    if (state.get(file) === "done") return;
+    if (state.get(file) === "open") {
+      found.push(`a circle: ${[...path.slice(path.indexOf(file)), file].join(" -> ")}`);
+      return;
+    }
+    state.set(file, "open");
+    path.push(file);
+    for (const other of imports.get(file) ?? []) visit(other);
+    path.pop();
+    state.set(file, "done");
+  };
+  for (const file of files) visit(file);
+  return found;
+}
+
+function table(): string {
+  const label = (name: string) => name.includes(".") ? `\`${name}\`` : `\`${name}/\``;
+  const names = ROOMS.map(([name]) => label(name).length);
+  const width = Math.max(...names);
+  const texts = Math.max(...ROOMS.map(([, holds]) => holds.length));
+  const row = (a: string, b: string) => `| ${a.padEnd(width)} | ${b.padEnd(texts)} |`;
+  return [
+    row("room", "holds"),
+    `| ${"-".repeat(width)} | ${"-".repeat(texts)} |`,
+    ...ROOMS.map(([name, holds]) => row(label(name), holds)),
+  ].join("\n");
+}
+
+/** The document with the table of today, or undefined where it has no place for it. */
+function withTable(text: string): string | undefined {
+  const [before, rest] = split(text, BEGIN);
+  const [, after] = split(rest, END);
+  return after === undefined ? undefined : `${before}${BEGIN}\n\n${table()}\n\n${END}${after}`;
+}
+
+function split(text: string | undefined, by: string): [string?, string?] {
+  const at = text?.indexOf(by) ?? -1;
+  return at < 0 ? [] : [text!.slice(0, at), text!.slice(at + by.length)];
+}
+
+function count(): string[] {
+  const rows = ROOMS.map(([name], room) => {
+    const own = files.filter((file) => roomOf(file) === room);
+    const lines = own.map((file) => readFileSync(join(ROOT, file), "utf8").split("\n").length - 1);
+    return { name, files: own.length, lines: lines.reduce((sum, n) => sum + n, 0) };
+  });
+  const arrows = new Set(
+    files.flatMap((file) => imports.get(file)!.map((other) => [roomOf(file), roomOf(other)]))
+      .filter(([from, to]) => from !== to).map(String),
+  );
+  return [
+    ...rows.map(({ name, files, lines }) => `${name}: ${files} files, ${lines} lines`),
+    `${ROOMS.length} rooms, ${arrows.size} arrows, ${circles().length} circles`,
+  ];
+}
+
+const [mode = "--check", ...rest] = process.argv.slice(2);
+if (rest.length > 0 || !["--check", "--write", "--count"].includes(mode)) {
+  process.stderr.write("usage: rooms.ts [--check | --write | --count]\n");
+  process.exit(2);
+}
+if (mode === "--count") process.stdout.write(`${count().join("\n")}\n`);
+else {
+  const path = join(ROOT, DOCUMENT);
+  const text = readFileSync(path, "utf8");
+  const wanted = withTable(text);
+  if (mode === "--write" && wanted !== undefined) writeFileSync(path, wanted);
+  const faults = [
+    ...wrongWay(),
+    ...circles(),
+    ...(wanted === undefined ? [`${DOCUMENT} has no place for the table of rooms`] : []),
+    ...(mode === "--check" && wanted !== undefined && wanted !== text
+      ? [`${DOCUMENT} shows another table of rooms: run bun scripts/rooms.ts --write`]
+      : []),
+  ];
+  for (const fault of faults) process.stderr.write(`${fault}\n`);
+  if (faults.length > 0) process.exitCode = 1;
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Bytes compared, sorted, hashed, and tested for zeros.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+
+/** SHA-256 of bytes that are in memory, or of text as UTF-8; 64 lower-case hex digits. */
+export function sha256Of(content: Uint8Array | string): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+/** Orders byte strings as `memcmp` does, a prefix first. */
+export function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const common = Math.min(a.length, b.length);
+  for (let i = 0; i < common; i++) {
+    if (a[i] !== b[i]) return a[i]! - b[i]!;
+  }
+  return a.length - b.length;
+}
+
+/**
+ * Items in the order of the UTF-8 bytes of their text, the same on every host and in every locale.
+ *
+ * @param textOf What an item is sorted by. Items of one text keep their order.
+ */
+export function sortedByBytes<T>(items: Iterable<T>, textOf: (item: T) => string): T[] {
+  const encoder = new TextEncoder();
+  return Array.from(items, (item) => ({ item, key: encoder.encode(textOf(item)) }))
+    .sort((a, b) => compareBytes(a.key, b.key)).map(({ item }) => item);
+}
+
+const ZEROS = Buffer.alloc(64 * 1024);
+
+/** Whether bytes are all zero. */
+export function isZero(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at += ZEROS.length) {
+    const part = bytes.subarray(at, at + ZEROS.length);
+    if (ZEROS.compare(part, 0, part.length, 0, part.length) !== 0) return false;
+  }
+  return true;
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+/**
+ * An open device or file that an image is written to in place: exclusively, past the page cache
+ * where that is possible, several reads and writes at once.
+ *
+ * @module
+ */
+
+import { closeSync, constants, fsync, openSync, read, write } from "node:fs";
+import { hintFor, onDevice, refusal, type WriteTarget } from "./candidates.ts";
+import { type BlockDevice, readBlockDevices } from "./sysfs.ts";
+import { messageOf, systemCode, throwIfInterrupted, UserError } from "../errors.ts";
+import { type Libc, libc, O_DIRECT } from "../runtime/libc.ts";
+import { MIB } from "../format/segment.ts";
+import { alignedBytes, SLOT_BYTES } from "../write/ring.ts";
+
+/** Zeroed in one call: long enough to be fast, short enough for Ctrl-C. */
+const PUNCH_BYTES = 64 * MIB;
+
+/** What became of the partition table that was written. */
+export type Partitions = "reread" | "none" | "busy";
+
+export class BlockFile {
+  readonly path: string;
+  readonly libc: Libc;
+  /** Whether reads come from the device itself and not from memory. */
+  readonly isDirect: boolean;
+  /** Holds the device. */
+  readonly #claim: number;
+  /** Reads and writes it. */
+  readonly #file: number;
+  #zeros: Uint8Array | undefined;
+  #canPunch = true;
+  #running = 0;
+  #idle: (() => void) | undefined;
+
+  private constructor(path: string, libc: Libc, claim: number) {
+    this.path = path;
+    this.libc = libc;
+    this.#claim = claim;
+    // Not by its path, which may be another device's by now.
+    const open = (flags: number) => openSync(`/proc/self/fd/${claim}`, constants.O_RDWR + flags);
+    let file: number | undefined;
+    try {
+      if (O_DIRECT !== 0) file = open(O_DIRECT);
+    } catch (error) {
+      if (systemCode(error) !== "EINVAL") throw error;
+    }
+    this.isDirect = file !== undefined;
+    this.#file = file ?? open(0);
+  }
+
+  /**
+   * Opens a target. A device is held exclusively: nobody can mount it meanwhile. A file is locked:
+   * of two that write to it, none could trust what it reads back.
+   *
+   * @throws {UserError} "target" where somebody uses it, or the machine cannot do this.
+   */
+  static open(target: WriteTarget): BlockFile {
+    const { kind, path } = target;
+    const calls = libc();
+    if (calls === undefined) {
+      throw new UserError("target", `Cannot write to ${path}: the C library cannot be called`, {
+        hint:
+          "Devices are written on 64-bit Linux, under Bun, Deno with --allow-ffi, or the binary",
+      });
+    }
+    const flags = constants.O_RDWR + (kind === "device" ? constants.O_EXCL : 0);
+    return onDevice(path, "open", () => {
+      const claim = calls.open(path, flags);
+      try {
+        if (kind === "device") checkSame(target.device);
+        else if (!calls.tryLock(claim)) {
+          throw refusal(path, ["somebody is writing to it already"], "Wait until that is done");
+        }
+        return new BlockFile(path, calls, claim);
+      } catch (error) {
+        calls.close(claim);
+        throw error;
+      }
+    });
+  }
+
+  /** Writes all bytes at an offset. */
+  async write(bytes: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < bytes.length;) {
+      done += await this.#run(
+        "write to",
+        offset + done,
+        (settle) => write(this.#file, bytes, done, bytes.length - done, offset + done, settle),
+      );
+    }
+  }
+
+  /** Fills a buffer from an offset. */
+  async read(into: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < into.length;) {
+      const got = await this.#run(
+        "read",
+        offset + done,
+        (settle) => read(this.#file, into, done, into.length - done, offset + done, settle),
+      );
+      if (got === 0) throw this.#error("read", "it ended", offset + done);
+      done += got;
+    }
+  }
+
+  /**
+   * Makes a range read as zeros: the device does it, or zeros are written.
+   *
+   * @param onDone Told the bytes of each part that is done.
+   */
+  async zero(
+    offset: number,
+    sizeBytes: number,
+    onDone: (bytes: number) => void,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    for (let done = 0; done < sizeBytes;) {
+      throwIfInterrupted(signal);
+      const left = sizeBytes - done;
+      const part = this.#punch(offset + done, Math.min(left, PUNCH_BYTES)) ||
+        await this.#writeZeros(offset + done, Math.min(left, SLOT_BYTES));
+      done += part;
+      onDone(part);
+    }
+  }
+
+  /** Makes everything durable, and forgets what is in memory of it. */
+  async sync(): Promise<void> {
+    await this.#run("flush", undefined, (settle) => fsync(this.#file, (e) => settle(e, 0)));
+    if (!this.isDirect) onDevice(this.path, "read back", () => this.libc.dropCache(this.#file));
+  }
+
+  /** Lets the kernel see the new partition table. */
+  rereadPartitions(): Partitions {
+    try {
+      this.libc.rereadPartitions(this.#claim);
+      return "reread";
+    } catch (error) {
+      return systemCode(error) === "EBUSY" ? "busy" : "none";
+    }
+  }
+
+  /** Closes it when nothing runs any more. */
+  async close(): Promise<void> {
+    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle = resolve);
+    closeSync(this.#file);
+    this.libc.close(this.#claim);
+  }
+
+  /** @returns The size of what was zeroed: all of it, or nothing. */
+  #punch(offset: number, sizeBytes: number): number {
+    if (!this.#canPunch) return 0;
+    try {
+      this.libc.punchHole(this.#claim, offset, sizeBytes);
+      return sizeBytes;
+    } catch (error) {
+      const code = systemCode(error) ?? "";
+      if (["EIO", "EREMOTEIO", "ENXIO", "ENODEV"].includes(code)) {
+        throw this.#error("write to", code, offset);
+      }
+      this.#canPunch = false;
+      return 0;
+    }
+  }
+
+  async #writeZeros(offset: number, sizeBytes: number): Promise<number> {
+    this.#zeros ??= alignedBytes(this.libc, SLOT_BYTES);
+    await this.write(this.#zeros.subarray(0, sizeBytes), offset);
+    return sizeBytes;
+  }
+
+  async #run(
+    what: string,
+    offset: number | undefined,
+    start: (settle: (error: Error | null, bytes: number) => void) => void,
+  ): Promise<number> {
+    this.#running++;
+    try {
+      return await new Promise<number>((resolve, reject) =>
+        start((error, bytes) => error ? reject(error) : resolve(bytes))
+      );
+    } catch (error) {
+      throw this.#error(what, systemCode(error) ?? messageOf(error), offset);
+    } finally {
+      if (--this.#running === 0) this.#idle?.();
+    }
+  }
+
+  #error(what: string, code: string, offset: number | undefined): UserError {
+    const place = offset === undefined ? "" : ` at byte ${offset}`;
+    return new UserError("target", `Cannot ${what} ${this.path}: ${code}${place}`, {
+      where: offset === undefined ? this.path : `${this.path}, offset ${offset}`,
+      hint: hintFor(code),
+    });
+  }
+}
+
+/** Refuses what is not the disk any more that was looked at and agreed to. */
+function checkSame({ name, path, identity }: BlockDevice): void {
+  const now = readBlockDevices().find((device) => device.name === name);
+  if (now?.identity === identity) return;
+  throw refusal(path, ["another disk has taken its place"], "Look again: seedstrap devices");
+}

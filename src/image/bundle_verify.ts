@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Looks at every byte of a bundle, and says what is damaged.
+ *
+ * Where the index is sound, each byte has one right value or is covered by one SHA-256. Where it is
+ * not, the members are found by their headers, and by the next sound header behind a damaged one.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers/promises";
+import { throwIfInterrupted } from "../errors.ts";
+import {
+  type BundleLayout,
+  END_BYTES,
+  INDEX_PATH,
+  layOut,
+  MAX_INDEX_BYTES,
+  memberHeader,
+  parseIndex,
+  SUMS_PATH,
+} from "../format/bundle.ts";
+import type { ByteSource } from "../format/reader.ts";
+import { MIB } from "../format/segment.ts";
+import { parseSums } from "../format/sums.ts";
+import { TAR_BLOCK_BYTES } from "../format/tar.ts";
+import { isZero, sha256Of } from "../bytes.ts";
+import { blocksEnd, headerAt, readExactly } from "./bundle.ts";
+import { membersByHeader } from "./bundle_walk.ts";
+
+/** Something that is not as it should be. */
+export interface BundleFault {
+  /** Path of the member; absent for the end of the bundle, and between members. */
+  readonly member?: string;
+  /** Which of its bytes. A file of `data` has another SHA-256 than it should. */
+  readonly kind: "header" | "data" | "padding" | "end" | "missing" | "unknown";
+  /** First byte in the bundle that can be wrong, and how many can; for text and headers exact. */
+  readonly offset: number;
+  readonly size: number;
+  readonly message: string;
+}
+
+/** What was found. */
+export interface BundleReport {
+  readonly files: number;
+  readonly sizeBytes: number;
+  /** Whether everything was found by the index, and not by headers. */
+  readonly isIndexed: boolean;
+  /** In the order of the bytes; none where the bundle is sound. */
+  readonly faults: readonly BundleFault[];
+}
+
+export interface VerifyOptions {
+  /** Told the bytes that are done. */
+  readonly onBytes?: (done: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Verifies a bundle to its last byte.
+ *
+ * @throws {UserError} "target" where it cannot be read, "interrupt".
+ */
+export async function verifyBundle(
+  source: ByteSource,
+  options: VerifyOptions = {},
+): Promise<BundleReport> {
+  const { layout, sums } = findIndex(source);
+  if (layout === undefined) return await verifyByHeaders(source, sums, options);
+  const faults: BundleFault[] = [];
+  const text = new Map([[SUMS_PATH, layout.sumsText], [INDEX_PATH, layout.indexText]]);
+  for (const placed of layout.members) {
+    const { member, headerOffset, dataOffset, size } = placed;
+    const { path } = member;
+    const own = differences(source, headerOffset, memberHeader(member), "header", path);
+    const wanted = text.get(path);
+    if (wanted !== undefined) {
+      own.push(...differences(source, dataOffset, Buffer.from(wanted), "data", path));
+    } else if (member.kind === "file") {
+      const got = await digestRun(source, dataOffset, size, options);
+      own.push(...dataFault(path, dataOffset, size, got, member.sha256));
+    }
+    own.push(...paddingFault(source, dataOffset + size, path));
+    const [first, second] = own;
+    // A member that is missing from its header on is told once.
+    if (first?.kind === "missing" && second?.kind === "missing") {
+      faults.push({ ...first, size: dataOffset + size - headerOffset });
+    } else faults.push(...own);
+  }
+  faults.push(...endFaults(source, layout.endOffset));
+  const files = layout.members.filter(({ member }) => member.kind === "file").length;
+  return { files, sizeBytes: source.size, isIndexed: true, faults };
+}
+
+async function verifyByHeaders(
+  source: ByteSource,
+  sums: ReadonlyMap<string, string>,
+  options: VerifyOptions,
+): Promise<BundleReport> {
+  const faults: BundleFault[] = [];
+  const missing = new Map(sums);
+  let files = 0;
+  let end = 0;
+  for (const found of membersByHeader(source)) {
+    if (found.kind === "damaged") {
+      const { offset, size } = found;
+      faults.push({ kind: "header", offset, size, message: "this is no header of a member" });
+      end = offset + size;
+      continue;
+    }
+    const { path, dataOffset, size, isFile, isCanonical, headerOffset } = found;
+    if (!isCanonical) {
+      const message = "its header is not as we write it";
+      const length = dataOffset - headerOffset;
+      faults.push({ member: path, kind: "header", offset: headerOffset, size: length, message });
+    }
+    if (isFile) {
+      files++;
+      const wanted = sums.get(path);
+      missing.delete(path);
+      const got = await digestRun(source, dataOffset, size, options);
+      if (wanted !== undefined) faults.push(...dataFault(path, dataOffset, size, got, wanted));
+      else if (path !== SUMS_PATH) {
+        const message = `${SUMS_PATH} has no line for it, or a damaged one`;
+        faults.push({ member: path, kind: "unknown", offset: dataOffset, size, message });
+      }
+    }
+    faults.push(...paddingFault(source, dataOffset + size, path));
+    end = blocksEnd(dataOffset + size);
+  }
+  for (const path of missing.keys()) {
+    const message = "no sound header names it";
+    faults.push({ member: path, kind: "missing", offset: 0, size: 0, message });
+  }
+  if (files === 0 || faults.length === 0) {
+    const message = `${INDEX_PATH} and ${SUMS_PATH} do not go together`;
+    faults.push({ member: INDEX_PATH, kind: "data", offset: 0, size: end, message });
+  }
+  faults.push(...endFaults(source, end));
+  return { files, sizeBytes: source.size, isIndexed: false, faults };
+}
+
+/** The layout by an index that is sound, and the digests of SHA256SUMS as they stand there. */
+function findIndex(
+  source: ByteSource,
+): { layout?: BundleLayout; sums: ReadonlyMap<string, string> } {
+  const indexOffset = findIndexHeader(source);
+  if (indexOffset === undefined) return { sums: new Map() };
+  const sumsText = textAt(source, TAR_BLOCK_BYTES, indexOffset - TAR_BLOCK_BYTES);
+  const sums = parseSums(sumsText);
+  const dataOffset = indexOffset + TAR_BLOCK_BYTES;
+  const size = headerAt(source, indexOffset)?.size ?? MAX_INDEX_BYTES;
+  const text = textAt(source, dataOffset, Math.min(size, source.size - dataOffset));
+  // Behind a header that is damaged it may go on with the next member.
+  const whole = text.slice(0, text.lastIndexOf("\n}\n") + 3);
+  const index = parseIndex(whole);
+  const got = sha256Of(Buffer.from(whole));
+  if (typeof index === "string" || !isMeant(sums.get(INDEX_PATH), got, sumsText)) return { sums };
+  return { layout: layOut(index, whole), sums };
+}
+
+/**
+ * Whether a digest is the one that is written down, but for damage to what is written: digests of
+ * two texts have about 4 of 64 digits in common.
+ */
+function isMeant(written: string | undefined, got: string, sumsText: string): boolean {
+  if (written !== undefined && common(written, got) >= 48) return true;
+  return sumsText.split("\n").some((line) =>
+    common(line.slice(0, 64), got) >= 48 || common(line.slice(1, 65), got) >= 48
+  );
+}
+
+function common(a: string, b: string): number {
+  return [...a].filter((digit, at) => digit === b[at]).length;
+}
+
+/** Where the header of plan.json is. */
+function findIndexHeader(source: ByteSource): number | undefined {
+  const sums = headerAt(source, 0);
+  if (sums?.name === SUMS_PATH) return blocksEnd(TAR_BLOCK_BYTES + sums.size);
+  const name = Buffer.from(`${INDEX_PATH}\0`);
+  const window = Buffer.alloc(MIB);
+  for (let offset = 0; offset < Math.min(source.size, MAX_INDEX_BYTES); offset += MIB) {
+    const read = source.read(offset, window);
+    for (let at = 0; at + TAR_BLOCK_BYTES <= read; at += TAR_BLOCK_BYTES) {
+      if (window.subarray(at, at + name.length).equals(name)) return offset + at;
+    }
+  }
+  return undefined;
+}
+
+/** Text up to its first NUL. */
+function textAt(source: ByteSource, offset: number, size: number): string {
+  const bytes = Buffer.alloc(Math.max(0, Math.min(size, MAX_INDEX_BYTES, source.size - offset)));
+  const read = source.read(offset, bytes);
+  const end = bytes.indexOf(0);
+  return bytes.subarray(0, end < 0 ? read : end).toString();
+}
+
+/** Where bytes are not what they should be: from the first that differs to the last. */
+function differences(
+  source: ByteSource,
+  offset: number,
+  wanted: Uint8Array,
+  kind: "header" | "data",
+  member: string,
+): BundleFault[] {
+  const found = readExactly(source, offset, wanted.length);
+  if (found === undefined) return [missingFault(source, member, offset, wanted.length)];
+  const first = found.findIndex((byte, at) => byte !== wanted[at]);
+  if (first < 0) return [];
+  const last = found.findLastIndex((byte, at) => byte !== wanted[at]);
+  const size = last + 1 - first;
+  const message = `${size === 1 ? "a byte is" : `${size} bytes are`} not what the index says`;
+  return [{ member, kind, offset: offset + first, size, message }];
+}
+
+function dataFault(
+  member: string,
+  offset: number,
+  size: number,
+  got: string | undefined,
+  wanted: string,
+): BundleFault[] {
+  if (got === wanted) return [];
+  const message = got === undefined
+    ? "the bundle ends within it, or a part is too short"
+    : `SHA-256 is ${got}, expected ${wanted}`;
+  return [{ member, kind: got === undefined ? "missing" : "data", offset, size, message }];
+}
+
+function missingFault(source: ByteSource, member: string, offset: number, size: number) {
+  const message = offset >= source.size
+    ? "the bundle ends before it"
+    : "the bundle ends within it, or a part is too short";
+  return { member, kind: "missing", offset, size, message } as const;
+}
+
+function paddingFault(source: ByteSource, offset: number, member: string): BundleFault[] {
+  const size = blocksEnd(offset) - offset;
+  const bytes = readExactly(source, offset, size);
+  // What is cut off here is told of its data, or of what should follow.
+  if (bytes === undefined || isZero(bytes)) return [];
+  const first = bytes.findIndex((byte) => byte !== 0);
+  const length = bytes.findLastIndex((byte) => byte !== 0) + 1 - first;
+  const message = "the zeros behind its data are not zero";
+  return [{ member, kind: "padding", offset: offset + first, size: length, message }];
+}
+
+function endFaults(source: ByteSource, offset: number): BundleFault[] {
+  const fault = (at: number, size: number, message: string): BundleFault[] => [
+    { kind: "end", offset: at, size, message },
+  ];
+  const bytes = readExactly(source, offset, END_BYTES);
+  if (bytes === undefined) {
+    const message = "the bundle ends too early";
+    return fault(
+      Math.min(source.size, offset),
+      Math.max(0, offset + END_BYTES - source.size),
+      message,
+    );
+  }
+  const more = source.size - offset - END_BYTES;
+  return [
+    ...(isZero(bytes) ? [] : fault(offset, END_BYTES, "the zeros at the end are not zero")),
+    ...(more === 0 ? [] : fault(offset + END_BYTES, more, "something follows behind the end")),
+  ];
+}
+
+/** SHA-256 of a run, or undefined where the source ends within it. */
+async function digestRun(
+  source: ByteSource,
+  offset: number,
+  size: number,
+  { onBytes, signal }: VerifyOptions,
+): Promise<string | undefined> {
+  const hash = createHash("sha256");
+  const window = new Uint8Array(Math.min(size, MIB));
+  for (let done = 0; done < size; done += window.length) {
+    const part = window.subarray(0, Math.min(window.length, size - done));
+    if (source.read(offset + done, part) < part.length) return undefined;
+    hash.update(part);
+    onBytes?.(offset + done + part.length);
+    // Signals are only seen between two tasks.
+    if (done % (16 * MIB) === 0) await setImmediate();
+    throwIfInterrupted(signal);
+  }
+  return hash.digest("hex");
+}

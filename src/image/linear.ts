@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Looking into boot and payload images, hostile ones included: with bounded memory, believing no
+ * size.
+ *
+ * @module
+ */
+
+import type { ImageEntry, ImageKind, ImageReport, LinearKind } from "./types.ts";
+import { createHash } from "node:crypto";
+import { isBootSector, readBootHeader } from "../format/boot.ts";
+import { isExt } from "../format/ext.ts";
+import { LINUX_PARTITION, readMbr } from "../format/mbr.ts";
+import { closingCrc32, closingDigits } from "../format/preflight.ts";
+import { isPayload, readPayload, readPayloadHeader } from "../format/payload.ts";
+import { bytesOf, type ByteSource, firstNonZero, formatError } from "../format/reader.ts";
+import { SECTOR_BYTES } from "../format/segment.ts";
+import { readSrcfs } from "../format/srcfs.ts";
+
+/**
+ * Says what an image is. A boot image from which a guest has started, and made itself a partition,
+ * is a disk.
+ *
+ * @throws {UserError} "format" for what is none.
+ */
+export function detectImage(source: ByteSource): ImageKind {
+  if (isPayload(source)) return "payload";
+  if (findFileSystem(source) !== undefined) return "disk";
+  if (isBootSector(source)) return "boot";
+  throw formatError(
+    source,
+    0,
+    "neither a boot image (55 AA at 510) nor a payload (LBPAYLD1 at 0) nor a disk with ext2, ext3 or ext4",
+  );
+}
+
+/** Where a file system lies. */
+export interface FoundFileSystem {
+  /** Offset of its first byte. */
+  readonly base: number;
+  /** Number of its partition, from 1; absent where there is no partition table. */
+  readonly partition?: number;
+}
+
+/** Finds the first ext2, ext3 or ext4 of a disk: bare, or in a primary partition for Linux. */
+export function findFileSystem(source: ByteSource): FoundFileSystem | undefined {
+  if (isExt(source)) return { base: 0 };
+  if (!isBootSector(source)) return undefined;
+  for (const { number, type, startSector } of readMbr(source).partitions) {
+    const base = startSector * SECTOR_BYTES;
+    if (type === LINUX_PARTITION && isExt(source, base)) return { base, partition: number };
+  }
+  return undefined;
+}
+
+/**
+ * Walks a boot or payload image.
+ *
+ * @returns Its entries in order. The generator's return value is the offset behind the last one.
+ * @throws {UserError} "format" with the offset of the fault.
+ */
+export function* readImage(
+  source: ByteSource,
+  kind: LinearKind = detectLinear(source),
+): Generator<ImageEntry, number, undefined> {
+  if (kind === "payload") {
+    const files = readPayload(source);
+    for (;;) {
+      const { done, value } = files.next();
+      if (done) return value;
+      yield { kind: "file", path: value.name, size: value.size, dataOffset: value.dataOffset };
+    }
+  }
+  for (const record of readSrcfs(source, readBootHeader(source).srcfsOffset)) {
+    switch (record.kind) {
+      case "end":
+        return record.offset;
+      case "command":
+        yield { kind: "command", path: record.text, offset: record.offset };
+        break;
+      case "entry": {
+        const { path, size, dataOffset } = record;
+        yield { kind: size === 0 ? "empty" : "file", path, size, dataOffset };
+      }
+    }
+  }
+  return source.size;
+}
+
+/** @throws {UserError} "format" for what is neither. */
+function detectLinear(source: ByteSource): LinearKind {
+  const kind = detectImage(source);
+  return kind === "disk" ? "boot" : kind;
+}
+
+/** SHA-256 of a run of bytes. */
+export function digestOf(source: ByteSource, offset: number, size: number): string {
+  const hash = createHash("sha256");
+  for (const part of bytesOf(source, offset, size)) hash.update(part);
+  return hash.digest("hex");
+}
+
+/**
+ * Checks the structure of a boot or payload image to its last byte.
+ *
+ * @throws {UserError} "format", with the offset, for anything that does not belong there.
+ */
+export function verifyImage(
+  source: ByteSource,
+  kind: LinearKind = detectLinear(source),
+): ImageReport {
+  let files = 0;
+  let empty = 0;
+  let commands = 0;
+  let fileBytes = 0;
+  let last: ImageEntry | undefined;
+  const entries = readImage(source, kind);
+  for (;;) {
+    const { done, value } = entries.next();
+    if (done) {
+      // Only the last line closes: a checksum for every line would take for ever.
+      if (last?.kind === "command") checkClosing(source, last);
+      const stray = firstNonZero(source, value);
+      if (stray >= 0) throw formatError(source, stray, "a byte behind the last entry is not zero");
+      const layout = kind === "payload" ? readPayloadHeader(source).layout : undefined;
+      return {
+        kind,
+        ...(layout && { layout }),
+        files,
+        empty,
+        commands,
+        fileBytes,
+        endOffset: value,
+        sizeBytes: source.size,
+      };
+    }
+    last = value;
+    if (value.kind === "command") commands++;
+    if (value.kind === "empty") empty++;
+    if (value.kind === "file") files++;
+    fileBytes += value.kind === "command" ? 0 : value.size;
+  }
+}
+
+/** The closing record of a preflight image holds a checksum of all before it. */
+function checkClosing(
+  source: ByteSource,
+  { path, offset }: Extract<ImageEntry, { kind: "command" }>,
+): void {
+  const digits = closingDigits(path);
+  if (digits === undefined) return;
+  const got = closingCrc32(source, offset, path);
+  if (got === digits) return;
+  throw formatError(source, offset, `CRC-32 of what is before is ${got}, recorded is ${digits}`);
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Preflight: boots our own program where a bootstrap would boot, and has it look around.
+ *
+ * @module
+ */
+
+import { readFileSync } from "node:fs";
+import { UserError } from "../errors.ts";
+import type { PreflightOrders } from "../format/preflight.ts";
+import { openImage } from "../source/file.ts";
+import { type QemuOptions, runQemu } from "../launch/qemu.ts";
+import { preflightImage } from "./image.ts";
+import { preflightArgs, type PreflightMachine, VERDICT_CODES } from "./qemu.ts";
+import { explainReason, parseReport, type PreflightReport } from "./report.ts";
+import { writeOutputParts } from "../write/output_parts.ts";
+import type { WrittenPart } from "../write/parts_sink.ts";
+
+/** What to write. */
+export interface PreflightRequest {
+  readonly orders: PreflightOrders;
+  /** Boot image of the real run, whose content the preflight image then has. */
+  readonly bootImage?: string | undefined;
+}
+
+/**
+ * Writes a preflight image to a new file, which appears when it is whole.
+ *
+ * @throws {UserError} "format" where `bootImage` is none, "target", "interrupt"
+ */
+export async function writePreflight(
+  path: string,
+  { orders, bootImage }: PreflightRequest,
+  signal?: AbortSignal,
+): Promise<WrittenPart> {
+  const boot = bootImage === undefined ? undefined : openImage(bootImage);
+  try {
+    const segments = preflightImage(orders, boot);
+    const [image] = await writeOutputParts(path, segments, undefined, {
+      ...(signal && { signal }),
+    });
+    return image!;
+  } finally {
+    boot?.close();
+  }
+}
+
+/** How to run it in QEMU. */
+export interface PreflightRun extends PreflightMachine {
+  readonly command: string;
+  readonly accel: QemuOptions["accel"];
+  /** File for what the program says. */
+  readonly logPath: string;
+  readonly signal: AbortSignal;
+  readonly onSerial?: (chunk: Uint8Array) => void;
+  readonly onNotice?: (text: string) => void;
+}
+
+/**
+ * Runs a preflight image in QEMU.
+ *
+ * @returns Its report, which has a verdict.
+ * @throws {UserError} "launch" where QEMU fails or the program ends without a verdict.
+ */
+export async function runPreflight(run: PreflightRun): Promise<PreflightReport> {
+  await runQemu({
+    command: run.command,
+    args: preflightArgs(run),
+    accel: run.accel,
+    interactive: false,
+    logPath: run.logPath,
+    signal: run.signal,
+    onSerial: (chunk) => run.onSerial?.(chunk),
+    onNotice: (text) => run.onNotice?.(text),
+    goodCodes: [0, VERDICT_CODES.ok, VERDICT_CODES.failed],
+  });
+  const report = parseReport(readFileSync(run.logPath, "utf8"));
+  if (report.verdict !== undefined) return report;
+  throw new UserError("launch", "The preflight program ended without a verdict", {
+    where: run.logPath,
+    hint: "Look at what it said; with KVM, try --accel tcg",
+  });
+}
+
+/**
+ * Turns a bad verdict into an error.
+ *
+ * @throws {UserError} "preflight"
+ */
+export function checkVerdict({ verdict }: PreflightReport, where: string): void {
+  if (verdict === undefined || verdict.ok) return;
+  const reasons = verdict.reasons.map((reason) => `\n  ${reason}: ${explainReason(reason)}`);
+  throw new UserError("preflight", `This machine would not carry a bootstrap${reasons.join("")}`, {
+    where,
+  });
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What a build was made from and with, for its record.
+ *
+ * @module
+ */
+
+import { join, resolve } from "node:path";
+import { messageOf, UserError } from "../errors.ts";
+import { digestFile } from "../fetch/store.ts";
+import { recallOrigin } from "../fetch/origin.ts";
+import type { LocatedFile } from "../plan/images.ts";
+import { neededDistfiles } from "../plan/plan.ts";
+import type { Plan, PlannedDistfile } from "../plan/types.ts";
+import { ownBinary } from "../runtime/binary.ts";
+import { treeDigest } from "../tree/digest.ts";
+import { headCommit } from "../tree/git.ts";
+import type { TreeModel } from "../tree/model.ts";
+import type { DistfileOrigin, Materials, RecordedCheckout } from "./types.ts";
+import type { Written } from "./types.ts";
+
+/** What a checkout may consist of: itself, and the submodules that a build uses. */
+const REPOSITORIES: readonly string[] = [".", "builder-hex0", "seed/stage0-posix"];
+
+/** A build whose files are written. */
+export interface BuiltJob {
+  readonly tree: TreeModel;
+  readonly store: string;
+  readonly plan: Plan;
+  readonly located: ReadonlyMap<string, LocatedFile>;
+  readonly written: Written;
+  readonly given: GivenDigests;
+  readonly builder: Promise<string | undefined>;
+}
+
+/** Gathers what the record of a build says of its materials. */
+export async function gatherMaterials(job: BuiltJob): Promise<Materials> {
+  const { tree, store, plan, located, given, builder } = job;
+  const [origins, builderSha256] = await Promise.all([
+    originsOf(plan, located, { root: tree.root, store }),
+    builder,
+  ]);
+  const checkout = describeCheckout(tree, writtenDigests(job));
+  return { checkout, origins, ...given, builderSha256 };
+}
+
+/** SHA-256 of the files that the user gives beside a checkout, where there are any. */
+export type GivenDigests = Pick<Materials, "kernelSha256" | "preseedSha256">;
+
+/**
+ * Digests the kernel and the archive to begin from.
+ *
+ * @throws {UserError} "usage" where one cannot be read: nothing could use it either.
+ */
+export async function digestGiven(
+  kernel: string | undefined,
+  preseed: string | undefined,
+  signal?: AbortSignal,
+): Promise<GivenDigests> {
+  const digest = async (path: string | undefined, option: string) => {
+    if (path === undefined) return undefined;
+    try {
+      return (await digestFile(path, signal)).got;
+    } catch (cause) {
+      signal?.throwIfAborted();
+      throw new UserError("usage", `Cannot read ${path}, given as ${option}: ${messageOf(cause)}`, {
+        where: path,
+        hint: "Check its permissions, or give a copy of it",
+        cause,
+      });
+    }
+  };
+  return {
+    kernelSha256: await digest(kernel, "--kernel"),
+    preseedSha256: await digest(preseed, "--early-preseed"),
+  };
+}
+
+/**
+ * SHA-256 of the binary that runs; undefined where it runs from source, or cannot be read.
+ * It takes about as long as its bytes take to be digested, beside what else is done meanwhile.
+ */
+export async function builderDigest(): Promise<string | undefined> {
+  const path = ownBinary();
+  if (path === undefined) return undefined;
+  return await digestFile(path).then(({ got }) => got, () => undefined);
+}
+
+/**
+ * Describes a checkout.
+ *
+ * @param known SHA-256 of files that were read already, by their path on this machine.
+ * @throws {UserError} "tree" for a file that cannot be read.
+ */
+export function describeCheckout(
+  tree: TreeModel,
+  known?: ReadonlyMap<string, string>,
+): RecordedCheckout {
+  const commits = REPOSITORIES.flatMap((path) => {
+    const commit = headCommit(join(tree.root, path));
+    return commit === undefined ? [] : [{ path, commit }];
+  });
+  return { digest: treeDigest(tree, known), commits };
+}
+
+/** SHA-256 of the files of the checkout that were written, as they were read then, by source. */
+function writtenDigests({ plan, written }: BuiltJob): Map<string, string> {
+  const files = [...written.files, ...written.images.flatMap((image) => image.files)];
+  const digests = new Map(files.map(({ path, sha256 }) => [path, sha256]));
+  const entries = [...plan.entries, ...plan.disk?.entries ?? []];
+  return new Map(entries.flatMap(({ path, content }) => {
+    const sha256 = digests.get(path);
+    return content.kind === "tree" && sha256 !== undefined ? [[content.source, sha256]] : [];
+  }));
+}
+
+/** Where distfiles may lie that are in no mirror. */
+export interface Places {
+  /** The checkout. */
+  readonly root: string;
+  readonly store: string;
+}
+
+/** Where each distfile was had that a plan needs. */
+export async function originsOf(
+  plan: Plan,
+  located: ReadonlyMap<string, LocatedFile>,
+  { root, store }: Places,
+): Promise<Map<string, DistfileOrigin>> {
+  const origin = async ({ name, sha256 }: PlannedDistfile): Promise<DistfileOrigin> => {
+    const file = located.get(name)!;
+    const path = resolve(file.path);
+    if (file.bundled !== undefined) return { kind: "checkout" };
+    if (path === resolve(root, "distfiles", name)) return { kind: "checkout" };
+    if (path !== resolve(store, name)) return { kind: "mirror" };
+    const known = await recallOrigin(store, sha256);
+    return known === undefined ? { kind: "store" } : { kind: "url", ...known };
+  };
+  return new Map(
+    await Promise.all(
+      neededDistfiles(plan).map(async (distfile) =>
+        [distfile.name, await origin(distfile)] as const
+      ),
+    ),
+  );
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The record of a target: the plan that made it, with sizes and digests of inputs and outputs.
+ *
+ * It holds no clock, no host and no absolute path but those of mirror directories that the guest
+ * needs and of a kernel, so that the same inputs give the same record. It is kept in the statement
+ * of `record/statement.ts`.
+ *
+ * @module
+ */
+
+import {
+  type DistfileOrigin,
+  type Materials,
+  RECORD_NAME,
+  type RecordedDistfile,
+  TARGET_FORMAT,
+  type TargetRecord,
+  type Written,
+} from "./types.ts";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { messageOf, orRefused, UserError } from "../errors.ts";
+import {
+  BOOT_IMAGE,
+  DISK_IMAGE,
+  EXTERNAL_IMAGE,
+  PAYLOAD_IMAGE,
+  type Plan,
+  type PlannedDistfile,
+} from "../plan/types.ts";
+import { Fault } from "./check.ts";
+import { isStatement, recordOfStatement } from "./parse.ts";
+import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
+
+/** Of the record that was a file of its own. */
+const OLD_FORMAT = "seedstrap-target/1";
+
+/** Longest seedstrap.json that is read: that of live-bootstrap has less than one MiB. */
+const MAX_RECORD_BYTES = 64 * 1024 * 1024;
+
+/** Makes the record of a build. */
+export function makeRecord(
+  version: string,
+  plan: Plan,
+  { images, files, mke2fs }: Written,
+  { checkout, origins, kernelSha256, preseedSha256, builderSha256 }: Materials,
+): TargetRecord {
+  return {
+    format: TARGET_FORMAT,
+    seedstrap: version,
+    options: plan.options,
+    config: plan.config,
+    payload: { present: plan.hasPayload, reason: plan.payloadReason, ...plan.restore },
+    overlay: plan.overlay,
+    warnings: plan.warnings,
+    limits: plan.limits,
+    distfiles: recordDistfiles(plan, origins),
+    images,
+    files,
+    servedMirrors: plan.servedMirrors,
+    checkout,
+    ...(kernelSha256 !== undefined && { kernelSha256 }),
+    ...(preseedSha256 !== undefined && { preseedSha256 }),
+    ...(builderSha256 !== undefined && { builderSha256 }),
+    ...(mke2fs !== undefined && { mke2fs }),
+  };
+}
+
+/** The distfiles of a plan with their origins. */
+export function recordDistfiles(
+  { distfiles }: Plan,
+  origins: ReadonlyMap<string, DistfileOrigin>,
+): RecordedDistfile[] {
+  return distfiles.map((distfile) => {
+    const origin = origins.get(distfile.name);
+    return { ...distfile, ...(origin !== undefined && { origin }) };
+  });
+}
+
+/**
+ * Reads the record of a target.
+ *
+ * @throws {UserError} "target" where there is none, or none that this version understands.
+ */
+export function readRecord(dir: string): TargetRecord {
+  return readRecordFile(join(dir, RECORD_NAME));
+}
+
+/** Likewise of a file of any name, such as a copy of the statement. */
+export function readRecordFile(path: string): TargetRecord {
+  const text = orRefused(
+    () => {
+      const stat = statIfThere(path);
+      if (stat?.isFile() === false) throw notUnderstood(path, "it is no file");
+      if ((stat?.size ?? 0) > MAX_RECORD_BYTES) throw notUnderstood(path, "it is too long");
+      return readFileSync(path, "utf8");
+    },
+    (code, cause) =>
+      new UserError(
+        "target",
+        code === "ENOENT"
+          ? `Cannot find a built target in ${dirname(path)}`
+          : `Cannot read ${path}: ${messageOf(cause)}`,
+        { where: path, hint: "Build it first: seedstrap build --target DIR", cause },
+      ),
+  );
+  return parseRecord(text, path);
+}
+
+/**
+ * The record in a directory, where it holds one.
+ *
+ * @throws {UserError} "target" for one that cannot be understood: it may be what was damaged, and
+ * is no reason to check less.
+ */
+export function readRecordIfThere(dir: string): TargetRecord | undefined {
+  return lstatIfThere(join(dir, RECORD_NAME)) === undefined ? undefined : readRecord(dir);
+}
+
+/**
+ * Takes the record out of the text of a seedstrap.json.
+ *
+ * @param path The file, for messages.
+ * @throws {UserError} "target" where it is none that this version understands.
+ */
+export function parseRecord(text: string, path: string): TargetRecord {
+  const value = parsing(path, () => JSON.parse(text));
+  if (isStatement(value)) return parsing(path, () => recordOfStatement(value));
+  if (isOldRecord(value)) return fromOldRecord(value);
+  throw notUnderstood(path, `it is no ${TARGET_FORMAT}`);
+}
+
+function parsing<T>(path: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (cause) {
+    // JSON.parse has its own errors, a deeply nested text ends in a RangeError.
+    const isExpected = cause instanceof Fault || cause instanceof SyntaxError ||
+      cause instanceof RangeError;
+    throw isExpected ? notUnderstood(path, cause.message, cause) : cause;
+  }
+}
+
+function notUnderstood(path: string, why: string, cause?: unknown): UserError {
+  return new UserError("target", `Cannot understand ${path}: ${why}`, {
+    where: path,
+    hint: "Build the target again with this version of seedstrap",
+    cause,
+  });
+}
+
+/** A distfile of an older record; the steps came later. */
+type OldDistfile = Omit<PlannedDistfile, "steps"> & {
+  readonly steps?: readonly string[];
+  readonly downloadedFrom?: string;
+};
+
+/** The record that version 0.1.0 wrote, as it was: no statement around it, no checkout in it. */
+type OldRecord = Omit<TargetRecord, "format" | "distfiles"> & {
+  readonly format: typeof OLD_FORMAT;
+  readonly distfiles: readonly OldDistfile[];
+};
+
+function fromOldRecord({ distfiles, ...old }: OldRecord): TargetRecord {
+  return {
+    ...old,
+    format: TARGET_FORMAT,
+    distfiles: distfiles.map(({ downloadedFrom: url, steps = [], ...distfile }) => ({
+      ...distfile,
+      steps,
+      ...(url !== undefined && { origin: { kind: "url", url } }),
+    })),
+  };
+}
+
+/** Checks what the commands rely on; the file is the user's own, but may be cut. */
+function isOldRecord(value: unknown): value is OldRecord {
+  if (!isObject(value) || value["format"] !== OLD_FORMAT) return false;
+  const { options, images, servedMirrors } = value;
+  return isObject(options) && isOneOf(options["mode"], ["qemu", "bare-metal", "chroot", "bwrap"]) &&
+    isCount(options["cores"]) && isCount(options["qemuRamMib"]) &&
+    typeof options["arch"] === "string" && /^[\w.-]+$/.test(options["arch"]) &&
+    typeof options["externalSources"] === "boolean" &&
+    (options["kernel"] === undefined || typeof options["kernel"] === "string") &&
+    typeof options["qemuCommand"] === "string" && typeof options["interactive"] === "boolean" &&
+    isArrayOf(value["distfiles"], isObject) &&
+    isArrayOf(images, isImage) && isArrayOf(servedMirrors, isServedMirror);
+}
+
+const IMAGES: readonly string[] = [BOOT_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, DISK_IMAGE];
+
+function isImage(value: unknown): boolean {
+  return isObject(value) && isOneOf(value["name"], IMAGES) &&
+    isCount(value["sizeBytes"]) && isCount(value["dataBytes"]) &&
+    typeof (value["sha256"] ?? value["blocksSha256"]) === "string" &&
+    isArrayOf(value["files"], isFile);
+}
+
+function isFile(value: unknown): boolean {
+  return isObject(value) && typeof value["path"] === "string" && isCount(value["size"]) &&
+    typeof value["sha256"] === "string";
+}
+
+function isServedMirror(value: unknown): boolean {
+  return isObject(value) && typeof value["path"] === "string" && isCount(value["port"]);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function isArrayOf(value: unknown, test: (item: unknown) => boolean): boolean {
+  return Array.isArray(value) && value.every(test);
+}
+
+function isCount(value: unknown): boolean {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isOneOf(value: unknown, choices: readonly string[]): boolean {
+  return typeof value === "string" && choices.includes(value);
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+/**
+ * seedstrap.json: an in-toto statement (v1) with a SLSA provenance predicate (v1).
+ *
+ *   subject                     what was built, a directory file by file
+ *   predicate.buildDefinition
+ *     externalParameters        the options, as `BuildOptions` has them
+ *     internalParameters.record everything else of the `TargetRecord`
+ *     resolvedDependencies      checkout, commits, packages, kernel, archive, distfiles
+ *   predicate.runDetails
+ *     builder                   seedstrap, its version, SHA-256 of its binary where it is one, and
+ *                               the version of the mke2fs that made a disk
+ *     byproducts                sbom.cdx.json
+ *
+ * All of it follows from the record, which is what other commands read; a statement whose subjects
+ * or dependencies say something else than its record is refused. There is no time of day, no run
+ * and no host in it on purpose, so that the same inputs give the same statement; of the paths of
+ * the machine only those that the guest or the user needs again: mirrors that are directories, and
+ * a kernel.
+ *
+ * Keys of digests. `sha256` is always of all the bytes of the file that the name says. What cannot
+ * be put so has keys of its own, all of them in lower-case hex:
+ *
+ *   seedstrapTree1    a checkout: see `tree/digest.ts`
+ *   seedstrapBlocks1  a disk with a file system: SHA-256 of its blocks that are not zero, each with
+ *                     its offset, and of its size: see `format/blocks.ts`
+ *   seedstrapData1    a boot image with a sparse tail: SHA-256 of as many bytes of its beginning as
+ *                     the annotation seedstrap_dataBytes says; up to seedstrap_sizeBytes, its size,
+ *                     there are zeros behind them
+ *
+ * A dependency `.git/HEAD` is the commit that a repository is at. What its files were is said by
+ * the digest of the checkout. A distfile's `uri` is where this program downloaded it from, in this
+ * build or an earlier one; `downloadLocation` where the server redirected that to; it has neither
+ * where the file lay on this machine for some other reason, which seedstrap_origin then says.
+ * Distfiles that the booted machine downloads by itself are in the record only.
+ *
+ * Sources: in-toto attestation spec v1 (statement, resource descriptor, digest set), SLSA
+ * provenance v1.
+ *
+ * @module
+ */
+
+import { sha256Of } from "../bytes.ts";
+import {
+  type RecordedDistfile,
+  type RecordedImage,
+  SBOM_NAME,
+  type TargetRecord,
+} from "./types.ts";
+import { sbomText } from "./sbom.ts";
+
+export const STATEMENT_TYPE = "https://in-toto.io/Statement/v1";
+export const PREDICATE_TYPE = "https://slsa.dev/provenance/v1";
+/** The program has no web site of its own to name. */
+export const BUILD_TYPE = "urn:x-seedstrap:build:1";
+export const BUILDER_ID = "urn:x-seedstrap:builder";
+
+/** Keys of digests of our own, see above. */
+export const TREE_KEY = "seedstrapTree1";
+const BLOCKS_KEY = "seedstrapBlocks1";
+const DATA_KEY = "seedstrapData1";
+
+/** Something that goes in or comes out. */
+export interface Resource {
+  readonly name: string;
+  readonly uri?: string;
+  readonly digest: Readonly<Record<string, string>>;
+  readonly downloadLocation?: string;
+  readonly annotations?: Readonly<Record<string, string | number>>;
+}
+
+/** A statement as data. */
+export interface Statement {
+  readonly _type: typeof STATEMENT_TYPE;
+  readonly subject: readonly Resource[];
+  readonly predicateType: typeof PREDICATE_TYPE;
+  readonly predicate: {
+    readonly buildDefinition: {
+      readonly buildType: typeof BUILD_TYPE;
+      readonly externalParameters: TargetRecord["options"];
+      readonly internalParameters: { readonly record: Omit<TargetRecord, "options"> };
+      readonly resolvedDependencies: readonly Resource[];
+    };
+    readonly runDetails: {
+      readonly builder: {
+        readonly id: typeof BUILDER_ID;
+        readonly version: { readonly seedstrap: string; readonly mke2fs?: string };
+        readonly builderDependencies?: readonly Resource[];
+      };
+      readonly byproducts: readonly Resource[];
+    };
+  };
+}
+
+/** Makes the statement of a record. */
+export function makeStatement(record: TargetRecord): Statement {
+  const { options, ...rest } = record;
+  const { seedstrap, builderSha256, mke2fs } = record;
+  return {
+    _type: STATEMENT_TYPE,
+    subject: subjectsOf(record),
+    predicateType: PREDICATE_TYPE,
+    predicate: {
+      buildDefinition: {
+        buildType: BUILD_TYPE,
+        externalParameters: options,
+        internalParameters: { record: rest },
+        resolvedDependencies: dependenciesOf(record),
+      },
+      runDetails: {
+        builder: {
+          id: BUILDER_ID,
+          version: { seedstrap, ...(mke2fs !== undefined && { mke2fs }) },
+          ...(builderSha256 !== undefined && {
+            builderDependencies: [{ name: "seedstrap", digest: { sha256: builderSha256 } }],
+          }),
+        },
+        byproducts: [{
+          name: SBOM_NAME,
+          digest: { sha256: sha256Of(sbomText(record)) },
+        }],
+      },
+    },
+  };
+}
+
+/** The text of seedstrap.json. */
+export function statementText(record: TargetRecord): string {
+  return `${JSON.stringify(makeStatement(record), null, 1)}\n`;
+}
+
+/** What was built. */
+export function subjectsOf({ images, files }: TargetRecord): Resource[] {
+  return [
+    ...images.map(imageSubject),
+    ...files.map(({ path, sha256 }) => ({ name: path.replace(/^\.?\//, ""), digest: { sha256 } })),
+  ];
+}
+
+function imageSubject(
+  { name, sha256, blocksSha256, dataBytes, sizeBytes }: RecordedImage,
+): Resource {
+  if (sha256 === undefined) return { name, digest: { [BLOCKS_KEY]: blocksSha256! } };
+  if (dataBytes === sizeBytes) return { name, digest: { sha256 } };
+  const annotations = { seedstrap_dataBytes: dataBytes, seedstrap_sizeBytes: sizeBytes };
+  return { name, digest: { [DATA_KEY]: sha256 }, annotations };
+}
+
+/** What it was built from. */
+export function dependenciesOf(record: TargetRecord): Resource[] {
+  const { checkout, kernelSha256, preseedSha256, images, files, distfiles } = record;
+  const packages = [...images.flatMap((image) => image.files), ...files]
+    .filter(({ origin }) => origin === "repo");
+  return [
+    ...(checkout === undefined ? [] : [
+      { name: "checkout", digest: { [TREE_KEY]: checkout.digest } },
+      ...checkout.commits.map(({ path, commit }) => ({
+        name: `${path === "." ? "" : `${path}/`}.git/HEAD`,
+        digest: { gitCommit: commit },
+      })),
+    ]),
+    ...(kernelSha256 === undefined ? [] : [{ name: "kernel", digest: { sha256: kernelSha256 } }]),
+    ...(preseedSha256 === undefined
+      ? []
+      : [{ name: "early-preseed", digest: { sha256: preseedSha256 } }]),
+    ...packages.map(({ path, sha256 }) => ({ name: `repo:${path}`, digest: { sha256 } })),
+    ...distfiles.filter(({ place }) => place !== "network").map(distfileDependency),
+  ];
+}
+
+function distfileDependency({ name, sha256, origin }: RecordedDistfile): Resource {
+  const digest = { sha256 };
+  const resource = { name: `distfiles/${name}`, digest };
+  if (origin === undefined) return resource;
+  if (origin.kind !== "url") return { ...resource, annotations: { seedstrap_origin: origin.kind } };
+  const { url, redirectedTo } = origin;
+  return {
+    name: resource.name,
+    uri: url,
+    digest,
+    ...(redirectedTo !== undefined && { downloadLocation: redirectedTo }),
+  };
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Which step something in an image is of.
+ *
+ * @module
+ */
+
+import { plainPath, type ViewKind } from "../image/types.ts";
+import { openCheckout } from "../tree/checkout.ts";
+import { mergeSources, readSources, usingSteps } from "../tree/distfiles.ts";
+import { readManifest } from "../tree/model.ts";
+import type { TargetRecord } from "../record/types.ts";
+
+/** Steps by the name of a distfile that they need. */
+export type DistfileSteps = ReadonlyMap<string, readonly string[]>;
+
+/**
+ * Where the booted machine has distfiles, and the packages that it has built. On a disk of their
+ * own, `external` is the root.
+ */
+const DISTFILES_PATHS: readonly string[] = ["external/distfiles", "distfiles"];
+export const REPO_PATHS: readonly string[] = ["external/repo", "repo"];
+
+/** Name of the distfile that lies at a path, see {@link plainPath}; a payload has no others. */
+export function distfileName(path: string, kind: ViewKind): string | undefined {
+  if (kind === "payload") return path;
+  const at = path.lastIndexOf("/");
+  return DISTFILES_PATHS.includes(path.slice(0, at)) ? path.slice(at + 1) : undefined;
+}
+
+/** What the record of a target says. One that an older version made does not name steps. */
+export function stepsOfRecord(record: TargetRecord): DistfileSteps {
+  const { distfiles }: { readonly distfiles?: TargetRecord["distfiles"] } = record;
+  return new Map(
+    (Array.isArray(distfiles) ? distfiles : []).map(({ name, steps }) => [name, steps ?? []]),
+  );
+}
+
+/**
+ * What a checkout says.
+ *
+ * @throws {UserError} "tree"
+ */
+export function stepsOfTree(dir: string): DistfileSteps {
+  const root = openCheckout(dir);
+  const distfiles = mergeSources(readSources(root, readManifest(root)));
+  return new Map(distfiles.map((distfile) => [distfile.name, usingSteps(distfile)]));
+}
+
+/**
+ * Steps that an entry of an image belongs to: those that need a distfile, the one whose folder a
+ * file lies in, `improve: NAME` or `jump: NAME` for a script, the one that built a package.
+ *
+ * @param path Path of the entry.
+ * @param kind What the image is.
+ */
+export function stepsOf(
+  path: string,
+  kind: ViewKind,
+  distfiles: DistfileSteps,
+): readonly string[] {
+  const plain = plainPath(path);
+  const distfile = distfileName(plain, kind);
+  if (distfile !== undefined) return distfiles.get(distfile) ?? [];
+  const parts = plain.split("/");
+  const name = parts.at(-1)!;
+  const folder = parts.slice(0, -1).join("/");
+  if (REPO_PATHS.includes(folder)) {
+    const step = /^(.+)_\d+\.tar(\.\w+)?$/.exec(name)?.[1];
+    return step === undefined ? [] : [step];
+  }
+  if (parts[0] !== "steps") return [];
+  if (folder === "steps/improve" || folder === "steps/jump") {
+    return [`${parts[1]}: ${name.replace(/\.sh$/, "")}`];
+  }
+  return parts.length > 2 ? [parts[1]!] : [];
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+/** A file or directory of a checkout, wherever that lies. */
+
+import type { BundledFile } from "../format/segment.ts";
+
+/** A file or directory below the checkout. */
+export interface TreeEntry {
+  /** Path relative to the directory that was walked, with `/`. */
+  readonly path: string;
+  readonly kind: "file" | "directory";
+  /** The file on this machine; in a bundle the path of the bundle with that of the file behind. */
+  readonly source: string;
+  /** Set for a file in a bundle. */
+  readonly bundled?: BundledFile;
+  /** Size in bytes; 0 for a directory. */
+  readonly size: number;
+  /** Whether its owner may execute the file; true for a directory. */
+  readonly isExecutable: boolean;
+}

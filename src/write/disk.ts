@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Writes a disk with an ext3 file system, without root, mount or loop device: the files go into a
+ * directory beside it, mke2fs copies them into the file system.
+ *
+ * The same entries give the same disk on every host: mke2fs gets its settings and its clock from
+ * here and nothing from the host, UUIDs are made from the content, and `settleExt3()` does the rest.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { Buffer } from "node:buffer";
+import { basename, dirname } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { throwIfInterrupted, UserError } from "../errors.ts";
+import { blocksDigest, type ByteRange } from "../format/blocks.ts";
+import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
+import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
+import { findSystemProgram, runProcess, shellQuote } from "../launch/process.ts";
+import { writing } from "./refused.ts";
+import { type DirectoryEntry, writeDirectory } from "./directory.ts";
+import { settleExt3 } from "./ext3.ts";
+
+/** A disk to write. */
+export interface DiskJob {
+  /** The file, which must not exist. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Where the partition begins; it goes on to the end. */
+  readonly partitionBytes: number;
+  /** What the file system holds. */
+  readonly entries: readonly DirectoryEntry[];
+  /** Path for something on its way, by a name; it does not exist afterwards. */
+  readonly scratch: (name: string) => string;
+  /** Called with the number of bytes that were written since the last call. */
+  readonly onBytes?: (bytes: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface WrittenDisk {
+  /** Digest as in `format/blocks.ts`. */
+  readonly blocksSha256: string;
+  /** SHA-256 of each file by path. */
+  readonly digests: ReadonlyMap<string, string>;
+  /** Of the mke2fs that made it, as that says it; absent where it says something else. */
+  readonly mke2fs?: string;
+}
+
+/** Time of everything in the file system, in seconds: 2000-01-01, as 0 would mean "now". */
+const TIME = 946_684_800;
+
+/** Name of the directory for the files. */
+const STAGING = "files";
+
+/** mke2fs.conf: that of the host is not looked at. */
+const CONFIG = `[defaults]
+base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+default_mntopts = acl,user_xattr
+enable_periodic_fsck = 0
+blocksize = 4096
+inode_size = 256
+inode_ratio = 16384
+[fs_types]
+ext3 = {
+features = has_journal
+}
+`;
+
+/**
+ * Looks for what a disk is made with, before hours are spent.
+ *
+ * @returns Path of mke2fs.
+ * @throws {UserError} "launch"
+ */
+export function findMke2fs(): Promise<string> {
+  return findSystemProgram("mke2fs", "It makes file systems. On Debian: apt-get install e2fsprogs");
+}
+
+/**
+ * Writes a disk and makes it durable. The caller removes the file on failure.
+ *
+ * @throws {UserError} "verify" and "target" as `writeDirectory()`, "launch" where mke2fs is missing
+ * or fails, "interrupt" when the signal is raised.
+ */
+export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
+  const { path, sizeBytes, partitionBytes, signal } = job;
+  const program = await findMke2fs();
+  const staging = job.scratch(STAGING);
+  const config = job.scratch("mke2fs.conf");
+  try {
+    const isDevice = ({ special }: DirectoryEntry) => special?.kind === "device";
+    // Modes are those of the archive, and nobody but us can look into the target's own directory.
+    const digests = await writeDirectory(staging, job.entries.filter((e) => !isDevice(e)), {
+      keepsModes: true,
+      ...(job.onBytes && { onBytes: job.onBytes }),
+      ...(signal && { signal }),
+    });
+    const seed = contentSeed(job, digests);
+    const file = writing(path, () => openSync(path, "wx+", 0o644));
+    try {
+      writing(path, () => {
+        ftruncateSync(file, sizeBytes);
+        writeFileSync(config, CONFIG);
+      });
+      await makeFileSystem({ program, config, job, uuid: uuidOf(seed) });
+      await makeDevices(job, job.entries.filter(isDevice));
+      const used = writing(path, () => {
+        writeSync(file, partitionTable(job, seed), 0, SECTOR_BYTES, 0);
+        return settleExt3(file, partitionBytes, TIME);
+      });
+      const blocksSha256 = await digestOf(file, sizeBytes, used, signal);
+      writing(path, () => fsyncSync(file));
+      const mke2fs = await versionOf(program, job);
+      return { blocksSha256, digests, ...(mke2fs !== undefined && { mke2fs }) };
+    } finally {
+      closeSync(file);
+    }
+  } finally {
+    rmSync(config, { force: true });
+    rmSync(staging, { recursive: true, force: true });
+  }
+}
+
+/** `1.47.0 (5-Feb-2023)` */
+async function versionOf(program: string, job: DiskJob): Promise<string | undefined> {
+  const env = { PATH: dirname(program), LC_ALL: "C" };
+  return /^mke2fs (\d.*)$/m.exec(await runE2fs([program, "-V"], job, env))?.[1];
+}
+
+interface FileSystem {
+  readonly program: string;
+  readonly config: string;
+  readonly job: DiskJob;
+  readonly uuid: string;
+}
+
+async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promise<void> {
+  const { path, sizeBytes, partitionBytes } = job;
+  const options = [`offset=${partitionBytes}`, `hash_seed=${uuid}`, "root_owner=0:0"];
+  const argv = [
+    program,
+    "-q",
+    "-F",
+    ...["-t", "ext3", "-T", "ext3"],
+    ...["-U", uuid],
+    ...["-E", options.join(",")],
+    ...["-d", job.scratch(STAGING)],
+    path,
+    `${(sizeBytes - partitionBytes) / KIB}k`,
+  ];
+  await runE2fs(argv, job, {
+    // Names are sorted by the locale; two variables, as mke2fs before 1.47.1 knows only its own.
+    PATH: dirname(program),
+    LC_ALL: "C",
+    MKE2FS_CONFIG: config,
+    SOURCE_DATE_EPOCH: String(TIME),
+    E2FSPROGS_FAKE_TIME: String(TIME),
+  });
+}
+
+/** Device files, which only root could put into a directory, are made in the file system itself. */
+async function makeDevices(job: DiskJob, devices: readonly DirectoryEntry[]): Promise<void> {
+  if (devices.length === 0) return;
+  const program = await findSystemProgram("debugfs", "On Debian: apt-get install e2fsprogs");
+  const script = job.scratch("debugfs");
+  try {
+    writing(script, () => writeFileSync(script, devices.map(deviceCommands).join("")));
+    const disk = `${job.path}?offset=${job.partitionBytes}`;
+    const env = { PATH: dirname(program), LC_ALL: "C", E2FSPROGS_FAKE_TIME: String(TIME) };
+    const said = await runE2fs([program, "-w", "-f", script, disk], job, env);
+    // debugfs goes on behind an error, and ends with 0.
+    const fault = said.split("\n").find((line) => /^[\w ]+: |rror/.test(line));
+    if (fault !== undefined) {
+      throw diskError(job, "debugfs", fault, [program, "-w", "-f", script, disk]);
+    }
+  } finally {
+    rmSync(script, { force: true });
+  }
+}
+
+const DEVICE_LETTERS = { char: "c", block: "b", fifo: "p" } as const;
+const DEVICE_TYPES = { char: 0o020000, block: 0o060000, fifo: 0o010000 } as const;
+
+function deviceCommands({ path, special, mode = 0o600 }: DirectoryEntry): string {
+  if (special?.kind !== "device") throw new Error(`${path} is no device`);
+  const { type, major, minor } = special;
+  const slash = path.lastIndexOf("/");
+  // Within double quotes debugfs knows but one escape: a quote is written twice.
+  const quote = (text: string) => `"${text.replaceAll('"', '""')}"`;
+  const numbers = type === "fifo" ? "" : ` ${major} ${minor}`;
+  const name = quote(path.slice(slash + 1));
+  const bits = (DEVICE_TYPES[type] + mode % 0o10000).toString(8);
+  return `cd ${quote(path.slice(1, slash) || "/")}\n` +
+    `mknod ${name} ${DEVICE_LETTERS[type]}${numbers}\n` +
+    // By its whole path: a name such as <2> alone would be the number of an inode.
+    `set_inode_field ${quote(path.slice(1))} mode 0${bits}\n`;
+}
+
+/** Runs a program of e2fsprogs, and returns what it said on standard error. */
+async function runE2fs(
+  argv: readonly string[],
+  job: DiskJob,
+  env: Readonly<Record<string, string>>,
+): Promise<string> {
+  const { signal } = job;
+  let said = "";
+  const { code } = await runProcess({
+    argv,
+    env,
+    stdin: "ignore",
+    onStdout: () => {},
+    onStderr: (chunk) => said = (said + new TextDecoder().decode(chunk)).slice(-10_000),
+    ...(signal && { signal }),
+  });
+  throwIfInterrupted(signal);
+  if (code !== 0) throw diskError(job, basename(argv[0]!), said, argv);
+  return said;
+}
+
+function diskError(
+  { path }: DiskJob,
+  program: string,
+  said: string,
+  argv: readonly string[],
+): UserError {
+  const isFull = /No space left on device/.test(said);
+  const problem = `Cannot make a file system: ${program} says ${said.trim()}`;
+  return new UserError(isFull ? "target" : "launch", problem, {
+    where: path,
+    hint: isFull
+      ? "Free some space there, or name another --target"
+      : `The command was: ${shellQuote(argv)}`,
+  });
+}
+
+/** What tells this disk from others: the same for the same content. */
+function contentSeed(job: DiskJob, digests: ReadonlyMap<string, string>): Uint8Array {
+  const hash = createHash("sha256").update(`${job.sizeBytes} ${job.partitionBytes}\n`);
+  for (const { path, isExecutable, mode, special } of job.entries) {
+    const kind = special === undefined ? "" : JSON.stringify(special);
+    hash.update(`${path}\0${isExecutable}\0${mode ?? ""}\0${kind}\0${digests.get(path) ?? ""}\n`);
+  }
+  return hash.digest();
+}
+
+/** A UUID of version 8, whose bits are the maker's own (RFC 9562). */
+function uuidOf(seed: Uint8Array): string {
+  const bytes = Buffer.from(seed.subarray(0, 16));
+  bytes[6] = 0x80 + bytes[6]! % 16;
+  bytes[8] = 0x80 + bytes[8]! % 64;
+  const hex = bytes.toString("hex");
+  return [0, 8, 12, 16, 20].map((at, index, all) => hex.slice(at, all[index + 1])).join("-");
+}
+
+function partitionTable({ sizeBytes, partitionBytes }: DiskJob, seed: Uint8Array): Uint8Array {
+  return mbr({
+    isBootable: false,
+    type: LINUX_PARTITION,
+    startSector: partitionBytes / SECTOR_BYTES,
+    sectorCount: (sizeBytes - partitionBytes) / SECTOR_BYTES,
+  }, new DataView(seed.buffer, seed.byteOffset).getUint32(16));
+}
+
+function digestOf(
+  file: number,
+  size: number,
+  used: readonly ByteRange[],
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const source = {
+    name: "disk",
+    size,
+    read: (offset: number, into: Uint8Array) => readSync(file, into, 0, into.length, offset),
+  };
+  return blocksDigest(source, [{ offset: 0, size: MIB }, ...used], async () => {
+    await setImmediate();
+    throwIfInterrupted(signal);
+  });
+}

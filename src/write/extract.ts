@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Files of an image as files of this machine.
+ *
+ * An image is hostile: a path could lead out of the directory, or through a link that the image
+ * made before. So nothing is written but into directories that were made here, each name is made
+ * anew, and nothing that is there is followed or replaced. Owners are not restored, nor setuid,
+ * setgid and sticky; devices, fifos and sockets are skipped.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { throwIfInterrupted, UserError } from "../errors.ts";
+import { MIB } from "../format/segment.ts";
+import { writing } from "./refused.ts";
+import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
+
+export interface ExtractOptions {
+  /** Only what lies at or below these paths, see {@link plainPath}; all where absent. */
+  readonly paths?: readonly string[];
+  /** Directory of the image, see {@link plainPath}, whose content is taken without its path. */
+  readonly under?: string;
+  /** Entries that are left out. */
+  readonly except?: (path: string) => boolean;
+  /** Paths of empty files of a boot image, which cannot tell them from directories. */
+  readonly emptyFiles?: ReadonlySet<string>;
+  /** Whether every file is written to the disk before it counts, and its digest is wanted. */
+  readonly isDurable?: boolean;
+  /** Called with the number of bytes that were written since the last call. */
+  readonly onBytes?: (bytes: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What {@link extract} did. */
+export interface Extracted {
+  readonly files: number;
+  readonly directories: number;
+  readonly symlinks: number;
+  readonly bytes: number;
+  /** SHA-256 and size of each regular file by its path in the directory; only where asked for. */
+  readonly digests: ReadonlyMap<string, { readonly sha256: string; readonly size: number }>;
+  /** What was left out, and why, as a phrase. */
+  readonly skipped: readonly { readonly path: string; readonly why: string }[];
+}
+
+/**
+ * Extracts an image into an empty directory that nobody else writes to.
+ *
+ * @throws {UserError} "format" for a path that leads out of the directory or a name that comes
+ * twice, "usage" for a path that the image does not have, "target" for what cannot be written,
+ * "interrupt" when the signal is raised.
+ */
+export async function extract(
+  view: ImageView,
+  dir: string,
+  options: ExtractOptions = {},
+): Promise<Extracted> {
+  const writer = new Extraction(view, dir, options);
+  for (const entry of view.entries(options.under)) {
+    if (writer.wants(entry)) await writer.add(entry);
+  }
+  return writer.finish();
+}
+
+const ZEROS = Buffer.alloc(MIB);
+
+class Extraction {
+  readonly #view: ImageView;
+  readonly #dir: string;
+  readonly #options: ExtractOptions;
+  readonly #paths: readonly string[];
+  readonly #found = new Set<string>();
+  readonly #inner: ReadonlySet<string>;
+  /** Modes of directories that were made, by path. */
+  readonly #directories = new Map<string, number>();
+  /** Files of a boot image that were made. */
+  readonly #files = new Set<string>();
+  /** Paths of files that have more names, by inode. */
+  readonly #linked = new Map<number, string>();
+  readonly #skipped: { path: string; why: string }[] = [];
+  readonly #digests = new Map<string, { sha256: string; size: number }>();
+  readonly #count = { files: 0, symlinks: 0, bytes: 0 };
+
+  constructor(view: ImageView, dir: string, options: ExtractOptions) {
+    this.#view = view;
+    this.#dir = dir;
+    this.#options = options;
+    this.#paths = (options.paths ?? []).map(plainPath);
+    this.#inner = view.kind === "boot" ? innerPaths(view) : new Set();
+  }
+
+  wants({ path, kind }: ViewEntry): boolean {
+    if (kind === "command") return false;
+    const plain = this.#plain(path);
+    if (this.#options.except?.(plain)) return false;
+    if (this.#paths.length === 0) return true;
+    const wanted = this.#paths.find((wanted) =>
+      wanted === "" || plain === wanted || plain.startsWith(`${wanted}/`)
+    );
+    if (wanted === undefined) return false;
+    this.#found.add(wanted);
+    return true;
+  }
+
+  async add(entry: ViewEntry): Promise<void> {
+    const path = this.#plain(entry.path);
+    const parts = path.split("/");
+    if (parts.some((part) => part === "." || part === "..") || path.includes("\0")) {
+      throw this.#refusal(entry, "it leads out of the directory");
+    }
+    if (!path.isWellFormed()) return this.#skip(entry, "its name is no UTF-8");
+    switch (entry.kind) {
+      case "directory":
+        return this.#makeDirectory(path, entry.mode);
+      case "empty":
+        if (path === "" || this.#inner.has(path)) return this.#makeDirectory(path);
+        if (this.#options.emptyFiles?.has(path) === false) return this.#makeDirectory(path);
+        return await this.#putFile(entry, path);
+      case "file":
+        return await this.#putFile(entry, path);
+      case "symlink":
+        if (!entry.target!.isWellFormed()) return this.#skip(entry, "its target is no UTF-8");
+        this.#makeParents(entry, path);
+        this.#make(entry, () => symlinkSync(entry.target!, join(this.#dir, path)));
+        this.#count.symlinks++;
+        return;
+      default:
+        return this.#skip(entry, `it is a ${entry.kind}`);
+    }
+  }
+
+  finish(): Extracted {
+    const missing = this.#paths.find((path) => !this.#found.has(path));
+    if (missing !== undefined) {
+      throw new UserError(
+        "usage",
+        `Cannot find ${JSON.stringify(missing)} in ${this.#view.source.name}`,
+        { hint: `seedstrap image ls ${this.#view.source.name} lists what is there` },
+      );
+    }
+    // Inner ones first: the mode of an outer one may lock us out.
+    for (const [path, mode] of [...this.#directories].reverse()) {
+      if (path !== "") writing(this.#dir, () => chmodSync(join(this.#dir, path), mode));
+    }
+    return {
+      ...this.#count,
+      directories: [...this.#directories.keys()].filter((path) => path !== "").length,
+      digests: this.#digests,
+      skipped: this.#skipped,
+    };
+  }
+
+  #plain(path: string): string {
+    const plain = plainPath(path);
+    const { under } = this.#options;
+    return under === undefined ? plain : plain.slice(under.length + 1);
+  }
+
+  #makeDirectory(path: string, mode = 0o755): void {
+    if (path === "") return;
+    if (this.#directories.has(path)) {
+      this.#directories.set(path, mode % 0o1000);
+      return;
+    }
+    this.#makeParents({ path }, path);
+    this.#make({ path }, () => mkdirSync(join(this.#dir, path), { mode: 0o700 }));
+    this.#directories.set(path, mode % 0o1000);
+  }
+
+  /** A boot image names a directory ahead of its content, but nothing makes it do so. */
+  #makeParents(entry: Pick<ViewEntry, "path">, path: string): void {
+    const parts = path.split("/").slice(0, -1);
+    if (parts.includes("")) throw this.#refusal(entry, "it has an empty name in it");
+    let parent = "";
+    for (const part of parts) {
+      parent = parent === "" ? part : `${parent}/${part}`;
+      if (this.#directories.has(parent)) continue;
+      this.#make(entry, () => mkdirSync(join(this.#dir, parent), { mode: 0o700 }));
+      this.#directories.set(parent, 0o755);
+    }
+  }
+
+  async #putFile(entry: ViewEntry, path: string): Promise<void> {
+    this.#makeParents(entry, path);
+    const place = join(this.#dir, path);
+    const known = "inode" in entry && entry.links > 1 ? this.#linked.get(entry.inode) : undefined;
+    if (known !== undefined) {
+      this.#make(entry, () => linkSync(join(this.#dir, known), place));
+      const digest = this.#digests.get(known);
+      if (digest !== undefined) this.#digests.set(path, digest);
+      this.#count.files++;
+      return;
+    }
+    // In builder-hex0 the last file of a name wins.
+    if (this.#view.kind === "boot" && this.#files.has(path)) {
+      writing(this.#dir, () => unlinkSync(place));
+      this.#count.files--;
+    }
+    const file = this.#make(entry, () => openSync(place, "wx", 0o600));
+    const hash = this.#options.isDurable ? createHash("sha256") : undefined;
+    let size = 0;
+    try {
+      for (const part of this.#view.read(entry)) {
+        hash?.update(part);
+        const isHole = ZEROS.compare(part, 0, part.length, 0, part.length) === 0;
+        writing(this.#dir, () => {
+          for (let done = isHole ? part.length : 0; done < part.length;) {
+            done += writeSync(file, part, done, part.length - done, size + done);
+          }
+        });
+        size += part.length;
+        this.#options.onBytes?.(part.length);
+        await this.#pause();
+      }
+      writing(this.#dir, () => {
+        ftruncateSync(file, size);
+        if (this.#options.isDurable) fsyncSync(file);
+      });
+    } finally {
+      closeSync(file);
+    }
+    const mode = "mode" in entry ? entry.mode % 0o1000 : 0o644;
+    writing(this.#dir, () => {
+      if ("mtime" in entry) utimesSync(place, entry.mtime, entry.mtime);
+      chmodSync(place, mode);
+    });
+    if (hash !== undefined) this.#digests.set(path, { sha256: hash.digest("hex"), size });
+    if (this.#view.kind === "boot") this.#files.add(path);
+    if ("inode" in entry && entry.links > 1) this.#linked.set(entry.inode, path);
+    this.#count.files++;
+    this.#count.bytes += size;
+    await this.#pause();
+  }
+
+  /** Signals are only seen between two tasks. */
+  async #pause(): Promise<void> {
+    await setImmediate();
+    throwIfInterrupted(this.#options.signal);
+  }
+
+  /** Makes something that must not be there: a name that comes twice is no accident. */
+  #make<T>(entry: Pick<ViewEntry, "path">, make: () => T): T {
+    return writing(this.#dir, () => {
+      try {
+        return make();
+      } catch (error) {
+        if (error instanceof Error && "code" in error && error.code === "EEXIST") {
+          throw this.#refusal(entry, "something of that name was there before");
+        }
+        throw error;
+      }
+    });
+  }
+
+  #skip({ path }: ViewEntry, why: string): void {
+    this.#skipped.push({ path, why });
+  }
+
+  #refusal({ path }: Pick<ViewEntry, "path">, why: string): UserError {
+    return new UserError("format", `Cannot extract ${JSON.stringify(path)}: ${why}`, {
+      where: this.#view.source.name,
+      hint: "The image is damaged, or made to do harm: nothing of it was kept",
+    });
+  }
+}
+
+/** What is empty in a boot image and has to be a directory: something lies in it, also by a command. */
+function innerPaths(view: ImageView): Set<string> {
+  const empty: string[] = [];
+  const all: string[] = [];
+  for (const { kind, path } of view.entries()) {
+    const paths = kind === "command" ? path.split(" ") : [path];
+    all.push(...paths.map(plainPath));
+    if (kind === "empty") empty.push(plainPath(path));
+  }
+  all.sort();
+  return new Set(empty.filter((path) => {
+    const start = `${path}/`;
+    let [low, high] = [0, all.length];
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (all[middle]! < start) low = middle + 1;
+      else high = middle;
+    }
+    return all[low]?.startsWith(start) === true;
+  }));
+}

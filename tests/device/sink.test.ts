@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { closeSync, fsyncSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { chooseTarget } from "../../src/device/candidates.ts";
+import { MIB } from "../../src/format/segment.ts";
+import { BlockFile } from "../../src/device/block_file.ts";
+import { DeviceSink } from "../../src/device/sink.ts";
+import { writeBytes } from "../../src/write/writer.ts";
+import { rejection } from "../fetch/harness.ts";
+import { sampleBody } from "../fetch/servers.ts";
+import { TempDirs } from "../support/files.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+const SIZE = 32 * MIB;
+const OPTIONS = {
+  sizeBytes: SIZE,
+  digests: "never",
+  hashesHoles: false,
+  onDone: () => {},
+} as const;
+
+/** Writes data to the beginning of a file of other content, and hands on what did it. */
+async function withSink(
+  work: (sink: DeviceSink, out: BlockFile, path: string) => Promise<void>,
+): Promise<void> {
+  const path = join(temp.make(), "file");
+  writeFileSync(path, sampleBody(SIZE));
+  const out = BlockFile.open(chooseTarget(path, true));
+  const sink = await DeviceSink.begin(out, OPTIONS);
+  try {
+    await writeBytes(sink, sampleBody(9 * MIB));
+    await work(sink, out, path);
+  } finally {
+    await sink.close();
+    await out.close();
+  }
+}
+
+/** Changes a byte as a drive might that cannot be trusted. */
+function change(path: string, offset: number, byte: number): void {
+  const file = openSync(path, "r+");
+  writeSync(file, Uint8Array.of(byte), 0, 1, offset);
+  fsyncSync(file);
+  closeSync(file);
+}
+
+test.each([
+  ["data", 5 * MIB + 7],
+  ["a hole", 20 * MIB],
+  ["the zeros behind the data", SIZE - 1],
+])("readBack() finds a byte that changed in %s, and where", async (_, offset) => {
+  await withSink(async (sink, _, path) => {
+    await sink.skip(16 * MIB);
+    await writeBytes(sink, sampleBody(MIB));
+    await sink.finish();
+    await sink.readBack();
+    change(path, offset, offset < 9 * MIB ? sampleBody(9 * MIB)[offset]! ^ 1 : 1);
+    const error = await rejection(sink.readBack());
+    expect(error.kind).toBe("verify");
+    const [, from, to] = /between offset (\d+) and (\d+)$/.exec(error.where!)!;
+    expect(offset).toBeWithin(Number(from), Number(to));
+  });
+});
+
+test("seal() finds a byte of the first MiB that is not as it was written last", async () => {
+  await withSink(async (sink, out, path) => {
+    await sink.finish();
+    await sink.readBack();
+    await sink.seal(true);
+    const sync = out.sync.bind(out);
+    out.sync = async () => {
+      await sync();
+      change(path, 4711, sampleBody(MIB)[4711]! ^ 1);
+    };
+    const error = await rejection(sink.seal(true));
+    expect(error.kind).toBe("verify");
+    expect(error.where).toEndWith(`between offset 0 and ${MIB}`);
+    await sink.seal(false);
+  });
+});

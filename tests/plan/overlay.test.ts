@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+import { expect, test } from "bun:test";
+import { type Config } from "../../src/tree/config.ts";
+import { evaluateManifest, parseManifest } from "../../src/tree/manifest.ts";
+import { findRestPlace, overlayManifest, type OverlayRequest } from "../../src/plan/overlay.ts";
+
+const MANIFEST = [
+  "# a comment",
+  "build: tcc-0.9.27",
+  "jump: fiwix ( KERNEL_BOOTSTRAP == True ) # the first kernel",
+  "build: gamma-3.0",
+  "jump: move_disk ( KERNEL_BOOTSTRAP == True )",
+  "improve: finalize_job_count",
+  "improve: finalize_fhs",
+  "improve: get_network ( CHROOT == False || A == b )",
+  "build: omega-6.0",
+  "improve: more_network",
+  "",
+].join("\n");
+const PROC = ["make_bootable", "finalize_fhs"];
+
+const overlay = (request: Partial<OverlayRequest>, text = MANIFEST) =>
+  overlayManifest(
+    parseManifest(text, "steps/manifest"),
+    { payloadPhases: 0, restoresEmpty: false, airGapped: false, ...request },
+    PROC,
+  );
+/** What the booted machine does, as short lines. */
+const active = (text: string, config: Config) =>
+  evaluateManifest(parseManifest(text, "m"), [
+    ["ARCH", "x86"],
+    ["KERNEL_BOOTSTRAP", "True"],
+    ...config,
+  ])
+    .map(({ line }) => `${line.kind} ${line.name}`);
+
+test("overlayManifest() leaves a manifest as it is where nothing is asked for", () => {
+  expect(overlay({})).toEqual({ text: MANIFEST, changes: [] });
+});
+
+test("overlayManifest() builds the importer ahead of the jump and runs it right behind", () => {
+  const { text, changes } = overlay({ payloadPhases: 1 });
+  const lines = text.split("\n");
+  expect(lines.slice(1, 5)).toEqual([
+    "build: tcc-0.9.27",
+    "build: payload-import-1.0 ( PAYLOAD_REQUIRED == True )",
+    "jump: fiwix ( KERNEL_BOOTSTRAP == True ) # the first kernel",
+    "improve: import_payload ( PAYLOAD_REQUIRED == True )",
+  ]);
+  expect(lines.filter((line) => !line.includes("PAYLOAD_REQUIRED")).join("\n")).toBe(MANIFEST);
+  expect(changes.map(({ place }) => place)).toEqual([
+    "ahead of jump: fiwix",
+    "behind jump: fiwix",
+  ]);
+});
+
+test("overlayManifest() makes empty files again first of all behind the jump, where it jumps", () => {
+  const { text } = overlay({ payloadPhases: 1, restoresEmpty: true });
+  const at = text.split("\n").findIndex((line) => line.startsWith("jump: fiwix"));
+  expect(text.split("\n").slice(at + 1, at + 3)).toEqual([
+    "improve: restore_empty ( KERNEL_BOOTSTRAP == True )",
+    "improve: import_payload ( PAYLOAD_REQUIRED == True )",
+  ]);
+  const without = "build: a-1\n";
+  expect(overlay({ restoresEmpty: true }, without)).toEqual({ text: without, changes: [] });
+});
+
+test("what overlayManifest() adds counts only where a payload is required", () => {
+  const { text } = overlay({ payloadPhases: 2 });
+  const without = active(MANIFEST, []);
+  expect(active(text, [["PAYLOAD_REQUIRED", "False"]])).toEqual(without);
+  expect(active(text, [])).toEqual(without);
+  const required = active(text, [["PAYLOAD_REQUIRED", "True"]]);
+  expect(required).toEqual([
+    "build tcc-0.9.27",
+    "build payload-import-1.0",
+    "jump fiwix",
+    "improve import_payload",
+    "build gamma-3.0",
+    "jump move_disk",
+    "improve finalize_job_count",
+    "improve finalize_fhs",
+    "improve import_payload_rest",
+    "build omega-6.0",
+    "improve more_network",
+  ]);
+});
+
+test("overlayManifest() gates every wait for a network, whatever its predicate", () => {
+  const { text, changes } = overlay({ airGapped: true });
+  expect(changes.map((change) => change.text)).toEqual([
+    "improve: get_network ( AIR_GAPPED != True && CHROOT == False || A == b )",
+    "improve: more_network ( AIR_GAPPED != True )",
+  ]);
+  const waits = (...config: Config) =>
+    active(text, config).filter((line) => line.includes("network"));
+  const chroot = ["CHROOT", "False"] as const;
+  expect(waits(chroot, ["AIR_GAPPED", "True"])).toEqual([]);
+  expect(waits(["A", "b"], ["AIR_GAPPED", "True"])).toEqual([]);
+  expect(waits(chroot)).toEqual(["improve get_network", "improve more_network"]);
+  expect(waits(["A", "b"])).toEqual(["improve get_network", "improve more_network"]);
+  expect(waits(["CHROOT", "True"])).toEqual(["improve more_network"]);
+});
+
+test("overlayManifest() refuses a manifest without a place, and names the line", () => {
+  const without = (line: string) =>
+    MANIFEST.split("\n").filter((text) => !text.startsWith(line)).join("\n");
+  expect(() => overlay({ payloadPhases: 1 }, without("jump: fiwix"))).toThrow(
+    'the manifest has no "jump: fiwix"',
+  );
+  expect(() => overlay({ payloadPhases: 2 }, without("jump: move_disk"))).toThrow(
+    'the manifest has no "jump: move_disk"',
+  );
+  expect(() => overlay({ payloadPhases: 2 }, without("improve: finalize_fhs"))).toThrow(
+    'the manifest has no "improve: that mounts proc, behind jump: move_disk"',
+  );
+});
+
+test("findRestPlace() takes the first improve that mounts proc behind jump: move_disk", () => {
+  const text = MANIFEST.replace("build: gamma-3.0", "improve: make_bootable");
+  const place = findRestPlace(parseManifest(text, "m"), PROC);
+  expect(place).toMatchObject({ name: "finalize_fhs" });
+});

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import * as fc from "fast-check";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
+import { parseRecord, readRecord } from "../../src/record/read.ts";
+import { type TargetRecord } from "../../src/record/types.ts";
+import { compareRecords } from "../../src/record/compare.ts";
+import { statementText } from "../../src/record/statement.ts";
+import { VERSION } from "../../src/version.ts";
+import { sha256 } from "../fetch/servers.ts";
+import { sha256OfFile, TempDirs, writeFiles } from "../support/files.ts";
+import { expectGolden } from "../support/golden.ts";
+import { faultOf } from "../support/sources.ts";
+import { buildOptions, miniTree, writeMiniTree } from "../support/tree.ts";
+import { record } from "./records.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+const HEAD = "0123456789abcdef0123456789abcdef01234567";
+
+/** What a directory is started with. */
+const SEED = { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "seed" };
+
+async function built(changes: Parameters<typeof buildOptions>[0] = {}) {
+  const dir = temp.make();
+  const { tree, mirror } = writeMiniTree(dir, miniTree({ importsPayload: true, files: SEED }));
+  writeFiles(tree, { ".git/HEAD": `${HEAD}\n`, "seed/stage0-posix/.git": "gitdir: ../../.git\n" });
+  const options = buildOptions({
+    externalSources: true,
+    mirrors: [{ kind: "directory", path: mirror }],
+    ...changes,
+  });
+  const target = join(dir, "target");
+  const request: BuildRequest = {
+    tree,
+    options,
+    store: join(dir, "store"),
+    target,
+    force: false,
+    jobs: 4,
+  };
+  const made = await buildMedia(request);
+  const text = readFileSync(join(target, "seedstrap.json"), "utf8");
+  return { dir, target, made, text, statement: JSON.parse(text) };
+}
+
+test("the statement of a miniature is as it was", async () => {
+  const { statement, made, dir } = await built();
+  const { buildDefinition, runDetails } = statement.predicate;
+  const { record } = buildDefinition.internalParameters;
+  expect(buildDefinition.externalParameters).toEqual(JSON.parse(JSON.stringify(made.options)));
+  expect({ ...record, options: buildDefinition.externalParameters }).toEqual(
+    JSON.parse(JSON.stringify(made)),
+  );
+  // What the plan says, and what changes with what is embedded in the program.
+  buildDefinition.externalParameters = "OPTIONS";
+  buildDefinition.internalParameters.record = "RECORD";
+  statement.subject[0].digest.seedstrapData1 = "IMAGE";
+  expect(runDetails.builder.version).toEqual({ seedstrap: VERSION });
+  runDetails.builder.version.seedstrap = "VERSION";
+  runDetails.byproducts[0].digest.sha256 = "SBOM";
+  const text = JSON.stringify(statement, null, 1);
+  expect(text).not.toContain(dir);
+  expectGolden("statement.txt", `${text}\n`);
+});
+
+test("sha256 of a subject is of the whole file, and other digests have other keys", async () => {
+  const qemu = await built();
+  const subjects = new Map<string, Record<string, string>>(
+    qemu.statement.subject.map((s: { name: string; digest: object }) => [s.name, s.digest]),
+  );
+  const payload = sha256OfFile(join(qemu.target, "payload.img"));
+  expect(subjects.get("payload.img")).toEqual({ sha256: payload });
+  const [boot] = qemu.made.images;
+  const bytes = readFileSync(join(qemu.target, "init.img")).subarray(0, boot!.dataBytes);
+  expect(subjects.get("init.img")).toEqual({ seedstrapData1: sha256(bytes) });
+  const { statement, target } = await built({ mode: "bare-metal" });
+  for (const { name, digest } of statement.subject) {
+    expect(digest).toEqual({ sha256: sha256OfFile(join(target, name)) });
+  }
+  const [sbom] = statement.predicate.runDetails.byproducts;
+  expect(sbom.digest.sha256).toBe(sha256OfFile(join(target, sbom.name)));
+});
+
+test("a directory is stated file by file", async () => {
+  const { statement, target, made } = await built({ mode: "chroot" });
+  expect(statement.subject).toHaveLength(made.files.length);
+  for (const { name, digest } of statement.subject) {
+    expect(digest).toEqual({ sha256: sha256OfFile(join(target, name)) });
+  }
+});
+
+test("a record comes back from its statement as it was", () =>
+  fc.assert(fc.property(record, (record) => {
+    expect(parseRecord(statementText(record), "x")).toEqual(record);
+    expect(compareRecords(record, record)).toMatchObject({ same: true, materials: [] });
+  })));
+
+test("a distfile may be called like an image", async () => {
+  const { text } = await built({ mode: "bare-metal" });
+  const { distfiles, ...rest } = parseRecord(text, "x");
+  const [first, ...others] = distfiles;
+  const record = { ...rest, distfiles: [{ ...first!, name: "init.img" }, ...others] };
+  expect(parseRecord(statementText(record), "x")).toEqual(record);
+});
+
+test("a statement has the same bytes however often it is read and written", async () => {
+  const { text } = await built({ mode: "bare-metal" });
+  expect(statementText(parseRecord(text, "x"))).toBe(text);
+});
+
+test("the record of an older version is read", async () => {
+  const { made, target } = await built();
+  const { checkout: _, ...old } = { ...made, format: "seedstrap-target/1" };
+  const [first, ...others] = made.distfiles.map(({ origin: _, ...rest }) => rest);
+  const url = "https://a.example/alpha";
+  const distfiles = [{ ...first!, downloadedFrom: url }, ...others];
+  writeFileSync(join(target, "seedstrap.json"), JSON.stringify({ ...old, distfiles }));
+  const read = readRecord(target);
+  expect(read.images).toEqual([...made.images]);
+  expect(read.distfiles[0]!.origin).toEqual({ kind: "url", url });
+  expect(read.checkout).toBeUndefined();
+});
+
+/** Changes a statement at a path, and gives what is then said of it; `undefined` takes it away. */
+function faultWith(text: string, path: string, value: unknown): string {
+  const changed = JSON.parse(text);
+  const keys = path.split(".");
+  const last = keys.pop()!;
+  let place = changed;
+  for (const key of keys) place = place[key];
+  if (value === undefined) delete place[last];
+  else place[last] = value;
+  return faultOf(() => parseRecord(JSON.stringify(changed), "x.json"));
+}
+
+const RECORD = "predicate.buildDefinition.internalParameters.record";
+const OPTIONS = "predicate.buildDefinition.externalParameters";
+
+test("parseRecord() refuses a statement with a field that is not as it should be", async () => {
+  const { text } = await built();
+  const ZERO = "0".repeat(64);
+  const hostile: [string, unknown, string][] = [
+    ["_type", "https://in-toto.io/Statement/v0.1", "._type is none of"],
+    ["predicateType", "https://slsa.dev/provenance/v0.2", ".predicateType is none of"],
+    ["predicate.buildDefinition.buildType", "urn:other", ".buildType is none of"],
+    ["predicate.more", 1, ".predicate.more is not known"],
+    ["subject", {}, ".subject is no list"],
+    ["subject", [], ".subject does not agree"],
+    ["subject.0.digest", { sha256: ZERO }, ".subject does not agree"],
+    ["subject.1.name", "../x", ".subject does not agree"],
+    ["predicate.buildDefinition.resolvedDependencies", [], "does not agree"],
+    ["predicate.runDetails.builder.version.seedstrap", "9", "builder does not agree"],
+    [`${OPTIONS}.mode`, "vm", ".mode is none of"],
+    [`${OPTIONS}.mode`, undefined, ".mode is missing"],
+    [`${OPTIONS}.arch`, "x86;id", ".arch is no architecture"],
+    [`${OPTIONS}.cores`, 0, ".cores is no whole number from 1 to 4096"],
+    [`${OPTIONS}.cores`, "2", ".cores is no whole number"],
+    [`${OPTIONS}.cores`, 1.5, ".cores is no whole number"],
+    [`${OPTIONS}.targetSizeMib`, 2 ** 40, ".targetSizeMib is no whole number"],
+    [`${OPTIONS}.swapMib`, -1, ".swapMib is no whole number"],
+    [`${OPTIONS}.mirrors`, [{ kind: "http", url: "http://a/$(id)\n" }], ".url is no mirror"],
+    [`${OPTIONS}.mirrors`, [{ kind: "http", url: 'http://a"b' }], ".url is no mirror"],
+    [`${OPTIONS}.mirrors`, [{ kind: "directory", path: "x" }], "mirrors[0]"],
+    [`${OPTIONS}.kernel`, "../vmlinuz", ".kernel is no absolute path"],
+    [`${OPTIONS}.internalCi`, "pass9", ".internalCi is none of"],
+    [`${OPTIONS}.mirrorPort`, 0, ".mirrorPort is no whole number"],
+    [`${OPTIONS}.target`, "/", ".target is not known"],
+    [`${RECORD}.format`, "seedstrap-target/3", ".format is none of"],
+    [`${RECORD}.images.0.name`, "../../etc/passwd", ".images[0].name is none of"],
+    [`${RECORD}.images.0.sizeBytes`, -1, ".sizeBytes is no whole number"],
+    [`${RECORD}.images.0.dataBytes`, 2 ** 40, ".dataBytes is more than"],
+    [`${RECORD}.images.0.sha256`, undefined, "has not exactly one digest"],
+    [`${RECORD}.images.0.files.0.sha256`, "A".repeat(64), ".sha256 is no SHA-256"],
+    [`${RECORD}.images.1.name`, "init.img", "a name is there twice"],
+    [`${RECORD}.distfiles.0.name`, "../x", ".name is no name of a distfile"],
+    [`${RECORD}.distfiles.0.origin`, { kind: "url", url: "file:///x" }, ".url is no URL"],
+    [`${RECORD}.servedMirrors`, [{ path: "x", port: 1 }], ".path is no absolute path"],
+    [`${RECORD}.checkout.commits.0.commit`, "HEAD", ".commit is no commit"],
+    [`${RECORD}.builderSha256`, ZERO, "builder does not agree"],
+    [`${RECORD}.mke2fs`, "1.47.0", "builder does not agree"],
+    ["predicate.runDetails.builder.version.mke2fs", "1.47.0", "builder does not agree"],
+  ];
+  for (const [path, value, wanted] of hostile) {
+    const fault = faultWith(text, path, value);
+    expect(fault).toStartWith("Cannot understand x.json: ");
+    expect(fault).toContain(wanted);
+  }
+  expect(faultOf(() => parseRecord("[".repeat(1e6), "x.json"))).toStartWith("Cannot understand");
+  const own = text.replace('"externalParameters": {', '"externalParameters": {"__proto__": {},');
+  expect(faultOf(() => parseRecord(own, "x.json"))).toContain("__proto__ is not known");
+});
+
+test("parseRecord() takes whatever happens to a statement for a fault, and no more", async () => {
+  const { text } = await built({ mode: "bare-metal" });
+  const change = fc.record({
+    at: fc.nat({ max: text.length - 1 }),
+    cut: fc.nat({ max: 40 }),
+    put: fc.constantFrom("null", "{}", "[]", '"x"', "-1", "1e400", "true", ""),
+  });
+  fc.assert(
+    fc.property(change, ({ at, cut, put }) => {
+      const read = settle(() => parseRecord(text.slice(0, at) + put + text.slice(at + cut), "x"));
+      if (typeof read === "string") expect(read).toStartWith("Cannot understand x: ");
+      else expect(parseRecord(statementText(read), "x")).toEqual(read);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/** What was read, or the error that came instead. */
+function settle(parse: () => TargetRecord): TargetRecord | string {
+  try {
+    return parse();
+  } catch {
+    return faultOf(parse);
+  }
+}

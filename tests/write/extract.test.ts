@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+import { afterAll, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { bootImage } from "../../src/format/boot.ts";
+import { assembleHex0 } from "../../src/format/hex0.ts";
+import { memorySource } from "../../src/format/reader.ts";
+import { textSegment } from "../../src/format/segment.ts";
+import { srcfs, type SrcfsEntry } from "../../src/format/srcfs.ts";
+import { extract, type ExtractOptions } from "../../src/write/extract.ts";
+import { openImage } from "../../src/source/file.ts";
+import { type ImageView } from "../../src/image/types.ts";
+import { openView } from "../../src/image/view.ts";
+import { writeOutputDirectory } from "../../src/write/output.ts";
+import { describeTree, makeFileSystem, writeHardTree } from "../support/disks.ts";
+import { TempDirs, writeFiles } from "../support/files.ts";
+import { testWith } from "../support/run.ts";
+import { bytesOfSegments } from "../support/sources.ts";
+import { STAGE1_TEXT } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterAll(() => temp.release());
+
+/** A boot image of these paths; a body is its own path. */
+function boot(paths: readonly string[], directories: readonly string[] = []): ImageView {
+  const stage1 = assembleHex0(new TextEncoder().encode(STAGE1_TEXT), "stage1");
+  const entries: SrcfsEntry[] = [
+    ...directories.map((path) => ({ path })),
+    ...paths.map((path, i) => ({ path, body: textSegment(`${i} ${path}`) })),
+  ];
+  const image = bootImage({ stage1, stage2: textSegment("90"), srcfs: srcfs(entries, ["x /c/d"]) });
+  return openView(memorySource(bytesOfSegments(image)));
+}
+
+/** Extracts into `out` of a new directory; gives that directory. */
+async function extractTo(view: ImageView, options: ExtractOptions = {}): Promise<string> {
+  const dir = temp.make();
+  await writeOutputDirectory(join(dir, "out"), (part) => extract(view, part, options));
+  return dir;
+}
+
+async function failureOf(promise: Promise<unknown>): Promise<string> {
+  return await promise.then(
+    () => "nothing was wrong",
+    (error) => `${error.kind}: ${error.message}`,
+  );
+}
+
+test.each(["../x", "./../x", "a/../../x", "/../x", "a/..", "a//b", "./a/./b", "..", "a/."])(
+  "a boot image with the path %j is refused, and nothing is left",
+  async (path) => {
+    const dir = temp.make();
+    const out = join(dir, "in/out");
+    mkdirSync(join(dir, "in"));
+    const failure = await failureOf(
+      writeOutputDirectory(out, (part) => extract(boot(["fine", path]), part)),
+    );
+    const why = path.includes("//")
+      ? "it has an empty name in it"
+      : "it leads out of the directory";
+    expect(failure).toBe(`format: Cannot extract ${JSON.stringify(path)}: ${why}`);
+    expect(readdirSync(join(dir, "in"))).toEqual([]);
+    expect(readdirSync(dir)).toEqual(["in"]);
+  },
+);
+
+test("the last file of a name wins, a directory in place of a file does not", async () => {
+  const dir = await extractTo(boot(["./a", "b", "/a"]));
+  expect(readFileSync(join(dir, "out/a"), "utf8")).toBe("2 /a");
+  expect(await failureOf(extractTo(boot(["a", "a/b"])))).toContain("was there before");
+});
+
+test("what is empty in a boot image is a directory where something lies in it or is named so", async () => {
+  const view = boot(["./e/f"], [".", "./e", "./c", "./g"]);
+  const dir = await extractTo(view);
+  const isDirectory = (name: string) => lstatSync(join(dir, "out", name)).isDirectory();
+  expect(["e", "c", "g"].map(isDirectory)).toEqual([true, true, false]);
+  const known = await extractTo(view, { emptyFiles: new Set() });
+  expect(lstatSync(join(known, "out/g")).isDirectory()).toBe(true);
+});
+
+test("only what was asked for is extracted, with its path; what is not there is an error", async () => {
+  const view = boot(["./a/b", "./a/c", "./ab", "./d"]);
+  const dir = await extractTo(view, { paths: ["a", "/d"] });
+  expect(readdirSync(join(dir, "out"), { recursive: true }).sort()).toEqual(
+    ["a", "a/b", "a/c", "d"],
+  );
+  expect(await failureOf(extractTo(view, { paths: ["a", "e"] }))).toStartWith(
+    'usage: Cannot find "e"',
+  );
+});
+
+test("a directory that holds something is refused, an empty one is filled", async () => {
+  const view = boot(["./a"]);
+  const dir = temp.make();
+  const fill = (place: string) => writeOutputDirectory(place, (part) => extract(view, part));
+  mkdirSync(join(dir, "empty"));
+  symlinkSync("empty", join(dir, "link"));
+  await fill(join(dir, "link"));
+  expect(readdirSync(join(dir, "empty"))).toEqual(["a"]);
+  expect(statSync(join(dir, "empty")).mode % 0o1000).toBe(0o755);
+  expect(lstatSync(join(dir, "link")).isSymbolicLink()).toBe(true);
+  expect(await failureOf(fill(join(dir, "empty")))).toContain("it is not empty");
+  writeFileSync(join(dir, "file"), "");
+  expect(await failureOf(fill(join(dir, "file")))).toContain("it is no directory");
+  expect(await failureOf(fill(join(dir, "none/out")))).toStartWith("target: ");
+  expect(readdirSync(dir).sort()).toEqual(["empty", "file", "link"]);
+});
+
+test("an interrupt leaves nothing", async () => {
+  const dir = temp.make();
+  const controller = new AbortController();
+  const failure = await failureOf(
+    writeOutputDirectory(join(dir, "out"), (part) =>
+      extract(boot(["a", "b"]), part, {
+        signal: controller.signal,
+        onBytes: () => controller.abort(),
+      })),
+  );
+  expect(failure).toBe("interrupt: Interrupted");
+  expect(readdirSync(dir)).toEqual([]);
+});
+
+const hasTools = Bun.which("mke2fs") !== null;
+if (!hasTools) console.log("skipped: extracting disks: mke2fs is not installed here");
+
+describe.skipIf(!hasTools)("of a disk", () => {
+  async function extracted(tree: string, size = "100M"): Promise<string> {
+    const path = join(temp.make(), "disk.img");
+    makeFileSystem(path, tree, { type: "ext4", size });
+    const source = openImage(path);
+    try {
+      return await extractTo(openView(source), { except: (path) => path === "lost+found" });
+    } finally {
+      source.close();
+    }
+  }
+
+  test("everything is as it was: modes, links, times, holes", async () => {
+    const tree = join(temp.make(), "tree");
+    mkdirSync(tree);
+    writeHardTree(tree);
+    chmodSync(join(tree, "double"), 0o751);
+    chmodSync(join(tree, "hollow"), 0o555);
+    chmodSync(join(tree, "deep"), 0o500);
+    linkSync(join(tree, "deep/1/2/3/4/5/6/7/8/9/file"), join(tree, "z"));
+    const out = join(await extracted(tree), "out");
+    expect(describeTree(out)).toEqual(describeTree(tree));
+    const [direct, link] = ["direct", "hard link"].map((name) => statSync(join(out, name)));
+    expect(direct!.ino).toBe(link!.ino);
+    expect(direct!.mtimeMs).toBe(1234567890_000);
+    expect(statSync(join(out, "triple")).blocks).toBeLessThan(1000);
+    expect(readlinkSync(join(out, "fast"))).toBe("direct");
+  });
+
+  test("setuid, setgid and sticky are not restored", async () => {
+    const tree = join(temp.make(), "tree");
+    writeFiles(tree, { su: "x" });
+    chmodSync(join(tree, "su"), 0o6755);
+    const out = join(await extracted(tree, "8M"), "out");
+    expect(lstatSync(join(out, "su")).mode % 0o10000).toBe(0o755);
+  });
+
+  testWith("mkfifo")("fifos and names that are no UTF-8 are skipped, and said", async () => {
+    const tree = join(temp.make(), "tree");
+    writeFiles(tree, { "fine": "x" });
+    Bun.spawnSync(["mkfifo", join(tree, "pipe")]);
+    writeFileSync(Buffer.concat([Buffer.from(`${tree}/bad`), Buffer.of(0xff)]), "y");
+    const path = join(temp.make(), "disk.img");
+    makeFileSystem(path, tree, { size: "8M" });
+    const source = openImage(path);
+    const dir = temp.make();
+    const { skipped, files } = await extract(openView(source), dir);
+    source.close();
+    expect(skipped).toEqual([
+      { path: "/bad\udcff", why: "its name is no UTF-8" },
+      { path: "/pipe", why: "it is a fifo" },
+    ]);
+    expect(files).toBe(1);
+    expect(existsSync(join(dir, "pipe"))).toBe(false);
+  });
+
+  test("a link that the disk makes first does not lead what it holds elsewhere", async () => {
+    const outside = temp.make();
+    const tree = join(temp.make(), "tree");
+    // Two names of the same length: one is renamed to the other on the disk.
+    writeFiles(tree, { "trap2/file": "escaped" });
+    symlinkSync(outside, join(tree, "trap1"));
+    const path = join(temp.make(), "disk.img");
+    makeFileSystem(path, tree, { type: "ext2", size: "1M" });
+    const bytes = readFileSync(path);
+    const at = bytes.indexOf("trap2");
+    bytes.write("trap1", at);
+    for (const order of [bytes, swapped(bytes, at)]) {
+      const view = openView(memorySource(order));
+      expect([...view.entries()].filter((entry) => entry.path === "/trap1")).toHaveLength(2);
+      expect(await failureOf(extractTo(view))).toMatch(
+        /^format: Cannot extract "\/?trap1": something of that name was there before/,
+      );
+      expect(readdirSync(outside)).toEqual([]);
+    }
+  });
+
+  /** The two records of that name with their inodes exchanged. */
+  function swapped(bytes: Buffer, at: number): Buffer {
+    const copy = Buffer.from(bytes);
+    const first = copy.indexOf("trap1");
+    const other = first === at ? copy.indexOf("trap1", at + 1) : first;
+    const [one, two] = [copy.readUInt32LE(at - 8), copy.readUInt32LE(other - 8)];
+    copy.writeUInt32LE(two, at - 8);
+    copy.writeUInt32LE(one, other - 8);
+    return copy;
+  }
+});
