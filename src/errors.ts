@@ -101,6 +101,32 @@ export function orRefused<T>(
   }
 }
 
+/**
+ * Runs checks that do not depend on one another, so that all that is wrong is said at once.
+ *
+ * @throws {UserError} of the first kind that failed, with the message and the hint of each.
+ */
+export function checkAll(checks: readonly (() => void)[]): void {
+  const failed = checks.flatMap((check) => {
+    try {
+      check();
+      return [];
+    } catch (error) {
+      if (error instanceof UserError) return [error];
+      throw error;
+    }
+  });
+  const [first, ...others] = failed;
+  if (first === undefined) return;
+  if (others.length === 0) throw first;
+  const hints = failed.flatMap(({ hint }) => hint === undefined ? [] : [hint]);
+  throw new UserError(first.kind, failed.map(({ message }) => message).join("\n"), {
+    ...(first.where !== undefined && { where: first.where }),
+    hint: [...new Set(hints)].join(". "),
+    cause: first,
+  });
+}
+
 /** One line for an unknown thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

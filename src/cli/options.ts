@@ -9,6 +9,7 @@
 import { Command, Option } from "@commander-js/extra-typings";
 import { resolve } from "node:path";
 import process from "node:process";
+import { type Mirror, parseMirror } from "../fetch/mirror.ts";
 import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
 import type { PlanRequest } from "../job/build.ts";
@@ -17,11 +18,9 @@ import {
   CI_PASSES,
   type CiPass,
   isArchName,
-  type Mirror,
   MIRROR_PORT,
   type Mode,
   parseCount,
-  parseMirror,
   parseSizeMib,
   startsInDirectory,
 } from "../plan/options.ts";

@@ -6,10 +6,11 @@
  * @module
  */
 
+import { type Mirror } from "../fetch/mirror.ts";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DEMO_MIRROR, DEMO_TREE } from "../assets.gen.ts";
-import { type BuildOptions, defaultOptions, type Mirror } from "../plan/options.ts";
+import { type BuildOptions, defaultOptions } from "../plan/options.ts";
 import { preflightText } from "../preflight/image.ts";
 import { STAGE1_PATH, STAGE2_PATH } from "../tree/model.ts";
 

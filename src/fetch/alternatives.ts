@@ -4,51 +4,7 @@
  *
  * @module
  */
-import { fileURLToPath } from "node:url";
-import { UserError } from "../errors.ts";
-import { plainText, publicUrl } from "./failure.ts";
-
-/** The mirrors of a run, by how they are read. */
-export interface Mirrors {
-  /** Absolute paths of the directories behind `file:` mirrors, in the order given. */
-  readonly dirs: readonly string[];
-  /** Base URLs, each with a slash at the end of its path. */
-  readonly bases: readonly string[];
-}
-
-/**
- * Sorts mirrors into directories and servers.
- *
- * @throws {UserError} "usage", naming a mirror that is neither.
- */
-export function parseMirrors(mirrors: readonly string[]): Mirrors {
-  const dirs: string[] = [];
-  const bases: string[] = [];
-  for (const mirror of mirrors) {
-    const url = URL.canParse(mirror) ? new URL(mirror) : undefined;
-    if (url?.protocol === "http:" || url?.protocol === "https:") {
-      if (!url.pathname.endsWith("/")) url.pathname += "/";
-      bases.push(url.href);
-      continue;
-    }
-    const dir = url?.protocol === "file:" ? localPath(url.href) : undefined;
-    if (dir === undefined) {
-      throw new UserError("usage", `Cannot use mirror "${plainText(publicUrl(mirror))}"`, {
-        hint: "Give an http:// or https:// URL, or file:///dir for a directory",
-      });
-    }
-    dirs.push(dir);
-  }
-  return { dirs, bases };
-}
-
-function localPath(url: string): string | undefined {
-  try {
-    return fileURLToPath(url);
-  } catch {
-    return undefined; // a host name, or an encoded slash
-  }
-}
+import type { HttpMirror } from "./mirror.ts";
 
 /**
  * The URLs to ask for a file: each mirror, shuffled anew for each file so that they share the
@@ -57,12 +13,12 @@ function localPath(url: string): string | undefined {
 export function alternatives(
   name: string,
   urls: readonly string[],
-  bases: readonly string[],
+  mirrors: readonly HttpMirror[],
   random: () => number,
 ): string[] {
-  const mirrored = shuffled(bases, random).map((base) => {
-    const url = new URL(base);
-    url.pathname += encodeURIComponent(name);
+  const mirrored = shuffled(mirrors, random).map((mirror) => {
+    const url = new URL(mirror.url);
+    url.pathname += `${url.pathname.endsWith("/") ? "" : "/"}${encodeURIComponent(name)}`;
     return url.href;
   });
   return [...new Set([...mirrored, ...urls])];

@@ -9,7 +9,7 @@ import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { messageOf, systemCode, UserError } from "../errors.ts";
-import { alternatives, HostHealth, type Mirrors, parseMirrors } from "./alternatives.ts";
+import { alternatives, HostHealth } from "./alternatives.ts";
 import { download, MAX_DISTFILE_BYTES } from "./download.ts";
 import { plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
@@ -37,28 +37,27 @@ interface Task extends Wanted {
 interface Run {
   readonly options: FetchOptions;
   readonly store: string;
-  readonly mirrors: Mirrors;
   readonly health: HostHealth;
   readonly signal: AbortSignal;
   readonly tell: (event: FetchEvent) => void;
 }
 
 /**
- * Gets every wanted file, from the first place whose bytes have the right SHA-256: the store,
- * `file:` mirrors in place, other mirrors in random order, the file's own URLs.
+ * Gets every wanted file into the store, from the first place whose bytes have the right SHA-256:
+ * the store itself, mirrors in random order, the file's own URLs.
  *
  * A file that cannot be had stops nothing; it is in the report. URLs that failed for a passing
  * reason are asked again, after everything else has had its turn.
  *
- * @throws {UserError} "tree" for a bad name or digest, or one name with two digests; "usage" for a
- * bad mirror; "target" if the store fails; "interrupt" if `options.signal` fires.
+ * @param wanted Each name once.
+ * @throws {UserError} "tree" for a bad name; "target" if the store fails; "interrupt" if
+ * `options.signal` fires.
  */
 export async function fetchAll(
   wanted: readonly Wanted[],
   options: FetchOptions,
 ): Promise<FetchReport> {
-  const tasks = plan(wanted);
-  const mirrors = parseMirrors(options.mirrors);
+  const tasks = wanted.map(taskOf);
   const stop = new AbortController();
   const interrupt = () => stop.abort(interrupted(options.signal?.reason));
   if (options.signal?.aborted) interrupt();
@@ -66,7 +65,6 @@ export async function fetchAll(
   const run: Run = {
     options,
     store: resolve(options.store),
-    mirrors,
     health: new HostHealth(),
     signal: stop.signal,
     tell: options.onProgress ?? (() => {}),
@@ -90,29 +88,9 @@ export async function fetchAll(
   };
 }
 
-/** Checks what is wanted and brings entries of the same file together. */
-function plan(wanted: readonly Wanted[]): Task[] {
-  const tasks = new Map<string, Task>();
-  for (const { name, urls, ...entry } of wanted) {
-    checkDistfileName(name);
-    const sha256 = entry.sha256.toLowerCase();
-    if (!/^[0-9a-f]{64}$/.test(sha256)) {
-      throw new UserError("tree", `Cannot verify distfile "${name}": its SHA-256 is malformed`, {
-        hint: "A SHA-256 has 64 hexadecimal digits",
-      });
-    }
-    const known = tasks.get(name);
-    if (known !== undefined && known.sha256 !== sha256) {
-      throw new UserError(
-        "tree",
-        `Cannot fetch distfile "${name}": two SHA-256 are wanted, ${known.sha256} and ${sha256}`,
-        { hint: "Give one of the two files another name in its step's sources" },
-      );
-    }
-    const all = [...known?.urls ?? [], ...urls];
-    tasks.set(name, { name, sha256, urls: all, found: undefined, attempts: new Map(), again: [] });
-  }
-  return [...tasks.values()];
+function taskOf({ name, sha256, urls }: Wanted): Task {
+  checkDistfileName(name);
+  return { name, sha256, urls, found: undefined, attempts: new Map(), again: [] };
 }
 
 /** Does something with each task, several at once; after a failure the others are stopped. */
@@ -139,11 +117,9 @@ async function eachOf(
 }
 
 async function firstRound(task: Task, run: Run): Promise<void> {
-  for (const dir of [run.store, ...run.mirrors.dirs]) {
-    if (await tryDirectory(task, dir, dir !== run.store, run)) return;
-  }
+  if (await tryStore(task, run)) return;
   const random = run.options.random ?? Math.random;
-  const urls = alternatives(task.name, task.urls, run.mirrors.bases, random);
+  const urls = alternatives(task.name, task.urls, run.options.mirrors, random);
   if (urls.length > 0) await local(run.store, () => mkdir(run.store, { recursive: true }));
   await tryUrls(task, urls, run);
 }
@@ -154,19 +130,11 @@ async function nextRound(task: Task, run: Run): Promise<void> {
   await tryUrls(task, urls, run);
 }
 
-/** Takes the file from a directory, if it is there and right. */
-async function tryDirectory(
-  task: Task,
-  dir: string,
-  expected: boolean,
-  run: Run,
-): Promise<boolean> {
-  const [candidate] = await locate(task.name, [dir]);
-  const url = pathToFileURL(resolve(dir, task.name)).href;
-  if (candidate === undefined) {
-    if (expected) note(task, url, "no such file", run);
-    return false;
-  }
+/** Takes the file from the store, if it is there and right. */
+async function tryStore(task: Task, run: Run): Promise<boolean> {
+  const [candidate] = await locate(task.name, [run.store]);
+  if (candidate === undefined) return false;
+  const url = pathToFileURL(candidate.path).href;
   try {
     const { ok, got, sizeBytes } = await verifyFile(candidate.path, task.sha256, run.signal);
     if (ok) finish(task, { path: candidate.path, sizeBytes, source: url }, run);
@@ -188,7 +156,7 @@ async function tryUrls(task: Task, urls: readonly string[], run: Run): Promise<v
     onWait: (pid) => run.tell({ kind: "wait", name: task.name, pid }),
   });
   try {
-    if (turn.waited && await tryDirectory(task, run.store, false, run)) return;
+    if (turn.waited && await tryStore(task, run)) return;
     await askUrls(task, urls, run);
   } finally {
     turn.release();

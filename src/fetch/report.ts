@@ -12,13 +12,18 @@ import type { Attempt, Failure, FetchReport } from "./types.ts";
  * Puts all failures of a run into one error: each file, each URL, and what it answered.
  *
  * @param report With at least one failure.
+ * @param directories Of mirrors, in which they were looked for before.
  * @returns "fetch", its message of several lines, its hint naming what helps.
  */
-export function fetchError({ store, files, failures }: FetchReport): UserError {
+export function fetchError(
+  { store, files, failures }: FetchReport,
+  directories: readonly string[] = [],
+): UserError {
   const all = files.size + failures.length;
   const message = [
     `Cannot fetch ${failures.length} of ${all} ${all === 1 ? "distfile" : "distfiles"}`,
     ...failures.flatMap(describeFailure),
+    ...(directories.length === 0 ? [] : [`  nor are they in ${directories.join(", ")}`]),
   ].join("\n");
   const place = failures.length === 1 && failures[0] !== undefined
     ? `the file as ${join(store, failures[0].name)}`
@@ -32,7 +37,7 @@ function describeFailure({ name, sha256, attempts }: Failure): string[] {
   return [
     `  ${name} (SHA-256 ${sha256})`,
     ...attempts.map(describeAttempt),
-    ...(attempts.length === 0 ? ["    no URL and no mirror to try"] : []),
+    ...(attempts.length === 0 ? ["    no URL and no server to ask"] : []),
   ];
 }
 

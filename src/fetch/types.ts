@@ -5,11 +5,13 @@
  * @module
  */
 
+import type { HttpMirror } from "./mirror.ts";
+
 /** A distfile that a build needs. */
 export interface Wanted {
   /** File name, also looked up in the mirrors. */
   readonly name: string;
-  /** The digest it must have, 64 hex digits. */
+  /** The digest it must have, 64 lower-case hex digits. */
   readonly sha256: string;
   /** Its alternative URLs in the order of the manifest; may be empty. */
   readonly urls: readonly string[];
@@ -19,8 +21,8 @@ export interface Wanted {
 export interface FetchOptions {
   /** Directory that downloads go to; made when it is first needed. */
   readonly store: string;
-  /** Base URLs: `http://`, `https://`, or `file:///dir` for a directory read in place. */
-  readonly mirrors: readonly string[];
+  /** Servers that are asked before a file's own URLs. */
+  readonly mirrors: readonly HttpMirror[];
   /** Value of the `User-Agent` header, such as `seedstrap/0.1.0`. */
   readonly userAgent: string;
   /** How many files to fetch at once; 4 if absent. */
@@ -44,7 +46,7 @@ export type FetchEvent =
   /** A body begins; `bytes` of the file are here already. */
   | { kind: "start"; name: string; url: string; bytes: number; total: number | undefined }
   | { kind: "bytes"; name: string; url: string; bytes: number; total: number | undefined }
-  /** The file is here and right; `url` is a `file:` one if nothing had to be downloaded. */
+  /** The file is here and right; `url` is a `file:` one if it was in the store already. */
   | { kind: "done"; name: string; url: string; bytes: number; total: number }
   /** One alternative did not have the file. */
   | { kind: "failed-attempt"; name: string; url: string; answer: string }
@@ -55,10 +57,10 @@ export type FetchEvent =
 
 /** A verified file. */
 export interface Fetched {
-  /** Absolute path, in the store or in a `file:` mirror. */
+  /** Absolute path in the store. */
   readonly path: string;
   readonly sizeBytes: number;
-  /** The URL it came from, without passwords; a `file:` one if it was on disk already. */
+  /** The URL it came from, without passwords; a `file:` one if it was in the store already. */
   readonly source: string;
   /** Where the server had redirected `source` to, if it did. */
   readonly redirectedTo?: string;

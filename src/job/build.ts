@@ -7,13 +7,14 @@
 
 import { relative, resolve, sep } from "node:path";
 import { readArchive } from "../archive/archive.ts";
-import { UserError } from "../errors.ts";
+import { checkAll, UserError } from "../errors.ts";
+import type { Mirror } from "../fetch/mirror.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { GIB } from "../format/segment.ts";
 import { type Extras, REPLACED } from "../plan/preseed.ts";
-import type { LocatedFile } from "../plan/images.ts";
+import type { Located } from "../plan/images.ts";
 import { FILE_STORE_BYTES } from "../plan/limits.ts";
-import { type BuildOptions, continuesPass, type Mirror, startOf } from "../plan/options.ts";
+import { type BuildOptions, continuesPass, startOf } from "../plan/options.ts";
 import { brokenLimits, makePlan, neededDistfiles } from "../plan/plan.ts";
 import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, type Plan } from "../plan/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
@@ -27,15 +28,14 @@ import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "../device/write.ts";
 import { findMke2fs } from "../write/disk.ts";
-import {
-  type DistfileRequest,
-  dropWrong,
-  fetchInto,
-  locateAll,
-  type Located,
-} from "./distfiles.ts";
+import { fetchAbsent, locateAll, locateRight, type Places } from "./distfiles.ts";
 import { continuePass, readPass } from "./pass.ts";
-import { builderDigest, digestGiven, gatherMaterials } from "../record/materials.ts";
+import {
+  builderDigest,
+  digestGiven,
+  gatherMaterials,
+  type GivenDigests,
+} from "../record/materials.ts";
 import { makeRecord } from "../record/read.ts";
 import { RECORD_NAME, type TargetRecord } from "../record/types.ts";
 import { type ImageDevices, writeImages, writeRoot } from "./media.ts";
@@ -81,7 +81,8 @@ export interface BuildEvents {
 /** A plan, and what it was made from. */
 export interface PlannedJob extends Inputs {
   readonly plan: Plan;
-  readonly located: ReadonlyMap<string, LocatedFile>;
+  /** The distfiles that are here; the sizes of others are unknown to the plan. */
+  readonly located: Located;
 }
 
 /** What a plan is made from, beside the distfiles that are here. */
@@ -99,12 +100,21 @@ export async function planJob(
   signal?: AbortSignal,
 ): Promise<PlannedJob> {
   const inputs = await readInputs(request, signal);
-  const located = await locateAll(
-    inputs.tree.distfiles,
-    distfileRequest(request),
-    inputs.tree.root,
-  );
-  return { ...inputs, plan: planWith(inputs, request, located), located };
+  const located = await locateAll(inputs.tree.distfiles, placesOf(inputs, request));
+  return planWith(inputs, request, located);
+}
+
+function planWith(
+  { tree, extras }: Inputs,
+  { options }: PlanRequest,
+  located: Located,
+): PlannedJob {
+  const sizes = new Map([...located].map(([name, { size }]) => [name, size]));
+  return { tree, extras, located, plan: makePlan(tree, options, sizes, extras) };
+}
+
+function placesOf({ tree }: Inputs, { store, sources, options }: PlanRequest): Places {
+  return { root: tree.root, store, mirrors: sources ?? options.mirrors };
 }
 
 async function readInputs(
@@ -153,57 +163,107 @@ export async function buildMedia(
   signal?: AbortSignal,
 ): Promise<TargetRecord> {
   const job = await planJob(request, signal);
-  checkLimits(job.plan, request.force, events);
-  checkDevices(job.plan, request.devices);
-  checkTarget(request.target, job.tree);
+  checkAll([
+    () => checkLimits(job.plan, request.force, events),
+    () => checkDevices(job.plan, request.devices),
+    () => checkTarget(request.target, job.tree),
+  ]);
   if (job.plan.disk !== undefined) await findMke2fs();
   const given = await digestGiven(request.options.kernel, request.preseed, signal);
-  const isDirectory = job.plan.start === "directory";
   const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
-  const target = earlier === undefined
-    ? Target.open(request.target, outputNames(job.plan), isDirectory)
-    : Target.open(request.target, [SBOM_NAME, RECORD_NAME]);
+  const target = openTarget(request.target, job.plan, earlier);
   try {
-    const located: Located = new Map(job.located);
-    const builder = builderDigest();
-    const fetchAbsent = async (plan: Plan): Promise<Plan> => {
-      const whole = await fetchMissing(job, plan, request, located, events, signal);
-      if (whole !== plan) checkLimits(whole, request.force, events);
-      return whole;
-    };
-    let plan = await fetchAbsent(job.plan);
-    events.onPlan?.(plan);
-    const write = async (plan: Plan): Promise<TargetRecord> => {
-      if (earlier !== undefined) {
-        const places = { root: job.tree.root, store: request.store };
-        return await continuePass(plan, located, target, earlier, places, signal);
-      }
-      const { onWrite, onNotice, onDevice } = events;
-      const { devices } = request;
-      const files = { plan, located, target, devices, onWrite, onNotice, onDevice, signal };
-      const written = await (isDirectory ? writeRoot : writeImages)(files);
-      const { store } = request;
-      const made = { plan, located, written, given, builder };
-      const materials = await gatherMaterials({ tree: job.tree, store, ...made });
-      const record = makeRecord(VERSION, plan, written, materials);
-      target.writePart(SBOM_NAME, sbomText(record));
-      target.writePart(RECORD_NAME, statementText(record));
-      target.commit([...written.names, SBOM_NAME, RECORD_NAME]);
-      return record;
-    };
+    const build = { request, target, earlier, given, builder: builderDigest(), events, signal };
+    const ready = await fetchFor(job, build);
+    events.onPlan?.(ready.plan);
     try {
-      return await write(plan);
+      return await write(ready, build);
     } catch (error) {
       // Files that were already here are verified only now, while they are written. Where one is
       // wrong, find all that are, fetch these, and begin again.
       if (!(error instanceof DigestMismatch)) throw error;
-      await dropWrong(neededDistfiles(plan), located, request.store, events, signal);
-      plan = await fetchAbsent(plan);
-      return await write(plan);
+      return await write(await fetchFor(await withoutWrong(ready, build), build), build);
     }
   } finally {
     target.close();
   }
+}
+
+/** A build on its way: what stays the same from fetching to the record. */
+interface Build {
+  readonly request: BuildRequest;
+  readonly target: Target;
+  /** Record of the pass that has worked in the target; absent where the build begins anew. */
+  readonly earlier: TargetRecord | undefined;
+  readonly given: GivenDigests;
+  /** SHA-256 of the binary that builds. */
+  readonly builder: Promise<string | undefined>;
+  readonly events: BuildEvents;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Downloads what a plan needs and is not located. Sizes become known by that, and may change the
+ * plan, so that it needs more: until nothing is missing.
+ *
+ * @throws {UserError} "fetch"; "limit" where the plan that came of it breaks one.
+ */
+async function fetchFor(planned: PlannedJob, build: Build): Promise<PlannedJob> {
+  const { request, events, signal } = build;
+  const { isOffline = false, jobs } = request;
+  let job = planned;
+  for (;;) {
+    const { plan, located } = job;
+    const here = await fetchAbsent(
+      neededDistfiles(plan),
+      located,
+      placesOf(job, request),
+      { jobs, isOffline },
+      events,
+      signal,
+    );
+    if (here === located) break;
+    job = planWith(job, request, here);
+  }
+  if (job !== planned) checkLimits(job.plan, request.force, events);
+  return job;
+}
+
+/** The job without located files whose SHA-256 is wrong; others of their name may stand in. */
+async function withoutWrong(job: PlannedJob, build: Build): Promise<PlannedJob> {
+  const { request, events, signal } = build;
+  const needed = neededDistfiles(job.plan);
+  const right = await locateRight(needed, placesOf(job, request), events, signal);
+  const names = new Set(needed.map(({ name }) => name));
+  const others = [...job.located].filter(([name]) => !names.has(name));
+  return planWith(job, request, new Map([...others, ...right]));
+}
+
+/** Writes what is planned, and commits it with its record. */
+async function write({ plan, located, tree }: PlannedJob, build: Build): Promise<TargetRecord> {
+  const { request, target, earlier, given, builder, events, signal } = build;
+  const { store, devices } = request;
+  if (earlier !== undefined) {
+    return await continuePass(plan, located, target, earlier, store, signal);
+  }
+  const { onWrite, onNotice, onDevice } = events;
+  const writeMedia = plan.start === "directory" ? writeRoot : writeImages;
+  const written = await writeMedia(
+    { plan, located, target, devices, onWrite, onNotice, onDevice, signal },
+  );
+  const made = { tree, store, plan, located, written, given, builder };
+  const record = makeRecord(VERSION, plan, written, await gatherMaterials(made));
+  target.writePart(SBOM_NAME, sbomText(record));
+  target.writePart(RECORD_NAME, statementText(record));
+  target.commit([...written.names, SBOM_NAME, RECORD_NAME]);
+  return record;
+}
+
+/** Takes a target: as a new one, or to go on in it after an earlier pass. */
+function openTarget(dir: string, plan: Plan, earlier: TargetRecord | undefined): Target {
+  return earlier === undefined
+    ? Target.open(dir, outputNames(plan), plan.start === "directory")
+    : Target.open(dir, [SBOM_NAME, RECORD_NAME]);
 }
 
 /**
@@ -251,11 +311,6 @@ function outputNames(plan: Plan): string[] {
   return [...names, SBOM_NAME, RECORD_NAME];
 }
 
-function planWith({ tree, extras }: Inputs, { options }: PlanRequest, located: Located): Plan {
-  const sizes = new Map([...located].map(([name, { size }]) => [name, size]));
-  return makePlan(tree, options, sizes, extras);
-}
-
 /**
  * Refuses a plan that breaks a limit.
  *
@@ -287,31 +342,4 @@ export function limitError(broken: Plan["limits"]): UserError {
   return new UserError("limit", `Cannot bootstrap with this plan\n  ${lines.join("\n  ")}`, {
     hint: `${remedies.join(". ")}. --force goes on nevertheless`,
   });
-}
-
-/**
- * Downloads what a plan needs and is not located.
- *
- * @returns The plan, or another one where sizes that became known changed it.
- */
-async function fetchMissing(
-  inputs: Inputs,
-  plan: Plan,
-  request: BuildRequest,
-  located: Located,
-  events: BuildEvents,
-  signal: AbortSignal | undefined,
-): Promise<Plan> {
-  for (;;) {
-    const missing = neededDistfiles(plan).filter(({ name }) => !located.has(name));
-    if (missing.length === 0) return plan;
-    await fetchInto(located, missing, distfileRequest(request), events, signal);
-    plan = planWith(inputs, request, located);
-  }
-}
-
-function distfileRequest(
-  { store, sources, options, isOffline = false, jobs = 1 }: PlanRequest & { jobs?: number },
-): DistfileRequest {
-  return { store, mirrors: sources ?? options.mirrors, isOffline, jobs };
 }

@@ -20,6 +20,7 @@ import {
   sortByPath,
 } from "../format/bundle.ts";
 import { type Body, fileSegment, segmentSize, textSegment } from "../format/segment.ts";
+import type { Located } from "../plan/images.ts";
 import { findNetwork } from "../plan/split.ts";
 import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
@@ -34,13 +35,7 @@ import { checkOutput, writeOutputParts } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { BuildEvents } from "./build.ts";
-import {
-  type DistfileRequest,
-  dropWrong,
-  fetchInto,
-  locateAll,
-  type Located,
-} from "./distfiles.ts";
+import { type DistfileRequest, fetchAbsent, locateAll, locateRight } from "./distfiles.ts";
 import { imagePieces, type Piece } from "./bundle_images.ts";
 
 /** What a bundle shall hold, and where it goes. */
@@ -86,13 +81,15 @@ export async function createBundle(
   const tree = readTree(request.tree);
   const network = request.preNetwork ? findNetwork(tree.manifest) : Infinity;
   const wanted = tree.distfiles.filter(({ uses }) => uses[0]!.index < network);
-  const located: Located = await locateAll(wanted, request, tree.root);
-  const fetchAbsent = async () => {
-    const missing = wanted.filter(({ name }) => !located.has(name));
-    if (missing.length === 0) return;
-    await fetchInto(located, missing, request, events, signal);
-  };
-  await fetchAbsent();
+  const places = { ...request, root: tree.root };
+  const located = await fetchAbsent(
+    wanted,
+    await locateAll(wanted, places),
+    places,
+    request,
+    events,
+    signal,
+  );
   const fixed = [
     ...await checkoutPieces(tree.root, signal),
     ...(request.images === undefined ? [] : [
@@ -103,29 +100,35 @@ export async function createBundle(
     directoryPiece(BUNDLE_DIR),
     directoryPiece(DISTFILES_DIR),
   ];
-  const write = () => {
-    const pieces = [...fixed, ...wanted.map((distfile) => distfilePiece(distfile, located))];
-    return writeBundle(request, tree, wanted, pieces, events, signal);
-  };
+  const bundle = { request, tree, wanted, fixed };
   try {
-    return await write();
+    return await writeBundle(bundle, located, events, signal);
   } catch (error) {
     // As in a build: files that were here are verified only now.
     if (!(error instanceof DigestMismatch)) throw error;
-    await dropWrong(wanted, located, request.store, events, signal);
-    await fetchAbsent();
-    return await write();
+    const right = await locateRight(wanted, places, events, signal);
+    const whole = await fetchAbsent(wanted, right, places, request, events, signal);
+    return await writeBundle(bundle, whole, events, signal);
   }
 }
 
+/** What a bundle is made of, but for the files that its distfiles are in. */
+interface BundleParts {
+  readonly request: BundleRequest;
+  readonly tree: TreeModel;
+  /** The distfiles that it holds. */
+  readonly wanted: readonly Distfile[];
+  /** All that is not a distfile. */
+  readonly fixed: readonly Piece[];
+}
+
 async function writeBundle(
-  { output, partBytes }: BundleRequest,
-  tree: TreeModel,
-  wanted: readonly Distfile[],
-  pieces: readonly Piece[],
+  { request: { output, partBytes }, tree, wanted, fixed }: BundleParts,
+  located: Located,
   { onWrite }: BuildEvents,
   signal: AbortSignal | undefined,
 ): Promise<CreatedBundle> {
+  const pieces = [...fixed, ...wanted.map((distfile) => distfilePiece(distfile, located))];
   const names = new Set(wanted.map(({ name }) => name));
   const distfiles = tree.distfiles.map(({ name, sha256, urls, uses }): BundledDistfile => ({
     name,

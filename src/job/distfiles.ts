@@ -6,16 +6,15 @@
  */
 
 import { rmSync } from "node:fs";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
+import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
 import { fetchError } from "../fetch/report.ts";
 import { locate } from "../fetch/store.ts";
-import type { FetchEvent, FetchReport } from "../fetch/types.ts";
+import type { Failure, FetchEvent } from "../fetch/types.ts";
 import { fileSegment } from "../format/segment.ts";
-import type { LocatedFile } from "../plan/images.ts";
-import type { Mirror } from "../plan/options.ts";
+import type { Located, LocatedFile } from "../plan/images.ts";
 import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { USER_AGENT } from "../version.ts";
@@ -34,101 +33,127 @@ export interface DistfileRequest {
   readonly jobs: number;
 }
 
+/** The same, and the checkout: all places where a distfile may lie already. */
+export interface Places extends Pick<DistfileRequest, "store" | "mirrors"> {
+  /** Directory of the checkout, or a bundle. */
+  readonly root: string;
+}
+
 /** Told what happens to distfiles. */
 export interface DistfileEvents {
   readonly onNotice?: (text: string) => void;
   readonly onFetch?: (event: FetchEvent) => void;
 }
 
-/** Where the distfiles of a checkout are on this machine. */
-export type Located = Map<string, LocatedFile>;
+type Wanted = Pick<Distfile, "name" | "sha256">;
 
-/** Where distfiles may lie already: in the checkout, the store, and mirrors that are directories. */
-export async function locateAll(
-  distfiles: readonly Pick<Distfile, "name" | "sha256">[],
-  { store, mirrors }: Pick<DistfileRequest, "store" | "mirrors">,
-  root: string,
-): Promise<Located> {
-  const bundle = bundleAt(root);
-  const dirs = [
-    join(root, "distfiles"),
-    store,
-    ...mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : []),
+/** The directories of the places, in the order in which they are looked through. */
+function directoriesOf({ root, store, mirrors }: Places): Pick<LocatedFile, "path" | "from">[] {
+  return [
+    { path: join(root, "distfiles"), from: "checkout" },
+    { path: store, from: "store" },
+    ...mirrorDirectories(mirrors).map((path) => ({ path, from: "mirror" } as const)),
   ];
-  const found = await Promise.all(distfiles.map(async ({ name, sha256 }) => {
-    const bundled = bundle && findBundledDistfile(bundle, name, sha256);
-    const [first] = bundled === undefined ? await locate(name, dirs) : [];
-    return { name, file: bundled ?? (first && { path: first.path, size: first.sizeBytes }) };
-  }));
-  return new Map(found.flatMap(({ name, file }) => file === undefined ? [] : [[name, file]]));
+}
+
+/** The files that lie under the name of a distfile, in order; their content is not looked at. */
+async function candidatesOf({ name, sha256 }: Wanted, places: Places): Promise<LocatedFile[]> {
+  const bundle = bundleAt(places.root);
+  const bundled = bundle && findBundledDistfile(bundle, name, sha256);
+  const found = await Promise.all(
+    directoriesOf(places).map(async ({ path: dir, from }) =>
+      (await locate(name, [dir])).map(({ path, sizeBytes }) => ({ path, size: sizeBytes, from }))
+    ),
+  );
+  return [
+    ...bundled === undefined ? [] : [{ ...bundled, from: "checkout" } as const],
+    ...found.flat(),
+  ];
+}
+
+/** The file to use of each distfile that is here; it is verified when it is written. */
+export async function locateAll(wanted: readonly Wanted[], places: Places): Promise<Located> {
+  const found = await Promise.all(
+    wanted.map(async (distfile) => ({ distfile, files: await candidatesOf(distfile, places) })),
+  );
+  return new Map(
+    found.flatMap(({ distfile: { name }, files: [first] }) => first ? [[name, first]] : []),
+  );
 }
 
 /**
- * Gets distfiles that are not located.
+ * The file to use of each distfile, every one verified. A wrong one is told and not used; in the
+ * store, which is seedstrap's own, it is removed.
+ */
+export async function locateRight(
+  wanted: readonly Wanted[],
+  places: Places,
+  events: DistfileEvents,
+  signal: AbortSignal | undefined,
+): Promise<Located> {
+  const right = new Map<string, LocatedFile>();
+  for (const distfile of wanted) {
+    const { name, sha256 } = distfile;
+    for (const file of await candidatesOf(distfile, places)) {
+      const segment = fileSegment(file, sha256);
+      const got = await digestSegment(segment, signal);
+      if (got === sha256) {
+        right.set(name, file);
+        break;
+      }
+      const shown = fileName(segment);
+      events.onNotice?.(`${shown} is not used: its SHA-256 is ${got}, expected ${sha256}`);
+      if (file.path === join(places.store, name)) rmSync(file.path);
+    }
+  }
+  return right;
+}
+
+/**
+ * Downloads what is not located.
  *
+ * @returns What was located, and what came.
  * @throws {UserError} "fetch", with everything that could not be had
  */
-export async function fetchInto(
+export async function fetchAbsent(
+  wanted: readonly Pick<Distfile, "name" | "sha256" | "urls">[],
   located: Located,
-  missing: readonly Pick<Distfile, "name" | "sha256" | "urls">[],
-  { store, mirrors, jobs, isOffline }: DistfileRequest,
+  places: Places,
+  { jobs, isOffline }: Pick<DistfileRequest, "jobs" | "isOffline">,
   events: DistfileEvents,
   signal: AbortSignal | undefined,
-): Promise<void> {
-  const asked = mirrors.filter(({ kind }) => !isOffline || kind === "directory");
-  const report = await fetchAll(
-    isOffline ? missing.map(({ name, sha256 }) => ({ name, sha256, urls: [] })) : missing,
-    {
-      store,
-      mirrors: asked.map(mirrorUrl),
-      jobs,
-      userAgent: USER_AGENT,
-      signal,
-      onProgress: events.onFetch,
-    },
+): Promise<Located> {
+  const absent = wanted.filter(({ name }) => !located.has(name));
+  if (absent.length === 0) return located;
+  const directories = directoriesOf(places);
+  if (isOffline) throw offlineError(absent, directories.map(({ path }) => path));
+  const { store, mirrors } = places;
+  const report = await fetchAll(absent, {
+    store,
+    mirrors: httpMirrors(mirrors),
+    jobs,
+    userAgent: USER_AGENT,
+    signal,
+    onProgress: events.onFetch,
+  });
+  if (report.failures.length > 0) throw fetchError(report, mirrorDirectories(mirrors));
+  // The store may be a directory that is looked through under another name before.
+  const { from } = directories.find(({ path }) => resolve(path) === resolve(store))!;
+  const fetched = [...report.files].map(([name, { path, sizeBytes }]) =>
+    [name, { path, size: sizeBytes, from }] as const
   );
-  if (report.failures.length > 0) throw isOffline ? offlineError(report) : fetchError(report);
-  for (const [name, { path, sizeBytes }] of report.files) {
-    located.set(name, { path, size: sizeBytes });
-  }
+  return new Map([...located, ...fetched]);
 }
 
-function offlineError({ failures }: FetchReport): UserError {
-  const lines = failures.map(({ name, sha256, attempts }) => {
-    const answers = attempts.map(({ url, answer }) => `; ${url}: ${answer}`).join("");
-    return `\n  ${name}, SHA-256 ${sha256}${answers}`;
-  });
+function offlineError(
+  absent: readonly Pick<Failure, "name" | "sha256">[],
+  directories: readonly string[],
+): UserError {
+  const lines = absent.map(({ name, sha256 }) => `\n  ${name}, SHA-256 ${sha256}`);
   return new UserError(
     "fetch",
-    `Cannot go on with --offline: ${failures.length} distfiles are not here${lines.join("")}`,
+    `Cannot go on with --offline: ${absent.length} distfiles are not here${lines.join("")}\n  ` +
+      `looked for in ${directories.join(", ")}`,
     { hint: "Make a bundle that has them, put them into --distfiles, or leave --offline out" },
   );
-}
-
-function mirrorUrl(mirror: Mirror): string {
-  return mirror.kind === "http" ? mirror.url : pathToFileURL(mirror.path).href;
-}
-
-/**
- * Verifies every located file and forgets those that are wrong, so that they are fetched. In the
- * store, which is seedstrap's own, a wrong file is removed; elsewhere it is left alone.
- */
-export async function dropWrong(
-  distfiles: readonly Pick<Distfile, "name" | "sha256">[],
-  located: Located,
-  store: string,
-  events: DistfileEvents,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  for (const { name, sha256 } of distfiles) {
-    const file = located.get(name);
-    if (file === undefined) continue;
-    const segment = fileSegment(file, sha256);
-    const got = await digestSegment(segment, signal);
-    if (got === sha256) continue;
-    const place = fileName(segment);
-    events.onNotice?.(`${place} is not used: its SHA-256 is ${got}, expected ${sha256}`);
-    located.delete(name);
-    if (file.path === join(store, name)) rmSync(file.path);
-  }
 }

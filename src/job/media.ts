@@ -8,13 +8,7 @@
 import { sha256Of } from "../bytes.ts";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
 import { MIB, segmentSize } from "../format/segment.ts";
-import {
-  type Image,
-  type LocatedFile,
-  planImages,
-  planRoot,
-  type RootEntry,
-} from "../plan/images.ts";
+import { type Image, type Located, planImages, planRoot, type RootEntry } from "../plan/images.ts";
 import { DISK_IMAGE, type Plan } from "../plan/types.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { checkSpace, type Target } from "../write/target.ts";
@@ -35,7 +29,7 @@ export interface ImageDevices {
 export interface WriteJob {
   readonly plan: Plan;
   /** Every distfile that the plan needs. */
-  readonly located: ReadonlyMap<string, LocatedFile>;
+  readonly located: Located;
   readonly target: Target;
   readonly devices: ImageDevices | undefined;
   /** Told the bytes that are done, and all of them. */

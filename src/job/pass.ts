@@ -9,7 +9,7 @@
 import { join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { fileSegment } from "../format/segment.ts";
-import type { LocatedFile } from "../plan/images.ts";
+import type { Located } from "../plan/images.ts";
 import type { Plan } from "../plan/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { sbomText } from "../record/sbom.ts";
@@ -17,7 +17,7 @@ import { SBOM_NAME } from "../record/types.ts";
 import { statementText } from "../record/statement.ts";
 import { putAgain } from "../write/again.ts";
 import { Target } from "../write/target.ts";
-import { originsOf, type Places } from "../record/materials.ts";
+import { originsOf } from "../record/materials.ts";
 import { readRecord, recordDistfiles } from "../record/read.ts";
 import { RECORD_NAME, type TargetRecord } from "../record/types.ts";
 
@@ -46,16 +46,16 @@ export function readPass(target: string): TargetRecord {
  * Puts the distfiles of a plan into the root, verified, and takes its options into the record.
  *
  * @param located Every distfile that the plan needs.
- * @param places Where they may lie.
+ * @param store Directory that downloads are kept in.
  * @throws {UserError} "verify" for a file whose digest is wrong (`DigestMismatch`), "target",
  * "interrupt" when the signal is raised.
  */
 export async function continuePass(
   plan: Plan,
-  located: ReadonlyMap<string, LocatedFile>,
+  located: Located,
   target: Target,
   before: TargetRecord,
-  places: Places,
+  store: string,
   signal: AbortSignal | undefined,
 ): Promise<TargetRecord> {
   const carried = plan.distfiles.filter(({ place }) => place === "boot");
@@ -67,7 +67,7 @@ export async function continuePass(
   );
   // bootstrap.cfg stays the one that the first pass has left there.
   const { options, servedMirrors, warnings } = plan;
-  const distfiles = recordDistfiles(plan, await originsOf(plan, located, places));
+  const distfiles = recordDistfiles(plan, await originsOf(plan, located, store));
   const record = { ...before, options, servedMirrors, distfiles, warnings };
   // An older version has made none there, and cannot be said to have.
   if (lstatIfThere(join(target.dir, SBOM_NAME)) !== undefined) {

@@ -10,10 +10,11 @@
  * @module
  */
 
+import { type Mirror } from "../fetch/mirror.ts";
 import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
-import { type BuildOptions, continuesPass, type Mirror } from "../plan/options.ts";
+import { type BuildOptions, continuesPass } from "../plan/options.ts";
 import { compareRecords, type Comparison } from "../record/compare.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { readTree } from "../tree/model.ts";

@@ -32,11 +32,16 @@ import {
 /** A distfile on this machine. */
 export interface LocatedFile {
   readonly path: string;
+  /** Where it lies: in distfiles/ of the checkout, in the store, or in a mirror directory. */
+  readonly from: "checkout" | "store" | "mirror";
   /** In bytes. */
   readonly size: number;
   /** Set where it lies in a bundle. */
   readonly bundled?: BundledFile;
 }
+
+/** The distfiles of a checkout that are on this machine, by name. */
+export type Located = ReadonlyMap<string, LocatedFile>;
 
 /** An image as data: what is written, and where what of it came from. */
 export interface Image {
@@ -66,7 +71,7 @@ export interface ImageFile {
  *
  * @param located Every distfile that {@link neededDistfiles} names.
  */
-export function planImages(plan: Plan, located: ReadonlyMap<string, LocatedFile>): Image[] {
+export function planImages(plan: Plan, located: Located): Image[] {
   if (plan.start !== "builder-hex0") return [];
   const distfileBody = bodiesOf(plan, located);
   const images = [bootImageOf(plan, distfileBody)];
@@ -91,7 +96,7 @@ export interface RootEntry {
  *
  * @param located Every distfile that {@link neededDistfiles} names.
  */
-export function planRoot(plan: Plan, located: ReadonlyMap<string, LocatedFile>): RootEntry[] {
+export function planRoot(plan: Plan, located: Located): RootEntry[] {
   const distfileBody = bodiesOf(plan, located);
   return (plan.disk?.entries ?? plan.entries).filter(({ path }) => path !== ".").map((entry) => {
     const { path, isExecutable, mode, content } = entry;
@@ -109,7 +114,7 @@ export function planRoot(plan: Plan, located: ReadonlyMap<string, LocatedFile>):
 
 function bodiesOf(
   plan: Plan,
-  located: ReadonlyMap<string, LocatedFile>,
+  located: Located,
 ): (name: string) => Body {
   const sha256 = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.sha256]));
   return (name) => {

@@ -6,6 +6,7 @@
  */
 
 import { UserError } from "../errors.ts";
+import type { Mirror } from "../fetch/mirror.ts";
 
 /**
  * How the bootstrap will be started: by builder-hex0 from images, or in a directory by the kernel
@@ -114,11 +115,6 @@ export function defaultOptions(mode: Mode): BuildOptions {
   };
 }
 
-/** Where distfiles are looked for first. */
-export type Mirror =
-  | { readonly kind: "http"; readonly url: string }
-  | { readonly kind: "directory"; readonly path: string };
-
 /**
  * Port on 127.0.0.1 for the first mirror that is a directory, the next ones follow. It is fixed,
  * as it becomes part of the image, and below the range that Linux hands out by itself (32768).
@@ -166,31 +162,4 @@ export function parseCount(text: string, option: string, least: number, most: nu
     });
   }
   return count;
-}
-
-/**
- * Parses a mirror: `http://…`, `https://…` or `file:///absolute/dir`.
- *
- * @throws {UserError} "usage"
- */
-export function parseMirror(text: string): Mirror {
-  if (text.startsWith("file://")) {
-    const path = text.slice("file://".length);
-    if (!path.startsWith("/")) {
-      throw new UserError(
-        "usage",
-        `Cannot use mirror ${JSON.stringify(text)}: it is not absolute`,
-        {
-          hint: "Write file:///directory, with three slashes",
-        },
-      );
-    }
-    return { kind: "directory", path };
-  }
-  if (!/^https?:\/\/[^\s"$`\\]+$/.test(text) || !URL.canParse(text)) {
-    throw new UserError("usage", `Cannot use mirror ${JSON.stringify(text)}`, {
-      hint: "A mirror is http://…, https://… or file:///absolute/directory",
-    });
-  }
-  return { kind: "http", url: text.replace(/\/+$/, "") };
 }

@@ -5,11 +5,11 @@
  * @module
  */
 
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { digestFile } from "../fetch/store.ts";
 import { recallOrigin } from "../fetch/origin.ts";
-import type { LocatedFile } from "../plan/images.ts";
+import type { Located } from "../plan/images.ts";
 import { neededDistfiles } from "../plan/plan.ts";
 import type { Plan, PlannedDistfile } from "../plan/types.ts";
 import { ownBinary } from "../runtime/binary.ts";
@@ -27,7 +27,7 @@ export interface BuiltJob {
   readonly tree: TreeModel;
   readonly store: string;
   readonly plan: Plan;
-  readonly located: ReadonlyMap<string, LocatedFile>;
+  readonly located: Located;
   readonly written: Written;
   readonly given: GivenDigests;
   readonly builder: Promise<string | undefined>;
@@ -37,7 +37,7 @@ export interface BuiltJob {
 export async function gatherMaterials(job: BuiltJob): Promise<Materials> {
   const { tree, store, plan, located, given, builder } = job;
   const [origins, builderSha256] = await Promise.all([
-    originsOf(plan, located, { root: tree.root, store }),
+    originsOf(plan, located, store),
     builder,
   ]);
   const checkout = describeCheckout(tree, writtenDigests(job));
@@ -114,25 +114,15 @@ function writtenDigests({ plan, written }: BuiltJob): Map<string, string> {
   }));
 }
 
-/** Where distfiles may lie that are in no mirror. */
-export interface Places {
-  /** The checkout. */
-  readonly root: string;
-  readonly store: string;
-}
-
 /** Where each distfile was had that a plan needs. */
 export async function originsOf(
   plan: Plan,
-  located: ReadonlyMap<string, LocatedFile>,
-  { root, store }: Places,
+  located: Located,
+  store: string,
 ): Promise<Map<string, DistfileOrigin>> {
   const origin = async ({ name, sha256 }: PlannedDistfile): Promise<DistfileOrigin> => {
-    const file = located.get(name)!;
-    const path = resolve(file.path);
-    if (file.bundled !== undefined) return { kind: "checkout" };
-    if (path === resolve(root, "distfiles", name)) return { kind: "checkout" };
-    if (path !== resolve(store, name)) return { kind: "mirror" };
+    const { from } = located.get(name)!;
+    if (from !== "store") return { kind: from };
     const known = await recallOrigin(store, sha256);
     return known === undefined ? { kind: "store" } : { kind: "url", ...known };
   };

@@ -6,20 +6,14 @@
  * @module
  */
 
+import { type Mirror, parseMirror } from "../fetch/mirror.ts";
 import { isDeepStrictEqual } from "node:util";
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { isPublicUrl } from "../fetch/origin.ts";
 import type { RecordedDistfile, RecordedFile, RecordedImage, TargetRecord } from "./types.ts";
 import type { ServedMirror } from "../plan/config.ts";
 import type { Contributor, Limit } from "../plan/limits.ts";
-import {
-  type BuildOptions,
-  CI_PASSES,
-  isArchName,
-  MAX_SIZE_MIB,
-  type Mirror,
-  parseMirror,
-} from "../plan/options.ts";
+import { type BuildOptions, CI_PASSES, isArchName, MAX_SIZE_MIB } from "../plan/options.ts";
 import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE } from "../plan/types.ts";
 import {
   amount,

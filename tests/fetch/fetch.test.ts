@@ -6,8 +6,18 @@ import { pathToFileURL } from "node:url";
 import { UserError } from "../../src/errors.ts";
 import { fetchAll } from "../../src/fetch/fetch.ts";
 import { local } from "../../src/fetch/part.ts";
-import type { FetchEvent } from "../../src/fetch/types.ts";
-import { answers, bench, BODY, closed, filesOf, get, NAME, OTHER, rejection } from "./harness.ts";
+import {
+  answers,
+  bench,
+  BODY,
+  closed,
+  filesOf,
+  get,
+  mirrorsAt,
+  NAME,
+  OTHER,
+  rejection,
+} from "./harness.ts";
 import { deadUrl, sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
@@ -68,7 +78,7 @@ test("fetchAll() asks mirrors in a random order, and before the file's own URLs"
     });
     const at = (path: string) => missing.url + path;
     await get(await bench.dir(), [at("/own1"), at("/own2")], {
-      mirrors: [at("/a"), at("/b/"), at("/c")],
+      mirrors: mirrorsAt(at("/a"), at("/b/"), at("/c")),
       random: () => random,
     });
     return seen.map((path) => path.replace(`/${NAME}`, "")).join(" ");
@@ -80,7 +90,7 @@ test("fetchAll() asks mirrors in a random order, and before the file's own URLs"
 test("fetchAll() asks a URL once, however often it is named", async () => {
   const missing = await bench.status(404);
   const url = `${missing.url}/${NAME}`;
-  await get(await bench.dir(), [url, url], { mirrors: [missing.url, `${missing.url}/`] });
+  await get(await bench.dir(), [url, url], { mirrors: mirrorsAt(missing.url, `${missing.url}/`) });
   expect(missing.seen).toEqual([`GET /${NAME}`]);
 });
 
@@ -89,7 +99,7 @@ test("fetchAll() encodes a name for the URL of a mirror", async () => {
   const name = "a b#c?d%e+ü.tar";
   const report = await fetchAll([{ name, sha256: sha256(BODY), urls: [] }], {
     store: await bench.dir(),
-    mirrors: [`${server.url}/m`],
+    mirrors: mirrorsAt(`${server.url}/m`),
     userAgent: "seedstrap/test",
   });
   expect(report.failures).toEqual([]);
@@ -125,7 +135,7 @@ test("fetchAll() asks a mirror last once it has not answered several times", asy
   const names = ["a", "b", "c", "d", "e", "f"];
   await fetchAll(names.map((name) => ({ name, sha256: sha256(BODY), urls: [] })), {
     store: await bench.dir(),
-    mirrors: [dead, good.url],
+    mirrors: mirrorsAt(dead, good.url),
     random: () => 0.999,
     jobs: 1,
     userAgent: "seedstrap/test",
@@ -182,33 +192,6 @@ test("fetchAll() does not give out a wrong file that it cannot replace", async (
   const report = await get(store, []);
   expect(report.files.size).toBe(0);
   expect(answers(report)).toEqual([`wrong SHA-256: got ${sha256(OTHER)}, 300000 bytes`]);
-});
-
-test("fetchAll() uses a file of a file: mirror in place and skips a wrong one", async () => {
-  const [store, empty, wrong, right] = [
-    await bench.dir(),
-    await bench.dir(),
-    await bench.dir(),
-    await bench.dir(),
-  ];
-  await writeFile(join(wrong, NAME), OTHER);
-  await writeFile(join(right, NAME), BODY);
-  const server = await bench.files(BODY);
-  const failed: FetchEvent[] = [];
-  const report = await get(store, [server.url], {
-    mirrors: [server.url, ...[empty, wrong, right].map((dir) => pathToFileURL(dir).href)],
-    onProgress: (event) => {
-      if (event.kind === "failed-attempt") failed.push(event);
-    },
-  });
-  expect(report.files.get(NAME)?.path).toBe(join(right, NAME));
-  expect(report.files.get(NAME)?.source).toBe(pathToFileURL(join(right, NAME)).href);
-  expect(failed.map((event) => event.kind === "failed-attempt" && event.answer)).toEqual([
-    "no such file",
-    `wrong SHA-256: got ${sha256(OTHER)}, 300000 bytes`,
-  ]);
-  expect(server.seen).toEqual([]);
-  expect(await filesOf(store)).toEqual([]);
 });
 
 test("fetchAll() stopped in the middle leaves a part, no final name and no connection", async () => {
@@ -269,30 +252,4 @@ test("fetchAll() refuses names that would leave the store, before it asks for an
     expect(error.kind).toBe("tree");
   }
   expect(seen).toEqual([]);
-});
-
-test("fetchAll() refuses one name with two SHA-256, but takes the same file twice", async () => {
-  const server = await bench.files(BODY);
-  const options = { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test" };
-  const same = { name: NAME, sha256: sha256(BODY), urls: [server.url] };
-  const error = await rejection(fetchAll([same, { ...same, sha256: sha256(OTHER) }], options));
-  expect(error.kind).toBe("tree");
-  expect(error.message).toContain(sha256(OTHER));
-  const report = await fetchAll([same, { ...same, sha256: same.sha256.toUpperCase() }], options);
-  expect(report.files.size).toBe(1);
-  expect(server.seen).toHaveLength(1);
-});
-
-test("fetchAll() refuses a SHA-256 that is none", async () => {
-  const wanted = [{ name: NAME, sha256: "abc", urls: [] }];
-  const options = { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test" };
-  expect((await rejection(fetchAll(wanted, options))).kind).toBe("tree");
-});
-
-test("fetchAll() refuses a mirror that is neither a server nor a directory", async () => {
-  for (const mirror of ["ftp://a/b", "distfiles", "file://host/dir", "file:///a%2Fb"]) {
-    const error = await rejection(get(await bench.dir(), [], { mirrors: [mirror] }));
-    expect(error.kind).toBe("usage");
-    expect(error.message).toBe(`Cannot use mirror "${mirror}"`);
-  }
 });

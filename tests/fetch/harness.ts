@@ -11,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../src/errors.ts";
 import { fetchAll } from "../../src/fetch/fetch.ts";
 import { ORIGINS_DIR } from "../../src/fetch/origin.ts";
+import { type HttpMirror, httpMirrors, parseMirror } from "../../src/fetch/mirror.ts";
 import type { FetchOptions, FetchReport } from "../../src/fetch/types.ts";
 import { Bench, sampleBody, sha256, type TestServer } from "./servers.ts";
 
@@ -20,6 +21,11 @@ export const NAME = "hello-1.0.tar.gz";
 
 /** Shared by the tests of a file; each releases it in the end. */
 export const bench = new Bench();
+
+/** Servers as mirrors. */
+export function mirrorsAt(...urls: readonly string[]): HttpMirror[] {
+  return httpMirrors(urls.map(parseMirror));
+}
 
 /** Fetches one file, quickly. */
 export function get(

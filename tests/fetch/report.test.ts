@@ -22,7 +22,7 @@ test("fetchError() names every missing file, each URL, and what it answered", as
     { name: "b.tar", sha256: sha256(body), urls: [good.url] },
     { name: "c.tar", sha256: sha256(body), urls: [] },
   ], { store, mirrors: [], userAgent: "seedstrap/test", retryDelayMs: 1 });
-  const error = fetchError(report);
+  const error = fetchError(report, ["/srv/a", "/srv/b"]);
   expect(error.kind).toBe("fetch");
   expect(error.message).toBe(`Cannot fetch 2 of 3 distfiles
   a.tar (SHA-256 ${sha256(body)})
@@ -31,7 +31,8 @@ test("fetchError() names every missing file, each URL, and what it answered", as
     ${busy.url}: HTTP 503 Service Unavailable (tried 3 times)
     ${dead}: connection refused
   c.tar (SHA-256 ${sha256(body)})
-    no URL and no mirror to try`);
+    no URL and no server to ask
+  nor are they in /srv/a, /srv/b`);
   expect(error.hint).toBe(
     `Run again to go on, give another mirror (-m), or put the files into ${store}`,
   );

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import type { BuildOptions } from "../../src/plan/options.ts";
 import { bootstrapConfig, servedMirrors } from "../../src/plan/config.ts";
-import { parseCount, parseMirror, parseSizeMib } from "../../src/plan/options.ts";
+import { parseCount, parseSizeMib } from "../../src/plan/options.ts";
 import { planCommand } from "../../src/plan/plan.ts";
 import { qemuArgs } from "../../src/plan/qemu.ts";
 import { faultOf } from "../support/sources.ts";
@@ -53,28 +53,6 @@ test("parseCount() takes whole numbers within its bounds", () => {
   expect(parseCount("9", "--cores", 1, 9)).toBe(9);
   for (const text of ["0", "10", "-1", "", "1.0", "1x", "9".repeat(20)]) {
     expect(faultOf(() => parseCount(text, "--cores", 1, 9))).toStartWith("Cannot use ");
-  }
-});
-
-test("parseMirror() takes http, https and absolute directories", () => {
-  expect(parseMirror("http://h:1/d/")).toEqual({ kind: "http", url: "http://h:1/d" });
-  expect(parseMirror("https://h")).toEqual({ kind: "http", url: "https://h" });
-  expect(parseMirror("file:///srv/a b")).toEqual({ kind: "directory", path: "/srv/a b" });
-  for (
-    const text of [
-      "",
-      "h",
-      "ftp://h",
-      "file://srv",
-      "file:",
-      "http://",
-      'http://h/"',
-      "http://h/$x",
-    ]
-  ) {
-    expect(faultOf(() => parseMirror(text))).toStartWith(
-      `Cannot use mirror ${JSON.stringify(text)}`,
-    );
   }
 });
 

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Mirror } from "../../src/fetch/mirror.ts";
+import { fetchAbsent, locateAll, locateRight } from "../../src/job/distfiles.ts";
+import { Bench, sampleBody, sha256 } from "../fetch/servers.ts";
+import { rejection } from "../fetch/harness.ts";
+
+const bench = new Bench();
+afterEach(() => bench.release());
+
+const NAME = "hello-1.0.tar";
+const RIGHT = sampleBody(3000);
+const WRONG = sampleBody(3000, 2);
+const wanted = [{ name: NAME, sha256: sha256(RIGHT), urls: [] as string[] }];
+
+/** A checkout, a store and two mirror directories, and what of the file lies in each. */
+async function places(bodies: Partial<Record<"checkout" | "store" | "one" | "two", Uint8Array>>) {
+  const dir = await bench.dir();
+  const root = join(dir, "checkout");
+  const at = { checkout: join(root, "distfiles"), store: join(dir, "store") };
+  const mirrors = [join(dir, "one"), join(dir, "two")];
+  const dirs = { ...at, one: mirrors[0]!, two: mirrors[1]! };
+  for (const [name, path] of Object.entries(dirs)) {
+    mkdirSync(path, { recursive: true });
+    const body = bodies[name as keyof typeof bodies];
+    if (body !== undefined) writeFileSync(join(path, NAME), body);
+  }
+  const asMirrors = mirrors.map((path): Mirror => ({ kind: "directory", path }));
+  return { dirs, places: { root, store: at.store, mirrors: asMirrors } };
+}
+
+test("locateAll() takes the checkout before the store, and the store before mirrors", async () => {
+  const all = { checkout: RIGHT, store: RIGHT, one: RIGHT, two: RIGHT };
+  const order = ["checkout", "store", "mirror", "mirror"] as const;
+  for (const [index, name] of (["checkout", "store", "one", "two"] as const).entries()) {
+    const from = Object.fromEntries(Object.entries(all).slice(index));
+    const { dirs, places: looked } = await places(from);
+    expect((await locateAll(wanted, looked)).get(NAME)).toEqual({
+      path: join(dirs[name], NAME),
+      size: RIGHT.length,
+      from: order[index]!,
+    });
+  }
+});
+
+test("locateRight() goes on to the next place where a file is wrong, and says so", async () => {
+  const { dirs, places: looked } = await places({ checkout: WRONG, store: WRONG, two: RIGHT });
+  const notices: string[] = [];
+  const events = { onNotice: (text: string) => notices.push(text) };
+  const located = await locateRight(wanted, looked, events, undefined);
+  expect(located.get(NAME)).toMatchObject({ path: join(dirs.two, NAME), from: "mirror" });
+  expect(notices).toEqual(
+    [dirs.checkout, dirs.store].map((dir) =>
+      `${join(dir, NAME)} is not used: its SHA-256 is ${sha256(WRONG)}, expected ${sha256(RIGHT)}`
+    ),
+  );
+  // The store is seedstrap's own, the checkout is the user's.
+  expect(existsSync(join(dirs.store, NAME))).toBe(false);
+  expect(existsSync(join(dirs.checkout, NAME))).toBe(true);
+});
+
+test("fetchAbsent() asks a mirror only for what is not located", async () => {
+  const server = await bench.files(RIGHT);
+  const { dirs, places: looked } = await places({ one: RIGHT });
+  const mirrors: Mirror[] = [{ kind: "http", url: server.url }, ...looked.mirrors];
+  const other = { ...wanted[0]!, name: "other.tar" };
+  const request = { jobs: 1, isOffline: false };
+  const located = await locateAll([...wanted, other], { ...looked, mirrors });
+  const whole = await fetchAbsent(
+    [...wanted, other],
+    located,
+    { ...looked, mirrors },
+    request,
+    {},
+    undefined,
+  );
+  expect(server.seen).toEqual(["GET /other.tar"]);
+  expect(whole.get("other.tar")).toEqual({
+    path: join(dirs.store, "other.tar"),
+    size: RIGHT.length,
+    from: "store",
+  });
+  expect(whole.get(NAME)?.from).toBe("mirror");
+  expect(located.has("other.tar")).toBe(false);
+});
+
+test("fetchAbsent() names the directories that were looked through in vain", async () => {
+  const { dirs, places: looked } = await places({});
+  for (const isOffline of [false, true]) {
+    const request = { jobs: 1, isOffline };
+    const error = await rejection(
+      fetchAbsent(wanted, new Map(), looked, request, {}, undefined),
+    );
+    expect(error.kind).toBe("fetch");
+    expect(error.message).toContain(`${NAME}`);
+    expect(error.message).toContain(`${dirs.one}, ${dirs.two}`);
+  }
+});
