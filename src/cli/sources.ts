@@ -40,14 +40,15 @@ Example:
   command.action(({ tree, preNetwork, json }) => {
     const root = openCheckout(tree ?? process.cwd());
     const manifest = readManifest(root);
-    const boundaries = findBoundaries(manifest, CONFIG);
+    const active = evaluateManifest(manifest, CONFIG);
+    const boundaries = findBoundaries(manifest, active);
     const sources = readSources(root, manifest)
       .filter(({ index }) => !preNetwork || index < boundaries.network);
     if (!json) {
       for (const line of manifestLines(sources)) print(line);
       return;
     }
-    const passes = new Map(evaluateManifest(manifest, CONFIG).map((a) => [a.index, a.pass]));
+    const passes = new Map(active.map((a) => [a.index, a.pass]));
     printJson(
       mergeSources(sources).map((distfile) => ({
         name: distfile.name,

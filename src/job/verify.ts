@@ -113,7 +113,7 @@ export function checkTree(view: ImageView, dir: string): TreeCheck {
   const tree = readTree(dir);
   const distfiles = new Map(tree.distfiles.map(({ name, sha256 }) => [name, sha256]));
   const sources = new Map(
-    bootEntries(tree, [], new Map()).map((entry) => [plainPath(entry.path), entry]),
+    bootEntries(tree, []).map((entry) => [plainPath(entry.path), entry]),
   );
   const manifests = overlaidManifests(tree);
   const generated: string[] = [];

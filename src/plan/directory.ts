@@ -8,11 +8,12 @@
 
 import { UserError } from "../errors.ts";
 import { formatConfig } from "../tree/config.ts";
+import { evaluateManifest } from "../tree/manifest.ts";
 import type { Extras } from "./preseed.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { findAdvice, optionWarnings } from "./advice.ts";
 import { archDir, bootstrapConfig, servedMirrors } from "./config.ts";
-import { directoryEntries, seedPath } from "./entries.ts";
+import { directoryEntries, seedPath, withOverlay } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
 import { type BuildOptions, continuesPass, startOf } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
@@ -41,7 +42,8 @@ export function planRootDirectory(
     });
   }
   const config = bootstrapConfig(options, false);
-  const boundaries = findBoundaries(tree.manifest, config);
+  const active = evaluateManifest(tree.manifest, config);
+  const boundaries = findBoundaries(tree.manifest, active);
   const distfiles = tree.distfiles.map((distfile): PlannedDistfile => {
     const phase = phaseOf(distfile, boundaries);
     const isCarried = phase !== "network" || options.externalSources;
@@ -55,7 +57,8 @@ export function planRootDirectory(
   const configText = options.createConfig ? formatConfig(config) : "";
   const overlay = overlayFiles(tree, options, configText, distfiles, undefined);
   const arch = archDir(options.arch);
-  const entries = directoryEntries(tree, arch, distfiles, overlay.files, repo, preseed);
+  const root = directoryEntries(tree, arch, distfiles, repo, preseed);
+  const entries = withOverlay(root, overlay.files);
   const disk = start === "disk" ? bootDisk(options, entries) : undefined;
   return {
     options,

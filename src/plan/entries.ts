@@ -23,7 +23,6 @@ const SEEDS = "bootstrap-seeds";
 export function bootEntries(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
-  overlay: ReadonlyMap<string, Uint8Array>,
   preseed?: Archive,
 ): PlannedEntry[] {
   const files = rootFiles(tree, preseed).filter(({ path }) =>
@@ -32,7 +31,7 @@ export function bootEntries(
   const carried = distfiles.filter(({ place }) => place === "boot");
   const members = preseed === undefined ? [] : flatMembers(preseed);
   // builder-hex0 takes an empty directory for a file, and behind the jump it is one.
-  return rootEntries(files, overlay, distfileEntries(carried, "external/distfiles/"), members);
+  return rootEntries(files, distfileEntries(carried, "external/distfiles/"), members);
 }
 
 /**
@@ -46,7 +45,6 @@ export function directoryEntries(
   tree: TreeModel,
   arch: string,
   distfiles: readonly PlannedDistfile[],
-  overlay: ReadonlyMap<string, Uint8Array>,
   repo: readonly TreeEntry[],
   preseed?: Archive,
 ): PlannedEntry[] {
@@ -57,7 +55,7 @@ export function directoryEntries(
     ...repoEntries(repo, "external/repo-preseeded"),
   ];
   if (preseed !== undefined) {
-    return rootEntries(rootFiles(tree, preseed), overlay, others, treeMembers(preseed));
+    return rootEntries(rootFiles(tree, preseed), others, treeMembers(preseed));
   }
   const path = seedPath(arch);
   const seed = tree.files.find((file) => file.kind === "file" && file.path === path);
@@ -67,7 +65,7 @@ export function directoryEntries(
       hint: "Is the checkout whole? git submodule update --init --recursive",
     });
   }
-  return rootEntries([...tree.files, { ...seed, path: "init" }], overlay, others);
+  return rootEntries([...tree.files, { ...seed, path: "init" }], others);
 }
 
 /** The first program of a bootstrap, relative to its root. */
@@ -80,7 +78,7 @@ export function externalEntries(
   distfiles: readonly PlannedDistfile[],
   repo: readonly TreeEntry[],
 ): PlannedEntry[] {
-  return rootEntries([], new Map(), [
+  return rootEntries([], [
     directory("./distfiles"),
     ...distfileEntries(distfiles.filter(({ place }) => place !== "network"), "distfiles/"),
     ...repoEntries(repo, "repo-preseeded"),
@@ -137,24 +135,40 @@ function treeMembers(preseed: Archive): PlannedEntry[] {
 }
 
 /**
- * Entries in order: bytewise by path, a directory ahead of its content. With an archive directories
- * come first of all, and its files last, in the order of their data: it is read once, from its
- * beginning to its end.
+ * Entries with the files of the overlay laid over them: a file of the checkout keeps its place and
+ * whether it can be executed.
+ *
+ * @param overlay Content by path, relative to the root.
+ */
+export function withOverlay(
+  entries: readonly PlannedEntry[],
+  overlay: ReadonlyMap<string, Uint8Array>,
+): PlannedEntry[] {
+  const all = new Map(entries.map((entry) => [entry.path, entry]));
+  for (const [path, bytes] of overlay) {
+    for (const above of parents(path)) {
+      if (!all.has(`./${above}`)) all.set(`./${above}`, directory(`./${above}`));
+    }
+    const isExecutable = all.get(`./${path}`)?.isExecutable ?? false;
+    const content = { kind: "generated", bytes } as const;
+    all.set(`./${path}`, { path: `./${path}`, content, size: bytes.length, isExecutable });
+  }
+  return inOrder([...all.values()]);
+}
+
+/**
+ * The entries of a root, in order.
  *
  * @param others Win over files of the checkout; directories above them need not be there.
  * @param members Of an archive, in their order.
  */
 function rootEntries(
   files: TreeModel["files"],
-  overlay: ReadonlyMap<string, Uint8Array>,
   others: readonly PlannedEntry[],
   members: readonly PlannedEntry[] = [],
 ): PlannedEntry[] {
   const entries = new Map<string, PlannedEntry>();
   const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
-  const addParents = (path: string) => {
-    for (const parent of parents(path)) add(directory(`./${parent}`));
-  };
   add(directory("."));
   for (const { path, kind, source, bundled, size, isExecutable } of files) {
     const content = { kind: "tree", source, ...(bundled && { bundled }) } as const;
@@ -164,29 +178,31 @@ function rootEntries(
         : { path: `./${path}`, content, size, isExecutable },
     );
   }
-  for (const [path, bytes] of overlay) {
-    addParents(path);
-    const isExecutable = entries.get(`./${path}`)?.isExecutable ?? false;
-    const content = { kind: "generated", bytes } as const;
-    add({ path: `./${path}`, content, size: bytes.length, isExecutable });
-  }
   for (const entry of others) {
-    addParents(entry.path.slice(2));
+    for (const above of parents(entry.path.slice(2))) add(directory(`./${above}`));
     add(entry);
   }
-  const isDirectory = ({ content }: PlannedEntry) => content.kind === "directory";
   // What the checkout has as a directory is one, and has its own mode.
   const added = members.filter(({ path }) => !entries.has(path));
-  if (members.length === 0) return inOrder([...entries.values()]);
-  return [
-    ...inOrder([...entries.values(), ...added].filter(isDirectory)),
-    ...inOrder([...entries.values()].filter((entry) => !isDirectory(entry))),
-    ...added.filter((entry) => !isDirectory(entry)),
-  ];
+  return inOrder([...entries.values(), ...added]);
 }
 
+/**
+ * Bytewise by path, a directory before its content. With an archive directories come first of all,
+ * and its files last, in the order of their data: it is read once, from its beginning to its end.
+ */
 function inOrder(entries: readonly PlannedEntry[]): PlannedEntry[] {
-  return sortedByBytes(entries, ({ path }) => path);
+  const byPath = (some: readonly PlannedEntry[]) => sortedByBytes(some, ({ path }) => path);
+  const isOfArchive = ({ content }: PlannedEntry) =>
+    content.kind === "preseed" || content.kind === "special";
+  const isDirectory = ({ content }: PlannedEntry) => content.kind === "directory";
+  const members = entries.filter(isOfArchive);
+  if (members.length === 0) return byPath(entries);
+  return [
+    ...byPath(entries.filter(isDirectory)),
+    ...byPath(entries.filter((entry) => !isDirectory(entry) && !isOfArchive(entry))),
+    ...members,
+  ];
 }
 
 function distfileEntries(distfiles: readonly PlannedDistfile[], prefix: string): PlannedEntry[] {

@@ -9,6 +9,7 @@
  */
 
 import { GIB, MIB } from "../format/segment.ts";
+import type { FiwixSizes } from "../tree/model.ts";
 
 /** Files and directories that builder-hex0 can know, those made while it runs included. */
 export const MAX_FILES = 14_332;
@@ -96,7 +97,7 @@ export interface LimitInput {
   /** Distfiles on the Fiwix ramdisk that `improve: clean_sources` keeps. */
   readonly surviving: readonly Contributor[];
   /** Absent where the manifest does not jump to Fiwix. */
-  readonly fiwix: { readonly ramdiskBytes: number; readonly kexecBytes: number } | undefined;
+  readonly fiwix: FiwixSizes | undefined;
   /** Whether the manifest installs to the boot disk. */
   readonly movesToDisk: boolean;
   /** Memory of the guest; undefined on bare metal. */
@@ -156,7 +157,7 @@ function fileStore(input: LimitInput, remedy: string): Limit {
       ? "bytes of files in builder-hex0, beside the Fiwix ramdisk"
       : "bytes of files in builder-hex0",
     unit: "bytes",
-    used: sum(input.entries.map(({ size }) => size)),
+    used: total(bySize(input.entries)),
     limit: Math.max(0, FILE_STORE_BYTES - initrd),
     expected: input.costs?.bytes ?? 0,
     note: onTop(input.costs?.bytes, "what the steps build"),
@@ -184,20 +185,45 @@ function longestPath(input: LimitInput): Limit {
   });
 }
 
-function fiwixLimits(
-  input: LimitInput,
-  fiwix: { readonly ramdiskBytes: number; readonly kexecBytes: number },
-): Limit[] {
+/** What is on a ramdisk, in bytes. */
+export interface RamdiskUse {
+  readonly used: number;
+  /** What the steps take on top, by an estimate; 0 where nothing is known of them. */
+  readonly expected: number;
+  readonly limit: number;
+}
+
+/**
+ * What is on the two ramdisks of the Fiwix jump: the root of Fiwix, and at `jump: linux` what is
+ * packed for the kernel.
+ *
+ * @param root Files of the boot image, and what is restored while Fiwix runs.
+ * @param surviving Distfiles among these that `improve: clean_sources` keeps.
+ */
+export function ramdiskUse(
+  { ramdiskBytes, kexecBytes }: FiwixSizes,
+  root: readonly Contributor[],
+  surviving: readonly Contributor[],
+  costs: StepCosts | undefined,
+): Readonly<Record<"ramdisk" | "kexec", RamdiskUse>> {
+  return {
+    ramdisk: { used: total(root), expected: costs?.bytes ?? 0, limit: ramdiskBytes },
+    kexec: { used: total(surviving), expected: costs?.kexecBytes ?? 0, limit: kexecBytes },
+  };
+}
+
+function fiwixLimits(input: LimitInput, fiwix: FiwixSizes): Limit[] {
   const content = [...bySize(input.entries), ...input.restored];
+  const { ramdisk, kexec } = ramdiskUse(fiwix, content, input.surviving, input.costs);
   const remedy = "Fewer or smaller distfiles have to be there before jump: move_disk";
   const limits = [
     atMost({
       id: "fiwix-ramdisk",
       title: "bytes on the Fiwix ramdisk",
       unit: "bytes",
-      used: sum(content.map(({ amount }) => amount)),
-      limit: fiwix.ramdiskBytes,
-      expected: input.costs?.bytes ?? 0,
+      used: ramdisk.used,
+      limit: ramdisk.limit,
+      expected: ramdisk.expected,
       note: onTop(input.costs?.bytes, "what the steps build"),
       contributors: largest(content),
       remedy,
@@ -206,9 +232,9 @@ function fiwixLimits(
       id: "kexec-ramdisk",
       title: "bytes of distfiles in the kexec ramdisk at jump: linux",
       unit: "bytes",
-      used: sum(input.surviving.map(({ amount }) => amount)),
-      limit: fiwix.kexecBytes,
-      expected: input.costs?.kexecBytes ?? 0,
+      used: kexec.used,
+      limit: kexec.limit,
+      expected: kexec.expected,
       note: onTop(input.costs?.kexecBytes, "the kernel and the rest of the root"),
       contributors: largest(input.surviving),
       remedy,
@@ -268,6 +294,13 @@ export function bySize(entries: LimitInput["entries"]): Contributor[] {
   return entries.map(({ path, size }) => ({ name: path, amount: size }));
 }
 
+/** A distfile with its size; one that is not known yet counts as 0. */
+export function contributor(
+  { name, size }: { readonly name: string; readonly size: number | null },
+): Contributor {
+  return { name, amount: size ?? 0 };
+}
+
 /** Number of entries below each directory of the root, or of `steps/`. */
 export function countByDirectory(entries: LimitInput["entries"]): Contributor[] {
   const counts = new Map<string, number>();
@@ -285,6 +318,6 @@ export function largest(contributors: readonly Contributor[]): Contributor[] {
     .sort((a, b) => b.amount - a.amount || (a.name < b.name ? -1 : 1)).slice(0, 5);
 }
 
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
+function total(contributors: readonly Contributor[]): number {
+  return contributors.reduce((sum, { amount }) => sum + amount, 0);
 }

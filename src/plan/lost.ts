@@ -9,8 +9,7 @@
  * @module
  */
 
-import type { Config } from "../tree/config.ts";
-import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
+import type { ActiveLine, Manifest } from "../tree/manifest.ts";
 import type { Boundaries } from "./split.ts";
 import type { PlannedEntry } from "./types.ts";
 
@@ -29,10 +28,10 @@ export interface LostEntries {
 export function findLost(
   entries: readonly PlannedEntry[],
   manifest: Manifest,
-  config: Config,
+  active: readonly ActiveLine[],
   { split }: Boundaries,
 ): LostEntries {
-  const built = evaluateManifest(manifest, config).filter(({ line }) => line.kind === "build");
+  const built = active.filter(({ line }) => line.kind === "build");
   const behind = new Set(built.filter(({ index }) => index > split).map(({ line }) => line.name));
   const steps = new Set(
     manifest.lines.flatMap((line) => line.kind === "build" ? [line.name] : []),
@@ -77,15 +76,27 @@ function parentsOf(path: string): string[] {
   return parts.slice(1).map((_, index) => parts.slice(0, index + 2).join("/"));
 }
 
-/** Whether the first shells can be told of a path: they know double quotes and no escapes. */
-export function isPlainPath(path: string): boolean {
+export const NOTHING_LOST: LostEntries = { files: [], directories: [] };
+
+/** What of it the first shells can make again. */
+export function canMakeAgain({ files, directories }: LostEntries): LostEntries {
+  return { files: files.filter(isPlainPath), directories: directories.filter(isPlainPath) };
+}
+
+/** Paths that they cannot. */
+export function lostForGood({ files, directories }: LostEntries): string[] {
+  return [...files, ...directories].filter((path) => !isPlainPath(path));
+}
+
+/** Whether a path can stand in a script of the first shells, which know double quotes, no escapes. */
+function isPlainPath(path: string): boolean {
   return /^[\w ./+@%:=,~-]+$/.test(path);
 }
 
 /**
  * The script that makes them again. kaem runs it, and a later shell could.
  *
- * @param lost Plain paths only: see {@link isPlainPath}.
+ * @param lost See {@link canMakeAgain}.
  */
 export function restoreScript({ files, directories }: LostEntries): string {
   const above = files.map((path) => path.slice(0, path.lastIndexOf("/")));

@@ -12,24 +12,25 @@ import { checkStage1, checkStage2 } from "../format/boot.ts";
 import { payloadEnds } from "../format/payload.ts";
 import { MIB } from "../format/segment.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
-import { evaluateManifest, type Manifest } from "../tree/manifest.ts";
+import { type ActiveLine, evaluateManifest, type Manifest } from "../tree/manifest.ts";
 import { noPlaceFor } from "./overlay.ts";
-import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
+import { type FiwixSizes, STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
 import { bootstrapConfig, servedMirrors } from "./config.ts";
-import { bootEntries } from "./entries.ts";
+import { bootEntries, withOverlay } from "./entries.ts";
 import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes } from "./images.ts";
 import {
   computeLimits,
   type Contributor,
+  contributor,
   type Limit,
   LIVE_BOOTSTRAP_COSTS,
   type StepCosts,
 } from "./limits.ts";
 import { directoryCommand, planRootDirectory } from "./directory.ts";
 import { externalDisk, fileSystemLimits } from "./disk.ts";
-import { findLost, isPlainPath, type LostEntries, withoutLost } from "./lost.ts";
+import { canMakeAgain, findLost, lostForGood, NOTHING_LOST, withoutLost } from "./lost.ts";
 import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
@@ -41,6 +42,7 @@ import {
   PAYLOAD_IMAGE,
   type Plan,
   type PlannedDistfile,
+  type PlannedEntry,
   type PlannedRestore,
   SEED_COMMANDS,
   SEED_DIRECTORIES,
@@ -62,8 +64,8 @@ export function makePlan(
 ): Plan {
   if (extras.preseed !== undefined) checkPreseed(extras.preseed, options);
   if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, extras);
-  const draft = (hasPayload: boolean, reason: string) =>
-    draftImages(tree, options, sizes, extras, hasPayload, reason);
+  const input = { tree, options, sizes, extras };
+  const draft = (wantsPayload: boolean, reason: string) => draftImages(input, wantsPayload, reason);
   if (options.payload === "always") return draft(true, "--payload always");
   if (options.payload === "never") return draft(false, "--payload never");
   // Beside prebuilt packages there is a disk with a file system, which has room for them.
@@ -102,17 +104,41 @@ export function planCommand(
   return [options.qemuCommand, ...qemuArgs(options, images.map((name) => `${dir}/${name}`))];
 }
 
-function draftImages(
-  tree: TreeModel,
-  options: BuildOptions,
-  sizes: KnownSizes,
-  extras: Extras,
-  wantsPayload: boolean,
-  payloadReason: string,
-): Plan {
-  const { repo, preseed } = extras;
+/** What every draft of a plan is made from. */
+interface DraftInput {
+  readonly tree: TreeModel;
+  readonly options: BuildOptions;
+  readonly sizes: KnownSizes;
+  readonly extras: Extras;
+}
+
+/** What a configuration makes of the manifest. */
+interface Course {
+  readonly active: readonly ActiveLine[];
+  readonly boundaries: Boundaries;
+  /** The ramdisks of the Fiwix jump; absent where the manifest does not jump there. */
+  readonly fiwix: FiwixSizes | undefined;
+  readonly costs: StepCosts | undefined;
+}
+
+function courseOf({ manifest, fiwix }: TreeModel, config: Config): Course {
+  const active = evaluateManifest(manifest, config);
+  const boundaries = findBoundaries(manifest, active);
+  const jumps = active.some(({ line }) => line.kind === "jump" && line.name === "fiwix");
+  const costs = knownCosts(manifest, boundaries);
+  return { active, boundaries, fiwix: jumps ? fiwix : undefined, costs };
+}
+
+/**
+ * Plans the images of a kernel bootstrap.
+ *
+ * @param wantsPayload Whether there is to be a payload image, if there is anything to carry.
+ */
+function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: string): Plan {
+  const { tree, options, sizes, extras: { repo, preseed } } = input;
   const config = bootstrapConfig(options, wantsPayload);
-  const boundaries = findBoundaries(tree.manifest, config);
+  const course = courseOf(tree, config);
+  const { active, boundaries, fiwix, costs } = course;
   const placed = tree.distfiles.map((distfile) =>
     placeDistfile(distfile, tree.manifest, boundaries, options, wantsPayload, sizes)
   );
@@ -122,52 +148,29 @@ function draftImages(
   const hasPayload = placed.some(({ place }) => place === "payload");
   // Without anything to carry there is no payload disk, and nothing must wait for one.
   if (wantsPayload && !hasPayload) {
-    return draftImages(tree, options, sizes, extras, false, "no distfile is left for a payload");
+    return draftImages(input, false, "no distfile is left for a payload");
   }
   checkAirGap(options, placed);
-  const stage1 = assembleHex0(tree.stage1, STAGE1_PATH);
-  checkStage1(stage1, STAGE1_PATH);
-  checkStage2(tree.stage2, STAGE2_PATH);
-  const fiwix = jumpsTo(tree.manifest, config, "fiwix") ? tree.fiwix : undefined;
-  const costs = knownCosts(tree.manifest, boundaries);
+  const stage1 = bootSector(tree);
+  const root = bootEntries(tree, placed, preseed);
   const restore = hasPayload
-    ? planRestore({
-      tree,
-      options,
-      distfiles: placed,
-      entries: bootEntries(tree, placed, new Map(), preseed),
-      fiwix,
-      costs,
-    })
+    ? planRestore({ tree, options, distfiles: placed, entries: root, fiwix, costs })
     : undefined;
-  const distfiles = placed.map((distfile): PlannedDistfile =>
-    distfile.place !== "payload" || restore === undefined ? distfile : {
-      ...distfile,
-      restored: restore.phases === 1 || distfile.phase === "fiwix" ? "fiwix" : "disk",
-    }
-  );
+  const distfiles = restore === undefined
+    ? placed
+    : placed.map((file) => restoredBy(restore, file));
   const configText = options.createConfig ? formatConfig(config) : "";
-  const lost = lostAtJump(tree, distfiles, config, boundaries, fiwix !== undefined);
-  const overlay = overlayFiles(tree, options, configText, distfiles, restore, lost.again);
-  const entries = withoutLost(bootEntries(tree, distfiles, overlay.files, preseed), lost.again);
+  const lost = fiwix === undefined
+    ? NOTHING_LOST
+    : findLost(root, tree.manifest, active, boundaries);
+  const again = canMakeAgain(lost);
+  const overlay = overlayFiles(tree, options, configText, distfiles, restore, again);
+  const entries = withoutLost(withOverlay(root, overlay.files), again);
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
-  const limits = computeLimits({
-    entries,
-    seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
-    ...underFiwix(tree, distfiles, restore),
-    fiwix,
-    costs,
-    // With prebuilt packages the system is installed to the second disk.
-    movesToDisk: boundaries.moveDisk !== Infinity && !options.hasRepo,
-    ramMib: options.mode === "qemu" ? options.qemuRamMib : undefined,
-    disk: options.mode === "qemu"
-      ? {
-        sizeBytes: options.targetSizeMib * MIB,
-        dataBytes: bootDataBytes(tree.stage2.length, entries),
-      }
-      : undefined,
-    payloadHelps: !hasPayload && boundaries.split !== Infinity,
-  }).concat(disk === undefined ? [] : fileSystemLimits(disk));
+  const limits = [
+    ...imageLimits(input, course, entries, distfiles, restore),
+    ...(disk === undefined ? [] : fileSystemLimits(disk)),
+  ];
   return {
     options,
     start: "builder-hex0",
@@ -186,7 +189,7 @@ function draftImages(
     overlay: {
       manifestLines: overlay.changes,
       files: [...overlay.files.keys()],
-      madeAgain: [...lost.again.directories.map((path) => `${path}/`), ...lost.again.files],
+      madeAgain: [...again.directories.map((path) => `${path}/`), ...again.files],
     },
     servedMirrors: servedMirrors(options),
     advice: findAdvice(tree, options, distfiles),
@@ -194,46 +197,61 @@ function draftImages(
       ...findWarnings(tree, options, hasPayload, boundaries),
       ...limits.filter(({ near }) => near).map(nearWarning),
       ...(preseed === undefined ? [] : preseedWarnings(flatEntries(preseed).leftOut)),
-      ...lost.forGood.map((path) =>
+      ...lostForGood(lost).map((path) =>
         `${path} is empty and will be lost at jump: fiwix: its name cannot be given to kaem`
       ),
     ],
   };
 }
 
-/** What the jump to Fiwix loses: what can be made again behind it, and what is lost for good. */
-function lostAtJump(
-  tree: TreeModel,
-  distfiles: readonly PlannedDistfile[],
-  config: Config,
-  boundaries: Boundaries,
-  jumps: boolean,
-): { readonly again: LostEntries; readonly forGood: readonly string[] } {
-  if (!jumps) return { again: { files: [], directories: [] }, forGood: [] };
-  const entries = bootEntries(tree, distfiles, new Map());
-  const { files, directories } = findLost(entries, tree.manifest, config, boundaries);
-  const again = {
-    files: files.filter(isPlainPath),
-    directories: directories.filter(isPlainPath),
-  };
-  return { again, forGood: [...files, ...directories].filter((path) => !isPlainPath(path)) };
+/** The boot sector of a checkout, assembled and checked, and the text that it loads checked. */
+function bootSector(tree: TreeModel): Uint8Array {
+  const stage1 = assembleHex0(tree.stage1, STAGE1_PATH);
+  checkStage1(stage1, STAGE1_PATH);
+  checkStage2(tree.stage2, STAGE2_PATH);
+  return stage1;
+}
+
+/** A distfile, and where the importer restores it if it comes from the payload. */
+function restoredBy({ phases }: PlannedRestore, distfile: PlannedDistfile): PlannedDistfile {
+  if (distfile.place !== "payload") return distfile;
+  return { ...distfile, restored: phases === 1 || distfile.phase === "fiwix" ? "fiwix" : "disk" };
 }
 
 function optional<T>(item: T | false | undefined): T[] {
   return item === false || item === undefined ? [] : [item];
 }
 
-function jumpsTo(manifest: Manifest, config: Config, name: string): boolean {
-  return evaluateManifest(manifest, config)
-    .some(({ line }) => line.kind === "jump" && line.name === name);
-}
-
-/** What is known of the steps ahead of the split: the figures are those of live-bootstrap's own. */
+/** What is known of the steps before the split: the figures are those of live-bootstrap's own. */
 function knownCosts(manifest: Manifest, { split }: Boundaries): StepCosts | undefined {
   const isMes = manifest.lines.slice(0, split).some((line) =>
     line.kind === "build" && line.name.startsWith("mes-")
   );
   return isMes ? LIVE_BOOTSTRAP_COSTS : undefined;
+}
+
+function imageLimits(
+  { tree, options }: DraftInput,
+  { boundaries, fiwix, costs }: Course,
+  entries: readonly PlannedEntry[],
+  distfiles: readonly PlannedDistfile[],
+  restore: PlannedRestore | undefined,
+): Limit[] {
+  const sizeBytes = options.targetSizeMib * MIB;
+  return computeLimits({
+    entries,
+    seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
+    ...underFiwix(tree, distfiles, restore),
+    fiwix,
+    costs,
+    // With prebuilt packages the system is installed to the second disk.
+    movesToDisk: boundaries.moveDisk !== Infinity && !options.hasRepo,
+    ramMib: options.mode === "qemu" ? options.qemuRamMib : undefined,
+    disk: options.mode === "qemu"
+      ? { sizeBytes, dataBytes: bootDataBytes(tree.stage2.length, entries) }
+      : undefined,
+    payloadHelps: restore === undefined && boundaries.split !== Infinity,
+  });
 }
 
 function underFiwix(
@@ -242,21 +260,17 @@ function underFiwix(
   restore: PlannedRestore | undefined,
 ): { restored: Contributor[]; restoredEnd: number; surviving: Contributor[] } {
   const restored = distfiles.filter((distfile) => distfile.restored === "fiwix");
-  const ends = restore === undefined ? new Map<string, number>() : payloadEnds(
-    distfiles.filter(({ place }) => place === "payload")
-      .map(({ name, size }) => ({ name, sizeBytes: size ?? 0 })),
-    restore.layout,
-  );
+  const carried = distfiles.filter(({ place }) => place === "payload")
+    .map(({ name, size }) => ({ name, sizeBytes: size ?? 0 }));
+  const ends = restore === undefined
+    ? new Map<string, number>()
+    : payloadEnds(carried, restore.layout);
   const surviving = survivors(tree, distfiles, ({ restored }) => restored !== "disk");
   return {
     restored: restored.map(contributor),
     restoredEnd: Math.max(0, ...restored.map(({ name }) => ends.get(name)!)),
     surviving: surviving.map(contributor),
   };
-}
-
-function contributor({ name, size }: PlannedDistfile): Contributor {
-  return { name, amount: size ?? 0 };
 }
 
 /**

@@ -17,7 +17,7 @@ import type { PayloadLayout } from "../format/payload.ts";
 import { formatSums } from "../format/sums.ts";
 import { findRestPlace } from "./overlay.ts";
 import type { TreeModel } from "../tree/model.ts";
-import type { StepCosts } from "./limits.ts";
+import { bySize, contributor, ramdiskUse, type StepCosts } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
 import { survivesCleaning } from "./split.ts";
 import type { PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
@@ -45,18 +45,12 @@ export interface RestoreInput {
 export function planRestore(input: RestoreInput): PlannedRestore {
   const { tree, options, distfiles, entries, fiwix, costs } = input;
   const carried = distfiles.filter(({ place }) => place === "payload");
-  const inOneGo = fiwix && {
-    ramdisk: {
-      used: total(entries) + total(carried),
-      expected: costs?.bytes ?? 0,
-      limit: fiwix.ramdiskBytes,
-    },
-    kexec: {
-      used: total(survivors(tree, distfiles, () => true)),
-      expected: costs?.kexecBytes ?? 0,
-      limit: fiwix.kexecBytes,
-    },
-  };
+  const inOneGo = fiwix && ramdiskUse(
+    fiwix,
+    [...bySize(entries), ...carried.map(contributor)],
+    survivors(tree, distfiles, () => true).map(contributor),
+    costs,
+  );
   const fits = inOneGo === undefined ||
     Object.values(inOneGo).every(({ used, expected, limit }) => used + expected <= limit);
   const obstacle = twoPhaseObstacle(tree);
@@ -140,8 +134,4 @@ export function payloadSums(distfiles: readonly PlannedDistfile[]): string {
 
 function sorted(names: Iterable<string>): string[] {
   return sortedByBytes(names, (name) => name);
-}
-
-function total(items: readonly { readonly size: number | null }[]): number {
-  return items.reduce((sum, { size }) => sum + (size ?? 0), 0);
 }

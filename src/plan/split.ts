@@ -5,9 +5,8 @@
  * @module
  */
 
-import type { Config } from "../tree/config.ts";
 import type { Distfile } from "../tree/distfiles.ts";
-import { type ActiveLine, evaluateManifest, type Manifest } from "../tree/manifest.ts";
+import type { ActiveLine, Manifest } from "../tree/manifest.ts";
 
 /**
  * When a distfile is first needed.
@@ -27,9 +26,8 @@ export interface Boundaries {
   readonly network: number;
 }
 
-/** Finds the boundaries of a manifest under a configuration. */
-export function findBoundaries(manifest: Manifest, config: Config): Boundaries {
-  const active = evaluateManifest(manifest, config);
+/** Finds the boundaries of a manifest, by those of its lines that a configuration leaves active. */
+export function findBoundaries(manifest: Manifest, active: readonly ActiveLine[]): Boundaries {
   const first = (test: (line: ActiveLine["line"]) => boolean) =>
     active.find(({ line }) => test(line))?.index ?? Infinity;
   const importer = first((line) => line.kind === "improve" && line.name === "import_payload");

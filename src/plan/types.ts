@@ -9,7 +9,7 @@ import type { SpecialFile } from "../archive/entries.ts";
 import type { PayloadLayout } from "../format/payload.ts";
 import type { BundledFile, MemberSegment } from "../format/segment.ts";
 import type { ServedMirror } from "./config.ts";
-import type { Limit } from "./limits.ts";
+import type { Limit, RamdiskUse } from "./limits.ts";
 import type { BuildOptions, Start } from "./options.ts";
 import type { Phase } from "./split.ts";
 
@@ -73,12 +73,7 @@ export interface PlannedRestore {
   /** 1: all behind the split. 2: the rest behind `jump: move_disk`. */
   readonly phases: 1 | 2;
   /** What one phase would take of the two ramdisks, in bytes; `expected` is an estimate. */
-  readonly inOneGo?: Readonly<
-    Record<
-      "ramdisk" | "kexec",
-      { readonly used: number; readonly expected: number; readonly limit: number }
-    >
-  >;
+  readonly inOneGo?: Readonly<Record<"ramdisk" | "kexec", RamdiskUse>>;
   /** Why there is one phase although two would be needed. */
   readonly obstacle?: string;
   readonly layout: PayloadLayout;
