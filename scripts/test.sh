@@ -101,7 +101,20 @@ same() { # COMMAND FILE...: ends equal under both, and leaves these files equal,
 		cmp "$work/compiled$file" "$work/under_deno$file" || return 1
 	done
 }
+# The example of mod.ts, as it stands there.
+run_example() { # NAME RUNTIME...
+	name=$1
+	shift
+	"$@" "$work/example.ts" "$tree" "file://$work/demo/mirror" "$work/$name.media" >"$work/$name.list"
+}
+example_bun() { run_example bun "$bin/bun"; }
+example_deno() { run_example deno deno run --quiet --check --config deno.json --allow-all; }
+library() {
+	"$bin/bun" scripts/example.ts "$work/example.ts" && example_bun && example_deno || return 1
+	grep -q '^payload.img [0-9a-f]\{64\}$' "$work/bun.list" && cmp "$work/bun.list" "$work/deno.list"
+}
 check "demo" compiled demo --keep "$work/demo"
+check "library: the example of mod.ts" library
 check "sources" same sources .sources
 check "plan" same plan .plan
 check "build: the images are identical" same build /init.img /payload.img

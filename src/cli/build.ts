@@ -7,9 +7,9 @@ import { chooseTarget, refusal } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
+import { bootstrap } from "../job/run.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
-import { withTmpfs } from "../launch/mount.ts";
 import { type Mode, parseCount } from "../plan/options.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
@@ -18,7 +18,7 @@ import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts
 import { digestText } from "./digest.ts";
 import { formatBytes, note, paint, print, printable, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { accelOption, checkPrograms, runTarget } from "./run.ts";
+import { accelOption, printedRun } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -72,20 +72,15 @@ Example:
   cd live-bootstrap && seedstrap --qemu --external-sources -m https://mirror.example`,
     )
     .action((raw) =>
-      withInterrupt(async (signal) => {
-        const request = buildRequest(raw);
-        const whole = async () => {
-          const record = await buildMedia(request, printedEvents(), signal);
-          printSummary(record, request.target);
-          if (record.options.mode !== "bare-metal") {
-            await runTarget(request.target, raw.accel, signal);
-          }
+      withInterrupt((signal) => {
+        const build = buildRequest(raw);
+        const tmpfsSize = parseTmpfsSize(raw, build.options.mode);
+        const events = {
+          ...printedEvents(),
+          ...printedRun(),
+          onBuilt: (record: TargetRecord) => printSummary(record, build.target),
         };
-        const size = tmpfsSize(raw, request.options.mode);
-        await checkPrograms(request.options);
-        if (size === undefined) return await whole();
-        const onNotice = (text: string) => note(`${paint("yellow", "seedstrap:")} ${text}`);
-        await withTmpfs({ dir: resolve(request.target), size, signal, onNotice }, whole);
+        return bootstrap({ ...build, accel: raw.accel, tmpfsSize }, events, signal);
       })
     );
 }
@@ -95,7 +90,7 @@ Example:
  *
  * @throws {UserError} "usage" where it would not help.
  */
-function tmpfsSize(
+function parseTmpfsSize(
   { tmpfs, tmpfsSize: size }: { tmpfs?: true | undefined; tmpfsSize: string },
   mode: Mode,
 ): string | undefined {

@@ -9,7 +9,7 @@ import process from "node:process";
 import { demoOptions, unpackDemo } from "../demo/demo.ts";
 import { UserError } from "../errors.ts";
 import { serveDirectory } from "../fetch/serve.ts";
-import { buildMedia, planJob } from "../job/build.ts";
+import { buildMedia, planBuild } from "../job/build.ts";
 import { checkVerdict, runPreflight } from "../preflight/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
@@ -50,7 +50,7 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
       const request = { tree, options, store: join(dir, "distfiles") };
       const target = join(dir, "target");
       heading("Plan, before anything is downloaded");
-      const { plan } = await planJob(request);
+      const { plan } = await planBuild(request);
       for (const line of planAsText(plan, target)) print(line);
       heading(`Fetch from ${url}, and write`);
       const build = { ...request, target, force: false, jobs: 4 };

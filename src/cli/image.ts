@@ -13,7 +13,8 @@ import { type DistfileSteps, stepsOf, stepsOfRecord, stepsOfTree } from "../reco
 import { withInterrupt } from "../launch/interrupt.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { verifySubcommand } from "./image_verify.ts";
-import { asOption, recordFor, recordOption, withView } from "./image_source.ts";
+import { asOption, recordOption, withView } from "./image_source.ts";
+import { recordFor } from "../record/find.ts";
 import { formatBytes, formatCount, note, paint, print, printable, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
 

@@ -2,14 +2,11 @@
 /** `seedstrap image verify`. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { UserError } from "../errors.ts";
-import { type FileSource, openImage } from "../source/file.ts";
-import type { ImageReport } from "../image/types.ts";
-import { type DiskReport, type ImageView } from "../image/types.ts";
+import { openImage } from "../source/file.ts";
+import type { DiskReport, ImageReport } from "../image/types.ts";
 import { openView } from "../image/view.ts";
-import type { RecordedImage } from "../record/types.ts";
-import { checkRecord, checkTree, type TreeCheck } from "../job/verify.ts";
-import { asOption, recordFor, recordOption, withView } from "./image_source.ts";
+import { checkImage, hasOwnIndex, type VerifiedImage } from "../job/verify.ts";
+import { asOption, recordOption, withView } from "./image_source.ts";
 import { checkBundle } from "./bundle.ts";
 import { digestText } from "./digest.ts";
 import { formatCount, print, printable, printJson } from "./output.ts";
@@ -39,13 +36,6 @@ export function verifySubcommand(): CommandUnknownOpts {
     );
 }
 
-function hasOwnIndex(path: string): UserError {
-  return new UserError("usage", `Cannot compare ${path} with anything: it is a bundle`, {
-    hint:
-      "It has an index of its own, which is what it is verified by: leave --record and --tree out",
-  });
-}
-
 /** Verifies an image and says what it is. */
 export async function verifyLines(path: string): Promise<string[]> {
   const source = openImage(path);
@@ -56,26 +46,7 @@ export async function verifyLines(path: string): Promise<string[]> {
   }
 }
 
-interface CheckedImage {
-  readonly report: ImageReport | DiskReport;
-  readonly record: RecordedImage | undefined;
-  readonly tree: TreeCheck | undefined;
-}
-
-async function checkImage(
-  view: ImageView,
-  source: FileSource,
-  named?: string,
-  tree?: string,
-): Promise<CheckedImage> {
-  const report = view.verify();
-  if (report.kind === "bundle") throw hasOwnIndex(source.name);
-  const record = recordFor(source.name, view.kind, named)?.image;
-  if (record !== undefined) await checkRecord(view, record, source.isDevice);
-  return { report, record, tree: tree === undefined ? undefined : checkTree(view, tree) };
-}
-
-function reportLines({ report, record, tree }: CheckedImage): string[] {
+function reportLines({ report, record, tree }: VerifiedImage): string[] {
   return [
     ...structureLines(report),
     record === undefined

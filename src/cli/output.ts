@@ -20,6 +20,11 @@ export function note(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
+/** Prints a line that somebody should see, though the work goes on. */
+export function warn(text: string): void {
+  note(`${paint("yellow", "seedstrap:")} ${text}`);
+}
+
 /** Prints a value for scripts. */
 export function printJson(value: unknown, indent = 2): void {
   // JSON leaves DEL and the controls behind it as they are, and a terminal may obey these.

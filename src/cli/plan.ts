@@ -3,7 +3,7 @@
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
-import { limitError, planJob } from "../job/build.ts";
+import { limitError, planBuild } from "../job/build.ts";
 import { shellQuote } from "../launch/process.ts";
 import { brokenLimits, neededDistfiles, planCommand } from "../plan/plan.ts";
 import type { Limit } from "../plan/limits.ts";
@@ -40,7 +40,7 @@ Example:
   seedstrap plan --qemu --external-sources -m file:///srv/distfiles --tree live-bootstrap`,
     )
     .action(async (raw) => {
-      const { plan } = await planJob(parsePlanRequest(raw));
+      const { plan } = await planBuild(parsePlanRequest(raw));
       if (raw.json) printJson(planAsJson(plan, raw.target));
       else for (const line of planAsText(plan, raw.target)) print(line);
       const broken = brokenLimits(plan);

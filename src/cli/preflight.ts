@@ -2,22 +2,24 @@
 /** `seedstrap preflight`: could this machine carry a bootstrap? */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import process from "node:process";
 import { messageOf, UserError } from "../errors.ts";
-import type { PreflightOrders } from "../format/preflight.ts";
-import { checkVerdict, runPreflight, writePreflight } from "../preflight/run.ts";
-import { readRecord } from "../record/read.ts";
+import { preflightForStick, preflightInQemu, type PreflightRequest } from "../job/preflight.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseSizeMib } from "../plan/options.ts";
 import { parseReport, type PreflightReport, type ReportLine } from "../preflight/report.ts";
-import { checkOutput } from "../write/output_parts.ts";
-import { writing } from "../write/refused.ts";
-import { makeScratch } from "../write/scratch.ts";
-import { formatBytes, formatCount, formatTable, note, paint, paintResult } from "./output.ts";
-import { print, printJson } from "./output.ts";
+import { checkVerdict } from "../preflight/run.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatTable,
+  paintResult,
+  print,
+  printJson,
+  warn,
+} from "./output.ts";
 import { accelOption } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -68,24 +70,9 @@ export function preflightSubcommand(): CommandUnknownOpts {
   );
 }
 
-/** What the real run would use: its boot image, and its payload images. */
-interface RealRun {
-  readonly bootImage: string | undefined;
-  readonly payloads: readonly string[];
-}
-
-function realRun(target: string | undefined, raw: Raw): RealRun {
-  const given = raw.payload?.map((path) => resolve(path));
-  if (target === undefined) return { bootImage: undefined, payloads: given ?? [] };
-  const dir = resolve(target);
-  const images = readRecord(dir).images;
-  const path = (role: string) =>
-    images.filter((image) => image.role === role).map(({ name }) => join(dir, name));
-  return { bootImage: path("boot")[0], payloads: given ?? path("payload") };
-}
-
-function orders(raw: Raw, { payloads }: RealRun): PreflightOrders {
-  return { payload: payloads.length > 0, read: raw.read, memory: raw.memoryTest };
+function preflightRequest(target: string | undefined, raw: Raw): PreflightRequest {
+  const { payload, read, memoryTest } = raw;
+  return { target, payloads: payload, readsPayloads: read, testsMemory: memoryTest };
 }
 
 async function lookInQemu(
@@ -93,28 +80,22 @@ async function lookInQemu(
   raw: Raw,
   signal: AbortSignal,
 ): Promise<void> {
-  const run = realRun(target, raw);
-  const ramMib = parseSizeMib(raw.qemuRam, "--qemu-ram", 1);
-  const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")));
-  try {
-    const image = join(dir, "preflight.img");
-    await writePreflight(image, { orders: orders(raw, run), bootImage: run.bootImage }, signal);
-    const report = await runPreflight({
+  const report = await preflightInQemu(
+    {
+      ...preflightRequest(target, raw),
       machine: raw.machine,
-      ramMib,
-      drives: [image, ...run.payloads],
+      ramMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
       command: raw.qemuCmd,
       accel: raw.accel,
-      logPath: join(dir, "serial.log"),
-      signal,
-      onNotice: (text) => note(`${paint("yellow", "seedstrap:")} ${text}`),
+    },
+    {
+      onNotice: warn,
       ...(!raw.json && { onSerial: (chunk: Uint8Array) => process.stderr.write(chunk) }),
-    });
-    printReport(report, raw.json === true);
-    checkVerdict(report, raw.qemuCmd);
-  } finally {
-    rmSync(dir, { recursive: true, force: true });
-  }
+    },
+    signal,
+  );
+  printReport(report, raw.json === true);
+  checkVerdict(report, raw.qemuCmd);
 }
 
 async function writeStick(
@@ -123,20 +104,21 @@ async function writeStick(
   signal: AbortSignal,
 ): Promise<void> {
   const output = resolve(raw.output);
-  checkOutput(output);
-  const run = realRun(target, raw);
-  const what = { orders: orders(raw, run), bootImage: run.bootImage };
-  const { sha256, sizeBytes } = await writePreflight(output, what, signal);
+  const { sha256, sizeBytes, payloadRequired } = await preflightForStick(
+    output,
+    preflightRequest(target, raw),
+    signal,
+  );
   if (raw.json) {
-    printJson({ path: output, sizeBytes, sha256, payloadRequired: what.orders.payload });
+    printJson({ path: output, sizeBytes, sha256, payloadRequired });
     return;
   }
   print(output);
   print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
   print("Please:");
   print(`  1. Write it to the drive that will boot (${sizeBytes} bytes).`);
-  if (run.payloads.length > 0) print("  2. Attach the payload drive as it will be.");
-  print(`  ${run.payloads.length > 0 ? 3 : 2}. Boot the machine and read the last line.`);
+  if (payloadRequired) print("  2. Attach the payload drive as it will be.");
+  print(`  ${payloadRequired ? 3 : 2}. Boot the machine and read the last line.`);
 }
 
 function explainLog(path: string, asJson: boolean): void {

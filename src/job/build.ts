@@ -79,7 +79,7 @@ export interface BuildEvents {
 }
 
 /** A plan, and what it was made from. */
-export interface PlannedJob extends Inputs {
+export interface PlannedBuild extends Inputs {
   readonly plan: Plan;
   /** The distfiles that are here; the sizes of others are unknown to the plan. */
   readonly located: Located;
@@ -95,10 +95,10 @@ interface Inputs {
  * Plans without downloading or writing anything. Files that are on this machine are only looked
  * at, not verified.
  */
-export async function planJob(
+export async function planBuild(
   request: PlanRequest,
   signal?: AbortSignal,
-): Promise<PlannedJob> {
+): Promise<PlannedBuild> {
   const inputs = await readInputs(request, signal);
   const located = await locateAll(inputs.tree.distfiles, placesOf(inputs, request));
   return planWith(inputs, request, located);
@@ -108,7 +108,7 @@ function planWith(
   { tree, extras }: Inputs,
   { options }: PlanRequest,
   located: Located,
-): PlannedJob {
+): PlannedBuild {
   const sizes = new Map([...located].map(([name, { size }]) => [name, size]));
   return { tree, extras, located, plan: makePlan(tree, options, sizes, extras) };
 }
@@ -162,7 +162,7 @@ export async function buildMedia(
   events: BuildEvents = {},
   signal?: AbortSignal,
 ): Promise<TargetRecord> {
-  const job = await planJob(request, signal);
+  const job = await planBuild(request, signal);
   checkAll([
     () => checkLimits(job.plan, request.force, events),
     () => checkDevices(job.plan, request.devices),
@@ -208,7 +208,7 @@ interface Build {
  *
  * @throws {UserError} "fetch"; "limit" where the plan that came of it breaks one.
  */
-async function fetchFor(planned: PlannedJob, build: Build): Promise<PlannedJob> {
+async function fetchFor(planned: PlannedBuild, build: Build): Promise<PlannedBuild> {
   const { request, events, signal } = build;
   const { isOffline = false, jobs } = request;
   let job = planned;
@@ -230,7 +230,7 @@ async function fetchFor(planned: PlannedJob, build: Build): Promise<PlannedJob> 
 }
 
 /** The job without located files whose SHA-256 is wrong; others of their name may stand in. */
-async function withoutWrong(job: PlannedJob, build: Build): Promise<PlannedJob> {
+async function withoutWrong(job: PlannedBuild, build: Build): Promise<PlannedBuild> {
   const { request, events, signal } = build;
   const needed = neededDistfiles(job.plan);
   const right = await locateRight(needed, placesOf(job, request), events, signal);
@@ -240,7 +240,7 @@ async function withoutWrong(job: PlannedJob, build: Build): Promise<PlannedJob> 
 }
 
 /** Writes what is planned, and commits it with its record. */
-async function write({ plan, located, tree }: PlannedJob, build: Build): Promise<TargetRecord> {
+async function write({ plan, located, tree }: PlannedBuild, build: Build): Promise<TargetRecord> {
   const { request, target, earlier, given, builder, events, signal } = build;
   const { store, devices } = request;
   if (earlier !== undefined) {

@@ -17,14 +17,14 @@ import { lstatIfThere } from "../runtime/stat.ts";
 import { writing } from "../write/refused.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { findRepo } from "./harvest.ts";
-import { diffMembers, type MemberDifference, sourceOf } from "./package_members.ts";
+import { diffMembers, type MemberDifference } from "../archive/diff.ts";
+import { forwardSource, type ReadBytes } from "../source/forward.ts";
 
 /** A package of a run. */
 export interface Package {
   readonly size: number;
   readonly digest: () => string;
-  /** Its bytes, in parts that are valid until the next one. */
-  readonly read: () => Generator<Uint8Array, void, undefined>;
+  readonly read: ReadBytes;
 }
 
 /** How the packages of two runs differ. */
@@ -114,8 +114,8 @@ export async function diffPackages(
   return differences;
 }
 
-function sourceFor(name: string, { size, read }: Package): ByteSource {
-  return sourceOf(name, size, read);
+function sourceOf(name: string, { size, read }: Package): ByteSource {
+  return forwardSource(name, size, read);
 }
 
 async function membersOf(
@@ -124,7 +124,7 @@ async function membersOf(
   b: Package,
 ): Promise<Pick<Extract<PackageDifference, { kind: "different" }>, "members" | "unread">> {
   try {
-    return { members: await diffMembers(sourceFor(name, a), sourceFor(name, b)) };
+    return { members: await diffMembers(sourceOf(name, a), sourceOf(name, b)) };
   } catch (error) {
     if (error instanceof UserError && error.kind === "format") return { unread: error.message };
     throw error;

@@ -12,10 +12,18 @@ import { STEPS } from "../assets.gen.ts";
 import { UserError } from "../errors.ts";
 import { BLOCK_BYTES, blocksDigest } from "../format/blocks.ts";
 import type { ByteSource } from "../format/reader.ts";
+import { kindOf, recordFor } from "../record/find.ts";
 import { readExtents } from "../source/extents.ts";
+import type { FileSource } from "../source/file.ts";
 import { digestOf } from "../image/linear.ts";
 import { digestEntry } from "../image/view.ts";
-import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
+import {
+  type DiskReport,
+  type ImageReport,
+  type ImageView,
+  plainPath,
+  type ViewEntry,
+} from "../image/types.ts";
 import { bootEntries } from "../plan/entries.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { readTreeFile } from "../tree/checkout.ts";
@@ -25,12 +33,50 @@ import { FIRST_LIST, overlayManifest, REST_LIST, RESTORE_EMPTY_SCRIPT } from "..
 import type { RecordedImage } from "../record/types.ts";
 import { distfileName } from "../record/steps.ts";
 
+/** What was found of an image that is as it should be. */
+export interface VerifiedImage {
+  readonly report: ImageReport | DiskReport;
+  /** What was recorded when it was built; absent where no record is known. */
+  readonly record: RecordedImage | undefined;
+  /** How it compares with a checkout; absent where none was asked for. */
+  readonly tree: TreeCheck | undefined;
+}
+
+/**
+ * Verifies an image: its structure to the last byte, by the record of its build, by a checkout.
+ *
+ * @param recordPath A record, or the directory that holds it; the one beside the image if absent.
+ * @param tree Directory of a checkout to compare with, if any.
+ * @throws {UserError} "format", "verify"; "target" for a record that cannot be read; "usage" for a
+ * bundle, which has an index of its own.
+ */
+export async function checkImage(
+  view: ImageView,
+  source: FileSource,
+  recordPath?: string,
+  tree?: string,
+): Promise<VerifiedImage> {
+  const report = view.verify();
+  if (report.kind === "bundle") throw hasOwnIndex(source.name);
+  const record = recordFor(source.name, view.kind, recordPath)?.image;
+  if (record !== undefined) await checkRecord(view, record, source.isDevice);
+  return { report, record, tree: tree === undefined ? undefined : checkTree(view, tree) };
+}
+
+/** The error for a bundle that is to be compared with something. */
+export function hasOwnIndex(path: string): UserError {
+  return new UserError("usage", `Cannot compare ${path} with anything: it is a bundle`, {
+    hint:
+      "It has an index of its own, which is what it is verified by: leave --record and --tree out",
+  });
+}
+
 /**
  * Compares an image with what was recorded when it was built. On a device, more may lie behind it.
  *
  * @throws {UserError} "verify" for what is not as it was built.
  */
-export async function checkRecord(
+async function checkRecord(
   view: ImageView,
   record: RecordedImage,
   isDevice: boolean,
@@ -88,11 +134,6 @@ async function diskDigest(source: ByteSource, size: number): Promise<string> {
   return await blocksDigest({ name, size, read }, ranges, () => setImmediate());
 }
 
-/** What an image of a role is looked at as. */
-export function kindOf(role: RecordedImage["role"]): ImageView["kind"] {
-  return role === "external" ? "disk" : role;
-}
-
 /** What a comparison with a checkout found. */
 export interface TreeCheck {
   /** Files that are as in the checkout, or have the SHA-256 that it asks for. */
@@ -109,7 +150,7 @@ export interface TreeCheck {
  * @throws {UserError} "tree" for what is no checkout, "verify" for what is not as it says. A disk
  * may hold anything else too.
  */
-export function checkTree(view: ImageView, dir: string): TreeCheck {
+function checkTree(view: ImageView, dir: string): TreeCheck {
   const tree = readTree(dir);
   const distfiles = new Map(tree.distfiles.map(({ name, sha256 }) => [name, sha256]));
   const sources = new Map(

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * What two package archives differ in: tar, as it is or compressed.
+ * What two archives differ in: tar, as it is or compressed.
  *
  * @module
  */
 
-import { readArchiveFrom } from "../archive/archive.ts";
-import type { ArchiveMember } from "../archive/types.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { GIB } from "../format/segment.ts";
-
-/** Bytes of a file from its beginning to its end, in parts that are valid until the next one. */
-export type ReadBytes = () => Generator<Uint8Array, void, undefined>;
+import { readArchiveFrom } from "./archive.ts";
+import type { ArchiveMember } from "./types.ts";
 
 /** A member that two archives do not have alike. */
 export interface MemberDifference {
@@ -49,44 +46,4 @@ function describe(member: ArchiveMember): string {
   if (member.kind !== "file") return JSON.stringify(member);
   const { kind, mode, size, sha256 } = member;
   return JSON.stringify([kind, mode, size, sha256]);
-}
-
-/**
- * Random access to what can only be read from its beginning on: going back begins again, so that it
- * is fast where it is mostly read forward.
- */
-export function sourceOf(name: string, size: number, read: ReadBytes): ByteSource {
-  let parts: ReturnType<ReadBytes> | undefined;
-  let part: Uint8Array = new Uint8Array();
-  /** Offset of the first byte of the part. */
-  let start = 0;
-  const next = (): boolean => {
-    start += part.length;
-    const { value } = parts!.next();
-    part = value ?? new Uint8Array();
-    return value !== undefined;
-  };
-  return {
-    name,
-    size,
-    read(offset, into) {
-      if (parts === undefined || offset < start) {
-        parts = read();
-        part = new Uint8Array();
-        start = 0;
-      }
-      let done = 0;
-      while (done < into.length) {
-        const at = offset + done - start;
-        if (at >= part.length) {
-          if (!next()) break;
-          continue;
-        }
-        const piece = part.subarray(at, at + into.length - done);
-        into.set(piece, done);
-        done += piece.length;
-      }
-      return done;
-    },
-  };
 }

@@ -5,7 +5,8 @@ import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
 import { memorySource } from "../../src/format/reader.ts";
-import { diffMembers, sourceOf } from "../../src/job/package_members.ts";
+import { diffMembers } from "../../src/archive/diff.ts";
+import { forwardSource } from "../../src/source/forward.ts";
 import { sampleBody } from "../fetch/servers.ts";
 import { TempDirs, writeFiles } from "../support/files.ts";
 import { testWith } from "../support/run.ts";
@@ -18,7 +19,7 @@ const NAMES = ["a b", LONG, "ü"];
 
 /** A source that can only be read from its beginning on, in parts of a size. */
 const source = (bytes: Uint8Array, size = 1000) =>
-  sourceOf("x", bytes.length, function* () {
+  forwardSource("x", bytes.length, function* () {
     for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
   });
 
@@ -44,7 +45,7 @@ async function faultOf(bytes: Uint8Array): Promise<string> {
   return "nothing was wrong";
 }
 
-test("sourceOf() reads anywhere, whatever the parts and the order", () => {
+test("forwardSource() reads anywhere, whatever the parts and the order", () => {
   const bytes = sampleBody(5000);
   const reads = fc.array(fc.tuple(fc.nat(6000), fc.nat(3000)), { maxLength: 8 });
   fc.assert(fc.property(fc.integer({ min: 1, max: 5000 }), reads, (size, reads) => {
