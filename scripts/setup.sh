@@ -99,6 +99,7 @@ case $purpose in
 		program binutils as
 		program shellcheck shellcheck
 		program util-linux setpriv
+		program bubblewrap bwrap
 		program bsdutils script
 		program git git
 		program util-linux losetup

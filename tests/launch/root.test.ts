@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+import { afterAll, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { asRoot } from "../../src/launch/mount.ts";
+import { mountsBelow } from "../../src/runtime/mounts.ts";
+import { TempDirs } from "../support/files.ts";
+import { asNobody, NOBODY, nobodyObstacle } from "../support/nobody.ts";
+import { type Ran, type RunOptions, seedstrap } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterAll(() => temp.release());
+
+const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
+/** The user who starts a sandbox here: anybody but root, who could do without one. */
+const SOMEBODY = process.getuid?.() === 0
+  ? { uid: 65534, prefix: NOBODY }
+  : { uid: process.getuid?.() ?? 0, prefix: [] };
+
+const seed = compileSeed();
+const chroot = seed.obstacle ?? chrootObstacle();
+const bwrap = seed.obstacle ?? sandboxObstacle();
+if (chroot !== undefined) console.log(`skipped: a bootstrap in chroot: ${chroot}`);
+if (bwrap !== undefined) console.log(`skipped: a bootstrap in bwrap: ${bwrap}`);
+
+/** Compiles the seed, which has to be static: there is no C library where it runs. */
+function compileSeed(): { readonly path: string; readonly obstacle: string | undefined } {
+  const path = join(temp.make(), "seed");
+  const source = new URL("seed.c", import.meta.url).pathname;
+  const trivial = ["-x", "c", "-static", "-o", path, "-"];
+  const works = spawnSync("gcc", trivial, { input: "int main(void) { return 0; }\n" });
+  if (works.status !== 0) return { path, obstacle: "gcc makes no static programs here" };
+  const { status, stderr } = spawnSync("gcc", ["-static", "-Wall", "-Werror", "-o", path, source]);
+  if (status !== 0) throw new Error(`cannot compile ${source}: ${stderr}`);
+  return { path, obstacle: undefined };
+}
+
+/** Why a command does not work here, or undefined. */
+function obstacle([program, ...args]: readonly string[]): string | undefined {
+  // Nobody is there to be asked for a password.
+  const { status, stderr, error } = spawnSync(
+    program!,
+    program === "sudo" ? ["-n", ...args] : args,
+  );
+  return status === 0 ? undefined : `${program}: ${error?.message ?? stderr.toString().trim()}`;
+}
+
+/** Tried where nothing of it can be left behind: in a mount namespace of its own. */
+function chrootObstacle(): string | undefined {
+  const mount = ["mount", "-t", "proc", "proc", "/proc"];
+  return obstacle(asRoot(["unshare", "--mount", "chroot", "/", ...mount]));
+}
+
+function sandboxObstacle(): string | undefined {
+  const trial = ["bwrap", "--unshare-user", "--unshare-net", "--bind", "/", "/", "--proc", "/proc"];
+  return (SOMEBODY.prefix.length > 0 ? nobodyObstacle() : undefined) ??
+    obstacle([...SOMEBODY.prefix, ...trial, "true"]);
+}
+
+/** A checkout whose seed is ours, and the command line that starts it, in a target beside it. */
+function scene(...options: string[]) {
+  const dir = realpathSync(temp.make());
+  const { tree, mirror } = writeMiniTree(
+    dir,
+    miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "", "seed/exit-code": "0\n" } }),
+  );
+  copyFileSync(seed.path, join(tree, "seed/stage0-posix", SEED));
+  chmodSync(dir, 0o755);
+  const target = join(dir, "target");
+  const args = [
+    ...options,
+    ...["-m", `file://${mirror}`, "--distfiles", join(dir, "store"), "--tree", tree, "-t", target],
+  ];
+  return { dir, target, args };
+}
+
+/** Runs seedstrap as {@link SOMEBODY}, who owns the directory. */
+async function asSomebody(dir: string, args: readonly string[], options: RunOptions = {}) {
+  if (SOMEBODY.prefix.length === 0) return await seedstrap(args, { cwd: dir, ...options });
+  const command = (binary ??= asNobody(temp.make()));
+  chownSync(dir, SOMEBODY.uid, SOMEBODY.uid);
+  return await seedstrap(args, { cwd: dir, command, ...options });
+}
+let binary: string[] | undefined;
+
+/** What the seed told of a word, in order. */
+function told({ stdout }: Ran, word: string): string[] {
+  return stdout.split("\n").filter((line) => line.startsWith(`${word} `))
+    .map((line) => line.slice(word.length + 1));
+}
+
+/** What a file holds; nothing where there is none. */
+function readContent(path: string): string {
+  return existsSync(path) ? readFileSync(path, "utf8") : "";
+}
+
+function expectRootAt(ran: Ran, target: string): void {
+  const { dev, ino } = statSync(target, { bigint: true });
+  expect(told(ran, "root")).toEqual([`${dev}:${ino}`]);
+  expect(told(ran, "above-root")).toEqual([`${dev}:${ino}`]);
+  expect(readFileSync(join(target, "written-inside"), "utf8")).toBe("from inside\n");
+}
+
+test.skipIf(chroot !== undefined)(
+  "chroot starts the seed as root in the target, and what it mounts there is unmounted",
+  async () => {
+    const { dir, target, args } = scene("--chroot", "--external-sources");
+    const ran = await seedstrap(args, { cwd: dir, env: { NOT_FOR_THE_SEED: "1" } });
+    expect(ran).toMatchObject({ code: 0, stderr: "" });
+    expectRootAt(ran, target);
+    expect(told(ran, "argument")).toEqual([`/${SEED}`]);
+    expect(told(ran, "environment")).toEqual(["PATH=/bin"]);
+    expect(told(ran, "user")).toEqual(["0 0"]);
+    expect(told(ran, "group")).toEqual(["0 0"]);
+    expect(told(ran, "working-directory")).toEqual(["/"]);
+    expect(statSync(join(target, "written-inside"))).toMatchObject({ uid: 0, gid: 0 });
+    expect(existsSync(join(target, "proc"))).toBe(true);
+    expect(mountsBelow(target)).toEqual([]);
+  },
+);
+
+test.skipIf(chroot !== undefined)("chroot passes the seed's exit code on", async () => {
+  const { dir, target, args } = scene("--chroot");
+  await seedstrap(["build", ...args], { cwd: dir });
+  await Bun.write(join(target, "exit-code"), "37\n");
+  const ran = await seedstrap(["run", target], { cwd: dir });
+  expectRootAt(ran, target);
+  expect(ran.stderr).toContain("The bootstrap failed with exit code 37: ");
+  expect(ran.code).toBe(9);
+  expect(mountsBelow(target)).toEqual([]);
+});
+
+test.skipIf(bwrap !== undefined)(
+  "bwrap starts the seed in a sandbox with the target as its root, as a root who is none outside",
+  async () => {
+    const { dir, target, args } = scene("--bwrap", "--external-sources");
+    const ran = await asSomebody(dir, args, { env: { NOT_FOR_THE_SEED: "1" } });
+    expect(ran).toMatchObject({ code: 0, stderr: "" });
+    expectRootAt(ran, target);
+    expect(told(ran, "argument")).toEqual([`/${SEED}`]);
+    // The second one is bwrap's own.
+    expect(told(ran, "environment").sort()).toEqual(["PATH=/usr/bin", "PWD=/"]);
+    expect(told(ran, "user")).toEqual(["0 0"]);
+    expect(told(ran, "group")).toEqual(["0 0"]);
+    expect(told(ran, "working-directory")).toEqual(["/"]);
+    expect(statSync(join(target, "written-inside")).uid).toBe(SOMEBODY.uid);
+    // Every distfile is on board, and the network is out of reach.
+    expect(told(ran, "network")[0]).toMatch(/^net:/);
+    expect(told(ran, "network")).not.toEqual([readlinkSync("/proc/self/ns/net")]);
+    for (const path of ["dev/null", "dev/shm/file", "tmp/file"]) {
+      expect([path, readContent(join(target, path))]).toEqual([path, ""]);
+    }
+  },
+);
+
+test.skipIf(bwrap !== undefined)(
+  "bwrap leaves the network to a seed that downloads, and passes its exit code on",
+  async () => {
+    const { dir, target, args } = scene("--bwrap");
+    await asSomebody(dir, ["build", ...args]);
+    await Bun.write(join(target, "exit-code"), "37\n");
+    const ran = await asSomebody(dir, ["run", target]);
+    expectRootAt(ran, target);
+    expect(told(ran, "network")).toEqual([readlinkSync("/proc/self/ns/net")]);
+    expect(ran.stderr).toContain("The bootstrap failed with exit code 37: ");
+    expect(ran.code).toBe(9);
+  },
+);
