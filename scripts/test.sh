@@ -4,10 +4,22 @@
 # The gate: static checks, the binary, every test, and the same work done under Bun and Deno.
 # The last line is `N passed, N failed, N skipped`; fails if anything did.
 #
-# usage: test.sh
+# usage: test.sh [--fast]
+#
+#   --fast  in less than a minute: static checks, and the tests that are not in scripts/slow-tests
 
 set -eu
+began=$(date +%s)
 cd "$(dirname "$0")/.."
+
+case $#:${1:-} in
+	0:) fast="" ;;
+	1:--fast) fast=yes ;;
+	*)
+		echo "usage: test.sh [--fast]" >&2
+		exit 2
+		;;
+esac
 
 sh scripts/setup.sh tests
 
@@ -37,19 +49,38 @@ else
 	skip "shell scripts" "there is no shellcheck here"
 fi
 
-echo
-echo "== Binary"
-check "dist/seedstrap is built" sh scripts/build.sh
-version=$(node -p 'require("./package.json").version')
-says_version() { [ "$("$@" --version)" = "$version" ]; }
-check "dist/seedstrap tells its version" says_version dist/seedstrap
+slow=$(grep -v '^#' scripts/slow-tests)
+are_there() { # FILE...
+	for file in "$@"; do
+		[ -f "$file" ] || { echo "there is no $file" && return 1; }
+	done
+}
+# shellcheck disable=SC2086 # a list of words
+check "what scripts/slow-tests names is there" are_there $slow
+
+if [ -z "$fast" ]; then
+	echo
+	echo "== Binary"
+	check "dist/seedstrap is built" sh scripts/build.sh
+	version=$(node -p 'require("./package.json").version')
+	says_version() { [ "$("$@" --version)" = "$version" ]; }
+	check "dist/seedstrap tells its version" says_version dist/seedstrap
+fi
 
 echo
 echo "== Tests"
+set -- tests
+if [ -n "$fast" ]; then
+	# Files side by side, on every core
+	set -- "$@" --parallel
+	for file in $slow; do
+		set -- "$@" "--path-ignore-patterns=$file"
+	done
+fi
 # Bun's own counts, from its report and not from its text. A run that ends badly although no test
 # failed (a crash, a file that does not load) is a failure too.
 status=0
-"$bin/bun" test tests --timeout 60000 --reporter=junit --reporter-outfile="$work/junit.xml" \
+"$bin/bun" test "$@" --timeout 60000 --reporter=junit --reporter-outfile="$work/junit.xml" \
 	>"$work/tests" 2>&1 </dev/null || status=$?
 count() { # ATTRIBUTE of the report's root
 	sed -n "s/^<testsuites .* $1=\"\([0-9]*\)\".*/\1/p" "$work/junit.xml" 2>/dev/null | head -n 1
@@ -72,6 +103,23 @@ elif [ "$status" -ne 0 ] && [ "$failures" -eq 0 ]; then
 	fail "bun test ended with exit code $status although no test failed"
 fi
 echo "bun test: $total tests, $failures failed, $ignored skipped"
+
+if [ -n "$fast" ]; then
+	echo
+	echo "left out: the binary, what it does the same as Deno, and"
+	echo "$slow" | sed 's/^/    /'
+	echo "this took $(($(date +%s) - began)) seconds"
+	finish
+	exit
+fi
+# Shares and not seconds, which depend on what else the machine does
+[ "$total" -eq 0 ] || awk -F '"' -v known="$(echo "$slow" | tr '\n' ' ')" '
+	{ for (i = 1; i < NF; i += 2) value[$i] = $(i + 1) }
+	/^<testsuites / { whole = value[" time="] }
+	/^  <testsuite / && value[" time="] > whole / 20 && index(known, value[" file="]) == 0 {
+		printf "slow: %s takes %d s of %d s, and is not in scripts/slow-tests\n",
+			value[" file="], value[" time="], whole
+	}' "$work/junit.xml"
 
 echo
 echo "== The same under Deno and in the binary"
