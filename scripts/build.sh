@@ -4,7 +4,7 @@
 # Makes the binary, dist/seedstrap, or with a target one for another machine, such as
 # dist/seedstrap-linux-arm64-musl. Bun fetches its runtime for another machine from npm.
 #
-# usage: build.sh [--target=bun-OS-ARCH[-musl]]
+# usage: build.sh [--target=bun-OS-ARCH[-musl][-baseline]]
 
 set -eu
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ case $#:${1:-} in
 	0:) ;;
 	1:--target=bun-?*) output=dist/seedstrap-${1#--target=bun-} ;;
 	*)
-		echo "usage: build.sh [--target=bun-OS-ARCH[-musl]]" >&2
+		echo "usage: build.sh [--target=bun-OS-ARCH[-musl][-baseline]]" >&2
 		exit 2
 		;;
 esac

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+import { expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const DIR = fileURLToPath(new URL("../../.github/workflows", import.meta.url).href);
+
+interface Step {
+  readonly uses?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+interface Job {
+  readonly uses?: string;
+  readonly needs?: string | readonly string[];
+  readonly permissions?: Readonly<Record<string, string>>;
+  readonly strategy?: { readonly matrix: { readonly include?: readonly { target: string }[] } };
+  readonly steps?: readonly Step[];
+}
+
+interface Workflow {
+  readonly permissions?: Readonly<Record<string, string>>;
+  readonly jobs: Readonly<Record<string, Job>>;
+}
+
+function workflow(name: string): Workflow {
+  return Bun.YAML.parse(readFileSync(join(DIR, name), "utf8")) as Workflow;
+}
+
+/** The jobs that a job waits for, and those that these wait for. */
+function awaited(jobs: Workflow["jobs"], name: string): string[] {
+  const direct = [jobs[name]?.needs ?? []].flat();
+  return [...new Set([...direct, ...direct.flatMap((other) => awaited(jobs, other))])].sort();
+}
+
+const { jobs } = workflow("release.yml");
+
+test("a release runs every binary that it builds", () => {
+  const [built] = (jobs["build"]?.steps ?? []).flatMap(({ env }) => env?.["TARGETS"] ?? []);
+  const run = jobs["smoke"]?.strategy?.matrix.include?.map(({ target }) => target);
+  expect(built).toContain("linux-x64");
+  expect(run?.sort()).toEqual(built?.split(/\s+/).sort());
+});
+
+test("a release waits for the tests, and for each binary to run", () => {
+  expect(awaited(jobs, "publish")).toEqual(["attest", "build", "smoke", "test"]);
+  expect(jobs["test"]?.uses).toBe("./.github/workflows/ci.yml");
+});
+
+test("only the job that publishes may write, and only the one that attests may sign", () => {
+  const granted = readdirSync(DIR).flatMap((name) => {
+    const { permissions, jobs } = workflow(name);
+    return Object.entries(jobs).flatMap(([job, own]) =>
+      Object.entries(own.permissions ?? permissions ?? { everything: "write" })
+        .filter(([, access]) => access !== "read")
+        .map(([scope, access]) => `${name} ${job} ${scope}: ${access}`)
+    );
+  });
+  expect(granted.sort()).toEqual([
+    "release.yml attest attestations: write",
+    "release.yml attest id-token: write",
+    "release.yml publish contents: write",
+  ]);
+});
+
+test("workflows use actions by their commit", () => {
+  const used = readdirSync(DIR).flatMap((name) =>
+    Object.values(workflow(name).jobs).flatMap(({ steps }) => steps ?? [])
+      .flatMap(({ uses }) => uses ?? [])
+  );
+  expect(used.length).toBeGreaterThan(0);
+  for (const action of used) expect(action).toMatch(/^[\w-]+\/[\w-]+@[0-9a-f]{40}$/);
+});
