@@ -48,6 +48,7 @@ test("diffText() shows three lines around a change, as diff -u does", () => {
   ]);
   expect(diffText("", "a\n")).toEqual(["@@ -0,0 +1 @@", "+a"]);
   expect(diffText("a\n", "a")).toEqual(["@@ -1 +1 @@", "-a", "+a", "\\ No newline at end of file"]);
+  expect(diffText("a\r\n", "a\n")).toEqual(["@@ -1 +1 @@", "-a\r", "+a"]);
 });
 
 test("diffText() gives up on texts that have too little in common", () => {
