@@ -69,10 +69,7 @@ export async function continuePass(
   const { options, servedMirrors, warnings } = plan;
   const distfiles = recordDistfiles(plan, await originsOf(plan, located, store));
   const record = { ...before, options, servedMirrors, distfiles, warnings };
-  // An older version has made none there, and cannot be said to have.
-  if (lstatIfThere(join(target.dir, SBOM_NAME)) !== undefined) {
-    target.replace(SBOM_NAME, sbomText(record));
-  }
+  target.replace(SBOM_NAME, sbomText(record));
   target.replace(RECORD_NAME, statementText(record));
   return record;
 }

@@ -116,14 +116,8 @@ function keepFrom(dir: string): string {
  * @throws {UserError} "usage" naming every option that has to be given, or has no use.
  */
 function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOptions {
-  const { options, checkout } = stated;
+  const { options } = stated;
   const where = request.statement;
-  if (checkout === undefined) {
-    throw new UserError("usage", `Cannot reproduce from ${where}: an older version wrote it`, {
-      where,
-      hint: "It does not say from which checkout it was built: build the target again",
-    });
-  }
   if (continuesPass(options)) {
     const option = `--internal-ci ${options.internalCi}`;
     throw new UserError("usage", `Cannot reproduce what was built with ${option}`, {
@@ -160,6 +154,6 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
 /** Says early that the checkout is another one: it may not even build. */
 function warnOfCheckout(stated: TargetRecord, tree: string, { onNotice }: BuildEvents): void {
   if (onNotice === undefined) return;
-  if (describeCheckout(readTree(tree)).digest === stated.checkout?.digest) return;
+  if (describeCheckout(readTree(tree)).digest === stated.checkout.digest) return;
   onNotice("the checkout is not the one that the statement was made of");
 }

@@ -58,7 +58,7 @@ function builderOf(
   { seedstrap, builderSha256, mke2fs }: TargetRecord,
   other: TargetRecord,
 ): [string, string][] {
-  // An older statement does not tell what made its disk.
+  // An mke2fs that does not say its version is not known to be another one.
   const isTold = mke2fs !== undefined && other.mke2fs !== undefined;
   return [
     ["seedstrap's version", seedstrap],

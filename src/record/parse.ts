@@ -168,13 +168,13 @@ const record = object<Omit<TargetRecord, "options">>({
   images: array(imageWithDigest),
   files: array(file),
   servedMirrors: array(object<ServedMirror>({ path: absolutePath, port: count(1, 65535) })),
-  checkout: optional(object<NonNullable<TargetRecord["checkout"]>>({
+  checkout: object<TargetRecord["checkout"]>({
     digest: sha256,
     commits: array(object({
       path: text(/^[\w./-]{1,255}$/, "path"),
       commit: text(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/, "commit"),
     })),
-  })),
+  }),
   kernelSha256: optional(sha256),
   preseedSha256: optional(sha256),
   builderSha256: optional(sha256),

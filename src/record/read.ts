@@ -21,20 +21,10 @@ import {
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
-import {
-  BOOT_IMAGE,
-  DISK_IMAGE,
-  EXTERNAL_IMAGE,
-  PAYLOAD_IMAGE,
-  type Plan,
-  type PlannedDistfile,
-} from "../plan/types.ts";
+import type { Plan } from "../plan/types.ts";
 import { Fault } from "./check.ts";
 import { isStatement, recordOfStatement } from "./parse.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
-
-/** Of the record that was a file of its own. */
-const OLD_FORMAT = "seedstrap-target/1";
 
 /** Longest seedstrap.json that is read: that of live-bootstrap has less than one MiB. */
 const MAX_RECORD_BYTES = 64 * 1024 * 1024;
@@ -127,7 +117,6 @@ export function readRecordIfThere(dir: string): TargetRecord | undefined {
 export function parseRecord(text: string, path: string): TargetRecord {
   const value = parsing(path, () => JSON.parse(text));
   if (isStatement(value)) return parsing(path, () => recordOfStatement(value));
-  if (isOldRecord(value)) return fromOldRecord(value);
   throw notUnderstood(path, `it is no ${TARGET_FORMAT}`);
 }
 
@@ -148,76 +137,4 @@ function notUnderstood(path: string, why: string, cause?: unknown): UserError {
     hint: "Build the target again with this version of seedstrap",
     cause,
   });
-}
-
-/** A distfile of an older record; the steps came later. */
-type OldDistfile = Omit<PlannedDistfile, "steps"> & {
-  readonly steps?: readonly string[];
-  readonly downloadedFrom?: string;
-};
-
-/** The record that version 0.1.0 wrote, as it was: no statement around it, no checkout in it. */
-type OldRecord = Omit<TargetRecord, "format" | "distfiles"> & {
-  readonly format: typeof OLD_FORMAT;
-  readonly distfiles: readonly OldDistfile[];
-};
-
-function fromOldRecord({ distfiles, ...old }: OldRecord): TargetRecord {
-  return {
-    ...old,
-    format: TARGET_FORMAT,
-    distfiles: distfiles.map(({ downloadedFrom: url, steps = [], ...distfile }) => ({
-      ...distfile,
-      steps,
-      ...(url !== undefined && { origin: { kind: "url", url } }),
-    })),
-  };
-}
-
-/** Checks what the commands rely on; the file is the user's own, but may be cut. */
-function isOldRecord(value: unknown): value is OldRecord {
-  if (!isObject(value) || value["format"] !== OLD_FORMAT) return false;
-  const { options, images, servedMirrors } = value;
-  return isObject(options) && isOneOf(options["mode"], ["qemu", "bare-metal", "chroot", "bwrap"]) &&
-    isCount(options["cores"]) && isCount(options["qemuRamMib"]) &&
-    typeof options["arch"] === "string" && /^[\w.-]+$/.test(options["arch"]) &&
-    typeof options["externalSources"] === "boolean" &&
-    (options["kernel"] === undefined || typeof options["kernel"] === "string") &&
-    typeof options["qemuCommand"] === "string" && typeof options["interactive"] === "boolean" &&
-    isArrayOf(value["distfiles"], isObject) &&
-    isArrayOf(images, isImage) && isArrayOf(servedMirrors, isServedMirror);
-}
-
-const IMAGES: readonly string[] = [BOOT_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, DISK_IMAGE];
-
-function isImage(value: unknown): boolean {
-  return isObject(value) && isOneOf(value["name"], IMAGES) &&
-    isCount(value["sizeBytes"]) && isCount(value["dataBytes"]) &&
-    typeof (value["sha256"] ?? value["blocksSha256"]) === "string" &&
-    isArrayOf(value["files"], isFile);
-}
-
-function isFile(value: unknown): boolean {
-  return isObject(value) && typeof value["path"] === "string" && isCount(value["size"]) &&
-    typeof value["sha256"] === "string";
-}
-
-function isServedMirror(value: unknown): boolean {
-  return isObject(value) && typeof value["path"] === "string" && isCount(value["port"]);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null;
-}
-
-function isArrayOf(value: unknown, test: (item: unknown) => boolean): boolean {
-  return Array.isArray(value) && value.every(test);
-}
-
-function isCount(value: unknown): boolean {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
-}
-
-function isOneOf(value: unknown, choices: readonly string[]): boolean {
-  return typeof value === "string" && choices.includes(value);
 }

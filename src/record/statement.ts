@@ -152,13 +152,11 @@ export function dependenciesOf(record: TargetRecord): Resource[] {
   const packages = [...images.flatMap((image) => image.files), ...files]
     .filter(({ origin }) => origin === "repo");
   return [
-    ...(checkout === undefined ? [] : [
-      { name: "checkout", digest: { [TREE_KEY]: checkout.digest } },
-      ...checkout.commits.map(({ path, commit }) => ({
-        name: `${path === "." ? "" : `${path}/`}.git/HEAD`,
-        digest: { gitCommit: commit },
-      })),
-    ]),
+    { name: "checkout", digest: { [TREE_KEY]: checkout.digest } },
+    ...checkout.commits.map(({ path, commit }) => ({
+      name: `${path === "." ? "" : `${path}/`}.git/HEAD`,
+      digest: { gitCommit: commit },
+    })),
     ...(kernelSha256 === undefined ? [] : [{ name: "kernel", digest: { sha256: kernelSha256 } }]),
     ...(preseedSha256 === undefined
       ? []

@@ -28,12 +28,9 @@ export function distfileName(path: string, kind: ViewKind): string | undefined {
   return DISTFILES_PATHS.includes(path.slice(0, at)) ? path.slice(at + 1) : undefined;
 }
 
-/** What the record of a target says. One that an older version made does not name steps. */
-export function stepsOfRecord(record: TargetRecord): DistfileSteps {
-  const { distfiles }: { readonly distfiles?: TargetRecord["distfiles"] } = record;
-  return new Map(
-    (Array.isArray(distfiles) ? distfiles : []).map(({ name, steps }) => [name, steps ?? []]),
-  );
+/** What the record of a target says. */
+export function stepsOfRecord({ distfiles }: TargetRecord): DistfileSteps {
+  return new Map(distfiles.map(({ name, steps }) => [name, steps]));
 }
 
 /**

@@ -37,15 +37,14 @@ export interface TargetRecord {
   /** Files of a target that is a directory to start in; none otherwise. */
   readonly files: readonly RecordedFile[];
   readonly servedMirrors: Plan["servedMirrors"];
-  /** Absent in the record of an older version. */
-  readonly checkout?: RecordedCheckout;
+  readonly checkout: RecordedCheckout;
   /** SHA-256 of the kernel of the user's, where there is one. */
   readonly kernelSha256?: string;
   /** SHA-256 of the archive to begin from, where there is one. */
   readonly preseedSha256?: string;
   /** SHA-256 of the binary that built it; absent where it ran from source. */
   readonly builderSha256?: string;
-  /** Version of the mke2fs that made the disk; absent where there is none, and in older records. */
+  /** Version of the mke2fs that made the disk; absent where there is none, or it did not say. */
   readonly mke2fs?: string;
 }
 

@@ -61,14 +61,15 @@ function image(name: "init.img" | "disk.img"): fc.Arbitrary<RecordedImage> {
     : fc.record({ ...common, blocksSha256: sha256 });
 }
 
+const checkout = fc.record({
+  digest: sha256,
+  commits: fc.array(fc.record({
+    path: fc.constantFrom(".", "builder-hex0", "seed/stage0-posix"),
+    commit: fc.stringMatching(/^[0-9a-f]{40}$/),
+  })),
+});
+
 const optional = fc.record({
-  checkout: fc.record({
-    digest: sha256,
-    commits: fc.array(fc.record({
-      path: fc.constantFrom(".", "builder-hex0", "seed/stage0-posix"),
-      commit: fc.stringMatching(/^[0-9a-f]{40}$/),
-    })),
-  }),
   kernelSha256: sha256,
   preseedSha256: sha256,
   builderSha256: sha256,
@@ -83,8 +84,9 @@ export const record: fc.Arbitrary<TargetRecord> = fc.record({
   distfiles: fc.uniqueArray(distfile, { selector: ({ name }) => name }),
   images: fc.tuple(image("init.img"), image("disk.img")),
   files: fc.array(file),
+  checkout,
   rest: optional,
-}).map(({ cores, config, reason, warnings, distfiles, images, files, rest }) => ({
+}).map(({ cores, config, reason, warnings, distfiles, images, files, checkout, rest }) => ({
   format: TARGET_FORMAT,
   seedstrap: "1.2.3",
   options: JSON.parse(JSON.stringify(buildOptions({ cores }))),
@@ -97,5 +99,6 @@ export const record: fc.Arbitrary<TargetRecord> = fc.record({
   images,
   files,
   servedMirrors: [{ path: "/srv", port: 24816 }],
+  checkout,
   ...rest,
 }));

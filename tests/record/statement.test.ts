@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
-import { parseRecord, readRecord } from "../../src/record/read.ts";
+import { parseRecord } from "../../src/record/read.ts";
 import { type TargetRecord } from "../../src/record/types.ts";
 import { compareRecords } from "../../src/record/compare.ts";
 import { statementText } from "../../src/record/statement.ts";
@@ -112,19 +112,6 @@ test("a statement has the same bytes however often it is read and written", asyn
   expect(statementText(parseRecord(text, "x"))).toBe(text);
 });
 
-test("the record of an older version is read", async () => {
-  const { made, target } = await built();
-  const { checkout: _, ...old } = { ...made, format: "seedstrap-target/1" };
-  const [first, ...others] = made.distfiles.map(({ origin: _, ...rest }) => rest);
-  const url = "https://a.example/alpha";
-  const distfiles = [{ ...first!, downloadedFrom: url }, ...others];
-  writeFileSync(join(target, "seedstrap.json"), JSON.stringify({ ...old, distfiles }));
-  const read = readRecord(target);
-  expect(read.images).toEqual([...made.images]);
-  expect(read.distfiles[0]!.origin).toEqual({ kind: "url", url });
-  expect(read.checkout).toBeUndefined();
-});
-
 /** Changes a statement at a path, and gives what is then said of it; `undefined` takes it away. */
 function faultWith(text: string, path: string, value: unknown): string {
   const changed = JSON.parse(text);
@@ -180,6 +167,7 @@ test("parseRecord() refuses a statement with a field that is not as it should be
     [`${RECORD}.distfiles.0.origin`, { kind: "url", url: "file:///x" }, ".url is no URL"],
     [`${RECORD}.servedMirrors`, [{ path: "x", port: 1 }], ".path is no absolute path"],
     [`${RECORD}.checkout.commits.0.commit`, "HEAD", ".commit is no commit"],
+    [`${RECORD}.checkout`, undefined, ".checkout is missing"],
     [`${RECORD}.builderSha256`, ZERO, "builder does not agree"],
     [`${RECORD}.mke2fs`, "1.47.0", "builder does not agree"],
     ["predicate.runDetails.builder.version.mke2fs", "1.47.0", "builder does not agree"],

@@ -258,8 +258,8 @@ test("reproduce names another mke2fs where the disk differs, if the statement te
   expect(other.stdout).toContain(
     `Built from something else:\n  mke2fs: differs\n    stated ${record.mke2fs}\n    found  9.9 (a day)`,
   );
-  const { mke2fs: _, ...older } = record;
-  writeFileSync(statement, statementText(older));
+  const { mke2fs: _, ...untoldRecord } = record;
+  writeFileSync(statement, statementText(untoldRecord));
   const untold = await again();
   expect(untold.code).toBe(11);
   expect(untold.stdout).not.toContain("mke2fs");
