@@ -20,6 +20,7 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
     "the one error class and its exit codes; what the system refused, as such an error",
   ],
   ["bytes.ts", "bytes compared, sorted, hashed, tested for zeros"],
+  ["json.ts", "JSON checked by a schema, field by field"],
   ["version.ts", "the version"],
   ["assets.gen.ts", "the embedded files: `steps/` and the demo (generated)"],
   ["runtime", "the little that differs between Bun and Deno; FFI; locks; threads"],

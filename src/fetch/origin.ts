@@ -15,7 +15,9 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import * as v from "valibot";
 import { systemCode } from "../errors.ts";
+import { object, parseJson, text } from "../json.ts";
 import { publicUrl } from "./failure.ts";
 
 /** Directory in a store. */
@@ -25,16 +27,29 @@ export const ORIGINS_DIR = ".origins";
 const MAX_BYTES = 32 * 1024;
 const MAX_URL_CHARS = 8192;
 
-/** The URL of a distfile. */
-export interface Origin {
+/** Whether a text is a URL that may be recorded: of a server, and without a password. */
+function isPublicUrl(value: string): boolean {
+  return value.length <= MAX_URL_CHARS && /^https?:\/\/[^\s\p{Cc}]+$/u.test(value) &&
+    URL.canParse(value) && publicUrl(value) === value;
+}
+
+const recordedUrl = text(isPublicUrl, "a URL");
+
+/** What is known of where a distfile was had. */
+export const originFields = {
   /** What was asked for, without user name and password. */
-  readonly url: string;
+  url: recordedUrl,
   /**
    * Where the server had redirected that to, if it did, without its query: that often holds a key,
    * and a time.
    */
-  readonly redirectedTo?: string;
-}
+  redirectedTo: v.exactOptional(recordedUrl),
+};
+
+const origin = object(originFields);
+
+/** The URL of a distfile. */
+export type Origin = v.InferOutput<typeof origin>;
 
 /**
  * The origin of a body.
@@ -87,31 +102,12 @@ export async function recallOrigin(store: string, sha256: string): Promise<Origi
     // Looked at before it is opened: to open a pipe would wait for its other end.
     const found = await stat(path);
     if (!found.isFile() || found.size > MAX_BYTES) return undefined;
-    return parseOrigin(await readFile(path, "utf8"));
+    const read = parseJson(origin, await readFile(path, "utf8"));
+    return typeof read === "string" ? undefined : read;
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
     return undefined;
   }
-}
-
-function parseOrigin(text: string): Origin | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== "object" || value === null) return undefined;
-  const { url, redirectedTo } = value as Partial<Record<keyof Origin, unknown>>;
-  if (!isPublicUrl(url)) return undefined;
-  if (redirectedTo === undefined) return { url };
-  return isPublicUrl(redirectedTo) ? { url, redirectedTo } : undefined;
-}
-
-/** Whether a value is a URL that may be recorded: of a server, and without a password. */
-export function isPublicUrl(value: unknown): value is string {
-  return typeof value === "string" && value.length <= MAX_URL_CHARS &&
-    /^https?:\/\/[^\s\p{Cc}]+$/u.test(value) && URL.canParse(value) && publicUrl(value) === value;
 }
 
 function originPath(store: string, sha256: string): string {

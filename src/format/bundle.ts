@@ -23,8 +23,10 @@
  * @module
  */
 
-import { UserError } from "../errors.ts";
+import * as v from "valibot";
 import { compareBytes, sha256Of, sortedByBytes } from "../bytes.ts";
+import { UserError } from "../errors.ts";
+import { anyText, bool, list, openObject, parseJson, sha256, size } from "../json.ts";
 import { paddingTo, type Segment, textSegment, totalSize } from "./segment.ts";
 import { formatSums } from "./sums.ts";
 import { TAR_BLOCK_BYTES, tarHeader, type TarMember } from "./tar.ts";
@@ -44,38 +46,45 @@ export const MAX_INDEX_BYTES = 64 * 1024 * 1024;
 /** PATH_MAX. */
 const MAX_PATH_BYTES = 4095;
 
-/** A file or directory of a bundle. */
-export type BundleMember =
-  | {
-    readonly kind: "file";
-    readonly path: string;
+const bundleMember = v.variant("kind", [
+  openObject({
+    kind: v.literal("file"),
+    path: anyText,
     /** In bytes. */
-    readonly size: number;
+    size,
     /** Lower-case hex. */
-    readonly sha256: string;
-    readonly isExecutable: boolean;
-  }
-  | { readonly kind: "directory"; readonly path: string };
+    sha256,
+    isExecutable: bool,
+  }),
+  openObject({ kind: v.literal("directory"), path: anyText }),
+]);
+
+/** A file or directory of a bundle. */
+export type BundleMember = v.InferOutput<typeof bundleMember>;
+
+const bundledDistfile = openObject({
+  name: anyText,
+  sha256,
+  urls: list(anyText),
+  steps: list(anyText),
+  /** Whether it is in the bundle; those behind the network may be left out. */
+  isBundled: bool,
+});
 
 /** A distfile, and what the checkout says of it. */
-export interface BundledDistfile {
-  readonly name: string;
-  readonly sha256: string;
-  readonly urls: readonly string[];
-  readonly steps: readonly string[];
-  /** Whether it is in the bundle; those behind the network may be left out. */
-  readonly isBundled: boolean;
-}
+export type BundledDistfile = v.InferOutput<typeof bundledDistfile>;
+
+const bundleIndex = openObject({
+  format: v.literal(FORMAT),
+  /** Version of the seedstrap that made it. */
+  seedstrap: anyText,
+  distfiles: list(bundledDistfile),
+  /** All but SHA256SUMS and plan.json, in their order. */
+  members: list(bundleMember),
+});
 
 /** plan.json. */
-export interface BundleIndex {
-  readonly format: typeof FORMAT;
-  /** Version of the seedstrap that made it. */
-  readonly seedstrap: string;
-  readonly distfiles: readonly BundledDistfile[];
-  /** All but SHA256SUMS and plan.json, in their order. */
-  readonly members: readonly BundleMember[];
-}
+export type BundleIndex = v.InferOutput<typeof bundleIndex>;
 
 /** A member with its place in the bundle. */
 export interface PlacedMember {
@@ -175,18 +184,8 @@ export function bundleSegments(
  * @returns The index, or what is wrong with it.
  */
 export function parseIndex(text: string): BundleIndex | string {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return "it is no JSON";
-  }
-  if (!isObject(value) || value["format"] !== FORMAT) return `it is no ${FORMAT}`;
-  const { seedstrap, distfiles, members } = value;
-  if (typeof seedstrap !== "string") return "it names no version";
-  if (!isArrayOf(distfiles, isDistfile)) return "its distfiles are not understood";
-  if (!isArrayOf(members, isMember)) return "its members are not understood";
-  return membersFault(members) ?? { format: FORMAT, seedstrap, distfiles, members };
+  const index = parseJson(bundleIndex, text);
+  return typeof index === "string" ? index : membersFault(index.members) ?? index;
 }
 
 /** What is wrong with the members of an index, or undefined. */
@@ -225,34 +224,4 @@ function textMember(path: string, text: string): BundleMember & { kind: "file" }
   const bytes = new TextEncoder().encode(text);
   const sha256 = sha256Of(bytes);
   return { kind: "file", path, size: bytes.length, sha256, isExecutable: false };
-}
-
-function isMember(value: unknown): value is BundleMember {
-  if (!isObject(value) || typeof value["path"] !== "string") return false;
-  if (value["kind"] === "directory") return true;
-  const { kind, size, sha256, isExecutable } = value;
-  return kind === "file" && Number.isSafeInteger(size) && Number(size) >= 0 && isSha256(sha256) &&
-    typeof isExecutable === "boolean";
-}
-
-function isDistfile(value: unknown): value is BundledDistfile {
-  return isObject(value) && typeof value["name"] === "string" && isSha256(value["sha256"]) &&
-    isArrayOf(value["urls"], isText) && isArrayOf(value["steps"], isText) &&
-    typeof value["isBundled"] === "boolean";
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === "string";
-}
-
-function isSha256(value: unknown): boolean {
-  return typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null;
-}
-
-function isArrayOf<T>(value: unknown, test: (item: unknown) => item is T): value is T[] {
-  return Array.isArray(value) && value.every(test);
 }

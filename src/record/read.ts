@@ -22,8 +22,7 @@ import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
 import type { Plan } from "../plan/types.ts";
-import { Fault } from "./check.ts";
-import { isStatement, recordOfStatement } from "./parse.ts";
+import { recordOfStatement } from "./statement.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 
 /** Longest seedstrap.json that is read: that of live-bootstrap has less than one MiB. */
@@ -115,26 +114,14 @@ export function readRecordIfThere(dir: string): TargetRecord | undefined {
  * @throws {UserError} "target" where it is none that this version understands.
  */
 export function parseRecord(text: string, path: string): TargetRecord {
-  const value = parsing(path, () => JSON.parse(text));
-  if (isStatement(value)) return parsing(path, () => recordOfStatement(value));
-  throw notUnderstood(path, `it is no ${TARGET_FORMAT}`);
+  const read = recordOfStatement(text);
+  if (typeof read === "string") throw notUnderstood(path, read);
+  return read;
 }
 
-function parsing<T>(path: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (cause) {
-    // JSON.parse has its own errors, a deeply nested text ends in a RangeError.
-    const isExpected = cause instanceof Fault || cause instanceof SyntaxError ||
-      cause instanceof RangeError;
-    throw isExpected ? notUnderstood(path, cause.message, cause) : cause;
-  }
-}
-
-function notUnderstood(path: string, why: string, cause?: unknown): UserError {
+function notUnderstood(path: string, why: string): UserError {
   return new UserError("target", `Cannot understand ${path}: ${why}`, {
     where: path,
     hint: "Build the target again with this version of seedstrap",
-    cause,
   });
 }

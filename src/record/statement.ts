@@ -40,57 +40,78 @@
  * @module
  */
 
+import { isDeepStrictEqual } from "node:util";
+import * as v from "valibot";
 import { sha256Of } from "../bytes.ts";
+import { anyText, list, object, parseJson } from "../json.ts";
+import { sbomText } from "./sbom.ts";
 import {
+  buildOptions,
+  recordBody,
   type RecordedDistfile,
   type RecordedImage,
   SBOM_NAME,
   type TargetRecord,
 } from "./types.ts";
-import { sbomText } from "./sbom.ts";
 
-export const STATEMENT_TYPE = "https://in-toto.io/Statement/v1";
-export const PREDICATE_TYPE = "https://slsa.dev/provenance/v1";
+const STATEMENT_TYPE = "https://in-toto.io/Statement/v1";
+const PREDICATE_TYPE = "https://slsa.dev/provenance/v1";
 /** The program has no web site of its own to name. */
-export const BUILD_TYPE = "urn:x-seedstrap:build:1";
-export const BUILDER_ID = "urn:x-seedstrap:builder";
+const BUILD_TYPE = "urn:x-seedstrap:build:1";
+const BUILDER_ID = "urn:x-seedstrap:builder";
 
 /** Keys of digests of our own, see above. */
 export const TREE_KEY = "seedstrapTree1";
 const BLOCKS_KEY = "seedstrapBlocks1";
 const DATA_KEY = "seedstrapData1";
 
+const resource = object({
+  name: anyText,
+  uri: v.exactOptional(anyText),
+  digest: v.custom<Readonly<Record<string, string>>>(
+    (value) => isMap(value, ["string"]),
+    "a set of digests",
+  ),
+  downloadLocation: v.exactOptional(anyText),
+  annotations: v.exactOptional(v.custom<Readonly<Record<string, string | number>>>(
+    (value) => isMap(value, ["string", "number"]),
+    "a set of texts and numbers",
+  )),
+});
+
 /** Something that goes in or comes out. */
-export interface Resource {
-  readonly name: string;
-  readonly uri?: string;
-  readonly digest: Readonly<Record<string, string>>;
-  readonly downloadLocation?: string;
-  readonly annotations?: Readonly<Record<string, string | number>>;
+export type Resource = v.InferOutput<typeof resource>;
+
+/** Whether a value is an object with whatever keys and values of these types; it stays as it is. */
+function isMap(value: unknown, types: readonly string[]): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value) &&
+    Object.values(value).every((inner) => types.includes(typeof inner));
 }
 
+const statement = object({
+  _type: v.literal(STATEMENT_TYPE),
+  subject: list(resource),
+  predicateType: v.literal(PREDICATE_TYPE),
+  predicate: object({
+    buildDefinition: object({
+      buildType: v.literal(BUILD_TYPE),
+      externalParameters: buildOptions,
+      internalParameters: object({ record: recordBody }),
+      resolvedDependencies: list(resource),
+    }),
+    runDetails: object({
+      builder: object({
+        id: v.literal(BUILDER_ID),
+        version: object({ seedstrap: anyText, mke2fs: v.exactOptional(anyText) }),
+        builderDependencies: v.exactOptional(list(resource)),
+      }),
+      byproducts: list(resource),
+    }),
+  }),
+});
+
 /** A statement as data. */
-export interface Statement {
-  readonly _type: typeof STATEMENT_TYPE;
-  readonly subject: readonly Resource[];
-  readonly predicateType: typeof PREDICATE_TYPE;
-  readonly predicate: {
-    readonly buildDefinition: {
-      readonly buildType: typeof BUILD_TYPE;
-      readonly externalParameters: TargetRecord["options"];
-      readonly internalParameters: { readonly record: Omit<TargetRecord, "options"> };
-      readonly resolvedDependencies: readonly Resource[];
-    };
-    readonly runDetails: {
-      readonly builder: {
-        readonly id: typeof BUILDER_ID;
-        readonly version: { readonly seedstrap: string; readonly mke2fs?: string };
-        readonly builderDependencies?: readonly Resource[];
-      };
-      readonly byproducts: readonly Resource[];
-    };
-  };
-}
+export type Statement = v.InferOutput<typeof statement>;
 
 /** Makes the statement of a record. */
 export function makeStatement(record: TargetRecord): Statement {
@@ -127,6 +148,35 @@ export function makeStatement(record: TargetRecord): Statement {
 /** The text of seedstrap.json. */
 export function statementText(record: TargetRecord): string {
   return `${JSON.stringify(makeStatement(record), null, 1)}\n`;
+}
+
+/**
+ * Takes the record out of the text of a statement.
+ *
+ * @returns The record, or what is wrong with the text.
+ */
+export function recordOfStatement(text: string): TargetRecord | string {
+  const read = parseJson(statement, text);
+  if (typeof read === "string") return read;
+  const { subject, predicate: { buildDefinition, runDetails: { builder } } } = read;
+  const { externalParameters, internalParameters, resolvedDependencies } = buildDefinition;
+  const { format, seedstrap, ...rest } = internalParameters.record;
+  const record: TargetRecord = { format, seedstrap, options: externalParameters, ...rest };
+  // What a verifier looks at must be what the commands look at.
+  const same: readonly [name: string, isSame: boolean][] = [
+    ["subject", isDeepStrictEqual(subject, subjectsOf(record))],
+    [
+      "predicate.buildDefinition.resolvedDependencies",
+      isDeepStrictEqual(resolvedDependencies, dependenciesOf(record)),
+    ],
+    [
+      "predicate.runDetails.builder",
+      builder.version.seedstrap === seedstrap && builder.version.mke2fs === record.mke2fs &&
+      builder.builderDependencies?.[0]?.digest["sha256"] === record.builderSha256,
+    ],
+  ];
+  const other = same.find(([, isSame]) => !isSame);
+  return other === undefined ? record : `${other[0]} does not agree with the record`;
 }
 
 /** What was built. */

@@ -1,15 +1,41 @@
 // SPDX-License-Identifier: MIT
 /**
- * The record of a target, as data.
+ * The record of a target: its type, and the schema that it is read by. It may come from anywhere:
+ * every field is checked, and a field that is not known is refused.
  *
  * @module
  */
 
-import type { Origin } from "../fetch/origin.ts";
+import * as v from "valibot";
+import { distfileNameFault } from "../fetch/distfile_name.ts";
+import { parseMirror } from "../fetch/mirror.ts";
+import { originFields } from "../fetch/origin.ts";
+import {
+  amount,
+  anyText,
+  bool,
+  count,
+  list,
+  object,
+  objectOf,
+  oneOf,
+  sha256,
+  size,
+  text,
+} from "../json.ts";
 import type { Image } from "../plan/images.ts";
-import type { Limit } from "../plan/limits.ts";
-import type { BuildOptions } from "../plan/options.ts";
-import type { Plan, PlannedDistfile, PlannedRestore } from "../plan/types.ts";
+import type { ServedMirror } from "../plan/config.ts";
+import type { Contributor, Limit } from "../plan/limits.ts";
+import { type BuildOptions, CI_PASSES, isArchName, MAX_SIZE_MIB } from "../plan/options.ts";
+import {
+  BOOT_IMAGE,
+  DISK_IMAGE,
+  EXTERNAL_IMAGE,
+  PAYLOAD_IMAGE,
+  type Plan,
+  type PlannedDistfile,
+  type PlannedRestore,
+} from "../plan/types.ts";
 
 /** Format of the record in a statement. */
 export const TARGET_FORMAT = "seedstrap-target/2";
@@ -18,57 +44,213 @@ export const RECORD_NAME = "seedstrap.json";
 /** Name of the list of distfiles in a target. */
 export const SBOM_NAME = "sbom.cdx.json";
 
-/** The record of a target. */
-export interface TargetRecord {
-  readonly format: typeof TARGET_FORMAT;
-  /** Version of the seedstrap that built it. */
-  readonly seedstrap: string;
-  readonly options: BuildOptions;
-  /** Text of the bootstrap.cfg in the image. */
-  readonly config: string;
-  readonly payload:
-    & { readonly present: boolean; readonly reason: string }
-    & Partial<PlannedRestore>;
-  readonly overlay: Plan["overlay"];
-  readonly warnings: readonly string[];
-  readonly limits: readonly Limit[];
-  readonly distfiles: readonly RecordedDistfile[];
-  readonly images: readonly RecordedImage[];
-  /** Files of a target that is a directory to start in; none otherwise. */
-  readonly files: readonly RecordedFile[];
-  readonly servedMirrors: Plan["servedMirrors"];
-  readonly checkout: RecordedCheckout;
-  /** SHA-256 of the kernel of the user's, where there is one. */
-  readonly kernelSha256?: string;
-  /** SHA-256 of the archive to begin from, where there is one. */
-  readonly preseedSha256?: string;
-  /** SHA-256 of the binary that built it; absent where it ran from source. */
-  readonly builderSha256?: string;
-  /** Version of the mke2fs that made the disk; absent where there is none, or it did not say. */
-  readonly mke2fs?: string;
+const absolutePath = text((value) => /^\/[^\0]*$/.test(value), "an absolute path");
+
+/** What the command line would take too, and nothing else. */
+export const buildOptions = objectOf<BuildOptions>({
+  mode: oneOf(["qemu", "bare-metal", "chroot", "bwrap"]),
+  arch: text(isArchName, "an architecture"),
+  cores: count(1, 4096),
+  forceTimestamps: bool,
+  updateChecksums: bool,
+  buildKernels: bool,
+  createConfig: bool,
+  interactive: bool,
+  configurator: bool,
+  internalCi: v.exactOptional(oneOf(CI_PASSES)),
+  externalSources: bool,
+  mirrors: list(v.variant("kind", [
+    object({ kind: v.literal("directory"), path: absolutePath }),
+    object({ kind: v.literal("http"), url: text(isMirrorUrl, "a mirror") }),
+  ])),
+  swapMib: count(0, MAX_SIZE_MIB),
+  qemuCommand: anyText,
+  qemuRamMib: count(1, MAX_SIZE_MIB),
+  kernel: v.exactOptional(absolutePath),
+  hasRepo: bool,
+  hasPreseed: bool,
+  targetSizeMib: count(0, MAX_SIZE_MIB),
+  payload: oneOf(["auto", "always", "never"]),
+  payloadLayout: oneOf([64, 32, "auto"]),
+  payloadPhases: oneOf(["auto", "one", "two"]),
+  airGapped: bool,
+  mirrorPort: count(1, 65000),
+  bootProgram: oneOf(["builder-hex0", "preflight"]),
+});
+
+function isMirrorUrl(value: string): boolean {
+  if (!/^https?:/.test(value)) return false;
+  try {
+    return parseMirror(value).kind === "http";
+  } catch {
+    return false;
+  }
 }
 
-/** What the checkout was. */
-export interface RecordedCheckout {
-  /** Of all its files that a build uses, see `tree/digest.ts`. */
-  readonly digest: string;
-  /** The commit that each of its repositories is at, where it has any: itself, and submodules. */
-  readonly commits: readonly { readonly path: string; readonly commit: string }[];
-}
+const limit = objectOf<Limit>({
+  id: v.custom<Limit["id"]>((value) => typeof value === "string", "a text"),
+  title: anyText,
+  unit: oneOf(["files", "bytes", "MiB"]),
+  used: amount,
+  limit: amount,
+  expected: amount,
+  broken: bool,
+  near: bool,
+  note: v.exactOptional(anyText),
+  contributors: list(objectOf<Contributor>({ name: anyText, amount })),
+  remedy: anyText,
+});
+
+const distfileOrigin = v.variant("kind", [
+  object({ kind: oneOf(["checkout", "mirror", "store"]) }),
+  object({ kind: v.literal("url"), ...originFields }),
+]);
 
 /**
  * Where a distfile was had: in distfiles/ of the checkout, in a mirror that is a directory, in the
  * store without anybody knowing how it came there, or from a URL, in this build or an earlier one.
  */
-export type DistfileOrigin =
-  | { readonly kind: "checkout" | "mirror" | "store" }
-  | { readonly kind: "url" } & Origin;
+export type DistfileOrigin = v.InferOutput<typeof distfileOrigin>;
 
 /** A distfile, and where it was had. */
-export type RecordedDistfile = PlannedDistfile & {
+export interface RecordedDistfile extends PlannedDistfile {
   /** Absent where the build did not need it. */
   readonly origin?: DistfileOrigin;
-};
+}
+
+const recordedDistfile = objectOf<RecordedDistfile>({
+  name: text((name) => distfileNameFault(name) === undefined, "a name of a distfile"),
+  sha256,
+  urls: list(anyText),
+  size: v.union([size, v.null()], "a size, or null"),
+  phase: oneOf(["boot", "fiwix", "disk", "network"]),
+  place: oneOf(["boot", "payload", "external", "network"]),
+  restored: v.exactOptional(oneOf(["fiwix", "disk"])),
+  why: anyText,
+  steps: list(anyText),
+  origin: v.exactOptional(distfileOrigin),
+});
+
+/** What is recorded is a file: the type knows more kinds of entries. */
+const fileOrigin: v.GenericSchema<unknown, Image["contents"][number]["origin"]> = oneOf([
+  "tree",
+  "repo",
+  "preseed",
+  "distfile",
+  "generated",
+]);
+
+const recordedFile = object({
+  path: anyText,
+  origin: fileOrigin,
+  size,
+  sha256,
+});
+
+/** A file in an image. */
+export type RecordedFile = v.InferOutput<typeof recordedFile>;
+
+const imageName: v.GenericSchema<unknown, string> = oneOf([
+  BOOT_IMAGE,
+  EXTERNAL_IMAGE,
+  PAYLOAD_IMAGE,
+  DISK_IMAGE,
+]);
+
+const recordedImage = object({
+  name: imageName,
+  /** A disk has a file system; the external one is the second disk of a kernel bootstrap. */
+  role: oneOf(["boot", "payload", "disk", "external"]),
+  /** Size of the file. */
+  sizeBytes: size,
+  /** Bytes from the beginning that `sha256` is of; whatever follows is zeros. */
+  dataBytes: size,
+  /** Of a boot or payload image. */
+  sha256: v.exactOptional(sha256),
+  /** Of a disk with a file system: see `format/blocks.ts`. */
+  blocksSha256: v.exactOptional(sha256),
+  files: list(recordedFile),
+});
+
+/** An image as it was written. */
+export type RecordedImage = v.InferOutput<typeof recordedImage>;
+
+const wholeImage = v.pipe(
+  recordedImage,
+  v.check(
+    ({ sha256, blocksSha256 }) => (sha256 === undefined) !== (blocksSha256 === undefined),
+    "one with exactly one digest",
+  ),
+  v.check(
+    ({ dataBytes, sizeBytes }) => dataBytes <= sizeBytes,
+    "one whose dataBytes are within its sizeBytes",
+  ),
+);
+
+const recordedCheckout = object({
+  /** Of all its files that a build uses, see `tree/digest.ts`. */
+  digest: sha256,
+  /** The commit that each of its repositories is at, where it has any: itself, and submodules. */
+  commits: list(object({
+    path: text((value) => /^[\w./-]{1,255}$/.test(value), "a path"),
+    commit: text((value) => /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(value), "a commit"),
+  })),
+});
+
+/** What the checkout was. */
+export type RecordedCheckout = v.InferOutput<typeof recordedCheckout>;
+
+function namesDiffer(items: readonly { readonly name: string }[]): boolean {
+  return new Set(items.map(({ name }) => name)).size === items.length;
+}
+
+const NAMES_DIFFER = "one in which no name is there twice";
+
+const estimate = object({ used: amount, expected: amount, limit: amount });
+
+/** All of a record but the options, which have a place of their own in `record/statement.ts`. */
+export const recordBody = object({
+  format: v.literal(TARGET_FORMAT),
+  /** Version of the seedstrap that built it. */
+  seedstrap: text((value) => /^[\w.+-]{1,64}$/.test(value), "a version"),
+  /** Text of the bootstrap.cfg in the image. */
+  config: anyText,
+  payload: objectOf<
+    { readonly present: boolean; readonly reason: string } & Partial<PlannedRestore>
+  >({
+    present: bool,
+    reason: anyText,
+    phases: v.exactOptional(oneOf([1, 2])),
+    inOneGo: v.exactOptional(object({ ramdisk: estimate, kexec: estimate })),
+    obstacle: v.exactOptional(anyText),
+    layout: v.exactOptional(oneOf([64, 32])),
+    importer: v.exactOptional(oneOf(["overlay", "checkout"])),
+  }),
+  overlay: objectOf<Plan["overlay"]>({
+    manifestLines: list(object({ text: anyText, place: anyText })),
+    files: list(anyText),
+    madeAgain: list(anyText),
+  }),
+  warnings: list(anyText),
+  limits: list(limit),
+  distfiles: v.pipe(list(recordedDistfile), v.check((items) => namesDiffer(items), NAMES_DIFFER)),
+  images: v.pipe(list(wholeImage), v.check((items) => namesDiffer(items), NAMES_DIFFER)),
+  /** Files of a target that is a directory to start in; none otherwise. */
+  files: list(recordedFile),
+  servedMirrors: list(objectOf<ServedMirror>({ path: absolutePath, port: count(1, 65535) })),
+  checkout: recordedCheckout,
+  /** SHA-256 of the kernel of the user's, where there is one. */
+  kernelSha256: v.exactOptional(sha256),
+  /** SHA-256 of the archive to begin from, where there is one. */
+  preseedSha256: v.exactOptional(sha256),
+  /** SHA-256 of the binary that built it; absent where it ran from source. */
+  builderSha256: v.exactOptional(sha256),
+  /** Version of the mke2fs that made the disk; absent where there is none, or it did not say. */
+  mke2fs: v.exactOptional(anyText),
+});
+
+/** The record of a target. */
+export type TargetRecord = v.InferOutput<typeof recordBody> & { readonly options: BuildOptions };
 
 /** What a record says beside the plan and what was written. */
 export interface Materials {
@@ -77,30 +259,6 @@ export interface Materials {
   readonly kernelSha256: string | undefined;
   readonly preseedSha256: string | undefined;
   readonly builderSha256: string | undefined;
-}
-
-/** An image as it was written. */
-export interface RecordedImage {
-  readonly name: string;
-  /** A disk has a file system; the external one is the second disk of a kernel bootstrap. */
-  readonly role: "boot" | "payload" | "disk" | "external";
-  /** Size of the file. */
-  readonly sizeBytes: number;
-  /** Bytes from the beginning that `sha256` is of; whatever follows is zeros. */
-  readonly dataBytes: number;
-  /** Of a boot or payload image. */
-  readonly sha256?: string;
-  /** Of a disk with a file system: see `format/blocks.ts`. */
-  readonly blocksSha256?: string;
-  readonly files: readonly RecordedFile[];
-}
-
-/** A file in an image. */
-export interface RecordedFile {
-  readonly path: string;
-  readonly origin: Image["contents"][number]["origin"];
-  readonly size: number;
-  readonly sha256: string;
 }
 
 /** What was written, ready to be committed. */

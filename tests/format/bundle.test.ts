@@ -164,10 +164,12 @@ test.each<[string, readonly unknown[], string]>([
   ["a file without its directory", [file("a/b"), own], "is in no directory"],
   ["a file in a file", [file("a"), file("a/b"), own], "is in no directory"],
   ["SHA256SUMS again", [own, file("seedstrap-bundle/SHA256SUMS")], "of the bundle itself"],
-  ["a size that is negative", [file("a", -1), own], "members are not understood"],
-  ["a size that is no number", [file("a", "1"), own], "members are not understood"],
+  ["a size that is negative", [file("a", -1), own], "members.0.size is -1, not"],
+  ["a size that is no number", [file("a", "1"), own], 'members.0.size is "1", not'],
   ["sizes beyond reason", [file("a", 2 ** 53 - 1), file("b", 1), own], "beyond reason"],
-  ["a link", [{ ...file("a"), kind: "symlink" }, own], "members are not understood"],
+  ["a link", [{ ...file("a"), kind: "symlink" }, own], 'members.0.kind is "symlink"'],
+  ["a digest that is cut", [{ ...file("a"), sha256: "00" }, own], 'members.0.sha256 is "00"'],
+  ["a directory without a path", [own, { kind: "directory" }], "members.1.path is missing"],
   ["no directory of its own", [file("a")], "there is no directory"],
 ])("parseIndex() refuses %s", (_, members, fault) => {
   const index = { format: "seedstrap-bundle/1", seedstrap: "1", distfiles: [], members };

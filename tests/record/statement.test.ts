@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { readFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
-import { parseRecord } from "../../src/record/read.ts";
+import { parseRecord, readRecordFile } from "../../src/record/read.ts";
 import { type TargetRecord } from "../../src/record/types.ts";
 import { compareRecords } from "../../src/record/compare.ts";
 import { statementText } from "../../src/record/statement.ts";
@@ -131,43 +131,55 @@ test("parseRecord() refuses a statement with a field that is not as it should be
   const { text } = await built();
   const ZERO = "0".repeat(64);
   const hostile: [string, unknown, string][] = [
-    ["_type", "https://in-toto.io/Statement/v0.1", "._type is none of"],
-    ["predicateType", "https://slsa.dev/provenance/v0.2", ".predicateType is none of"],
-    ["predicate.buildDefinition.buildType", "urn:other", ".buildType is none of"],
-    ["predicate.more", 1, ".predicate.more is not known"],
-    ["subject", {}, ".subject is no list"],
-    ["subject", [], ".subject does not agree"],
-    ["subject.0.digest", { sha256: ZERO }, ".subject does not agree"],
-    ["subject.1.name", "../x", ".subject does not agree"],
+    ["_type", "https://in-toto.io/Statement/v0.1", "_type is"],
+    ["predicateType", "https://slsa.dev/provenance/v0.2", "predicateType is"],
+    ["predicate.buildDefinition.buildType", "urn:other", "buildType is"],
+    ["predicate.more", 1, "predicate.more is not known"],
+    ["subject", {}, "subject is an object, not a list"],
+    ["subject", [], "subject does not agree"],
+    ["subject.0.digest", { sha256: ZERO }, "subject does not agree"],
+    ["subject.0.digest", { sha256: 1 }, "subject.0.digest is an object, not a set of digests"],
+    ["subject.0.annotations", [[]], "subject.0.annotations is a list, not a set of texts"],
+    ["subject.1.name", "../x", "subject does not agree"],
     ["predicate.buildDefinition.resolvedDependencies", [], "does not agree"],
     ["predicate.runDetails.builder.version.seedstrap", "9", "builder does not agree"],
-    [`${OPTIONS}.mode`, "vm", ".mode is none of"],
-    [`${OPTIONS}.mode`, undefined, ".mode is missing"],
-    [`${OPTIONS}.arch`, "x86;id", ".arch is no architecture"],
-    [`${OPTIONS}.cores`, 0, ".cores is no whole number from 1 to 4096"],
-    [`${OPTIONS}.cores`, "2", ".cores is no whole number"],
-    [`${OPTIONS}.cores`, 1.5, ".cores is no whole number"],
-    [`${OPTIONS}.targetSizeMib`, 2 ** 40, ".targetSizeMib is no whole number"],
-    [`${OPTIONS}.swapMib`, -1, ".swapMib is no whole number"],
-    [`${OPTIONS}.mirrors`, [{ kind: "http", url: "http://a/$(id)\n" }], ".url is no mirror"],
-    [`${OPTIONS}.mirrors`, [{ kind: "http", url: 'http://a"b' }], ".url is no mirror"],
-    [`${OPTIONS}.mirrors`, [{ kind: "directory", path: "x" }], "mirrors[0]"],
-    [`${OPTIONS}.kernel`, "../vmlinuz", ".kernel is no absolute path"],
-    [`${OPTIONS}.internalCi`, "pass9", ".internalCi is none of"],
-    [`${OPTIONS}.mirrorPort`, 0, ".mirrorPort is no whole number"],
-    [`${OPTIONS}.target`, "/", ".target is not known"],
-    [`${RECORD}.format`, "seedstrap-target/3", ".format is none of"],
-    [`${RECORD}.images.0.name`, "../../etc/passwd", ".images[0].name is none of"],
-    [`${RECORD}.images.0.sizeBytes`, -1, ".sizeBytes is no whole number"],
-    [`${RECORD}.images.0.dataBytes`, 2 ** 40, ".dataBytes is more than"],
-    [`${RECORD}.images.0.sha256`, undefined, "has not exactly one digest"],
-    [`${RECORD}.images.0.files.0.sha256`, "A".repeat(64), ".sha256 is no SHA-256"],
-    [`${RECORD}.images.1.name`, "init.img", "a name is there twice"],
-    [`${RECORD}.distfiles.0.name`, "../x", ".name is no name of a distfile"],
-    [`${RECORD}.distfiles.0.origin`, { kind: "url", url: "file:///x" }, ".url is no URL"],
-    [`${RECORD}.servedMirrors`, [{ path: "x", port: 1 }], ".path is no absolute path"],
-    [`${RECORD}.checkout.commits.0.commit`, "HEAD", ".commit is no commit"],
-    [`${RECORD}.checkout`, undefined, ".checkout is missing"],
+    [OPTIONS, [], `${OPTIONS}.mode is missing`],
+    [`${OPTIONS}.mode`, "vm", 'mode is "vm", not one of qemu, bare-metal, chroot, bwrap'],
+    [`${OPTIONS}.mode`, undefined, `${OPTIONS}.mode is missing`],
+    [`${OPTIONS}.arch`, "x86;id", 'arch is "x86;id", not an architecture'],
+    [`${OPTIONS}.cores`, 0, `${OPTIONS}.cores is 0, not a whole number from 1 to 4096`],
+    [`${OPTIONS}.cores`, "2", 'cores is "2", not a whole number'],
+    [`${OPTIONS}.cores`, 1.5, "cores is 1.5, not a whole number"],
+    [`${OPTIONS}.targetSizeMib`, 2 ** 40, "targetSizeMib is 1099511627776, not a whole number"],
+    [`${OPTIONS}.swapMib`, -1, "swapMib is -1, not a whole number"],
+    [`${OPTIONS}.interactive`, null, "interactive is null, not true or false"],
+    [`${OPTIONS}.mirrors`, [{ kind: "http", url: "http://a/$(id)\n" }], "url is"],
+    [`${OPTIONS}.mirrors`, [{ kind: "http", url: 'http://a"b' }], "mirrors.0.url is"],
+    [`${OPTIONS}.mirrors`, [{ kind: "directory", path: "x" }], "mirrors.0.path is"],
+    [`${OPTIONS}.mirrors`, [{ kind: "ftp" }], 'mirrors.0.kind is "ftp", not'],
+    [`${OPTIONS}.mirrors`, [{ kind: "directory", path: "/", url: "x" }], "url is not known"],
+    [`${OPTIONS}.kernel`, "../vmlinuz", 'kernel is "../vmlinuz", not an absolute path'],
+    [`${OPTIONS}.internalCi`, "pass9", 'internalCi is "pass9", not one of'],
+    [`${OPTIONS}.mirrorPort`, 0, "mirrorPort is 0, not a whole number"],
+    [`${OPTIONS}.target`, "/", "target is not known"],
+    [`${OPTIONS}.toString`, "x", "toString is not known"],
+    [`${OPTIONS}.a\n\x1b${"b".repeat(99)}`, 1, String.raw`."a\n\u001bb`],
+    [`${RECORD}.format`, "seedstrap-target/3", 'format is "seedstrap-target/3", not'],
+    [`${RECORD}.images.0.name`, "../../etc/passwd", "images.0.name is"],
+    [`${RECORD}.images.0.sizeBytes`, -1, "sizeBytes is -1, not a whole number"],
+    [`${RECORD}.images.0.dataBytes`, 2 ** 40, "images.0 is an object, not one whose dataBytes"],
+    [`${RECORD}.images.0.sha256`, undefined, "not one with exactly one digest"],
+    [`${RECORD}.images.0.blocksSha256`, ZERO, "not one with exactly one digest"],
+    [`${RECORD}.images.0.files.0.sha256`, "A".repeat(64), "files.0.sha256 is"],
+    [`${RECORD}.images.1.name`, "init.img", "images is a list, not one in which no name is"],
+    [`${RECORD}.limits.0.used`, "1", 'limits.0.used is "1", not a number'],
+    [`${RECORD}.distfiles.0.name`, "../x", 'name is "../x", not a name of a distfile'],
+    [`${RECORD}.distfiles.0.size`, 0.5, "distfiles.0.size is 0.5, not a size, or null"],
+    [`${RECORD}.distfiles.0.origin`, { kind: "url", url: "file:///x" }, "url is"],
+    [`${RECORD}.distfiles.0.origin`, { kind: "store", url: "http://x/" }, "url is not known"],
+    [`${RECORD}.servedMirrors`, [{ path: "x", port: 1 }], 'path is "x", not an absolute path'],
+    [`${RECORD}.checkout.commits.0.commit`, "HEAD", 'commit is "HEAD", not a commit'],
+    [`${RECORD}.checkout`, undefined, "record.checkout is missing"],
     [`${RECORD}.builderSha256`, ZERO, "builder does not agree"],
     [`${RECORD}.mke2fs`, "1.47.0", "builder does not agree"],
     ["predicate.runDetails.builder.version.mke2fs", "1.47.0", "builder does not agree"],
@@ -197,6 +209,14 @@ test("parseRecord() takes whatever happens to a statement for a fault, and no mo
     }),
     { numRuns: 300 },
   );
+});
+
+test("readRecordFile() does not read a file of more than 64 MiB", () => {
+  const path = join(temp.make(), "seedstrap.json");
+  writeFileSync(path, "{}");
+  expect(faultOf(() => readRecordFile(path))).toContain("_type is missing");
+  truncateSync(path, 64 * 1024 * 1024 + 1);
+  expect(faultOf(() => readRecordFile(path))).toContain("it is too long");
 });
 
 /** What was read, or the error that came instead. */

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+/**
+ * JSON that may come from anywhere, read by a schema of valibot. What is wrong with it is said with
+ * the path of the field.
+ *
+ * @module
+ */
+
+import * as v from "valibot";
+
+/** A value that was found is shown as far as this. */
+const MAX_SHOWN_CHARS = 60;
+
+/**
+ * Parses a text.
+ *
+ * @param schema It only checks, and changes nothing.
+ * @returns The value, its keys in the order of the text, or the first thing that is wrong, such as
+ * `options.cores is 0, not a whole number from 1 to 4096`.
+ */
+export function parseJson<T extends object>(
+  schema: v.GenericSchema<unknown, T>,
+  text: string,
+): T | string {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    // A deeply nested text ends in a RangeError.
+    if (error instanceof SyntaxError || error instanceof RangeError) return "it is no JSON";
+    throw error;
+  }
+  const message = ({ expected }: v.BaseIssue<unknown>) => String(expected);
+  const read = v.safeParse(schema, value, { abortEarly: true, message });
+  // valibot's copy has the keys in the order of the schema.
+  return read.success ? value as T : faultOf(read.issues[0]);
+}
+
+function faultOf({ path, input, expected, message }: v.BaseIssue<unknown>): string {
+  const last = path?.at(-1);
+  const name = path?.map(({ key }) => keyText(key)).join(".") ?? "it";
+  if (last?.origin === "key") return `${name} is ${expected === "never" ? "not known" : "missing"}`;
+  return `${name} is ${valueText(last === undefined ? input : last.value)}, not ${message}`;
+}
+
+/** A key may be any text, and long: an error is one line. */
+function keyText(key: unknown): string {
+  return typeof key === "string" && !/^\w{1,60}$/.test(key) ? valueText(key) : String(key);
+}
+
+function valueText(value: unknown): string {
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object" && value !== null) return "an object";
+  if (typeof value !== "string") return String(value);
+  const isLong = value.length > MAX_SHOWN_CHARS;
+  return JSON.stringify(isLong ? `${value.slice(0, MAX_SHOWN_CHARS)}…` : value);
+}
+
+/** An object with these fields and no others. */
+// deno-lint-ignore explicit-function-return-type explicit-module-boundary-types -- a schema's type is its content
+export function object<const Fields extends v.ObjectEntries>(fields: Fields) {
+  return v.pipe(v.strictObject(fields, "an object"), v.readonly());
+}
+
+/** An object with these fields, and any others. */
+// deno-lint-ignore explicit-function-return-type explicit-module-boundary-types -- likewise
+export function openObject<const Fields extends v.ObjectEntries>(fields: Fields) {
+  return v.pipe(v.object(fields, "an object"), v.readonly());
+}
+
+/** {@link object} for a type that stands elsewhere: each of its fields is named, none is added. */
+export function objectOf<T extends object>(
+  fields: { readonly [K in keyof Required<T>]: FieldOf<T[K]> },
+): v.GenericSchema<unknown, T> {
+  const schema: v.GenericSchema = v.strictObject(fields, "an object");
+  return schema as v.GenericSchema<unknown, T>;
+}
+
+/** Schema of a field; only one that may be undefined may be left out. */
+type FieldOf<T> =
+  & v.GenericSchema<unknown, T>
+  & (undefined extends T ? unknown : { readonly wrapped?: never });
+
+// deno-lint-ignore explicit-function-return-type explicit-module-boundary-types -- likewise
+export function list<const Item extends v.GenericSchema>(item: Item) {
+  return v.pipe(v.array(item, "a list"), v.readonly());
+}
+
+// deno-lint-ignore explicit-function-return-type explicit-module-boundary-types -- likewise
+export function oneOf<const Choices extends readonly (string | number)[]>(choices: Choices) {
+  return v.picklist(choices, `one of ${choices.join(", ")}`);
+}
+
+/** A text that passes a test; `what` says which, as in "an absolute path". */
+export function text(
+  test: (text: string) => boolean,
+  what: string,
+): v.GenericSchema<unknown, string> {
+  return v.custom<string>((value) => typeof value === "string" && test(value), what);
+}
+
+/** A whole number. */
+export function count(least: number, most: number): v.GenericSchema<unknown, number> {
+  return v.custom<number>(
+    (value) => Number.isSafeInteger(value) && Number(value) >= least && Number(value) <= most,
+    `a whole number from ${least} to ${most}`,
+  );
+}
+
+export const anyText = v.string("a text");
+export const bool = v.boolean("true or false");
+export const size = count(0, Number.MAX_SAFE_INTEGER);
+export const amount = v.custom<number>(Number.isFinite, "a number");
+export const sha256 = text((value) => /^[0-9a-f]{64}$/.test(value), "a SHA-256 in lower-case hex");
