@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap reproduce`: builds again from a statement, and compares. */
+/** `seedstrap reproduce`: builds again from a record, and compares. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import process from "node:process";
@@ -18,8 +18,8 @@ const MOST_NAMED = 20;
 
 export function reproduceSubcommand(): CommandUnknownOpts {
   const command = new Command("reproduce")
-    .description("build again what a seedstrap.json says was built, and compare")
-    .argument("<statement>", "the seedstrap.json of a target, or a copy of it")
+    .description("build again what the record of a target says was built, and compare")
+    .argument("<record>", "the seedstrap.json of a target, or a copy of it")
     .allowExcessArguments(false)
     .addOption(treeOption())
     .option("-m, --mirrors <url...>", "where distfiles are looked for first")
@@ -28,7 +28,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .option("-r, --repo <dir>", "the prebuilt packages, where it was built with some")
     .option("--early-preseed <archive>", "the tar to begin from, where it was built with one")
     .option("--kernel <file>", "the Linux kernel, where it was built with one (-qk)")
-    .option("-t, --target <dir>", "where to build, in a new directory (default: the statement's)")
+    .option("-t, --target <dir>", "where to build, in a new directory (default: beside the record)")
     .option("--keep", "leave what was built there")
     .option("--force", "go on although a limit is broken")
     .option("-j, --jobs <n>", "downloads at once", "4")
@@ -41,11 +41,11 @@ Example:
 
 The exit code is 0 where everything has the stated digest, and 11 where not.`,
     );
-  command.action((statement, raw) =>
+  command.action((record, raw) =>
     withInterrupt(async (signal) => {
       const result = await reproduceBuild(
         {
-          statement,
+          record,
           tree: raw.tree ?? process.cwd(),
           mirrors: parseMirrors(raw.mirrors ?? []),
           store: raw.distfiles ?? defaultStore(),
@@ -63,7 +63,7 @@ The exit code is 0 where everything has the stated digest, and 11 where not.`,
       );
       if (raw.json) printJson(result);
       else for (const line of reproductionLines(result)) print(line);
-      if (!result.same) throw notTheSame(result, statement);
+      if (!result.same) throw notTheSame(result, record);
     })
   );
   return command;
@@ -73,12 +73,12 @@ function notTheSame({ subjects, compared, materials }: Reproduction, where: stri
   return new UserError(
     "different",
     `Cannot reproduce ${subjects.length === 1 ? "one output" : `${subjects.length} outputs`} ` +
-      `of ${compared}: other bytes were built than the statement says`,
+      `of ${compared}: other bytes were built than the record says`,
     {
       where,
       hint: materials.length > 0
         ? "What it was built from differs too, as shown: give it the same"
-        : "Everything it was built from is the same: the statement may have been changed, or a " +
+        : "Everything it was built from is the same: the record may have been changed, or a " +
           "tool that seedstrap uses (mke2fs, for a disk with a file system)",
     },
   );
@@ -106,7 +106,7 @@ function subjectLines(subject: SubjectDifference): string[] {
 
 function differenceLines({ name, stated, found }: DigestDifference, indent: string): string[] {
   const shown = `${indent}${printable(name)}`;
-  if (stated === undefined) return [`${shown}: not in the statement`];
+  if (stated === undefined) return [`${shown}: not in the record`];
   if (found === undefined) return [`${shown}: missing`];
   return [
     `${shown}: differs`,

@@ -3,9 +3,9 @@
  * bundle: a tar file with everything for an offline site, of which every byte is known from its
  * index.
  *
- *   bundle = sums plan member* 00{1024}
+ *   bundle = sums index member* 00{1024}
  *   sums   = "seedstrap-bundle/SHA256SUMS": of every other file, as sha256sum(1) has it
- *   plan   = "seedstrap-bundle/plan.json": the index
+ *   index  = "seedstrap-bundle/plan.json"
  *   member = a file or directory, sorted by the bytes of its path; a directory comes ahead of what
  *            is in it, and every directory has a member
  *
@@ -13,8 +13,8 @@
  * it again; all else is below `seedstrap-bundle/`. Members are as `tarHeader()` writes them: no
  * owner, no clock, no links, modes 644 and 755.
  *
- * plan.json lists path, kind, size, SHA-256 and mode of each member behind it, so that a reader
- * knows where everything is without looking at a header. SHA256SUMS has the digest of plan.json,
+ * The index lists path, kind, size, SHA-256 and mode of each member after it, so that a reader
+ * knows where everything is without looking at a header. SHA256SUMS has the digest of the index,
  * and all else in it follows from there: whoever signs SHA256SUMS signs every byte.
  *
  * A bundle may be cut into parts: NAME.001, NAME.002 and so on, which are equal to it one behind
@@ -41,7 +41,7 @@ export const DISTFILES_DIR = "distfiles";
 const FORMAT = "seedstrap-bundle/1";
 /** Zeros that end a tar file. */
 export const END_BYTES = 2 * TAR_BLOCK_BYTES;
-/** Longest SHA256SUMS and plan.json that are read: live-bootstrap's have less than one MiB. */
+/** Longest SHA256SUMS and index that are read: live-bootstrap's have less than one MiB. */
 export const MAX_INDEX_BYTES = 64 * 1024 * 1024;
 /** PATH_MAX. */
 const MAX_PATH_BYTES = 4095;
@@ -79,11 +79,11 @@ const bundleIndex = openObject({
   /** Version of the seedstrap that made it. */
   seedstrap: anyText,
   distfiles: list(bundledDistfile),
-  /** All but SHA256SUMS and plan.json, in their order. */
+  /** All but SHA256SUMS and the index, in their order. */
   members: list(bundleMember),
 });
 
-/** plan.json. */
+/** The index of a bundle. */
 export type BundleIndex = v.InferOutput<typeof bundleIndex>;
 
 /** A member with its place in the bundle. */
@@ -100,7 +100,7 @@ export interface BundleLayout {
   readonly index: BundleIndex;
   readonly sumsText: string;
   readonly indexText: string;
-  /** SHA256SUMS and plan.json first. */
+  /** SHA256SUMS and the index first. */
   readonly members: readonly PlacedMember[];
   /** Where the zeros at the end begin. */
   readonly endOffset: number;
@@ -131,7 +131,7 @@ export function sortByPath<T extends { readonly path: string }>(entries: readonl
 /**
  * Lays a bundle out.
  *
- * @param indexText Text of plan.json, where it is there already.
+ * @param indexText Text of the index, where it is there already.
  */
 export function layOut(
   index: BundleIndex,
@@ -179,7 +179,7 @@ export function bundleSegments(
 }
 
 /**
- * Parses plan.json.
+ * Parses the index of a bundle.
  *
  * @returns The index, or what is wrong with it.
  */

@@ -176,7 +176,7 @@ function common(a: string, b: string): number {
   return [...a].filter((digit, at) => digit === b[at]).length;
 }
 
-/** Where the header of plan.json is. */
+/** Where the header of the index is. */
 function findIndexHeader(source: ByteSource): number | undefined {
   const sums = headerAt(source, 0);
   if (sums?.name === SUMS_PATH) return blocksEnd(TAR_BLOCK_BYTES + sums.size);

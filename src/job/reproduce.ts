@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * Builds again what a statement says was built, and compares.
+ * Builds again what a record says was built, and compares.
  *
- * A statement may come from anywhere. Of what it says only the checked options are used, and of
+ * A record may come from anywhere. Of what it says only the checked options are used, and of
  * these none that names a file of this machine: kernel, packages, archive, directories with distfiles
  * are those that the user names. What is built goes into a new directory, under names that are the
  * plan's; nothing that was built is started.
@@ -26,21 +26,21 @@ import { type TargetRecord } from "../record/types.ts";
 
 /** What to build again, and from what. */
 export interface ReproduceRequest {
-  /** Path of the statement. */
-  readonly statement: string;
+  /** Path of the record of a target, or of a copy of it. */
+  readonly record: string;
   /** Directory of the checkout, or a bundle. */
   readonly tree: string;
-  /** Where distfiles are looked for first; if there are none, at the statement's HTTP mirrors. */
+  /** Where distfiles are looked for first; if there are none, at the record's HTTP mirrors. */
   readonly mirrors: readonly Mirror[];
   /** Directory that downloads are kept in. */
   readonly store: string;
   /** Nothing is downloaded. */
   readonly isOffline?: boolean;
-  /** Directory of packages, archive to begin from, kernel: needed where the statement has them. */
+  /** Directory of packages, archive to begin from, kernel: needed where the record has them. */
   readonly repo?: string | undefined;
   readonly preseed?: string | undefined;
   readonly kernel?: string | undefined;
-  /** An existing directory to build in; the statement's own if absent. */
+  /** An existing directory to build in; that of the record if absent. */
   readonly target?: string | undefined;
   /** Leaves what was built there. */
   readonly keep: boolean;
@@ -57,9 +57,9 @@ export interface Reproduction extends Comparison {
 const PREFIX = "seedstrap-reproduce-";
 
 /**
- * Builds again from a statement and compares; differences are a result, not an error.
+ * Builds again from a record and compares; differences are a result, not an error.
  *
- * @throws {UserError} "target" for a statement that is none, "usage" where something has to be
+ * @throws {UserError} "target" for a record that is none, "usage" where something has to be
  * given again, and whatever a build throws.
  */
 export async function reproduceBuild(
@@ -67,16 +67,16 @@ export async function reproduceBuild(
   events: BuildEvents = {},
   signal?: AbortSignal,
 ): Promise<Reproduction> {
-  if (statIfThere(request.statement) === undefined) {
-    throw new UserError("target", `Cannot find the statement ${request.statement}`, {
-      where: resolve(request.statement),
+  if (statIfThere(request.record) === undefined) {
+    throw new UserError("target", `Cannot find the record ${request.record}`, {
+      where: resolve(request.record),
       hint: "It is the seedstrap.json that a build leaves in its target",
     });
   }
-  const stated = readRecordFile(resolve(request.statement));
+  const stated = readRecordFile(resolve(request.record));
   const options = optionsAgain(stated, request);
   warnOfCheckout(stated, request.tree, events);
-  const parent = resolve(request.target ?? dirname(request.statement));
+  const parent = resolve(request.target ?? dirname(request.record));
   const dir = orRefused(
     () => makeScratch(join(parent, PREFIX)),
     (_, cause) =>
@@ -89,7 +89,7 @@ export async function reproduceBuild(
   try {
     const { tree, store, isOffline, repo, preseed, force, jobs } = request;
     const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
-    // A directory that the statement names is one of another machine.
+    // A directory that the record names is one of another machine.
     const sources = given.filter((mirror) => given === request.mirrors || mirror.kind === "http");
     const found = await buildMedia(
       { tree, store, isOffline, repo, preseed, force, jobs, options, sources, target: dir },
@@ -111,13 +111,13 @@ function keepFrom(dir: string): string {
 }
 
 /**
- * The options of a statement, with what names a file of the machine as it is given now.
+ * The options of a record, with what names a file of the machine as it is given now.
  *
  * @throws {UserError} "usage" naming every option that has to be given, or has no use.
  */
 function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOptions {
   const { options } = stated;
-  const where = request.statement;
+  const where = request.record;
   if (continuesPass(options)) {
     const option = `--internal-ci ${options.internalCi}`;
     throw new UserError("usage", `Cannot reproduce what was built with ${option}`, {
@@ -135,7 +135,7 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
     const names = missing.map(({ option }) => option).join(", ");
     throw new UserError("usage", `Cannot reproduce without ${names}`, {
       where,
-      hint: "It was built with that, and a statement only has its digest: give it again",
+      hint: "It was built with that, and a record only has its digest: give it again",
     });
   }
   const useless = wanted.find(({ needed, given }) => !needed && given !== undefined);
@@ -155,5 +155,5 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
 function warnOfCheckout(stated: TargetRecord, tree: string, { onNotice }: BuildEvents): void {
   if (onNotice === undefined) return;
   if (describeCheckout(readTree(tree)).digest === stated.checkout.digest) return;
-  onNotice("the checkout is not the one that the statement was made of");
+  onNotice("the checkout is not the one that was built from");
 }

@@ -11,7 +11,7 @@ import { dependenciesOf, type Resource, subjectsOf } from "./statement.ts";
 /** Something that differs. */
 export interface DigestDifference {
   readonly name: string;
-  /** What the statement says; absent where it does not know of it. */
+  /** What the record says; absent where it does not know of it. */
   readonly stated?: string;
   /** What was found; absent where there is none. */
   readonly found?: string;
@@ -23,7 +23,7 @@ export interface SubjectDifference extends DigestDifference {
   readonly files: readonly DigestDifference[];
 }
 
-/** How a build came out beside its statement. */
+/** How a build came out beside its record. */
 export interface Comparison {
   /** Whether everything that was built has the stated digest. */
   readonly same: boolean;

@@ -3,8 +3,8 @@
  * The record of a target: the plan that made it, with sizes and digests of inputs and outputs.
  *
  * It holds no clock, no host and no absolute path but those of mirror directories that the guest
- * needs and of a kernel, so that the same inputs give the same record. It is kept in the statement
- * of `record/statement.ts`.
+ * needs and of a kernel, so that the same inputs give the same record. The file that it is kept
+ * in, seedstrap.json, is an in-toto statement: see `record/statement.ts`.
  *
  * @module
  */
@@ -76,7 +76,7 @@ export function readRecord(dir: string): TargetRecord {
   return readRecordFile(join(dir, RECORD_NAME));
 }
 
-/** Likewise of a file of any name, such as a copy of the statement. */
+/** Likewise of a file of any name, such as a copy of the record. */
 export function readRecordFile(path: string): TargetRecord {
   const text = orRefused(
     () => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * seedstrap.json: an in-toto statement (v1) with a SLSA provenance predicate (v1).
+ * seedstrap.json, the record of a target, is an in-toto statement (v1) with a SLSA provenance
+ * predicate (v1).
  *
  *   subject                     what was built, a directory file by file
  *   predicate.buildDefinition

@@ -37,7 +37,7 @@ import {
   type PlannedRestore,
 } from "../plan/types.ts";
 
-/** Format of the record in a statement. */
+/** Format of the record. */
 export const TARGET_FORMAT = "seedstrap-target/2";
 /** Name of the record in a target. */
 export const RECORD_NAME = "seedstrap.json";

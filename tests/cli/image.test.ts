@@ -164,15 +164,15 @@ test("a seedstrap.json that is damaged is no reason to verify less", async () =>
   const at = temp.make();
   expect(await buildIn(at, setUp(at))).toMatchObject({ code: 0 });
   const image = join(at, "target/init.img");
-  const statement = join(at, "target/seedstrap.json");
-  writeFileSync(statement, readFileSync(statement, "utf8").replace('"subject"', '"object"'));
+  const record = join(at, "target/seedstrap.json");
+  writeFileSync(record, readFileSync(record, "utf8").replace('"subject"', '"object"'));
   for (const argv of [["verify", image], ["extract", image, "-o", join(at, "out")]]) {
     const ran = await seedstrap(["image", ...argv]);
-    expect(ran.stderr).toContain(`Cannot understand ${statement}`);
+    expect(ran.stderr).toContain(`Cannot understand ${record}`);
     expect(ran).toMatchObject({ code: 7, stdout: "" });
   }
   const listed = await seedstrap(["image", "ls", "-l", image]);
-  expect(listed.stderr).toContain(`warning: Cannot understand ${statement}`);
+  expect(listed.stderr).toContain(`warning: Cannot understand ${record}`);
   expect(listed.code).toBe(0);
 });
 

@@ -167,13 +167,13 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     expect(bad.stderr).toContain("does not boot: its first MiB is zeros");
     expect(bytesAt(device.path, 0, MIB).every((byte) => byte === 0)).toBe(true);
 
-    const statement = join(dir, "target/seedstrap.json");
-    const whole = readFileSync(statement);
-    writeFileSync(statement, whole.subarray(0, whole.length / 2));
+    const recordPath = join(dir, "target/seedstrap.json");
+    const whole = readFileSync(recordPath);
+    writeFileSync(recordPath, whole.subarray(0, whole.length / 2));
     const cut = await write(image, device);
     expect(cut.code).toBe(EXIT.target);
-    expect(cut.stderr).toContain(`Cannot understand ${statement}`);
-    writeFileSync(statement, whole);
+    expect(cut.stderr).toContain(`Cannot understand ${recordPath}`);
+    writeFileSync(recordPath, whole);
 
     truncateSync(image, dataBytes + MIB);
     const longer = await write(image, device);

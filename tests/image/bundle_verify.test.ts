@@ -26,7 +26,7 @@ let whole: Buffer;
 let members: ReadonlyMap<string, PlacedMember>;
 const ALPHA = "distfiles/alpha-1.0.tar.gz";
 const SUMS = "seedstrap-bundle/SHA256SUMS";
-const PLAN = "seedstrap-bundle/plan.json";
+const INDEX = "seedstrap-bundle/plan.json";
 
 beforeAll(async () => {
   const { tree, mirror } = writeMiniTree(dir, miniTree());
@@ -72,8 +72,8 @@ test("verifyBundle() finds every single damaged byte, and the member that has it
     const isNamed = faults.some(({ member, offset: from, size }) =>
       member === wanted && offset >= from && offset < from + size
     );
-    // Where plan.json and its line are at odds, both are named by one of them.
-    const isIndex = wanted === PLAN && faults.some(({ member }) => member === PLAN);
+    // Where the index and its line are at odds, both are named by one of them.
+    const isIndex = wanted === INDEX && faults.some(({ member }) => member === INDEX);
     expect([offset, wanted, isNamed || isIndex]).toEqual([offset, wanted, true]);
   }
 }, 120_000);
@@ -107,29 +107,31 @@ test("verifyBundle() tells a damaged line of SHA256SUMS to the byte", async () =
   for (const line of [0, 1]) {
     const text = members.get(SUMS)!;
     const lineAt = whole.indexOf("\n", dataOffset) + 1;
-    // The first line is of plan.json: its digest is nearly right then.
+    // The first line is of the index: its digest is nearly right then.
     const at = (line === 0 ? text.dataOffset : lineAt) + 5;
     expect(named(await verify(flipped(at)))).toEqual([`data ${SUMS} ${at} 1`]);
   }
 });
 
-test("verifyBundle() tells a damaged plan.json, and finds the rest by headers", async () => {
-  const { dataOffset, size } = members.get(PLAN)!;
+test("verifyBundle() names a damaged index, and finds the rest by headers", async () => {
+  const { dataOffset, size } = members.get(INDEX)!;
   const other = members.get(ALPHA)!.headerOffset + 130;
   const report = await verify(flipped(dataOffset + 200, other));
   expect(report.isIndexed).toBe(false);
-  expect(named(report)).toContain(`data ${PLAN} ${dataOffset} ${size}`);
+  expect(named(report)).toContain(`data ${INDEX} ${dataOffset} ${size}`);
   expect(named(report)).toContain(`missing ${ALPHA} 0 0`);
   expect(
     report.faults.some(({ kind, offset, size }) =>
       kind === "header" && offset <= other && other < offset + size
     ),
   ).toBe(true);
-  expect(report.faults.every(({ member }) => [PLAN, ALPHA, undefined].includes(member))).toBe(true);
+  expect(report.faults.every(({ member }) => [INDEX, ALPHA, undefined].includes(member))).toBe(
+    true,
+  );
 });
 
 test("verifyBundle() finds the index behind damaged headers of its own", async () => {
-  for (const path of [SUMS, PLAN]) {
+  for (const path of [SUMS, INDEX]) {
     const at = members.get(path)!.headerOffset + 125;
     expect(named(await verify(flipped(at)))).toEqual([`header ${path} ${at} 1`]);
   }
@@ -163,8 +165,8 @@ test("openBundle() refuses a bundle with a damaged index, and one that is cut", 
   for (
     const [offset, fault] of [
       [line, "do not go together"],
-      [members.get(PLAN)!.dataOffset + 60, PLAN],
-      [members.get(PLAN)!.headerOffset + 108, "Cannot use the bundle"],
+      [members.get(INDEX)!.dataOffset + 60, INDEX],
+      [members.get(INDEX)!.headerOffset + 108, "Cannot use the bundle"],
     ] as const
   ) {
     writeFileSync(damaged, flipped(offset));

@@ -237,10 +237,10 @@ with tarfile.open(sys.argv[1], "a") as tar:
 test("what was begun from an archive is reproduced with the same one, and another is named", async () => {
   const { dir, archive, target, build } = await scene();
   expect(await build(archive, ["--chroot"])).toMatchObject({ code: 0, stderr: "" });
-  const statement = join(target, "seedstrap.json");
+  const record = join(target, "seedstrap.json");
   const again = (...args: string[]) =>
     seedstrap([
-      ...["reproduce", statement, "--tree", join(dir, "tree"), "-m", `file://${dir}/mirror`],
+      ...["reproduce", record, "--tree", join(dir, "tree"), "-m", `file://${dir}/mirror`],
       ...args,
     ]);
   const without = await again();

@@ -50,7 +50,7 @@ async function scene(changes: Partial<BuildOptions> = {}, mini: MiniOptions = {}
   const jobs = 4;
   await buildMedia({ tree, options, store, target, force: false, jobs, repo });
   const request: ReproduceRequest = {
-    statement: join(target, RECORD_NAME),
+    record: join(target, RECORD_NAME),
     tree,
     mirrors: [{ kind: "directory", path: mirror }],
     store,
@@ -77,16 +77,16 @@ test("reproduceBuild() works on a copy of everything, elsewhere, for every mode"
     const { request, dir, tree, mirror } = await scene({ mode });
     const other = temp.make();
     cpSync(tree, join(other, "copy"), { recursive: true });
-    cpSync(request.statement, join(other, "statement.json"));
+    cpSync(request.record, join(other, "record.json"));
     const result = await reproduceBuild({
       ...request,
-      statement: join(other, "statement.json"),
+      record: join(other, "record.json"),
       tree: join(other, "copy"),
       store: join(other, "none"),
       mirrors: [{ kind: "directory", path: mirror }],
     });
     expect(result).toMatchObject({ same: true, subjects: [], materials: [] });
-    expect(readdirSync(other).sort()).toEqual(["copy", "statement.json"]);
+    expect(readdirSync(other).sort()).toEqual(["copy", "record.json"]);
     rmSync(dir, { recursive: true });
   }
 });
@@ -97,7 +97,7 @@ test("reproduceBuild() names a file of the checkout that was changed", async () 
     writeFiles(tree, { "steps/helpers.sh": "false\n" });
     const notices: string[] = [];
     const result = await reproduceBuild(request, { onNotice: (text) => notices.push(text) });
-    expect(notices).toEqual(["the checkout is not the one that the statement was made of"]);
+    expect(notices).toEqual(["the checkout is not the one that was built from"]);
     expect(result.same).toBe(false);
     expect(result.materials.map(({ name }) => name)).toEqual(["checkout"]);
     const [subject] = result.subjects;
@@ -152,10 +152,10 @@ test("reproduceBuild() names a distfile that is another one", async () => {
   expect(files).toEqual([`./external/distfiles/${BETA}`, "./steps/beta-2.0/sources"]);
 });
 
-test("reproduceBuild() shows where a statement's options were changed", async () => {
+test("reproduceBuild() shows where a record's options were changed", async () => {
   const { request } = await scene();
-  const stated = readFileSync(request.statement, "utf8");
-  writeFileSync(request.statement, stated.replace('"cores": 2', '"cores": 3'));
+  const stated = readFileSync(request.record, "utf8");
+  writeFileSync(request.record, stated.replace('"cores": 2', '"cores": 3'));
   const result = await reproduceBuild(request);
   expect(result).toMatchObject({ same: false, materials: [] });
   expect(result.subjects[0]!.files.map(({ name }) => name)).toEqual(["./steps/bootstrap.cfg"]);
@@ -163,9 +163,9 @@ test("reproduceBuild() shows where a statement's options were changed", async ()
 
 test("reproduceBuild() names another builder", async () => {
   const { request } = await scene();
-  const stated = parseRecord(readFileSync(request.statement, "utf8"), "x");
+  const stated = parseRecord(readFileSync(request.record, "utf8"), "x");
   const builderSha256 = "0".repeat(64);
-  writeFileSync(request.statement, statementText({ ...stated, seedstrap: "0.0.9", builderSha256 }));
+  writeFileSync(request.record, statementText({ ...stated, seedstrap: "0.0.9", builderSha256 }));
   const { same, materials } = await reproduceBuild(request);
   expect(same).toBe(true);
   expect(materials.map(({ name, stated }) => [name, stated])).toEqual([
@@ -178,10 +178,10 @@ test("a later build still says from which URL a distfile came, as does what is r
   const server = await bench.files(sampleBody(3001, 2));
   const { request, mirror, tree, target, store } = await scene({}, { url: server.url });
   rmSync(join(mirror, BETA));
-  const options = parseRecord(readFileSync(request.statement, "utf8"), "x").options;
+  const options = parseRecord(readFileSync(request.record, "utf8"), "x").options;
   const again = async () => {
     await buildMedia({ tree, options, store, target, force: false, jobs: 1 });
-    return readFileSync(request.statement, "utf8");
+    return readFileSync(request.record, "utf8");
   };
   const first = await again();
   await server.close();
@@ -197,18 +197,18 @@ test("a later build still says from which URL a distfile came, as does what is r
   expect(await reproduceBuild(request)).toMatchObject({ same: true, materials: [] });
 });
 
-test("reproduceBuild() asks the statement's HTTP mirrors, and looks into none of its directories", async () => {
+test("reproduceBuild() asks the record's HTTP mirrors, and looks into none of its directories", async () => {
   const server = await bench.http((_, response) => response.writeHead(404).end());
   const { request, store, tree, mirror } = await scene();
-  const stated = parseRecord(readFileSync(request.statement, "utf8"), "x");
+  const stated = parseRecord(readFileSync(request.record, "utf8"), "x");
   const mirrors = [...stated.options.mirrors, { kind: "http" as const, url: server.url }];
   const text = statementText({ ...stated, options: { ...stated.options, mirrors } });
-  writeFileSync(request.statement, text);
+  writeFileSync(request.record, text);
   const error = await rejection(reproduceBuild({ ...request, mirrors: [] }));
   expect(error.kind).toBe("fetch");
   expect(error.message).not.toContain(mirror);
   expect(server.seen.some((line) => line.startsWith(`GET /${BETA}`))).toBe(true);
-  expect(readdirSync(join(request.statement, "..")).some((name) => name.includes("reproduce")))
+  expect(readdirSync(join(request.record, "..")).some((name) => name.includes("reproduce")))
     .toBe(false);
   expect(existsSync(join(store, BETA))).toBe(false);
   expect(existsSync(join(tree, "distfiles"))).toBe(false);
@@ -270,7 +270,7 @@ testWith("mke2fs")("a kernel and packages have to be given again, and are compar
 
 test("reproduceBuild() refuses what it cannot use, before anything is built", async () => {
   const { request, target } = await scene();
-  const text = readFileSync(request.statement, "utf8");
+  const text = readFileSync(request.record, "utf8");
   const stated = parseRecord(text, "x");
   const cases: [string, string][] = [
     ["{}", "Cannot understand"],
@@ -288,18 +288,18 @@ test("reproduceBuild() refuses what it cannot use, before anything is built", as
     ],
   ];
   for (const [changed, wanted] of cases) {
-    writeFileSync(request.statement, changed);
+    writeFileSync(request.record, changed);
     const error = await rejection(reproduceBuild(request));
     expect(error.message).toContain(wanted);
   }
-  writeFileSync(request.statement, text);
+  writeFileSync(request.record, text);
   expect((await rejection(reproduceBuild({ ...request, repo: target }))).message).toBe(
     "Cannot reproduce with --repo DIR: it was built without",
   );
-  expect((await rejection(reproduceBuild({ ...request, statement: "none" }))).message).toBe(
-    "Cannot find the statement none",
+  expect((await rejection(reproduceBuild({ ...request, record: "none" }))).message).toBe(
+    "Cannot find the record none",
   );
-  expect((await rejection(reproduceBuild({ ...request, statement: target }))).message).toContain(
+  expect((await rejection(reproduceBuild({ ...request, record: target }))).message).toContain(
     "it is no file",
   );
   expect(readdirSync(target).sort()).toEqual([
@@ -311,13 +311,13 @@ test("reproduceBuild() refuses what it cannot use, before anything is built", as
   ]);
 });
 
-test("reproduceBuild() starts no program that a statement names", async () => {
+test("reproduceBuild() starts no program that a record names", async () => {
   const { request, dir } = await scene({ mode: "qemu" });
   const trap = join(dir, "trap");
   writeFiles(dir, { trap: `#!/bin/sh\ntouch ${dir}/sprung\n` });
   chmodSync(trap, 0o755);
-  const text = readFileSync(request.statement, "utf8");
-  writeFileSync(request.statement, text.replace("qemu-system-x86_64", trap));
+  const text = readFileSync(request.record, "utf8");
+  writeFileSync(request.record, text.replace("qemu-system-x86_64", trap));
   expect(await reproduceBuild(request)).toMatchObject({ same: true });
   expect(existsSync(join(dir, "sprung"))).toBe(false);
 });

@@ -47,7 +47,7 @@ async function built(changes: Parameters<typeof buildOptions>[0] = {}) {
   return { dir, target, made, text, statement: JSON.parse(text) };
 }
 
-test("the statement of a miniature is as it was", async () => {
+test("the record of a miniature is as it was", async () => {
   const { statement, made, dir } = await built();
   const { buildDefinition, runDetails } = statement.predicate;
   const { record } = buildDefinition.internalParameters;
@@ -85,7 +85,7 @@ test("sha256 of a subject is of the whole file, and other digests have other key
   expect(sbom.digest.sha256).toBe(sha256OfFile(join(target, sbom.name)));
 });
 
-test("a directory is stated file by file", async () => {
+test("a directory is recorded file by file", async () => {
   const { statement, target, made } = await built({ mode: "chroot" });
   expect(statement.subject).toHaveLength(made.files.length);
   for (const { name, digest } of statement.subject) {
@@ -107,12 +107,12 @@ test("a distfile may be called like an image", async () => {
   expect(parseRecord(statementText(record), "x")).toEqual(record);
 });
 
-test("a statement has the same bytes however often it is read and written", async () => {
+test("a record has the same bytes however often it is read and written", async () => {
   const { text } = await built({ mode: "bare-metal" });
   expect(statementText(parseRecord(text, "x"))).toBe(text);
 });
 
-/** Changes a statement at a path, and gives what is then said of it; `undefined` takes it away. */
+/** Changes a record at a path, and gives what is then said of it; `undefined` takes it away. */
 function faultWith(text: string, path: string, value: unknown): string {
   const changed = JSON.parse(text);
   const keys = path.split(".");
@@ -127,7 +127,7 @@ function faultWith(text: string, path: string, value: unknown): string {
 const RECORD = "predicate.buildDefinition.internalParameters.record";
 const OPTIONS = "predicate.buildDefinition.externalParameters";
 
-test("parseRecord() refuses a statement with a field that is not as it should be", async () => {
+test("parseRecord() refuses a record with a field that is not as it should be", async () => {
   const { text } = await built();
   const ZERO = "0".repeat(64);
   const hostile: [string, unknown, string][] = [
@@ -194,7 +194,7 @@ test("parseRecord() refuses a statement with a field that is not as it should be
   expect(faultOf(() => parseRecord(own, "x.json"))).toContain("__proto__ is not known");
 });
 
-test("parseRecord() takes whatever happens to a statement for a fault, and no more", async () => {
+test("parseRecord() takes whatever happens to a record for a fault, and no more", async () => {
   const { text } = await built({ mode: "bare-metal" });
   const change = fc.record({
     at: fc.nat({ max: text.length - 1 }),

@@ -222,7 +222,7 @@ test("what a file system cannot be made with is told, and nothing is left", asyn
   expect(absent.stderr).toContain("for --kernel: it is no file");
 });
 
-test("reproduce names another mke2fs where the disk differs, if the statement tells its own", async () => {
+test("reproduce names another mke2fs where the disk differs, if the record says its own", async () => {
   const at = scene();
   const target = join(at.dir, "target");
   const args = ["-q", "-qs", "1100", "--kernel", at.kernel];
@@ -238,12 +238,12 @@ test("reproduce names another mke2fs where the disk differs, if the statement te
       `PATH=/usr/sbin:/sbin:/usr/bin\nexec mke2fs -m 9 "$@"\n`,
     { mode: 0o755 },
   );
-  const statement = join(target, RECORD_NAME);
+  const path = join(target, RECORD_NAME);
   const again = async () =>
     await seedstrap(
       [
         "reproduce",
-        statement,
+        path,
         "--tree",
         at.tree,
         "-m",
@@ -259,7 +259,7 @@ test("reproduce names another mke2fs where the disk differs, if the statement te
     `Built from something else:\n  mke2fs: differs\n    stated ${record.mke2fs}\n    found  9.9 (a day)`,
   );
   const { mke2fs: _, ...untoldRecord } = record;
-  writeFileSync(statement, statementText(untoldRecord));
+  writeFileSync(path, statementText(untoldRecord));
   const untold = await again();
   expect(untold.code).toBe(11);
   expect(untold.stdout).not.toContain("mke2fs");
