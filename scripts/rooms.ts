@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * The rooms of src/, and the rule that holds between them: a room imports only rooms above it in
- * the table, and no files import each other in a circle.
+ * The rooms of src/, and the rules that hold between them: a room imports only rooms above it in
+ * the table, no files import each other in a circle, and no two files export one name.
  *
  * usage: bun scripts/rooms.ts [--check | --write | --count]
  *
- * --check fails where the rule is broken, where a file is in no room, and where CONTRIBUTING.md
+ * --check fails where a rule is broken, where a file is in no room, and where CONTRIBUTING.md
  * shows another table. --write puts the table there. --count prints lines and files by room.
  */
 
@@ -19,7 +19,7 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
     "errors.ts",
     "the one error class and its exit codes; what the system refused, as such an error",
   ],
-  ["bytes.ts", "bytes compared, sorted, hashed, tested for zeros"],
+  ["bytes.ts", "bytes compared, sorted, hashed, tested for zeros; UUIDs"],
   ["json.ts", "JSON checked by a schema, field by field"],
   ["version.ts", "the version"],
   ["assets.gen.ts", "the embedded files: `steps/` and the demo (generated)"],
@@ -102,6 +102,25 @@ function circles(): string[] {
   return found;
 }
 
+/** Names that two files may export. What write/copy.ts and fetch/store.ts have is to become one. */
+const SHARED_NAMES: ReadonlySet<string> = new Set(["digestFile"]);
+
+/** Names that more than one file exports: a reader of an import could take one for the other. */
+function sharedNames(): string[] {
+  const exporters = new Map<string, string[]>();
+  for (const file of files) {
+    const text = readFileSync(join(ROOT, file), "utf8");
+    const found = text.matchAll(
+      /^export (?:async )?(?:function\*?|const|let|class|interface|type|enum) (\w+)/gm,
+    );
+    for (const name of new Set([...found].map(([, name]) => name!))) {
+      exporters.set(name, [...exporters.get(name) ?? [], file]);
+    }
+  }
+  return [...exporters].filter(([name, from]) => from.length > 1 && !SHARED_NAMES.has(name))
+    .map(([name, from]) => `${name} is exported by ${from.join(" and ")}: give one another name`);
+}
+
 function table(): string {
   const label = (name: string) => name.includes(".") ? `\`${name}\`` : `\`${name}/\``;
   const names = ROOMS.map(([name]) => label(name).length);
@@ -157,6 +176,7 @@ else {
   const faults = [
     ...wrongWay(),
     ...circles(),
+    ...sharedNames(),
     ...(wanted === undefined ? [`${DOCUMENT} has no place for the table of rooms`] : []),
     ...(mode === "--check" && wanted !== undefined && wanted !== text
       ? [`${DOCUMENT} shows another table of rooms: run bun scripts/rooms.ts --write`]

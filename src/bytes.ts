@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Bytes compared, sorted, hashed, and tested for zeros.
+ * Bytes compared, sorted, hashed, tested for zeros, made a UUID.
  *
  * @module
  */
@@ -42,4 +42,13 @@ export function isZero(bytes: Uint8Array): boolean {
     if (ZEROS.compare(part, 0, part.length, 0, part.length) !== 0) return false;
   }
   return true;
+}
+
+/** A UUID of version 8, whose bits are the maker's own (RFC 9562), of the first 16 bytes. */
+export function uuidOf(seed: Uint8Array): string {
+  const bytes = Buffer.from(seed.subarray(0, 16));
+  bytes[6] = 0x80 + bytes[6]! % 16;
+  bytes[8] = 0x80 + bytes[8]! % 64;
+  const hex = bytes.toString("hex");
+  return [0, 8, 12, 16, 20].map((at, index, all) => hex.slice(at, all[index + 1])).join("-");
 }

@@ -91,8 +91,8 @@ export function oneOf<const Choices extends readonly (string | number)[]>(choice
   return v.picklist(choices, `one of ${choices.join(", ")}`);
 }
 
-/** A text that passes a test; `what` says which, as in "an absolute path". */
-export function text(
+/** A text that passes a test; `what` says which text that is, as in "an absolute path". */
+export function textThat(
   test: (text: string) => boolean,
   what: string,
 ): v.GenericSchema<unknown, string> {
@@ -111,4 +111,7 @@ export const anyText = v.string("a text");
 export const bool = v.boolean("true or false");
 export const size = count(0, Number.MAX_SAFE_INTEGER);
 export const amount = v.custom<number>(Number.isFinite, "a number");
-export const sha256 = text((value) => /^[0-9a-f]{64}$/.test(value), "a SHA-256 in lower-case hex");
+export const sha256 = textThat(
+  (value) => /^[0-9a-f]{64}$/.test(value),
+  "a SHA-256 in lower-case hex",
+);

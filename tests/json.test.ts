@@ -9,7 +9,7 @@ import {
   objectOf,
   openObject,
   parseJson,
-  text,
+  textThat,
 } from "../src/json.ts";
 
 const POINT = object({ x: count(0, 9), name: v.exactOptional(anyText) });
@@ -65,7 +65,7 @@ test("openObject() takes fields that it does not know, and leaves them where the
 
 test("a fault in a list has its index in the path", () => {
   const lines = objectOf<{ readonly lines: readonly string[] }>({
-    lines: list(text((line) => line !== "", "a line")),
+    lines: list(textThat((line) => line !== "", "a line")),
   });
   expect(parseJson(lines, '{"lines":["a",""]}')).toBe('lines.1 is "", not a line');
 });

@@ -12,10 +12,10 @@ import { Buffer } from "node:buffer";
 import { basename, join } from "node:path";
 import process from "node:process";
 import { readBootHeader } from "../../src/format/boot.ts";
-import { bytesOf, type ByteSource } from "../../src/format/reader.ts";
+import { type ByteSource, readRange } from "../../src/format/reader.ts";
 import { MIB, SECTOR_BYTES } from "../../src/format/segment.ts";
 import { openImage } from "../../src/source/file.ts";
-import { digestOf, readImage } from "../../src/image/linear.ts";
+import { digestRange, readImage } from "../../src/image/linear.ts";
 
 /** Something that was found. */
 export interface Entry {
@@ -90,7 +90,7 @@ function reading(path: string, read: (source: ByteSource) => Media): Media {
 function readBoot(source: ByteSource): Media {
   const { srcfsOffset } = readBootHeader(source);
   const entries = filesOf(source, "");
-  const frame = [`size ${source.size}`, `boot code ${digestOf(source, 0, srcfsOffset)}`];
+  const frame = [`size ${source.size}`, `boot code ${digestRange(source, 0, srcfsOffset)}`];
   // The directories that stage0 gets its seeds in are made behind the tree, with other paths.
   for (const { kind, path } of readImage(source)) {
     if (kind === "command") frame.push(`command ${path}`);
@@ -105,10 +105,12 @@ function filesOf(source: ByteSource, prefix: string): Map<string, Entry> {
     if (entry.kind === "command" || entry.path.startsWith("/")) continue;
     const path = entry.path.replace(/^\.\//, "");
     const { size, dataOffset } = entry;
-    const text = entry.kind === "empty" ? "empty" : `${size} ${digestOf(source, dataOffset, size)}`;
+    const text = entry.kind === "empty"
+      ? "empty"
+      : `${size} ${digestRange(source, dataOffset, size)}`;
     if (entries.has(prefix + path)) throw new Error(`${source.name} has ${path} twice`);
     const content = LOOKED_AT.includes(path)
-      ? { content: Buffer.concat([...bytesOf(source, dataOffset, size)].map(copyOf)).toString() }
+      ? { content: Buffer.concat([...readRange(source, dataOffset, size)].map(copyOf)).toString() }
       : {};
     entries.set(prefix + path, { text, ...content });
   }

@@ -36,7 +36,7 @@ export type SpecialFile =
   };
 
 /** An entry of a directory that is written: a directory where there is neither body nor special. */
-export interface TreeEntry {
+export interface ArchiveEntry {
   readonly path: string;
   readonly body?: MemberSegment;
   readonly special?: SpecialFile;
@@ -96,11 +96,11 @@ export function flatEntries(
  * @returns Directories in the order of the archive, then files in the order of their data, then
  * the others.
  */
-export function treeEntries(archive: Archive): TreeEntry[] {
+export function archiveEntries(archive: Archive): ArchiveEntry[] {
   const members = new Map(archive.members.map((member) => [member.path, member]));
-  const directories: TreeEntry[] = [];
+  const directories: ArchiveEntry[] = [];
   const files: MemberFile[] = [];
-  const others: TreeEntry[] = [];
+  const others: ArchiveEntry[] = [];
   for (const member of archive.members) {
     const { path } = member;
     switch (member.kind) {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { MAX_NAME_BYTES } from "../format/payload.ts";
+import { MAX_PAYLOAD_NAME_BYTES } from "../format/payload.ts";
 
 /** A checked name, or why it is refused. */
 export type Checked = { readonly name: string } | { readonly fault: string };
@@ -54,8 +54,10 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 function checkText(bytes: Uint8Array, what: "name" | "target"): Checked {
   if (bytes.length === 0) return { fault: `its ${what} is empty` };
-  if (bytes.length > MAX_NAME_BYTES) {
-    return { fault: `its ${what} has ${bytes.length} bytes, ${MAX_NAME_BYTES} are possible` };
+  if (bytes.length > MAX_PAYLOAD_NAME_BYTES) {
+    return {
+      fault: `its ${what} has ${bytes.length} bytes, ${MAX_PAYLOAD_NAME_BYTES} are possible`,
+    };
   }
   if (bytes.includes(0)) return { fault: `its ${what} has a NUL in it` };
   if (bytes.includes(0x0a)) return { fault: `its ${what} has a newline in it` };

@@ -13,7 +13,7 @@ import { type BundleRequest, createBundle, unpackBundle } from "../job/bundle.ts
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
-import { offlineOption, parseMirrors, treeOption } from "./options.ts";
+import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { formatBytes, formatCount, print, printable, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
 
@@ -55,7 +55,7 @@ Examples:
       const request: BundleRequest = {
         tree: raw.tree ?? process.cwd(),
         store: raw.distfiles ?? defaultStore(),
-        mirrors: parseMirrors(raw.mirrors ?? []),
+        mirrors: parseMirrorOption(raw.mirrors ?? []),
         jobs: parseCount(raw.jobs, "--jobs", 1, 64),
         isOffline: raw.offline === true,
         preNetwork: raw.preNetwork === true,

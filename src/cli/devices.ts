@@ -2,7 +2,7 @@
 /** `seedstrap devices`: what an image could be written to, and why not. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { type Candidate, readCandidates, type WriteTarget } from "../device/candidates.ts";
+import { type CandidateDevice, readCandidates, type WriteTarget } from "../device/candidates.ts";
 import { formatBytes, formatTable, note, print, printable, printJson } from "./output.ts";
 
 export function devicesSubcommand(): CommandUnknownOpts {
@@ -27,7 +27,7 @@ tell; write finds that out when it opens the device.`,
 
 const HEADER = ["device", "size", "by", "model", "serial", "holds", "refused because"];
 
-function row(candidate: Candidate): string[] {
+function row(candidate: CandidateDevice): string[] {
   const { path, sizeBytes, transport, model, serial, detail, content, reasons } = candidate;
   return [
     path,
@@ -40,7 +40,7 @@ function row(candidate: Candidate): string[] {
   ].map(printable);
 }
 
-function forScripts(candidate: Candidate): object {
+function forScripts(candidate: CandidateDevice): object {
   const { name, path, sizeBytes, sectorBytes, transport, model, serial } = candidate;
   const { detail, content, reasons, isReadOnly } = candidate;
   return {

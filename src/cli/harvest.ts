@@ -88,7 +88,7 @@ async function compareRuns(a: string, b: string, json: boolean): Promise<void> {
     withPackages(b, async (other) => {
       const differences = await diffPackages(one, other);
       if (json) printJson({ equal: differences.length === 0, differences });
-      else for (const line of differences.flatMap(differenceLines)) print(line);
+      else for (const line of differences.flatMap(packageDifferenceLines)) print(line);
       if (differences.length === 0) {
         if (!json) print(`all ${formatCount(one.size)} packages are the same`);
         return;
@@ -113,7 +113,7 @@ async function withPackages(
 /** Members shown of one package. */
 const MAX_MEMBERS = 20;
 
-function differenceLines(difference: PackageDifference): string[] {
+function packageDifferenceLines(difference: PackageDifference): string[] {
   const name = printable(difference.name);
   if (difference.kind !== "different") return [`${difference.kind}: ${name}`];
   const { digests, members, unread } = difference;

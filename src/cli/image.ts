@@ -202,7 +202,7 @@ function diffCommand(): CommandUnknownOpts {
         withView(b, as, (other) => {
           const differences = diffViews(one, other);
           if (json) printJson({ equal: differences.length === 0, differences });
-          else for (const line of differences.flatMap(differenceLines)) print(line);
+          else for (const line of differences.flatMap(imageDifferenceLines)) print(line);
           if (differences.length === 0) return;
           const count = (kind: Difference["kind"]) =>
             differences.filter((difference) => difference.kind === kind).length;
@@ -216,7 +216,7 @@ function diffCommand(): CommandUnknownOpts {
     );
 }
 
-function differenceLines(difference: Difference): string[] {
+function imageDifferenceLines(difference: Difference): string[] {
   const path = printable(difference.path);
   switch (difference.kind) {
     case "added":

@@ -114,7 +114,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     configurator: raw.configurator === true,
     internalCi: raw.internalCi === undefined ? undefined : checkedPass(raw.internalCi),
     externalSources: raw.externalSources === true,
-    mirrors: parseMirrors(raw.mirrors ?? []),
+    mirrors: parseMirrorOption(raw.mirrors ?? []),
     // As in rootfs.py, a directory has no swap, whatever is asked for.
     swapMib: isForMachine ? parseSizeMib(raw.swap, "--swap", 0) : 0,
     qemuCommand: raw.qemuCmd,
@@ -195,7 +195,7 @@ function chosenMode(raw: RawOptions): Mode {
 }
 
 /** @throws {UserError} "usage", naming one that is neither a server nor a directory. */
-export function parseMirrors(texts: readonly string[]): Mirror[] {
+export function parseMirrorOption(texts: readonly string[]): Mirror[] {
   return texts.map(parseMirror);
 }
 

@@ -10,7 +10,7 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
-import { offlineOption, parseMirrors, treeOption } from "./options.ts";
+import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { print, printable, printJson } from "./output.ts";
 
 /** How many differences of a kind are named. */
@@ -47,7 +47,7 @@ The exit code is 0 where everything has the stated digest, and 11 where not.`,
         {
           record,
           tree: raw.tree ?? process.cwd(),
-          mirrors: parseMirrors(raw.mirrors ?? []),
+          mirrors: parseMirrorOption(raw.mirrors ?? []),
           store: raw.distfiles ?? defaultStore(),
           isOffline: raw.offline === true,
           repo: raw.repo,
@@ -92,19 +92,22 @@ function reproductionLines({ same, compared, subjects, materials, kept }: Reprod
     ...(materials.length === 0
       ? []
       : ["", same ? "The same, though built from something else:" : "Built from something else:"]),
-    ...named(materials, (difference) => differenceLines(difference, "  ")),
+    ...named(materials, (difference) => digestDifferenceLines(difference, "  ")),
     ...(kept === undefined ? [] : ["", `what was built is in ${printable(kept)}`]),
   ];
 }
 
 function subjectLines(subject: SubjectDifference): string[] {
   return [
-    ...differenceLines(subject, ""),
-    ...named(subject.files, (file) => differenceLines(file, "  ")),
+    ...digestDifferenceLines(subject, ""),
+    ...named(subject.files, (file) => digestDifferenceLines(file, "  ")),
   ];
 }
 
-function differenceLines({ name, stated, found }: DigestDifference, indent: string): string[] {
+function digestDifferenceLines(
+  { name, stated, found }: DigestDifference,
+  indent: string,
+): string[] {
   const shown = `${indent}${printable(name)}`;
   if (stated === undefined) return [`${shown}: not in the record`];
   if (found === undefined) return [`${shown}: missing`];

@@ -14,7 +14,7 @@ import { type BlockDevice, devOfPath, lookAtPath, readBlockDevices, text } from 
 import { type Tables, usesOf } from "./use.ts";
 
 /** A device, what it holds, and what speaks against writing to it. */
-export interface Candidate extends BlockDevice {
+export interface CandidateDevice extends BlockDevice {
   /** In a few words; empty where it cannot be read. */
   readonly content: string;
   /** Why it is refused; none where it is not. */
@@ -23,7 +23,7 @@ export interface Candidate extends BlockDevice {
 
 /** Where an image can be written in place: a whole device, or a file that the user asked for. */
 export type WriteTarget =
-  | { readonly kind: "device"; readonly path: string; readonly device: Candidate }
+  | { readonly kind: "device"; readonly path: string; readonly device: CandidateDevice }
   | {
     readonly kind: "file";
     readonly path: string;
@@ -32,7 +32,7 @@ export type WriteTarget =
   };
 
 /** Every block device with a size, refused ones included, but no memory disks. */
-export function readCandidates(): Candidate[] {
+export function readCandidates(): CandidateDevice[] {
   const all = readBlockDevices();
   const tables = readTables();
   return all.filter(({ name }) => !/^z?ram\d/.test(name))
@@ -141,7 +141,7 @@ function withReasons(
   device: BlockDevice,
   all: readonly BlockDevice[],
   tables: Tables,
-): Candidate {
+): CandidateDevice {
   const reasons = usesOf(device, all, tables);
   if (device.isReadOnly) reasons.push("it is read-only");
   if (/^sr\d/.test(device.name)) reasons.push("it is an optical drive");

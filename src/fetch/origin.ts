@@ -17,7 +17,7 @@ import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { systemCode } from "../errors.ts";
-import { object, parseJson, text } from "../json.ts";
+import { object, parseJson, textThat } from "../json.ts";
 import { publicUrl } from "./failure.ts";
 
 /** Directory in a store. */
@@ -33,7 +33,7 @@ function isPublicUrl(value: string): boolean {
     URL.canParse(value) && publicUrl(value) === value;
 }
 
-const recordedUrl = text(isPublicUrl, "a URL");
+const recordedUrl = textThat(isPublicUrl, "a URL");
 
 /** What is known of where a distfile was had. */
 export const originFields = {

@@ -14,6 +14,7 @@
 
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { isZero } from "../bytes.ts";
 import type { ByteSource } from "./reader.ts";
 import { MIB } from "./segment.ts";
 
@@ -62,10 +63,4 @@ export async function blocksDigest(
     }
   }
   return hash.update(u64(source.size)).digest("hex");
-}
-
-const ZEROS = Buffer.alloc(MIB);
-
-function isZero(bytes: Buffer): boolean {
-  return bytes.equals(ZEROS.subarray(0, bytes.length));
 }

@@ -14,7 +14,7 @@ import {
   take,
 } from "./ext.ts";
 import { type Extent, mapBlocks } from "./ext_map.ts";
-import { bytesOf, formatError } from "./reader.ts";
+import { formatError, readRange } from "./reader.ts";
 import { KIB, MIB } from "./segment.ts";
 
 /** A record of a directory. */
@@ -144,7 +144,7 @@ export function* readExtFile(fs: ExtFs, inode: ExtInode): Generator<Uint8Array, 
     // Extents behind the end are room that was taken in advance.
     if (length <= 0) break;
     fs.spend(length, inode.offset);
-    yield* bytesOf(fs.source, offset, length);
+    yield* readRange(fs.source, offset, length);
     done = at + length;
   }
   if (done < inode.size) yield* zerosTo(inode.size);

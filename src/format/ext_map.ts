@@ -25,7 +25,7 @@ export interface Extent {
 }
 
 /** A run of blocks of a file. */
-interface Run {
+interface BlockRun {
   readonly at: number;
   readonly block: number;
   readonly count: number;
@@ -46,8 +46,8 @@ const MAX_DEPTH = 5;
  */
 export function* mapBlocks(fs: ExtFs, inode: ExtInode): Generator<Extent, void, undefined> {
   const { blockBytes, base } = fs;
-  let run: Run | undefined;
-  const extent = ({ at, block, count }: Run): Extent => ({
+  let run: BlockRun | undefined;
+  const extent = ({ at, block, count }: BlockRun): Extent => ({
     at: at * blockBytes,
     offset: base + block * blockBytes,
     size: count * blockBytes,
@@ -65,7 +65,7 @@ export function* mapBlocks(fs: ExtFs, inode: ExtInode): Generator<Extent, void, 
   if (run !== undefined) yield extent(run);
 }
 
-function* pointers(fs: ExtFs, inode: ExtInode): Generator<Run, void, undefined> {
+function* pointers(fs: ExtFs, inode: ExtInode): Generator<BlockRun, void, undefined> {
   const root = new DataView(inode.root.buffer, inode.root.byteOffset, inode.root.length);
   const end = Math.ceil(inode.size / fs.blockBytes);
   let at = 0;
@@ -84,7 +84,7 @@ function* pointed(
   at: number,
   end: number,
   from: number,
-): Generator<Run, void, undefined> {
+): Generator<BlockRun, void, undefined> {
   if (block === 0) return;
   checkBlocks(fs, block, 1, from);
   if (level === 0) {
@@ -100,7 +100,7 @@ function* pointed(
   }
 }
 
-function* extents(fs: ExtFs, inode: ExtInode): Generator<Run, void, undefined> {
+function* extents(fs: ExtFs, inode: ExtInode): Generator<BlockRun, void, undefined> {
   const root = new DataView(inode.root.buffer, inode.root.byteOffset, inode.root.length);
   // The tree stands in order: what comes again or goes back is damage, so reading ends.
   const order = { next: 0 };
@@ -113,7 +113,7 @@ function* node(
   offset: number,
   depthAbove: number | undefined,
   order: { next: number },
-): Generator<Run, void, undefined> {
+): Generator<BlockRun, void, undefined> {
   const fail = (message: string) => formatError(fs.source, offset, message);
   if (bytes.getUint16(0, true) !== EXTENT_MAGIC) throw fail("no node of extents here");
   const entries = bytes.getUint16(2, true);

@@ -36,7 +36,7 @@ import {
 /** The first eight bytes of every payload. */
 export const PAYLOAD_MAGIC = "LBPAYLD1";
 /** Longest name in bytes. */
-export const MAX_NAME_BYTES = 1024;
+export const MAX_PAYLOAD_NAME_BYTES = 1024;
 
 /** Width of the integers in bits. */
 export type PayloadLayout = 64 | 32;
@@ -168,11 +168,11 @@ export function* readPayload(
     const head = cursor.take(2 * width, what);
     const nameLength = readInteger(head, 0, width);
     const size = readInteger(head, width, width);
-    if (nameLength < 1 || nameLength > MAX_NAME_BYTES) {
+    if (nameLength < 1 || nameLength > MAX_PAYLOAD_NAME_BYTES) {
       throw formatError(
         source,
         offset,
-        `the name of ${what} has ${nameLength} bytes, 1 to ${MAX_NAME_BYTES} are possible`,
+        `the name of ${what} has ${nameLength} bytes, 1 to ${MAX_PAYLOAD_NAME_BYTES} are possible`,
       );
     }
     const bytes = cursor.take(nameLength, `the name of ${what}`).slice();
@@ -211,8 +211,8 @@ export function* readPayload(
 /** What is wrong with a name, or undefined. */
 function nameFault(name: string): string | undefined {
   const bytes = new TextEncoder().encode(name).length;
-  if (bytes < 1 || bytes > MAX_NAME_BYTES) {
-    return `a name has 1 to ${MAX_NAME_BYTES} bytes, not ${bytes}`;
+  if (bytes < 1 || bytes > MAX_PAYLOAD_NAME_BYTES) {
+    return `a name has 1 to ${MAX_PAYLOAD_NAME_BYTES} bytes, not ${bytes}`;
   }
   if (name !== name.toWellFormed()) return "a name is valid Unicode";
   if (/[/\\\0]/.test(name)) return "a name holds no slash, no backslash and no NUL";

@@ -11,7 +11,7 @@
  */
 
 import { crc32 } from "node:zlib";
-import { bytesOf, type ByteSource } from "./reader.ts";
+import { type ByteSource, readRange } from "./reader.ts";
 import { CRC32_DIGITS, type Segment, textSegment } from "./segment.ts";
 
 /** What the boot program is told. */
@@ -44,6 +44,6 @@ export function closingDigits(command: string): string | undefined {
 export function closingCrc32(source: ByteSource, recordOffset: number, command: string): string {
   const end = recordOffset + command.length - CRC32_DIGITS;
   let value = 0;
-  for (const part of bytesOf(source, 0, end)) value = crc32(part, value);
+  for (const part of readRange(source, 0, end)) value = crc32(part, value);
   return value.toString(16).padStart(CRC32_DIGITS, "0");
 }

@@ -89,7 +89,7 @@ export class Cursor {
 }
 
 /** Copies `size` bytes of a source from `offset` on, a window at a time. */
-export function* bytesOf(
+export function* readRange(
   source: ByteSource,
   offset: number,
   size: number,

@@ -21,7 +21,7 @@ import { type ByteSource, Cursor, formatError } from "./reader.ts";
 import { type Body, type Segment, segmentSize, textSegment, totalSize } from "./segment.ts";
 
 /** Longest path in bytes: builder-hex0 keeps 1,024 with the NUL. */
-export const MAX_PATH_BYTES = 1023;
+export const MAX_SRCFS_PATH_BYTES = 1023;
 
 /** A file, or a directory where there is no body. */
 export interface SrcfsEntry {
@@ -88,7 +88,7 @@ export type SrcfsRecord =
 
 const SRC = "src ";
 /** "src ", sixteen digits, a space, the path and a newline: no record's line is longer. */
-const MAX_LINE_BYTES = SRC.length + 16 + 1 + MAX_PATH_BYTES + 1;
+const MAX_LINE_BYTES = SRC.length + 16 + 1 + MAX_SRCFS_PATH_BYTES + 1;
 
 /**
  * Walks a srcfs.
@@ -133,8 +133,8 @@ export function* readSrcfs(
     if (match === null) throw formatError(source, offset, `not a src record: ${quote(line)}`);
     const size = Number(match[1]);
     const path = match[2]!;
-    if (new TextEncoder().encode(path).length > MAX_PATH_BYTES) {
-      throw formatError(source, offset, `a path is longer than ${MAX_PATH_BYTES} bytes`);
+    if (new TextEncoder().encode(path).length > MAX_SRCFS_PATH_BYTES) {
+      throw formatError(source, offset, `a path is longer than ${MAX_SRCFS_PATH_BYTES} bytes`);
     }
     const dataOffset = cursor.offset;
     if (size > cursor.remaining) {
@@ -151,12 +151,12 @@ export function* readSrcfs(
 
 function checkedPath(path: string): string {
   const bytes = new TextEncoder().encode(path).length;
-  if (bytes === 0 || bytes > MAX_PATH_BYTES) {
+  if (bytes === 0 || bytes > MAX_SRCFS_PATH_BYTES) {
     throw new UserError(
       "format",
       `Cannot put ${
         quote(path)
-      } into a srcfs: its path has ${bytes} bytes, 1 to ${MAX_PATH_BYTES} are possible`,
+      } into a srcfs: its path has ${bytes} bytes, 1 to ${MAX_SRCFS_PATH_BYTES} are possible`,
       { hint: "Shorten the name, or move the file out of the checkout" },
     );
   }

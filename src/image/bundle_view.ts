@@ -8,7 +8,7 @@
 import type { BundleStructure } from "./types.ts";
 import { headerAt, readLayout } from "./bundle.ts";
 import { type PlacedMember, SUMS_PATH } from "../format/bundle.ts";
-import { bytesOf, type ByteSource } from "../format/reader.ts";
+import { type ByteSource, readRange } from "../format/reader.ts";
 import { type ImageView, type NodeEntry, plainPath } from "./types.ts";
 
 /** Whether a source begins like a bundle. */
@@ -36,7 +36,7 @@ export function openBundleView(source: ByteSource): ImageView {
     },
     *read(entry) {
       if (entry.kind === "file" && entry.dataOffset !== undefined) {
-        yield* bytesOf(source, entry.dataOffset, entry.size);
+        yield* readRange(source, entry.dataOffset, entry.size);
       }
     },
     find: (path) => byPath.get(path),

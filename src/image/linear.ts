@@ -13,7 +13,7 @@ import { isExt } from "../format/ext.ts";
 import { LINUX_PARTITION, readMbr } from "../format/mbr.ts";
 import { closingCrc32, closingDigits } from "../format/preflight.ts";
 import { isPayload, readPayload, readPayloadHeader } from "../format/payload.ts";
-import { bytesOf, type ByteSource, firstNonZero, formatError } from "../format/reader.ts";
+import { type ByteSource, firstNonZero, formatError, readRange } from "../format/reader.ts";
 import { SECTOR_BYTES } from "../format/segment.ts";
 import { readSrcfs } from "../format/srcfs.ts";
 
@@ -94,9 +94,9 @@ function detectLinear(source: ByteSource): LinearKind {
 }
 
 /** SHA-256 of a run of bytes. */
-export function digestOf(source: ByteSource, offset: number, size: number): string {
+export function digestRange(source: ByteSource, offset: number, size: number): string {
   const hash = createHash("sha256");
-  for (const part of bytesOf(source, offset, size)) hash.update(part);
+  for (const part of readRange(source, offset, size)) hash.update(part);
   return hash.digest("hex");
 }
 

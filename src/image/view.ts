@@ -9,7 +9,7 @@
 import { type ImageView, plainPath, type ViewEntry, type ViewKind } from "./types.ts";
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
-import { bytesOf, type ByteSource } from "../format/reader.ts";
+import { type ByteSource, readRange } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import { beginsLikeBundle, openBundleView } from "./bundle_view.ts";
 import { openDisk } from "./disk.ts";
@@ -52,7 +52,7 @@ function linearView(
     entries,
     *read(entry) {
       if (entry.kind === "file" && entry.dataOffset !== undefined) {
-        yield* bytesOf(source, entry.dataOffset, entry.size);
+        yield* readRange(source, entry.dataOffset, entry.size);
       }
     },
     find(path) {

@@ -36,7 +36,7 @@ import type { WrittenPart } from "../write/parts_sink.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { BuildEvents } from "./build.ts";
 import { type DistfileRequest, fetchAbsent, locateAll, locateRight } from "./distfiles.ts";
-import { imagePieces, type Piece } from "./bundle_images.ts";
+import { type BundlePiece, imagePieces } from "./bundle_images.ts";
 
 /** What a bundle shall hold, and where it goes. */
 export interface BundleRequest extends DistfileRequest {
@@ -119,7 +119,7 @@ interface BundleParts {
   /** The distfiles that it holds. */
   readonly wanted: readonly Distfile[];
   /** All that is not a distfile. */
-  readonly fixed: readonly Piece[];
+  readonly fixed: readonly BundlePiece[];
 }
 
 async function writeBundle(
@@ -158,8 +158,11 @@ async function writeBundle(
  * Everything of a checkout but what is made or fetched: its distfiles, its bootstrap.cfg, targets
  * and bundles that lie in it.
  */
-async function checkoutPieces(root: string, signal: AbortSignal | undefined): Promise<Piece[]> {
-  const pieces: Piece[] = [];
+async function checkoutPieces(
+  root: string,
+  signal: AbortSignal | undefined,
+): Promise<BundlePiece[]> {
+  const pieces: BundlePiece[] = [];
   const skips = (path: string) => isLeftOut(root, path);
   for (const entry of walkTree(root, "", "the checkout", skips)) {
     if (entry.kind === "directory") {
@@ -187,12 +190,12 @@ function isLeftOut(root: string, path: string): boolean {
   return statIfThere(first)?.isFile() === true && isBundle(first);
 }
 
-function distfilePiece({ name, sha256 }: Distfile, located: Located): Piece {
+function distfilePiece({ name, sha256 }: Distfile, located: Located): BundlePiece {
   const body = fileSegment(located.get(name)!, sha256);
   return filePiece(`${DISTFILES_DIR}/${name}`, body, sha256, false);
 }
 
-async function binaryPieces(path: string, signal: AbortSignal | undefined): Promise<Piece[]> {
+async function binaryPieces(path: string, signal: AbortSignal | undefined): Promise<BundlePiece[]> {
   const file = { path, size: statIfThere(path)!.size };
   const sha256 = await digestSegment(fileSegment(file), signal);
   return [
@@ -210,12 +213,12 @@ function checkBinary(): string {
   });
 }
 
-function filePiece(path: string, body: Body, sha256: string, isExecutable: boolean): Piece {
+function filePiece(path: string, body: Body, sha256: string, isExecutable: boolean): BundlePiece {
   const member = { kind: "file", path, size: segmentSize(body), sha256, isExecutable } as const;
   return { member, body: [body] };
 }
 
-function directoryPiece(path: string): Piece {
+function directoryPiece(path: string): BundlePiece {
   return { member: { kind: "directory", path }, body: [] };
 }
 

@@ -12,7 +12,7 @@ import { setImmediate } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { blocksDigest } from "../format/blocks.ts";
 import type { BundleMember } from "../format/bundle.ts";
-import { bytesOf } from "../format/reader.ts";
+import { readRange } from "../format/reader.ts";
 import { MIB, type Segment, totalSize } from "../format/segment.ts";
 import { isZero, sha256Of } from "../bytes.ts";
 import { type FileSource, openImage } from "../source/file.ts";
@@ -22,7 +22,7 @@ import { readRecord } from "../record/read.ts";
 import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 
 /** A member of a bundle, and the segments that are its data. */
-export interface Piece {
+export interface BundlePiece {
   readonly member: BundleMember;
   readonly body: readonly Segment[];
 }
@@ -38,7 +38,7 @@ export async function imagePieces(
   dir: string,
   into: string,
   signal: AbortSignal | undefined,
-): Promise<Piece[]> {
+): Promise<BundlePiece[]> {
   const { images } = readRecord(dir);
   if (images.length === 0) {
     throw new UserError("target", `Cannot take images from ${dir}: it is a directory to start in`, {
@@ -90,7 +90,7 @@ async function scan(
   };
   const read = async (from: number, to: number) => {
     let offset = from;
-    for (const bytes of bytesOf(source, from, to - from)) {
+    for (const bytes of readRange(source, from, to - from)) {
       whole.update(bytes);
       if (isZero(bytes)) {
         endRun();
@@ -136,7 +136,7 @@ function joined(segments: readonly Segment[]): Segment[] {
   return all;
 }
 
-function piece(path: string, body: readonly Segment[], sha256: string): Piece {
+function piece(path: string, body: readonly Segment[], sha256: string): BundlePiece {
   const size = totalSize(body);
   return { member: { kind: "file", path, size, sha256, isExecutable: false }, body };
 }

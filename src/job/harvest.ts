@@ -128,13 +128,13 @@ function readLists(view: ImageView, repo: string): List[] {
   return [STEPS_SUMS, `${repo}/${SUMS_NAME}`].flatMap((path) => {
     const entry = view.find(path);
     if (entry?.kind !== "file") return [];
-    const sums = [...parseSums(readSmall(view, entry))]
+    const sums = [...parseSums(readSums(view, entry))]
       .map(([name, sha256]) => [plainPath(name), sha256] as const);
     return [{ path: `/${path}`, sums: new Map(sums) }];
   });
 }
 
-function readSmall(view: ImageView, entry: ViewEntry): string {
+function readSums(view: ImageView, entry: ViewEntry): string {
   if (entry.kind !== "file" || entry.size > MAX_SUMS_BYTES) {
     throw new UserError("format", `Cannot read ${entry.path}: it is too long for a list`, {
       where: view.source.name,

@@ -9,8 +9,8 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { openImage } from "../source/file.ts";
-import { digestOf } from "../image/linear.ts";
-import { bytesOf, type ByteSource } from "../format/reader.ts";
+import { digestRange } from "../image/linear.ts";
+import { type ByteSource, readRange } from "../format/reader.ts";
 import { digestEntry } from "../image/view.ts";
 import { type ImageView } from "../image/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
@@ -50,11 +50,11 @@ export function packagesIn(dir: string): Map<string, Package> {
       if (stat?.isFile() !== true) return [];
       return [[name, {
         size: stat.size,
-        digest: () => withFile(path, (source) => digestOf(source, 0, source.size)),
+        digest: () => withFile(path, (source) => digestRange(source, 0, source.size)),
         *read() {
           const source = openImage(path);
           try {
-            yield* bytesOf(source, 0, source.size);
+            yield* readRange(source, 0, source.size);
           } finally {
             source.close();
           }

@@ -15,7 +15,7 @@ import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
 import { type BuildOptions, continuesPass } from "../plan/options.ts";
-import { compareRecords, type Comparison } from "../record/compare.ts";
+import { compareRecords, type RecordComparison } from "../record/compare.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { readTree } from "../tree/model.ts";
 import { makeScratch } from "../write/scratch.ts";
@@ -49,7 +49,7 @@ export interface ReproduceRequest {
 }
 
 /** What came of it. */
-export interface Reproduction extends Comparison {
+export interface Reproduction extends RecordComparison {
   /** Where what was built again is, if it was kept. */
   readonly kept?: string;
 }

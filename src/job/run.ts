@@ -33,7 +33,7 @@ const HALT_TEXTS: readonly string[] = [
   "---[ end Kernel panic - not syncing",
 ];
 
-export type Accel = QemuOptions["accel"];
+export type AccelChoice = QemuOptions["accel"];
 
 /** Told what happens in a run. */
 export interface RunEvents {
@@ -53,7 +53,7 @@ export interface RunEvents {
  */
 export async function runTarget(
   target: string,
-  accel: Accel,
+  accel: AccelChoice,
   events: RunEvents,
   signal: AbortSignal,
 ): Promise<void> {
@@ -77,7 +77,7 @@ export async function runTarget(
 
 /** What the default command does: builds, and starts what was built. */
 export interface BootstrapRequest extends BuildRequest {
-  readonly accel: Accel;
+  readonly accel: AccelChoice;
   /** Size of a tmpfs to mount on the target, as mount takes it; absent where none is wanted. */
   readonly tmpfsSize: string | undefined;
 }
@@ -189,7 +189,7 @@ async function runInQemu(
   { options, images }: TargetRecord,
   [command, ...args]: readonly string[],
   dir: string,
-  accel: Accel,
+  accel: AccelChoice,
   { onSerial, onWarning }: RunEvents,
   signal: AbortSignal,
 ): Promise<void> {

@@ -15,7 +15,7 @@ import type { ByteSource } from "../format/reader.ts";
 import { kindOf, recordFor } from "../record/find.ts";
 import { readExtents } from "../source/extents.ts";
 import type { FileSource } from "../source/file.ts";
-import { digestOf } from "../image/linear.ts";
+import { digestRange } from "../image/linear.ts";
 import { digestEntry } from "../image/view.ts";
 import {
   type DiskReport,
@@ -109,7 +109,7 @@ async function checkRecord(
     ? undefined
     : record.sha256 === undefined
     ? await diskDigest(source, record.sizeBytes)
-    : digestOf(source, 0, record.dataBytes);
+    : digestRange(source, 0, record.dataBytes);
   if (got === wanted) return;
   const what = missing !== undefined
     ? `${JSON.stringify(missing.path)} is missing`

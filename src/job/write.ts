@@ -13,7 +13,7 @@ import { firstNonZero } from "../format/reader.ts";
 import { detectImage } from "../image/linear.ts";
 import type { ImageKind } from "../image/types.ts";
 import { readRecordIfThere } from "../record/read.ts";
-import { type Extent, extentSegments, readExtents } from "../source/extents.ts";
+import { type DataExtent, extentSegments, readExtents } from "../source/extents.ts";
 import { openImage } from "../source/file.ts";
 
 /** An image file, ready to be written. */
@@ -78,7 +78,7 @@ export function imageToWrite(path: string): ImageToWrite {
 
 function isZeroBehind(
   source: ReturnType<typeof openImage>,
-  extents: readonly Extent[],
+  extents: readonly DataExtent[],
   dataBytes: number,
 ): boolean {
   return extents.every(({ offset, size }) => {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { flatEntries, treeEntries } from "../archive/entries.ts";
+import { archiveEntries, flatEntries } from "../archive/entries.ts";
 import type { Archive } from "../archive/types.ts";
 import { UserError } from "../errors.ts";
 import { sortedByBytes } from "../bytes.ts";
@@ -125,7 +125,7 @@ function flatMembers(preseed: Archive): PlannedEntry[] {
 
 /** What an archive brings into a directory, but for what the checkout has in its place. */
 function treeMembers(preseed: Archive): PlannedEntry[] {
-  return treeEntries(preseed).filter(({ path }) => path !== FIRST_SCRIPT).map((entry) => {
+  return archiveEntries(preseed).filter(({ path }) => path !== FIRST_SCRIPT).map((entry) => {
     const { body, special, mode, isExecutable } = entry;
     const rest = { path: `./${entry.path}`, isExecutable, ...(mode !== undefined && { mode }) };
     if (body !== undefined) return { ...rest, content: { kind: "preseed", body }, size: body.size };

@@ -17,7 +17,7 @@ import { writeOutputParts } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 
 /** What to write. */
-export interface PreflightRequest {
+export interface PreflightContent {
   readonly orders: PreflightOrders;
   /** Boot image of the real run, whose content the preflight image then has. */
   readonly bootImage?: string | undefined;
@@ -30,7 +30,7 @@ export interface PreflightRequest {
  */
 export async function writePreflight(
   path: string,
-  { orders, bootImage }: PreflightRequest,
+  { orders, bootImage }: PreflightContent,
   signal?: AbortSignal,
 ): Promise<WrittenPart> {
   const boot = bootImage === undefined ? undefined : openImage(bootImage);

@@ -24,7 +24,7 @@ export interface SubjectDifference extends DigestDifference {
 }
 
 /** How a build came out beside its record. */
-export interface Comparison {
+export interface RecordComparison {
   /** Whether everything that was built has the stated digest. */
   readonly same: boolean;
   /** How many outputs were compared. */
@@ -35,7 +35,7 @@ export interface Comparison {
 }
 
 /** Compares what was stated with what was found. */
-export function compareRecords(stated: TargetRecord, found: TargetRecord): Comparison {
+export function compareRecords(stated: TargetRecord, found: TargetRecord): RecordComparison {
   const filesOf = ({ images }: TargetRecord, name: string) =>
     images.find((image) => image.name === name)?.files ?? [];
   const subjects = differences(named(subjectsOf(stated)), named(subjectsOf(found)))

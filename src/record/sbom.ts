@@ -14,6 +14,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { uuidOf } from "../bytes.ts";
 import type { RecordedDistfile, TargetRecord } from "./types.ts";
 
 /** A component, as far as it is used here. */
@@ -47,7 +48,8 @@ export function sbomText({ seedstrap, distfiles }: TargetRecord): string {
       { ref: subject, dependsOn: components.map((component) => component["bom-ref"]) },
     ],
   };
-  const serialNumber = `urn:uuid:${uuidOf(JSON.stringify(body))}`;
+  const digest = createHash("sha256").update(JSON.stringify(body)).digest();
+  const serialNumber = `urn:uuid:${uuidOf(digest)}`;
   return `${JSON.stringify({ ...head, serialNumber, ...body }, null, 1)}\n`;
 }
 
@@ -85,11 +87,4 @@ function purlEncode(text: string): string {
 /** A URL of a checkout in a form that is certainly one, or none. */
 function plainUrl(url: string): string[] {
   return URL.canParse(url) ? [new URL(url).href] : [];
-}
-
-function uuidOf(text: string): string {
-  const bytes = createHash("sha256").update(text).digest().subarray(0, 16);
-  bytes[6] = (bytes[6]! & 0x0f) | 0x80;
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
-  return bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }

@@ -21,7 +21,7 @@ import {
   oneOf,
   sha256,
   size,
-  text,
+  textThat,
 } from "../json.ts";
 import type { Image } from "../plan/images.ts";
 import type { ServedMirror } from "../plan/config.ts";
@@ -44,12 +44,12 @@ export const RECORD_NAME = "seedstrap.json";
 /** Name of the list of distfiles in a target. */
 export const SBOM_NAME = "sbom.cdx.json";
 
-const absolutePath = text((value) => /^\/[^\0]*$/.test(value), "an absolute path");
+const absolutePath = textThat((value) => /^\/[^\0]*$/.test(value), "an absolute path");
 
 /** What the command line would take too, and nothing else. */
 export const buildOptions = objectOf<BuildOptions>({
   mode: oneOf(["qemu", "bare-metal", "chroot", "bwrap"]),
-  arch: text(isArchName, "an architecture"),
+  arch: textThat(isArchName, "an architecture"),
   cores: count(1, 4096),
   forceTimestamps: bool,
   updateChecksums: bool,
@@ -61,7 +61,7 @@ export const buildOptions = objectOf<BuildOptions>({
   externalSources: bool,
   mirrors: list(v.variant("kind", [
     object({ kind: v.literal("directory"), path: absolutePath }),
-    object({ kind: v.literal("http"), url: text(isMirrorUrl, "a mirror") }),
+    object({ kind: v.literal("http"), url: textThat(isMirrorUrl, "a mirror") }),
   ])),
   swapMib: count(0, MAX_SIZE_MIB),
   qemuCommand: anyText,
@@ -119,7 +119,7 @@ export interface RecordedDistfile extends PlannedDistfile {
 }
 
 const recordedDistfile = objectOf<RecordedDistfile>({
-  name: text((name) => distfileNameFault(name) === undefined, "a name of a distfile"),
+  name: textThat((name) => distfileNameFault(name) === undefined, "a name of a distfile"),
   sha256,
   urls: list(anyText),
   size: v.union([size, v.null()], "a size, or null"),
@@ -192,8 +192,8 @@ const recordedCheckout = object({
   digest: sha256,
   /** The commit that each of its repositories is at, where it has any: itself, and submodules. */
   commits: list(object({
-    path: text((value) => /^[\w./-]{1,255}$/.test(value), "a path"),
-    commit: text((value) => /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(value), "a commit"),
+    path: textThat((value) => /^[\w./-]{1,255}$/.test(value), "a path"),
+    commit: textThat((value) => /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(value), "a commit"),
   })),
 });
 
@@ -212,7 +212,7 @@ const estimate = object({ used: amount, expected: amount, limit: amount });
 export const recordBody = object({
   format: v.literal(TARGET_FORMAT),
   /** Version of the seedstrap that built it. */
-  seedstrap: text((value) => /^[\w.+-]{1,64}$/.test(value), "a version"),
+  seedstrap: textThat((value) => /^[\w.+-]{1,64}$/.test(value), "a version"),
   /** Text of the bootstrap.cfg in the image. */
   config: anyText,
   payload: objectOf<

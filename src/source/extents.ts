@@ -6,15 +6,15 @@
  */
 
 import { closeSync, openSync } from "node:fs";
-import { orRefused, UserError } from "../errors.ts";
 import { MIB, type Segment } from "../format/segment.ts";
 import { libc } from "../runtime/libc.ts";
+import { orUnreadable } from "./unreadable.ts";
 
 /** Shorter holes count as data: there may be very many. */
 const HOLE_BYTES = MIB;
 
 /** A run of a file that the file system has data for. */
-export interface Extent {
+export interface DataExtent {
   readonly offset: number;
   readonly size: number;
 }
@@ -24,13 +24,13 @@ export interface Extent {
  *
  * @throws {UserError} "target" where it cannot be read.
  */
-export function readExtents(path: string, sizeBytes: number): Extent[] {
+export function readExtents(path: string, sizeBytes: number): DataExtent[] {
   const calls = libc();
   if (calls === undefined) return sizeBytes === 0 ? [] : [{ offset: 0, size: sizeBytes }];
-  return orRefused(() => {
+  return orUnreadable(path, () => {
     const file = openSync(path, "r");
     try {
-      const extents: Extent[] = [];
+      const extents: DataExtent[] = [];
       for (let at = 0; at < sizeBytes;) {
         const offset = calls.nextData(file, at);
         if (offset < 0) break;
@@ -44,12 +44,7 @@ export function readExtents(path: string, sizeBytes: number): Extent[] {
     } finally {
       closeSync(file);
     }
-  }, (code, cause) =>
-    new UserError("target", `Cannot read ${path}: ${code}`, {
-      where: path,
-      hint: "Check the file and its permissions",
-      cause,
-    }));
+  });
 }
 
 /**
@@ -59,7 +54,7 @@ export function readExtents(path: string, sizeBytes: number): Extent[] {
  */
 export function extentSegments(
   path: string,
-  extents: readonly Extent[],
+  extents: readonly DataExtent[],
   dataBytes: number,
 ): Segment[] {
   const segments: Segment[] = [];

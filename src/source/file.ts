@@ -6,9 +6,10 @@
  */
 
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { orRefused, UserError } from "../errors.ts";
+import { UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { SECTOR_BYTES } from "../format/segment.ts";
+import { orUnreadable } from "./unreadable.ts";
 
 /** A source that has to be closed. */
 export interface FileSource extends ByteSource {
@@ -25,8 +26,8 @@ export interface FileSource extends ByteSource {
  */
 export function openImage(path: string): FileSource {
   // A pipe is not waited for.
-  const file = reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
-  const stat = reading(path, () => fstatSync(file));
+  const file = orUnreadable(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+  const stat = orUnreadable(path, () => fstatSync(file));
   const isDevice = stat.isBlockDevice();
   if (!stat.isFile() && !isDevice) {
     closeSync(file);
@@ -37,7 +38,7 @@ export function openImage(path: string): FileSource {
     );
   }
   const read = (offset: number, into: Uint8Array) =>
-    reading(path, () => {
+    orUnreadable(path, () => {
       let done = 0;
       while (done < into.length) {
         const read = readSync(file, into, done, into.length - done, offset + done);
@@ -68,13 +69,4 @@ function sizeOfDevice(read: ByteSource["read"]): number {
     else most = middle;
   }
   return least * SECTOR_BYTES;
-}
-
-function reading<T>(path: string, read: () => T): T {
-  return orRefused(read, (code, cause) =>
-    new UserError("target", `Cannot read ${path}: ${code}`, {
-      where: path,
-      hint: "Check the file and its permissions",
-      cause,
-    }));
 }

@@ -20,9 +20,9 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { Buffer } from "node:buffer";
 import { basename, dirname } from "node:path";
 import { setImmediate } from "node:timers/promises";
+import { uuidOf } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { blocksDigest, type ByteRange } from "../format/blocks.ts";
 import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
@@ -252,15 +252,6 @@ function contentSeed(job: DiskJob, digests: ReadonlyMap<string, string>): Uint8A
     hash.update(`${path}\0${isExecutable}\0${mode ?? ""}\0${kind}\0${digests.get(path) ?? ""}\n`);
   }
   return hash.digest();
-}
-
-/** A UUID of version 8, whose bits are the maker's own (RFC 9562). */
-function uuidOf(seed: Uint8Array): string {
-  const bytes = Buffer.from(seed.subarray(0, 16));
-  bytes[6] = 0x80 + bytes[6]! % 16;
-  bytes[8] = 0x80 + bytes[8]! % 64;
-  const hex = bytes.toString("hex");
-  return [0, 8, 12, 16, 20].map((at, index, all) => hex.slice(at, all[index + 1])).join("-");
 }
 
 function partitionTable({ sizeBytes, partitionBytes }: DiskJob, seed: Uint8Array): Uint8Array {

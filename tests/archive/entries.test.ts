@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { flatEntries, treeEntries } from "../../src/archive/entries.ts";
+import { archiveEntries, flatEntries } from "../../src/archive/entries.ts";
 import type { Archive, ArchiveMember } from "../../src/archive/types.ts";
 
 const archiveOf = (members: ArchiveMember[]): Archive => ({
@@ -147,9 +147,9 @@ test("flatEntries() gives the same entries whatever the order of the members", (
   );
 });
 
-test("treeEntries() keeps modes, links and devices", () => {
+test("archiveEntries() keeps modes, links and devices", () => {
   const device = { type: "char", major: 1, minor: 3 } as const;
-  const entries = treeEntries(archiveOf([
+  const entries = archiveEntries(archiveOf([
     dir("dev", 0o700),
     { kind: "device", path: "dev/null", mode: 0o666, ...device },
     link("dev/stdin", "/proc/self/fd/0"),

@@ -2,10 +2,10 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import {
-  bytesOf,
   Cursor,
   firstNonZero,
   memorySource,
+  readRange,
   WINDOW_BYTES,
 } from "../../src/format/reader.ts";
 import { MIB } from "../../src/format/segment.ts";
@@ -56,24 +56,24 @@ test("Cursor never reads more than its window at once", () => {
   expect(source.totalRead).toBeLessThan(1.1 * body.length);
 });
 
-test("bytesOf() gives a run in pieces of at most a MiB", () => {
+test("readRange() gives a run in pieces of at most a MiB", () => {
   const source = watchedSource(sampleBody(2 * MIB + 100));
-  const parts = Array.from(bytesOf(source, 50, 2 * MIB + 1), (part) => part.slice());
+  const parts = Array.from(readRange(source, 50, 2 * MIB + 1), (part) => part.slice());
   expect(parts.map(({ length }) => length)).toEqual([MIB, MIB, 1]);
   expect(Buffer.from(concat(parts)).equals(sampleBody(2 * MIB + 51).subarray(50))).toBe(true);
-  expect([...bytesOf(source, 5, 0)]).toEqual([]);
+  expect([...readRange(source, 5, 0)]).toEqual([]);
 });
 
-test("bytesOf() says where a source ends too early", () => {
-  const run = bytesOf(memorySource(new Uint8Array(10), "x.img"), 4, 9);
+test("readRange() says where a source ends too early", () => {
+  const run = readRange(memorySource(new Uint8Array(10), "x.img"), 4, 9);
   expect(faultOf(() => [...run])).toBe(
     "Cannot read image: the image ends 3 bytes too early | x.img, offset 10",
   );
 });
 
-test("bytesOf() and firstNonZero() allocate nothing from a size that a source only claims", () => {
+test("readRange() and firstNonZero() allocate nothing from a size that a source only claims", () => {
   const claimed = { name: "x", size: 2 ** 50, read: () => 0 };
-  expect(faultOf(() => [...bytesOf(claimed, 0, 2 ** 49)])).toEndWith("too early | x, offset 0");
+  expect(faultOf(() => [...readRange(claimed, 0, 2 ** 49)])).toEndWith("too early | x, offset 0");
   expect(firstNonZero(claimed, 0)).toBe(-1);
 });
 

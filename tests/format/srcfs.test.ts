@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { memorySource, WINDOW_BYTES } from "../../src/format/reader.ts";
-import { MAX_PATH_BYTES, readSrcfs, srcfs, type SrcfsEntry } from "../../src/format/srcfs.ts";
+import { MAX_SRCFS_PATH_BYTES, readSrcfs, srcfs, type SrcfsEntry } from "../../src/format/srcfs.ts";
 import { sampleBody } from "../fetch/servers.ts";
 import {
   assertBounded,
@@ -13,7 +13,7 @@ import {
 } from "../support/sources.ts";
 
 const encoder = new TextEncoder();
-const LONGEST = "p".repeat(MAX_PATH_BYTES);
+const LONGEST = "p".repeat(MAX_SRCFS_PATH_BYTES);
 
 const paths = fc.oneof(
   fc.constantFrom(".", "./High Level Prototypes", "./a b", "./ü", "/x", " ", LONGEST),

@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { treeEntries } from "../../src/archive/entries.ts";
+import { archiveEntries } from "../../src/archive/entries.ts";
 import { textSegment } from "../../src/format/segment.ts";
 import { type DirectoryEntry, writeDirectory } from "../../src/write/directory.ts";
 import { compress, listed, rawTar } from "../archive/support.ts";
@@ -42,7 +42,7 @@ const sample = rawTar([
 test("writeDirectory() writes an archive as it is, under any umask", async () => {
   const dir = temp.make();
   const root = join(dir, "root");
-  const entries = treeEntries(await listed(dir, sample));
+  const entries = archiveEntries(await listed(dir, sample));
   const umask = process.umask(0o077);
   const leftOut: string[] = [];
   try {
@@ -67,7 +67,7 @@ test.skipIf(!isRoot)("writeDirectory() makes devices, or says why not", async ()
   const dir = temp.make();
   const root = join(dir, "-root");
   const leftOut = new Map<string, string>();
-  await writeDirectory(root, treeEntries(await listed(dir, sample)), {
+  await writeDirectory(root, archiveEntries(await listed(dir, sample)), {
     onLeftOut: (path, why) => leftOut.set(path, why),
   });
   for (const [path, kind, mode, numbers] of DEVICES) {
@@ -117,7 +117,7 @@ test("writeDirectory() follows no symbolic link, and writes over nothing", async
 
 testWith("gzip")("writeDirectory() refuses an archive that changed", async () => {
   const dir = temp.make();
-  const entries = treeEntries(await listed(dir, compress("gzip", sample)));
+  const entries = archiveEntries(await listed(dir, compress("gzip", sample)));
   const other = rawTar([{ name: "locked", type: "5" }, { name: "locked/file", data: "changed" }]);
   writeFileSync(join(dir, "archive"), compress("gzip", other));
   const error = await rejection(writeDirectory(join(dir, "root"), entries));
@@ -138,9 +138,9 @@ test.skipIf(noNobody !== undefined)(
     writeFileSync(
       join(dir, "write.ts"),
       `import { readArchive } from "${source("archive/archive.ts")}";
-import { treeEntries } from "${source("archive/entries.ts")}";
+import { archiveEntries } from "${source("archive/entries.ts")}";
 import { writeDirectory } from "${source("write/directory.ts")}";
-const entries = treeEntries(await readArchive("${dir}/archive", { maxBytes: 1e6 }));
+const entries = archiveEntries(await readArchive("${dir}/archive", { maxBytes: 1e6 }));
 await writeDirectory("${dir}/root", entries, { onLeftOut: (...what) => console.log(what.join()) });
 `,
     );
