@@ -2,28 +2,55 @@
 import { expect, test } from "bun:test";
 import { seedstrap } from "../support/run.ts";
 
-const help = async (...args: string[]) => (await seedstrap([...args, "--help"])).stdout;
-/** Names of commands that a help text lists. */
-const commands = (text: string) =>
-  [...text.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1]!).filter((name) =>
-    name !== "help" && name !== "seedstrap"
-  );
+/** A command, by its words after `seedstrap`, and its options as `--help` has them. */
+interface HelpedCommand {
+  readonly words: readonly string[];
+  readonly options: readonly string[];
+}
 
-test("the manual page names every command and every option that --help does", async () => {
-  const page = (await seedstrap(["man"])).stdout.replaceAll("\\-", "-").replace(/\\f[BIR]/g, "");
-  const top = await help();
-  const names = commands(top.slice(0, top.indexOf("Exit codes")));
-  expect(names).toContain("build");
-  expect(names).toContain("preflight");
-  for (const name of names) {
-    if (name !== "bootstrap") expect(page).toContain(name);
-    const text = await help(name);
-    const inner = name === "image"
-      ? await Promise.all(commands(text).map((c) => help(name, c)))
-      : [];
-    for (const [option] of [text, ...inner].join("\n").matchAll(/--[a-z][a-z-]+/g)) {
-      if (option === "--help") continue;
-      expect(`${name} ${option}: ${page.includes(option)}`).toBe(`${name} ${option}: true`);
-    }
-  }
+/** Every command that the help of a command leads to, itself first. */
+async function commandsFrom(words: readonly string[]): Promise<HelpedCommand[]> {
+  const { stdout } = await seedstrap([...words, "--help"]);
+  const lines = (title: string) =>
+    (stdout.split(`\n${title}:\n`)[1] ?? "").split("\n\n")[0]!.split("\n");
+  const options = lines("Options").flatMap((line) =>
+    (/^ {2}(-[^\s,]+(?:, -[^\s,]+)*)/.exec(line)?.[1] ?? "").split(", ")
+  ).filter((option) => !["", "-h", "--help", "-V", "--version"].includes(option));
+  const names = lines("Commands").flatMap((line) => /^ {2}([a-z]+)/.exec(line)?.[1] ?? [])
+    .filter((name) => name !== "help");
+  const inner = await Promise.all(names.map((name) => commandsFrom([...words, name])));
+  return [{ words, options }, ...inner.flat()];
+}
+
+/** What the page says of a command, and of the options that several have. */
+async function readPage(): Promise<{ options: string; sections: Map<string, string> }> {
+  const source = (await seedstrap(["man"])).stdout.replaceAll("\\-", "-")
+    .replaceAll(/\\f[BIR]/g, "");
+  const part = (heading: string) => source.split(`\n${heading}\n`)[1]!.split("\n.SH ")[0]!;
+  const options = part(".SH OPTIONS");
+  const sections = new Map(
+    part(".SS Commands").split(/^\.TP\n\.B /m).map((section) => [section.split("\n")[0]!, section]),
+  );
+  return { options, sections };
+}
+
+function names(text: string, option: string): boolean {
+  return text.split(/[^\w-]+/).includes(option);
+}
+
+test("the manual page names every command, and every option where it is of that command", async () => {
+  const { options: common, sections } = await readPage();
+  const commands = await commandsFrom([]);
+  const all = commands.map(({ words }) => words.join(" "));
+  for (const name of ["build", "bundle create", "image ls"]) expect(all).toContain(name);
+  const isGroup = (name: string) => all.some((other) => other.startsWith(`${name} `));
+  // The default command has no name to be called by.
+  const named = all.filter((name) => !["", "bootstrap"].includes(name) && !isGroup(name));
+  expect(named.filter((name) => !sections.has(name))).toEqual([]);
+  const absent = commands.flatMap(({ words, options }) => {
+    const name = words.join(" ");
+    return options.filter((option) => !names(`${sections.get(name) ?? ""}${common}`, option))
+      .map((option) => `${name} ${option}`);
+  });
+  expect(absent).toEqual([]);
 });
