@@ -27,7 +27,7 @@
  *                     its offset, and of its size: see `format/blocks.ts`
  *   seedstrapData1    a boot image with a sparse tail: SHA-256 of as many bytes of its beginning as
  *                     the annotation seedstrap_dataBytes says; up to seedstrap_sizeBytes, its size,
- *                     there are zeros behind them
+ *                     there are zeros after them
  *
  * A dependency `.git/HEAD` is the commit that a repository is at. What its files were is said by
  * the digest of the checkout. A distfile's `uri` is where this program downloaded it from, in this
