@@ -87,22 +87,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <stdarg.h>
+#include <stdio.h> /* rename */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#ifdef __MES_SYS_TYPES_H
-#define MES_LIBC 1
-#define O_LARGEFILE 0100000
-#define EBUSY 16
-#else
-#include <sys/mount.h>
-#undef O_LARGEFILE
-#define O_LARGEFILE 0 /* _FILE_OFFSET_BITS does it */
-#endif
 
 typedef unsigned char u8;
 typedef unsigned int u32;
@@ -115,54 +106,9 @@ enum {
 	EXIT_DIFFERENT, EXIT_LIST, EXIT_DIGEST, EXIT_PROC
 };
 
-#define MAGIC "LBPAYLD1"
-#define MAGIC_BYTES 8
-#define HEAD_BYTES 16
 #define NAME_BYTES 1024
-#define SUMS_NAME "SHA256SUMS"
-#define PART_NAME ".payload-import\\part"
-#define DIGEST_BYTES 32
 #define DEST_BYTES 2048
 #define PATH_BYTES (DEST_BYTES + NAME_BYTES + 2)
-#define COPY_BYTES 65536
-#define LIST_BYTES 262144
-#define LIST_LINES 4096
-#define SUMS_BYTES 524288
-#define PROC_BYTES 65536
-#define DEVICE_NAME_BYTES 40
-#define MAX_DEVICES 256
-#define STAGE1_BLOCKS 2147483647UL /* 0xFFFFFFFF sectors */
-#define NO_LIMIT (~(u64)0)
-#define GIB ((u64)1073741824UL)
-
-struct payload {
-	const char *path;
-	int fd;
-	u64 position;    /* where the next read begins */
-	u64 next;        /* where the next file begins */
-	u64 end;         /* size of the device, NO_LIMIT where it is unknown */
-	unsigned width;  /* bytes of an integer: 8 or 4 */
-	u64 count;
-};
-
-struct entry {
-	char name[NAME_BYTES + 1];
-	u64 size;
-};
-
-struct device {
-	char path[DEVICE_NAME_BYTES + 6]; /* "/dev/" and the name */
-	unsigned long major;
-	unsigned long minor;
-	u64 blocks;
-	int partition;
-};
-
-struct sha256 {
-	u32 state[8];
-	u64 length;
-	u8 block[64];
-};
 
 struct options {
 	const char *device;
@@ -174,169 +120,230 @@ struct options {
 
 static struct options options;
 static int fiwix = 1; /* the kernel is Fiwix, or nothing says that it is Linux */
-static int writing_part; /* PART_NAME is there and not whole */
+static int writing_part; /* part_path is there and not whole */
 static char part_path[PATH_BYTES];
-static u8 copy_buffer[COPY_BYTES];
-static char list_text[LIST_BYTES + 1]; /* the names, each with a NUL */
-static u8 list_seen[LIST_LINES];
-static unsigned list_lines;
-static unsigned list_missing; /* names that the payload was not yet seen to have */
-static char sums_text[SUMS_BYTES + 1];
-static unsigned long sums_bytes;
-static struct device devices[MAX_DEVICES];
-static unsigned device_count;
 
 /*
  * Kernel
  *
- * The same calls for both libraries. Those that read and write give the number
- * of bytes or, below zero, the number of the error.
+ * Format notes:
+ *
+ * - What a system call gives is below zero where it failed, and is then the
+ *   number of the error. Functions here that can fail do the same.
+ *
+ * - A read or a write may do less than it was asked for, so transfer goes on. A
+ *   read of no bytes is the end; a write of none is taken for a full disk.
+ *
+ * - The numbers are those of Linux on i386, and Fiwix has the same. mes has
+ *   functions for some of them only, and its read has a buffer that lseek and
+ *   later readers of the same descriptor know nothing of. With another C library
+ *   the same calls are made, so that what is tested there is what runs here.
  */
-#ifdef MES_LIBC
+#ifdef __MES_SYS_TYPES_H
+#include <arch/syscall.h> /* the others */
+#define O_LARGEFILE 0100000
+#define EBUSY 16
+#define SYS_mount 21
+#define SYS_umount2 52
+#define SYS__llseek 140
+#else
+#include <sys/syscall.h>
+#undef O_LARGEFILE
+#define O_LARGEFILE 0 /* _FILE_OFFSET_BITS does it */
+#endif
 
-/* A Linux system call on i386; Fiwix has the same numbers. */
+#define BLKGETSIZE 0x1260
+#define NO_LIMIT (~(u64)0)
+
 static long call(long number, long a, long b, long c, long d, long e)
 {
 	long result;
 
+#ifdef __MES_SYS_TYPES_H
 	__asm__ volatile ("int $0x80" : "=a" (result)
 		: "a" (number), "b" (a), "c" (b), "d" (c), "S" (d), "D" (e)
 		: "memory");
+#else
+	result = syscall(number, a, b, c, d, e);
+	if (result < 0)
+		result = -(long)errno;
+#endif
 	return result;
 }
 
-static long kernel_read(int fd, void *p, unsigned long n)
+static int open_file(const char *path, int flags)
 {
-	return call(3, fd, (long)p, n, 0, 0);
+	int fd = open(path, flags | O_LARGEFILE, 0644);
+
+	return fd < 0 ? -errno : fd;
 }
 
-static long kernel_write(int fd, const void *p, unsigned long n)
+/* Reads or writes n bytes, or as many as can be; returns their number. */
+static long transfer(long number, int fd, void *bytes, unsigned long n)
 {
-	return call(4, fd, (long)p, n, 0, 0);
+	u8 *p = bytes;
+	long did = 1;
+
+	while (n > 0 && did > 0) {
+		did = call(number, fd, (long)p, (long)n, 0, 0);
+		if (did < 0)
+			return did;
+		p += did;
+		n -= (unsigned long)did;
+	}
+	return p - (u8 *)bytes;
 }
 
-/* From the start (whence 0) or the end (2): the new position, or NO_LIMIT. */
-static u64 kernel_seek(int fd, u64 offset, int whence)
+/*
+ * Goes to an offset from the start (whence 0) or the end (2) of a file; returns
+ * the new position, or NO_LIMIT.
+ *
+ * Format notes:
+ *
+ * - In 32 bits lseek ends at 2 GiB. _llseek takes the offset in two halves, and
+ *   writes the new position to memory.
+ */
+static u64 seek(int fd, u64 offset, int whence)
 {
+#ifdef SYS__llseek
 	u64 position = 0;
+	long high = (long)(offset >> 32);
 
-	if (call(140, fd, (long)(offset >> 32), (long)offset, (long)&position, whence) < 0)
+	if (call(SYS__llseek, fd, high, (long)offset, (long)&position, whence) < 0)
 		return NO_LIMIT;
 	return position;
+#else
+	long position = call(SYS_lseek, fd, (long)offset, whence, 0, 0);
+
+	return position < 0 ? NO_LIMIT : (u64)position;
+#endif
 }
 
-/* Size of a block device in sectors of 512 bytes, 0 where it is none. */
-static u64 kernel_sectors(int fd)
+/*
+ * Size of a device or an image.
+ *
+ * Format notes:
+ *
+ * - Under Fiwix the end of a block device is at 0 for seek. BLKGETSIZE is right:
+ *   its size in sectors of 512 bytes. An image has only an end. Where neither is
+ *   known there is no limit, and reading finds the end.
+ */
+static u64 size_of(int fd)
 {
 	unsigned long sectors = 0;
+	u64 end = seek(fd, 0, 2);
 
-	return call(54, fd, 0x1260, (long)&sectors, 0, 0) < 0 ? 0 : sectors;
+	if (call(SYS_ioctl, fd, BLKGETSIZE, (long)&sectors, 0, 0) >= 0)
+		end = (u64)sectors * 512;
+	return end == 0 ? NO_LIMIT : end;
 }
 
-static int kernel_mount_proc(void)
+/*
+ * Reads a list, of names or of devices, and ends it with a NUL; text has room for
+ * limit bytes and one more. Returns NULL, or what is wrong.
+ *
+ * Format notes:
+ *
+ * - A file below /proc has no size, so it is read until it ends. A byte more than
+ *   the limit tells that it is too long.
+ */
+static const char *read_text(const char *path, char *text, unsigned long limit, long *used)
 {
-	return call(21, (long)"proc", (long)"/proc", (long)"proc", 0, 0) == 0;
+	int fd = open_file(path, O_RDONLY);
+
+	*used = fd;
+	if (fd < 0)
+		return "cannot open the list";
+	*used = transfer(SYS_read, fd, text, limit + 1);
+	close(fd);
+	if (*used < 0)
+		return "cannot be read";
+	if ((unsigned long)*used > limit)
+		return "is too long";
+	text[*used] = '\0';
+	return NULL;
 }
-
-static int kernel_unmount_proc(void)
-{
-	return call(22, (long)"/proc", 0, 0, 0, 0) == 0;
-}
-
-#else
-
-static long kernel_read(int fd, void *p, unsigned long n)
-{
-	ssize_t got = read(fd, p, n);
-
-	return got < 0 ? -(long)errno : (long)got;
-}
-
-static long kernel_write(int fd, const void *p, unsigned long n)
-{
-	ssize_t put = write(fd, p, n);
-
-	return put < 0 ? -(long)errno : (long)put;
-}
-
-static u64 kernel_seek(int fd, u64 offset, int whence)
-{
-	off_t wanted = (off_t)offset;
-	off_t position;
-
-	if (wanted < 0 || (u64)wanted != offset)
-		return NO_LIMIT;
-	position = lseek(fd, wanted, whence);
-	return position < 0 ? NO_LIMIT : (u64)position;
-}
-
-static u64 kernel_sectors(int fd)
-{
-	(void)fd;
-	return 0; /* kernel_seek finds the end of a device as well */
-}
-
-static int kernel_mount_proc(void)
-{
-	return mount("proc", "/proc", "proc", 0, NULL) == 0;
-}
-
-static int kernel_unmount_proc(void)
-{
-	return umount("/proc") == 0;
-}
-
-#endif
 
 /*
  * Messages
  *
- * A message that cannot be written is lost: there is nowhere to say so.
+ * Format notes:
+ *
+ * - A message is one line, and is written at once, so that what the kernel says
+ *   on the same console does not come between. Only one of more than LINE_BYTES
+ *   is written in pieces. A message that cannot be written is lost: there is
+ *   nowhere to say so.
+ *
+ * - "%s" is the only thing that a format has, and every argument is a string:
+ *   mes gives each argument four bytes, and cannot print 64 bits anyway.
  */
-static void put(FILE *out, const char *text)
+#define LINE_BYTES 4096
+
+static void put(int fd, u8 byte)
 {
-	fputs(text, out);
+	static char line[LINE_BYTES];
+	static unsigned used;
+
+	line[used++] = (char)byte;
+	if (byte == '\n' || used == LINE_BYTES) {
+		transfer(SYS_write, fd, line, used);
+		used = 0;
+	}
 }
 
-static void put_number(FILE *out, u64 n)
+/* A text from outside, with "?" for what could steer a terminal. */
+static void put_text(int fd, const char *text)
 {
-	char digits[21];
-	char *p = digits + 20;
+	for (; *text != '\0'; text++)
+		put(fd, (u8)*text < 32 || *text == 127 ? '?' : (u8)*text);
+}
 
-	*p = '\0';
+#ifdef __GNUC__
+__attribute__((format(printf, 2, 3)))
+#endif
+static void say(int fd, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	for (; *format != '\0'; format++) {
+		if (*format == '%') {
+			format++; /* the s */
+			put_text(fd, va_arg(arguments, const char *));
+		} else {
+			put(fd, (u8)*format);
+		}
+	}
+	va_end(arguments);
+}
+
+/* Decimal digits, valid until four more numbers are made: no message has more. */
+static const char *number(u64 n)
+{
+	static char texts[4][21];
+	static unsigned next;
+	char *p = texts[next++ % 4] + 20;
+
 	do {
 		*--p = (char)('0' + (int)(n % 10));
 		n /= 10;
 	} while (n != 0);
-	put(out, p);
+	return p;
 }
 
-/* A name from outside, with "?" for what could steer a terminal. */
-static void put_name(FILE *out, const char *name)
+/* Ends a message; error is as the kernel gives it, 0 where there is none. */
+static void say_end(int fd, long error)
 {
-	static char clean[PATH_BYTES];
-	unsigned i;
+	const char *meaning =
+		error == -EACCES ? ", permission denied" :
+		error == -EIO ? ", input/output error" :
+		error == -ENOENT ? ", no such file" :
+		error == -ENOSPC ? ", no space left" :
+		error == -ENAMETOOLONG ? ", name too long" : "";
 
-	for (i = 0; name[i] != '\0' && i + 1 < sizeof clean; i++)
-		clean[i] = (u8)name[i] < 32 || name[i] == 127 ? '?' : name[i];
-	clean[i] = '\0';
-	put(out, clean);
-}
-
-static void put_error(FILE *out, int error)
-{
-	put(out, ": error ");
-	put_number(out, (u64)error);
-	if (error == EACCES)
-		put(out, ", permission denied");
-	if (error == EIO)
-		put(out, ", input/output error");
-	if (error == ENOENT)
-		put(out, ", no such file");
-	if (error == ENOSPC)
-		put(out, ", no space left");
-	if (error == ENAMETOOLONG)
-		put(out, ", name too long");
+	if (error != 0)
+		say(fd, ": error %s%s", number((u64)-error), meaning);
+	say(fd, "\n");
 }
 
 static void leave(int code)
@@ -346,155 +353,82 @@ static void leave(int code)
 	exit(code);
 }
 
-/* An error outside of a payload: "SUBJECT: WHAT: error N". */
-static void fail(int code, const char *subject, const char *what, int error)
+static void fail(int code, const char *subject, const char *what, long error)
 {
-	fflush(stdout);
-	put(stderr, "payload-import: ");
-	put_name(stderr, subject);
-	put(stderr, ": ");
-	put(stderr, what);
-	if (error != 0)
-		put_error(stderr, error);
-	put(stderr, "\n");
-	leave(code);
-}
-
-/* An error at the current position of a payload. */
-static void fail_at(int code, struct payload *p, const char *name, const char *what, int error)
-{
-	fflush(stdout);
-	put(stderr, "payload-import: ");
-	put_name(stderr, p->path);
-	put(stderr, ": ");
-	put_name(stderr, name);
-	put(stderr, ": at byte ");
-	put_number(stderr, p->position);
-	put(stderr, ": ");
-	put(stderr, what);
-	if (error != 0)
-		put_error(stderr, error);
-	put(stderr, "\n");
+	say(2, "payload-import: %s: %s", subject, what);
+	say_end(2, error);
 	leave(code);
 }
 
 /*
- * SHA-256, FIPS 180-4
+ * The payload
+ *
+ * Every function below that is given a payload ends the program where it finds it
+ * unsound, and names the device, the part of the payload, and the position.
  */
-static const u32 sha256_k[64] = {
-	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
-	0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
-	0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
-	0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
-	0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-	0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
-	0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
-	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
+#define MAGIC "LBPAYLD1"
+#define MAGIC_BYTES 8
+#define GIB ((u64)1073741824UL)
+#define COPY_BYTES 65536
+#define DIGEST_DIGITS 64
+
+struct payload {
+	const char *path;
+	int fd;
+	u64 position;     /* where the next read begins */
+	u64 end;          /* size of the device, NO_LIMIT where it is unknown */
+	unsigned width;   /* bytes of an integer: 8 or 4 */
+	u64 count;        /* files in it */
+	const char *part; /* what is being read, for messages */
+	u64 next;         /* where the record of the next file begins */
+	char name[NAME_BYTES + 1]; /* of the file whose record was read last */
+	u64 size;         /* its size */
+	u64 wanted;       /* files that are to be restored */
+	char identity[DIGEST_DIGITS + 1]; /* the same for payloads that are the same */
 };
 
-#define ROTATE(x, n) (((x) >> (n)) | ((x) << (32 - (n))))
+static u8 copy_buffer[COPY_BYTES];
 
-static void sha256_start(struct sha256 *s)
+static void fail_at(int code, const struct payload *p, const char *what, long error)
 {
-	static const u32 first[8] = {
-		0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-		0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19
-	};
-
-	memcpy(s->state, first, sizeof first);
-	s->length = 0;
-}
-
-/* The 64 words of a block: its 16, big-endian, and 48 that follow from them. */
-static void sha256_schedule(u32 *w, const u8 *p)
-{
-	int i;
-
-	for (i = 0; i < 16; i++, p += 4)
-		w[i] = (u32)p[0] << 24 | (u32)p[1] << 16 | (u32)p[2] << 8 | p[3];
-	for (; i < 64; i++) {
-		u32 a = w[i - 15], b = w[i - 2];
-
-		w[i] = w[i - 16] + w[i - 7]
-			+ (ROTATE(a, 7) ^ ROTATE(a, 18) ^ a >> 3)
-			+ (ROTATE(b, 17) ^ ROTATE(b, 19) ^ b >> 10);
-	}
-}
-
-static void sha256_block(struct sha256 *s, const u8 *block)
-{
-	u32 w[64];
-	u32 a = s->state[0], b = s->state[1], c = s->state[2], d = s->state[3];
-	u32 e = s->state[4], f = s->state[5], g = s->state[6], h = s->state[7];
-	int i;
-
-	sha256_schedule(w, block);
-	for (i = 0; i < 64; i++) {
-		u32 t = h + (ROTATE(e, 6) ^ ROTATE(e, 11) ^ ROTATE(e, 25))
-			+ ((e & f) ^ (~e & g)) + sha256_k[i] + w[i];
-		u32 v = (ROTATE(a, 2) ^ ROTATE(a, 13) ^ ROTATE(a, 22))
-			+ ((a & b) ^ (a & c) ^ (b & c));
-
-		h = g;
-		g = f;
-		f = e;
-		e = d + t;
-		d = c;
-		c = b;
-		b = a;
-		a = t + v;
-	}
-	s->state[0] += a;
-	s->state[1] += b;
-	s->state[2] += c;
-	s->state[3] += d;
-	s->state[4] += e;
-	s->state[5] += f;
-	s->state[6] += g;
-	s->state[7] += h;
-}
-
-static void sha256_add(struct sha256 *s, const void *data, unsigned long n)
-{
-	const u8 *p = data;
-	unsigned long used = (unsigned long)(s->length % 64);
-
-	s->length += n;
-	while (used + n >= 64) {
-		if (used == 0) {
-			sha256_block(s, p);
-		} else {
-			memcpy(s->block + used, p, 64 - used);
-			sha256_block(s, s->block);
-		}
-		p += 64 - used;
-		n -= 64 - used;
-		used = 0;
-	}
-	memcpy(s->block + used, p, n);
-}
-
-static void sha256_end(struct sha256 *s, u8 *digest)
-{
-	static const u8 padding[64] = { 0x80 };
-	unsigned long used = (unsigned long)(s->length % 64);
-	u64 bits = s->length * 8;
-	u8 tail[8];
-	int i;
-
-	for (i = 7; i >= 0; i--, bits /= 256)
-		tail[i] = (u8)(bits % 256);
-	sha256_add(s, padding, used < 56 ? 56 - used : 120 - used);
-	sha256_add(s, tail, 8);
-	for (i = 0; i < DIGEST_BYTES; i++)
-		digest[i] = (u8)(s->state[i / 4] >> (24 - i % 4 * 8));
+	say(2, "payload-import: %s: %s: at byte %s: %s",
+		p->path, p->part, number(p->position), what);
+	say_end(2, error);
+	leave(code);
 }
 
 /*
- * Reading a payload
+ * Format notes:
+ *
+ * - Fiwix reads the beginning of the disk in place of what lies at 4 GiB and
+ *   beyond, and says nothing. So a read is refused whose end is past that.
  */
+static void check_reach(const struct payload *p, u64 end)
+{
+	if (fiwix && end > 4 * GIB)
+		fail_at(EXIT_FORMAT, p, "reaches beyond 4 GiB, where this kernel cannot read", 0);
+}
 
-/* A little-endian integer of 4 or 8 bytes. */
+/* Fills all n bytes: where they are not there, the payload is cut off. */
+static void read_exact(struct payload *p, void *bytes, unsigned long n)
+{
+	long got;
+
+	check_reach(p, p->position + n);
+	got = transfer(SYS_read, p->fd, bytes, n);
+	if (got < 0)
+		fail_at(EXIT_READ, p, "cannot read", got);
+	p->position += (u64)got;
+	if ((unsigned long)got < n)
+		fail_at(EXIT_FORMAT, p, "the payload is cut off here", 0);
+}
+
+/*
+ * Format notes:
+ *
+ * - Integers are little-endian and unsigned, of 4 or 8 bytes. They lie at any
+ *   address, so they are put together byte by byte.
+ */
 static u64 get_integer(const u8 *p, unsigned width)
 {
 	u64 n = 0;
@@ -504,141 +438,65 @@ static u64 get_integer(const u8 *p, unsigned width)
 	return n;
 }
 
-/* Refuses what the kernel would read from elsewhere. */
-static void check_reach(struct payload *p, u64 n, const char *name)
-{
-	if (fiwix && (n > 4 * GIB || p->position > 4 * GIB - n))
-		fail_at(EXIT_FORMAT, p, name, "reaches beyond 4 GiB, where this kernel cannot read", 0);
-}
-
-/* Fills all n bytes: where they are not there, the payload is cut off. */
-static void read_exact(struct payload *p, void *bytes, unsigned long n, const char *name)
-{
-	u8 *to = bytes;
-
-	check_reach(p, n, name);
-	while (n > 0) {
-		long got = kernel_read(p->fd, to, n);
-
-		if (got < 0)
-			fail_at(EXIT_READ, p, name, "cannot read", (int)-got);
-		if (got == 0)
-			fail_at(EXIT_FORMAT, p, name, "the payload is cut off here", 0);
-		to += got;
-		n -= (unsigned long)got;
-		p->position += (u64)got;
-	}
-}
-
-/* Goes to a position: seeks, or reads on where the kernel cannot seek. */
-static void go_to(struct payload *p, u64 target)
-{
-	if (target == p->position)
-		return;
-	if (target > p->position)
-		check_reach(p, target - p->position, "file table");
-	if (kernel_seek(p->fd, target, 0) == target) {
-		p->position = target;
-		return;
-	}
-	if (target < p->position)
-		fail_at(EXIT_READ, p, "file table", "cannot go back", 0);
-	while (p->position < target) {
-		u64 left = target - p->position;
-
-		read_exact(p, copy_buffer, left < COPY_BYTES ? (unsigned long)left : COPY_BYTES, "file table");
-	}
-}
-
-/* Opens a device or image for reading; flags are for open. 0 or the error. */
-static int open_payload(struct payload *p, const char *path, int flags)
-{
-	u64 sectors;
-
-	p->path = path;
-	p->position = 0;
-	p->fd = open(path, O_RDONLY | O_LARGEFILE | flags);
-	if (p->fd < 0)
-		return errno;
-	p->end = kernel_seek(p->fd, 0, 2);
-	sectors = kernel_sectors(p->fd);
-	if (sectors != 0)
-		p->end = sectors * 512;
-	if (p->end == 0)
-		p->end = NO_LIMIT;
-	if (kernel_seek(p->fd, 0, 0) != 0) {
-		close(p->fd);
-		return EIO;
-	}
-	return 0;
-}
-
-/* Looks for the magic: 1 it is there, 0 it is not, below zero an error. */
-static int read_magic(struct payload *p)
-{
-	u8 magic[MAGIC_BYTES];
-	unsigned used = 0;
-
-	while (used < MAGIC_BYTES) {
-		long got = kernel_read(p->fd, magic + used, MAGIC_BYTES - used);
-
-		if (got < 0)
-			return (int)got;
-		if (got == 0)
-			return 0;
-		used += (unsigned)got;
-	}
-	p->position = MAGIC_BYTES;
-	return memcmp(magic, MAGIC, MAGIC_BYTES) == 0;
-}
-
-/* Reads the rest of the header, behind the magic. */
+/*
+ * Format notes:
+ *
+ * - The magic was read. Bytes 12 to 15 are zero in layout 64, for no payload has
+ *   2^32 files; in layout 32 they are the length of the first name, which is not
+ *   zero. A payload of layout 32 without a file is followed by zeros, and reads
+ *   as one of layout 64, which says the same.
+ *
+ * - So a count of zero with a file after it is of neither layout.
+ */
 static void read_header(struct payload *p)
 {
-	u8 head[HEAD_BYTES - MAGIC_BYTES];
+	u8 head[8];
 
-	read_exact(p, head, sizeof head, "header");
+	p->part = "header";
+	p->position = MAGIC_BYTES;
+	read_exact(p, head, sizeof head);
 	p->width = get_integer(head + 4, 4) == 0 ? 8 : 4;
 	p->count = get_integer(head, p->width);
 	if (p->width == 4 && p->count == 0)
-		fail_at(EXIT_FORMAT, p, "header", "a count of no files, but a file follows", 0);
-}
-
-/* Makes next_entry begin with the first file: it stands behind the count. */
-static void rewind_payload(struct payload *p, struct entry *e)
-{
-	p->next = MAGIC_BYTES + p->width;
-	e->name[0] = '\0';
+		fail_at(EXIT_FORMAT, p, "a count of no files, but a file follows", 0);
+	say(1, "payload-import: %s: payload, layout %s, %s files\n",
+		p->path, number(p->width * 8), number(p->count));
 }
 
 /*
- * Length of the UTF-8 character that p begins with, 0 where there is none.
- * Each length has a range of code points: nothing overlong, no surrogates.
+ * Format notes:
+ *
+ * - Length of the UTF-8 character that p begins with, 0 where there is none, as
+ *   in table 3-7 of the Unicode standard. The first byte tells the length; C0, C1
+ *   and F5 to FF begin nothing. All others are 80 to BF, but for the second one
+ *   of four: the ranges leave out what a shorter form can say (E0, F0), the
+ *   surrogates (ED), and what lies beyond U+10FFFF (F4).
+ *
+ * - A NUL ends every name, and is no 80 to BF: nothing is read past it.
  */
 static unsigned utf8_length(const u8 *p)
 {
-	static const unsigned long least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
-	unsigned long code = p[0];
-	unsigned i, n = 1;
+	unsigned i, n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 :
+		p[0] < 0xf5 ? 4 : 0;
 
-	if (code >= 0xf8 || (code >= 0x80 && code < 0xc0))
-		return 0;
-	if (code >= 0xc0) {
-		n = code < 0xe0 ? 2 : code < 0xf0 ? 3 : 4;
-		code %= n == 2 ? 32 : n == 3 ? 16 : 8;
-	}
 	for (i = 1; i < n; i++) {
-		if (p[i] < 0x80 || p[i] > 0xbf) /* the NUL at the end as well */
+		if (p[i] < 0x80 || p[i] > 0xbf)
 			return 0;
-		code = code * 64 + p[i] % 64;
 	}
-	if (code < least[n] || code > 0x10ffffUL || (code >= 0xd800 && code <= 0xdfff))
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)
+		|| (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
 		return 0;
 	return n;
 }
 
-/* What is wrong with a name of that many bytes, or NULL. */
-static const char *name_fault(const char *name, unsigned long bytes)
+/*
+ * Format notes:
+ *
+ * - A name becomes a file in DEST and nowhere else: no "/", and neither "." nor
+ *   "..". No "\", so that none is that of the part file, and so that none is a
+ *   path on any system that a payload is made on. No NUL: it would end it early.
+ */
+static const char *name_fault(const char *name, u64 bytes)
 {
 	const u8 *p = (const u8 *)name;
 	const u8 *end = p + bytes;
@@ -657,7 +515,7 @@ static const char *name_fault(const char *name, unsigned long bytes)
 	return NULL;
 }
 
-/* Bytewise order; strcmp of the library of mes compares signed characters. */
+/* Bytewise order; strcmp of mes compares signed characters. */
 static int comes_before(const char *a, const char *b)
 {
 	while (*a != '\0' && *a == *b) {
@@ -667,104 +525,115 @@ static int comes_before(const char *a, const char *b)
 	return (u8)*a < (u8)*b;
 }
 
-/*
- * Reads the record of the next file and stays where its data begins.
- * e holds the record before it.
- */
-static void next_entry(struct payload *p, struct entry *e)
+/* Makes next_file begin with the first file; its record follows the count. */
+static void rewind_payload(struct payload *p)
 {
-	static char name[NAME_BYTES + 1];
+	p->next = MAGIC_BYTES + p->width;
+	p->name[0] = '\0';
+}
+
+/*
+ * Format notes:
+ *
+ * - The record of a file: the length of its name, its size, its name. The data
+ *   follow, and are where the payload stands afterwards; after them comes the
+ *   next record, so a table is walked by seeking from one to the next.
+ *
+ * - A name is above the one before it, bytewise. That makes names unique, and the
+ *   first one is above the empty name.
+ *
+ * - A size is not more than what is left of the device. So no sum of a position
+ *   and a size goes past 2^64, and a payload that was cut off is noticed before
+ *   anything is written, as long as the size of the device is known.
+ */
+static void next_file(struct payload *p)
+{
+	static char before[NAME_BYTES + 1];
 	u8 head[16];
 	u64 bytes;
 	const char *fault;
 
-	go_to(p, p->next);
-	read_exact(p, head, 2UL * p->width, "file table");
+	p->part = "file table";
+	check_reach(p, p->next);
+	if (seek(p->fd, p->next, 0) != p->next)
+		fail_at(EXIT_FORMAT, p, "the next file lies where this kernel cannot read", 0);
+	p->position = p->next;
+	read_exact(p, head, 2UL * p->width);
 	bytes = get_integer(head, p->width);
-	e->size = get_integer(head + p->width, p->width);
+	p->size = get_integer(head + p->width, p->width);
 	if (bytes < 1 || bytes > NAME_BYTES)
-		fail_at(EXIT_FORMAT, p, "file table", "a name does not have 1 to 1024 bytes", 0);
-	read_exact(p, name, (unsigned long)bytes, "file table");
-	name[bytes] = '\0';
-	fault = name_fault(name, (unsigned long)bytes);
+		fail_at(EXIT_FORMAT, p, "a name does not have 1 to 1024 bytes", 0);
+	strcpy(before, p->name);
+	read_exact(p, p->name, (unsigned long)bytes);
+	p->name[bytes] = '\0';
+	p->part = p->name;
+	fault = name_fault(p->name, bytes);
+	if (fault == NULL && !comes_before(before, p->name))
+		fault = "the name is repeated or not in order";
+	if (fault == NULL && (p->position > p->end || p->size > p->end - p->position))
+		fault = "the payload is cut off: the file is larger than what follows";
 	if (fault != NULL)
-		fail_at(EXIT_FORMAT, p, name, fault, 0);
-	if (!comes_before(e->name, name))
-		fail_at(EXIT_FORMAT, p, name, "the name is repeated or not in order", 0);
-	strcpy(e->name, name);
-	if (p->position > p->end || e->size > p->end - p->position)
-		fail_at(EXIT_FORMAT, p, name, "the payload is cut off: the file is larger than what follows", 0);
-	p->next = p->position + e->size;
+		fail_at(EXIT_FORMAT, p, fault, 0);
+	p->next = p->position + p->size;
 }
 
 /*
  * The list of names
+ *
+ * Format notes:
+ *
+ * - One name a line, in any order. Lines end with a newline, which the last one
+ *   need not have; empty ones are no names. A name may come twice. There is no
+ *   escaping, so a name with a newline in it cannot be listed.
+ *
+ * - What was seen is counted anew for each payload: all names have to be in each.
  */
+#define LIST_BYTES 262144
+#define LIST_LINES 4096
 
-/* Reads a file into a buffer and ends it with a NUL; 0 or what is wrong. */
-static const char *read_text(int fd, char *text, unsigned long room, unsigned long *used)
+static const char *list[LIST_LINES];
+static u8 list_seen[LIST_LINES];
+static unsigned list_count;
+static unsigned list_missing; /* names that the payload was not yet seen to have */
+
+/* Makes a string of each line of a text; they lie one after the other, up to end. */
+static void split_lines(char *text, const char *end)
 {
-	long got;
-
-	*used = 0;
-	do {
-		if (*used == room)
-			return "is too long";
-		got = kernel_read(fd, text + *used, room - *used);
-		if (got < 0)
-			return "cannot be read";
-		*used += (unsigned long)got;
-	} while (got > 0);
-	text[*used] = '\0';
-	return NULL;
+	for (; text < end; text++) {
+		if (*text == '\n')
+			*text = '\0';
+	}
 }
 
 static void read_list(const char *path)
 {
-	unsigned long used, i;
-	const char *fault;
-	int fd = open(path, O_RDONLY);
+	static char text[LIST_BYTES + 1];
+	char *line;
+	long used;
+	const char *fault = read_text(path, text, LIST_BYTES, &used);
 
-	if (fd < 0)
-		fail(EXIT_LIST, path, "cannot open the list", errno);
-	fault = read_text(fd, list_text, LIST_BYTES, &used);
-	close(fd);
 	if (fault != NULL)
-		fail(EXIT_LIST, path, fault, 0);
-	if (strlen(list_text) != used)
+		fail(EXIT_LIST, path, fault, used < 0 ? used : 0);
+	if (strlen(text) != (unsigned long)used)
 		fail(EXIT_LIST, path, "has a NUL in it", 0);
-	for (i = 0; i < used; i++) {
-		if (list_text[i] == '\n' || i + 1 == used)
-			list_lines++;
-		if (list_text[i] == '\n')
-			list_text[i] = '\0';
-	}
-	if (list_lines > LIST_LINES)
-		fail(EXIT_LIST, path, "has more than 4096 lines", 0);
-}
-
-/* Forgets what was seen of the names on the list. */
-static void start_list(void)
-{
-	const char *line = list_text;
-	unsigned i;
-
-	list_missing = 0;
-	for (i = 0; i < list_lines; i++, line += strlen(line) + 1) {
-		list_seen[i] = *line == '\0'; /* an empty line is no name */
-		list_missing += !list_seen[i];
+	split_lines(text, text + used);
+	for (line = text; line < text + used; line += strlen(line) + 1) {
+		if (*line == '\0')
+			continue;
+		if (list_count == LIST_LINES)
+			fail(EXIT_LIST, path, "has more than 4096 lines", 0);
+		list[list_count++] = line;
 	}
 }
 
 /* Whether a file is to be restored; notes that the payload has it. */
-static int wanted(const char *name)
+static int is_wanted(const char *name)
 {
-	const char *line = list_text;
 	unsigned i;
 	int found = options.list == NULL;
 
-	for (i = 0; i < list_lines; i++, line += strlen(line) + 1) {
-		if (strcmp(line, name) != 0)
+	for (i = 0; i < list_count; i++) {
+		if (strcmp(list[i], name) != 0)
 			continue;
 		list_missing -= !list_seen[i];
 		list_seen[i] = 1;
@@ -773,390 +642,460 @@ static int wanted(const char *name)
 	return found;
 }
 
-/* Says the names that the payload does not have, and ends there if there are any. */
+/* Ends the program where the payload does not have all names, and says them. */
 static void check_list(const struct payload *p)
 {
-	const char *line = list_text;
 	unsigned i;
 
-	if (list_missing == 0)
-		return;
-	fflush(stdout);
-	for (i = 0; i < list_lines; i++, line += strlen(line) + 1) {
-		if (list_seen[i])
-			continue;
-		put(stderr, "payload-import: ");
-		put_name(stderr, p->path);
-		put(stderr, ": has no file ");
-		put_name(stderr, line);
-		put(stderr, "\n");
+	for (i = 0; i < list_count; i++) {
+		if (!list_seen[i])
+			say(2, "payload-import: %s: has no file %s\n", p->path, list[i]);
 	}
-	leave(EXIT_LIST);
+	if (list_missing != 0)
+		leave(EXIT_LIST);
 }
 
 /*
- * SHA256SUMS: lines of 64 hexadecimal digits, a space, a space or "*", a name.
+ * SHA-256, FIPS 180-4
+ *
+ * Format notes:
+ *
+ * - A message is cut into blocks of 64 bytes; each one changes a state of eight
+ *   words. Words are big-endian, here and in the digest.
+ *
+ * - After the message come a byte of 80, zeros up to the last 8 bytes of a block,
+ *   and the length of the message in bits.
+ *
+ * - A digest is 64 hexadecimal digits from here on, as in SHA256SUMS.
  */
-static void read_sums(struct payload *p, u64 size)
-{
-	unsigned long i;
+struct sha256 {
+	u32 state[8];
+	u64 length; /* in bytes */
+	u8 block[64];
+};
 
-	if (size > SUMS_BYTES)
-		fail_at(EXIT_DIGEST, p, SUMS_NAME, "is too long", 0);
-	sums_bytes = (unsigned long)size;
-	read_exact(p, sums_text, sums_bytes, SUMS_NAME);
-	for (i = 0; i < sums_bytes; i++) {
-		if (sums_text[i] == '\0')
-			fail_at(EXIT_DIGEST, p, SUMS_NAME, "has a NUL in it", 0);
+/* A digest begins with a copy of this. */
+static const struct sha256 sha256_start = {
+	{
+		0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+		0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19
+	}, 0, { 0 }
+};
+
+static const u32 sha256_k[64] = {
+	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+	0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+	0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+	0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+	0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+	0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+	0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
+};
+
+#define ROTATE(x, n) ((x) >> (n) | (x) << (32 - (n)))
+#define SIGMA(x, i, j, k) (ROTATE(x, i) ^ ROTATE(x, j) ^ ROTATE(x, k))
+
+/*
+ * Format notes:
+ *
+ * - The schedule w is the 16 words of the block, and 48 that follow from them.
+ *
+ * - In each of the 64 rounds the words a to h of the standard move on by one:
+ *   b becomes a, and so on. Here they stay, and their numbers move: V(0) is a,
+ *   V(7) is h. After 64 rounds they are back in place.
+ */
+#define V(k) v[((k) - i) & 7]
+
+static void sha256_block(struct sha256 *s)
+{
+	u32 w[64], v[8];
+	unsigned i;
+
+	for (i = 0; i < 16; i++) {
+		const u8 *p = s->block + 4 * i;
+
+		w[i] = (u32)p[0] << 24 | (u32)p[1] << 16 | (u32)p[2] << 8 | p[3];
 	}
-	sums_text[sums_bytes] = '\0';
+	for (; i < 64; i++) {
+		u32 a = w[i - 15], b = w[i - 2];
+
+		w[i] = w[i - 16] + w[i - 7]
+			+ (ROTATE(a, 7) ^ ROTATE(a, 18) ^ a >> 3)
+			+ (ROTATE(b, 17) ^ ROTATE(b, 19) ^ b >> 10);
+	}
+	memcpy(v, s->state, sizeof v);
+	for (i = 0; i < 64; i++) {
+		u32 t = V(7) + SIGMA(V(4), 6, 11, 25)
+			+ ((V(4) & V(5)) ^ (~V(4) & V(6))) + sha256_k[i] + w[i];
+
+		V(3) += t;
+		V(7) = t + SIGMA(V(0), 2, 13, 22)
+			+ ((V(0) & V(1)) ^ (V(0) & V(2)) ^ (V(1) & V(2)));
+	}
+	for (i = 0; i < 8; i++)
+		s->state[i] += v[i];
 }
 
-static int hex_digit(int c)
+static void sha256_add(struct sha256 *s, const void *data, unsigned long n)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
+	const u8 *p = data;
+
+	while (n-- > 0) {
+		s->block[(unsigned)s->length++ & 63] = *p++;
+		if (((unsigned)s->length & 63) == 0)
+			sha256_block(s);
+	}
 }
 
-/* The digest in front of a line, and the name behind it; NULL where it has none. */
-static const char *parse_sum(const char *line, u8 *digest)
+static void sha256_end(struct sha256 *s, char *digest)
 {
+	static const u8 mark = 0x80, zero = 0;
+	u64 bits = s->length * 8;
 	int i;
 
-	for (i = 0; i < DIGEST_BYTES; i++, line += 2) {
-		int high = hex_digit(line[0]);
-		int low = high < 0 ? -1 : hex_digit(line[1]);
+	sha256_add(s, &mark, 1);
+	while (s->length % 64 != 56)
+		sha256_add(s, &zero, 1);
+	for (i = 56; i >= 0; i -= 8) {
+		u8 byte = (u8)(bits >> i);
 
-		if (low < 0)
-			return NULL;
-		digest[i] = (u8)(high * 16 + low);
+		sha256_add(s, &byte, 1);
 	}
-	if (line[0] != ' ' || (line[1] != ' ' && line[1] != '*'))
-		return NULL;
-	return line + 2;
+	for (i = 0; i < DIGEST_DIGITS; i++)
+		digest[i] = "0123456789abcdef"[s->state[i / 8] >> (28 - i % 8 * 4) & 15];
+	digest[DIGEST_DIGITS] = '\0';
 }
 
-/* Finds the digest of a file; that of SHA256SUMS itself follows from its text. */
-static int find_sum(const char *name, u8 *digest)
+/*
+ * SHA256SUMS, with --verify
+ *
+ * Format notes:
+ *
+ * - A line is what sha256sum writes: 64 hexadecimal digits in lower case, a space,
+ *   a space or "*", a name. The first line with a name counts; where no digest
+ *   stands before that name, there is none that the file could have.
+ *
+ * - SHA256SUMS is a file of the payload, and the digest of itself is not in it:
+ *   what is compared is what was read. It is as good as the payload is, and
+ *   tells what became of a file on the way from there to DEST.
+ */
+#define SUMS_NAME "SHA256SUMS"
+#define SUMS_BYTES 524288
+
+static char sums_text[SUMS_BYTES + 1];
+static const char *sums_end = sums_text;
+static char sums_digest[DIGEST_DIGITS + 1];
+
+static void read_sums(struct payload *p)
+{
+	unsigned long bytes = (unsigned long)p->size;
+	struct sha256 hash = sha256_start;
+
+	if (p->size > SUMS_BYTES)
+		fail_at(EXIT_DIGEST, p, "is too long", 0);
+	read_exact(p, sums_text, bytes);
+	sums_text[bytes] = '\0';
+	if (strlen(sums_text) != bytes)
+		fail_at(EXIT_DIGEST, p, "has a NUL in it", 0);
+	sha256_add(&hash, sums_text, bytes);
+	sha256_end(&hash, sums_digest);
+	sums_end = sums_text + bytes;
+	split_lines(sums_text, sums_end);
+}
+
+/* The digest that the payload names for its file. */
+static const char *find_sum(const struct payload *p)
 {
 	const char *line = sums_text;
-	size_t length = strlen(name);
-	struct sha256 hash;
 
-	if (strcmp(name, SUMS_NAME) == 0) {
-		sha256_start(&hash);
-		sha256_add(&hash, sums_text, sums_bytes);
-		sha256_end(&hash, digest);
-		return 1;
-	}
-	while (*line != '\0') {
-		const char *end = strchr(line, '\n');
-		const char *found = parse_sum(line, digest);
+	if (strcmp(p->name, SUMS_NAME) == 0)
+		return sums_digest;
+	for (;; line += strlen(line) + 1) {
+		const char *rest = line + DIGEST_DIGITS;
 
-		if (end == NULL)
-			end = line + strlen(line);
-		if (found != NULL && (size_t)(end - found) == length && memcmp(found, name, length) == 0)
-			return 1;
-		line = *end == '\0' ? end : end + 1;
+		if (line >= sums_end)
+			fail_at(EXIT_DIGEST, p, "has no line in " SUMS_NAME, 0);
+		if (strlen(line) > DIGEST_DIGITS + 2 && rest[0] == ' '
+			&& (rest[1] == ' ' || rest[1] == '*') && strcmp(rest + 2, p->name) == 0)
+			return line;
 	}
-	return 0;
 }
 
-/* Whether a file has the digest that the payload names for it. */
-static int digest_matches(struct payload *p, const char *name, const char *path)
+/* Whether a file in DEST has the digest that the payload names for its file. */
+static int digest_matches(const struct payload *p, const char *path)
 {
-	struct sha256 hash;
-	u8 expected[DIGEST_BYTES], digest[DIGEST_BYTES];
+	const char *expected = find_sum(p);
+	char digest[DIGEST_DIGITS + 1];
+	struct sha256 hash = sha256_start;
+	int fd = open_file(path, O_RDONLY);
 	long got;
-	int fd;
 
-	if (!find_sum(name, expected))
-		fail_at(EXIT_DIGEST, p, name, "has no line in " SUMS_NAME, 0);
-	fd = open(path, O_RDONLY | O_LARGEFILE);
-	if (fd < 0)
-		fail(EXIT_WRITE, path, "cannot read it back", errno);
-	sha256_start(&hash);
-	while ((got = kernel_read(fd, copy_buffer, COPY_BYTES)) > 0)
+	do {
+		got = fd < 0 ? fd : transfer(SYS_read, fd, copy_buffer, COPY_BYTES);
+		if (got < 0)
+			fail(EXIT_WRITE, path, "cannot read it back", got);
 		sha256_add(&hash, copy_buffer, (unsigned long)got);
+	} while (got > 0);
 	close(fd);
-	if (got < 0)
-		fail(EXIT_WRITE, path, "cannot read it back", (int)-got);
 	sha256_end(&hash, digest);
-	return memcmp(digest, expected, DIGEST_BYTES) == 0;
+	return memcmp(digest, expected, DIGEST_DIGITS) == 0;
 }
 
 /*
  * Checking a payload before anything is written
+ *
+ * Format notes:
+ *
+ * - Two payloads are the same where their count is, and the names and sizes of
+ *   all files up to the last one that is wanted. A digest of these is compared:
+ *   the count, then name, NUL and size of each file. Their data are not read for
+ *   that: disks are slow. This digest is only compared with others of the same
+ *   run, so an integer goes into it as it lies in memory.
+ *
+ * - The table is walked up to the last file that is wanted, so that an importer
+ *   whose kernel cannot read beyond 4 GiB can use a payload that goes on there.
  */
-
-/* What makes two payloads the same: their count, names and sizes. */
-static void add_to_identity(struct sha256 *identity, const struct entry *e)
+static void check_payload(struct payload *p)
 {
-	u8 size[8];
-	u64 left = e->size;
-	int i;
+	struct sha256 identity = sha256_start;
+	int need_sums = options.verify && p->count != 0;
+	u64 i;
 
-	for (i = 0; i < 8; i++, left /= 256)
-		size[i] = (u8)(left % 256);
-	sha256_add(identity, e->name, strlen(e->name) + 1);
-	sha256_add(identity, size, sizeof size);
-}
-
-/* Walks the table up to the last file that is wanted; returns their number. */
-static u64 check_payload(struct payload *p, u8 *identity)
-{
-	static struct entry e;
-	struct sha256 hash;
-	u64 i, files = 0;
-	int need_sums = options.verify;
-
-	start_list();
-	rewind_payload(p, &e);
-	e.size = p->count;
-	sha256_start(&hash);
-	add_to_identity(&hash, &e);
-	for (i = 0; i < p->count; i++) {
-		if (options.list != NULL && list_missing == 0 && !need_sums)
-			break;
-		next_entry(p, &e);
-		add_to_identity(&hash, &e);
-		if (wanted(e.name)) {
-			check_reach(p, e.size, e.name);
-			files++;
+	memset(list_seen, 0, sizeof list_seen);
+	list_missing = list_count;
+	p->wanted = 0;
+	rewind_payload(p);
+	sha256_add(&identity, &p->count, sizeof p->count);
+	for (i = 0; i < p->count && (options.list == NULL || list_missing != 0 || need_sums); i++) {
+		next_file(p);
+		sha256_add(&identity, p->name, strlen(p->name) + 1);
+		sha256_add(&identity, &p->size, sizeof p->size);
+		if (is_wanted(p->name)) {
+			check_reach(p, p->next);
+			p->wanted++;
 		}
-		if (need_sums && strcmp(e.name, SUMS_NAME) == 0) {
-			read_sums(p, e.size);
+		if (need_sums && strcmp(p->name, SUMS_NAME) == 0) {
+			read_sums(p);
 			need_sums = 0;
 		}
 	}
 	check_list(p);
-	if (need_sums && p->count != 0)
-		fail_at(EXIT_DIGEST, p, SUMS_NAME, "is not in the payload", 0);
-	sha256_end(&hash, identity);
-	return files;
+	p->part = SUMS_NAME;
+	if (need_sums)
+		fail_at(EXIT_DIGEST, p, "is not in the payload", 0);
+	sha256_end(&identity, p->identity);
 }
 
 /*
  * Restoring
+ *
+ * Format notes:
+ *
+ * - A file is written under a name that no file of a payload can have, synced,
+ *   and renamed: whoever finds the final name finds all of the file, also after
+ *   the power was cut. Neither rename nor unlink follows a link, and with O_EXCL
+ *   nothing is opened that was there.
  */
+#define PART_NAME ".payload-import\\part"
 
 static void make_path(char *path, const char *name)
 {
-	size_t length = strlen(options.dest);
-
-	memcpy(path, options.dest, length);
-	path[length] = '/';
-	strcpy(path + length + 1, name);
+	strcpy(path, options.dest);
+	strcat(path, "/");
+	strcat(path, name);
 }
 
 /* Whether DEST has the file, of the right size, and not a directory or so. */
 static int have_file(const char *path, u64 size)
 {
 	u8 byte;
-	int same, fd = open(path, O_RDONLY | O_LARGEFILE);
+	int same, fd = open_file(path, O_RDONLY);
 
 	if (fd < 0)
 		return 0;
-	same = kernel_seek(fd, 0, 2) == size && kernel_read(fd, &byte, 1) == 0;
+	same = seek(fd, 0, 2) == size && transfer(SYS_read, fd, &byte, 1) == 0;
 	close(fd);
 	return same;
 }
 
-static void write_all(struct payload *p, int fd, const u8 *bytes, unsigned long n, const char *name)
+/* Writes the data at the current position to the part file. */
+static void write_part(struct payload *p)
 {
-	while (n > 0) {
-		long put_bytes = kernel_write(fd, bytes, n);
-
-		if (put_bytes <= 0)
-			fail_at(EXIT_WRITE, p, name, "cannot write the file", put_bytes < 0 ? (int)-put_bytes : ENOSPC);
-		bytes += put_bytes;
-		n -= (unsigned long)put_bytes;
-	}
-}
-
-/* Writes the data at the current position to PART_NAME. */
-static void write_part(struct payload *p, const struct entry *e)
-{
-	u64 left = e->size;
+	u64 left = p->size;
 	int fd;
 
 	unlink(part_path); /* what a run left that was killed */
-	fd = open(part_path, O_WRONLY | O_CREAT | O_TRUNC | O_LARGEFILE, 0644);
+	fd = open_file(part_path, O_WRONLY | O_CREAT | O_EXCL);
 	if (fd < 0)
-		fail(EXIT_WRITE, part_path, "cannot make the file", errno);
+		fail(EXIT_WRITE, part_path, "cannot make the file", fd);
 	writing_part = 1;
 	while (left > 0) {
-		unsigned long n = left < COPY_BYTES ? (unsigned long)left : COPY_BYTES;
+		long did, n = left < COPY_BYTES ? (long)left : COPY_BYTES;
 
-		read_exact(p, copy_buffer, n, e->name);
-		write_all(p, fd, copy_buffer, n, e->name);
-		left -= n;
+		read_exact(p, copy_buffer, (unsigned long)n);
+		did = transfer(SYS_write, fd, copy_buffer, (unsigned long)n);
+		if (did < n)
+			fail_at(EXIT_WRITE, p, "cannot write the file", did < 0 ? did : -ENOSPC);
+		left -= (u64)n;
 	}
-	if (fsync(fd) != 0)
-		fail_at(EXIT_WRITE, p, e->name, "cannot sync the file", errno);
-	if (close(fd) != 0)
-		fail_at(EXIT_WRITE, p, e->name, "cannot close the file", errno);
+	if (fsync(fd) != 0 || close(fd) != 0)
+		fail_at(EXIT_WRITE, p, "cannot sync the file", -errno);
 }
 
 /* Restores the file at the current position; 0 where it was there already. */
-static int restore_file(struct payload *p, const struct entry *e)
+static int restore_file(struct payload *p)
 {
 	static char path[PATH_BYTES];
 
-	make_path(path, e->name);
-	if (have_file(path, e->size) && (!options.verify || digest_matches(p, e->name, path)))
+	make_path(path, p->name);
+	if (have_file(path, p->size) && (!options.verify || digest_matches(p, path)))
 		return 0;
-	write_part(p, e);
-	if (options.verify && !digest_matches(p, e->name, part_path))
-		fail_at(EXIT_DIGEST, p, e->name, "the file does not have its SHA-256", 0);
+	write_part(p);
+	if (options.verify && !digest_matches(p, part_path))
+		fail_at(EXIT_DIGEST, p, "the file does not have its SHA-256", 0);
 	if (rename(part_path, path) != 0)
-		fail_at(EXIT_WRITE, p, e->name, "cannot rename the file", errno);
+		fail_at(EXIT_WRITE, p, "cannot rename the file", -errno);
 	writing_part = 0;
 	return 1;
 }
 
-static void say_file(u64 number, u64 of, const struct entry *e, int restored)
-{
-	put(stdout, "payload-import: ");
-	put_number(stdout, number);
-	put(stdout, "/");
-	put_number(stdout, of);
-	put(stdout, " ");
-	put_name(stdout, e->name);
-	put(stdout, ", ");
-	put_number(stdout, e->size);
-	put(stdout, restored ? " bytes, restored\n" : " bytes, kept\n");
-	fflush(stdout);
-}
-
 /* Restores what is wanted of a payload that was checked. */
-static void restore(struct payload *p, u64 files)
+static void restore(struct payload *p)
 {
-	static struct entry e;
-	u64 done = 0, kept = 0, bytes = 0;
+	u64 i = 0, restored = 0, bytes = 0;
 
-	rewind_payload(p, &e);
-	while (done < files) {
-		int restored;
+	rewind_payload(p);
+	while (i < p->wanted) {
+		const char *how = "kept";
 
-		next_entry(p, &e);
-		if (!wanted(e.name))
+		next_file(p);
+		if (!is_wanted(p->name))
 			continue;
-		restored = restore_file(p, &e);
-		done++;
-		kept += restored ? 0 : 1;
-		bytes += restored ? e.size : 0;
-		say_file(done, files, &e, restored);
+		if (restore_file(p)) {
+			how = "restored";
+			restored++;
+			bytes += p->size;
+		}
+		i++;
+		say(1, "payload-import: %s/%s %s, %s bytes, %s\n",
+			number(i), number(p->wanted), p->name, number(p->size), how);
 	}
-	put(stdout, "payload-import: done: ");
-	put_number(stdout, done - kept);
-	put(stdout, " files restored, ");
-	put_number(stdout, kept);
-	put(stdout, " kept, ");
-	put_number(stdout, bytes);
-	put(stdout, " bytes written\n");
+	say(1, "payload-import: done: %s files restored, %s kept, %s bytes written\n",
+		number(restored), number(i - restored), number(bytes));
 }
 
 /*
- * Finding the payload
+ * Devices
+ *
+ * Format notes:
+ *
+ * - /proc/partitions: a header, an empty line, and rows of
+ *
+ *     major minor blocks name
+ *
+ *   of which the first three are decimal numbers, blocks of 1024 bytes. A "!" in
+ *   a name stands for a "/" in /dev.
+ *
+ * - ram0, loop7, fd0, sr0 are left out: what such a device begins with is no
+ *   payload, and a drive without a medium takes its time to say so.
+ *
+ * - A disk stands before its partitions. A partition has the name of its disk,
+ *   a "p" where that ends with a digit, and a number: sda1, nvme0n1p1. stage1 of
+ *   builder-hex0 writes a partition of 0xFFFFFFFF sectors, which is not there.
  */
+#define PROC_BYTES 65536
+#define DEVICE_NAME_BYTES 40
+#define MAX_DEVICES 256
+#define STAGE1_BLOCKS 2147483647UL /* 0xFFFFFFFF sectors */
 
-/* The next word of /proc/partitions, NUL-terminated; NULL at the end of the line. */
-static char *next_word(char **text)
+struct device {
+	char path[DEVICE_NAME_BYTES + 6]; /* "/dev/" and the name */
+	u64 major;
+	u64 minor;
+	u64 blocks;
+	int partition;
+};
+
+static struct device devices[MAX_DEVICES];
+static unsigned device_count;
+
+static int is_digit(char c)
 {
-	char *word = *text;
-	char *end;
-
-	while (*word == ' ' || *word == '\t')
-		word++;
-	for (end = word; *end != '\0' && *end != ' ' && *end != '\t' && *end != '\n'; end++)
-		continue;
-	*text = end;
-	if (end == word)
-		return NULL;
-	if (*end == ' ' || *end == '\t')
-		*(*text)++ = '\0';
-	return word;
+	return c >= '0' && c <= '9';
 }
 
-/* A decimal number; 0 where it is none. */
-static int parse_number(const char *word, u64 *n)
+/* Reads a decimal number and the blanks before it; 0 where there is none. */
+static int get_number(const char **text, u64 *n)
 {
-	*n = 0;
-	if (word == NULL || *word == '\0')
+	const char *p = *text;
+
+	while (*p == ' ' || *p == '\t')
+		p++;
+	if (!is_digit(*p))
 		return 0;
-	for (; *word >= '0' && *word <= '9'; word++)
-		*n = *n * 10 + (u64)(*word - '0');
-	return *word == '\0';
+	for (*n = 0; is_digit(*p); p++)
+		*n = *n * 10 + (u64)(*p - '0');
+	*text = p;
+	return 1;
 }
 
-/* ram0, loop7, fd0, sr0: whatever such a device begins with is no payload. */
-static int is_skipped(const char *name)
+/* Whether name is that of a device with a number after it. */
+static int is_numbered(const char *name, const char *device)
 {
-	static const char *const prefixes[4] = { "ram", "loop", "fd", "sr" };
-	int i;
+	size_t n = strlen(device);
 
-	for (i = 0; i < 4; i++) {
-		size_t n = strlen(prefixes[i]);
-
-		if (strncmp(name, prefixes[i], n) == 0 && name[n] >= '0' && name[n] <= '9')
-			return 1;
-	}
-	return 0;
+	if (strncmp(name, device, n) != 0)
+		return 0;
+	if (is_digit(device[n - 1]) && name[n++] != 'p')
+		return 0;
+	return is_digit(name[n]);
 }
 
-/* hda to hdd and their partitions have fixed numbers; Fiwix prints others. */
-static void fix_numbers(const char *name, struct device *d)
+/*
+ * Format notes:
+ *
+ * - hda and hdb are the disks of the first channel, hdc and hdd of the second;
+ *   major 3 and 22, minor 0 and 64, to which the partition is added. Fiwix prints
+ *   others for hdb and hdd.
+ */
+static void fix_numbers(struct device *d, const char *name)
 {
+	const char *text = name + 3;
 	u64 partition = 0;
 
 	if (strncmp(name, "hd", 2) != 0 || name[2] < 'a' || name[2] > 'd')
 		return;
-	if (name[3] != '\0' && (!parse_number(name + 3, &partition) || partition > 63))
-		return;
+	get_number(&text, &partition);
 	d->major = name[2] < 'c' ? 3 : 22;
-	d->minor = (name[2] == 'b' || name[2] == 'd' ? 64UL : 0UL) + (unsigned long)partition;
+	d->minor = (name[2] == 'b' || name[2] == 'd' ? 64 : 0) + partition;
 }
 
-/* Whether name is that of disk, a "p" where disk ends with a digit, and a number. */
-static int is_partition_of(const char *name, const char *disk)
+static void add_device(const char *name, u64 major, u64 minor, u64 blocks)
 {
-	size_t n = strlen(disk);
-	u64 number;
-
-	if (strncmp(name, disk, n) != 0)
-		return 0;
-	if (disk[n - 1] >= '0' && disk[n - 1] <= '9' && name[n++] != 'p')
-		return 0;
-	return parse_number(name + n, &number);
-}
-
-/* Adds a row; a disk stands ahead of its partitions. */
-static void add_device(u64 major, u64 minor, u64 blocks, const char *name)
-{
+	static const char *const skipped[4] = { "ram", "loop", "fd", "sr" };
 	struct device *d = &devices[device_count];
 	unsigned i;
 
-	if (is_skipped(name))
-		return;
+	for (i = 0; i < 4; i++) {
+		if (is_numbered(name, skipped[i]))
+			return;
+	}
 	if (device_count == MAX_DEVICES || strlen(name) > DEVICE_NAME_BYTES)
 		fail(EXIT_PROC, name, "more devices or a longer name than can be", 0);
 	strcpy(d->path, "/dev/");
 	strcat(d->path, name);
 	for (i = 5; d->path[i] != '\0'; i++) {
-		if (d->path[i] == '!') /* how the kernel writes a slash here */
+		if (d->path[i] == '!')
 			d->path[i] = '/';
 	}
-	d->major = (unsigned long)major;
-	d->minor = (unsigned long)minor;
+	d->major = major;
+	d->minor = minor;
 	d->blocks = blocks;
 	d->partition = 0;
-	fix_numbers(name, d);
+	fix_numbers(d, name);
 	for (i = 0; i < device_count; i++) {
-		if (!is_partition_of(d->path, devices[i].path))
+		if (!is_numbered(d->path, devices[i].path))
 			continue;
 		d->partition = 1;
 		if (blocks > devices[i].blocks || blocks == STAGE1_BLOCKS)
@@ -1165,191 +1104,155 @@ static void add_device(u64 major, u64 minor, u64 blocks, const char *name)
 	device_count++;
 }
 
-/* Rows of "major minor blocks name", behind a header and an empty line. */
-static void parse_partitions(char *text)
+static void parse_partitions(char *text, const char *end)
 {
-	while (*text != '\0') {
-		u64 major = 0, minor = 0, blocks = 0;
-		int row = parse_number(next_word(&text), &major)
-			&& parse_number(next_word(&text), &minor)
-			&& parse_number(next_word(&text), &blocks);
-		char *name = row ? next_word(&text) : NULL;
+	const char *line, *p;
 
-		while (*text != '\0' && *text != '\n')
-			text++;
-		if (*text == '\n')
-			*text++ = '\0';
-		if (name != NULL)
-			add_device(major, minor, blocks, name);
+	split_lines(text, end);
+	for (line = text; line < end; line += strlen(line) + 1) {
+		u64 major, minor, blocks;
+
+		p = line;
+		if (!get_number(&p, &major) || !get_number(&p, &minor) || !get_number(&p, &blocks))
+			continue;
+		while (*p == ' ' || *p == '\t')
+			p++;
+		add_device(p, major, minor, blocks);
 	}
 }
 
-/* Reads a file below /proc; NULL or what is wrong. */
-static const char *read_proc(const char *path, char *text)
-{
-	unsigned long used;
-	const char *fault;
-	int fd = open(path, O_RDONLY);
-
-	if (fd < 0)
-		return "cannot be opened";
-	fault = read_text(fd, text, PROC_BYTES, &used);
-	close(fd);
-	return fault;
-}
-
 /*
- * Learns which kernel this is and, where there is no --device, which devices
- * it has. Mounts proc for that where it is not mounted.
+ * Learns which kernel this is and, where there is no --device, which devices it
+ * has.
+ *
+ * Format notes:
+ *
+ * - The first word of /proc/version is "Linux" or "Fiwix".
+ *
+ * - After the jump to Fiwix there is no /proc, and later steps look whether there
+ *   is one. What was made and mounted here is gone again when this returns.
  */
 static void ask_kernel(void)
 {
 	static char version[PROC_BYTES + 1], partitions[PROC_BYTES + 1];
-	const char *fault = read_proc("/proc/version", version);
+	long used;
+	const char *fault = read_text("/proc/version", version, PROC_BYTES, &used);
+	const long proc = (long)"proc", at = (long)"/proc";
 	int made = 0, mounted = 0;
 
 	if (fault != NULL) {
 		made = mkdir("/proc", 0555) == 0;
-		mounted = kernel_mount_proc();
-		fault = read_proc("/proc/version", version);
+		mounted = call(SYS_mount, proc, at, proc, 0, 0) == 0;
+		fault = read_text("/proc/version", version, PROC_BYTES, &used);
 	}
 	fiwix = fault != NULL || strncmp(version, "Linux ", 6) != 0;
-	fault = options.device != NULL ? NULL : read_proc("/proc/partitions", partitions);
-	if (mounted && !kernel_unmount_proc())
-		put(stderr, "payload-import: /proc: cannot be unmounted again\n");
+	fault = NULL;
+	used = 0;
+	if (options.device == NULL)
+		fault = read_text("/proc/partitions", partitions, PROC_BYTES, &used);
+	if (mounted && call(SYS_umount2, at, 0, 0, 0, 0) != 0)
+		say(2, "payload-import: /proc: cannot be unmounted again\n");
 	if (made)
 		rmdir("/proc");
 	if (fault != NULL)
-		fail(EXIT_PROC, "/proc/partitions", fault, 0);
-	parse_partitions(partitions);
+		fail(EXIT_PROC, "/proc/partitions", fault, used < 0 ? used : 0);
+	parse_partitions(partitions, partitions + used);
 }
 
-static void pass_over(const char *path, const char *why, int error)
+/*
+ * Says why a device is of no use, and returns 0. One that was named ends the
+ * program; one that was found is passed over.
+ */
+static int reject(const char *path, int named, const char *why, long error)
 {
-	put(stdout, "payload-import: ");
-	put(stdout, path);
-	put(stdout, ": passed over: ");
-	put(stdout, why);
-	if (error != 0)
-		put_error(stdout, error);
-	put(stdout, "\n");
-	fflush(stdout);
-}
-
-/* Makes a node that is missing; one that is there must be the device. */
-static int have_node(const struct device *d)
-{
-	struct stat st;
-	unsigned long number = d->minor % 256 + d->major * 256 + d->minor / 256 * 1048576UL;
-
-	if (stat(d->path, &st) == 0) {
-		if ((st.st_mode & S_IFMT) == S_IFBLK && (unsigned long)st.st_rdev == number)
-			return 1;
-		pass_over(d->path, "it is not the device that the kernel means", 0);
-		return 0;
-	}
-	if (mknod(d->path, S_IFBLK | 0600, (dev_t)number) != 0) {
-		pass_over(d->path, "cannot make the node", errno);
-		return 0;
-	}
-	return 1;
-}
-
-/* Whether a device begins with a payload; leaves it open then. */
-static int probe_device(struct payload *p, const struct device *d)
-{
-	int error, found;
-
-	if (!have_node(d))
-		return 0;
-	error = open_payload(p, d->path, O_EXCL); /* fails under Linux where it is in use */
-	if (error != 0) {
-		pass_over(d->path, error == EBUSY ? "it is in use" : "cannot open it", error);
-		return 0;
-	}
-	found = read_magic(p);
-	if (found > 0)
-		return 1;
-	if (found < 0)
-		pass_over(d->path, "cannot read it", -found);
-	close(p->fd);
+	if (named)
+		fail(EXIT_READ, path, why, error);
+	say(1, "payload-import: %s: passed over: %s", path, why);
+	say_end(1, error);
 	return 0;
 }
 
-static void say_payload(const struct payload *p)
+/*
+ * Format notes:
+ *
+ * - /dev under Fiwix holds a console and RAM disks: nodes of disks are made here,
+ *   and stay. One that is there must be the device that the kernel means.
+ *
+ * - The number of a device as Linux and glibc have it: the low byte of minor, 12
+ *   bits of major, the rest of minor.
+ */
+static int have_node(const struct device *d)
 {
-	put(stdout, "payload-import: ");
-	put_name(stdout, p->path);
-	put(stdout, ": payload, layout ");
-	put_number(stdout, p->width * 8);
-	put(stdout, ", ");
-	put_number(stdout, p->count);
-	put(stdout, " files\n");
-	fflush(stdout);
-}
+	struct stat st;
+	dev_t number = (dev_t)(d->minor % 256 + d->major * 256 + d->minor / 256 * 1048576);
 
-static void fail_different(const char *one, const char *other)
-{
-	fflush(stdout);
-	put(stderr, "payload-import: ");
-	put(stderr, one);
-	put(stderr, " and ");
-	put(stderr, other);
-	put(stderr, " hold different payloads: detach one, or name one with --device\n");
-	leave(EXIT_DIFFERENT);
-}
-
-/* Takes a payload, or compares it with the one that was found before it. */
-static int take_payload(struct payload *found, struct payload *p, u64 *files, int number)
-{
-	static u8 first[DIGEST_BYTES];
-	u8 identity[DIGEST_BYTES];
-
-	read_header(p);
-	say_payload(p);
-	*files = check_payload(p, identity);
-	if (number == 0) {
-		memcpy(first, identity, DIGEST_BYTES);
-		*found = *p;
-	} else {
-		if (memcmp(first, identity, DIGEST_BYTES) != 0)
-			fail_different(found->path, p->path);
-		close(p->fd);
+	if (stat(d->path, &st) != 0) {
+		if (mknod(d->path, S_IFBLK | 0600, number) != 0)
+			return reject(d->path, 0, "cannot make the node", -errno);
+		return 1;
 	}
-	return number + 1;
+	if ((st.st_mode & S_IFMT) != S_IFBLK || st.st_rdev != number)
+		return reject(d->path, 0, "it is not the device that the kernel means", 0);
+	return 1;
 }
 
-/* Looks at whole disks, then at partitions. */
-static u64 find_payload(struct payload *found)
+/*
+ * Opens a device and reads the header; 0 where it has no payload.
+ *
+ * Format notes:
+ *
+ * - O_EXCL without O_CREAT fails under Linux where the device is in use: mounted,
+ *   or with a mounted partition. Fiwix passes over the flag. A device that was
+ *   named may be in use.
+ */
+static int open_payload(struct payload *p, const char *path, int named)
 {
-	struct payload p;
-	u64 files = 0;
-	unsigned i;
-	int number = 0, partitions;
+	u8 magic[MAGIC_BYTES];
+	long got;
+	int fd = open_file(path, named ? O_RDONLY : O_RDONLY | O_EXCL);
 
-	for (partitions = 0; partitions < 2; partitions++) {
+	if (fd < 0)
+		return reject(path, named, fd == -EBUSY ? "it is in use" : "cannot open it", fd);
+	p->path = path;
+	p->fd = fd;
+	p->end = size_of(fd);
+	got = seek(fd, 0, 0) == 0 ? transfer(SYS_read, fd, magic, MAGIC_BYTES) : -ESPIPE;
+	if (got == MAGIC_BYTES && memcmp(magic, MAGIC, MAGIC_BYTES) == 0) {
+		read_header(p);
+		return 1;
+	}
+	close(fd);
+	return got < 0 ? reject(path, named, "cannot read it", got) : 0;
+}
+
+/* Looks at whole disks, then at partitions. The first payload is restored. */
+static void find_payload(struct payload *first)
+{
+	static struct payload other;
+	struct payload *p = first;
+	unsigned i;
+	int partition;
+
+	for (partition = 0; partition < 2; partition++) {
 		for (i = 0; i < device_count; i++) {
-			if (devices[i].partition == partitions && probe_device(&p, &devices[i]))
-				number = take_payload(found, &p, &files, number);
+			const struct device *d = &devices[i];
+
+			if (d->partition != partition || !have_node(d) || !open_payload(p, d->path, 0))
+				continue;
+			check_payload(p);
+			if (p == &other) {
+				if (strcmp(p->identity, first->identity) != 0) {
+					say(2, "payload-import: %s and %s hold different payloads: "
+						"detach one, or name one with --device\n", first->path, p->path);
+					leave(EXIT_DIFFERENT);
+				}
+				close(p->fd);
+			}
+			p = &other;
 		}
 	}
-	if (number == 0)
+	if (p == first)
 		fail(EXIT_NONE, "/proc/partitions", "no device in it has a payload", 0);
-	return files;
-}
-
-/* Opens the device that --device or --probe names; 0 where it has no payload. */
-static int open_named(struct payload *p, const char *path)
-{
-	int error = open_payload(p, path, 0);
-	int found;
-
-	if (error != 0)
-		fail(EXIT_READ, path, "cannot open it", error);
-	found = read_magic(p);
-	if (found < 0)
-		fail(EXIT_READ, path, "cannot read it", -found);
-	return found;
 }
 
 /*
@@ -1357,7 +1260,7 @@ static int open_named(struct payload *p, const char *path)
  */
 static void usage(void)
 {
-	put(stderr, "usage: payload-import [--verify] [--list FILE] [--device D] DEST\n"
+	say(2, "usage: payload-import [--verify] [--list FILE] [--device D] DEST\n"
 		"       payload-import --probe D\n");
 	leave(EXIT_USAGE);
 }
@@ -1395,29 +1298,24 @@ static void parse_arguments(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct payload p;
-	u64 files = 0;
+	static struct payload payload;
+	const char *named;
 
 	parse_arguments(argc, argv);
-	if (options.probe != NULL) {
-		if (!open_named(&p, options.probe))
-			fail(EXIT_NONE, options.probe, "has no payload", 0);
-		read_header(&p);
-		say_payload(&p);
-		leave(EXIT_DONE);
-	}
+	named = options.probe != NULL ? options.probe : options.device;
 	if (options.list != NULL)
 		read_list(options.list);
-	make_path(part_path, PART_NAME);
-	ask_kernel();
-	if (options.device == NULL) {
-		files = find_payload(&p);
-	} else {
-		if (!open_named(&p, options.device))
-			fail(EXIT_NONE, options.device, "has no payload", 0);
-		take_payload(&p, &p, &files, 0);
+	if (options.probe == NULL) {
+		make_path(part_path, PART_NAME);
+		ask_kernel();
 	}
-	restore(&p, files);
-	leave(EXIT_DONE);
-	return 0;
+	if (named == NULL)
+		find_payload(&payload);
+	else if (!open_payload(&payload, named, 1))
+		fail(EXIT_NONE, named, "has no payload", 0);
+	else if (options.probe == NULL)
+		check_payload(&payload);
+	if (options.probe == NULL)
+		restore(&payload);
+	return EXIT_DONE;
 }
