@@ -123,6 +123,7 @@ case $purpose in
 		need gcc-multilib compiles -m32
 		program tcc tcc
 		program valgrind valgrind
+		program strace strace
 		need libc6-dbg valgrind -q true
 		program bzip2 bzip2
 		program patch patch

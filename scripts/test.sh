@@ -120,6 +120,16 @@ fi
 		printf "slow: %s takes %d s of %d s, and is not in scripts/slow-tests\n",
 			value[" file="], value[" time="], whole
 	}' "$work/junit.xml"
+status=0
+"$bin/bun" scripts/coverage-importer.ts >"$work/coverage" 2>&1 </dev/null || status=$?
+case $status in
+	0) pass "tests reach every line of payload-import: $(tail -n 1 "$work/coverage")" ;;
+	2) skip "coverage of payload-import" "$(tail -n 1 "$work/coverage")" ;;
+	*)
+		fail "tests reach every line of payload-import"
+		tail -n 200 "$work/coverage" | sed 's/^/    /'
+		;;
+esac
 
 echo
 echo "== The same under Deno and in the binary"

@@ -19,6 +19,7 @@ import process from "node:process";
 import { payload } from "../../src/format/payload.ts";
 import { GIB, MIB } from "../../src/format/segment.ts";
 import { TempDirs } from "../support/files.ts";
+import { testWith } from "../support/run.ts";
 import {
   entry,
   EXIT,
@@ -64,6 +65,11 @@ function attach(image: string): string {
   const device = stdout.trim();
   loops.push(device);
   return `   7 ${device.slice("/dev/loop".length)} 1024 `;
+}
+
+/** Major and minor number of a row, for mknod. */
+function numbersOf(row: string): string {
+  return row.trim().split(" ").slice(0, 2).join(" ");
 }
 
 /** Runs a shell script with $IMPORTER, $DIR and $DEST in a mount namespace of its own. */
@@ -171,9 +177,8 @@ describe.skipIf(why !== undefined)("among block devices", () => {
   });
 
   test("passes over a disk that is in use, though it begins with an old payload", () => {
-    const number = inUse.trim().split(" ")[1];
     const script = (mount: string) =>
-      `mknod /dev/held b 7 ${number}; mkdir $DIR/mnt; ${mount}; ${IMPORT}`;
+      `mknod /dev/held b ${numbersOf(inUse)}; mkdir $DIR/mnt; ${mount}; ${IMPORT}`;
     const rows = [`${inUse}xpa`, `${layout64}xpb`];
     const idle = isolated(script("true"), rows);
     expect(idle.code).toBe(EXIT.different);
@@ -211,6 +216,84 @@ describe.skipIf(why !== undefined)("among block devices", () => {
       "xpa: passed over: it is not the device that the kernel means",
       "xpb: passed over: it is not the device that the kernel means",
     ]);
+  });
+
+  test("opens a node that is there and is the device", () => {
+    const { code, stdout } = isolated(`mknod /dev/xpa b ${numbersOf(layout64)}; ${IMPORT}`, [
+      `${layout64}xpa`,
+    ]);
+    expect(code).toBe(EXIT.done);
+    expect(stdout).toContain("/dev/xpa: payload, layout 64, 2 files\n");
+  });
+
+  test("takes ! in a name for a directory of /dev", () => {
+    const { code, stdout } = isolated(`mkdir /dev/cciss; ${IMPORT}`, [`${layout64}cciss!c0d0`]);
+    expect(code).toBe(EXIT.done);
+    expect(stdout).toContain("/dev/cciss/c0d0: payload, layout 64, 2 files\n");
+  });
+
+  test("passes over a device whose node cannot be made", () => {
+    const { code, stdout } = isolated(`mount -o remount,ro /dev; ${IMPORT}`, [`${layout64}xpa`]);
+    expect(code).toBe(EXIT.none);
+    expect(stdout).toBe(
+      "payload-import: /dev/xpa: passed over: cannot make the node: error 30\n",
+    );
+  });
+
+  test("refuses a list of devices that it cannot use", () => {
+    const row = (i: number) => `   8 ${i} 1024 sd${i}`;
+    for (
+      const [rows, message] of [
+        [
+          [`   8 0 1024 ${"x".repeat(41)}`],
+          `${"x".repeat(41)}: more devices or a longer name than`,
+        ],
+        [
+          Array.from({ length: 257 }, (_, i) => row(i)),
+          "sd256: more devices or a longer name than",
+        ],
+        [["#".repeat(65536)], "/proc/partitions: is too long"],
+      ] as const
+    ) {
+      const ran = isolated(IMPORT, rows);
+      expect(ran.stderr).toStartWith(`payload-import: ${message}`);
+      expect(ran).toMatchObject({ code: EXIT.proc, stdout: "" });
+    }
+  });
+
+  test("passes over lines that are no rows", () => {
+    const { code, stdout } = isolated(IMPORT, ["", "  x", "   7 1", "   7 -1 1024 xpz", "7"]);
+    expect({ code, stdout }).toEqual({ code: EXIT.none, stdout: "" });
+  });
+
+  test("makes /proc where there is none, and removes it again", () => {
+    const { code, stdout, stderr, dest } = isolated(
+      `root=$DIR/root; program=$(dirname "$IMPORTER")
+       for dir in /bin /lib /lib64 /usr "$program" "$DEST" /dev; do
+         [ ! -d "$dir" ] || { mkdir -p "$root$dir"; mount --bind "$dir" "$root$dir"; }
+       done
+       mknod /dev/xpa b ${numbersOf(layout64)}
+       chroot "$root" "$IMPORTER" --device /dev/xpa "$DEST"; code=$?
+       ls -d "$root/proc"; exit $code`,
+      [],
+    );
+    expect(stderr).toMatch(/^ls: .*No such file or directory\n$/);
+    expect(stdout).toEndWith("done: 2 files restored, 0 kept, 11 bytes written\n");
+    expect(code).toBe(EXIT.done);
+    expect(readdirSync(dest).sort()).toEqual(["a", "b"]);
+  });
+
+  testWith("strace")("says where proc stays mounted", () => {
+    const { code, stderr } = isolated(
+      `umount -l /proc
+       strace -o /dev/null -e inject=umount2:error=EBUSY "$IMPORTER" "$DEST"`,
+      [],
+    );
+    expect(stderr).toBe(
+      "payload-import: /proc: cannot be unmounted again\n" +
+        "payload-import: /proc/partitions: no device in it has a payload\n",
+    );
+    expect(code).toBe(EXIT.none);
   });
 
   test("mounts proc where it is not, and leaves it as it was", () => {

@@ -6,6 +6,7 @@
  */
 import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { payload, type PayloadEntry, type PayloadLayout } from "../../src/format/payload.ts";
 import { type Segment, segmentSize, textSegment, totalSize } from "../../src/format/segment.ts";
@@ -28,6 +29,7 @@ export const EXIT = {
   different: 6,
   list: 7,
   digest: 8,
+  proc: 9,
 } as const;
 
 const GCC = ["gcc", "-std=c89", "-pedantic", "-Wall", "-Wextra", "-Werror"];
@@ -42,12 +44,17 @@ const COMPILERS: Readonly<Record<string, readonly string[]>> = {
 export interface Variant {
   readonly name: string;
   readonly program: string;
-  /** What the compiler said. */
-  readonly compilation: Outcome;
+  /** What the compiler said; of one that was given, nothing is known. */
+  readonly compilation?: Outcome;
 }
 
-/** Compiles with each compiler that works here; says of the others that they are skipped. */
+/**
+ * Compiles with each compiler that works here; says of the others that they are skipped. Where
+ * IMPORTER in the environment names a program, that one is tested and no other.
+ */
 export function variants(dir: string): Variant[] {
+  const given = process.env["IMPORTER"];
+  if (given !== undefined) return [{ name: given, program: given }];
   const trivial = join(dir, "trivial.c");
   writeFileSync(trivial, '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n');
   return Object.entries(COMPILERS).flatMap(([name, compiler]) => {
