@@ -9,6 +9,7 @@ import { createHash } from "node:crypto";
 import {
   existsSync,
   ftruncateSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -21,7 +22,7 @@ import { join } from "node:path";
 import { payload } from "../../src/format/payload.ts";
 import { GIB, MIB } from "../../src/format/segment.ts";
 import { TempDirs } from "../support/files.ts";
-import { testWith } from "../support/run.ts";
+import { run, testWith } from "../support/run.ts";
 import {
   entry,
   EXIT,
@@ -76,7 +77,11 @@ class Bench {
   }
 
   run(...args: readonly string[]): Outcome {
-    return runSync([this.#program, "--device", this.image, ...args, this.dest]);
+    return runSync(this.command(...args));
+  }
+
+  command(...args: readonly string[]): string[] {
+    return [this.#program, "--device", this.image, ...args, this.dest];
   }
 
   program(...args: readonly string[]): Outcome {
@@ -279,6 +284,22 @@ describe.each(built)("$name", (variant) => {
     expect(bench.run().code).toBe(EXIT.done);
     expect(readFileSync(victim, "utf8")).toBe("untouched");
     expect(contents(bench.dest)).toEqual({ a: "12345" });
+  });
+
+  test("replaces what is no file, and does not open it", async () => {
+    const records = ["fifo", "link", "null"].map((name) => ({ name, data: "" }));
+    const bench = Bench.with(variant, rawPayload(64, records));
+    const fifo = join(bench.dir, "fifo");
+    expect(runSync(["mkfifo", fifo, join(bench.dest, "fifo")]).code).toBe(0);
+    symlinkSync(fifo, join(bench.dest, "link"));
+    symlinkSync("/dev/null", join(bench.dest, "null"));
+    const { code, stdout, stderr } = await run(bench.command());
+    expect({ code, stderr }).toEqual({ code: EXIT.done, stderr: "" });
+    expect(stdout).toContain("done: 3 files restored, 0 kept, 0 bytes written\n");
+    for (const { name } of records) {
+      expect(lstatSync(join(bench.dest, name)).isFile()).toBeTrue();
+    }
+    expect(lstatSync(fifo).isFIFO()).toBeTrue();
   });
 
   test("restores only what the list names, and reads no further", () => {

@@ -9,9 +9,10 @@
  * kernel knows, whole disks first, then partitions; --device names it instead.
  * Its files are written into the directory DEST; with --list only those whose
  * names FILE holds, one a line. A file already in DEST with the right size is
- * kept. --verify compares the SHA-256 of each file, read back from DEST, with
- * the file SHA256SUMS of the payload, kept files included. --probe only says
- * whether D has a payload.
+ * kept. What else has its name, a FIFO or a device, is replaced unopened; a
+ * directory is an error. --verify compares the SHA-256 of each file, read back
+ * from DEST, with the file SHA256SUMS of the payload, kept files included.
+ * --probe only says whether D has a payload.
  *
  * LBPAYLD1, the payload:
  *
@@ -906,12 +907,27 @@ static void make_path(char *path, const char *name)
 	strcat(path, name);
 }
 
-/* Whether DEST has the file, of the right size, and not a directory or so. */
+/*
+ * Whether DEST has the file, of the right size.
+ *
+ * Format notes:
+ *
+ * - To open a FIFO waits for a writer, and to open a device may do anything. So
+ *   what is no regular file is not opened. It is not the file either: rename
+ *   puts the file in its place, or fails where it is a directory.
+ *
+ * - The stat of mes has 32 bits for a size, and fails where there are more. Only
+ *   a file has a size like that, so then it is opened, and its end is looked for.
+ */
 static int have_file(const char *path, u64 size)
 {
+	struct stat st;
 	u8 byte;
-	int same, fd = open_file(path, O_RDONLY);
+	int same, fd;
 
+	if (stat(path, &st) == 0 && (st.st_mode & S_IFMT) != S_IFREG)
+		return 0;
+	fd = open_file(path, O_RDONLY);
 	if (fd < 0)
 		return 0;
 	same = seek(fd, 0, 2) == size && transfer(SYS_read, fd, &byte, 1) == 0;
