@@ -232,6 +232,32 @@ describe.skipIf(why !== undefined)("among block devices", () => {
     expect(stdout).toContain("/dev/cciss/c0d0: payload, layout 64, 2 files\n");
   });
 
+  test("makes no node for a name that is not plain, and none outside of /dev", () => {
+    const names = [
+      "..",
+      ".",
+      "..!mnt!x",
+      "xpa!..!..!mnt!x",
+      "!mnt",
+      "xpa!",
+      "a!!b",
+      ".x",
+      "-x",
+      "a b",
+    ];
+    const { code, stdout } = isolated(
+      `mount -t tmpfs none /mnt; mkdir /dev/xpa; ${IMPORT}; code=$?; ls /dev /mnt; exit $code`,
+      names.map((name) => `${layout64}${name}`),
+    );
+    expect(stdout).toBe(
+      names.map((name) => `payload-import: ${name}: passed over: the name is not plain\n`).join(
+        "",
+      ) +
+        "/dev:\nxpa\n\n/mnt:\n",
+    );
+    expect(code).toBe(EXIT.none);
+  });
+
   test("passes over a device whose node cannot be made", () => {
     const { code, stdout } = isolated(`mount -o remount,ro /dev; ${IMPORT}`, [`${layout64}xpa`]);
     expect(code).toBe(EXIT.none);

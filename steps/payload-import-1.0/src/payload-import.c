@@ -41,6 +41,8 @@
  *   - Several devices may hold the payload if it is the same: the same count,
  *     and the same names and sizes up to the last file that is wanted. If not,
  *     all of them are named and nothing is restored. The layouts may differ.
+ *   - A node is made only in /dev, for a name of plain characters, and for what
+ *     /proc/partitions names. The device of --device is opened as it was given.
  *   - A device that is in use (under Linux: mounted, or with a mounted
  *     partition) is passed over: the disk that is being installed to may still
  *     begin with an old payload. Under Fiwix, which only ever has its root in
@@ -1036,6 +1038,19 @@ struct device {
 static struct device devices[MAX_DEVICES];
 static unsigned device_count;
 
+/*
+ * Says why a device is of no use, and returns 0. One that was named ends the
+ * program; one that was found is passed over.
+ */
+static int reject(const char *path, int named, const char *why, long error)
+{
+	if (named)
+		fail(EXIT_READ, path, why, error);
+	say(1, "payload-import: %s: passed over: %s", path, why);
+	say_end(1, error);
+	return 0;
+}
+
 static int is_digit(char c)
 {
 	return c >= '0' && c <= '9';
@@ -1087,16 +1102,46 @@ static void fix_numbers(struct device *d, const char *name)
 	d->minor = (name[2] == 'b' || name[2] == 'd' ? 64 : 0) + partition;
 }
 
-static void add_device(const char *name, u64 major, u64 minor, u64 blocks)
+/*
+ * Format notes:
+ *
+ * - A node is made for a name, and nowhere but in /dev. So each part of it, between
+ *   one "!" and the next, begins with a letter or a digit: none is "." or "..", or
+ *   of no bytes. The rest are letters, digits, "-", "." and "_". No kernel is
+ *   known to name a disk otherwise.
+ */
+static int is_plain(const char *name)
+{
+	char before = '!';
+
+	for (; *name != '\0'; before = *name++) {
+		if (is_digit(*name) || (*name >= 'A' && *name <= 'Z') || (*name >= 'a' && *name <= 'z'))
+			continue;
+		if (before == '!' || strchr("!-._", *name) == NULL)
+			return 0;
+	}
+	return before != '!';
+}
+
+static int is_disk(const char *name)
 {
 	static const char *const skipped[4] = { "ram", "loop", "fd", "sr" };
-	struct device *d = &devices[device_count];
-	unsigned i;
+	int i;
 
 	for (i = 0; i < 4; i++) {
 		if (is_numbered(name, skipped[i]))
-			return;
+			return 0;
 	}
+	return is_plain(name) || reject(name, 0, "the name is not plain", 0);
+}
+
+static void add_device(const char *name, u64 major, u64 minor, u64 blocks)
+{
+	struct device *d = &devices[device_count];
+	unsigned i;
+
+	if (!is_disk(name))
+		return;
 	if (device_count == MAX_DEVICES || strlen(name) > DEVICE_NAME_BYTES)
 		fail(EXIT_PROC, name, "more devices or a longer name than can be", 0);
 	strcpy(d->path, "/dev/");
@@ -1173,19 +1218,6 @@ static void ask_kernel(void)
 	if (fault != NULL)
 		fail(EXIT_PROC, "/proc/partitions", fault, used < 0 ? used : 0);
 	parse_partitions(partitions, partitions + used);
-}
-
-/*
- * Says why a device is of no use, and returns 0. One that was named ends the
- * program; one that was found is passed over.
- */
-static int reject(const char *path, int named, const char *why, long error)
-{
-	if (named)
-		fail(EXIT_READ, path, why, error);
-	say(1, "payload-import: %s: passed over: %s", path, why);
-	say_end(1, error);
-	return 0;
 }
 
 /*
