@@ -232,6 +232,13 @@ describe.skipIf(why !== undefined)("among block devices", () => {
     expect(stdout).toContain("/dev/cciss/c0d0: payload, layout 64, 2 files\n");
   });
 
+  test("shows what cannot be seen of the name of a device", () => {
+    const { stdout } = isolated(IMPORT, [`${layout64}xp\u009b\u202e\x1b[2Ja`]);
+    expect(stdout).toBe(
+      "payload-import: xp\\xc2\\x9b\\xe2\\x80\\xae\\x1b[2Ja: passed over: the name is not plain\n",
+    );
+  });
+
   test("makes no node for a name that is not plain, and none outside of /dev", () => {
     const names = [
       "..",

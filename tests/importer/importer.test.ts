@@ -156,6 +156,78 @@ describe.each(built)("$name", (variant) => {
     expect(readdirSync(bench.dest).sort()).toEqual([...names].sort());
   });
 
+  /** Characters that steer a terminal or cannot be seen, each with what is shown of it. */
+  const unseen = {
+    "\x01": "\\x01",
+    "\n": "\\x0a",
+    "\x1f": "\\x1f",
+    "\x7f": "\\x7f",
+    "\u0080": "\\xc2\\x80",
+    "\u009b": "\\xc2\\x9b",
+    "\u009f": "\\xc2\\x9f",
+    "\u061c": "\\xd8\\x9c",
+    "\u200b": "\\xe2\\x80\\x8b",
+    "\u200f": "\\xe2\\x80\\x8f",
+    "\u2028": "\\xe2\\x80\\xa8",
+    "\u202a": "\\xe2\\x80\\xaa",
+    "\u202e": "\\xe2\\x80\\xae",
+    "\u2060": "\\xe2\\x81\\xa0",
+    "\u2069": "\\xe2\\x81\\xa9",
+    "\ufeff": "\\xef\\xbb\\xbf",
+  };
+  /** Neighbours of these, which are shown. */
+  const seen = "~\u00a0\u00e9\u061d\u200a\u2010\u202f\u205f\u206a\ufefe\u{1f600}";
+
+  test("shows what cannot be seen of names of files and of lines of the list", () => {
+    const names = [...Object.keys(unseen).map((character) => `a${character}b`), `b${seen}b`];
+    const shown = [...Object.values(unseen).map((text) => `a${text}b`), `b${seen}b`];
+    const bench = Bench.with(variant, rawPayload(64, names.map((name) => ({ name }))));
+    const ran = bench.run();
+    expect({ code: ran.code, stderr: ran.stderr }).toEqual({ code: EXIT.done, stderr: "" });
+    expect(ran.stdout.split("\n").slice(1, -2)).toEqual(
+      shown.map((text, i) => `payload-import: ${i + 1}/${shown.length} ${text}, 0 bytes, restored`),
+    );
+    expect(readdirSync(bench.dest)).toHaveLength(names.length);
+
+    const lines = names.filter((name) => !name.includes("\n")).map((name) => `no ${name}`);
+    writeFileSync(bench.list, [...lines, ""].join("\n"));
+    const missing = bench.run("--list", bench.list);
+    expect(missing.code).toBe(EXIT.list);
+    expect(missing.stderr).toBe(
+      shown.filter((text) => text !== "a\\x0ab").map((text) =>
+        `payload-import: ${bench.image}: has no file no ${text}\n`
+      ).join(""),
+    );
+  });
+
+  test("shows what cannot be seen of paths, and bytes that are no UTF-8", () => {
+    const bench = Bench.with(variant, rawPayload(64, [{ name: Uint8Array.of(0x9b, 0x61, 0xff) }]));
+    expect(bench.run().stderr).toEndWith(
+      ": \\x9ba\\xff: at byte 35: the name is not valid UTF-8\n",
+    );
+    writeFileSync(bench.image, rawPayload(64, [{ name: "a" }]));
+    for (const [character, text] of Object.entries(unseen)) {
+      const path = join(bench.dir, character);
+      for (
+        const args of [
+          ["--probe", path],
+          ["--device", path, bench.dest],
+          ["--list", path, bench.dest],
+        ]
+      ) {
+        expect(bench.program(...args).stderr).toBe(
+          `payload-import: ${bench.dir}/${text}: ` +
+            `cannot open ${args[0] === "--list" ? "the list" : "it"}: error 2, no such file\n`,
+        );
+      }
+      const gone = bench.program("--device", bench.image, path);
+      expect(gone.stderr).toBe(
+        `payload-import: ${bench.dir}/${text}/${PART}: ` +
+          "cannot make the file: error 2, no such file\n",
+      );
+    }
+  });
+
   test("passes over 5 GiB without cutting the number", () => {
     const bench = new Bench(variant);
     const huge = join(bench.dest, "a-huge");

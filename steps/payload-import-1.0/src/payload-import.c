@@ -79,6 +79,9 @@
  *   payload-import: done: N files restored, N kept, N bytes written
  *   payload-import: DEVICE: NAME: at byte OFFSET: WHAT IS WRONG
  *
+ * What a text from outside has of control characters, and of characters that
+ * cannot be seen, is shown as \xNN, byte by byte.
+ *
  * Compilers: tcc 0.9.27 with the C library of mes 0.27.1 as live-bootstrap
  * builds them (-m32 -march=i386 -std=c89 -static); gcc -std=c89 -pedantic -Wall
  * -Wextra -Werror and tcc with glibc, 32 and 64 bits. The library of mes has no
@@ -282,6 +285,8 @@ static const char *read_text(const char *path, char *text, unsigned long limit, 
  */
 #define LINE_BYTES 4096
 
+static const char hex[] = "0123456789abcdef";
+
 static void put(int fd, u8 byte)
 {
 	static char line[LINE_BYTES];
@@ -294,11 +299,70 @@ static void put(int fd, u8 byte)
 	}
 }
 
-/* A text from outside, with "?" for what could steer a terminal. */
+/*
+ * Length and code of the UTF-8 character that p begins with; 0 where there is none.
+ *
+ * Format notes:
+ *
+ * - The first byte tells the length, and has the highest bits of the code; C0, C1
+ *   and F5 to FF begin nothing. Each of the others, 80 to BF, has six bits.
+ *
+ * - What a shorter form can say is not said in a longer one. There are no
+ *   surrogates, and nothing beyond U+10FFFF.
+ *
+ * - A NUL ends every text, and is no 80 to BF: nothing is read past it.
+ */
+static unsigned utf8_decode(const u8 *p, u32 *code)
+{
+	unsigned i, n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 :
+		p[0] < 0xf5 ? 4 : 0;
+
+	*code = n == 1 ? p[0] : p[0] & 0x7f >> n;
+	for (i = 1; i < n; i++) {
+		if (p[i] < 0x80 || p[i] > 0xbf)
+			return 0;
+		*code = *code * 64 + p[i] % 64;
+	}
+	if ((n == 3 && *code < 0x800) || (*code >= 0xd800 && *code <= 0xdfff)
+		|| (n == 4 && *code < 0x10000) || *code > 0x10ffff)
+		return 0;
+	return n;
+}
+
+/*
+ * Format notes:
+ *
+ * - Texts from outside (paths, names of files and of devices, lines of the list)
+ *   are shown as they are, but for what could steer a terminal or make one name
+ *   look like another: of that, and of what is no UTF-8, each byte is shown as
+ *   "\x" and two digits. That is C0, DEL and C1, the marks of direction, line
+ *   and paragraph separators, and what has no width. After the first byte of such
+ *   a character the others are no UTF-8.
+ */
 static void put_text(int fd, const char *text)
 {
-	for (; *text != '\0'; text++)
-		put(fd, (u8)*text < 32 || *text == 127 ? '?' : (u8)*text);
+	static const u32 hidden[7][2] = {
+		{ 0, 0x1f }, { 0x7f, 0x9f }, { 0x61c, 0x61c }, { 0x200b, 0x200f },
+		{ 0x2028, 0x202e }, { 0x2060, 0x2069 }, { 0xfeff, 0xfeff }
+	};
+	const u8 *p = (const u8 *)text;
+
+	while (*p != '\0') {
+		u32 code;
+		unsigned i, n = utf8_decode(p, &code), shown = n != 0;
+
+		for (i = 0; i < 7; i++)
+			shown = shown && (code < hidden[i][0] || code > hidden[i][1]);
+		if (shown) {
+			while (n-- > 0)
+				put(fd, *p++);
+		} else {
+			put(fd, '\\');
+			put(fd, 'x');
+			put(fd, (u8)hex[*p / 16]);
+			put(fd, (u8)hex[*p++ % 16]);
+		}
+	}
 }
 
 #ifdef __GNUC__
@@ -469,32 +533,6 @@ static void read_header(struct payload *p)
 /*
  * Format notes:
  *
- * - Length of the UTF-8 character that p begins with, 0 where there is none, as
- *   in table 3-7 of the Unicode standard. The first byte tells the length; C0, C1
- *   and F5 to FF begin nothing. All others are 80 to BF, but for the second one
- *   of four: the ranges leave out what a shorter form can say (E0, F0), the
- *   surrogates (ED), and what lies beyond U+10FFFF (F4).
- *
- * - A NUL ends every name, and is no 80 to BF: nothing is read past it.
- */
-static unsigned utf8_length(const u8 *p)
-{
-	unsigned i, n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 :
-		p[0] < 0xf5 ? 4 : 0;
-
-	for (i = 1; i < n; i++) {
-		if (p[i] < 0x80 || p[i] > 0xbf)
-			return 0;
-	}
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)
-		|| (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return n;
-}
-
-/*
- * Format notes:
- *
  * - A name becomes a file in DEST and nowhere else: no "/", and neither "." nor
  *   "..". No "\", so that none is that of the part file, and so that none is a
  *   path on any system that a payload is made on. No NUL: it would end it early.
@@ -503,11 +541,12 @@ static const char *name_fault(const char *name, u64 bytes)
 {
 	const u8 *p = (const u8 *)name;
 	const u8 *end = p + bytes;
+	u32 code;
 
 	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return "the name is a directory";
 	while (p < end) {
-		unsigned n = utf8_length(p);
+		unsigned n = utf8_decode(p, &code);
 
 		if (*p == '/' || *p == '\\' || *p == '\0')
 			return "the name has a slash, a backslash or a NUL";
@@ -766,7 +805,7 @@ static void sha256_end(struct sha256 *s, char *digest)
 		sha256_add(s, &byte, 1);
 	}
 	for (i = 0; i < DIGEST_DIGITS; i++)
-		digest[i] = "0123456789abcdef"[s->state[i / 8] >> (28 - i % 8 * 4) & 15];
+		digest[i] = hex[s->state[i / 8] >> (28 - i % 8 * 4) & 15];
 	digest[DIGEST_DIGITS] = '\0';
 }
 
