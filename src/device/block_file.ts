@@ -12,8 +12,10 @@ import { type BlockDevice, readBlockDevices } from "./sysfs.ts";
 import { messageOf, systemCode, throwIfInterrupted, UserError } from "../errors.ts";
 import { type Libc, libc, O_DIRECT } from "../runtime/libc.ts";
 import { MIB } from "../format/segment.ts";
-import { alignedBytes, SLOT_BYTES } from "../write/ring.ts";
+import { alignedBytes } from "../write/ring.ts";
 
+/** One read or write. */
+export const TRANSFER_BYTES = 4 * MIB;
 /** Zeroed in one call: long enough to be fast, short enough for Ctrl-C. */
 const PUNCH_BYTES = 64 * MIB;
 
@@ -120,7 +122,7 @@ export class BlockFile {
       throwIfInterrupted(signal);
       const left = sizeBytes - done;
       const part = this.#punch(offset + done, Math.min(left, PUNCH_BYTES)) ||
-        await this.#writeZeros(offset + done, Math.min(left, SLOT_BYTES));
+        await this.#writeZeros(offset + done, Math.min(left, TRANSFER_BYTES));
       done += part;
       onDone(part);
     }
@@ -166,7 +168,7 @@ export class BlockFile {
   }
 
   async #writeZeros(offset: number, sizeBytes: number): Promise<number> {
-    this.#zeros ??= alignedBytes(this.libc, SLOT_BYTES);
+    this.#zeros ??= alignedBytes(this.libc, TRANSFER_BYTES);
     await this.write(this.#zeros.subarray(0, sizeBytes), offset);
     return sizeBytes;
   }

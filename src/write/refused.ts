@@ -17,7 +17,8 @@ export function writing<T>(place: string, write: () => T): T {
 }
 
 /** The error for what could not be written. */
-export function writeError(place: string, cause: unknown, code = systemCode(cause)): UserError {
+export function writeError(place: string, cause: unknown): UserError {
+  const code = systemCode(cause);
   return new UserError("target", `Cannot write to ${place}: ${messageOf(cause)}`, {
     where: place,
     hint: code === "ENOSPC" || code === "EDQUOT"

@@ -12,11 +12,12 @@
 
 import { type FileHandle, open } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
+import { systemCode } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
-import { startSinkWorker } from "../runtime/worker.ts";
 import { PIECE_BYTES, writeAll } from "./piece.ts";
 import { writeError } from "./refused.ts";
-import type { SinkReply, SinkRequest } from "./sink_worker.ts";
+import { Ring } from "./ring.ts";
+import { SinkThread } from "./sink_thread.ts";
 
 const SLOTS = 16;
 const SLOT_BYTES = MIB;
@@ -40,34 +41,21 @@ export interface ImageSink {
 export class Sink implements ImageSink {
   readonly #path: string;
   readonly #file: FileHandle;
-  readonly #worker: Worker;
-  readonly #ring = new SharedArrayBuffer(SLOTS * SLOT_BYTES);
-  readonly #done = new Int32Array(new SharedArrayBuffer(4));
-  readonly #free: number[] = Array.from({ length: SLOTS }, (_, slot) => slot);
+  readonly #ring = new Ring({ slots: SLOTS, slotBytes: SLOT_BYTES });
+  readonly #thread: SinkThread;
   #slot: number | undefined;
   #filled = 0;
   #sent = 0;
+  /** Where the current slot begins in the file. */
   #position = 0;
   #unsynced = 0;
   #syncing: Promise<void> | undefined;
-  #sha256: string | undefined;
-  /** Whether the thread has closed the file at its end. */
-  #isThreadDone = false;
-  #failure: unknown;
-  #wake: () => void = () => {};
+  #failure: { readonly error: unknown } | undefined;
 
   private constructor(path: string, file: FileHandle) {
     this.#path = path;
     this.#file = file;
-    this.#worker = startSinkWorker();
-    this.#worker.onmessage = ({ data }: MessageEvent<SinkReply>) => this.#receive(data);
-    this.#worker.onerror = (event) => {
-      this.#isThreadDone = true;
-      this.#fail(new Error(`the writing thread failed: ${event.message}`));
-    };
-    const done = this.#done.buffer;
-    const ring = new Uint8Array(this.#ring);
-    this.#send({ kind: "open", path, ring, slotBytes: SLOT_BYTES, done });
+    this.#thread = new SinkThread(this.#ring, path);
   }
 
   /**
@@ -88,12 +76,10 @@ export class Sink implements ImageSink {
     if (this.#slot === undefined) {
       // Signals, finished syncs and replies of the thread are only seen between two tasks.
       if (this.#sent % SLOTS_PER_TASK === 0) await setImmediate();
-      await this.#until(() => this.#free.length > 0);
-      this.#slot = this.#free.shift()!;
-      this.#filled = 0;
+      this.#slot = await this.#ring.take();
     }
-    const start = this.#slot * SLOT_BYTES;
-    return new Uint8Array(this.#ring, start + this.#filled, SLOT_BYTES - this.#filled);
+    this.#throwIfFailed();
+    return this.#ring.view(this.#slot).subarray(this.#filled);
   }
 
   /** Says that the first `length` bytes of the room were filled. */
@@ -105,7 +91,7 @@ export class Sink implements ImageSink {
   /** Leaves a hole, which counts as zeros. */
   skip(size: number): void {
     this.#flush();
-    this.#send({ kind: "hole", size });
+    this.#thread.addZeros(size);
     this.#position += size;
   }
 
@@ -117,97 +103,72 @@ export class Sink implements ImageSink {
    */
   async finish(sizeBytes: number): Promise<string> {
     this.#flush();
-    this.#send({ kind: "finish" });
-    await this.#until(() => this.#sha256 !== undefined);
+    let sha256 = "";
+    await this.#guard(async () => void (sha256 = await this.#thread.finish()));
     await this.#syncing;
-    await this.#durably(async () => {
+    this.#throwIfFailed();
+    await this.#guard(async () => {
       await this.#file.truncate(sizeBytes);
       await this.#file.sync();
     });
-    if (this.#failure !== undefined) throw this.#failure;
-    return this.#sha256!;
+    this.#throwIfFailed();
+    return sha256;
   }
 
   /** Ends the thread and closes the file, whatever happened. */
   async close(): Promise<void> {
     // The thread closes the file at its end before it ends, also where this end has failed.
-    if (!this.#isThreadDone) this.#send({ kind: "finish" });
-    while (!this.#isThreadDone) await new Promise<void>((resolve) => this.#wake = resolve);
-    this.#worker.terminate();
+    await this.#thread.close();
     await this.#syncing;
     await this.#file.close();
   }
 
   #flush(): void {
-    if (this.#slot === undefined) return;
-    const onTheirWay = this.#sent++ - Atomics.load(this.#done, 0);
-    const isWritten = onTheirWay > BEHIND_SLOTS && this.#writeSlot();
-    this.#send({ kind: "slot", slot: this.#slot, length: this.#filled, isWritten });
+    const slot = this.#slot;
+    if (slot === undefined) return;
     this.#slot = undefined;
-    this.#position += this.#filled;
-    this.#unsynced += this.#filled;
+    const bytes = this.#ring.view(slot, this.#filled);
+    const isWritten = this.#thread.pendingSlots > BEHIND_SLOTS && this.#write(bytes);
+    this.#sent++;
+    void this.#guard(() => this.#thread.add(slot, bytes.length, isWritten))
+      .then(() => this.#ring.give(slot));
+    this.#position += bytes.length;
+    this.#filled = 0;
+    this.#unsynced += bytes.length;
     if (this.#unsynced < SYNC_BYTES || this.#syncing !== undefined) return;
     this.#unsynced = 0;
-    this.#syncing = this.#durably(() => this.#file.datasync())
+    this.#syncing = this.#guard(() => this.#file.datasync())
       .finally(() => this.#syncing = undefined);
   }
 
   /** Writes the current buffer from this thread, and says whether that went well. */
-  #writeSlot(): boolean {
-    const start = this.#slot! * SLOT_BYTES;
+  #write(bytes: Uint8Array): boolean {
     try {
-      for (let done = 0; done < this.#filled; done += PIECE_BYTES) {
-        const size = Math.min(PIECE_BYTES, this.#filled - done);
-        const piece = new Uint8Array(this.#ring, start + done, size);
-        writeAll(this.#file.fd, piece, this.#position + done);
+      for (let done = 0; done < bytes.length; done += PIECE_BYTES) {
+        writeAll(this.#file.fd, bytes.subarray(done, done + PIECE_BYTES), this.#position + done);
       }
       return true;
     } catch (error) {
-      this.#fail(writeError(this.#path, error));
+      this.#fail(error);
       return false;
     }
   }
 
   /** Runs what a disk may refuse; a failure is kept for the next one who waits. */
-  async #durably(write: () => Promise<void>): Promise<void> {
+  async #guard(write: () => Promise<void>): Promise<void> {
     try {
       await write();
     } catch (error) {
-      this.#fail(writeError(this.#path, error));
+      this.#fail(error);
     }
-  }
-
-  #receive(reply: SinkReply): void {
-    switch (reply.kind) {
-      case "written":
-        this.#free.push(reply.slot);
-        break;
-      case "finished":
-        this.#sha256 = reply.sha256;
-        this.#isThreadDone = true;
-        break;
-      case "marked":
-        break;
-      case "failed":
-        this.#isThreadDone = true;
-        this.#fail(writeError(this.#path, reply.message, reply.code));
-    }
-    this.#wake();
-  }
-
-  #send(request: SinkRequest): void {
-    this.#worker.postMessage(request);
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= error;
-    this.#wake();
+    const isRefused = systemCode(error) !== undefined;
+    this.#failure ??= { error: isRefused ? writeError(this.#path, error) : error };
   }
 
-  async #until(isDone: () => boolean): Promise<void> {
-    while (!isDone() && this.#failure === undefined) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    if (this.#failure !== undefined) throw this.#failure;
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 }

@@ -19,7 +19,7 @@ export type SinkRequest =
     /** Shared, not copied. */
     readonly ring: Uint8Array;
     readonly slotBytes: number;
-    /** One number: how many slots are done, ahead of the replies that say so. */
+    /** One number: how many slots are done. It is there before the reply is. */
     readonly done: SharedArrayBuffer;
   }
   | {
@@ -33,15 +33,16 @@ export type SinkRequest =
   | { readonly kind: "hole"; readonly size: number }
   /** Asks for the digest of what came so far. */
   | { readonly kind: "mark" }
+  /** Closes the file, and asks for the digest of all. Nothing comes after it. */
   | { readonly kind: "finish" };
 
-/** What it answers. */
+/**
+ * What it answers to "slot", "mark" and "finish", in their order, and to any of them where something
+ * fails: "failed" is its last answer, and the file is closed then.
+ */
 export type SinkReply =
-  /** The slot is free again, and what it held is in the file. */
-  | { readonly kind: "written"; readonly slot: number }
-  | { readonly kind: "marked"; readonly sha256: string }
-  /** Everything is written, and the file closed at this end. */
-  | { readonly kind: "finished"; readonly sha256: string }
+  /** To "mark" and "finish" with the digest, in lower-case hex. */
+  | { readonly kind: "done"; readonly sha256?: string }
   | { readonly kind: "failed"; readonly message: string; readonly code: string | undefined };
 
 declare const self: {
@@ -57,11 +58,14 @@ let ring: Uint8Array = new Uint8Array();
 let slotBytes = 0;
 let slotsDone: Int32Array = new Int32Array(1);
 let position = 0;
+let hasFailed = false;
 
 self.onmessage = ({ data }) => {
+  if (hasFailed) return;
   try {
     handle(data);
   } catch (error) {
+    hasFailed = true;
     close();
     self.postMessage({ kind: "failed", message: messageOf(error), code: systemCode(error) });
   }
@@ -85,7 +89,7 @@ function handle(request: SinkRequest): void {
         position += size;
       }
       Atomics.add(slotsDone, 0, 1);
-      self.postMessage({ kind: "written", slot: request.slot });
+      self.postMessage({ kind: "done" });
       return;
     }
     case "hole":
@@ -95,11 +99,11 @@ function handle(request: SinkRequest): void {
       position += request.size;
       return;
     case "mark":
-      self.postMessage({ kind: "marked", sha256: hash.copy().digest("hex") });
+      self.postMessage({ kind: "done", sha256: hash.copy().digest("hex") });
       return;
     case "finish":
       close();
-      self.postMessage({ kind: "finished", sha256: hash.digest("hex") });
+      self.postMessage({ kind: "done", sha256: hash.digest("hex") });
   }
 }
 

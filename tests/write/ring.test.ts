@@ -1,28 +1,38 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
-import { once } from "node:events";
 import { libc } from "../../src/runtime/libc.ts";
-import { DigestThread, Ring } from "../../src/write/ring.ts";
+import { ALIGNMENT_BYTES, Ring } from "../../src/write/ring.ts";
 
-test("DigestThread tells that its thread has failed, also who asks later", async () => {
-  const Real = globalThis.Worker;
-  let started: Worker | undefined;
-  globalThis.Worker = class extends Real {
-    constructor() {
-      super("data:text/javascript,throw new Error('no thread today')");
-      started = this;
+test("Ring gives no slot twice, and one that is given back to who waits first", async () => {
+  const ring = new Ring({ slots: 2, slotBytes: 4 });
+  expect([await ring.take(), await ring.take()]).toEqual([0, 1]);
+  const taken: string[] = [];
+  const first = ring.take().then((slot) => taken.push(`first ${slot}`));
+  const second = ring.take().then((slot) => taken.push(`second ${slot}`));
+  await Promise.resolve();
+  expect(taken).toEqual([]);
+  ring.give(1);
+  await first;
+  expect(taken).toEqual(["first 1"]);
+  ring.give(0);
+  await second;
+  expect(taken).toEqual(["first 1", "second 0"]);
+});
+
+test("Ring has slots that do not overlap, and are aligned where direct reads need that", () => {
+  for (const calls of [undefined, libc()!]) {
+    const ring = new Ring({
+      slots: 3,
+      slotBytes: ALIGNMENT_BYTES,
+      ...(calls !== undefined && { libc: calls }),
+    });
+    [0, 1, 2].forEach((slot) => ring.view(slot).fill(slot + 1));
+    for (const slot of [0, 1, 2]) {
+      const view = ring.view(slot);
+      expect(view).toHaveLength(ALIGNMENT_BYTES);
+      expect(view.every((byte) => byte === slot + 1)).toBe(true);
+      if (calls !== undefined) expect(calls.addressOf(view) % ALIGNMENT_BYTES).toBe(0);
     }
-  } as typeof Worker;
-  try {
-    const thread = new DigestThread(new Ring(libc()!));
-    await once(started!, "error");
-    const late = new Promise((_, reject) => setTimeout(reject, 2000, new Error("no answer")));
-    await expect(Promise.race([thread.add(0, 1), late])).rejects.toThrow(
-      "the digesting thread failed",
-    );
-    await expect(thread.sofar()).rejects.toThrow("no thread today");
-    thread.end();
-  } finally {
-    globalThis.Worker = Real;
+    expect(ring.view(1, 7)).toHaveLength(7);
   }
 });
