@@ -15,10 +15,8 @@ import process from "node:process";
 
 /** Every room and what it holds, ground first. A name with a dot is a file, else a directory. */
 const ROOMS: readonly (readonly [name: string, holds: string])[] = [
-  [
-    "errors.ts",
-    "the one error class and its exit codes; what the system refused, as such an error",
-  ],
+  ["errors.ts", "the one error class and its exit codes"],
+  ["refused.ts", "what the system refused to read or write, and what helps"],
   ["bytes.ts", "bytes compared, sorted, hashed, tested for zeros; UUIDs"],
   ["json.ts", "JSON checked by a schema, field by field"],
   ["version.ts", "the version"],

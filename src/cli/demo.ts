@@ -14,7 +14,7 @@ import { checkVerdict, runPreflight } from "../preflight/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { findProgram } from "../launch/process.ts";
-import { writing } from "../write/refused.ts";
+import { writing } from "../refused.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";

@@ -5,12 +5,13 @@ import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import process from "node:process";
-import { messageOf, UserError } from "../errors.ts";
+import { UserError } from "../errors.ts";
 import { preflightForStick, preflightInQemu, type PreflightRequest } from "../job/preflight.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseSizeMib } from "../plan/options.ts";
 import { parseReport, type PreflightReport, type ReportLine } from "../preflight/report.ts";
 import { checkVerdict } from "../preflight/run.ts";
+import { reading } from "../refused.ts";
 import {
   formatBytes,
   formatCount,
@@ -122,13 +123,7 @@ async function writeStick(
 }
 
 function explainLog(path: string, asJson: boolean): void {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (cause) {
-    throw new UserError("target", `Cannot read ${path}: ${messageOf(cause)}`, { where: path });
-  }
-  const report = parseReport(text);
+  const report = parseReport(reading(path, () => readFileSync(path, "utf8")));
   if (report.verdict === undefined) {
     throw new UserError("format", "Cannot find a verdict of the preflight program", {
       where: path,

@@ -6,8 +6,9 @@
  */
 
 import { closeSync, constants, openSync, readSync, realpathSync } from "node:fs";
-import { orRefused, systemCode, UserError } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
+import { attempting } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { describeContent, zfsPool } from "./content.ts";
 import { type BlockDevice, devOfPath, lookAtPath, readBlockDevices, text } from "./sysfs.ts";
@@ -196,17 +197,13 @@ function withSource<T>(
   }
 }
 
-/** Reads that a kernel may refuse, as errors about a device. */
+/**
+ * Runs what a kernel may refuse of a device, as {@link attempting} does.
+ *
+ * @param what What is done to it, such as `open`.
+ */
 export function onDevice<T>(path: string, what: string, run: () => T): T {
-  return orRefused(
-    run,
-    (code, cause) =>
-      new UserError("target", `Cannot ${what} ${path}: ${code}`, {
-        where: path,
-        hint: hintFor(code),
-        cause,
-      }),
-  );
+  return attempting(`${what} ${path}`, path, run, { hint: hintFor });
 }
 
 /** What to do about a system error of a device. */

@@ -11,7 +11,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, lstat, open, rename, unlink } from "node:fs/promises";
-import { messageOf, systemCode, UserError } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
+import { writeError } from "../refused.ts";
 import { hashHandle } from "./store.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
@@ -128,11 +129,6 @@ function ignoreMissing(error: unknown): undefined {
   if (systemCode(error) !== "ENOENT") throw error;
 }
 
-const HINTS: Readonly<Record<string, string>> = {
-  ENOSPC: "Free some space, or choose a store on another file system; run again to go on",
-  EDQUOT: "Free some of your quota, or choose another store; run again to go on",
-};
-
 /** Runs something that touches the store; what fails there would fail for every URL. */
 export async function local<T>(
   path: string,
@@ -144,9 +140,6 @@ export async function local<T>(
   } catch (error) {
     signal?.throwIfAborted();
     if (error instanceof UserError) throw error;
-    throw new UserError("target", `Cannot write ${path}: ${messageOf(error)}`, {
-      hint: HINTS[systemCode(error) ?? ""] ?? "Check the owner and the mode of the store",
-      cause: error,
-    });
+    throw writeError(path, error, "store", "run again to go on");
   }
 }

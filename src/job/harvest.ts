@@ -18,7 +18,7 @@ import { extract, type Extracted } from "../write/extract.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { writeOutputDirectory } from "../write/output.ts";
-import { writing } from "../write/refused.ts";
+import { writing } from "../refused.ts";
 import { REPO_PATHS } from "../record/steps.ts";
 
 /** Where lists of digests may lie on the disk, beside those in the repository. */

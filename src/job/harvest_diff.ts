@@ -14,7 +14,7 @@ import { type ByteSource, readRange } from "../format/reader.ts";
 import { digestEntry } from "../image/view.ts";
 import { type ImageView } from "../image/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { writing } from "../write/refused.ts";
+import { writing } from "../refused.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { findRepo } from "./harvest.ts";
 import { diffMembers, type MemberDifference } from "../archive/diff.ts";

@@ -14,7 +14,7 @@ import type { PreflightReport } from "../preflight/report.ts";
 import { readRecord } from "../record/read.ts";
 import { checkOutput } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
-import { writing } from "../write/refused.ts";
+import { writing } from "../refused.ts";
 import { makeScratch } from "../write/scratch.ts";
 
 /** What to look at. */

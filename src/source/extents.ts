@@ -7,8 +7,8 @@
 
 import { closeSync, openSync } from "node:fs";
 import { MIB, type Segment } from "../format/segment.ts";
+import { reading } from "../refused.ts";
 import { libc } from "../runtime/libc.ts";
-import { orUnreadable } from "./unreadable.ts";
 
 /** Shorter holes count as data: there may be very many. */
 const HOLE_BYTES = MIB;
@@ -27,7 +27,7 @@ export interface DataExtent {
 export function readExtents(path: string, sizeBytes: number): DataExtent[] {
   const calls = libc();
   if (calls === undefined) return sizeBytes === 0 ? [] : [{ offset: 0, size: sizeBytes }];
-  return orUnreadable(path, () => {
+  return reading(path, () => {
     const file = openSync(path, "r");
     try {
       const extents: DataExtent[] = [];

@@ -9,7 +9,7 @@ import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { SECTOR_BYTES } from "../format/segment.ts";
-import { orUnreadable } from "./unreadable.ts";
+import { reading } from "../refused.ts";
 
 /** A source that has to be closed. */
 export interface FileSource extends ByteSource {
@@ -26,8 +26,8 @@ export interface FileSource extends ByteSource {
  */
 export function openImage(path: string): FileSource {
   // A pipe is not waited for.
-  const file = orUnreadable(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
-  const stat = orUnreadable(path, () => fstatSync(file));
+  const file = reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+  const stat = reading(path, () => fstatSync(file));
   const isDevice = stat.isBlockDevice();
   if (!stat.isFile() && !isDevice) {
     closeSync(file);
@@ -38,7 +38,7 @@ export function openImage(path: string): FileSource {
     );
   }
   const read = (offset: number, into: Uint8Array) =>
-    orUnreadable(path, () => {
+    reading(path, () => {
       let done = 0;
       while (done < into.length) {
         const read = readSync(file, into, done, into.length - done, offset + done);

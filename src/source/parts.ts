@@ -10,8 +10,8 @@ import { basename, dirname, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import type { FileRun } from "../format/segment.ts";
+import { reading } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { orUnreadable } from "./unreadable.ts";
 
 /** A part of a bundle, with its place in the whole. */
 export interface BundlePart {
@@ -65,7 +65,7 @@ export function findParts(path: string): BundlePart[] | undefined {
 export function partNumbers(stem: string): number[] {
   const dir = dirname(stem);
   const start = `${basename(stem)}.`;
-  const names = orUnreadable(dir, () => readdirSync(dir));
+  const names = reading(dir, () => readdirSync(dir));
   return names.filter((name) =>
     name.startsWith(start) && /^\d{3,6}$/.test(name.slice(start.length))
   )
@@ -103,9 +103,9 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
     for (const { path } of parts) {
       // A pipe is not waited for.
       files.push(
-        orUnreadable(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)),
+        reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)),
       );
-      if (orUnreadable(path, () => fstatSync(files.at(-1)!)).isFile()) continue;
+      if (reading(path, () => fstatSync(files.at(-1)!)).isFile()) continue;
       throw new UserError("target", `Cannot read ${path}: it is no regular file`, { where: path });
     }
   } catch (error) {
@@ -123,7 +123,7 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
         while (done < into.length && offset + done >= start && offset + done < start + size) {
           const at = offset + done - start;
           const most = Math.min(into.length - done, size - at);
-          const read = orUnreadable(path, () => readSync(files[index]!, into, done, most, at));
+          const read = reading(path, () => readSync(files[index]!, into, done, most, at));
           if (read === 0) return done;
           done += read;
         }

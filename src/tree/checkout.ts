@@ -8,7 +8,8 @@
 import type { TreeEntry } from "./entry.ts";
 import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
-import { orRefused, UserError } from "../errors.ts";
+import { UserError } from "../errors.ts";
+import { attempting } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { bundleAt, hasBundled, readBundledFile, walkBundle } from "./bundled.ts";
 
@@ -176,15 +177,11 @@ function reading<T>(place: string, read: () => T): T {
 }
 
 function readingOf<T>(what: string, place: string, read: () => T): T {
-  return orRefused(
-    read,
-    (code, cause) =>
-      new UserError("tree", `Cannot read ${what}: ${code} at ${place}`, {
-        where: place,
-        hint: code === "ENOENT" && what === "the checkout"
-          ? "Is the checkout whole? git submodule update --init --recursive"
-          : `Check the permissions of ${what}`,
-        cause,
-      }),
-  );
+  return attempting(`read ${what}`, place, read, {
+    kind: "tree",
+    hint: (code) =>
+      code === "ENOENT" && what === "the checkout"
+        ? "Is the checkout whole? git submodule update --init --recursive"
+        : `Check the permissions of ${what}`,
+  });
 }

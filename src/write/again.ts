@@ -13,7 +13,7 @@ import type { FileSegment } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { digestFile, putFile } from "./copy.ts";
 import { makeDirectory } from "./directory.ts";
-import { writing } from "./refused.ts";
+import { writing } from "../refused.ts";
 
 /** A file that has to lie in a directory. */
 export interface WantedFile {

@@ -21,7 +21,7 @@ import { systemCode, throwIfInterrupted } from "../errors.ts";
 import { type FileSegment, MIB, runsOf } from "../format/segment.ts";
 import { isZero } from "../bytes.ts";
 import { writeAll } from "./piece.ts";
-import { writing } from "./refused.ts";
+import { writing } from "../refused.ts";
 import { checkLength, DigestMismatch, readingSource } from "./writer.ts";
 
 /**

@@ -35,7 +35,7 @@ import { type Body, type MemberSegment, segmentSize } from "../format/segment.ts
 import { putFile } from "./copy.ts";
 import { makeDevice } from "./mknod.ts";
 import { writeAll } from "./piece.ts";
-import { writing } from "./refused.ts";
+import { writing } from "../refused.ts";
 
 /** A file, or a directory where there is neither a body nor something special. */
 export interface DirectoryEntry {

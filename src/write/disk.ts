@@ -28,7 +28,7 @@ import { blocksDigest, type ByteRange } from "../format/blocks.ts";
 import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
 import { findSystemProgram, runProcess, shellQuote } from "../launch/process.ts";
-import { writing } from "./refused.ts";
+import { writing } from "../refused.ts";
 import { type DirectoryEntry, writeDirectory } from "./directory.ts";
 import { settleExt3 } from "./ext3.ts";
 

@@ -29,7 +29,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
-import { writing } from "./refused.ts";
+import { writing } from "../refused.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
 
 export interface ExtractOptions {

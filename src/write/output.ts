@@ -9,7 +9,7 @@ import { chmodSync, readdirSync, realpathSync, renameSync, rmSync } from "node:f
 import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { writing } from "./refused.ts";
+import { writing } from "../refused.ts";
 import { makeScratch } from "./scratch.ts";
 import { syncDirectory } from "./target.ts";
 

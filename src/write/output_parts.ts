@@ -12,7 +12,7 @@ import { UserError } from "../errors.ts";
 import { type Segment, totalSize } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { PartsSink, type WrittenPart } from "./parts_sink.ts";
-import { writing } from "./refused.ts";
+import { writing } from "../refused.ts";
 import { makeScratch } from "./scratch.ts";
 import { checkSpace, syncDirectory } from "./target.ts";
 import { type StreamOptions, streamSegments } from "./writer.ts";

@@ -31,7 +31,7 @@ import { systemCode, UserError } from "../errors.ts";
 import { type Lock, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
-import { writing } from "./refused.ts";
+import { writing } from "../refused.ts";
 
 const WORK_DIR = ".seedstrap";
 const MADE = "made";

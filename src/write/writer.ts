@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { checkMember, MemberReader } from "../archive/reader.ts";
-import { orRefused, throwIfInterrupted, UserError } from "../errors.ts";
+import { throwIfInterrupted, UserError } from "../errors.ts";
 import {
   CRC32_DIGITS,
   type FileRun,
@@ -19,6 +19,7 @@ import {
   runsOf,
   type Segment,
 } from "../format/segment.ts";
+import { reading } from "../refused.ts";
 import { PIECE_BYTES } from "./piece.ts";
 import { type ImageSink, Sink } from "./sink.ts";
 
@@ -172,13 +173,16 @@ async function copyRun(
   onPart: (part: Uint8Array) => void,
   { onBytes, signal }: StreamOptions,
 ): Promise<void> {
-  const file = openSource(run.path);
+  const file = readingSource(run.path, () => openSync(run.path, "r"));
   try {
     checkLength(segment, run, fstatSync(file).size);
     for (let done = 0; done < run.size;) {
       const room = await sink.room();
       const part = room.subarray(0, Math.min(room.length, run.size - done, PIECE_BYTES));
-      const read = readSource(file, part, run.offset + done, run.path);
+      const read = readingSource(
+        run.path,
+        () => readSync(file, part, 0, part.length, run.offset + done),
+      );
       if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
       onPart(part.subarray(0, read));
       sink.used(read);
@@ -269,20 +273,7 @@ function changed(segment: FileSegment, what: string): UserError {
   );
 }
 
-function openSource(path: string): number {
-  return readingSource(path, () => openSync(path, "r"));
-}
-
-function readSource(file: number, into: Uint8Array, position: number, path: string): number {
-  return readingSource(path, () => readSync(file, into, 0, into.length, position));
-}
-
-/** Runs what may be refused while something is read that a build is made from. */
+/** Reads what a build is made from. */
 export function readingSource<T>(path: string, read: () => T): T {
-  return orRefused(read, (code, cause) =>
-    new UserError("tree", `Cannot read ${path}: ${code}`, {
-      where: path,
-      hint: "Check the file, its permissions and the disk that it lies on",
-      cause,
-    }));
+  return reading(path, read, { kind: "tree" });
 }

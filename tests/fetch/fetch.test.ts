@@ -229,7 +229,7 @@ test("fetchAll() stops at once when the store cannot be written", async () => {
   await mkdir(join(store, `${NAME}.part`));
   const error = await rejection(get(store, [server.url]));
   expect(error.kind).toBe("target");
-  expect(error.message).toStartWith(`Cannot write ${join(store, NAME)}.part: `);
+  expect(error.message).toStartWith(`Cannot write to ${join(store, NAME)}.part: `);
   expect(server.seen).toEqual([]);
 });
 
@@ -237,7 +237,7 @@ test("local() calls a full disk a problem of the store, not of a URL", async () 
   const full = Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
   const error = await rejection(local("/store/a.part", () => Promise.reject(full)));
   expect(error.kind).toBe("target");
-  expect(error.message).toBe("Cannot write /store/a.part: ENOSPC: no space left on device");
+  expect(error.message).toBe("Cannot write to /store/a.part: ENOSPC: no space left on device");
   expect(error.hint).toStartWith("Free some space");
 });
 

@@ -145,7 +145,7 @@ test("walkTree() refuses a file name that is not UTF-8", () => {
 test("a missing submodule is named, with what to do", () => {
   const root = checkout();
   for (const read of [() => walkTree(root, "seed"), () => readTreeFile(root, "builder/x")]) {
-    expect(faultOf(read)).toStartWith("Cannot read the checkout: ENOENT at ");
+    expect(faultOf(read)).toStartWith(`Cannot read the checkout: ENOENT | ${root}/`);
     try {
       read();
     } catch (error) {
