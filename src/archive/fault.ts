@@ -6,7 +6,7 @@
  */
 
 import { UserError } from "../errors.ts";
-import type { ByteSource } from "../format/reader.ts";
+import { type ByteSource, readExactly } from "../format/reader.ts";
 
 /**
  * A "format" error for compressed bytes.
@@ -32,13 +32,18 @@ export const ENDS_EARLY = "it ends too early";
 export const TRAILING_BYTES = "something else follows behind its end";
 
 /**
- * Fills `into` from an offset on.
+ * Bytes from an offset on, as {@link readExactly} reads them.
  *
  * @throws {UserError} "format" where the file ends before.
  */
-export function readExact(source: ByteSource, offset: number, into: Uint8Array): Uint8Array {
-  if (source.read(offset, into) < into.length) throw expandError(source, source.size, ENDS_EARLY);
-  return into;
+export function takeCompressed(
+  source: ByteSource,
+  offset: number,
+  into: Uint8Array | number,
+): Uint8Array {
+  const bytes = readExactly(source, offset, into);
+  if (bytes === undefined) throw expandError(source, source.size, ENDS_EARLY);
+  return bytes;
 }
 
 /** A run of a file in pieces of their own, for streams that keep them. */
@@ -49,11 +54,7 @@ export function* piecesOf(
   pieceBytes = 256 * 1024,
 ): Generator<Uint8Array, void, undefined> {
   for (let done = 0; done < size;) {
-    const piece = readExact(
-      source,
-      offset + done,
-      new Uint8Array(Math.min(pieceBytes, size - done)),
-    );
+    const piece = takeCompressed(source, offset + done, Math.min(pieceBytes, size - done));
     yield piece;
     done += piece.length;
   }

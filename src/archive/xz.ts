@@ -22,7 +22,7 @@ import { messageOf } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { KIB, MIB } from "../format/segment.ts";
 import { isZero } from "../bytes.ts";
-import { ENDS_EARLY, expandError, piecesOf, readExact } from "./fault.ts";
+import { ENDS_EARLY, expandError, piecesOf, takeCompressed } from "./fault.ts";
 
 const HEADER_BYTES = 12;
 const FOOTER_BYTES = 12;
@@ -126,7 +126,7 @@ function readBackwards(source: ByteSource): ByteSource {
       const end = Math.min(offset + into.length, source.size);
       if (offset < start || end > start + window.length) {
         start = Math.max(0, offset - MIB);
-        window = readExact(source, start, new Uint8Array(end - start));
+        window = takeCompressed(source, start, end - start);
       }
       const part = window.subarray(offset - start, end - start);
       into.set(part);
@@ -140,7 +140,7 @@ function paddingStart(source: ByteSource, end: number): number {
   let start = end;
   for (const size of [4 * KIB, 4]) {
     const bytes = new Uint8Array(size);
-    while (start >= size && isZero(readExact(source, start - size, bytes))) start -= size;
+    while (start >= size && isZero(takeCompressed(source, start - size, bytes))) start -= size;
   }
   return start;
 }
@@ -148,7 +148,7 @@ function paddingStart(source: ByteSource, end: number): number {
 function streamBefore(source: ByteSource, end: number): XzStream {
   const indexEnd = end - FOOTER_BYTES;
   if (indexEnd < HEADER_BYTES) throw badEnd(source, end);
-  const footer = readExact(source, indexEnd, new Uint8Array(FOOTER_BYTES));
+  const footer = takeCompressed(source, indexEnd, FOOTER_BYTES);
   const view = new DataView(footer.buffer);
   const isFooter = footer[10] === 0x59 && footer[11] === 0x5a &&
     view.getUint32(0, true) === crc32(footer.subarray(4, 10));
@@ -159,11 +159,11 @@ function streamBefore(source: ByteSource, end: number): XzStream {
   const indexBytes = (view.getUint32(4, true) + 1) * 4;
   const indexOffset = indexEnd - indexBytes;
   if (indexBytes > MAX_INDEX_BYTES || indexOffset < HEADER_BYTES) throw badEnd(source, end);
-  const index = readExact(source, indexOffset, new Uint8Array(indexBytes));
+  const index = takeCompressed(source, indexOffset, indexBytes);
   const { blockBytes, expandedBytes } = readIndex(source, indexOffset, index);
   const offset = indexOffset - blockBytes - HEADER_BYTES;
   if (offset < 0) throw expandError(source, indexOffset, "its index says more than the file holds");
-  const header = readExact(source, offset, new Uint8Array(HEADER_BYTES));
+  const header = takeCompressed(source, offset, HEADER_BYTES);
   if (HEADER_MAGIC.some((byte, at) => header[at] !== byte)) {
     throw expandError(source, offset, "no stream begins where the index says");
   }

@@ -16,7 +16,7 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 import { messageOf, UserError } from "../errors.ts";
 import { type ByteSource, firstNonZero } from "../format/reader.ts";
 import { isSkippable } from "./compression.ts";
-import { ENDS_EARLY, expandError, piecesOf, readExact, TRAILING_BYTES } from "./fault.ts";
+import { ENDS_EARLY, expandError, piecesOf, takeCompressed, TRAILING_BYTES } from "./fault.ts";
 
 const OUTPUT_BYTES = 256 * 1024;
 
@@ -87,7 +87,7 @@ const RESERVED_BLOCK = 3;
 /** Where a frame ends, and whether there is data in it. */
 function frameAt(source: ByteSource, offset: number): { end: number; isData: boolean } {
   const left = source.size - offset;
-  const head = readExact(source, offset, new Uint8Array(Math.min(8, left)));
+  const head = takeCompressed(source, offset, Math.min(8, left));
   const view = new DataView(head.buffer);
   if (left < 4) throw expandError(source, offset, TRAILING_BYTES);
   if (isSkippable(head)) {
@@ -104,7 +104,7 @@ function frameAt(source: ByteSource, offset: number): { end: number; isData: boo
     contentBytes;
   const block = new Uint8Array(3);
   for (let at = offset + headerBytes;;) {
-    readExact(source, at, block);
+    takeCompressed(source, at, block);
     const header = block[0]! + block[1]! * 0x100 + block[2]! * 0x10000;
     const type = (header >> 1) & 3;
     if (type === RESERVED_BLOCK) throw expandError(source, at, "a block is of a reserved type");

@@ -12,7 +12,6 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { isZero } from "../bytes.ts";
 import type { ByteSource } from "./reader.ts";
@@ -41,7 +40,7 @@ export async function blocksDigest(
   onBytes: (bytes: number) => Promise<void> | void = () => {},
 ): Promise<string> {
   const hash = createHash("sha256");
-  const buffer = Buffer.alloc(MIB);
+  const buffer = new Uint8Array(MIB);
   const number = new DataView(new ArrayBuffer(8));
   const u64 = (value: number) => {
     number.setBigUint64(0, BigInt(value), true);

@@ -15,7 +15,7 @@
  */
 
 import { UserError } from "../errors.ts";
-import { type ByteSource, Cursor, formatError } from "./reader.ts";
+import { type ByteSource, Cursor, formatError, readExactly } from "./reader.ts";
 import { type Body, MIB, SECTOR_BYTES, type Segment, segmentSize, totalSize } from "./segment.ts";
 
 /** Zeros that must follow the last srcfs byte. */
@@ -102,8 +102,8 @@ const MAX_STAGE2_BYTES = 4 * MIB;
 
 /** Whether a source begins with a boot sector. */
 export function isBootSector(source: ByteSource): boolean {
-  const end = new Uint8Array(2);
-  return source.read(SECTOR_BYTES - 2, end) === 2 && end[0] === 0x55 && end[1] === 0xaa;
+  const end = readExactly(source, SECTOR_BYTES - 2, 2);
+  return end?.[0] === 0x55 && end[1] === 0xaa;
 }
 
 /**

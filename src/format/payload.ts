@@ -22,7 +22,7 @@
 
 import { compareBytes, sortedByBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
-import { type ByteSource, Cursor, formatError } from "./reader.ts";
+import { type ByteSource, Cursor, formatError, readExactly } from "./reader.ts";
 import {
   type Body,
   MIB,
@@ -128,9 +128,8 @@ export interface PayloadHeader {
 
 /** Whether a source begins like a payload. */
 export function isPayload(source: ByteSource): boolean {
-  const magic = new Uint8Array(PAYLOAD_MAGIC.length);
-  return source.read(0, magic) === magic.length &&
-    new TextDecoder("latin1").decode(magic) === PAYLOAD_MAGIC;
+  const magic = readExactly(source, 0, PAYLOAD_MAGIC.length);
+  return magic !== undefined && new TextDecoder("latin1").decode(magic) === PAYLOAD_MAGIC;
 }
 
 /**

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
+import { isZero } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { MIB } from "./segment.ts";
 
@@ -34,6 +34,40 @@ export function memorySource(bytes: Uint8Array, name = "memory"): ByteSource {
       return part.length;
     },
   };
+}
+
+/**
+ * Bytes of a source from an offset on, or undefined where it ends before.
+ *
+ * @param into What they are read into, or how many: memory is taken only where the source says that
+ * it has them.
+ */
+export function readExactly(
+  source: ByteSource,
+  offset: number,
+  into: Uint8Array | number,
+): Uint8Array | undefined {
+  const size = typeof into === "number" ? into : into.length;
+  if (offset + size > source.size) return undefined;
+  const bytes = typeof into === "number" ? new Uint8Array(size) : into;
+  return source.read(offset, bytes) === size ? bytes : undefined;
+}
+
+/**
+ * Likewise of an image that has to have them.
+ *
+ * @param what What they are, for the message.
+ * @throws {UserError} "format" where the source ends before.
+ */
+export function takeExactly(
+  source: ByteSource,
+  offset: number,
+  into: Uint8Array | number,
+  what: string,
+): Uint8Array {
+  const bytes = readExactly(source, offset, into);
+  if (bytes === undefined) throw endsInside(source, offset, what);
+  return bytes;
 }
 
 /** Size of the one window of a {@link Cursor}: all the memory that walking an image takes. */
@@ -80,9 +114,7 @@ export class Cursor {
    */
   take(length: number, what: string): Uint8Array {
     const bytes = this.peek(length);
-    if (bytes.length < length) {
-      throw formatError(this.source, this.offset, `the image ends inside ${what}`);
-    }
+    if (bytes.length < length) throw endsInside(this.source, this.offset, what);
     this.offset += length;
     return bytes;
   }
@@ -112,16 +144,17 @@ export function* readRange(
 
 /** Offset of the first byte that is not zero from `offset` on, or -1 where there is none. */
 export function firstNonZero(source: ByteSource, offset: number): number {
-  const window = Buffer.alloc(MIB);
-  const zeros = Buffer.alloc(MIB);
+  const window = new Uint8Array(MIB);
   for (let at = offset;;) {
-    const read = source.read(at, window);
-    if (read === 0) return -1;
-    if (window.compare(zeros, 0, read, 0, read) !== 0) {
-      return at + window.subarray(0, read).findIndex((byte) => byte !== 0);
-    }
-    at += read;
+    const part = window.subarray(0, source.read(at, window));
+    if (part.length === 0) return -1;
+    if (!isZero(part)) return at + part.findIndex((byte) => byte !== 0);
+    at += part.length;
   }
+}
+
+function endsInside(source: ByteSource, offset: number, what: string): UserError {
+  return formatError(source, offset, `the image ends inside ${what}`);
 }
 
 /** A "format" error at an offset of a source. */

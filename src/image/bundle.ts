@@ -19,7 +19,7 @@ import {
   type PlacedMember,
   SUMS_PATH,
 } from "../format/bundle.ts";
-import type { ByteSource } from "../format/reader.ts";
+import { type ByteSource, readExactly } from "../format/reader.ts";
 import { readTarHeader, TAR_BLOCK_BYTES } from "../format/tar.ts";
 import type { BundledFile } from "../format/segment.ts";
 import { type BundlePart, findParts, openParts, runsIn } from "../source/parts.ts";
@@ -150,17 +150,6 @@ export function headerAt(
     return undefined;
   }
   return { name: Buffer.from(header.name).toString(), size: header.size };
-}
-
-/** Bytes of a source, or undefined where it ends before. */
-export function readExactly(
-  source: ByteSource,
-  offset: number,
-  size: number,
-): Uint8Array | undefined {
-  if (offset + size > source.size) return undefined;
-  const bytes = new Uint8Array(size);
-  return source.read(offset, bytes) === size ? bytes : undefined;
 }
 
 /** The offset of the first block that begins at an offset or behind it. */

@@ -22,12 +22,12 @@ import {
   parseIndex,
   SUMS_PATH,
 } from "../format/bundle.ts";
-import type { ByteSource } from "../format/reader.ts";
+import { type ByteSource, readExactly } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import { parseSums } from "../format/sums.ts";
 import { TAR_BLOCK_BYTES } from "../format/tar.ts";
 import { isZero, sha256Of } from "../bytes.ts";
-import { blocksEnd, headerAt, readExactly } from "./bundle.ts";
+import { blocksEnd, headerAt } from "./bundle.ts";
 import { membersByHeader } from "./bundle_walk.ts";
 
 /** Something that is not as it should be. */

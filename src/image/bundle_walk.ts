@@ -6,7 +6,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { ByteSource } from "../format/reader.ts";
+import { type ByteSource, readExactly } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import {
   isTarHeader,
@@ -16,7 +16,7 @@ import {
   tarHeader,
 } from "../format/tar.ts";
 import { isZero } from "../bytes.ts";
-import { blocksEnd, readExactly } from "./bundle.ts";
+import { blocksEnd } from "./bundle.ts";
 
 /** Longest pax header that is read; ours hold a path and a size. */
 const MAX_PAX_BYTES = 16 * 1024;

@@ -5,7 +5,9 @@ import {
   Cursor,
   firstNonZero,
   memorySource,
+  readExactly,
   readRange,
+  takeExactly,
   WINDOW_BYTES,
 } from "../../src/format/reader.ts";
 import { MIB } from "../../src/format/segment.ts";
@@ -87,4 +89,26 @@ test("firstNonZero() finds the first byte that is not zero from an offset on", (
   }
   expect(firstNonZero(memorySource(new Uint8Array()), 0)).toBe(-1);
   expect(firstNonZero(memorySource(new Uint8Array(5)), 99)).toBe(-1);
+});
+
+test("readExactly() gives bytes of a source, or undefined where it does not have them all", () => {
+  const source = memorySource(Uint8Array.of(1, 2, 3, 4, 5));
+  expect(readExactly(source, 1, 3)).toEqual(Uint8Array.of(2, 3, 4));
+  expect(readExactly(source, 5, 0)).toEqual(new Uint8Array());
+  const into = new Uint8Array(2);
+  expect(readExactly(source, 3, into)).toBe(into);
+  expect(into).toEqual(Uint8Array.of(4, 5));
+  for (const [offset, size] of [[3, 3], [5, 1], [6, 0], [0, 2 ** 52]] as const) {
+    expect(readExactly(source, offset, size)).toBeUndefined();
+  }
+  // It has become shorter than it said.
+  expect(readExactly({ ...source, size: 9 }, 4, 2)).toBeUndefined();
+});
+
+test("takeExactly() says of what a source ends inside, and where it begins", () => {
+  const source = memorySource(Uint8Array.of(1, 2, 3));
+  expect(takeExactly(source, 1, 2, "a number")).toEqual(Uint8Array.of(2, 3));
+  expect(faultOf(() => takeExactly(source, 2, 2, "a number"))).toBe(
+    "Cannot read image: the image ends inside a number | memory, offset 2",
+  );
 });
