@@ -23,14 +23,14 @@
  * @module
  */
 
-import { type ByteSource, formatError } from "./reader.ts";
+import { type ByteSource, formatError, readExactly, takeExactly } from "./reader.ts";
 import { KIB } from "./segment.ts";
 
 /** A file system that was opened. */
 export interface ExtFs {
   readonly source: ByteSource;
   /** Offset of the file system in the source. */
-  readonly base: number;
+  readonly baseBytes: number;
   readonly type: "ext2" | "ext3" | "ext4";
   readonly label: string;
   readonly blockBytes: number;
@@ -48,7 +48,7 @@ export interface ExtFs {
   /** Whether it was not unmounted, so that the journal holds what the rest does not. */
   readonly needsRecovery: boolean;
   /** Counts what is read, and throws where it is too much to be true. */
-  readonly spend: (bytes: number, offset: number) => void;
+  readonly spend: (sizeBytes: number, offsetBytes: number) => void;
 }
 
 /** What an inode is. */
@@ -58,13 +58,13 @@ export type ExtKind = "file" | "directory" | "symlink" | "device" | "fifo" | "so
 export interface ExtInode {
   readonly number: number;
   /** Offset of the inode. */
-  readonly offset: number;
+  readonly offsetBytes: number;
   readonly kind: ExtKind;
   /** Permissions, with the bits for setuid, setgid and sticky. */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  readonly size: number;
+  readonly sizeBytes: number;
   /** Time of change in seconds. */
   readonly mtime: number;
   readonly links: number;
@@ -74,13 +74,23 @@ export interface ExtInode {
   readonly root: Uint8Array;
 }
 
+/** Where the bitmaps and the inodes of a group lie, as numbers of blocks. */
+export interface ExtGroup {
+  /** Offset of the descriptor that says so. */
+  readonly offsetBytes: number;
+  readonly blockBitmap: number;
+  readonly inodeBitmap: number;
+  readonly inodeTable: number;
+}
+
 /** Inode of the root directory. */
 export const ROOT_INODE = 2;
 
 /** What is read of a file system, holes and repeated reads included, in times its size. */
 export const MAX_READ_RATIO = 16;
 
-const SUPERBLOCK_AT = 1024;
+/** Offset of the superblock in a file system. */
+export const SUPERBLOCK_AT = 1024;
 const SUPERBLOCK_BYTES = 1024;
 const MAGIC_AT = 56;
 const MAGIC = 0xef53;
@@ -114,27 +124,24 @@ const LARGE_DIR = 0x4000;
 const HAS_JOURNAL = 0x4;
 
 /** Whether an ext2, ext3 or ext4 begins at an offset. */
-export function isExt(source: ByteSource, base = 0): boolean {
-  const magic = new Uint8Array(2);
-  return source.read(base + SUPERBLOCK_AT + MAGIC_AT, magic) === 2 &&
-    view(magic).getUint16(0, true) === MAGIC;
+export function isExt(source: ByteSource, baseBytes = 0): boolean {
+  const magic = readExactly(source, baseBytes + SUPERBLOCK_AT + MAGIC_AT, 2);
+  return magic !== undefined && viewOf(magic).getUint16(0, true) === MAGIC;
 }
 
 /**
  * Opens a file system.
  *
- * @param base Offset of its first byte.
+ * @param baseBytes Offset of its first byte.
  * @throws {UserError} "format" for what is none, has a feature that is not known here, or claims to
  * be larger than the source.
  */
-export function openExt(source: ByteSource, base = 0): ExtFs {
-  const offset = base + SUPERBLOCK_AT;
+export function openExt(source: ByteSource, baseBytes = 0): ExtFs {
+  const offset = baseBytes + SUPERBLOCK_AT;
   const fail = (message: string) => formatError(source, offset, message);
-  const bytes = new Uint8Array(SUPERBLOCK_BYTES);
-  if (source.read(offset, bytes) < bytes.length || !isExt(source, base)) {
-    throw fail("no ext2, ext3 or ext4 here");
-  }
-  const block = view(bytes);
+  const bytes = readExactly(source, offset, SUPERBLOCK_BYTES);
+  if (bytes === undefined || !isExt(source, baseBytes)) throw fail("no ext2, ext3 or ext4 here");
+  const block = viewOf(bytes);
   const dynamic = block.getUint32(76, true) > 0;
   const compatible = dynamic ? block.getUint32(92, true) : 0;
   const incompatible = dynamic ? block.getUint32(96, true) : 0;
@@ -151,10 +158,9 @@ export function openExt(source: ByteSource, base = 0): ExtFs {
   const blockCount = block.getUint32(4, true) + (has(BITS_64) ? block.getUint32(336, true) : 0) *
       2 ** 32;
   const sizeBytes = blockCount * blockBytes;
-  if (sizeBytes > source.size - base) {
-    throw fail(
-      `the file system claims ${sizeBytes} bytes, but only ${source.size - base} are left`,
-    );
+  const leftBytes = source.size - baseBytes;
+  if (sizeBytes > leftBytes) {
+    throw fail(`the file system claims ${sizeBytes} bytes, but only ${leftBytes} are left`);
   }
   const firstBlock = block.getUint32(20, true);
   if (firstBlock !== (logBlock === 0 ? 1 : 0)) {
@@ -181,7 +187,7 @@ export function openExt(source: ByteSource, base = 0): ExtFs {
   let left = MAX_READ_RATIO * sizeBytes;
   return {
     source,
-    base,
+    baseBytes,
     type: has(EXTENTS) ? "ext4" : (compatible & HAS_JOURNAL) !== 0 ? "ext3" : "ext2",
     label: decodeName(bytes.subarray(120, 136)).replace(/\0.*$/s, ""),
     blockBytes,
@@ -207,13 +213,28 @@ export function openExt(source: ByteSource, base = 0): ExtFs {
   };
 }
 
-/** Bytes of the file system as a view of their own. */
-export function take(fs: ExtFs, offset: number, size: number, what: string): DataView {
-  const bytes = new Uint8Array(size);
-  if (fs.source.read(offset, bytes) < size) {
-    throw formatError(fs.source, offset, `the image ends inside ${what}`);
-  }
-  return view(bytes);
+/**
+ * Reads the descriptor of a group.
+ *
+ * @throws {UserError} "format" where the source ends before.
+ */
+export function readGroup(fs: ExtFs, group: number): ExtGroup {
+  const { blockBytes, descriptorBytes } = fs;
+  const offsetBytes = fs.baseBytes + (fs.firstBlock + 1) * blockBytes + group * descriptorBytes;
+  const descriptor = take(fs, offsetBytes, descriptorBytes, "a group descriptor");
+  const field = (at: number) =>
+    descriptor.getUint32(at, true) +
+    (descriptorBytes >= 64 ? descriptor.getUint32(at + 32, true) : 0) * 2 ** 32;
+  return { offsetBytes, blockBitmap: field(0), inodeBitmap: field(4), inodeTable: field(8) };
+}
+
+/**
+ * Bytes of the file system as a view of their own.
+ *
+ * @throws {UserError} "format" where the source ends before.
+ */
+export function take(fs: ExtFs, offsetBytes: number, sizeBytes: number, what: string): DataView {
+  return viewOf(takeExactly(fs.source, offsetBytes, sizeBytes, what));
 }
 
 /** UTF-8, with bytes that are none as lone surrogates: nothing is lost, and nothing looks alike. */
@@ -230,6 +251,6 @@ function isPowerOfTwo(value: number): boolean {
   return value > 0 && Number.isInteger(Math.log2(value));
 }
 
-function view(bytes: Uint8Array): DataView {
+function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }

@@ -11,6 +11,7 @@ import {
   type ExtInode,
   type ExtKind,
   MAX_READ_RATIO,
+  readGroup,
   take,
 } from "./ext.ts";
 import { type Extent, mapBlocks } from "./ext_map.ts";
@@ -22,7 +23,7 @@ export interface ExtRecord {
   /** Bytes that are no UTF-8 are U+DC80 to U+DCFF, as Python's surrogateescape has it. */
   readonly name: string;
   readonly inode: number;
-  readonly offset: number;
+  readonly offsetBytes: number;
 }
 
 const EXTENTS_FLAG = 0x80000;
@@ -53,16 +54,13 @@ const MAX_DIRECTORY_BYTES = 64 * MIB;
  * @param from Offset of what names it, for messages.
  * @throws {UserError} "format" for a number that is none, and for one that is not in use.
  */
-export function readInode(fs: ExtFs, number: number, from = fs.base): ExtInode {
-  const { source, base } = fs;
+export function readInode(fs: ExtFs, number: number, from = fs.baseBytes): ExtInode {
+  const { source } = fs;
   if (number < 1 || number > fs.inodeCount) {
     throw formatError(source, from, `inode ${number}, of ${fs.inodeCount}`);
   }
   const group = Math.floor((number - 1) / fs.inodesPerGroup);
-  const descriptorAt = base + (fs.firstBlock + 1) * fs.blockBytes + group * fs.descriptorBytes;
-  const descriptor = take(fs, descriptorAt, fs.descriptorBytes, "a group descriptor");
-  const table = descriptor.getUint32(8, true) +
-    (fs.descriptorBytes >= 64 ? descriptor.getUint32(40, true) : 0) * 2 ** 32;
+  const { offsetBytes: descriptorAt, inodeTable: table } = readGroup(fs, group);
   const index = (number - 1) % fs.inodesPerGroup;
   const tableBlocks = Math.ceil(fs.inodesPerGroup * fs.inodeBytes / fs.blockBytes);
   if (table < fs.firstBlock || table + tableBlocks > fs.blockCount) {
@@ -72,7 +70,7 @@ export function readInode(fs: ExtFs, number: number, from = fs.base): ExtInode {
       `the inode table of group ${group} is at block ${table}`,
     );
   }
-  const offset = base + table * fs.blockBytes + index * fs.inodeBytes;
+  const offset = fs.baseBytes + table * fs.blockBytes + index * fs.inodeBytes;
   const inode = take(fs, offset, fs.inodeBytes, `inode ${number}`);
   const fail = (message: string) => formatError(source, offset, `inode ${number} ${message}`);
   const type = inode.getUint16(0, true);
@@ -90,12 +88,12 @@ export function readInode(fs: ExtFs, number: number, from = fs.base): ExtInode {
   if (!Number.isSafeInteger(size)) throw fail(`claims ${size} bytes`);
   return {
     number,
-    offset,
+    offsetBytes: offset,
     kind,
     mode: type % 0x1000,
     uid: inode.getUint16(2, true) + inode.getUint16(120, true) * 0x10000,
     gid: inode.getUint16(24, true) + inode.getUint16(122, true) * 0x10000,
-    size,
+    sizeBytes: size,
     mtime: inode.getInt32(16, true) + epoch(fs, inode) * 2 ** 32,
     links,
     hasExtents: (flags & EXTENTS_FLAG) !== 0,
@@ -117,8 +115,12 @@ function epoch(fs: ExtFs, inode: DataView): number {
  * tree, and a size that the file system cannot have.
  */
 export function* extentsOf(fs: ExtFs, inode: ExtInode): Generator<Extent, void, undefined> {
-  if (inode.size > MAX_READ_RATIO * fs.blockCount * fs.blockBytes) {
-    throw formatError(fs.source, inode.offset, `inode ${inode.number} claims ${inode.size} bytes`);
+  if (inode.sizeBytes > MAX_READ_RATIO * fs.blockCount * fs.blockBytes) {
+    throw formatError(
+      fs.source,
+      inode.offsetBytes,
+      `inode ${inode.number} claims ${inode.sizeBytes} bytes`,
+    );
   }
   yield* mapBlocks(fs, inode);
 }
@@ -132,22 +134,22 @@ export function* extentsOf(fs: ExtFs, inode: ExtInode): Generator<Extent, void, 
 export function* readExtFile(fs: ExtFs, inode: ExtInode): Generator<Uint8Array, void, undefined> {
   let done = 0;
   function* zerosTo(end: number): Generator<Uint8Array, void, undefined> {
-    fs.spend(end - done, inode.offset);
+    fs.spend(end - done, inode.offsetBytes);
     const zeros = new Uint8Array(Math.min(MIB, end - done));
     for (; done < end; done += Math.min(MIB, end - done)) {
       yield zeros.subarray(0, Math.min(MIB, end - done));
     }
   }
-  for (const { at, offset, size } of extentsOf(fs, inode)) {
-    if (at > done) yield* zerosTo(Math.min(at, inode.size));
-    const length = Math.min(size, inode.size - at);
+  for (const { atBytes: at, offsetBytes: offset, sizeBytes: size } of extentsOf(fs, inode)) {
+    if (at > done) yield* zerosTo(Math.min(at, inode.sizeBytes));
+    const length = Math.min(size, inode.sizeBytes - at);
     // Extents behind the end are room that was taken in advance.
     if (length <= 0) break;
-    fs.spend(length, inode.offset);
+    fs.spend(length, inode.offsetBytes);
     yield* readRange(fs.source, offset, length);
     done = at + length;
   }
-  if (done < inode.size) yield* zerosTo(inode.size);
+  if (done < inode.sizeBytes) yield* zerosTo(inode.sizeBytes);
 }
 
 /**
@@ -156,15 +158,15 @@ export function* readExtFile(fs: ExtFs, inode: ExtInode): Generator<Uint8Array, 
  * @throws {UserError} "format"
  */
 export function readExtLink(fs: ExtFs, inode: ExtInode): string {
-  const { size } = inode;
+  const { sizeBytes: size } = inode;
   if (size === 0 || size > MAX_LINK_BYTES) {
-    throw formatError(fs.source, inode.offset, `a link of ${size} bytes`);
+    throw formatError(fs.source, inode.offsetBytes, `a link of ${size} bytes`);
   }
   const target = size < SHORT_LINK_BYTES && !inode.hasExtents
     ? inode.root.subarray(0, size)
     : Uint8Array.from([...readExtFile(fs, inode)].flatMap((part) => [...part]));
   if (target.includes(0)) {
-    throw formatError(fs.source, inode.offset, "a NUL in the target of a link");
+    throw formatError(fs.source, inode.offsetBytes, "a NUL in the target of a link");
   }
   return decodeName(target);
 }
@@ -179,24 +181,26 @@ export function* readExtDirectory(
   inode: ExtInode,
 ): Generator<ExtRecord, void, undefined> {
   const { source, blockBytes } = fs;
-  if (inode.kind !== "directory" || inode.size % blockBytes !== 0) {
-    throw formatError(source, inode.offset, `inode ${inode.number} is no directory`);
+  if (inode.kind !== "directory" || inode.sizeBytes % blockBytes !== 0) {
+    throw formatError(source, inode.offsetBytes, `inode ${inode.number} is no directory`);
   }
-  if (inode.size > MAX_DIRECTORY_BYTES) {
-    throw formatError(source, inode.offset, `a directory of ${inode.size} bytes`);
+  if (inode.sizeBytes > MAX_DIRECTORY_BYTES) {
+    throw formatError(source, inode.offsetBytes, `a directory of ${inode.sizeBytes} bytes`);
   }
   let next = 0;
-  for (const { at, offset, size } of extentsOf(fs, inode)) {
-    if (at >= inode.size) break;
+  for (const { atBytes: at, offsetBytes: offset, sizeBytes: size } of extentsOf(fs, inode)) {
+    if (at >= inode.sizeBytes) break;
     if (at !== next) break;
-    const length = Math.min(size, inode.size - at);
+    const length = Math.min(size, inode.sizeBytes - at);
     for (let done = 0; done < length; done += blockBytes) {
-      fs.spend(blockBytes, inode.offset);
+      fs.spend(blockBytes, inode.offsetBytes);
       yield* recordsOf(fs, offset + done);
     }
     next = at + length;
   }
-  if (next < inode.size) throw formatError(source, inode.offset, "a directory with a hole");
+  if (next < inode.sizeBytes) {
+    throw formatError(source, inode.offsetBytes, "a directory with a hole");
+  }
 }
 
 function* recordsOf(fs: ExtFs, start: number): Generator<ExtRecord, void, undefined> {
@@ -225,6 +229,6 @@ function* recordsOf(fs: ExtFs, start: number): Generator<ExtRecord, void, undefi
     if (bytes.includes(0) || bytes.includes(0x2f)) {
       throw formatError(source, offset, "a name with a slash or a NUL");
     }
-    yield { name, inode, offset };
+    yield { name, inode, offsetBytes: offset };
   }
 }

@@ -18,13 +18,13 @@ import { formatError } from "./reader.ts";
 /** A run of bytes of a file. */
 export interface Extent {
   /** First byte in the file. */
-  readonly at: number;
+  readonly atBytes: number;
   /** First byte in the source. */
-  readonly offset: number;
-  readonly size: number;
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
 }
 
-/** A run of blocks of a file. */
+/** A run of blocks of a file: the first one in the file and on the disk, and how many. */
 interface BlockRun {
   readonly at: number;
   readonly block: number;
@@ -45,12 +45,12 @@ const MAX_DEPTH = 5;
  * @throws {UserError} "format"
  */
 export function* mapBlocks(fs: ExtFs, inode: ExtInode): Generator<Extent, void, undefined> {
-  const { blockBytes, base } = fs;
+  const { blockBytes, baseBytes } = fs;
   let run: BlockRun | undefined;
   const extent = ({ at, block, count }: BlockRun): Extent => ({
-    at: at * blockBytes,
-    offset: base + block * blockBytes,
-    size: count * blockBytes,
+    atBytes: at * blockBytes,
+    offsetBytes: baseBytes + block * blockBytes,
+    sizeBytes: count * blockBytes,
   });
   for (const next of inode.hasExtents ? extents(fs, inode) : pointers(fs, inode)) {
     if (run !== undefined) {
@@ -67,11 +67,11 @@ export function* mapBlocks(fs: ExtFs, inode: ExtInode): Generator<Extent, void, 
 
 function* pointers(fs: ExtFs, inode: ExtInode): Generator<BlockRun, void, undefined> {
   const root = new DataView(inode.root.buffer, inode.root.byteOffset, inode.root.length);
-  const end = Math.ceil(inode.size / fs.blockBytes);
+  const end = Math.ceil(inode.sizeBytes / fs.blockBytes);
   let at = 0;
   for (let index = 0; index < POINTERS + LEVELS && at < end; index++) {
     const level = Math.max(0, index - POINTERS + 1);
-    yield* pointed(fs, root.getUint32(4 * index, true), level, at, end, inode.offset + 40);
+    yield* pointed(fs, root.getUint32(4 * index, true), level, at, end, inode.offsetBytes + 40);
     at += (fs.blockBytes / 4) ** level;
   }
 }
@@ -91,7 +91,7 @@ function* pointed(
     yield { at, block, count: 1 };
     return;
   }
-  const offset = fs.base + block * fs.blockBytes;
+  const offset = fs.baseBytes + block * fs.blockBytes;
   fs.spend(fs.blockBytes, offset);
   const table = take(fs, offset, fs.blockBytes, "a block of pointers");
   const step = (fs.blockBytes / 4) ** (level - 1);
@@ -104,7 +104,7 @@ function* extents(fs: ExtFs, inode: ExtInode): Generator<BlockRun, void, undefin
   const root = new DataView(inode.root.buffer, inode.root.byteOffset, inode.root.length);
   // The tree stands in order: what comes again or goes back is damage, so reading ends.
   const order = { next: 0 };
-  yield* node(fs, root, inode.offset + 40, undefined, order);
+  yield* node(fs, root, inode.offsetBytes + 40, undefined, order);
 }
 
 function* node(
@@ -129,7 +129,7 @@ function* node(
     if (depth > 0) {
       const block = bytes.getUint32(at + 4, true) + bytes.getUint16(at + 8, true) * 2 ** 32;
       checkBlocks(fs, block, 1, offset);
-      const below = fs.base + block * fs.blockBytes;
+      const below = fs.baseBytes + block * fs.blockBytes;
       fs.spend(fs.blockBytes, below);
       yield* node(fs, take(fs, below, fs.blockBytes, "a node of extents"), below, depth, order);
       // An empty node does not count on; a tree has none.

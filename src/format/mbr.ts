@@ -26,11 +26,15 @@
  */
 
 import { UserError } from "../errors.ts";
-import { type ByteSource, formatError } from "./reader.ts";
+import { type ByteSource, formatError, readExactly } from "./reader.ts";
 import { SECTOR_BYTES } from "./segment.ts";
 
 /** Type of a partition with a Linux file system. */
 export const LINUX_PARTITION = 0x83;
+/** Type of the one entry of a disk with a GPT. */
+export const GPT_PARTITION = 0xee;
+/** Type of an entry in builder-hex0's stage1, which is code. */
+export const BUILDER_HEX0_PARTITION = 0xb5;
 
 /** A primary partition. */
 export interface MbrPartition {
@@ -44,6 +48,8 @@ export interface MbrPartition {
 /** What the first sector of a disk says. */
 export interface Mbr {
   readonly diskSignature: number;
+  /** The types of all entries that have one, also of those that are not used. */
+  readonly types: readonly number[];
   /** The entries that are used, with their numbers from 1 to 4 as Linux has them. */
   readonly partitions: readonly (MbrPartition & { readonly number: number })[];
 }
@@ -91,22 +97,24 @@ export function mbr(partition: MbrPartition, diskSignature: number): Uint8Array 
  * @throws {UserError} "format" where the first sector does not end in 55 AA.
  */
 export function readMbr(source: ByteSource): Mbr {
-  const sector = new Uint8Array(SECTOR_BYTES);
-  if (source.read(0, sector) < SECTOR_BYTES || sector[510] !== 0x55 || sector[511] !== 0xaa) {
+  const sector = readExactly(source, 0, SECTOR_BYTES);
+  if (sector?.[510] !== 0x55 || sector[511] !== 0xaa) {
     throw formatError(source, SECTOR_BYTES - 2, "no partition table: 55 AA is missing");
   }
   const view = new DataView(sector.buffer);
+  const types: number[] = [];
   const partitions = [];
   for (let index = 0; index < ENTRIES; index++) {
     const at = ENTRIES_AT + index * ENTRY_BYTES;
     const type = sector[at + 4]!;
     const startSector = view.getUint32(at + 8, true);
     const sectorCount = view.getUint32(at + 12, true);
+    if (type !== 0) types.push(type);
     if (type === 0 || startSector === 0 || sectorCount === 0) continue;
     const isBootable = sector[at] === BOOTABLE;
     partitions.push({ number: index + 1, isBootable, type, startSector, sectorCount });
   }
-  return { diskSignature: view.getUint32(SIGNATURE_AT, true), partitions };
+  return { diskSignature: view.getUint32(SIGNATURE_AT, true), types, partitions };
 }
 
 /** Head, sector and cylinder of a sector, as they stand in an entry. */

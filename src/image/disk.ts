@@ -31,7 +31,7 @@ const MAX_PENDING = 2_000_000;
 export function openDisk(source: ByteSource): ImageView {
   const found = findFileSystem(source);
   if (found === undefined) throw formatError(source, 0, "no disk with ext2, ext3 or ext4");
-  const fs = openExt(source, found.base);
+  const fs = openExt(source, found.baseBytes);
   return {
     kind: "disk",
     source,
@@ -75,18 +75,18 @@ function* walk(
     pending--;
     const path = `${level.path}/${record.name}`;
     if (path.length > MAX_PATH) {
-      throw formatError(fs.source, record.offset, `a path of more than ${MAX_PATH} bytes`);
+      throw formatError(fs.source, record.offsetBytes, `a path of more than ${MAX_PATH} bytes`);
     }
-    const inode = readInode(fs, record.inode, record.offset);
+    const inode = readInode(fs, record.inode, record.offsetBytes);
     yield entryOf(fs, path, inode);
     if (inode.kind !== "directory") continue;
     if (!seen.add(inode.number, 1)) {
-      throw formatError(fs.source, record.offset, `directory ${inode.number} has two places`);
+      throw formatError(fs.source, record.offsetBytes, `directory ${inode.number} has two places`);
     }
     const records = recordsOf(fs, inode);
     pending += records.length;
     if (pending > MAX_PENDING) {
-      throw formatError(fs.source, record.offset, `more than ${MAX_PENDING} names at once`);
+      throw formatError(fs.source, record.offsetBytes, `more than ${MAX_PENDING} names at once`);
     }
     stack.push({ path, records });
   }
@@ -95,18 +95,18 @@ function* walk(
 /** Records of a directory by name, the first one last. */
 function recordsOf(fs: ExtFs, directory: ExtInode): ExtRecord[] {
   return [...readExtDirectory(fs, directory)].sort((a, b) =>
-    a.name < b.name ? 1 : a.name > b.name ? -1 : b.offset - a.offset
+    a.name < b.name ? 1 : a.name > b.name ? -1 : b.offsetBytes - a.offsetBytes
   );
 }
 
 function entryOf(fs: ExtFs, path: string, inode: ExtInode): NodeEntry {
-  const { kind, mode, uid, gid, size, mtime, links } = inode;
+  const { kind, mode, uid, gid, sizeBytes: size, mtime, links } = inode;
   const first = kind === "file" ? extentsOf(fs, inode).next() : undefined;
   return {
     kind,
     path,
     size,
-    ...(first?.done === false && size > 0 && { dataOffset: first.value.offset }),
+    ...(first?.done === false && size > 0 && { dataOffset: first.value.offsetBytes }),
     inode: inode.number,
     mode,
     uid,
@@ -124,7 +124,7 @@ function find(fs: ExtFs, path: string): NodeEntry | undefined {
     let found: ExtRecord | undefined;
     for (const record of readExtDirectory(fs, inode)) if (record.name === name) found ??= record;
     if (found === undefined) return undefined;
-    inode = readInode(fs, found.inode, found.offset);
+    inode = readInode(fs, found.inode, found.offsetBytes);
   }
   return entryOf(fs, `/${path}`, inode);
 }
@@ -151,18 +151,19 @@ function verify(fs: ExtFs): DiskReport {
     }
     const inode = readInode(fs, entry.inode);
     if (!inodes.add(inode.number, 1)) continue;
-    if (entry.kind === "symlink" && inode.size < inode.root.length) continue;
-    for (const { offset, size } of extentsOf(fs, inode)) {
-      if (blocks.add((offset - fs.base) / fs.blockBytes, size / fs.blockBytes)) continue;
-      throw formatError(fs.source, offset, `a block of ${entry.path} is in another file, too`);
+    if (entry.kind === "symlink" && inode.sizeBytes < inode.root.length) continue;
+    for (const { offsetBytes, sizeBytes } of extentsOf(fs, inode)) {
+      const first = (offsetBytes - fs.baseBytes) / fs.blockBytes;
+      if (blocks.add(first, sizeBytes / fs.blockBytes)) continue;
+      throw formatError(fs.source, offsetBytes, `a block of ${entry.path} is in another file, too`);
     }
   }
   return {
     kind: "disk",
     fileSystem: fs.type,
-    startOffset: fs.base,
+    startOffset: fs.baseBytes,
     ...count,
-    endOffset: fs.base + fs.blockCount * fs.blockBytes,
+    endOffset: fs.baseBytes + fs.blockCount * fs.blockBytes,
     sizeBytes: fs.source.size,
   };
 }

@@ -37,18 +37,19 @@ export function detectImage(source: ByteSource): ImageKind {
 /** Where a file system lies. */
 export interface FoundFileSystem {
   /** Offset of its first byte. */
-  readonly base: number;
+  readonly baseBytes: number;
   /** Number of its partition, from 1; absent where there is no partition table. */
   readonly partition?: number;
 }
 
 /** Finds the first ext2, ext3 or ext4 of a disk: bare, or in a primary partition for Linux. */
 export function findFileSystem(source: ByteSource): FoundFileSystem | undefined {
-  if (isExt(source)) return { base: 0 };
+  if (isExt(source)) return { baseBytes: 0 };
   if (!isBootSector(source)) return undefined;
   for (const { number, type, startSector } of readMbr(source).partitions) {
-    const base = startSector * SECTOR_BYTES;
-    if (type === LINUX_PARTITION && isExt(source, base)) return { base, partition: number };
+    const baseBytes = startSector * SECTOR_BYTES;
+    if (type !== LINUX_PARTITION || !isExt(source, baseBytes)) continue;
+    return { baseBytes, partition: number };
   }
   return undefined;
 }

@@ -26,11 +26,13 @@ import { uuidOf } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { blocksDigest, type ByteRange } from "../format/blocks.ts";
 import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
+import type { ByteSource } from "../format/reader.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
 import { findSystemProgram, runProcess, shellQuote } from "../launch/process.ts";
 import { writing } from "../refused.ts";
 import { type DirectoryEntry, writeDirectory } from "./directory.ts";
 import { settleExt3 } from "./ext3.ts";
+import { DEVICE_LETTERS } from "./mknod.ts";
 
 /** A disk to write. */
 export interface DiskJob {
@@ -115,11 +117,16 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
       });
       await makeFileSystem({ program, config, job, uuid: uuidOf(seed) });
       await makeDevices(job, job.entries.filter(isDevice));
+      const source = {
+        name: path,
+        size: sizeBytes,
+        read: (offset: number, into: Uint8Array) => readSync(file, into, 0, into.length, offset),
+      };
       const used = writing(path, () => {
         writeSync(file, partitionTable(job, seed), 0, SECTOR_BYTES, 0);
-        return settleExt3(file, partitionBytes, TIME);
+        return settleExt3(file, source, partitionBytes, TIME);
       });
-      const blocksSha256 = await digestOf(file, sizeBytes, used, signal);
+      const blocksSha256 = await digestOf(source, used, signal);
       writing(path, () => fsyncSync(file));
       const mke2fs = await versionOf(program, job);
       return { blocksSha256, digests, ...(mke2fs !== undefined && { mke2fs }) };
@@ -189,7 +196,6 @@ async function makeDevices(job: DiskJob, devices: readonly DirectoryEntry[]): Pr
   }
 }
 
-const DEVICE_LETTERS = { char: "c", block: "b", fifo: "p" } as const;
 const DEVICE_TYPES = { char: 0o020000, block: 0o060000, fifo: 0o010000 } as const;
 
 function deviceCommands({ path, special, mode = 0o600 }: DirectoryEntry): string {
@@ -264,16 +270,10 @@ function partitionTable({ sizeBytes, partitionBytes }: DiskJob, seed: Uint8Array
 }
 
 function digestOf(
-  file: number,
-  size: number,
+  source: ByteSource,
   used: readonly ByteRange[],
   signal: AbortSignal | undefined,
 ): Promise<string> {
-  const source = {
-    name: "disk",
-    size,
-    read: (offset: number, into: Uint8Array) => readSync(file, into, 0, into.length, offset),
-  };
   return blocksDigest(source, [{ offset: 0, size: MIB }, ...used], async () => {
     await setImmediate();
     throwIfInterrupted(signal);

@@ -11,7 +11,8 @@ import type { SpecialFile } from "../archive/entries.ts";
 import { throwIfInterrupted } from "../errors.ts";
 import { findProgram, runProcess } from "../launch/process.ts";
 
-const LETTERS = { char: "c", block: "b", fifo: "p" } as const;
+/** What mknod(1) and debugfs call the types. */
+export const DEVICE_LETTERS = { char: "c", block: "b", fifo: "p" } as const;
 
 /**
  * Makes a device or a fifo.
@@ -33,7 +34,7 @@ export async function makeDevice(
   let said = "";
   const decoder = new TextDecoder();
   const { code } = await runProcess({
-    argv: ["mknod", permissions, resolve(place), LETTERS[type], ...numbers],
+    argv: ["mknod", permissions, resolve(place), DEVICE_LETTERS[type], ...numbers],
     stdin: "ignore",
     onStdout: () => {},
     onStderr: (chunk) => said += decoder.decode(chunk, { stream: true }),

@@ -42,7 +42,7 @@ describe.skipIf(!hasTools)("of a file system", () => {
   /** Opens a copy with a change at the inode of a name; the root where it is absent. */
   function changed(type: string, change: Change, name?: string) {
     const bytes = Buffer.from(wholes.get(type)!);
-    change(bytes, inodeOf(bytes, name).offset);
+    change(bytes, inodeOf(bytes, name).offsetBytes);
     return { bytes, fs: openExt(memorySource(bytes)), inode: () => inodeOf(bytes, name) };
   }
 
@@ -175,7 +175,7 @@ describe.skipIf(!hasTools)("of a file system", () => {
   ])("readExtDirectory() refuses %s", (_, change, message) => {
     const { bytes, fs, inode } = changed("ext2", () => {});
     // The first record is that of ".", with 12 bytes.
-    change(bytes, bytes.readUInt32LE(inode().offset + 40) * 1024);
+    change(bytes, bytes.readUInt32LE(inode().offsetBytes + 40) * 1024);
     expect(faultOf(() => [...readExtDirectory(fs, inode())])).toContain(message);
   });
 

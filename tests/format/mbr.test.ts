@@ -28,6 +28,7 @@ test("readMbr() returns what was written", () =>
       expect(sector).toHaveLength(SECTOR_BYTES);
       expect(readMbr(memorySource(sector))).toEqual({
         diskSignature,
+        types: [partition.type],
         partitions: [{ number: 1, ...partition }],
       });
     }),
@@ -73,10 +74,10 @@ test("readMbr() reads any bytes, and leaves out entries that are not used", () =
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 510, maxLength: 510 }), (bytes) => {
       const sector = new Uint8Array([...bytes, 0x55, 0xaa]);
-      for (
-        const { number, type, startSector, sectorCount } of readMbr(memorySource(sector))
-          .partitions
-      ) {
+      const { types, partitions } = readMbr(memorySource(sector));
+      const all = [450, 466, 482, 498].map((at) => sector[at]!);
+      expect(types).toEqual(all.filter((type) => type !== 0));
+      for (const { number, type, startSector, sectorCount } of partitions) {
         expect(Math.min(type, startSector, sectorCount)).toBeGreaterThan(0);
         expect(sector[446 + 16 * (number - 1) + 4]).toBe(type);
       }

@@ -176,7 +176,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     const fs = openExt(disk.source);
     const [a, b] = ["a", "b"].map((name) => {
       const entry = findEntry(disk, name);
-      return readInode(fs, "inode" in entry ? entry.inode : 0).offset + 40;
+      return readInode(fs, "inode" in entry ? entry.inode : 0).offsetBytes + 40;
     });
     const bytes = readFileSync(path);
     bytes.copy(bytes, b, a, a! + 4);
