@@ -3,42 +3,53 @@
  * Expected failures and their exit codes.
  *
  * Whatever the user, the network or a disk can cause is a {@link UserError}. Anything else that
- * is thrown is a bug and ends with exit code 1.
+ * is thrown is a bug.
  *
  * @module
  */
 
 /**
- * Exit code of each kind of failure. A public interface: scripts rely on it, so add, never
- * renumber. 0 is success, 1 is a bug, 130 an interrupt (128 + SIGINT, as shells have it).
+ * How the program ends: exit codes, and what they say, which --help, README.md and the manual page
+ * have in the same words. A public interface: scripts rely on it, so add, never renumber.
  */
-export const EXIT = {
+export const EXITS = {
+  done: { code: 0, text: "done" },
+  /** Whatever is thrown that is no {@link UserError}. */
+  bug: { code: 1, text: "a bug" },
   /** The command line asks for something that does not exist or does not go together. */
-  usage: 2,
-  /** The checkout: a manifest, sources or bootstrap.cfg that cannot be read as such. */
-  tree: 3,
-  /** A distfile that no mirror and no source had. */
-  fetch: 4,
+  usage: { code: 2, text: "usage" },
+  /** A manifest, sources or bootstrap.cfg that cannot be read as such. */
+  tree: { code: 3, text: "the checkout cannot be read as one" },
+  /** No mirror and no source had it. */
+  fetch: { code: 4, text: "a distfile could not be had" },
   /** Bytes that do not have the SHA-256 that they should have. */
-  verify: 5,
-  /** An image that is not in the format it should be in. */
-  format: 6,
-  /** The target or another local file: not writable, full, in the way. */
-  target: 7,
-  /** The plan breaks a limit of the machine that would run it. */
-  limit: 8,
-  /** The guest could not be started, or failed. */
-  launch: 9,
-  /** Preflight: the machine would not carry a bootstrap. */
-  preflight: 10,
-  /** Two images, or the packages of two runs, that were compared are not equal. */
-  different: 11,
-  /** Ctrl-C or SIGTERM. */
-  interrupt: 130,
+  verify: { code: 5, text: "a wrong SHA-256" },
+  /** An image or an archive that is not in the format it should be in. */
+  format: { code: 6, text: "not an image, or a damaged one" },
+  /** The target or another local file. */
+  target: { code: 7, text: "the target: in the way, full, not writable" },
+  /** A limit of the machine that would run it. */
+  limit: { code: 8, text: "the plan breaks a limit" },
+  launch: { code: 9, text: "the guest could not be started, or failed" },
+  /** The machine would not carry a bootstrap. */
+  preflight: { code: 10, text: "a bad preflight verdict" },
+  /** Two images, or the packages of two runs. */
+  different: { code: 11, text: "what was compared or reproduced differs" },
+  /** Ctrl-C or SIGTERM: 128 + SIGINT, as shells have it. */
+  interrupt: { code: 130, text: "interrupted" },
+  /** 128 + SIGPIPE, likewise. */
+  readerGone: { code: 141, text: "the reader of the output went away" },
 } as const;
 
+type Exits = typeof EXITS;
+
+/** The codes of {@link EXITS} alone. */
+export const EXIT = Object.fromEntries(
+  Object.entries(EXITS).map(([name, { code }]) => [name, code]),
+) as { readonly [Name in keyof Exits]: Exits[Name]["code"] };
+
 /** What went wrong, by who has to act; decides the exit code. */
-export type ErrorKind = keyof typeof EXIT;
+export type ErrorKind = Exclude<keyof Exits, "done" | "bug" | "readerGone">;
 
 /** Where and how to go on, in addition to what failed. */
 export interface ErrorDetail {

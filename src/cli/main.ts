@@ -4,7 +4,7 @@
 
 import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import process from "node:process";
-import { EXIT, UserError } from "../errors.ts";
+import { EXIT, EXITS, UserError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { expandAbbreviations, expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
@@ -44,10 +44,7 @@ function program(): CommandUnknownOpts {
       "after",
       `
 Exit codes:
-  0 done   1 a bug   2 usage   3 the checkout   4 a distfile could not be had
-  5 a wrong SHA-256   6 not an image   7 the target   8 a limit is broken
-  9 the guest failed   10 a bad preflight verdict   11 what was compared differs
-  130 interrupted   141 the reader of the output went away
+${exitCodes()}
 
 Start here:
   seedstrap demo                         the main job on a miniature tree
@@ -57,6 +54,11 @@ Start here:
     );
   for (const command of everyCommand(root)) command.exitOverride();
   return root;
+}
+
+function exitCodes(): string {
+  return Object.values(EXITS).map(({ code, text }) => `  ${String(code).padEnd(5)}${text}`)
+    .join("\n");
 }
 
 function everyCommand(command: CommandUnknownOpts): CommandUnknownOpts[] {
@@ -75,21 +77,18 @@ async function main(args: readonly string[]): Promise<number> {
     const root = program();
     const expanded = expandAbbreviations(expandShortOptions(args), longOptions(root));
     await root.parseAsync(expanded, { from: "user" });
-    return 0;
+    return EXIT.done;
   } catch (error) {
     // commander has printed what is wrong, or the help or version that was asked for.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
     printError(error);
-    return error instanceof UserError ? error.exitCode : 1;
+    return error instanceof UserError ? error.exitCode : EXIT.bug;
   }
 }
 
-/** 128 + SIGPIPE, as shells have it. */
-const READER_GONE = 141;
-
 // A reader that went away (`| head`) ends the program quietly, but not as if all had gone well.
 process.stdout.on("error", (error: Error & { code?: string }) => {
-  if (error.code === "EPIPE") process.exit(READER_GONE);
+  if (error.code === "EPIPE") process.exit(EXIT.readerGone);
   printError(new UserError("target", `Cannot write the output: ${error.code ?? error.message}`));
   process.exit(EXIT.target);
 });

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { EXITS } from "../../src/errors.ts";
 import { seedstrap } from "../support/run.ts";
 
 /** A command, by its words after `seedstrap`, and its options as `--help` has them. */
@@ -22,10 +25,13 @@ async function commandsFrom(words: readonly string[]): Promise<HelpedCommand[]> 
   return [{ words, options }, ...inner.flat()];
 }
 
+async function manual(): Promise<string> {
+  return (await seedstrap(["man"])).stdout.replaceAll("\\-", "-").replaceAll(/\\f[BIR]/g, "");
+}
+
 /** What the page says of a command, and of the options that several have. */
 async function readPage(): Promise<{ options: string; sections: Map<string, string> }> {
-  const source = (await seedstrap(["man"])).stdout.replaceAll("\\-", "-")
-    .replaceAll(/\\f[BIR]/g, "");
+  const source = await manual();
   const part = (heading: string) => source.split(`\n${heading}\n`)[1]!.split("\n.SH ")[0]!;
   const options = part(".SH OPTIONS");
   const sections = new Map(
@@ -53,4 +59,18 @@ test("the manual page names every command, and every option where it is of that 
       .map((option) => `${name} ${option}`);
   });
   expect(absent).toEqual([]);
+});
+
+test("--help, the manual page and README.md name every exit code, in the same words", async () => {
+  const wanted = Object.values(EXITS).map(({ code, text }) => `${code} ${text}`);
+  const rows = (text: string, begin: string, end: string, row: RegExp) => {
+    const part = text.slice(text.indexOf(begin), text.indexOf(end, text.indexOf(begin)));
+    return [...part.matchAll(row)].map(([, code, text]) => `${code} ${text}`);
+  };
+  const readme = readFileSync(join(import.meta.dirname!, "../../README.md"), "utf8");
+  expect(
+    rows((await seedstrap(["--help"])).stdout, "Exit codes:", "Start here:", /^ {2}(\d+) +(.*)$/gm),
+  ).toEqual(wanted);
+  expect(rows(await manual(), ".SH EXIT STATUS", ".SH ENV", /^(\d+)\n(.*)$/gm)).toEqual(wanted);
+  expect(rows(readme, "## Exit codes", "\n## How", /^\| (\d+) +\| (.*?) +\|$/gm)).toEqual(wanted);
 });
