@@ -11,7 +11,7 @@ import { setImmediate } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import type { FileSegment } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { digestFile, putFile } from "./copy.ts";
+import { digestPlaced, putFile } from "./copy.ts";
 import { makeDirectory } from "./directory.ts";
 import { writing } from "../refused.ts";
 
@@ -51,10 +51,9 @@ export async function putAgain(
   }
   for (const { name, body } of files) {
     const place = join(dir, name);
-    const isRight = writing(
-      place,
-      () => lstatIfThere(place)?.isFile() && digestFile(place) === body.sha256,
-    );
+    const stat = writing(place, () => lstatIfThere(place));
+    const isRight = stat?.isFile() && stat.size === body.size &&
+      await digestPlaced(place, body, signal) === body.sha256;
     if (!isRight) {
       const part = join(dir, `.${name}.part`);
       // One that a run has left that was killed, or whatever else has that name.

@@ -21,8 +21,8 @@ import { systemCode, throwIfInterrupted } from "../errors.ts";
 import { type FileSegment, MIB, runsOf } from "../format/segment.ts";
 import { isZero } from "../bytes.ts";
 import { writeAll } from "./piece.ts";
-import { writing } from "../refused.ts";
-import { checkLength, DigestMismatch, readingSource } from "./writer.ts";
+import { reading, writing } from "../refused.ts";
+import { checkLength, DigestMismatch } from "./writer.ts";
 
 /**
  * Copies or clones a file to a new place, verifies it, and returns its digest.
@@ -40,11 +40,21 @@ export async function putFile(
   const isWhole = body.bundled === undefined && body.offset === 0 && body.isPart !== true;
   const isCloned = isWhole && writing(place, () => clone(body.path, place));
   const sha256 = isCloned
-    ? writing(place, () => digestFile(place))
+    ? await digestPlaced(place, body, signal)
     : await copy(body, place, signal);
   if (body.sha256 !== undefined && sha256 !== body.sha256) throw DigestMismatch.of(body, sha256);
   writing(place, () => chmodSync(place, mode));
   return sha256;
+}
+
+/** SHA-256 of what lies at the place of a segment that is whole there, likewise. */
+export function digestPlaced(
+  place: string,
+  { size }: FileSegment,
+  signal?: AbortSignal,
+): Promise<string> {
+  const placed: FileSegment = { kind: "file", path: place, offset: 0, size };
+  return digestSegment(placed, signal, () => {}, "target");
 }
 
 /** Shares the blocks of a file, and says whether the file system could. */
@@ -88,25 +98,25 @@ async function copy(
  * SHA-256 of the bytes of a segment.
  *
  * @param onBytes Gets what was read, valid until it returns.
- * @throws {UserError} "tree" for a file that changed or cannot be read, "interrupt"
+ * @param kind The error for a file that cannot be read.
+ * @throws {UserError} "tree" for a file that changed, "interrupt"
  */
 export async function digestSegment(
   segment: FileSegment,
   signal?: AbortSignal,
   onBytes: (bytes: Uint8Array) => void = () => {},
+  kind: "tree" | "target" = "tree",
 ): Promise<string> {
   const hash = createHash("sha256");
   let unseen = 0;
   for (const run of runsOf(segment)) {
-    const file = readingSource(run.path, () => openSync(run.path, "r"));
+    const file = reading(run.path, () => openSync(run.path, "r"), { kind });
     try {
       checkLength(segment, run, fstatSync(file).size);
       for (let done = 0; done < run.size;) {
         const most = Math.min(buffer.length, run.size - done);
-        const size = readingSource(
-          run.path,
-          () => readSync(file, buffer, 0, most, run.offset + done),
-        );
+        const read = () => readSync(file, buffer, 0, most, run.offset + done);
+        const size = reading(run.path, read, { kind });
         if (size === 0) break;
         const bytes = buffer.subarray(0, size);
         hash.update(bytes);
@@ -128,18 +138,3 @@ export async function digestSegment(
 }
 
 const YIELD_BYTES = 64 * MIB;
-
-/** SHA-256 of a whole file. */
-export function digestFile(path: string): string {
-  const hash = createHash("sha256");
-  const file = openSync(path, "r");
-  try {
-    for (;;) {
-      const size = readSync(file, buffer, 0, buffer.length, null);
-      if (size === 0) return hash.digest("hex");
-      hash.update(buffer.subarray(0, size));
-    }
-  } finally {
-    closeSync(file);
-  }
-}

@@ -79,7 +79,7 @@ export async function writeOutputParts(
       return partBytes === undefined ? name : partPath(name, number);
     };
     const pathOf = (number: number) => join(work, nameOf(number));
-    const written = await writeAll(segments, pathOf, partBytes ?? Infinity, options);
+    const written = await writeParts(segments, pathOf, partBytes ?? Infinity, options);
     // That was long ago, and a rename replaces what has come meanwhile.
     checkOutput(path);
     return writing(dir, () => {
@@ -93,7 +93,7 @@ export async function writeOutputParts(
   }
 }
 
-async function writeAll(
+async function writeParts(
   segments: readonly Segment[],
   pathOf: (number: number) => string,
   partBytes: number,

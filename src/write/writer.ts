@@ -26,6 +26,9 @@ import { type ImageSink, Sink } from "./sink.ts";
 /** Zeros shorter than this are written, longer ones become a hole. */
 const HOLE_BYTES = 64 * 1024;
 
+/** What cannot be read is part of what a build is made from. */
+const SOURCE = { kind: "tree" } as const;
+
 /** What was written. */
 export interface WrittenImage {
   /** SHA-256 of the segments, without the sparse tail. */
@@ -173,16 +176,15 @@ async function copyRun(
   onPart: (part: Uint8Array) => void,
   { onBytes, signal }: StreamOptions,
 ): Promise<void> {
-  const file = readingSource(run.path, () => openSync(run.path, "r"));
+  const file = reading(run.path, () => openSync(run.path, "r"), SOURCE);
   try {
     checkLength(segment, run, fstatSync(file).size);
     for (let done = 0; done < run.size;) {
       const room = await sink.room();
       const part = room.subarray(0, Math.min(room.length, run.size - done, PIECE_BYTES));
-      const read = readingSource(
-        run.path,
-        () => readSync(file, part, 0, part.length, run.offset + done),
-      );
+      const position = run.offset + done;
+      const take = () => readSync(file, part, 0, part.length, position);
+      const read = reading(run.path, take, SOURCE);
       if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
       onPart(part.subarray(0, read));
       sink.used(read);
@@ -271,9 +273,4 @@ function changed(segment: FileSegment, what: string): UserError {
     }: it had ${segment.size} bytes when the work began, now ${what}`,
     { where: segment.path, hint: "Leave alone what is being built from or written" },
   );
-}
-
-/** Reads what a build is made from. */
-export function readingSource<T>(path: string, read: () => T): T {
-  return reading(path, read, { kind: "tree" });
 }
