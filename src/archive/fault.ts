@@ -46,15 +46,16 @@ export function takeCompressed(
   return bytes;
 }
 
+const PIECE_BYTES = 256 * 1024;
+
 /** A run of a file in pieces of their own, for streams that keep them. */
 export function* piecesOf(
   source: ByteSource,
   offset: number,
   size: number,
-  pieceBytes = 256 * 1024,
 ): Generator<Uint8Array, void, undefined> {
   for (let done = 0; done < size;) {
-    const piece = takeCompressed(source, offset + done, Math.min(pieceBytes, size - done));
+    const piece = takeCompressed(source, offset + done, Math.min(PIECE_BYTES, size - done));
     yield piece;
     done += piece.length;
   }

@@ -59,10 +59,6 @@ export interface QemuOptions {
   readonly haltTexts?: readonly string[];
   /** Exit codes that are no failure, such as those of a debug-exit device; 0 if absent. */
   readonly goodCodes?: readonly number[];
-  /** How to get `command`, as a sentence. */
-  readonly hint?: string;
-  /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
-  readonly killAfterMs?: number;
   /** The device to probe under `auto`, /dev/kvm if absent. */
   readonly kvmDevice?: string;
 }
@@ -165,8 +161,6 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
       lines.push(chunk);
     },
     signal: AbortSignal.any([signal, giveUp.signal]),
-    ...(options.killAfterMs === undefined ? {} : { killAfterMs: options.killAfterMs }),
-    ...(options.hint === undefined ? {} : { hint: options.hint }),
   });
   lines.end();
   const run = { accel, argv, outcome, lastLine, haltText };

@@ -15,7 +15,7 @@ import type { Segment } from "../format/segment.ts";
 import { readSrcfs, srcfs } from "../format/srcfs.ts";
 
 /** Folder of the boot program among the embedded steps. */
-export const PREFLIGHT_STEP = "preflight-1.0";
+const PREFLIGHT_STEP = "preflight-1.0";
 
 /** hex0 text of the boot program, by its stage. */
 export function preflightText(stage: "stage1" | "stage2"): string {

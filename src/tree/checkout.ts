@@ -39,7 +39,7 @@ export function openCheckout(dir: string): string {
 }
 
 /** Whether a directory or a bundle looks like a checkout. */
-export function isCheckout(dir: string): boolean {
+function isCheckout(dir: string): boolean {
   return hasTreeFile(dir, MANIFEST);
 }
 

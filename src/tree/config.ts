@@ -47,7 +47,8 @@ export function parseConfig(text: string, name: string): Config {
  *
  * @throws {UserError} "tree" for what the reader could not read back.
  */
-export function formatConfig(config: Config, name = "steps/bootstrap.cfg"): string {
+export function formatConfig(config: Config): string {
+  const name = "steps/bootstrap.cfg";
   return config.map(([key, value], index) => {
     const line = `${key}=${value}`;
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(key) || line.includes("\n")) {

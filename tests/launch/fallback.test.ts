@@ -161,8 +161,11 @@ describe("runQemu() with a stand-in", () => {
 
   test("names a missing QEMU and how to get it", async () => {
     using dir = tempDir();
-    const { error } = await run(dir.file("log"), { command: "qemu-none", hint: "Install QEMU" });
-    expect(error).toMatchObject({ kind: "launch", hint: "Install QEMU" });
+    const { error } = await run(dir.file("log"), { command: "qemu-none" });
+    expect(error).toMatchObject({
+      kind: "launch",
+      hint: "Install qemu-none, or give its full path",
+    });
   });
 
   test("stops at a log that cannot be opened, before the guest starts", async () => {
