@@ -5,6 +5,7 @@
  * @module
  */
 
+import { isZero } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { isTarHeader, TAR_BLOCK_BYTES } from "../format/tar.ts";
@@ -34,7 +35,7 @@ export function detectCompression(source: ByteSource): Compression {
   if (bytes.length >= 4 && isSkippable(bytes)) return "zstd";
   // A header, or the zeros that end an archive without members.
   if (
-    bytes.length === TAR_BLOCK_BYTES && (isTarHeader(bytes) || bytes.every((byte) => byte === 0))
+    bytes.length === TAR_BLOCK_BYTES && (isTarHeader(bytes) || isZero(bytes))
   ) {
     return "none";
   }

@@ -10,7 +10,6 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
@@ -23,14 +22,14 @@ import {
   symlinkSync,
   unlinkSync,
   utimesSync,
-  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
+import { isZero } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
-import { MIB } from "../format/segment.ts";
 import { writing } from "../refused.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
+import { writeAll } from "./piece.ts";
 
 export interface ExtractOptions {
   /** Only what lies at or below these paths, see {@link plainPath}; all where absent. */
@@ -78,8 +77,6 @@ export async function extract(
   }
   return writer.finish();
 }
-
-const ZEROS = Buffer.alloc(MIB);
 
 class Extraction {
   readonly #view: ImageView;
@@ -219,12 +216,7 @@ class Extraction {
     try {
       for (const part of this.#view.read(entry)) {
         hash?.update(part);
-        const isHole = ZEROS.compare(part, 0, part.length, 0, part.length) === 0;
-        writing(this.#dir, () => {
-          for (let done = isHole ? part.length : 0; done < part.length;) {
-            done += writeSync(file, part, done, part.length - done, size + done);
-          }
-        });
+        if (!isZero(part)) writing(this.#dir, () => writeAll(file, part, size));
         size += part.length;
         this.#options.onBytes?.(part.length);
         await this.#pause();
