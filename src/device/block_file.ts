@@ -84,25 +84,25 @@ export class BlockFile {
   }
 
   /** Writes all bytes at an offset. */
-  async write(bytes: Uint8Array, offset: number): Promise<void> {
+  async write(bytes: Uint8Array, offsetBytes: number): Promise<void> {
     for (let done = 0; done < bytes.length;) {
       done += await this.#run(
         "write to",
-        offset + done,
-        (settle) => write(this.#file, bytes, done, bytes.length - done, offset + done, settle),
+        offsetBytes + done,
+        (settle) => write(this.#file, bytes, done, bytes.length - done, offsetBytes + done, settle),
       );
     }
   }
 
   /** Fills a buffer from an offset. */
-  async read(into: Uint8Array, offset: number): Promise<void> {
+  async read(into: Uint8Array, offsetBytes: number): Promise<void> {
     for (let done = 0; done < into.length;) {
       const got = await this.#run(
         "read",
-        offset + done,
-        (settle) => read(this.#file, into, done, into.length - done, offset + done, settle),
+        offsetBytes + done,
+        (settle) => read(this.#file, into, done, into.length - done, offsetBytes + done, settle),
       );
-      if (got === 0) throw this.#error("read", "it ended", offset + done);
+      if (got === 0) throw this.#error("read", "it ended", offsetBytes + done);
       done += got;
     }
   }
@@ -113,7 +113,7 @@ export class BlockFile {
    * @param onDone Told the bytes of each part that is done.
    */
   async zero(
-    offset: number,
+    offsetBytes: number,
     sizeBytes: number,
     onDone: (bytes: number) => void,
     signal?: AbortSignal,
@@ -121,8 +121,8 @@ export class BlockFile {
     for (let done = 0; done < sizeBytes;) {
       throwIfInterrupted(signal);
       const left = sizeBytes - done;
-      const part = this.#punch(offset + done, Math.min(left, PUNCH_BYTES)) ||
-        await this.#writeZeros(offset + done, Math.min(left, TRANSFER_BYTES));
+      const part = this.#punch(offsetBytes + done, Math.min(left, PUNCH_BYTES)) ||
+        await this.#writeZeros(offsetBytes + done, Math.min(left, TRANSFER_BYTES));
       done += part;
       onDone(part);
     }
@@ -152,30 +152,30 @@ export class BlockFile {
   }
 
   /** @returns The size of what was zeroed: all of it, or nothing. */
-  #punch(offset: number, sizeBytes: number): number {
+  #punch(offsetBytes: number, sizeBytes: number): number {
     if (!this.#canPunch) return 0;
     try {
-      this.libc.punchHole(this.#claim, offset, sizeBytes);
+      this.libc.punchHole(this.#claim, offsetBytes, sizeBytes);
       return sizeBytes;
     } catch (error) {
       const code = systemCode(error) ?? "";
       if (["EIO", "EREMOTEIO", "ENXIO", "ENODEV"].includes(code)) {
-        throw this.#error("write to", code, offset);
+        throw this.#error("write to", code, offsetBytes);
       }
       this.#canPunch = false;
       return 0;
     }
   }
 
-  async #writeZeros(offset: number, sizeBytes: number): Promise<number> {
+  async #writeZeros(offsetBytes: number, sizeBytes: number): Promise<number> {
     this.#zeros ??= alignedBytes(this.libc, TRANSFER_BYTES);
-    await this.write(this.#zeros.subarray(0, sizeBytes), offset);
+    await this.write(this.#zeros.subarray(0, sizeBytes), offsetBytes);
     return sizeBytes;
   }
 
   async #run(
     what: string,
-    offset: number | undefined,
+    offsetBytes: number | undefined,
     start: (settle: (error: Error | null, bytes: number) => void) => void,
   ): Promise<number> {
     this.#running++;
@@ -184,16 +184,16 @@ export class BlockFile {
         start((error, bytes) => error ? reject(error) : resolve(bytes))
       );
     } catch (error) {
-      throw this.#error(what, systemCode(error) ?? messageOf(error), offset);
+      throw this.#error(what, systemCode(error) ?? messageOf(error), offsetBytes);
     } finally {
       if (--this.#running === 0) this.#idle?.();
     }
   }
 
-  #error(what: string, code: string, offset: number | undefined): UserError {
-    const place = offset === undefined ? "" : ` at byte ${offset}`;
+  #error(what: string, code: string, offsetBytes: number | undefined): UserError {
+    const place = offsetBytes === undefined ? "" : ` at byte ${offsetBytes}`;
     return new UserError("target", `Cannot ${what} ${this.path}: ${code}${place}`, {
-      where: offset === undefined ? this.path : `${this.path}, offset ${offset}`,
+      where: offsetBytes === undefined ? this.path : `${this.path}, offset ${offsetBytes}`,
       hint: hintFor(code),
     });
   }

@@ -178,7 +178,7 @@ function readTables(): Tables {
 /** Runs with the bytes of a device; undefined where it cannot be read, by right or by fault. */
 function withSource<T>(
   path: string,
-  size: number,
+  sizeBytes: number,
   use: (source: ByteSource) => T,
 ): T | undefined {
   let file: number | undefined;
@@ -186,8 +186,9 @@ function withSource<T>(
     const opened = file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     return use({
       name: path,
-      size,
-      read: (offset, into) => offset >= size ? 0 : readSync(opened, into, 0, into.length, offset),
+      size: sizeBytes,
+      read: (offset, into) =>
+        offset >= sizeBytes ? 0 : readSync(opened, into, 0, into.length, offset),
     });
   } catch (error) {
     if (systemCode(error) === undefined) throw error;

@@ -53,16 +53,16 @@ export interface Digest {
 type Piece =
   | {
     readonly kind: "data";
-    readonly offset: number;
-    readonly length: number;
+    readonly offsetBytes: number;
+    readonly sizeBytes: number;
     /** Less than its length where the image ends in it. */
-    readonly hashed: number;
+    readonly hashedBytes: number;
     readonly checks: readonly number[];
   }
   | {
     readonly kind: "zeros";
-    readonly offset: number;
-    readonly length: number;
+    readonly offsetBytes: number;
+    readonly sizeBytes: number;
     readonly isHashed: boolean;
   };
 
@@ -74,9 +74,9 @@ export class DeviceSink implements ImageSink {
   readonly #pieces: Piece[] = [];
   readonly #digest: SinkThread | undefined;
   #slot: number | undefined;
-  #filled = 0;
+  #filledBytes = 0;
   /** Of the first byte in the current slot. */
-  #offset = 0;
+  #offsetBytes = 0;
   #isWhole = false;
   readonly #running = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
@@ -118,22 +118,22 @@ export class DeviceSink implements ImageSink {
       this.#slot = await this.#ring.take();
       this.#throwIfFailed();
     }
-    return this.#ring.view(this.#slot).subarray(this.#filled);
+    return this.#ring.view(this.#slot).subarray(this.#filledBytes);
   }
 
-  used(length: number): void {
-    this.#filled += length;
-    if (this.#filled === TRANSFER_BYTES) this.#send(TRANSFER_BYTES);
+  used(sizeBytes: number): void {
+    this.#filledBytes += sizeBytes;
+    if (this.#filledBytes === TRANSFER_BYTES) this.#send(TRANSFER_BYTES);
   }
 
-  async skip(size: number): Promise<void> {
-    const at = this.#offset + this.#filled;
+  async skip(sizeBytes: number): Promise<void> {
+    const at = this.#offsetBytes + this.#filledBytes;
     const lead = (ALIGNMENT_BYTES - at % ALIGNMENT_BYTES) % ALIGNMENT_BYTES;
-    if (size < HOLE_BYTES + lead) return await writeBytes(this, new Uint8Array(size));
-    const rest = (size - lead) % ALIGNMENT_BYTES;
+    if (sizeBytes < HOLE_BYTES + lead) return await writeBytes(this, new Uint8Array(sizeBytes));
+    const rest = (sizeBytes - lead) % ALIGNMENT_BYTES;
     await writeBytes(this, new Uint8Array(lead));
-    this.#send(this.#filled);
-    await this.#zero(size - lead - rest, this.#options.hashesHoles);
+    this.#send(this.#filledBytes);
+    await this.#zero(sizeBytes - lead - rest, this.#options.hashesHoles);
     await writeBytes(this, new Uint8Array(rest));
   }
 
@@ -148,13 +148,13 @@ export class DeviceSink implements ImageSink {
     // Whole units are written; what is behind the data in the last one is zeros of the image.
     const end = Math.min(
       sizeBytes,
-      Math.ceil((this.#offset + this.#filled) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES,
+      Math.ceil((this.#offsetBytes + this.#filledBytes) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES,
     );
-    const padded = end - this.#offset;
-    if (this.#slot !== undefined) this.#ring.view(this.#slot, padded).fill(0, this.#filled);
+    const padded = end - this.#offsetBytes;
+    if (this.#slot !== undefined) this.#ring.view(this.#slot, padded).fill(0, this.#filledBytes);
     this.#send(padded);
     this.#isWhole = this.#pieces.every((piece) => piece.kind === "data" || piece.isHashed);
-    await this.#zero(sizeBytes - this.#offset, false);
+    await this.#zero(sizeBytes - this.#offsetBytes, false);
     await Promise.all(this.#running);
     this.#throwIfFailed();
     await this.#out.sync();
@@ -172,22 +172,22 @@ export class DeviceSink implements ImageSink {
     const digest = digests === "reading back" ? this.#digest : undefined;
     let order: Promise<void> = Promise.resolve();
     for (const piece of this.#pieces) {
-      for (let done = 0; done < piece.length; done += TRANSFER_BYTES) {
+      for (let done = 0; done < piece.sizeBytes; done += TRANSFER_BYTES) {
         const slot = await this.#ring.take();
         this.#throwIfFailed();
         throwIfInterrupted(signal);
-        const offset = piece.offset + done;
-        const view = this.#ring.view(slot, Math.min(TRANSFER_BYTES, piece.length - done));
-        const reading = this.#readBehindFront(view, offset);
+        const offsetBytes = piece.offsetBytes + done;
+        const view = this.#ring.view(slot, Math.min(TRANSFER_BYTES, piece.sizeBytes - done));
+        const reading = this.#readBehindFront(view, offsetBytes);
         const before = order;
         order = this.#track(async () => {
           await Promise.all([reading, before]);
           if (piece.kind === "zeros") {
-            if (!isZero(view)) throw this.#differs(offset, offset + view.length);
+            if (!isZero(view)) throw this.#differs(offsetBytes, offsetBytes + view.length);
             if (piece.isHashed) digest?.addZeros(view.length);
           } else {
-            this.#compare(view, piece.checks, offset);
-            await digest?.add(slot, piece.hashed, true);
+            this.#compare(view, piece.checks, offsetBytes);
+            await digest?.add(slot, piece.hashedBytes, true);
           }
           onDone(view.length);
         }, slot);
@@ -216,55 +216,61 @@ export class DeviceSink implements ImageSink {
     await this.#digest?.close();
   }
 
-  /** Sends the current slot on its way, `length` bytes of it. */
-  #send(length: number): void {
+  /** Sends the current slot on its way, `sizeBytes` bytes of it. */
+  #send(sizeBytes: number): void {
     const slot = this.#slot;
     this.#slot = undefined;
     if (slot === undefined) return;
-    const hashed = this.#filled;
-    const offset = this.#offset;
-    this.#filled = 0;
-    this.#offset += length;
-    if (length === 0) return this.#ring.give(slot);
-    const view = this.#ring.view(slot, length);
-    this.#pieces.push({ kind: "data", offset, length, hashed, checks: checksOf(view) });
+    const hashedBytes = this.#filledBytes;
+    const offsetBytes = this.#offsetBytes;
+    this.#filledBytes = 0;
+    this.#offsetBytes += sizeBytes;
+    if (sizeBytes === 0) return this.#ring.give(slot);
+    const view = this.#ring.view(slot, sizeBytes);
+    this.#pieces.push({
+      kind: "data",
+      offsetBytes,
+      sizeBytes,
+      hashedBytes,
+      checks: checksOf(view),
+    });
     const { digests, onDone } = this.#options;
-    const adding = digests === "writing" ? this.#digest?.add(slot, hashed, true) : undefined;
+    const adding = digests === "writing" ? this.#digest?.add(slot, hashedBytes, true) : undefined;
     this.#track(async () => {
-      await Promise.all([adding, this.#writeBehindFront(view, offset)]);
-      onDone(length);
+      await Promise.all([adding, this.#writeBehindFront(view, offsetBytes)]);
+      onDone(sizeBytes);
     }, slot);
   }
 
   /** Leaves a run of zeros to the device. */
-  async #zero(length: number, isHashed: boolean): Promise<void> {
-    if (length === 0) return;
+  async #zero(sizeBytes: number, isHashed: boolean): Promise<void> {
+    if (sizeBytes === 0) return;
     this.#throwIfFailed();
     const { digests, onDone, signal } = this.#options;
-    const offset = this.#offset;
-    this.#pieces.push({ kind: "zeros", offset, length, isHashed });
-    if (isHashed && digests === "writing") this.#digest?.addZeros(length);
-    const inFront = Math.max(0, Math.min(length, FRONT_BYTES - offset));
+    const offsetBytes = this.#offsetBytes;
+    this.#pieces.push({ kind: "zeros", offsetBytes, sizeBytes, isHashed });
+    if (isHashed && digests === "writing") this.#digest?.addZeros(sizeBytes);
+    const inFront = Math.max(0, Math.min(sizeBytes, FRONT_BYTES - offsetBytes));
     onDone(inFront);
-    await this.#out.zero(offset + inFront, length - inFront, onDone, signal);
-    this.#offset += length;
+    await this.#out.zero(offsetBytes + inFront, sizeBytes - inFront, onDone, signal);
+    this.#offsetBytes += sizeBytes;
   }
 
-  async #writeBehindFront(bytes: Uint8Array, offset: number): Promise<void> {
-    const inFront = this.#inFront(bytes, offset);
-    this.#front.set(bytes.subarray(0, inFront), Math.min(offset, this.#front.length));
-    await this.#out.write(bytes.subarray(inFront), offset + inFront);
+  async #writeBehindFront(bytes: Uint8Array, offsetBytes: number): Promise<void> {
+    const inFront = this.#inFront(bytes, offsetBytes);
+    this.#front.set(bytes.subarray(0, inFront), Math.min(offsetBytes, this.#front.length));
+    await this.#out.write(bytes.subarray(inFront), offsetBytes + inFront);
   }
 
   /** Likewise; the first MiB is not there yet. */
-  async #readBehindFront(into: Uint8Array, offset: number): Promise<void> {
-    const inFront = this.#inFront(into, offset);
-    into.set(this.#front.subarray(offset, offset + inFront));
-    await this.#out.read(into.subarray(inFront), offset + inFront);
+  async #readBehindFront(into: Uint8Array, offsetBytes: number): Promise<void> {
+    const inFront = this.#inFront(into, offsetBytes);
+    into.set(this.#front.subarray(offsetBytes, offsetBytes + inFront));
+    await this.#out.read(into.subarray(inFront), offsetBytes + inFront);
   }
 
-  #inFront(bytes: Uint8Array, offset: number): number {
-    return Math.max(0, Math.min(bytes.length, this.#front.length - offset));
+  #inFront(bytes: Uint8Array, offsetBytes: number): number {
+    return Math.max(0, Math.min(bytes.length, this.#front.length - offsetBytes));
   }
 
   /** Runs something whose failure is for the next one who waits; gives a slot back behind it. */
@@ -284,11 +290,11 @@ export class DeviceSink implements ImageSink {
     return sha256 === undefined ? undefined : { sha256, isWhole: this.#isWhole };
   }
 
-  #compare(bytes: Uint8Array, checks: readonly number[], offset: number): void {
+  #compare(bytes: Uint8Array, checks: readonly number[], offsetBytes: number): void {
     const index = checksOf(bytes).findIndex((check, index) => check !== checks[index]);
     if (index < 0) return;
-    const from = offset + index * CHECK_BYTES;
-    throw this.#differs(from, Math.min(from + CHECK_BYTES, offset + bytes.length));
+    const from = offsetBytes + index * CHECK_BYTES;
+    throw this.#differs(from, Math.min(from + CHECK_BYTES, offsetBytes + bytes.length));
   }
 
   #throwIfFailed(): void {

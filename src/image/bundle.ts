@@ -87,7 +87,7 @@ export function readBundled(bundle: Bundle, placed: PlacedMember): Uint8Array {
 
 /** Whether a file begins like a bundle. */
 export function isBundle(path: string): boolean {
-  const source = openParts([{ path, size: TAR_BLOCK_BYTES, start: 0 }]);
+  const source = openParts([{ path, sizeBytes: TAR_BLOCK_BYTES, startBytes: 0 }]);
   try {
     return headerAt(source, 0)?.name === SUMS_PATH;
   } finally {

@@ -124,10 +124,10 @@ async function checkRecord(
 
 /** The digest of a disk, of a file or at the beginning of a device. */
 async function diskDigest(source: ByteSource, size: number): Promise<string> {
-  const ranges = readExtents(source.name, size).map(({ offset, size }) => {
+  const ranges = readExtents(source.name, size).map(({ offsetBytes, sizeBytes }) => {
     // A file system may have holes of another unit than a block.
-    const start = offset - offset % BLOCK_BYTES;
-    const end = Math.ceil((offset + size) / BLOCK_BYTES) * BLOCK_BYTES;
+    const start = offsetBytes - offsetBytes % BLOCK_BYTES;
+    const end = Math.ceil((offsetBytes + sizeBytes) / BLOCK_BYTES) * BLOCK_BYTES;
     return { offset: start, size: end - start };
   });
   const { name, read } = source;

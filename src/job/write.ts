@@ -50,7 +50,7 @@ export function imageToWrite(path: string): ImageToWrite {
       .find(({ name }) => name === basename(real));
     if (record === undefined) {
       const last = extents.at(-1);
-      const dataBytes = last === undefined ? 0 : last.offset + last.size;
+      const dataBytes = last === undefined ? 0 : last.offsetBytes + last.sizeBytes;
       return {
         path,
         kind,
@@ -81,9 +81,9 @@ function isZeroBehind(
   extents: readonly DataExtent[],
   dataBytes: number,
 ): boolean {
-  return extents.every(({ offset, size }) => {
-    const start = Math.max(offset, dataBytes);
-    const end = offset + size;
+  return extents.every(({ offsetBytes, sizeBytes }) => {
+    const start = Math.max(offsetBytes, dataBytes);
+    const end = offsetBytes + sizeBytes;
     return start >= end || firstNonZero({ ...source, size: end, read: limited(end) }, start) < 0;
   });
 

@@ -15,8 +15,8 @@ const HOLE_BYTES = MIB;
 
 /** A run of a file that the file system has data for. */
 export interface DataExtent {
-  readonly offset: number;
-  readonly size: number;
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
 }
 
 /**
@@ -26,19 +26,21 @@ export interface DataExtent {
  */
 export function readExtents(path: string, sizeBytes: number): DataExtent[] {
   const calls = libc();
-  if (calls === undefined) return sizeBytes === 0 ? [] : [{ offset: 0, size: sizeBytes }];
+  if (calls === undefined) return sizeBytes === 0 ? [] : [{ offsetBytes: 0, sizeBytes }];
   return reading(path, () => {
     const file = openSync(path, "r");
     try {
       const extents: DataExtent[] = [];
       for (let at = 0; at < sizeBytes;) {
-        const offset = calls.nextData(file, at);
-        if (offset < 0) break;
-        at = Math.min(calls.nextHole(file, offset), sizeBytes);
+        const start = calls.nextData(file, at);
+        if (start < 0) break;
+        at = Math.min(calls.nextHole(file, start), sizeBytes);
         const last = extents.at(-1);
-        if (last !== undefined && offset - last.offset - last.size < HOLE_BYTES) {
-          extents[extents.length - 1] = { offset: last.offset, size: at - last.offset };
-        } else extents.push({ offset, size: at - offset });
+        const isShort = last !== undefined &&
+          start - last.offsetBytes - last.sizeBytes < HOLE_BYTES;
+        if (isShort) extents.pop();
+        const offsetBytes = isShort ? last.offsetBytes : start;
+        extents.push({ offsetBytes, sizeBytes: at - offsetBytes });
       }
       return extents;
     } finally {
@@ -59,9 +61,9 @@ export function extentSegments(
 ): Segment[] {
   const segments: Segment[] = [];
   let at = 0;
-  for (const { offset, size } of extents) {
-    const start = Math.min(offset, dataBytes);
-    const end = Math.min(offset + size, dataBytes);
+  for (const { offsetBytes, sizeBytes } of extents) {
+    const start = Math.min(offsetBytes, dataBytes);
+    const end = Math.min(offsetBytes + sizeBytes, dataBytes);
     if (start > at) segments.push({ kind: "zeros", size: start - at });
     if (end > start) {
       segments.push({ kind: "file", path, offset: start, size: end - start, isPart: true });

@@ -16,10 +16,9 @@ import { statIfThere } from "../runtime/stat.ts";
 /** A part of a bundle, with its place in the whole. */
 export interface BundlePart {
   readonly path: string;
-  /** In bytes. */
-  readonly size: number;
+  readonly sizeBytes: number;
   /** Where it begins in the bundle. */
-  readonly start: number;
+  readonly startBytes: number;
 }
 
 /** The name of part `number`, from 1 on, of a bundle that is cut. */
@@ -41,7 +40,7 @@ export function findParts(path: string): BundlePart[] | undefined {
   const place = resolve(path);
   const stat = statIfThere(place);
   if (stat?.isFile() && !place.endsWith(".001")) {
-    return [{ path: place, size: stat.size, start: 0 }];
+    return [{ path: place, sizeBytes: stat.size, startBytes: 0 }];
   }
   const stem = place.replace(/\.001$/, "");
   if (stat?.isDirectory() || statIfThere(partPath(stem, 1))?.isFile() !== true) return undefined;
@@ -52,8 +51,8 @@ export function findParts(path: string): BundlePart[] | undefined {
   const partBytes = Math.max(...[...sizes].map(([, size]) => size));
   return Array.from({ length: count }, (_, index) => {
     const part = partPath(stem, index + 1);
-    const size = sizes.get(index + 1);
-    if (size !== undefined) return { path: part, size, start: index * partBytes };
+    const sizeBytes = sizes.get(index + 1);
+    if (sizeBytes !== undefined) return { path: part, sizeBytes, startBytes: index * partBytes };
     throw new UserError("format", `Cannot use this bundle: its part ${part} is missing`, {
       where: part,
       hint: "Copy all parts into one directory",
@@ -75,11 +74,16 @@ export function partNumbers(stem: string): number[] {
 }
 
 /** Where the bytes of a run of a bundle are. */
-export function runsIn(parts: readonly BundlePart[], offset: number, size: number): FileRun[] {
+export function runsIn(
+  parts: readonly BundlePart[],
+  offsetBytes: number,
+  sizeBytes: number,
+): FileRun[] {
   return parts.flatMap((part) => {
-    const from = Math.max(offset, part.start);
-    const to = Math.min(offset + size, part.start + part.size);
-    return from < to ? [{ path: part.path, offset: from - part.start, size: to - from }] : [];
+    const { path, startBytes } = part;
+    const from = Math.max(offsetBytes, startBytes);
+    const to = Math.min(offsetBytes + sizeBytes, startBytes + part.sizeBytes);
+    return from < to ? [{ path, offset: from - startBytes, size: to - from }] : [];
   });
 }
 
@@ -115,11 +119,12 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
   const last = parts.at(-1)!;
   return {
     name: parts[0]!.path,
-    size: last.start + last.size,
+    size: last.startBytes + last.sizeBytes,
     parts,
     read(offset, into) {
       let done = 0;
-      for (const [index, { path, start, size }] of parts.entries()) {
+      for (const [index, part] of parts.entries()) {
+        const { path, startBytes: start, sizeBytes: size } = part;
         while (done < into.length && offset + done >= start && offset + done < start + size) {
           const at = offset + done - start;
           const most = Math.min(into.length - done, size - at);

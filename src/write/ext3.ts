@@ -93,9 +93,9 @@ function hasSuperblock(group: number): boolean {
 }
 
 /** Runs of set bits of a bitmap, each as its first bit and the one behind it. */
-function* runs(bitmap: DataView, size: number): Generator<readonly [number, number]> {
+function* runs(bitmap: DataView, bits: number): Generator<readonly [number, number]> {
   let from: number | undefined;
-  for (let bit = 0; bit < size; bit++) {
+  for (let bit = 0; bit < bits; bit++) {
     const isSet = (bitmap.getUint8(bit >> 3) >> (bit & 7) & 1) === 1;
     if (isSet) from ??= bit;
     else if (from !== undefined) {
@@ -103,5 +103,5 @@ function* runs(bitmap: DataView, size: number): Generator<readonly [number, numb
       from = undefined;
     }
   }
-  if (from !== undefined) yield [from, size];
+  if (from !== undefined) yield [from, bits];
 }

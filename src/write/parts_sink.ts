@@ -20,7 +20,7 @@ export class PartsSink implements ImageSink {
   readonly #partBytes: number;
   readonly #written: WrittenPart[] = [];
   #sink: Sink;
-  #filled = 0;
+  #filledBytes = 0;
 
   private constructor(pathOf: (number: number) => string, partBytes: number, sink: Sink) {
     this.#pathOf = pathOf;
@@ -40,21 +40,21 @@ export class PartsSink implements ImageSink {
   }
 
   async room(): Promise<Uint8Array> {
-    const left = await this.#left();
+    const left = await this.#leftBytes();
     const room = await this.#sink.room();
     return room.subarray(0, Math.min(room.length, left));
   }
 
-  used(length: number): void {
-    this.#sink.used(length);
-    this.#filled += length;
+  used(sizeBytes: number): void {
+    this.#sink.used(sizeBytes);
+    this.#filledBytes += sizeBytes;
   }
 
-  async skip(size: number): Promise<void> {
-    for (let done = 0; done < size;) {
-      const part = Math.min(size - done, await this.#left());
+  async skip(sizeBytes: number): Promise<void> {
+    for (let done = 0; done < sizeBytes;) {
+      const part = Math.min(sizeBytes - done, await this.#leftBytes());
       this.#sink.skip(part);
-      this.#filled += part;
+      this.#filledBytes += part;
       done += part;
     }
   }
@@ -71,19 +71,19 @@ export class PartsSink implements ImageSink {
   }
 
   /** Bytes that the current file has room for; begins the next one where there is none. */
-  async #left(): Promise<number> {
-    if (this.#filled === this.#partBytes) {
+  async #leftBytes(): Promise<number> {
+    if (this.#filledBytes === this.#partBytes) {
       await this.#finishPart();
       await this.#sink.close();
       this.#sink = await Sink.open(this.#pathOf(this.#written.length + 1));
-      this.#filled = 0;
+      this.#filledBytes = 0;
     }
-    return this.#partBytes - this.#filled;
+    return this.#partBytes - this.#filledBytes;
   }
 
   async #finishPart(): Promise<void> {
     const path = this.#pathOf(this.#written.length + 1);
-    const sha256 = await this.#sink.finish(this.#filled);
-    this.#written.push({ path, sizeBytes: this.#filled, sha256 });
+    const sha256 = await this.#sink.finish(this.#filledBytes);
+    this.#written.push({ path, sizeBytes: this.#filledBytes, sha256 });
   }
 }

@@ -13,10 +13,10 @@ import { writeSync } from "node:fs";
  */
 export const PIECE_BYTES = 256 * 1024;
 
-/** Writes all bytes, at a position of a file or where it is. */
-export function writeAll(file: number, bytes: Uint8Array, position: number | null = null): void {
+/** Writes all bytes, at an offset of a file, or where it stands. */
+export function writeAll(file: number, bytes: Uint8Array, offsetBytes: number | null = null): void {
   for (let done = 0; done < bytes.length;) {
-    const at = position === null ? null : position + done;
+    const at = offsetBytes === null ? null : offsetBytes + done;
     done += writeSync(file, bytes, done, bytes.length - done, at);
   }
 }

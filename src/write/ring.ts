@@ -58,7 +58,8 @@ export class Ring {
   }
 
   /** The first bytes of a slot. */
-  view(slot: number, length = this.slotBytes): Uint8Array {
-    return this.bytes.subarray(slot * this.slotBytes, slot * this.slotBytes + length);
+  view(slot: number, sizeBytes = this.slotBytes): Uint8Array {
+    const start = slot * this.slotBytes;
+    return this.bytes.subarray(start, start + sizeBytes);
   }
 }

@@ -31,10 +31,10 @@ const SYNC_BYTES = 32 * MIB;
 export interface ImageSink {
   /** The free part of the current buffer, at least one byte. */
   room(): Promise<Uint8Array>;
-  /** Says that the first `length` bytes of the room were filled. */
-  used(length: number): void;
-  /** Goes on behind `size` zeros. */
-  skip(size: number): void | Promise<void>;
+  /** Says that the first `sizeBytes` of the room were filled. */
+  used(sizeBytes: number): void;
+  /** Goes on behind so many zeros. */
+  skip(sizeBytes: number): void | Promise<void>;
 }
 
 /** A file that is being written from its beginning to its end. */
@@ -44,11 +44,11 @@ export class Sink implements ImageSink {
   readonly #ring = new Ring({ slots: SLOTS, slotBytes: SLOT_BYTES });
   readonly #thread: SinkThread;
   #slot: number | undefined;
-  #filled = 0;
-  #sent = 0;
+  #filledBytes = 0;
+  #sentSlots = 0;
   /** Where the current slot begins in the file. */
-  #position = 0;
-  #unsynced = 0;
+  #offsetBytes = 0;
+  #unsyncedBytes = 0;
   #syncing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
 
@@ -75,24 +75,24 @@ export class Sink implements ImageSink {
   async room(): Promise<Uint8Array> {
     if (this.#slot === undefined) {
       // Signals, finished syncs and replies of the thread are only seen between two tasks.
-      if (this.#sent % SLOTS_PER_TASK === 0) await setImmediate();
+      if (this.#sentSlots % SLOTS_PER_TASK === 0) await setImmediate();
       this.#slot = await this.#ring.take();
     }
     this.#throwIfFailed();
-    return this.#ring.view(this.#slot).subarray(this.#filled);
+    return this.#ring.view(this.#slot).subarray(this.#filledBytes);
   }
 
-  /** Says that the first `length` bytes of the room were filled. */
-  used(length: number): void {
-    this.#filled += length;
-    if (this.#filled === SLOT_BYTES) this.#flush();
+  /** Says that the first `sizeBytes` of the room were filled. */
+  used(sizeBytes: number): void {
+    this.#filledBytes += sizeBytes;
+    if (this.#filledBytes === SLOT_BYTES) this.#flush();
   }
 
   /** Leaves a hole, which counts as zeros. */
-  skip(size: number): void {
+  skip(sizeBytes: number): void {
     this.#flush();
-    this.#thread.addZeros(size);
-    this.#position += size;
+    this.#thread.addZeros(sizeBytes);
+    this.#offsetBytes += sizeBytes;
   }
 
   /**
@@ -127,16 +127,16 @@ export class Sink implements ImageSink {
     const slot = this.#slot;
     if (slot === undefined) return;
     this.#slot = undefined;
-    const bytes = this.#ring.view(slot, this.#filled);
+    const bytes = this.#ring.view(slot, this.#filledBytes);
     const isWritten = this.#thread.pendingSlots > BEHIND_SLOTS && this.#write(bytes);
-    this.#sent++;
+    this.#sentSlots++;
     void this.#guard(() => this.#thread.add(slot, bytes.length, isWritten))
       .then(() => this.#ring.give(slot));
-    this.#position += bytes.length;
-    this.#filled = 0;
-    this.#unsynced += bytes.length;
-    if (this.#unsynced < SYNC_BYTES || this.#syncing !== undefined) return;
-    this.#unsynced = 0;
+    this.#offsetBytes += bytes.length;
+    this.#filledBytes = 0;
+    this.#unsyncedBytes += bytes.length;
+    if (this.#unsyncedBytes < SYNC_BYTES || this.#syncing !== undefined) return;
+    this.#unsyncedBytes = 0;
     this.#syncing = this.#guard(() => this.#file.datasync())
       .finally(() => this.#syncing = undefined);
   }
@@ -145,7 +145,7 @@ export class Sink implements ImageSink {
   #write(bytes: Uint8Array): boolean {
     try {
       for (let done = 0; done < bytes.length; done += PIECE_BYTES) {
-        writeAll(this.#file.fd, bytes.subarray(done, done + PIECE_BYTES), this.#position + done);
+        writeAll(this.#file.fd, bytes.subarray(done, done + PIECE_BYTES), this.#offsetBytes + done);
       }
       return true;
     } catch (error) {

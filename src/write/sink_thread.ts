@@ -21,9 +21,9 @@ export class SinkThread {
   /** The thread answers in the order of the questions. */
   readonly #asked: PromiseWithResolvers<string>[] = [];
   /** How many slots are done, which is known here before the answers are. */
-  readonly #done = new Int32Array(new SharedArrayBuffer(4));
+  readonly #doneSlots = new Int32Array(new SharedArrayBuffer(4));
   readonly #hasFile: boolean;
-  #sent = 0;
+  #sentSlots = 0;
   #finished: Promise<string> | undefined;
   /** Why it answers no more. */
   #failure: Error | undefined;
@@ -39,13 +39,19 @@ export class SinkThread {
       this.#fail(new Error(`the thread of a sink failed: ${event.message}`));
     };
     const { bytes, slotBytes } = ring;
-    const done = this.#done.buffer;
-    this.#send({ kind: "open", ring: bytes, slotBytes, done, ...(path !== undefined && { path }) });
+    const doneSlots = this.#doneSlots.buffer;
+    this.#send({
+      kind: "open",
+      ring: bytes,
+      slotBytes,
+      doneSlots,
+      ...(path !== undefined && { path }),
+    });
   }
 
   /** How many slots it was given and has not yet done. */
   get pendingSlots(): number {
-    return this.#sent - Atomics.load(this.#done, 0);
+    return this.#sentSlots - Atomics.load(this.#doneSlots, 0);
   }
 
   /**
@@ -53,14 +59,14 @@ export class SinkThread {
    *
    * @param isWritten Whether they are in the file, or need not be.
    */
-  async add(slot: number, length: number, isWritten: boolean): Promise<void> {
-    this.#sent++;
-    await this.#ask({ kind: "slot", slot, length, isWritten });
+  async add(slot: number, sizeBytes: number, isWritten: boolean): Promise<void> {
+    this.#sentSlots++;
+    await this.#ask({ kind: "slot", slot, sizeBytes, isWritten });
   }
 
   /** Digests zeros, and leaves a hole in the file. */
-  addZeros(size: number): void {
-    this.#send({ kind: "hole", size });
+  addZeros(sizeBytes: number): void {
+    this.#send({ kind: "hole", sizeBytes });
   }
 
   /** Digest of what was given so far, in lower-case hex. */

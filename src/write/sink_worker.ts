@@ -20,17 +20,17 @@ export type SinkRequest =
     readonly ring: Uint8Array;
     readonly slotBytes: number;
     /** One number: how many slots are done. It is there before the reply is. */
-    readonly done: SharedArrayBuffer;
+    readonly doneSlots: SharedArrayBuffer;
   }
   | {
     readonly kind: "slot";
     readonly slot: number;
-    readonly length: number;
+    readonly sizeBytes: number;
     /** The other end has written it, so that only the digest is left to do. */
     readonly isWritten: boolean;
   }
   /** Zeros that are not written: they become a hole. */
-  | { readonly kind: "hole"; readonly size: number }
+  | { readonly kind: "hole"; readonly sizeBytes: number }
   /** Asks for the digest of what came so far. */
   | { readonly kind: "mark" }
   /** Closes the file, and asks for the digest of all. Nothing comes after it. */
@@ -56,8 +56,8 @@ const hash = createHash("sha256");
 let file = -1;
 let ring: Uint8Array = new Uint8Array();
 let slotBytes = 0;
-let slotsDone: Int32Array = new Int32Array(1);
-let position = 0;
+let doneSlots: Int32Array = new Int32Array(1);
+let offsetBytes = 0;
 let hasFailed = false;
 
 self.onmessage = ({ data }) => {
@@ -76,27 +76,27 @@ function handle(request: SinkRequest): void {
     case "open":
       ring = request.ring;
       slotBytes = request.slotBytes;
-      slotsDone = new Int32Array(request.done);
+      doneSlots = new Int32Array(request.doneSlots);
       if (request.path !== undefined) file = openSync(request.path, "r+");
       return;
     case "slot": {
       const start = request.slot * slotBytes;
-      for (let done = 0; done < request.length; done += PIECE_BYTES) {
-        const size = Math.min(PIECE_BYTES, request.length - done);
+      for (let done = 0; done < request.sizeBytes; done += PIECE_BYTES) {
+        const size = Math.min(PIECE_BYTES, request.sizeBytes - done);
         const piece = ring.subarray(start + done, start + done + size);
         hash.update(piece);
-        if (!request.isWritten) writeAll(file, piece, position);
-        position += size;
+        if (!request.isWritten) writeAll(file, piece, offsetBytes);
+        offsetBytes += size;
       }
-      Atomics.add(slotsDone, 0, 1);
+      Atomics.add(doneSlots, 0, 1);
       self.postMessage({ kind: "done" });
       return;
     }
     case "hole":
-      for (let left = request.size; left > 0; left -= PIECE_BYTES) {
+      for (let left = request.sizeBytes; left > 0; left -= PIECE_BYTES) {
         hash.update(ZEROS.subarray(0, Math.min(left, PIECE_BYTES)));
       }
-      position += request.size;
+      offsetBytes += request.sizeBytes;
       return;
     case "mark":
       self.postMessage({ kind: "done", sha256: hash.copy().digest("hex") });

@@ -200,13 +200,13 @@ async function copyRun(
 /**
  * Checks that a file still has the length that it had when it was planned with.
  *
- * @param size Bytes of the file that the run is in.
+ * @param sizeBytes Size of the file that the run is in.
  * @throws {UserError} "tree"
  */
-export function checkLength(segment: FileSegment, run: FileRun, size: number): void {
+export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: number): void {
   const isWhole = run.offset === 0 && segment.isPart !== true && segment.bundled === undefined;
-  if (size < run.offset + run.size || (isWhole && size !== run.size)) {
-    throw changed(segment, `it has ${size} bytes`);
+  if (sizeBytes < run.offset + run.size || (isWhole && sizeBytes !== run.size)) {
+    throw changed(segment, `it has ${sizeBytes} bytes`);
   }
 }
 
@@ -249,10 +249,10 @@ class RunningCrc32 {
     if (this.#left > 0) this.#value = crc32(bytes, this.#value);
   }
 
-  updateZeros(size: number): void {
+  updateZeros(sizeBytes: number): void {
     if (this.#left === 0) return;
-    const zeros = new Uint8Array(Math.min(size, 64 * 1024));
-    for (let left = size; left > 0; left -= zeros.length) {
+    const zeros = new Uint8Array(Math.min(sizeBytes, 64 * 1024));
+    for (let left = sizeBytes; left > 0; left -= zeros.length) {
       this.update(zeros.subarray(0, Math.min(left, zeros.length)));
     }
   }

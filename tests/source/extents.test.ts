@@ -26,15 +26,15 @@ function sparse(
 test("readExtents() finds data between holes, and takes short holes for data", () => {
   const path = sparse(20, [2, 1], [3.5, 0.5], [10, 2]);
   expect(readExtents(path, 20 * MIB)).toEqual([
-    { offset: 2 * MIB, size: 2 * MIB },
-    { offset: 10 * MIB, size: 2 * MIB },
+    { offsetBytes: 2 * MIB, sizeBytes: 2 * MIB },
+    { offsetBytes: 10 * MIB, sizeBytes: 2 * MIB },
   ]);
-  expect(readExtents(path, 11 * MIB).at(-1)).toEqual({ offset: 10 * MIB, size: MIB });
+  expect(readExtents(path, 11 * MIB).at(-1)).toEqual({ offsetBytes: 10 * MIB, sizeBytes: MIB });
   expect(readExtents(sparse(5), 5 * MIB)).toEqual([]);
 });
 
 test("extentSegments() has zeros for holes, and ends where it is told", () => {
-  const extents = [{ offset: 2, size: 3 }, { offset: 10, size: 5 }];
+  const extents = [{ offsetBytes: 2, sizeBytes: 3 }, { offsetBytes: 10, sizeBytes: 5 }];
   const kinds = (dataBytes: number) =>
     extentSegments("x", extents, dataBytes).map((segment) =>
       segment.kind === "file"
