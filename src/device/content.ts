@@ -71,7 +71,7 @@ function contentAt(source: ByteSource, startBytes: number): string | undefined {
     latin1(shifted, offsetBytes, bytes.length) === bytes
   );
   if (found !== undefined) return found.name;
-  // Behind those with a longer magic: that of ext is two bytes.
+  // After those with a longer magic: that of ext is two bytes.
   if (isExt(shifted)) return "ext2/3/4";
   return isBootSector(shifted) ? tableOf(shifted) : undefined;
 }

@@ -33,7 +33,7 @@ export interface ImageSink {
   room(): Promise<Uint8Array>;
   /** Says that the first `sizeBytes` of the room were filled. */
   used(sizeBytes: number): void;
-  /** Goes on behind so many zeros. */
+  /** Goes on after so many zeros. */
   skip(sizeBytes: number): void | Promise<void>;
 }
 

@@ -192,6 +192,27 @@ test.skipIf(!isMounted)("writeImage() says that a disk is full, whenever it fill
   }
 });
 
+test("writeImage() ends with the failure of its thread, and leaves nothing open", async () => {
+  const Real = globalThis.Worker;
+  globalThis.Worker = class extends Real {
+    constructor() {
+      super("data:text/javascript,throw new Error('no thread today')");
+    }
+  } as typeof Worker;
+  try {
+    const dir = temp.make();
+    const file = fileOf(dir, "f", sampleBody(40 * MIB));
+    const writing = writeImage(join(dir, "image"), [file], { sizeBytes: file.size });
+    const error = await writing.catch((error: unknown) => error);
+    // A bug, not the disk.
+    expect(error).not.toBeInstanceOf(UserError);
+    expect(String(error)).toContain("no thread today");
+    if (hasProc) expect(openFiles(dir)).toEqual([]);
+  } finally {
+    globalThis.Worker = Real;
+  }
+});
+
 test("writeImage() stops when it is told to, and leaves nothing open", async () => {
   const dir = temp.make();
   const file = fileOf(dir, "f", sampleBody(30 * MIB));
