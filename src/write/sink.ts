@@ -14,8 +14,8 @@ import { type FileHandle, open } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import { systemCode } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
-import { PIECE_BYTES, writeAll } from "./piece.ts";
 import { writeError } from "../refused.ts";
+import { PIECE_BYTES, writeAll } from "./piece.ts";
 import { Ring } from "./ring.ts";
 import { SinkThread } from "./sink_thread.ts";
 
