@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT
 /**
- * Whether KVM can run a guest, before and while it runs.
+ * Finds out whether KVM can run a guest, before it starts and while it runs.
  *
  * @module
  */
 import { open } from "node:fs/promises";
 import { messageOf, systemCode } from "../errors.ts";
 
-/** What kept KVM from running the guest. */
+/** The reason why KVM cannot run the guest. */
 export interface KvmFailure {
   /**
-   * `unusable`: QEMU does not get KVM to work and exits.
+   * `unusable`: QEMU cannot initialise KVM and exits.
    * `died`: KVM gave up on the running guest; QEMU stops the machine, prints its registers and
    * waits forever.
    */
   readonly kind: "unusable" | "died";
-  /** The line of QEMU that says so. */
+  /** The line of QEMU's output that says so. */
   readonly line: string;
 }
 
@@ -44,10 +44,10 @@ const UNUSABLE = [
 ];
 
 /**
- * Finds a failure of KVM in what QEMU wrote to its standard error.
+ * Finds a failure of KVM in the standard error of QEMU.
  *
- * A line that says `unusable` counts only when QEMU exits with a failure as well: some of them
- * are no more than complaints about one feature.
+ * An `unusable` line counts only if QEMU also exits with a failure: some of these lines are only
+ * warnings about one feature.
  *
  * @param stderrText Whole lines; never the serial console, where a guest can write anything.
  * @returns The first `died`, else the first `unusable`, else undefined.
@@ -62,13 +62,13 @@ export function classifyKvmFailure(stderrText: string): KvmFailure | undefined {
 }
 
 /**
- * Why KVM cannot be used on this machine.
+ * Returns the reason why KVM cannot be used on this machine.
  *
- * The device is opened, for its permission bits say nothing about a missing kernel module or a
+ * The device is opened, since its permission bits say nothing about a missing kernel module or a
  * container that forbids it.
  *
- * @param device The device node, /dev/kvm but for tests.
- * @returns A reason to print, or undefined when KVM is worth a try.
+ * @param device The device node, /dev/kvm except in tests.
+ * @returns A reason to print, or undefined if KVM may work.
  */
 export async function kvmObstacle(device: string): Promise<string | undefined> {
   try {

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: MIT
 /**
- * Signals to us, as an AbortSignal.
+ * Signals to this process, as an AbortSignal.
  *
  * @module
  */
 import process from "node:process";
 import { EXIT, UserError } from "../errors.ts";
 
-/** Those that ask a process to end. */
+/** The signals that ask a process to end. */
 export const SIGNALS = ["SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"];
-/** Those that a terminal sends for a key: Ctrl-C and Ctrl-\. */
+/** The signals that a terminal sends for a key: Ctrl-C and Ctrl-\. */
 const KEYS: readonly string[] = ["SIGINT", "SIGQUIT"];
 
-/** `npm run` and the like pass on the Ctrl-C that the terminal has sent us already. */
+/** `npm run` and similar programs forward a Ctrl-C that the terminal has already sent to us. */
 const SAME_KEY_MS = 300;
 
-/** How many children there are that these keys belong to. */
+/** Number of running children that handle these keys. */
 let keyOwners = 0;
 
 /**
- * Runs `fn` while Ctrl-C and Ctrl-\ belong to a child that has our terminal: it gets the key by
- * itself, and may well go on, as a shell does. SIGTERM and SIGHUP still end us.
+ * Runs `fn` while a child that has our terminal handles Ctrl-C and Ctrl-\: the terminal sends it
+ * the signal too, and the child may continue, as a shell does. SIGTERM and SIGHUP still end us.
  */
 export async function lendingKeys<T>(fn: () => Promise<T>): Promise<T> {
   keyOwners++;
@@ -35,12 +35,12 @@ export async function lendingKeys<T>(fn: () => Promise<T>): Promise<T> {
  * Runs `fn` with a signal that is aborted by SIGINT, SIGQUIT, SIGTERM and SIGHUP; the reason is a
  * {@link UserError} "interrupt".
  *
- * A second such key gives up on cleaning up: it leaves at once with exit code 130, and only child
- * processes still get killed. The handlers are gone when the promise settles.
+ * A second Ctrl-C or Ctrl-\ skips the cleanup: the process exits at once with exit code 130, and
+ * only child processes are still killed. The handlers are removed when the promise settles.
  *
- * @returns What `fn` returned, also when it finished in spite of a signal.
- * @throws {UserError} "interrupt", when a signal came and `fn` failed with an AbortError.
- * @throws Whatever else `fn` threw.
+ * @returns What `fn` returned, also if it finished in spite of a signal.
+ * @throws {UserError} "interrupt", if a signal came and `fn` failed with an AbortError.
+ * @throws Any other error of `fn`.
  */
 export async function withInterrupt<T>(fn: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
@@ -62,7 +62,7 @@ export async function withInterrupt<T>(fn: (signal: AbortSignal) => Promise<T>):
   try {
     return await fn(controller.signal);
   } catch (error) {
-    // Whoever makes an AbortError of its own instead of throwing the reason means the same.
+    // Some functions throw an AbortError of their own instead of the reason of the signal.
     if (controller.signal.aborted && error instanceof Error && error.name === "AbortError") {
       throw controller.signal.reason;
     }

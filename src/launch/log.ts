@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The log of a guest: the bytes of its serial console and what QEMU had to say.
+ * The log of a guest: the bytes of its serial console and the standard error of QEMU.
  *
  * @module
  */
@@ -17,15 +17,15 @@ export interface GuestLog {
 }
 
 /**
- * Opens a log, emptied if it exists.
+ * Opens a log and truncates it.
  *
- * A log that cannot be opened stops everything, as that costs nothing yet. One that cannot be
- * written later (a full disk) is told once and given up: a guest that has built for hours is worth
- * more than its log. Writes are synchronous, so what was seen is on file whatever happens next.
+ * If the log cannot be opened, the run fails before the guest starts. If it cannot be written later
+ * (a full disk), that is reported once and logging stops: a guest that has built for hours is worth
+ * more than its log. Writes are synchronous, so all output seen so far is in the file.
  *
- * @param path The file; its folder must exist.
+ * @param path The file; its directory must exist.
  * @param onProblem Takes the one message about a failed write.
- * @throws {UserError} "target", when it cannot be opened.
+ * @throws {UserError} "target", if it cannot be opened.
  */
 export function openLog(path: string, onProblem: (text: string) => void): GuestLog {
   let fd: number | undefined;
@@ -52,7 +52,7 @@ export function openLog(path: string, onProblem: (text: string) => void): GuestL
       try {
         close();
       } catch {
-        fd = undefined; // one failure is told below; the descriptor is gone either way
+        fd = undefined; // the first failure is reported below; the descriptor is closed either way
       }
       onProblem(`The log "${path}" ends here, the guest goes on: ${messageOf(error)}`);
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Mounts that come and go with a run. Only root may mount: whoever is not does it by sudo, which is
- * asked for these commands alone.
+ * Mounts for the time of a run. Only root may mount, so other users run these commands, and only
+ * these, through sudo.
  *
  * @module
  */
@@ -14,27 +14,28 @@ import { messageOf, orRefused, throwIfInterrupted, UserError } from "../errors.t
 import { mountsBelow } from "../runtime/mounts.ts";
 import { runProcess, shellQuote } from "./process.ts";
 
-/** A tmpfs to work in. */
+/** A tmpfs to build in. */
 export interface TmpfsOptions {
-  /** Where it is mounted, absolute; made where it is missing. */
+  /** Absolute path of the mount point; created if it does not exist. */
   readonly dir: string;
-  /** As mount(8) takes it: `8G`, `50%`. */
+  /** In the form of mount(8): `8G`, `50%`. */
   readonly size: string;
   readonly signal: AbortSignal;
   readonly onNotice: (text: string) => void;
 }
 
-/** A command as root: by sudo where we are not. */
+/** Returns the command that runs `argv` as root: with sudo, unless we are root. */
 export function asRoot(argv: readonly string[]): string[] {
   return process.getuid?.() === 0 ? [...argv] : ["sudo", ...argv];
 }
 
 /**
- * Runs a job with a tmpfs mounted on a directory, and unmounts it whatever happens, with all that
- * was mounted below it meanwhile. What the job leaves there is gone then.
+ * Runs a job with a tmpfs mounted on a directory. Afterwards, also on failure, unmounts everything
+ * that was mounted there or below meanwhile. The files that the job left there are then gone.
  *
- * @throws {UserError} "target" where the directory holds something, "launch" where it cannot be
- * mounted, and whatever the job throws.
+ * @throws {UserError} "target" if the directory is not empty, "launch" if the tmpfs cannot be
+ * mounted.
+ * @throws Any error of the job.
  */
 export async function withTmpfs<T>(options: TmpfsOptions, job: () => Promise<T>): Promise<T> {
   const { dir, size, signal, onNotice } = options;
@@ -57,10 +58,10 @@ export async function withTmpfs<T>(options: TmpfsOptions, job: () => Promise<T>)
         }`,
     });
   }
-  // Whoever builds there owns it, and nobody else may write.
+  // The user who builds there owns it, and no other user may write.
   const owner = `uid=${process.getuid?.() ?? 0},gid=${process.getgid?.() ?? 0}`;
   const mount = ["mount", "-t", "tmpfs", "-o", `size=${size},mode=755,${owner}`, "tmpfs", dir];
-  // A second Ctrl-C leaves at once: nothing but this is run then.
+  // On a second Ctrl-C the process exits at once, and only this still runs.
   const unmountNow = () => {
     for (const place of mountsBelow(dir).reverse()) {
       spawnSync("umount", ["-l", place], { stdio: "ignore" });
@@ -77,23 +78,23 @@ export async function withTmpfs<T>(options: TmpfsOptions, job: () => Promise<T>)
 }
 
 /**
- * Unmounts what is mounted at or below a directory, the last one first.
+ * Unmounts everything that is mounted at or below a directory, the last mount first.
  *
- * @param kept Mount points that were there before.
- * @param onNotice Told what cannot be unmounted.
+ * @param kept Mount points that were there before and stay.
+ * @param onNotice Takes a message about what cannot be unmounted.
  */
 export async function unmountBelow(
   dir: string,
   kept: readonly string[],
   onNotice: (text: string) => void,
 ): Promise<void> {
-  // What the bootstrap had running may need a moment to be gone.
+  // Processes of the bootstrap may need a moment to exit.
   for (let attempt = 0; attempt < 5; attempt++) {
     if (attempt > 0) await setTimeout(300);
     const rest = mountedSince(dir, kept);
     if (rest.length === 0) return;
     for (const place of rest) {
-      // One that is in use to the very end is detached, and goes with its last user.
+      // A mount that is still in use is detached, and goes away with its last user.
       const how = attempt < 4 ? [] : ["-l"];
       await runProcess({
         argv: asRoot(["umount", ...how, place]),
@@ -108,10 +109,10 @@ export async function unmountBelow(
   onNotice(`still mounted: ${left.join(", ")}; unmount it: ${command}`);
 }
 
-/** What is mounted at or below a directory and was not before, the last one first. */
+/** Returns the mount points at or below a directory but not in `before`, the last one first. */
 function mountedSince(dir: string, before: readonly string[]): string[] {
   const places = mountsBelow(dir);
-  // The same place may be mounted on several times.
+  // A directory may have several mounts on it.
   for (const place of before) if (places.includes(place)) places.splice(places.indexOf(place), 1);
   return places.reverse();
 }

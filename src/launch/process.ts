@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
 /**
- * Child processes: started without a shell, ended with us, waited for until they are gone.
+ * Child processes: started without a shell, waited for until they are gone, and killed when this
+ * process ends.
  *
  * A child stays in our process group. Ctrl-C thus reaches it even when we are stuck, and an
- * interactive child keeps its terminal; the price is that it may end before our own signal handler
- * has run, which {@link ./qemu.ts} accounts for.
+ * interactive child keeps its terminal. The drawback is that it may end before our own signal
+ * handler has run, which {@link ./qemu.ts} accounts for.
  *
- * Four things end a child early, and none of them needs native code:
+ * Four things end a child early, none of which needs native code:
  *
  *   abort                SIGTERM, then SIGKILL after a grace time
- *   callback that throws the same, then the error goes to the caller
+ *   callback that throws the same, then the caller gets the error
  *   process.exit         SIGKILL from an exit listener
- *   kill -9 of us        SIGKILL from Linux, where util-linux's setpriv is there to ask for it
+ *   kill -9 of us        SIGKILL from Linux, if setpriv of util-linux is installed
  *
  * @module
  */
@@ -22,31 +23,31 @@ import process from "node:process";
 import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../errors.ts";
 
-/** Time between SIGTERM and SIGKILL, in milliseconds, unless told otherwise. */
+/** Default time between SIGTERM and SIGKILL, in milliseconds. */
 const KILL_AFTER_MS = 5000;
 
-/** Time for the streams of a child that is gone to come to their end, in milliseconds. */
+/** How long to wait for the end of the streams of a child that has exited, in milliseconds. */
 const DRAIN_MS = 500;
 
 /** What to run and what to do with its streams. */
 export interface ProcessOptions {
   /** Program and arguments, at least the program. One without a `/` is looked up in PATH. */
   readonly argv: readonly string[];
-  /** Working directory, ours if absent. */
+  /** Working directory; ours if absent. */
   readonly cwd?: string;
-  /** The whole environment of the child, ours if absent. */
+  /** The whole environment of the child; ours if absent. */
   readonly env?: Readonly<Record<string, string>>;
   /** `inherit` gives the child our standard input, `ignore` gives it /dev/null. */
   readonly stdin: "inherit" | "ignore";
-  /** Takes standard output as it comes, cut anywhere. Absent: the child gets ours. */
+  /** Takes standard output in chunks of any size. If absent, the child gets ours. */
   readonly onStdout?: (chunk: Uint8Array) => void;
-  /** Takes standard error as it comes, cut anywhere. Absent: the child gets ours. */
+  /** Takes standard error in chunks of any size. If absent, the child gets ours. */
   readonly onStderr?: (chunk: Uint8Array) => void;
   /** Ends the child. The promise still settles only when the child is gone. */
   readonly signal?: AbortSignal;
   /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
   readonly killAfterMs?: number;
-  /** How to get the program, as a sentence, for when it is missing. */
+  /** How to get the program, as a sentence: the hint if it is missing. */
   readonly hint?: string;
 }
 
@@ -59,12 +60,13 @@ export interface ProcessOutcome {
 /**
  * Runs one program to its end.
  *
- * An abort is no error here: look at `signal.aborted`, not at the outcome, for a child may exit 0
- * on SIGTERM. A signal that was aborted beforehand starts nothing and counts as SIGTERM.
+ * An abort is not an error here: look at `signal.aborted`, not at the outcome, as a child may exit
+ * with 0 on SIGTERM. If the signal is already aborted, nothing is started, and the outcome is that
+ * of SIGTERM.
  *
  * @returns How it ended, once it is gone and its streams are drained.
- * @throws {UserError} "launch", when the program or `cwd` is missing, or cannot be used.
- * @throws Whatever `onStdout` or `onStderr` threw, once the child is gone.
+ * @throws {UserError} "launch", if the program or `cwd` is missing or cannot be used.
+ * @throws The error of `onStdout` or `onStderr`, once the child is gone.
  */
 export async function runProcess(options: ProcessOptions): Promise<ProcessOutcome> {
   const { argv, signal } = options;
@@ -79,7 +81,7 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessOutcom
   if (signal?.aborted) return { code: null, signal: "SIGTERM" };
   try {
     const outcome = await supervise(options, [...prefix, program, ...argv.slice(1)]);
-    // A key that ended the child is ours to see, too: signals are only seen between two tasks.
+    // A key that ended the child was sent to us too. Signals are only handled between two tasks.
     await setImmediate();
     return outcome;
   } catch (error) {
@@ -92,10 +94,10 @@ export async function runProcess(options: ProcessOptions): Promise<ProcessOutcom
 }
 
 /**
- * Where a program is, as {@link findProgram} tells.
+ * Finds a program like {@link findProgram}, or fails.
  *
  * @param hint How to get it, as a sentence.
- * @throws {UserError} "launch" where it is missing.
+ * @throws {UserError} "launch" if it is missing.
  */
 export async function requireProgram(
   name: string,
@@ -111,9 +113,9 @@ export async function requireProgram(
 }
 
 /**
- * Where a program is.
+ * Finds a program.
  *
- * @param name A path, or a name to look up in the PATH of `env`, which is ours if absent.
+ * @param name A path, or a name to look up in the PATH of `env`, or in ours if `env` is absent.
  * @returns An absolute path to an executable file, or undefined.
  */
 export async function findProgram(
@@ -128,20 +130,20 @@ export async function findProgram(
       await access(file, constants.X_OK);
       if ((await stat(file)).isFile()) return file;
     } catch {
-      // Not here, or not for us: the search goes on, as execvp(3) does.
+      // Not here, or not executable by us: the search goes on, as in execvp(3).
     }
   }
   return undefined;
 }
 
-/** Where programs for root lie, which are not in every PATH. */
+/** Directories of programs for root, which are not in every PATH. */
 const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
 
 /**
- * Where a program is that may be one for root.
+ * Finds a program that may be in a directory of programs for root.
  *
  * @param hint How to get it, as a sentence.
- * @throws {UserError} "launch" where it is missing.
+ * @throws {UserError} "launch" if it is missing.
  */
 export async function findSystemProgram(name: string, hint: string): Promise<string> {
   const PATH = `${process.env["PATH"] ?? ""}:${ROOT_PATH}`;
@@ -151,9 +153,9 @@ export async function findSystemProgram(name: string, hint: string): Promise<str
 }
 
 /**
- * A command line for a message, to be pasted into a POSIX shell.
+ * Quotes a command line for a message, to be pasted into a POSIX shell.
  *
- * @param argv Arguments; one of harmless characters only is left as it is.
+ * @param argv Arguments. One without characters special to a shell is left unquoted.
  */
 export function shellQuote(argv: readonly string[]): string {
   // An unquoted "=" in the first word would make it an assignment.
@@ -193,18 +195,18 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     let failure: { readonly error: unknown } | undefined;
     let stopping = false;
     let gone = false;
-    // Not child.kill(): under Deno a second call does nothing, and the first decides what is told
-    // about the end of the child. Without an "exit" the id is still the child's.
+    // Not child.kill(): under Deno a second call does nothing, and the first one decides which
+    // signal is reported at the end. Until "exit", the pid still belongs to the child.
     const send = (name: "SIGTERM" | "SIGKILL") => {
       if (gone || child.pid === undefined) return;
       try {
         process.kill(child.pid, name);
       } catch {
-        // It ended just now, or has become another user's: "close" is what counts.
+        // It has just ended, or now runs as another user. Wait for "close".
       }
     };
     const timers: ReturnType<typeof setTimeout>[] = [];
-    // A grandchild that lives on holds the pipes, and nobody waits for what it still says.
+    // A grandchild that is still running holds the pipes open. Its output is not waited for.
     const drain = () => {
       timers.push(setTimeout(() => {
         child.stdout?.destroy();
@@ -257,11 +259,13 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
 let knownPrefix: readonly string[] | undefined;
 
 /**
- * Words that make Linux kill the child when we die, or nothing.
+ * Returns the words before a command that make Linux kill the child when we die; none if setpriv
+ * cannot do that.
  *
- * `setpriv --pdeathsig` sets PR_SET_PDEATHSIG and becomes the program, so the process id stays.
- * util-linux has it since 2.33, busybox's setpriv has not, hence the trial run. It hangs on the
- * thread that started the child: start children from the main thread or one that lives as long.
+ * `setpriv --pdeathsig` sets PR_SET_PDEATHSIG and then executes the program, so the pid stays the
+ * same. util-linux has it since 2.33, but the setpriv of busybox has not, hence the trial run. The
+ * signal is sent when the thread that started the child exits: start children from the main thread
+ * or from one that lives as long.
  */
 async function parentDeathPrefix(): Promise<readonly string[]> {
   if (knownPrefix === undefined) {

@@ -2,13 +2,14 @@
 /**
  * Runs a guest under QEMU, with KVM where it works.
  *
- * Not every guest runs on every KVM: a guest in real mode may execute what the kernel has to
- * emulate and cannot. QEMU says "KVM internal error", stops the machine and waits. With `auto`
- * that ends in a second start under TCG, QEMU's own and much slower emulation.
+ * Not every guest runs on every KVM: a guest in real mode may execute an instruction that the
+ * kernel has to emulate and cannot. QEMU then prints "KVM internal error", stops the machine and
+ * waits. With `auto`, the guest is then started again under TCG, QEMU's own and much slower
+ * emulation.
  *
- * What cannot be told here: a guest that resets itself, by a triple fault too, ends QEMU with exit
- * code 0 under `-no-reboot`, exactly as one that has finished. Whether it has finished shows in
- * what it wrote to the serial console; the caller has to look there.
+ * One case cannot be detected here: under `-no-reboot`, a guest that resets itself, also by a
+ * triple fault, ends QEMU with exit code 0, exactly like one that has finished. Whether it has
+ * finished is only visible in its output on the serial console, which the caller has to check.
  *
  * @module
  */
@@ -31,41 +32,41 @@ export interface QemuOptions {
   /** `auto` tries KVM and falls back to TCG; the others force one. */
   readonly accel: "auto" | Accel;
   /**
-   * File for the serial console and QEMU's standard error; emptied first. A guest that was started
-   * twice has both runs in it, parted by a line that starts with `--- seedstrap: `.
+   * File for the serial console and QEMU's standard error; truncated first. If the guest was
+   * started twice, both runs are in it, separated by a line that starts with `--- seedstrap: `.
    */
   readonly logPath: string;
   /**
    * Gives QEMU our terminal. Its standard output is then neither logged nor passed to `onSerial`;
-   * its standard error still is. Otherwise QEMU has no input, for with one it would turn the
-   * terminal raw and Ctrl-C would go to the guest.
+   * its standard error still is logged. Without it QEMU has no input: otherwise it would set the
+   * terminal to raw mode, and Ctrl-C would go to the guest.
    */
   readonly interactive: boolean;
   /** Ends the guest. */
   readonly signal: AbortSignal;
-  /** Takes the serial console as it comes: any bytes, cut anywhere. */
+  /** Takes the output of the serial console: any bytes, in chunks of any size. */
   readonly onSerial: (chunk: Uint8Array) => void;
-  /** Takes a line for the user: what QEMU complains about, what is done about KVM. */
+  /** Takes a line for the user: a message of QEMU, or what is done about KVM. */
   readonly onNotice: (text: string) => void;
   /**
-   * Image files that the guest can write. One that has changed when KVM dies forbids the second
-   * start. A device in here never counts as changed.
+   * Image files that the guest can write. If one has changed when KVM fails, the guest is not
+   * started again. A device among them never counts as changed.
    */
   readonly disks?: readonly string[];
   /**
-   * What a guest says on its serial console when it stops for good without switching off, in one
-   * way or another: it is then ended, and has failed.
+   * Texts on the serial console that mean that the guest has stopped for good without switching off
+   * the machine. The guest is then ended and has failed.
    */
   readonly haltTexts?: readonly string[];
-  /** Exit codes that are no failure, such as those of a debug-exit device; 0 if absent. */
+  /** Exit codes that mean success, such as those of a debug-exit device; 0 if absent. */
   readonly goodCodes?: readonly number[];
-  /** The device to probe under `auto`, /dev/kvm if absent. */
+  /** The device to probe under `auto`; /dev/kvm if absent. */
   readonly kvmDevice?: string;
 }
 
 /** How a guest ran. */
 export interface QemuOutcome {
-  /** What ran it to the end. */
+  /** The accelerator that ran it to its end. */
   readonly accel: Accel;
   /** Exit code of QEMU, one of `goodCodes`. */
   readonly code: number;
@@ -74,10 +75,10 @@ export interface QemuOutcome {
 /**
  * Runs a guest until QEMU exits with a good code.
  *
- * @returns When QEMU is gone.
- * @throws {UserError} "launch", when QEMU is missing or fails, or KVM does and cannot be replaced;
- *   "interrupt", when `signal` was aborted or QEMU was ended by one of {@link SIGNALS};
- *   "target", when the log cannot be opened.
+ * @returns Once QEMU has exited.
+ * @throws {UserError} "launch", if QEMU is missing or fails, or KVM fails and TCG cannot take over;
+ *   "interrupt", if `signal` was aborted or QEMU was ended by one of {@link SIGNALS};
+ *   "target", if the log cannot be opened.
  */
 export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
   const { onNotice } = options;
@@ -88,9 +89,9 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
     const run = await runOnce(options, accel, log);
     if (run.kvmFailure === undefined || options.accel !== "auto") return judge(options, run);
 
-    // The second start must not find a disk that the first has changed. A guest that KVM cannot
-    // run dies early, as a rule before it writes anything, so the images are not copied but only
-    // looked at.
+    // The second start must not use a disk that the first one has changed. A guest that KVM cannot
+    // run dies early, as a rule before it writes anything, so the images are not copied beforehand
+    // but only checked for changes.
     checkUntouched(options, before, await stamps(options.disks ?? []), run.kvmFailure);
     const text = `KVM cannot run this guest ("${run.kvmFailure.line}"), starting again under TCG`;
     onNotice(text);
@@ -101,16 +102,16 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
   }
 }
 
-/** One start of QEMU and what is to be known about its end. */
+/** One start of QEMU and how it ended. */
 interface Run {
   readonly accel: Accel;
   readonly argv: readonly string[];
   readonly outcome: ProcessOutcome;
-  /** Why it has to count as failed although it may run elsewhere; absent after an interrupt. */
+  /** The failure of KVM, after which TCG may still run the guest; absent after an interrupt. */
   readonly kvmFailure?: KvmFailure | undefined;
   /** The last line on standard error. */
   readonly lastLine: string;
-  /** What the guest said when it stopped without switching off; undefined if it did not. */
+  /** The one of `haltTexts` that the guest printed; undefined if it printed none. */
   readonly haltText: string | undefined;
 }
 
@@ -143,7 +144,7 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
       unusable.push(line);
     }
     if (line.trim() !== "") lastLine = line.trim();
-    // After a death follows a dump of registers, after an abort what everybody knows.
+    // After KVM has died, QEMU dumps registers; after an abort, it names the signal. Show neither.
     if (died === undefined && !signal.aborted && line.trim() !== "") onNotice(line);
   });
   const outcome = await runProcess({
@@ -177,7 +178,7 @@ function isGood({ goodCodes = [0] }: QemuOptions, code: number): boolean {
   return goodCodes.includes(code);
 }
 
-/** The end of the last run, as a result or an error. */
+/** Turns the end of the last run into a result or an error. */
 function judge(options: QemuOptions, run: Run): QemuOutcome {
   const command = shellQuote(run.argv);
   const where = options.logPath;
@@ -191,7 +192,7 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
   if (run.haltText !== undefined && !options.signal.aborted) {
     throw new UserError("launch", `The guest has stopped: "${run.haltText}"`, {
       where,
-      hint: "What it said before tells why",
+      hint: "Look for the reason in the lines before",
     });
   }
   const interrupted = interruption(options.signal, run);
@@ -204,10 +205,10 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
 }
 
 /**
- * Whether a run was ended from outside, and by what.
+ * Returns a message if a run was ended by a signal, otherwise undefined.
  *
  * A Ctrl-C goes to QEMU as well as to us, and QEMU then exits with code 0. It may do so before our
- * own handler has run, but never without saying "terminating on signal".
+ * own handler has run, but always prints "terminating on signal".
  */
 function interruption(signal: AbortSignal, run: Run): string | undefined {
   if (signal.aborted) return "Interrupted, the guest was ended";
@@ -217,7 +218,7 @@ function interruption(signal: AbortSignal, run: Run): string | undefined {
   return name !== null && SIGNALS.includes(name) ? `QEMU was ended by ${name}` : undefined;
 }
 
-/** For each image file what changes when it is written: size and modification time. */
+/** Returns the size and modification time of each image file, which change when it is written. */
 async function stamps(paths: readonly string[]): Promise<ReadonlyMap<string, string>> {
   const found = new Map<string, string>();
   for (const path of paths) {
@@ -225,7 +226,7 @@ async function stamps(paths: readonly string[]): Promise<ReadonlyMap<string, str
       const { size, mtimeMs } = await stat(path);
       found.set(path, `${size} ${mtimeMs}`);
     } catch {
-      // No stamp is a stamp too; QEMU tells better what is wrong with a disk.
+      // A missing file has no stamp. QEMU reports better what is wrong with a disk.
     }
   }
   return found;
@@ -247,7 +248,10 @@ function checkUntouched(
   );
 }
 
-/** Calls back when one of some texts comes by in a stream of bytes, however it is cut. Keeps little of it. */
+/**
+ * Makes a function that takes the chunks of a stream and calls back when one of the texts occurs,
+ * also across chunks. It keeps no more bytes than the longest text has.
+ */
 function textWatcher(
   texts: readonly string[],
   onText: (text: string) => void,
@@ -262,7 +266,7 @@ function textWatcher(
   };
 }
 
-/** Cuts a stream of bytes into lines; `end` gives out a last one without a newline. */
+/** Splits a stream of bytes into lines; `end` passes on a last one without a newline. */
 function lineSplitter(
   onLine: (line: string) => void,
 ): { push(chunk: Uint8Array): void; end(): void } {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Runs a bootstrap in a directory, under the kernel that runs already.
+ * Runs a bootstrap in a directory, under the kernel of this machine.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { UserError } from "../errors.ts";
 import { asRoot } from "./mount.ts";
 import { findSystemProgram, requireProgram, runProcess, shellQuote } from "./process.ts";
 
-/** What is missing to start in a directory. */
+/** The hint if a program is missing. */
 const HINT = "Install it, or use another mode";
 
 /** What to run. */
 export interface RootRun {
   /** Program and arguments. */
   readonly argv: readonly string[];
-  /** Whether only root may run it: then by sudo, for this command alone. */
+  /** Whether only root may run it; then this command, and only this one, runs through sudo. */
   readonly needsRoot: boolean;
   /** Gives the bootstrap our terminal; otherwise it has no input. */
   readonly interactive: boolean;
@@ -25,9 +25,9 @@ export interface RootRun {
 }
 
 /**
- * The command that runs it: programs by their full paths, and by sudo where only root may.
+ * Returns the command to run: programs by their full paths, with sudo if only root may run it.
  *
- * @throws {UserError} "launch" where a program is missing.
+ * @throws {UserError} "launch" if a program is missing.
  */
 export async function rootCommand(
   { argv, needsRoot }: Pick<RootRun, "argv" | "needsRoot">,
@@ -39,9 +39,9 @@ export async function rootCommand(
 }
 
 /**
- * Runs it to its end, with our standard output and standard error.
+ * Runs the bootstrap to its end, with our standard output and standard error.
  *
- * @throws {UserError} "launch" where a program is missing or the bootstrap fails, "interrupt"
+ * @throws {UserError} "launch" if a program is missing or the bootstrap fails; "interrupt".
  */
 export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun): Promise<void> {
   const whole = await rootCommand({ argv, needsRoot });
@@ -60,7 +60,7 @@ export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun)
   throw new UserError("launch", `The bootstrap ${end}: ${shellQuote(whole)}`);
 }
 
-/** `env -i` leaves chroot and bwrap without a PATH to be found in. */
+/** Returns the full path of chroot and bwrap: `env -i` leaves no PATH to find them in. */
 async function locate(word: string): Promise<string> {
   switch (word) {
     case "chroot":

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The program that runs, as a file.
+ * The executable file of this process.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import { statIfThere } from "./stat.ts";
 
 declare const Deno: { readonly build: { readonly standalone?: boolean } } | undefined;
 
-/** On Linux this is the program that runs even where another one has taken its name since. */
+/** Linux keeps this pointed at our executable even after its file has been replaced or removed. */
 const RUNNING = "/proc/self/exe";
 
-/** Path of the compiled program; undefined where it runs from its source. */
+/** Returns the path of the compiled program, or undefined when it runs from source. */
 export function ownBinary(): string | undefined {
   const isCompiled = import.meta.url.includes("/$bunfs/") ||
     (typeof Deno !== "undefined" && Deno.build.standalone === true);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * Calls of the C library that neither runtime has, through its foreign function interface: `bun:ffi`
- * or `Deno.dlopen`.
+ * Calls of the C library that the runtimes lack, made through the runtime's foreign function
+ * interface: `bun:ffi` or `Deno.dlopen`.
  *
- * `open` is among them because Deno makes O_RDWR|O_EXCL into O_CREAT|O_EXCL, which never opens a
- * device. What it opens is no descriptor for `node:fs`, since Deno knows only its own; those of
- * `node:fs` are the kernel's under both runtimes, and good for these calls.
+ * `open` is among them because Deno turns O_RDWR|O_EXCL into O_CREAT|O_EXCL, which never opens a
+ * device. The descriptor it returns cannot be used with `node:fs`, since Deno accepts only its own.
+ * Descriptors of `node:fs` are those of the kernel under both runtimes, and can be used here.
  *
  * @module
  */
@@ -14,33 +14,33 @@ import { constants } from "node:fs";
 import { createRequire } from "node:module";
 import { constants as system } from "node:os";
 
-/** The calls. Each throws an error with a `code` (`EBUSY`, `EINVAL`, ...) where it is refused. */
+/** The calls. Each throws an error with a `code` (`EBUSY`, `EINVAL`, ...) when it fails. */
 export interface Libc {
   /** open(2) without creating anything. */
   open(path: string, flags: number): number;
-  /** close(2), for what `open` returned. */
+  /** close(2), for a descriptor that `open` returned. */
   close(file: number): void;
   /**
-   * flock(2): takes the lock of a file until `close`.
+   * flock(2): takes the exclusive lock of a file until `close`.
    *
-   * @returns Whether nobody else has it; also where the file system knows no locks.
+   * @returns False when another process holds it. True also where the file system has no locks.
    */
   tryLock(file: number): boolean;
-  /** Makes a range of a file or block device read as zeros without sending zeros to it. */
+  /** Makes a range of a file or block device read as zeros without writing zeros. */
   punchHole(file: number, offset: number, sizeBytes: number): void;
-  /** Asks the kernel to forget what it has of a file in memory. */
+  /** Asks the kernel to drop the pages of a file from its cache. */
   dropCache(file: number): void;
-  /** BLKRRPART: lets the kernel read the partition table of a disk again. */
+  /** BLKRRPART: makes the kernel read the partition table of a disk again. */
   rereadPartitions(file: number): void;
-  /** Offset of the next byte that is data, or -1 where only a hole follows. */
+  /** Returns the offset of the next byte of data, or -1 if only a hole follows. */
   nextData(file: number, offset: number): number;
-  /** Offset of the next byte of a hole; the end of a file counts as one. */
+  /** Returns the offset of the next byte of a hole; the end of a file counts as one. */
   nextHole(file: number, offset: number): number;
-  /** Where the first byte of a view lies in memory. */
+  /** Returns the memory address of the first byte of a view. */
   addressOf(view: Uint8Array): number;
 }
 
-/** What both interfaces come down to; offsets and requests are 64 bits wide. */
+/** The common form of both interfaces. Offsets and requests are 64 bits wide. */
 interface Calls {
   open(path: Uint8Array, flags: number): number;
   close(file: number): number;
@@ -53,10 +53,10 @@ interface Calls {
   addressOf(view: Uint8Array): number;
 }
 
-/** glibc, and musl by its names. */
+/** Names of glibc and musl. */
 const NAMES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"];
 
-/** From linux/fs.h, linux/falloc.h, fcntl.h and the like: the same on every 64-bit Linux. */
+/** From linux/fs.h, linux/falloc.h, fcntl.h and others; the same on every 64-bit Linux. */
 const BLKRRPART = 0x125fn;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
@@ -68,9 +68,9 @@ const SEEK_HOLE = 4;
 let known: Libc | undefined;
 
 /**
- * The C library of this machine.
+ * Loads the C library of this machine.
  *
- * @returns undefined where it cannot be reached: no Linux, no FFI, or no right to use it.
+ * @returns undefined if it cannot be loaded: no Linux, no FFI, or no permission to use it.
  */
 export function libc(): Libc | undefined {
   if (known !== undefined) return known;
@@ -78,7 +78,7 @@ export function libc(): Libc | undefined {
     try {
       return known = withErrors("Bun" in globalThis ? loadByBun(name) : loadByDeno(name));
     } catch {
-      // Another name, or none at all.
+      // Try the next name.
     }
   }
   return undefined;
@@ -124,7 +124,7 @@ function systemError(call: string, errno: number): Error {
   return Object.assign(new Error(`${code}: ${call} failed`), { code });
 }
 
-/** The part of `bun:ffi` that is used. Deno cannot import it, so it is asked for by name. */
+/** The part of `bun:ffi` that is used. Deno cannot import it, so it is required at run time. */
 interface BunFfi {
   dlopen(name: string, symbols: object): {
     readonly symbols: Record<string, (...args: unknown[]) => number | bigint>;
@@ -177,5 +177,5 @@ function loadByDeno(name: string): Calls {
   };
 }
 
-/** O_DIRECT differs between architectures; 0 where the runtime does not know it. */
+/** O_DIRECT of this architecture, or 0 if the runtime does not define it. */
 export const O_DIRECT: number = constants.O_DIRECT ?? 0;

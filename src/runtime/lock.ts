@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * A lock that one of several processes of a machine holds, and that dies with its holder.
+ * A lock between processes of one machine that becomes free when its holder dies.
  *
  *   LOCK/            a directory
- *   LOCK/PID-START   an empty file: the process that holds it and its start time, as a pid may
- *                    come again
+ *   LOCK/PID-START   an empty file: the pid of the holder and its start time, as pids are reused
  *
  * A directory can be renamed onto another one only while that is empty, so exactly one of several
- * processes takes a lock, and its name is there from the first moment. What a dead process has left
- * is emptied by that process's name: nobody empties by mistake a lock that has a new holder. A
- * process of another container, whose numbers are not ours, cannot be told from a dead one.
+ * processes takes a lock, and the name of the holder is in it from the start. The lock of a dead
+ * process is removed by the name of that process, so a lock that has a new holder is never removed
+ * by mistake. A live process of another PID namespace looks like a dead one.
  *
  * @module
  */
@@ -27,25 +26,25 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { systemCode, UserError } from "../errors.ts";
 
-/** `PID-START`; the start is empty where the system does not tell it. */
+/** `PID-START`; the start is empty where the system does not report it. */
 const NAME = /^([1-9]\d*)-(\d*)$/;
 
-/** Others are in the way for a few rounds; whatever is for so many is no process, and stays. */
+/** Other processes cause a few failed rounds. So many have another cause, which is reported. */
 const MOST_ROUNDS = 1000;
 
 /** A lock that this process holds. */
 export interface Lock {
-  /** Gives the lock up. May be called twice. */
+  /** Releases the lock. May be called twice. */
   release(): void;
 }
 
 /**
  * Takes a lock.
  *
- * @param path Where its directory will be; its parent is there.
+ * @param path The directory of the lock; its parent must exist.
  * @returns The lock, or the pid of the process that holds it.
- * @throws {UserError} "target" where something else lies there.
- * @throws The system's error where nothing can be written there.
+ * @throws {UserError} "target" if something other than a lock is there.
+ * @throws The system's error if nothing can be written there.
  */
 export function takeLock(path: string): Lock | number {
   const own = ownName();
@@ -58,7 +57,7 @@ export function takeLock(path: string): Lock | number {
       return { release: () => giveUp(path, own) };
     } catch (error) {
       rmSync(fresh, { recursive: true, force: true });
-      // ENOENT: whoever holds the lock has cleared away what looked half-written.
+      // ENOENT: the holder of the lock has removed our `.part`, which looked unfinished to it.
       const isPassing = isOneOf(error, "ENOTEMPTY", "EEXIST", "ENOTDIR", "ENOENT");
       if (!isPassing || round === MOST_ROUNDS) throw error;
     }
@@ -69,12 +68,12 @@ export function takeLock(path: string): Lock | number {
   }
 }
 
-/** The name `PID-START` of this process. */
+/** Returns the name `PID-START` of this process. */
 export function ownName(): string {
   return `${process.pid}-${stateOf(process.pid)?.start ?? ""}`;
 }
 
-/** The name of who holds a lock; undefined where nobody does, which may be over the next moment. */
+/** Returns the name of the holder of a lock, or undefined if it is free at this moment. */
 function holderOf(path: string): string | undefined {
   let names: string[];
   try {
@@ -90,7 +89,7 @@ function holderOf(path: string): string | undefined {
 }
 
 function notOurs(path: string): UserError {
-  return new UserError("target", `Cannot take a lock: ${path} is none of seedstrap`, {
+  return new UserError("target", `Cannot take the lock "${path}": it was not made by seedstrap`, {
     where: path,
     hint: "Move it away",
   });
@@ -101,12 +100,12 @@ function giveUp(path: string, name: string): void {
     unlinkSync(join(path, name));
     rmdirSync(path);
   } catch (error) {
-    // Somebody else was faster, and may hold it already.
+    // Another process has removed it first, and may hold it already.
     if (!isOneOf(error, "ENOENT", "ENOTEMPTY", "EEXIST")) throw error;
   }
 }
 
-/** Whether the process of a name runs; undefined where it is no name of a process. */
+/** Reports whether the process `PID-START` runs; undefined if `name` has another form. */
 export function isRunning(name: string): boolean | undefined {
   const match = NAME.exec(name);
   if (match === null) return undefined;
@@ -122,9 +121,9 @@ export function isRunning(name: string): boolean | undefined {
 }
 
 /**
- * Start time of a process in clock ticks since boot, and whether it only waits to be buried.
+ * Returns the start time of a process in clock ticks since boot, and whether it is a zombie.
  *
- * @returns undefined where there is no such process, or the system does not tell.
+ * @returns undefined if there is no such process, or the system has no /proc.
  * @see proc(5): fields 3 and 22 of /proc/PID/stat
  */
 function stateOf(pid: number): { start: string; isDead: boolean } | undefined {
@@ -134,7 +133,7 @@ function stateOf(pid: number): { start: string; isDead: boolean } | undefined {
   } catch {
     return undefined;
   }
-  // The name of the program, in brackets, may hold anything.
+  // The name of the program, in brackets, may contain anything.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return { start: fields[19] ?? "", isDead: ["Z", "X"].includes(fields[0]!) };
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What is mounted where, as Linux tells.
+ * The mount points of this process, as Linux reports them.
  *
  * @module
  */
@@ -10,11 +10,11 @@ import { join } from "node:path";
 import { systemCode } from "../errors.ts";
 
 /**
- * Where something is mounted at a directory or below it, in the order in which it was mounted:
- * the last one is to be unmounted first.
+ * Returns the mount points at a directory or below it, in the order in which they were mounted:
+ * unmount the last one first.
  *
- * @param dir Absolute; it may lie behind symbolic links, and need not exist.
- * @returns Absolute paths; none where the system does not tell.
+ * @param dir Absolute; it may contain symbolic links, and need not exist.
+ * @returns Absolute paths; none where the system does not report them.
  */
 export function mountsBelow(dir: string): string[] {
   try {
@@ -28,10 +28,10 @@ export function mountsBelow(dir: string): string[] {
 }
 
 /**
- * The mount points of a mountinfo table.
+ * Parses the mount points of a mountinfo table.
  *
- * @param text Lines of proc_pid_mountinfo(5): the fifth word is the mount point, in which a space
- * and the like stand as a backslash and three octal digits.
+ * @param text Lines of proc_pid_mountinfo(5). The fifth word is the mount point, in which spaces,
+ * tabs, newlines and backslashes are written as a backslash and three octal digits.
  */
 export function parseMountPoints(text: string): string[] {
   return text.split("\n").flatMap((line) => {
@@ -41,7 +41,7 @@ export function parseMountPoints(text: string): string[] {
   });
 }
 
-/** A name from such a table: a space and the like stand there as a backslash and octal digits. */
+/** Decodes a name from a table in /proc: a backslash and three octal digits are one character. */
 export function unescapeName(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * A gap between the runtimes: with `throwIfNoEntry: false`, Bun still throws where a parent of the
- * path is a file.
+ * stat for paths that may not exist. `throwIfNoEntry: false` is not enough: Bun still throws if a
+ * parent of the path is a file.
  *
  * @module
  */
@@ -9,12 +9,12 @@
 import { lstatSync, type Stats, statSync } from "node:fs";
 import { systemCode } from "../errors.ts";
 
-/** What a path leads to, or undefined where there is nothing. */
+/** Returns the status of a path, following symbolic links, or undefined if nothing is there. */
 export function statIfThere(path: string): Stats | undefined {
   return ifThere(() => statSync(path));
 }
 
-/** Likewise without following a link at its end. */
+/** Returns the status of a path, not following a symbolic link at its end. */
 export function lstatIfThere(path: string): Stats | undefined {
   return ifThere(() => lstatSync(path));
 }

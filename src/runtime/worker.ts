@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /**
- * Starting threads.
+ * Starts threads.
  *
  * @module
  */
 
 /**
- * Starts the writing thread of a sink, `src/write/sink_worker.ts`.
+ * Starts the thread that writes for a sink, `src/write/sink_worker.ts`.
  *
- * In a binary that Bun compiled, everything is one file in a virtual directory, beside which the
- * second entry point of scripts/build.sh lies by its path below `src/`.
+ * In a binary that Bun compiled, the main program is one file in a virtual directory. The second
+ * entry point of scripts/build.sh is next to it, at its path below `src/`.
  */
 export function startSinkWorker(): Worker {
   const isCompiledByBun = import.meta.url.includes("/$bunfs/");

@@ -22,7 +22,7 @@ describe("classifyKvmFailure()", () => {
     ["KVM: entry failed, hardware error 0x80000021\n\nIf you're running a guest on an Intel", ""],
     ["KVM: unknown exit, hardware reason 31\n", ""],
     ["KVM internal error: Unexpected notify VM exit\n", ""],
-  ])("sees a guest die: %j", (text, line) => {
+  ])("detects that KVM has died: %j", (text, line) => {
     const failure = classifyKvmFailure(text);
     expect(failure?.kind).toBe("died");
     if (line !== "") expect(failure?.line).toBe(line);
@@ -37,7 +37,7 @@ describe("classifyKvmFailure()", () => {
     "ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy",
     "qemu-system-x86_64: kvm_init_vcpu: kvm_get_vcpu failed (0): Operation not permitted",
     "qemu-system-x86_64: error: failed to set MSR 0x48f to 0x7fffff00036dfb",
-  ])("sees KVM refused: %s", (line) => {
+  ])("detects that KVM is unusable: %s", (line) => {
     expect(classifyKvmFailure(`some warning\n${line}\n`)).toEqual({ kind: "unusable", line });
   });
 
@@ -46,11 +46,11 @@ describe("classifyKvmFailure()", () => {
     "qemu-system-x86_64: warning: host doesn't support requested feature: CPUID.01H:ECX.pni [bit 0]",
     "qemu-system-x86_64: -drive file=kvm.img: Could not open 'kvm.img': No such file or directory",
     "qemu-system-x86_64: terminating on signal 15 from pid 1 (init)",
-  ])("leaves other words alone: %j", (line) => {
+  ])("ignores other text: %j", (line) => {
     expect(classifyKvmFailure(line)).toBeUndefined();
   });
 
-  test("puts the death of a guest before a complaint", () => {
+  test("prefers `died` to `unusable`", () => {
     const text = `ioctl(KVM_X) failed: 1\n${EMULATION_FAILURE}`;
     expect(classifyKvmFailure(text)?.kind).toBe("died");
   });
@@ -61,13 +61,13 @@ describe("kvmObstacle()", () => {
     expect(await kvmObstacle("/nonexistent/kvm")).toBe("/nonexistent/kvm does not exist");
   });
 
-  test("is content with a device that opens for reading and writing", async () => {
+  test("accepts a device that opens for reading and writing", async () => {
     using dir = tempDir();
     writeFileSync(dir.file("kvm"), "");
     expect(await kvmObstacle(dir.file("kvm"))).toBeUndefined();
   });
 
-  test("finds a reason for anything that does not open", async () => {
+  test("returns a reason for a path that does not open", async () => {
     expect(await kvmObstacle("/")).toBeString();
   });
 });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What runQemu() decides, shown with a stand-in for QEMU that fails as it is told.
+ * The decisions of runQemu(), tested with a stand-in for QEMU that fails on request.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { UserError } from "../../src/errors.ts";
 import { isAlive, pidsWith, run, script, tempDir } from "./guest.ts";
 
-/** A stand-in that notes its arguments and process id, and does what it is told per accelerator. */
+/** Writes a stand-in that records its arguments and pid, and runs one command per accelerator. */
 function standIn(dir: ReturnType<typeof tempDir>, kvm: string, tcg: string): string {
   return script(
     dir.file("stand-in"),
@@ -57,7 +57,7 @@ describe("runQemu() with a stand-in", () => {
     );
   });
 
-  test("ends a guest that says that it has stopped, and calls that a failure", async () => {
+  test("ends a guest that prints a halt text, and fails", async () => {
     using dir = tempDir();
     const halts =
       "printf 'some words ** Safe to Po'; sleep 0.1; printf 'wer Off **'; exec sleep 60";
@@ -104,7 +104,7 @@ describe("runQemu() with a stand-in", () => {
     ]);
   });
 
-  test("does not start again when the first try has written to a disk", async () => {
+  test("does not start again when the first run has written to a disk", async () => {
     using dir = tempDir();
     const disk = dir.file("disk");
     writeFileSync(disk, "");
@@ -119,7 +119,7 @@ describe("runQemu() with a stand-in", () => {
     expect(calls(dir)).toHaveLength(1);
   });
 
-  test("does not start again for a failure that is not KVM's, or one that TCG has", async () => {
+  test("does not start again after a failure that is not one of KVM, or under TCG", async () => {
     using dir = tempDir();
     const command = standIn(dir, "echo broken >&2; exit 2", INTERNAL_ERROR);
     const { error } = await run(dir.file("log"), {
@@ -145,7 +145,7 @@ describe("runQemu() with a stand-in", () => {
     expect(calls(dir).filter(({ pid }) => isAlive(pid))).toEqual([]);
   });
 
-  test("takes exit code 0 after an abort for an interrupt, and does not start again", async () => {
+  test("treats exit code 0 after an abort as an interrupt, and does not start again", async () => {
     using dir = tempDir();
     const controller = new AbortController();
     const { error } = await run(dir.file("log"), {
@@ -168,7 +168,7 @@ describe("runQemu() with a stand-in", () => {
     });
   });
 
-  test("stops at a log that cannot be opened, before the guest starts", async () => {
+  test("fails before the guest starts when the log cannot be opened", async () => {
     using dir = tempDir();
     const command = standIn(dir, SERIAL, SERIAL);
     const { error } = await run(dir.file("no/log"), { command });
@@ -176,7 +176,7 @@ describe("runQemu() with a stand-in", () => {
     expect(pidsWith(command)).toEqual([]);
   });
 
-  test("says once that the log is full and lets the guest go on", async () => {
+  test("reports once that the disk of the log is full, and lets the guest continue", async () => {
     using dir = tempDir();
     const { outcome, serial, notices } = await run("/dev/full", {
       command: standIn(dir, "", `echo one; sleep 0.1; echo two`),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Tiny guests for QEMU, stand-ins for programs, and what the tests of this room share.
+ * Tiny guests for QEMU, stand-ins for programs, and other helpers of the tests in this directory.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { DENO } from "../support/run.ts";
 /** The QEMU that the tests run. */
 export const QEMU = "qemu-system-x86_64";
 
-/** The command that runs a program under each runtime there is; the tests run under Bun. */
+/** The command that runs a program under each runtime available; the tests run under Bun. */
 export const RUNTIMES: readonly (readonly [name: string, argv: readonly [string, ...string[]]])[] =
   (() => {
     if (existsSync(DENO)) {
@@ -29,7 +29,7 @@ export function roomPath(fileName: string): string {
   return new URL(`../../src/launch/${fileName}`, import.meta.url).pathname;
 }
 
-/** A folder that `using` removes again. */
+/** Makes a temporary directory that `using` removes. */
 export function tempDir(): Disposable & { readonly path: string; file(name: string): string } {
   const path = mkdtempSync(join(tmpdir(), "seedstrap-launch-"));
   return {
@@ -45,7 +45,7 @@ export function script(path: string, body: string): string {
   return path;
 }
 
-/** Whether a process is there; one that waits to be reaped does not count as gone. */
+/** Reports whether a process exists; a zombie does. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -55,7 +55,7 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The ids of the processes that have `path` in their command line; /proc, so Linux only. */
+/** Returns the pids of the processes that have `path` in their command line; from /proc. */
 export function pidsWith(path: string): number[] {
   return readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name)).map(Number).filter((pid) => {
     try {
@@ -66,7 +66,7 @@ export function pidsWith(path: string): number[] {
   });
 }
 
-/** What a run of {@link runQemu} came to: `outcome`, or the `error` that it threw. */
+/** The result of {@link runQemu}: its `outcome`, or the `error` that it threw. */
 export interface Collected {
   readonly outcome: QemuOutcome | undefined;
   readonly error: unknown;
@@ -74,7 +74,7 @@ export interface Collected {
   readonly notices: readonly string[];
 }
 
-/** Runs QEMU, or a stand-in, under TCG unless told otherwise, and collects what it gives out. */
+/** Runs QEMU or a stand-in, under TCG by default, and collects its output. */
 export async function run(logPath: string, options: Partial<QemuOptions>): Promise<Collected> {
   const serial: number[] = [];
   const notices: string[] = [];
@@ -98,7 +98,7 @@ export async function run(logPath: string, options: Partial<QemuOptions>): Promi
   return { outcome, error, serial: Uint8Array.from(serial), notices };
 }
 
-/** Polls until `condition` holds; false when it does not within `limitMs`. */
+/** Polls until `condition` holds; returns false if it does not within `limitMs`. */
 export async function eventually(condition: () => boolean, limitMs = 30_000): Promise<boolean> {
   for (const end = performance.now() + limitMs; performance.now() < end;) {
     if (condition()) return true;
@@ -107,7 +107,7 @@ export async function eventually(condition: () => boolean, limitMs = 30_000): Pr
   return condition();
 }
 
-/** Instructions for a processor in real mode, as after reset. */
+/** Machine code for real mode, the mode after reset. */
 export const code = {
   /** Writes bytes to COM1: `mov dx, 0x3f8`, then `mov al, n; out dx, al` for each. */
   print: (bytes: Uint8Array): number[] => [
@@ -118,7 +118,7 @@ export const code = {
   ],
   /** `cli; hlt; jmp` back to the hlt. */
   hang: [0xfa, 0xf4, 0xeb, 0xfd],
-  /** Reset by the keyboard controller: `mov al, 0xfe; out 0x64, al; hlt; jmp` back. */
+  /** Reset through the keyboard controller: `mov al, 0xfe; out 0x64, al; hlt; jmp` back. */
   reset: [0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd],
   /**
    * A floating-point load from video memory: `mov ax, 0xa000; mov ds, ax; fld dword [0]`. KVM has
@@ -128,8 +128,8 @@ export const code = {
 };
 
 /**
- * A firmware of 64 KiB that does nothing but run the instructions, so that the serial console has
- * their bytes only. Reset starts at its last 16 bytes: `jmp 0xf000:0`.
+ * Makes a firmware of 64 KiB that only runs the given code, so that nothing else writes to the
+ * serial console. Execution starts at its last 16 bytes: `jmp 0xf000:0`.
  */
 export function firmware(...parts: (readonly number[])[]): Uint8Array {
   const rom = new Uint8Array(65536).fill(0xff);
@@ -138,7 +138,7 @@ export function firmware(...parts: (readonly number[])[]): Uint8Array {
   return rom;
 }
 
-/** Arguments for QEMU as PARITY has them, for a guest that is a firmware. */
+/** Returns the arguments of QEMU for a guest that is a firmware. */
 export function guestArgs(romPath: string): string[] {
   const machine = ["-machine", "kernel-irqchip=split", "-nic", "none"];
   return ["-m", "16", "-smp", "2", "-bios", romPath, ...machine, "-no-reboot", "-nographic"];

@@ -10,12 +10,12 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 const listeners = () => SIGNALS.map((name) => process.listenerCount(name));
 const failure = (promise: Promise<unknown>) => promise.catch((error: unknown) => error);
 
-/** Waits for an abort as fetch() and streams do. */
+/** Waits for an abort, then rejects, as fetch() and streams do. */
 const aborted = (signal: AbortSignal, makeError: () => unknown) =>
   new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(makeError())));
 
 describe("withInterrupt()", () => {
-  test("gives back what the function returns, and leaves no handler", async () => {
+  test("returns what the function returns, and leaves no handler", async () => {
     const before = listeners();
     expect(await withInterrupt(() => Promise.resolve(42))).toBe(42);
     expect(listeners()).toEqual(before);
@@ -31,7 +31,7 @@ describe("withInterrupt()", () => {
     expect(listeners()).toEqual(before);
   });
 
-  test("makes an AbortError an interrupt, and no other error", async () => {
+  test("turns an AbortError into an interrupt, and no other error", async () => {
     const interruptedWith = (makeError: () => unknown) =>
       failure(withInterrupt((signal) => {
         process.kill(process.pid, "SIGTERM");
@@ -45,7 +45,7 @@ describe("withInterrupt()", () => {
 });
 
 describe.each(RUNTIMES)("withInterrupt() under %s", (_, [runtime, ...runtimeArgs]) => {
-  /** Runs a program that cleans up forever after an interrupt; gives its exit code. */
+  /** Runs a program that cleans up for ever after an interrupt; returns its exit code. */
   async function interruptTwice(gapMs: number): Promise<number | null> {
     using dir = tempDir();
     writeFileSync(
@@ -69,11 +69,11 @@ describe.each(RUNTIMES)("withInterrupt() under %s", (_, [runtime, ...runtimeArgs
     return await new Promise((resolve) => child.on("exit", resolve));
   }
 
-  test("leaves at once on a second Ctrl-C", async () => {
+  test("exits at once on a second Ctrl-C", async () => {
     expect(await interruptTwice(400)).toBe(130);
   });
 
-  test("takes two signals of one Ctrl-C for one", async () => {
+  test("treats two signals of one Ctrl-C as one", async () => {
     expect(await interruptTwice(20)).toBe(7);
   });
 });

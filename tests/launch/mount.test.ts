@@ -17,12 +17,12 @@ function mayMount(): boolean {
   const dir = realpathSync(temp.make());
   const isMounted = spawnSync("mount", ["-t", "tmpfs", "tmpfs", dir]).status === 0;
   if (isMounted) spawnSync("umount", [dir]);
-  else console.log("skipped: tests of --tmpfs: no right to mount here");
+  else console.log("skipped: tests of --tmpfs: no permission to mount here");
   temp.release();
   return isMounted;
 }
 
-always("parseMountPoints() reads mountinfo, and names with spaces in it", () => {
+always("parseMountPoints() reads mountinfo, also paths with spaces", () => {
   const text = "36 35 98:0 / / rw - ext4 /dev/root rw\n" +
     "77 36 0:45 / /a\\040b\\134c rw,noatime shared:1 - tmpfs tmpfs rw\n";
   expect(parseMountPoints(text)).toEqual(["/", "/a b\\c"]);
@@ -30,7 +30,7 @@ always("parseMountPoints() reads mountinfo, and names with spaces in it", () => 
 
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
 
-/** A checkout, and a chroot that runs a script of ours in place of the bootstrap. */
+/** Makes a checkout, and a chroot program that runs our script instead of the bootstrap. */
 function scene(script: string) {
   const dir = realpathSync(temp.make());
   const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
@@ -44,7 +44,7 @@ function scene(script: string) {
   return { dir, target, env, args: [...args, "--tree", tree, "-t", target] };
 }
 
-test("--tmpfs is there while the bootstrap runs, and gone with all that it has mounted", async () => {
+test("--tmpfs is mounted while the bootstrap runs, then unmounted with all below it", async () => {
   const { target, env, args } = scene(
     'mkdir "$1/proc" && mount -t proc proc "$1/proc" && cat /proc/mounts',
   );
@@ -56,7 +56,7 @@ test("--tmpfs is there while the bootstrap runs, and gone with all that it has m
   expect(readdirSync(target)).toEqual([]);
 });
 
-test("--tmpfs is unmounted when the bootstrap fails, and when it cannot begin", async () => {
+test("--tmpfs is unmounted when the bootstrap fails, and when it cannot start", async () => {
   const { target, env, args } = scene("exit 5");
   expect(await seedstrap(args, { env })).toMatchObject({ code: 9 });
   expect(mountsBelow(target)).toEqual([]);
@@ -71,7 +71,7 @@ test("--tmpfs is unmounted when the bootstrap fails, and when it cannot begin", 
   expect(readdirSync(target)).toEqual(["mine"]);
 });
 
-test.each(["SIGINT", "SIGTERM"] as const)("--tmpfs is unmounted at %s", async (signal) => {
+test.each(["SIGINT", "SIGTERM"] as const)("--tmpfs is unmounted on %s", async (signal) => {
   const { dir, target, env, args } = scene('touch "$1/../begun"; exec sleep 60');
   const child = start([process.execPath, MAIN, ...args], { env });
   for (let i = 0; i < 200 && !existsSync(join(dir, "begun")); i++) await setTimeout(50);
@@ -81,7 +81,7 @@ test.each(["SIGINT", "SIGTERM"] as const)("--tmpfs is unmounted at %s", async (s
   expect(mountsBelow(target)).toEqual([]);
 });
 
-test("--tmpfs is unmounted at a second Ctrl-C, which waits for no bootstrap", async () => {
+test("--tmpfs is unmounted on a second Ctrl-C, without waiting for the bootstrap", async () => {
   const { dir, target, env, args } = scene(
     'trap "" INT TERM; touch "$1/../begun"; while :; do sleep 0.1; done',
   );
@@ -95,7 +95,7 @@ test("--tmpfs is unmounted at a second Ctrl-C, which waits for no bootstrap", as
   expect(mountsBelow(target)).toEqual([]);
 });
 
-test("a tmpfs that a killed run has left is told with the command that unmounts it", async () => {
+test("a tmpfs left by a killed run is reported with the command to unmount it", async () => {
   const { dir, target, env, args } = scene('touch "$1/../begun"; exec sleep 60');
   const child = start([process.execPath, MAIN, ...args], { env });
   for (let i = 0; i < 200 && !existsSync(join(dir, "begun")); i++) await setTimeout(50);
@@ -110,12 +110,12 @@ test("a tmpfs that a killed run has left is told with the command that unmounts 
   }
 });
 
-test("what a bootstrap in a directory has mounted there is unmounted, and nothing else", async () => {
+test("mounts that a bootstrap has made in its directory are unmounted, and no others", async () => {
   const { target, env, args } = scene('mkdir "$1/dev" "$1/dev/shm"; mount -t tmpfs x "$1/dev/shm"');
   const plain = args.filter((arg) => arg !== "--tmpfs");
   expect(await seedstrap(plain, { env })).toMatchObject({ code: 0 });
   expect(mountsBelow(target)).toEqual([]);
-  // One that was there before stays, and a target with one is not built over.
+  // A mount that was there before stays, and a target that contains one is not replaced.
   await run(["mount", "-t", "tmpfs", "mine", join(target, "steps")]);
   try {
     expect(await seedstrap(["run", target], { env })).toMatchObject({ code: 0 });
@@ -128,7 +128,7 @@ test("what a bootstrap in a directory has mounted there is unmounted, and nothin
   }
 });
 
-test("what cannot be unmounted is told with a command that leaves alone what was there", async () => {
+test("a mount that cannot be unmounted is reported with a command for it alone", async () => {
   const { dir, target, env, args } = scene(
     'mkdir "$1/dev" "$1/dev/shm"; mount -t tmpfs x "$1/dev/shm"',
   );

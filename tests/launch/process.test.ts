@@ -8,7 +8,7 @@ import { UserError } from "../../src/errors.ts";
 import { findProgram, runProcess, shellQuote } from "../../src/launch/process.ts";
 import { eventually, isAlive, roomPath, RUNTIMES, script, tempDir } from "./guest.ts";
 
-/** Takes the first line of a child, its process id, and calls `then` with it. */
+/** Reads the first line of a child, its pid, and calls `then` with it. */
 function pidReader(then: (pid: number) => void): (chunk: Uint8Array) => void {
   let text = "";
   let done = false;
@@ -21,14 +21,14 @@ function pidReader(then: (pid: number) => void): (chunk: Uint8Array) => void {
 }
 
 describe("shellQuote()", () => {
-  test("gives back through a shell what it was given", () => {
+  test("gives arguments that a shell reads unchanged", () => {
     const args = ["", " ", "a b", "it's", '"', "$HOME", "`id`", "\\", "a\nb", "*", "~", "#x", "ü"];
     const line = shellQuote(["printf", "%s\\0", ...args]);
     const { stdout } = spawnSync("/bin/sh", ["-c", line]);
     expect(stdout.toString().split("\0").slice(0, -1)).toEqual(args);
   });
 
-  test("leaves plain words alone, but no assignment in front", () => {
+  test("leaves plain words unquoted, except an assignment as first word", () => {
     const argv = ["qemu", "-drive", "file=a.img,format=raw", "-m", "4096"];
     expect(shellQuote(argv)).toBe("qemu -drive file=a.img,format=raw -m 4096");
     expect(shellQuote(["A=b"])).toBe("'A=b'");
@@ -51,7 +51,7 @@ describe("findProgram()", () => {
 });
 
 describe("runProcess()", () => {
-  test("gives the exit code and everything the child wrote, byte by byte", async () => {
+  test("returns the exit code, and passes on every byte the child wrote", async () => {
     const hashes = [createHash("sha256"), createHash("sha256")];
     const sizes = [0, 0];
     const take = (i: number) => (chunk: Uint8Array) => {
@@ -106,7 +106,7 @@ describe("runProcess()", () => {
     });
   });
 
-  test("names a missing folder and a path that is no program", async () => {
+  test("names a missing directory, and a path that is not executable", async () => {
     const failed = (options: { argv: string[]; cwd?: string }) =>
       runProcess({ stdin: "ignore", ...options }).catch((error: unknown) => error);
     expect(await failed({ argv: ["true"], cwd: "/no/folder" })).toMatchObject({
@@ -124,7 +124,7 @@ describe("runProcess()", () => {
     expect(outcome).toEqual({ code: null, signal: "SIGKILL" });
   });
 
-  test("starts nothing when it was aborted beforehand", async () => {
+  test("starts nothing when the signal is already aborted", async () => {
     using dir = tempDir();
     const outcome = await runProcess({
       argv: ["touch", dir.file("mark")],
@@ -181,7 +181,7 @@ describe("runProcess()", () => {
     },
   );
 
-  test("ends the child when a callback throws, and hands on the error", async () => {
+  test("ends the child when a callback throws, and rethrows the error", async () => {
     const bug = new Error("bug");
     let pid = 0;
     const error = await runProcess({
@@ -202,7 +202,7 @@ describe.each(RUNTIMES)("under %s", (_, [runtime, ...runtimeArgs]) => {
     import process from "node:process";
     import { runProcess } from ${JSON.stringify(roomPath("process.ts"))};`;
 
-  /** Runs a program that prints the id of its child; tells whether the child is gone soon after. */
+  /** Runs a program that prints the pid of its child; reports whether the child soon is gone. */
   async function childIsGoneAfter(
     body: string,
     onPid: (parent: number) => void,
@@ -236,7 +236,7 @@ describe.each(RUNTIMES)("under %s", (_, [runtime, ...runtimeArgs]) => {
 
   test("a child does not outlive a process.exit()", async () => {
     const body = child("setTimeout(() => process.exit(1), 50);");
-    const env = { ...process.env, PATH: "/nonexistent" }; // no setpriv, which would do as well
+    const env = { ...process.env, PATH: "/nonexistent" }; // no setpriv, which would kill it as well
     expect(await childIsGoneAfter(body, () => {}, env)).toBe(true);
   });
 
@@ -270,7 +270,7 @@ describe.each(RUNTIMES)("under %s", (_, [runtime, ...runtimeArgs]) => {
   });
 });
 
-/** Whether a process has ended and only waits for init, or whoever stands in, to reap it. */
+/** Reports whether a process is a zombie. */
 function isZombie(pid: number): boolean {
   try {
     return /\) Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));

@@ -24,14 +24,14 @@ const hasKvm = hasQemu && await kvmObstacle("/dev/kvm") === undefined;
 if (!hasQemu) console.log(`skipped: guests under QEMU, as there is no ${QEMU}`);
 else if (!hasKvm) console.log(`skipped: guests under KVM: ${await kvmObstacle("/dev/kvm")}`);
 
-/** Every byte there is, so NUL, 0xff and broken UTF-8 as well. */
+/** All byte values, so also NUL, 0xff and invalid UTF-8. */
 const ALL_BYTES = new Uint8Array(256).map((_, i) => i);
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const print = (word: string) => code.print(new TextEncoder().encode(word));
 
 describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
-  test("ends well when the guest resets, and streams and logs each byte", async () => {
+  test("succeeds when the guest resets, and streams and logs each byte", async () => {
     using dir = tempDir();
     writeFileSync(dir.file("rom"), firmware(code.print(ALL_BYTES), code.reset));
     writeFileSync(dir.file("log"), "an older and longer log ".repeat(100));
@@ -79,7 +79,7 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
   });
 
   test.each([["SIGINT", "signal 2"], ["SIGQUIT", "SIGQUIT"]])(
-    "takes a %s that went to QEMU alone for an interrupt, not for success",
+    "treats a %s that only QEMU got as an interrupt, not as success",
     async (signal, told) => {
       using dir = tempDir();
       const rom = dir.file("rom");
@@ -119,7 +119,7 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
     expect(pidsWith(rom)).toEqual([]);
   });
 
-  test("shows a failed command ready for pasting, and QEMU's own words", async () => {
+  test("shows a failed command quoted for a shell, and the message of QEMU", async () => {
     using dir = tempDir();
     const args = ["-drive", "file=/no such/disk.img,format=raw", "-nographic"];
     const { error, notices } = await run(dir.file("log"), { args });
@@ -136,7 +136,7 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
 });
 
 describe.if(hasKvm)("runQemu() with QEMU under KVM", () => {
-  test("says so and starts again under TCG when KVM dies of the guest", async () => {
+  test("reports it and starts again under TCG when KVM dies", async () => {
     using dir = tempDir();
     const rom = dir.file("rom");
     writeFileSync(rom, firmware(print("one\n"), code.kvmCannot, print("two\n"), code.reset));
@@ -158,7 +158,7 @@ describe.if(hasKvm)("runQemu() with QEMU under KVM", () => {
     expect(pidsWith(rom)).toEqual([]);
   });
 
-  test("fails when KVM dies and is forced", async () => {
+  test("fails when KVM dies and was forced", async () => {
     using dir = tempDir();
     const rom = dir.file("rom");
     writeFileSync(rom, firmware(print("one\n"), code.kvmCannot, code.reset));

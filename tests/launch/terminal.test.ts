@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** Who sits in front of a bootstrap has the terminal, and its keys. */
+/** An interactive bootstrap has the terminal, and gets its keys. */
 import { afterEach, expect } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ const test = testAtTerminal();
 
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
 
-/** Starts a bootstrap by chroot, which is a script of ours, at a terminal. */
+/** Starts a bootstrap at a terminal, with a script of ours as chroot. */
 function atTerminal(script: string, ...options: string[]) {
   const dir = temp.make();
   const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
@@ -55,7 +55,7 @@ test.each(["-i", "--configurator"])("with %s a bootstrap has the terminal", asyn
   expect(said()).toContain("it was told: a word");
 });
 
-test("without them it has no input to wait for", async () => {
+test("without -i and --configurator, the input of a bootstrap is empty", async () => {
   const { child, said } = atTerminal('read -r line || echo "nothing to read"');
   child.stdin.write("a word\n");
   child.stdin.flush();
@@ -63,7 +63,7 @@ test("without them it has no input to wait for", async () => {
   expect(said()).toContain("nothing to read");
 });
 
-test("Ctrl-C goes to an interactive bootstrap, which may go on", async () => {
+test("Ctrl-C goes to an interactive bootstrap, which may continue", async () => {
   const { dir, child, said } = atTerminal(
     'trap "echo it was interrupted; read -r line; echo and went on: \\$line; exit 0" INT\n' +
       'touch "$1/../begun"; while :; do sleep 0.1; done',
@@ -92,8 +92,8 @@ test.each([["Ctrl-C", "\x03"], ["Ctrl-\\", "\x1c"]])(
   },
 );
 
-test("Ctrl-C that a bootstrap answers with a failure ends the run as interrupted", async () => {
-  // Which of the two hears of it first is a matter of chance.
+test("Ctrl-C on which a bootstrap fails ends the run as interrupted", async () => {
+  // Which of the two gets the signal first is a matter of chance.
   for (let i = 0; i < 6; i++) {
     const { dir, child, said } = atTerminal(
       `exec perl -e '$SIG{INT} = sub { exit 3 }; mkdir "$ARGV[0]/../begun"; sleep 60' "$1"`,
@@ -106,7 +106,7 @@ test("Ctrl-C that a bootstrap answers with a failure ends the run as interrupted
   }
 });
 
-test("Ctrl-\\ goes to an interactive bootstrap, and ends another in good order", async () => {
+test("Ctrl-\\ goes to an interactive bootstrap, and ends any other cleanly", async () => {
   const script = 'trap "echo it was told to quit; exit 0" QUIT\n' +
     'touch "$1/../begun"; while :; do :; done';
   for (const [options, code] of [[["-i"], 0], [[], 130]] as const) {

@@ -22,8 +22,8 @@ afterEach(() => temp.release());
 const MODULE = fileURLToPath(new URL("../../src/runtime/lock.ts", import.meta.url).href);
 
 /**
- * Takes a lock again and again; while it holds it, nobody else may make the file `inside`. Every
- * other time it leaves the lock as a process that has died would, for all others to take over.
+ * Takes a lock again and again. While it holds the lock, no other process may create the file
+ * `inside`. Every other time it leaves the lock as a dead process would, for others to take over.
  */
 const CONTENDER = `
 import { readdirSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
@@ -47,7 +47,7 @@ const startOf = (pid: number) => {
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
 };
 
-test("takeLock() lets in one of several processes at a time, under both runtimes", async () => {
+test("takeLock() gives the lock to one process at a time, under both runtimes", async () => {
   const dir = temp.make();
   const script = join(dir, "contender.ts");
   writeFileSync(script, CONTENDER);
@@ -61,7 +61,7 @@ test("takeLock() lets in one of several processes at a time, under both runtimes
 test("takeLock() takes the lock of a process that was killed, and no other's", async () => {
   const dir = temp.make();
   const script = join(dir, "contender.ts");
-  // Killed anywhere: `inside` may be left by the one before.
+  // Each is killed at some random point, so `inside` may be left from the one before.
   writeFileSync(script, CONTENDER.replace(`"wx"`, `"w"`));
   for (let kill = 0; kill < 10; kill++) {
     const child = start([process.execPath, script, dir, "1e9"]);
@@ -76,9 +76,9 @@ test("takeLock() takes the lock of a process that was killed, and no other's", a
   }
 }, 60_000);
 
-test("takeLock() knows a process that only waits to be buried as dead", async () => {
+test("takeLock() takes the lock of a zombie", async () => {
   const dir = temp.make();
-  // The shell becomes a sleep, which never asks for its child; that ends behind the change.
+  // The shell executes sleep, which never waits for its child; the child ends after that.
   const child = "(until grep -q sleep /proc/$$/comm; do :; done)";
   const parent = start(["sh", "-c", `${child} & echo $!; exec sleep 60`]);
   const { value } = await parent.stdout.getReader().read();
@@ -90,7 +90,7 @@ test("takeLock() knows a process that only waits to be buried as dead", async ()
   parent.kill();
 });
 
-test("takeLock() goes by the start time of a process, and takes what is empty", () => {
+test("takeLock() compares the start time of a process, and takes an empty lock", () => {
   const child = start(["sleep", "60"]);
   const locks: [string[], number | string][] = [
     [[`${child.pid}-${startOf(child.pid)}`], child.pid],
@@ -108,17 +108,17 @@ test("takeLock() goes by the start time of a process, and takes what is empty", 
   child.kill();
 });
 
-test("takeLock() touches nothing that is no lock", () => {
+test("takeLock() leaves alone what is not a lock", () => {
   for (const path of ["lock", "lock/x", "lock/0-1", "lock/-1-"]) {
     const dir = temp.make();
     writeFiles(dir, { [path]: "mine" });
-    expect(faultOf(() => takeLock(join(dir, "lock")))).toContain("none of seedstrap");
+    expect(faultOf(() => takeLock(join(dir, "lock")))).toContain("it was not made by seedstrap");
     expect(readFileSync(join(dir, path), "utf8")).toBe("mine");
     expect(readdirSync(dir)).toEqual(["lock"]);
   }
 });
 
-test("takeLock() does not wait for ever for a link, wherever it leads", async () => {
+test("takeLock() does not loop for ever on a symbolic link, wherever it leads", async () => {
   const dir = temp.make();
   mkdirSync(join(dir, "empty"));
   symlinkSync("empty", join(dir, "full"));
@@ -128,7 +128,7 @@ test("takeLock() does not wait for ever for a link, wherever it leads", async ()
       try { takeLock(${
       JSON.stringify(join(dir, path))
     }); } catch (error) { console.log(error.code) }`;
-    // In a process of its own: what asks again and again would never come back.
+    // In a process of its own, as an endless loop would never return.
     const child = start([process.execPath, "-e", body]);
     const killer = setTimeout(() => child.kill("SIGKILL"), 20_000);
     expect(await new Response(child.stdout).text()).toMatch(/^E[A-Z]+\n$/);
@@ -138,7 +138,7 @@ test("takeLock() does not wait for ever for a link, wherever it leads", async ()
   expect(readdirSync(join(dir, "empty"))).toEqual([]);
 }, 60_000);
 
-test("release() may come twice, and takes no lock from its next holder", () => {
+test("release() may be called twice, and does not release the lock of the next holder", () => {
   const path = join(temp.make(), "lock");
   const first = takeLock(path);
   if (typeof first === "number") throw new Error("it is held");
