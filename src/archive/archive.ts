@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * Looking through an archive, a hostile one included: what is in it, and where.
+ * Lists the members of an archive and where their data is. The archive may be hostile.
  *
- * The whole archive is expanded once, with bounded memory, and nothing is written.
+ * The whole archive is expanded once, in bounded memory, and nothing is written.
  *
  * @module
  */
@@ -23,27 +23,27 @@ import { MemberTree } from "./tree.ts";
 import type { Archive, ArchiveMember, DeviceType } from "./types.ts";
 
 /**
- * Highest ratio of an archive that is no bomb: what deflate can reach at most ("zlib Technical
- * Details", 1032:1). Source code and programs stay below 20:1. The other compressions could
- * reach a million to one.
+ * Highest compression ratio that is accepted: the maximum of deflate ("zlib Technical Details",
+ * 1032:1). Source code and programs stay below 20:1. The other compressions could reach a million
+ * to one.
  */
 export const MAX_RATIO = 1032;
-/** Up to here an archive may expand as it likes: a few files of zeros are no bomb. */
+/** The ratio is not limited up to this size, as a few files of zeros are harmless. */
 const RATIO_FREE_BYTES = 64 * MIB;
 
 export interface ReadOptions {
-  /** Most bytes that the archive may expand to. */
+  /** Limit for the expanded size of the archive. */
   readonly maxBytes: number;
-  /** Names at the top that are left out with all below them; they are checked all the same. */
+  /** Names at the top level that are left out with everything below; they are still checked. */
   readonly drop?: readonly string[];
   readonly signal?: AbortSignal;
 }
 
 /**
- * Lists an archive: tar, as it is or compressed with gzip, bzip2, xz or zstd.
+ * Lists an archive: tar, plain or compressed with gzip, bzip2, xz or zstd.
  *
- * @throws {UserError} "format" with archive and member for what is damaged or would leave the
- * root; "target" where the file cannot be read; "interrupt".
+ * @throws {UserError} "format", naming archive and member, if it is damaged or leads out of the
+ * root; "target" if the file cannot be read; "interrupt".
  */
 export async function readArchive(path: string, options: ReadOptions): Promise<Archive> {
   const source = openImage(path);
@@ -55,10 +55,10 @@ export async function readArchive(path: string, options: ReadOptions): Promise<A
 }
 
 /**
- * Lists an archive that lies anywhere, in an image for one.
+ * Lists an archive from any source, such as a file in an image.
  *
  * @param source Its name is the path in messages.
- * @throws {UserError} as {@link readArchive}
+ * @throws {UserError} Like {@link readArchive}.
  */
 export async function readArchiveFrom(
   source: ByteSource,
@@ -78,7 +78,7 @@ export async function readArchiveFrom(
   }
 }
 
-/** Passes a stream on as long as it has not too many bytes. */
+/** Passes a stream on, up to a limit. */
 async function* bounded(
   pieces: AsyncIterable<Uint8Array>,
   limitBytes: number,
@@ -97,11 +97,11 @@ function tooBig(path: string, limitBytes: number, name?: Uint8Array): UserError 
   return new UserError(
     "format",
     `Cannot use archive ${path}: ${what} expands to more than ${limitBytes} bytes`,
-    { where: path, hint: "It may have been made to fill disks: look at where it comes from" },
+    { where: path, hint: "It may have been made to fill disks: check where it comes from" },
   );
 }
 
-/** A name as messages have it. */
+/** Returns a name in the form for messages. */
 function shownName(name: Uint8Array): string {
   return JSON.stringify(new TextDecoder().decode(name.subarray(0, 256)));
 }
@@ -132,26 +132,26 @@ class Lister {
       const fault = this.tree.add(member);
       if (fault !== undefined) throw this.#fault(fault, header.name);
     }
-    // Two blocks of zeros are the end; what follows fills the last record of a tape.
+    // Two blocks of zeros are the end. More zeros fill the last record of a tape.
     for (;;) {
       const piece = await this.#stream.next(MIB);
       if (piece.length === 0) return;
-      if (!isZero(piece)) throw this.#fault("data follows behind its end");
+      if (!isZero(piece)) throw this.#fault("data follows its end");
     }
   }
 
-  /** The member that a header begins; undefined for the root. */
+  /** Reads the member of a header; undefined for the root. */
   async #read(header: ExtendedHeader): Promise<ArchiveMember | undefined> {
     const { type, size, name: bytes } = header;
     const checked = checkName(bytes);
     if ("fault" in checked) throw this.#fault(checked.fault, bytes);
     const path = checked.name;
     const isFile = (type === "0" || type === "7") && bytes.at(-1) !== 0x2f;
-    // Whether data follows is what tars differ in: nobody shall read a member where another sees
-    // data.
-    if (!isFile && size !== 0) throw this.#fault(`it has ${size} bytes, and is no file`, bytes);
+    // Implementations of tar differ in whether data follows such a header. Refuse it, so that no
+    // data can be read as members.
+    if (!isFile && size !== 0) throw this.#fault(`it has ${size} bytes, and is not a file`, bytes);
     if (path === "" && (isFile || (type !== "5" && type !== "0"))) {
-      throw this.#fault("it would take the place of the root", bytes);
+      throw this.#fault("it would replace the root", bytes);
     }
     if (isFile) return await this.#readFile(path, header);
     const mode = header.mode & 0o7777;
@@ -161,7 +161,7 @@ class Lister {
         return path === "" ? undefined : { kind: "directory", path, mode };
       case "1": {
         const target = checkName(header.linkName);
-        if ("fault" in target) throw this.#fault(`of what it links to, ${target.fault}`, bytes);
+        if ("fault" in target) throw this.#fault(`its link target: ${target.fault}`, bytes);
         return { kind: "hardlink", path, target: target.name };
       }
       case "2": {
@@ -210,7 +210,7 @@ class Lister {
     return new UserError("format", `Cannot use archive ${this.#path}: ${whose}${what}`, {
       where: `${this.#path}: ${shown ?? `offset ${this.#stream.position} when expanded`}`,
       hint:
-        "Archives are used as a whole or not at all: make it again without this, or use another",
+        "Archives are used as a whole or not at all: create it again without this, or use another",
     });
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Bits of a source, the highest of each byte first.
+ * Reads the bits of a source, the highest bit of each byte first.
  *
  * @module
  */
@@ -24,18 +24,18 @@ export class BitReader {
     this.source = source;
   }
 
-  /** Offset of the byte that the next bit is in. */
+  /** Offset of the byte with the next bit. */
   get offset(): number {
     return this.#start + this.#at - Math.ceil(this.#count / 8);
   }
 
-  /** Whether all bytes but the rest of the current one were read. */
+  /** Whether no whole byte is left, only the rest of the current one at most. */
   get isAtEnd(): boolean {
     return this.#start + this.#at - Math.floor(this.#count / 8) >= this.source.size;
   }
 
   /**
-   * The next bits without moving on; behind the end of the source there are zeros.
+   * Returns the next bits without consuming them; zeros past the end of the source.
    *
    * @param count At most 24.
    */
@@ -50,9 +50,9 @@ export class BitReader {
   }
 
   /**
-   * Moves on by bits that were peeked at.
+   * Consumes bits that `peek` returned.
    *
-   * @throws {UserError} "format" where the source ends before.
+   * @throws {UserError} "format" if they are past the end of the source.
    */
   skip(count: number): void {
     this.#count -= count;
@@ -61,20 +61,20 @@ export class BitReader {
     }
   }
 
-  /** The next bits, at most 24, and moves on. */
+  /** Consumes and returns the next bits, at most 24. */
   take(count: number): number {
     const bits = this.peek(count);
     this.skip(count);
     return bits;
   }
 
-  /** The next 32 bits as a signed integer. */
+  /** Consumes and returns the next 32 bits as a signed integer. */
   take32(): number {
     const high = this.take(16);
     return (high << 16) | this.take(16);
   }
 
-  /** Moves to the next byte. */
+  /** Skips to the next byte boundary. */
   align(): void {
     this.#count -= this.#count % 8;
   }

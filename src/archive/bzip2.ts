@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /**
- * bzip2, expanded here: what npm has is slow, or keeps the whole file in memory, or ends without a
- * word behind the first of several streams.
+ * Expands bzip2. The packages of npm are slow, or keep the whole file in memory, or silently stop
+ * after the first of several streams.
  *
- *   file   = { stream }                   a stream begins at a whole byte
+ *   file   = { stream }                   a stream begins at a byte boundary
  *   stream = "BZh" level { block } 177245385090 crc32
  *   block  = 314159265359 crc32 randomised{1} origin{24} usedBytes tables selectors codes
  *
- * A block holds up to level x 100,000 bytes, run-length coded, then sorted (Burrows-Wheeler),
- * moved to front, run-length coded once more, and Huffman coded with up to six tables that take
- * turns after 50 symbols. The steps are undone in the opposite order. The CRC-32 has the
+ * A block has up to level x 100,000 bytes: run-length coded, sorted (Burrows-Wheeler), moved to
+ * front, run-length coded once more, and Huffman coded with up to six tables, of which one is
+ * selected for every 50 symbols. The steps are undone in reverse order. The CRC-32 has the
  * polynomial of zlib's, highest bit first.
  *
  * Sources: bzip2 1.0.8, decompress.c; Joe Tsai, "BZIP2: Format Specification" (2016).
@@ -25,7 +25,7 @@ import { CodeTable, MAX_CODE_BITS } from "./huffman.ts";
 const BLOCK_UNIT = 100_000;
 const OUTPUT_BYTES = 256 * 1024;
 const GROUP_SYMBOLS = 50;
-/** More selectors than a block can use are passed over, as bzip2 does since 1.0.8. */
+/** Selectors beyond the most that a block can use are ignored, as in bzip2 since 1.0.8. */
 const MAX_SELECTORS = 18_002;
 
 /**
@@ -81,10 +81,10 @@ const CRC_TABLE = Int32Array.from({ length: 256 }, (_, byte) => {
   return value;
 });
 
-/** One block, and the tables that are used again for the next one. */
+/** One block, and tables that are reused for the next one. */
 class Block {
   readonly #bits: BitReader;
-  /** Of each position the byte (low 8 bits) and which position comes next (the others). */
+  /** For each position the byte (low 8 bits) and the next position (the other bits). */
   readonly #chain = new Uint32Array(9 * BLOCK_UNIT);
   readonly #selectors = new Uint8Array(MAX_SELECTORS);
   readonly #tables = Array.from({ length: 6 }, () => new CodeTable());
@@ -93,7 +93,7 @@ class Block {
   #left = 0;
   #next = 0;
   #crc = 0;
-  /** The byte of the current run, how long the run is, and how often it is still to be put out. */
+  /** The byte of the current run, the length of the run, and how many bytes are still to output. */
   #byte = -1;
   #run = 0;
   #repeat = 0;
@@ -102,12 +102,12 @@ class Block {
     this.#bits = bits;
   }
 
-  /** The CRC-32 of what was expanded so far, as a signed integer. */
+  /** The CRC-32 of the bytes expanded so far, as a signed integer. */
   get crc(): number {
     return ~this.#crc;
   }
 
-  /** Reads a block up to the point from where it can be expanded. */
+  /** Reads a block, so that `expand` can be called. */
   read(blockBytes: number): void {
     const bits = this.#bits;
     if (bits.take(1) !== 0) {
@@ -117,7 +117,7 @@ class Block {
     const used = this.#readUsed();
     const tables = this.#readTables(used.length + 2);
     const length = this.#readSymbols(used, tables, blockBytes);
-    if (origin >= length) throw this.#fault("a block begins behind its end");
+    if (origin >= length) throw this.#fault("the origin of a block is past its end");
     const chain = this.#chain;
     const counts = this.#counts;
     for (let byte = 0, sum = 0; byte < 256; byte++) {
@@ -137,7 +137,7 @@ class Block {
     this.#repeat = 0;
   }
 
-  /** The next bytes; none at the end of the block. */
+  /** Returns the next bytes; none at the end of the block. */
   expand(): Uint8Array {
     const output = new Uint8Array(Math.min(OUTPUT_BYTES, this.#left * 255 + this.#repeat));
     const chain = this.#chain;
@@ -172,7 +172,7 @@ class Block {
     return output.subarray(0, at);
   }
 
-  /** The bytes that occur in the block. */
+  /** Reads the list of bytes that occur in the block. */
   #readUsed(): number[] {
     const used: number[] = [];
     const groups = this.#bits.take(16);
@@ -202,7 +202,7 @@ class Block {
       order.unshift(table!);
       if (index < MAX_SELECTORS) this.#selectors[index] = table!;
     }
-    // A block that needs more than are there would find the last ones of an earlier block.
+    // Otherwise a block with too few selectors would use those of an earlier block.
     this.#selectors.fill(0xff, selectorCount);
     const tables = this.#tables.slice(0, count);
     const lengths = new Uint8Array(symbols);

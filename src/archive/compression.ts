@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * How an archive is compressed, told by its first bytes and never by its name.
+ * Detects the compression of an archive by its first bytes, never by its name.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { isTarHeader, TAR_BLOCK_BYTES } from "../format/tar.ts";
 
-/** How an archive is compressed. */
+/** The compression of an archive. */
 export type Compression = "none" | "gzip" | "bzip2" | "xz" | "zstd";
 
 const MAGIC: readonly (readonly [Compression, readonly number[]])[] = [
@@ -21,9 +21,9 @@ const MAGIC: readonly (readonly [Compression, readonly number[]])[] = [
 ];
 
 /**
- * Says how an archive is compressed.
+ * Detects the compression of an archive.
  *
- * @throws {UserError} "format" for what is no tar archive and begins like none of the compressions.
+ * @throws {UserError} "format" if it is neither a tar archive nor compressed in a known way.
  */
 export function detectCompression(source: ByteSource): Compression {
   const block = new Uint8Array(TAR_BLOCK_BYTES);
@@ -31,21 +31,21 @@ export function detectCompression(source: ByteSource): Compression {
   for (const [compression, magic] of MAGIC) {
     if (magic.every((byte, index) => bytes[index] === byte)) return compression;
   }
-  // A skippable frame may come ahead of the first one that holds data.
+  // A skippable frame may come before the first one with data.
   if (bytes.length >= 4 && isSkippable(bytes)) return "zstd";
-  // A header, or the zeros that end an archive without members.
+  // A header, or the zeros at the end of an archive without members.
   if (
     bytes.length === TAR_BLOCK_BYTES && (isTarHeader(bytes) || isZero(bytes))
   ) {
     return "none";
   }
-  throw new UserError("format", `Cannot read archive ${source.name}: it is no tar archive`, {
+  throw new UserError("format", `Cannot read archive ${source.name}: it is not a tar archive`, {
     where: `${source.name}, offset 0`,
     hint: "Archives are tar, or tar compressed with gzip, bzip2, xz or zstd",
   });
 }
 
-/** Whether a zstd frame, at its first bytes, is one to be skipped: 50 to 5F, then 2A 4D 18. */
+/** Reports whether bytes begin a skippable frame of zstd: 50 to 5F, then 2A 4D 18. */
 export function isSkippable(bytes: Uint8Array): boolean {
   return (bytes[0]! & 0xf0) === 0x50 && bytes[1] === 0x2a && bytes[2] === 0x4d && bytes[3] === 0x18;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What two archives differ in: tar, as it is or compressed.
+ * Compares two archives: tar, plain or compressed.
  *
  * @module
  */
@@ -10,20 +10,20 @@ import { GIB } from "../format/segment.ts";
 import { readArchiveFrom } from "./archive.ts";
 import type { ArchiveMember } from "./types.ts";
 
-/** A member that two archives do not have alike. */
+/** A member that differs between two archives. */
 export interface MemberDifference {
   readonly kind: "only in first" | "only in second" | "different";
   readonly path: string;
 }
 
-/** Most that a package may expand to: far beyond any. */
+/** Limit for the expanded size of a package, far above that of any. */
 const MAX_BYTES = 256 * GIB;
 
 /**
- * Compares two archives member by member: kind, mode, content, and where a link leads. Nothing is
- * found where only times, owners, the order or the compression differ.
+ * Compares two archives member by member: kind, mode, content, and target of a link. Times, owners,
+ * order and compression are ignored.
  *
- * @throws {UserError} "format" for what cannot be read as an archive.
+ * @throws {UserError} "format" if one cannot be read as an archive.
  */
 export async function diffMembers(a: ByteSource, b: ByteSource): Promise<MemberDifference[]> {
   const before = await readMembers(a);
@@ -36,7 +36,7 @@ export async function diffMembers(a: ByteSource, b: ByteSource): Promise<MemberD
   });
 }
 
-/** What counts of each member, by path. */
+/** Returns the compared properties of each member as text, by path. */
 async function readMembers(source: ByteSource): Promise<Map<string, string>> {
   const { members } = await readArchiveFrom(source, { maxBytes: MAX_BYTES });
   return new Map(members.map((member) => [member.path, describe(member)]));

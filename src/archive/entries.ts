@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The members of an archive as entries of what is built.
+ * Converts the members of an archive into entries of an image or a directory.
  *
  * @module
  */
@@ -11,21 +11,21 @@ import type { MemberSegment } from "../format/segment.ts";
 import { type LinkEnd, linkFollower } from "./links.ts";
 import type { Archive, ArchiveMember, DeviceType, FileMember, SymlinkMember } from "./types.ts";
 
-/** A file, or a directory where there is no body. */
+/** A file, or a directory if there is no body. */
 export interface FlatEntry {
   /** Path in the archive. */
   readonly path: string;
   readonly body?: MemberSegment;
 }
 
-/** A member that what is built cannot hold. */
+/** A member that cannot be in the image, or not as it was. */
 export interface LeftOut {
   readonly path: string;
-  /** Why, or what is there in its place. */
+  /** The reason, or what is there instead. */
   readonly why: string;
 }
 
-/** What a directory can hold besides files and directories. */
+/** What a directory can contain besides files and directories. */
 export type SpecialFile =
   | { readonly kind: "symlink"; readonly target: string }
   | {
@@ -35,7 +35,7 @@ export type SpecialFile =
     readonly minor: number;
   };
 
-/** An entry of a directory that is written: a directory where there is neither body nor special. */
+/** An entry of a directory to write: a directory if it has neither body nor special. */
 export interface ArchiveEntry {
   readonly path: string;
   readonly body?: MemberSegment;
@@ -46,12 +46,12 @@ export interface ArchiveEntry {
 }
 
 /**
- * Entries for a medium that knows only files and directories: links become copies of what they
- * lead to in the new root.
+ * Returns entries for a medium with files and directories only: links become copies of the files
+ * that they lead to in the new root.
  *
  * @returns Directories first, sorted bytewise; then files in the order of their data, so that the
- * archive is expanded once. And what is not there, or not as it was.
- * @throws {UserError} "format" for symbolic links that lead in a circle.
+ * archive is expanded once. Also the members that are left out or changed.
+ * @throws {UserError} "format" if symbolic links form a loop.
  */
 export function flatEntries(
   archive: Archive,
@@ -90,11 +90,11 @@ export function flatEntries(
 }
 
 /**
- * Entries for a directory, links and devices included. Hard links become files of their own, for
- * what is built is changed in place.
+ * Returns entries for a directory, including links and devices. Hard links become separate files,
+ * as the bootstrap changes files in place.
  *
  * @returns Directories in the order of the archive, then files in the order of their data, then
- * the others.
+ * all others.
  */
 export function archiveEntries(archive: Archive): ArchiveEntry[] {
   const members = new Map(archive.members.map((member) => [member.path, member]));
@@ -138,7 +138,7 @@ export function archiveEntries(archive: Archive): ArchiveEntry[] {
   ];
 }
 
-/** Makes a function that says whether a path is a file, or a link that leads to one. */
+/** Makes a function that reports whether a path is a file, or a link that leads to one. */
 export function fileFinder({ members }: Archive): (path: string) => boolean {
   const byPath = new Map(members.map((member) => [member.path, member]));
   const follow = linkFollower(members);
@@ -149,7 +149,7 @@ export function fileFinder({ members }: Archive): (path: string) => boolean {
   };
 }
 
-/** A name of a file, which may have several. */
+/** One name of a file, which may have several. */
 interface MemberFile {
   readonly path: string;
   readonly file: FileMember;
@@ -178,8 +178,8 @@ function followed(
     const name = JSON.stringify(path);
     throw new UserError(
       "format",
-      `Cannot use archive ${archive.path}: member ${name}: its symbolic links lead in a circle`,
-      { where: `${archive.path}: ${name}`, hint: "Make the archive again without this link" },
+      `Cannot use archive ${archive.path}: member ${name}: its symbolic links form a loop`,
+      { where: `${archive.path}: ${name}`, hint: "Create the archive again without this link" },
     );
   }
   return end === "root" ? "directory" : end === "nothing" ? end : foundAs(members, end);
@@ -195,6 +195,6 @@ function foundAs(
 
 function linkedFile(members: ReadonlyMap<string, ArchiveMember>, path: string): FileMember {
   const member = members.get(path);
-  if (member?.kind !== "file") throw new Error(`${path} is no file of the archive`);
+  if (member?.kind !== "file") throw new Error(`${path} is not a file of the archive`);
   return member;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * An archive as the stream of bytes that it expands to.
+ * Expands an archive into a stream of bytes.
  *
  * @module
  */
@@ -15,11 +15,11 @@ import { unxz } from "./xz.ts";
 import { gunzip, unzstd } from "./zlib.ts";
 
 /**
- * Expands a file from its beginning, no faster than it is read.
+ * Expands a file from its beginning, no faster than the result is read.
  *
- * @returns Pieces that are the reader's to keep. Who does not read to the end calls `return()`.
- * @throws {UserError} "format" for a file that is damaged, cut short or followed by something
- * else; "interrupt" when the signal is raised.
+ * @returns Chunks that the reader may keep. A reader that stops before the end calls `return()`.
+ * @throws {UserError} "format" if the file is damaged, truncated or followed by other data;
+ * "interrupt" if the signal is aborted.
  */
 export async function* expand(
   source: ByteSource,
@@ -27,7 +27,7 @@ export async function* expand(
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const piece of piecesBy(source, compression)) {
-    // Signals are only seen between two tasks.
+    // Signals are only handled between two tasks.
     await setImmediate();
     throwIfInterrupted(signal);
     yield piece;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What is said of an archive that cannot be used.
+ * Errors about archives that cannot be used.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { UserError } from "../errors.ts";
 import { type ByteSource, readExactly } from "../format/reader.ts";
 
 /**
- * A "format" error for compressed bytes.
+ * Makes a "format" error about compressed bytes.
  *
  * @param offset In the compressed file, in bytes.
  */
@@ -21,20 +21,20 @@ export function expandError(
 ): UserError {
   return new UserError("format", `Cannot expand ${source.name}: ${what}`, {
     where: `${source.name}, offset ${offset}`,
-    hint: "The archive is damaged or cut short: make or fetch it again",
+    hint: "The archive is damaged or truncated: create or fetch it again",
     ...detail,
   });
 }
 
-/** What all are told whose file ends inside something. */
+/** The error for an archive that is truncated. */
 export const ENDS_EARLY = "it ends too early";
-/** What all are told whose file goes on behind its end. */
-export const TRAILING_BYTES = "something else follows behind its end";
+/** The error for an archive that is followed by other data. */
+export const TRAILING_BYTES = "something else follows its end";
 
 /**
- * Bytes from an offset on, as {@link readExactly} reads them.
+ * Fills `into` with the bytes from an offset on.
  *
- * @throws {UserError} "format" where the file ends before.
+ * @throws {UserError} "format" if the file ends before.
  */
 export function takeCompressed(
   source: ByteSource,
@@ -48,7 +48,7 @@ export function takeCompressed(
 
 const PIECE_BYTES = 256 * 1024;
 
-/** A run of a file in pieces of their own, for streams that keep them. */
+/** Reads a run of a file in new chunks, for streams that keep them. */
 export function* piecesOf(
   source: ByteSource,
   offset: number,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The headers of a tar stream, each with what stands in members ahead of it.
+ * Reads the headers of a tar stream, each with the extensions in the members before it.
  *
  * @module
  */
@@ -11,20 +11,20 @@ import { readPaxRecords, readTarHeader, TAR_BLOCK_BYTES, type TarHeader } from "
 import { isZero } from "../bytes.ts";
 import type { ByteStream } from "./stream.ts";
 
-/** A header with long names and pax records in place. */
+/** A header with long names and pax records applied. */
 export type ExtendedHeader = TarHeader;
 
-/** Longest extension: names have 1 KiB at the most, and extended attributes of Linux 64 KiB. */
+/** Longest extension: names have 1 KiB at most, and extended attributes of Linux 64 KiB. */
 const MAX_EXTENSION_BYTES = MIB;
 
-/** What extensions say of the next member. */
+/** What the extensions set for the next member. */
 interface Extension {
   name?: Uint8Array;
   linkName?: Uint8Array;
   size?: number;
 }
 
-/** Reads headers from a stream; the data between them is for others to read. */
+/** Reads headers from a stream; the caller reads the data between them. */
 export class HeaderReader {
   readonly #stream: ByteStream;
   readonly #fault: (what: string, name?: Uint8Array) => UserError;
@@ -35,7 +35,7 @@ export class HeaderReader {
   }
 
   /**
-   * The next header, or undefined behind the two blocks of zeros at the end.
+   * Reads the next header, or returns undefined after the two blocks of zeros at the end.
    *
    * @throws {UserError} "format"
    */
@@ -44,7 +44,7 @@ export class HeaderReader {
     for (let isFirst = true;; isFirst = false) {
       const block = await this.#block();
       if (isZero(block)) {
-        if (!isZero(await this.#block())) throw this.#fault("one block of zeros is not its end");
+        if (!isZero(await this.#block())) throw this.#fault("its end has only one block of zeros");
         if (!isFirst) throw this.#fault("it ends where a member was announced");
         return undefined;
       }
@@ -61,7 +61,7 @@ export class HeaderReader {
           this.#apply(extension, await this.#records(header), header);
           break;
         case "g":
-          // Comments are usual here. A name or size for all members is a way to confuse readers.
+          // Comments are common here. A name or size of all members only serves to confuse readers.
           for (const key of (await this.#records(header)).keys()) {
             if (MEANT_FOR_ONE.test(key)) throw this.#fault(`it sets the ${key} of all members`);
           }
@@ -84,7 +84,7 @@ export class HeaderReader {
       if (key === "size") {
         const size = String.fromCharCode(...value.subarray(0, 20));
         if (!/^[0-9]+$/.test(size) || !Number.isSafeInteger(Number(size))) {
-          throw this.#fault("its size is no number", extension.name ?? header.name);
+          throw this.#fault("its size is not a number", extension.name ?? header.name);
         }
         extension.size = Number(size);
       }
@@ -101,10 +101,10 @@ export class HeaderReader {
     return records;
   }
 
-  /** The data of an extension. */
+  /** Reads the data of an extension. */
   async #data({ size, name }: TarHeader): Promise<Uint8Array> {
     if (size > MAX_EXTENSION_BYTES) {
-      throw this.#fault(`a header of ${size} bytes, ${MAX_EXTENSION_BYTES} are possible`, name);
+      throw this.#fault(`a header has ${size} bytes, more than ${MAX_EXTENSION_BYTES}`, name);
     }
     const padded = Math.ceil(size / TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES;
     const bytes = await this.#stream.take(padded);

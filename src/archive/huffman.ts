@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Huffman codes as bzip2 has them.
+ * Huffman codes of bzip2.
  *
  * @module
  */
@@ -9,16 +9,16 @@ import type { BitReader } from "./bits.ts";
 
 /** Longest code in bits. */
 export const MAX_CODE_BITS = 20;
-/** Codes up to this length are looked up at once. */
+/** Codes up to this length are decoded with one table lookup. */
 const FAST_BITS = 10;
 /** All bytes but the first of the list, two for runs, and the end of the block. */
 const MAX_SYMBOLS = 258;
 
-/** A Huffman table: codes of one length follow one another, in the order of their symbols. */
+/** A Huffman table: codes of one length are consecutive, in the order of their symbols. */
 export class CodeTable {
-  /** For every beginning of ten bits the symbol and its length, or 0 where the code is longer. */
+  /** For each value of the next ten bits the symbol and its length, or 0 if the code is longer. */
   readonly #fast = new Uint16Array(1 << FAST_BITS);
-  /** By length: the first code behind those of this length, and what leads to the symbol. */
+  /** By length: the code after the last of this length, and the index of a symbol less its code. */
   readonly #limit = new Int32Array(MAX_CODE_BITS + 1);
   readonly #base = new Int32Array(MAX_CODE_BITS + 1);
   readonly #symbols = new Uint16Array(MAX_SYMBOLS);
@@ -40,7 +40,7 @@ export class CodeTable {
     }
   }
 
-  /** The next symbol, or -1 for bits that are no code. */
+  /** Consumes and returns the next symbol, or returns -1 for bits that are not a code. */
   take(bits: BitReader): number {
     const peeked = bits.peek(MAX_CODE_BITS);
     const entry = this.#fast[peeked >>> (MAX_CODE_BITS - FAST_BITS)]!;
@@ -52,7 +52,7 @@ export class CodeTable {
       const code = peeked >>> (MAX_CODE_BITS - length);
       if (code >= this.#limit[length]!) continue;
       bits.skip(length);
-      // Lengths that no Huffman code has lead nowhere.
+      // Lengths that do not form a Huffman code give codes without a symbol.
       return this.#symbols[this.#base[length]! + code] ?? -1;
     }
     return -1;

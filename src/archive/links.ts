@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: MIT
 /**
- * Where the symbolic links of an archive lead, in a kernel whose root is that of the archive.
+ * Resolves the symbolic links of an archive, as a kernel with the root of the archive would.
  *
- * Every link is followed once, however many lead through it, so that an archive made to keep us
- * busy takes no longer than its size allows.
+ * Every link is followed only once, however many others lead through it, so the time is limited by
+ * the size of the archive, also for a hostile one.
  *
  * @module
  */
 
 import type { ArchiveMember, SymlinkMember } from "./types.ts";
 
-/** Linux follows no more links than this on its way along one path. */
+/** Linux follows at most this many links to resolve one path. */
 const MAX_LINKS = 40;
 
-/** A place in the tree; only the root is a directory without a member. */
+/** A node of the tree. Only the root is a directory without a member. */
 interface Place {
   /** Absent for the root. */
   readonly up?: Place;
   member?: ArchiveMember;
   inside?: Map<string, Place>;
-  /** Of a link that was followed. */
+  /** The end of a link that was followed. */
   end?: End;
 }
 
-/** Where a link leads, if anywhere, and how many links are followed on the way. */
+/** Where a link leads, if anywhere, and the number of links followed to get there. */
 interface End {
   readonly place: Place | undefined;
   readonly links: number;
@@ -51,7 +51,7 @@ export function linkFollower(
   };
 }
 
-/** The place of a path, made where it is missing. */
+/** Returns the node of a path; creates it if it is missing. */
 function placeOf(root: Place, path: string): Place {
   let place = root;
   for (const part of path.split("/")) {
@@ -63,7 +63,7 @@ function placeOf(root: Place, path: string): Place {
   return place;
 }
 
-/** Follows a link, the `depth`th on the way; undefined where there are too many. */
+/** Follows a link, the `depth`th of its path; returns undefined if there are too many. */
 function follow(place: Place, link: SymlinkMember, root: Place, depth: number): End | undefined {
   if (place.end !== undefined) return place.end;
   if (depth > MAX_LINKS) return undefined;

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: MIT
 /**
- * Names in an archive: what is refused, and what they are without their decoration.
+ * Checks and normalises the names in an archive.
  *
  * @module
  */
 
 import { MAX_PAYLOAD_NAME_BYTES } from "../format/payload.ts";
 
-/** A checked name, or why it is refused. */
+/** A checked name, or the reason why it is refused. */
 export type Checked = { readonly name: string } | { readonly fault: string };
 
 /**
- * Checks the name of a member, or of what a hard link leads to.
+ * Checks the name of a member, or the target of a hard link.
  *
- * @returns The path without `./`, `//` and `/` at its end; "" for the root itself.
+ * @returns The path without `./`, `//` and a trailing `/`; "" for the root itself.
  */
 export function checkName(bytes: Uint8Array): Checked {
   const text = checkText(bytes, "name");
   if ("fault" in text) return text;
   if (text.name.startsWith("/")) return { fault: "its name is absolute" };
   const parts = text.name.split("/").filter((part) => part !== "" && part !== ".");
-  if (parts.includes("..")) return { fault: 'its name has a ".." in it' };
+  if (parts.includes("..")) return { fault: 'its name contains ".."' };
   return { name: parts.join("/") };
 }
 
 /**
- * Checks what a symbolic link leads to. From the root, `..` leads nowhere else in a file system;
- * who follows the link from outside would leave the root, though.
+ * Checks the target of a symbolic link. Inside the new root, a `..` above it would stay in it, but
+ * a program that follows the link from outside would leave it.
  *
  * @param path Checked path of the link.
  */
@@ -44,7 +44,7 @@ export function checkTarget(path: string, bytes: Uint8Array): Checked {
   return text;
 }
 
-/** The directory that a path is in, or undefined for the root. */
+/** Returns the directory of a path, or undefined for the root. */
 export function parentOf(path: string): string | undefined {
   const slash = path.lastIndexOf("/");
   return slash < 0 ? undefined : path.slice(0, slash);
@@ -56,11 +56,11 @@ function checkText(bytes: Uint8Array, what: "name" | "target"): Checked {
   if (bytes.length === 0) return { fault: `its ${what} is empty` };
   if (bytes.length > MAX_PAYLOAD_NAME_BYTES) {
     return {
-      fault: `its ${what} has ${bytes.length} bytes, ${MAX_PAYLOAD_NAME_BYTES} are possible`,
+      fault: `its ${what} has ${bytes.length} bytes, more than ${MAX_PAYLOAD_NAME_BYTES}`,
     };
   }
-  if (bytes.includes(0)) return { fault: `its ${what} has a NUL in it` };
-  if (bytes.includes(0x0a)) return { fault: `its ${what} has a newline in it` };
+  if (bytes.includes(0)) return { fault: `its ${what} contains a NUL` };
+  if (bytes.includes(0x0a)) return { fault: `its ${what} contains a newline` };
   try {
     return { name: decoder.decode(bytes) };
   } catch {

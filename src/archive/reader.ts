@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The data of members, straight from their archive: nothing is unpacked to a disk.
+ * Reads the data of members directly from their archive; nothing is unpacked to disk.
  *
  * @module
  */
@@ -13,10 +13,10 @@ import { expand } from "./expand.ts";
 import { ENDS_EARLY, expandError, piecesOf } from "./fault.ts";
 import { ByteStream } from "./stream.ts";
 
-/** A member up to this size is kept: the copy for a hard link mostly follows its original. */
+/** Members up to this size are cached: the copy for a hard link mostly follows its original. */
 const KEEP_BYTES = 64 * MIB;
 
-/** An archive that is open, and how far it was expanded. */
+/** An open archive, and the position up to which it was expanded. */
 interface OpenArchive {
   readonly path: string;
   readonly source: FileSource;
@@ -25,8 +25,8 @@ interface OpenArchive {
 }
 
 /**
- * Reads members. Those of a compressed archive come in one pass as long as their offsets ascend;
- * going backwards begins again at the beginning, which is right, and slow.
+ * Reads members. A compressed archive is read in one pass as long as the offsets of the members
+ * ascend. To go back, it is expanded again from its beginning, which is correct but slow.
  */
 export class MemberReader {
   readonly #signal: AbortSignal | undefined;
@@ -38,11 +38,11 @@ export class MemberReader {
   }
 
   /**
-   * The data of a member, not verified; `checkMember` does that. Read it to its end, or close the
-   * reader.
+   * Reads the data of a member without verifying it; `checkMember` does that. Read it to its end,
+   * or close the reader.
    *
-   * @throws {UserError} "format" where the archive is damaged or too short, "target" where it
-   * cannot be read, "interrupt".
+   * @throws {UserError} "format" if the archive is damaged or too short; "target" if it cannot be
+   * read; "interrupt".
    */
   async *read(segment: MemberSegment): AsyncGenerator<Uint8Array, void, undefined> {
     const { archive: path, offset, size } = segment;
@@ -69,7 +69,7 @@ export class MemberReader {
     if (size <= KEEP_BYTES) this.#kept = { segment, pieces };
   }
 
-  /** Closes the archive, wherever it is read. */
+  /** Closes the archive, at any position. */
   async close(): Promise<void> {
     this.#kept = undefined;
     const archive = this.#archive;
@@ -90,7 +90,7 @@ export class MemberReader {
     }
   }
 
-  /** A stream of the expanded archive that stands at an offset. */
+  /** Returns a stream of the expanded archive at an offset. */
   async #streamTo(archive: OpenArchive, offset: number): Promise<ByteStream> {
     if (archive.stream === undefined || archive.stream.position > offset) {
       await archive.stream?.close();
@@ -103,9 +103,9 @@ export class MemberReader {
 }
 
 /**
- * Refuses a member that is not what it was when its archive was listed.
+ * Refuses a member that has changed since its archive was listed.
  *
- * @param sha256 Of what was read now, in lower-case hex.
+ * @param sha256 Digest of the data that was read now, in lower-case hex.
  * @throws {UserError} "verify"
  */
 export function checkMember({ archive, member, sha256: wanted }: MemberSegment, sha256: string) {
@@ -115,7 +115,7 @@ export function checkMember({ archive, member, sha256: wanted }: MemberSegment, 
     "verify",
     `Cannot use archive ${archive}: the SHA-256 of ${name} is ${sha256}, it was ${wanted} when ` +
       "the build began",
-    { where: `${archive}: ${name}`, hint: "Leave the archive alone while it is being built from" },
+    { where: `${archive}: ${name}`, hint: "Do not change the archive during a build" },
   );
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
- * Reading a stream of bytes in pieces of one's own choice.
+ * Reads a stream of bytes in chunks of any wanted size.
  *
  * @module
  */
 
 const NOTHING = new Uint8Array();
 
-/** A position in a stream that is only read forwards. */
+/** A stream that is only read forwards, and the position in it. */
 export class ByteStream {
   readonly #pieces: AsyncGenerator<Uint8Array, void, undefined>;
   #rest: Uint8Array = NOTHING;
@@ -17,12 +17,12 @@ export class ByteStream {
     this.#pieces = pieces;
   }
 
-  /** Bytes that were read so far. */
+  /** Number of bytes read so far. */
   get position(): number {
     return this.#position;
   }
 
-  /** The next bytes, at most `max` and at least one; none at the end of the stream. */
+  /** Reads the next bytes, at most `max` and at least one; none at the end of the stream. */
   async next(max: number): Promise<Uint8Array> {
     while (this.#rest.length === 0) {
       const { done, value } = await this.#pieces.next();
@@ -35,7 +35,7 @@ export class ByteStream {
     return piece;
   }
 
-  /** The next `length` bytes, or fewer at the end of the stream. */
+  /** Reads the next `length` bytes, or fewer at the end of the stream. */
   async take(length: number): Promise<Uint8Array> {
     const first = await this.next(length);
     if (first.length === length || first.length === 0) return first;
@@ -50,7 +50,7 @@ export class ByteStream {
     return whole;
   }
 
-  /** Passes over `length` bytes, and says whether so many were there. */
+  /** Skips `length` bytes, and reports whether there were so many. */
   async skip(length: number): Promise<boolean> {
     for (let left = length; left > 0;) {
       const piece = await this.next(left);
@@ -60,7 +60,7 @@ export class ByteStream {
     return true;
   }
 
-  /** Ends the stream wherever it is. */
+  /** Ends the stream at any position. */
   async close(): Promise<void> {
     await this.#pieces.return();
   }

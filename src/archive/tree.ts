@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The members of an archive, put together to a tree.
+ * Builds the tree of the members of an archive.
  *
  * @module
  */
@@ -8,10 +8,10 @@
 import { parentOf } from "./names.ts";
 import type { ArchiveMember, FileMember, HardlinkMember } from "./types.ts";
 
-/** Most members of an archive, directories that are only implied included. */
+/** Most members of an archive, including implied directories. */
 export const MAX_MEMBERS = 1_000_000;
 
-/** A name of a file. Those that share its data share the object: the first of them is the file. */
+/** One name of a file. Names with the same data share one object, and the first is the file. */
 interface FileName {
   readonly kind: "file" | "hardlink";
   readonly path: string;
@@ -20,14 +20,14 @@ interface FileName {
 
 type Named = FileName | Exclude<ArchiveMember, FileMember | HardlinkMember>;
 
-/** Members by path. What comes later replaces what was there, as tar does it. */
+/** Members by path. A later member replaces an earlier one of the same path, as in tar. */
 export class MemberTree {
   readonly #members = new Map<string, Named>();
 
   /**
    * Adds a member.
    *
-   * @returns Why it is refused, or undefined.
+   * @returns The reason why it is refused, or undefined.
    */
   add(member: ArchiveMember): string | undefined {
     const fault = this.#addParents(member.path);
@@ -35,7 +35,7 @@ export class MemberTree {
     const { kind, path } = member;
     const before = this.#members.get(path);
     if (before !== undefined && (before.kind === "directory") !== (kind === "directory")) {
-      return `it is a ${kind}, and was a ${before.kind} further up`;
+      return `it is a ${kind}, and was a ${before.kind} before`;
     }
     const named = member.kind === "file"
       ? { kind: member.kind, path, file: member }
@@ -43,19 +43,19 @@ export class MemberTree {
       ? this.#linked(member)
       : member;
     if (typeof named === "string") return named;
-    // A link to itself leaves what is there, as does one that is there already.
+    // A hard link to its own path, or to the file already there, changes nothing.
     if ("file" in named && before !== undefined && "file" in before && named.file === before.file) {
       return undefined;
     }
-    // A directory stays ahead of what it holds.
+    // A directory stays before its contents.
     if (kind !== "directory") this.#members.delete(path);
     return this.#put(named);
   }
 
   /**
-   * Leaves out everything with one of these names at the top.
+   * Returns the members that are not at or below one of these names at the top level.
    *
-   * @returns The other members in order.
+   * @returns Members in order.
    */
   without(names: ReadonlySet<string>): ArchiveMember[] {
     const files = new Map<FileMember, string>();
@@ -70,11 +70,11 @@ export class MemberTree {
     });
   }
 
-  /** What a hard link is another name of, or why there is no such thing. */
+  /** Returns the file of a hard link, or the reason why there is none. */
   #linked({ kind, path, target }: HardlinkMember): FileName | string {
     const named = this.#members.get(target);
     if (named !== undefined && "file" in named) return { kind, path, file: named.file };
-    return `it is a hard link to ${JSON.stringify(target)}, which is no file further up`;
+    return `it is a hard link to ${JSON.stringify(target)}, which is not an earlier file`;
   }
 
   #put(named: Named): string | undefined {
@@ -84,7 +84,7 @@ export class MemberTree {
       : undefined;
   }
 
-  /** Sees to it that what a path lies in is a directory. */
+  /** Adds the directories above a path; returns the reason if one of them is not a directory. */
   #addParents(path: string): string | undefined {
     const parent = parentOf(path);
     if (parent === undefined) return undefined;
@@ -92,7 +92,7 @@ export class MemberTree {
     if (member?.kind === "directory") return undefined;
     if (member !== undefined) {
       const what = member.kind === "symlink" ? "symbolic link" : member.kind;
-      return `it lies below ${JSON.stringify(parent)}, which is a ${what}`;
+      return `it is below ${JSON.stringify(parent)}, which is a ${what}`;
     }
     return this.#addParents(parent) ?? this.#put({ kind: "directory", path: parent, mode: 0o755 });
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What an archive holds, as data.
+ * The members of an archive, as data.
  *
  * @module
  */
@@ -26,7 +26,7 @@ export interface DirectoryMember {
 export interface SymlinkMember {
   readonly kind: "symlink";
   readonly path: string;
-  /** As it stands in the archive: relative to the link, or with a leading "/" to the root. */
+  /** As in the archive: relative to the link, or with a leading "/" to the root. */
   readonly target: string;
 }
 
@@ -53,9 +53,9 @@ export type DeviceType = "char" | "block" | "fifo";
 /**
  * A member of an archive. Its path is relative, without leading `./`, trailing `/`, `.` or `..`.
  *
- * Owners are not kept: whoever writes a member owns it. A set-user-id bit is thus only there where
- * root owned the file in the archive, a set-group-id bit only where the group 0 did: otherwise
- * another user's program would become root's.
+ * Owners are not kept: the user who writes a member owns it. Thus a set-user-id bit is kept only if
+ * the owner in the archive is root, and a set-group-id bit only if the group is 0. Otherwise a
+ * program that runs as another user would run as root.
  */
 export type ArchiveMember =
   | FileMember
@@ -64,12 +64,12 @@ export type ArchiveMember =
   | HardlinkMember
   | DeviceMember;
 
-/** An archive, as it was when it was read. */
+/** An archive, as of the time it was read. */
 export interface Archive {
-  /** The file on this machine. */
+  /** Path of the archive file. */
   readonly path: string;
-  /** In the order of the archive, each path once, and a directory ahead of what it holds. */
+  /** In the order of the archive, each path once, and a directory before its contents. */
   readonly members: readonly ArchiveMember[];
-  /** Length of the tar file when it is expanded. */
+  /** Length of the expanded tar file. */
   readonly expandedBytes: number;
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /**
- * xz, expanded by xz-decompress: xz-embedded as WebAssembly.
+ * Expands xz with the package xz-decompress, which is xz-embedded as WebAssembly.
  *
  *   file   = { stream { 00 00 00 00 } }
  *   stream = header{12} { block } index footer{12}
  *   index  = 00 count { unpaddedSize size } 00* crc32
  *   footer = crc32 backwardSize{4} flags{2} "YZ"
  *
- * xz-embedded ends with the first stream and does not say where that was. The streams are thus
- * found from the end of the file, as xz(1) does to list one: the footer tells where the index is,
- * and the index how long the blocks are. That also finds what was cut or appended.
+ * xz-embedded stops after the first stream and does not report its end. So the streams are found
+ * from the end of the file, as `xz --list` does: the footer has the size of the index, and the
+ * index has the sizes of the blocks. That also detects truncated or appended data.
  *
  * Source: "The .xz File Format", version 1.2.1, sections 2 to 4.
  *
@@ -27,14 +27,14 @@ import { ENDS_EARLY, expandError, piecesOf, takeCompressed } from "./fault.ts";
 const HEADER_BYTES = 12;
 const FOOTER_BYTES = 12;
 const HEADER_MAGIC = [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00];
-/** An index this long lists more blocks than there is use for: 1.6 million at the least. */
+/** A longer index lists more blocks than any real file has: at least 1.6 million. */
 const MAX_INDEX_BYTES = 16 * MIB;
-/** What nobody has: an empty stream takes 32 bytes, and each one found takes memory. */
+/** More than any real file has. An empty stream takes only 32 bytes of it, but some memory here. */
 const MAX_STREAMS = 100_000;
 const SHA256_CHECK = 0x0a;
-const HINT = "Compress it in a plain way: xz -dc ARCHIVE | xz >OTHER";
+const HINT = "Compress it with the defaults: xz -dc ARCHIVE | xz >OTHER";
 
-/** A stream of a file: where it is, and how many bytes it expands to. */
+/** The position of a stream in a file, and its expanded size. */
 interface XzStream {
   readonly offset: number;
   readonly sizeBytes: number;
@@ -44,9 +44,9 @@ interface XzStream {
 /**
  * Expands an xz file of any number of streams and blocks.
  *
- * Only one at a time is possible in a process: the next one waits for the end of the last.
+ * A process expands only one stream at a time; the next one waits for the end of the last.
  *
- * @throws {UserError} "format", also for SHA-256 as check and for filters other than LZMA2.
+ * @throws {UserError} "format", also for a check by SHA-256 and for filters other than LZMA2.
  */
 export async function* unxz(source: ByteSource): AsyncGenerator<Uint8Array, void, undefined> {
   for (const stream of findStreams(source)) {
@@ -90,12 +90,12 @@ async function* expandStream(
       yield value;
     }
   } finally {
-    // Gives back the one decoder; nothing happens where the stream has come to its end.
+    // Releases the one decoder. It has no effect after the end of the stream.
     await reader.cancel().catch(() => {});
   }
 }
 
-/** The streams of a file in order, found from its end. */
+/** Finds the streams of a file from its end; returns them in the order of the file. */
 function findStreams(file: ByteSource): XzStream[] {
   const source = readBackwards(file);
   const streams: XzStream[] = [];
@@ -113,8 +113,8 @@ function findStreams(file: ByteSource): XzStream[] {
 }
 
 /**
- * A source for reads that go from its end to its beginning: it is read a MiB at a time, for some
- * begin anew at their beginning where they are read backwards.
+ * Makes a source that is efficient for reads from its end to its beginning. It reads a MiB at a
+ * time, as some sources start again from their beginning when they are read backwards.
  */
 function readBackwards(source: ByteSource): ByteSource {
   let window: Uint8Array = new Uint8Array();
@@ -135,7 +135,7 @@ function readBackwards(source: ByteSource): ByteSource {
   };
 }
 
-/** Where the zeros ahead of an offset begin, in words of four bytes. */
+/** Returns the start of the zeros before an offset, in words of four bytes. */
 function paddingStart(source: ByteSource, end: number): number {
   let start = end;
   for (const size of [4 * KIB, 4]) {
@@ -162,7 +162,7 @@ function streamBefore(source: ByteSource, end: number): XzStream {
   const index = takeCompressed(source, indexOffset, indexBytes);
   const { blockBytes, expandedBytes } = readIndex(source, indexOffset, index);
   const offset = indexOffset - blockBytes - HEADER_BYTES;
-  if (offset < 0) throw expandError(source, indexOffset, "its index says more than the file holds");
+  if (offset < 0) throw expandError(source, indexOffset, "its index lists more than the file has");
   const header = takeCompressed(source, offset, HEADER_BYTES);
   if (HEADER_MAGIC.some((byte, at) => header[at] !== byte)) {
     throw expandError(source, offset, "no stream begins where the index says");
@@ -171,10 +171,10 @@ function streamBefore(source: ByteSource, end: number): XzStream {
 }
 
 function badEnd(source: ByteSource, end: number) {
-  return expandError(source, end, `${ENDS_EARLY}, or something else follows behind its end`);
+  return expandError(source, end, `${ENDS_EARLY}, or something else follows its end`);
 }
 
-/** Sums up the blocks that an index lists. */
+/** Returns the sums of the sizes of the blocks in an index. */
 function readIndex(
   source: ByteSource,
   offset: number,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * gzip and zstd, expanded by the runtime's own zlib.
+ * Expands gzip and zstd with the zlib of the runtime.
  *
- * zlib finds the members of a gzip file itself, but stops without a word at a zero byte behind one.
- * Of zstd, Deno expands the first frame only, and neither runtime tells a cut file: so the frames
- * are found here, by the sizes that stand ahead of their blocks, and expanded one by one.
+ * zlib finds the members of a gzip file itself, but silently stops at a zero byte after one. Of
+ * zstd, Deno expands the first frame only, and neither runtime detects a truncated file. So the
+ * frames are found here, by the sizes in the headers of their blocks, and expanded one by one.
  *
  * Sources: RFC 1952; RFC 8878, section 3.1.
  *
@@ -21,15 +21,15 @@ import { ENDS_EARLY, expandError, piecesOf, takeCompressed, TRAILING_BYTES } fro
 const OUTPUT_BYTES = 256 * 1024;
 
 /**
- * Expands a gzip file of any number of members. Zeros behind the last one are padding, as gzip(1)
- * has it.
+ * Expands a gzip file of any number of members. Zeros after the last one are padding, as for
+ * gzip(1).
  *
  * @throws {UserError} "format"
  */
 export async function* gunzip(source: ByteSource): AsyncGenerator<Uint8Array, void, undefined> {
   const stream = createGunzip({ chunkSize: OUTPUT_BYTES });
   yield* expandWith(stream, source, 0, source.size);
-  // What it took, which is not all that it was given.
+  // The bytes that it consumed, which may be fewer than it was given.
   const end = stream.bytesWritten;
   const stray = firstNonZero(source, end);
   if (stray >= 0) throw expandError(source, stray, TRAILING_BYTES);
@@ -55,20 +55,20 @@ export async function* unzstd(source: ByteSource): AsyncGenerator<Uint8Array, vo
   }
 }
 
-/** Streams a run of a file through zlib; whatever happens, nothing of the stream is left. */
+/** Streams a run of a file through zlib, and always destroys the stream. */
 async function* expandWith(
   stream: Transform & { readonly bytesWritten: number },
   source: ByteSource,
   offset: number,
   size: number,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  // The reader of the stream is told of every failure: nothing is left for the callback.
+  // The reader of the stream gets every failure, so the callback has nothing to do.
   pipeline(Readable.from(piecesOf(source, offset, size), { highWaterMark: 2 }), stream, () => {});
   try {
     for await (const chunk of stream) yield chunk as Uint8Array;
   } catch (error) {
     if (error instanceof UserError) throw error;
-    // Deno and Bun differ in what they put ahead of what zstd says.
+    // Deno and Bun put different prefixes before the message of zstd.
     const said = messageOf(error).replace(/^Zstd decompress error: /, "");
     const what = said === "unexpected end of file" ? ENDS_EARLY : said;
     throw expandError(source, offset + stream.bytesWritten, what, { cause: error });
@@ -78,13 +78,13 @@ async function* expandWith(
 }
 
 const ZSTD_MAGIC = 0xfd2fb528;
-/** Bytes of a dictionary id and of a content size, by their two-bit codes. */
+/** Size in bytes of a dictionary id and of a content size, by their two-bit codes. */
 const DICTIONARY_BYTES = [0, 1, 2, 4] as const;
 const CONTENT_BYTES = [0, 2, 4, 8] as const;
 const RLE_BLOCK = 1;
 const RESERVED_BLOCK = 3;
 
-/** Where a frame ends, and whether there is data in it. */
+/** Returns the end of a frame, and whether it contains data. */
 function frameAt(source: ByteSource, offset: number): { end: number; isData: boolean } {
   const left = source.size - offset;
   const head = takeCompressed(source, offset, Math.min(8, left));

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * Where a file may be had, and which of these places to ask first.
+ * The URLs that may have a file, and the order in which to ask them.
  *
  * @module
  */
 import type { HttpMirror } from "./mirror.ts";
 
 /**
- * The URLs to ask for a file: each mirror, shuffled anew for each file so that they share the
- * load, then the file's own URLs as they come. A URL is asked only once, however often it is named.
+ * Returns the URLs to ask for a file: first the mirrors, shuffled for each file so that they share
+ * the load, then the file's own URLs in order. Each URL is in it once.
  */
 export function alternatives(
   name: string,
@@ -24,7 +24,7 @@ export function alternatives(
   return [...new Set([...mirrored, ...urls])];
 }
 
-/** A random order, every one as likely as any other (Fisher and Yates). */
+/** Returns the items in a uniformly random order (Fisher-Yates). */
 function shuffled<T>(items: readonly T[], random: () => number): T[] {
   const order = [...items];
   for (let last = order.length - 1; last > 0; last--) {
@@ -36,8 +36,8 @@ function shuffled<T>(items: readonly T[], random: () => number): T[] {
 }
 
 /**
- * Remembers which hosts do not answer, so that a dead mirror costs its timeout a few times and
- * not once for every file.
+ * Remembers which hosts do not answer, so that a dead mirror costs a few timeouts and not one for
+ * every file.
  */
 export class HostHealth {
   /** Failures in a row, by origin. */
@@ -48,17 +48,17 @@ export class HostHealth {
     this.#failures.delete(origin(url));
   }
 
-  /** Notes that a host was not there. */
+  /** Notes that a host could not be reached. */
   down(url: string): void {
     this.#failures.set(origin(url), (this.#failures.get(origin(url)) ?? 0) + 1);
   }
 
-  /** Whether a host has not answered for several files in a row. */
+  /** Reports whether a host has failed to answer several times in a row. */
   seemsDead(url: string): boolean {
     return (this.#failures.get(origin(url)) ?? 0) >= 3;
   }
 
-  /** The same URLs, those of hosts that seem dead at the end. */
+  /** Returns the same URLs, with those of hosts that seem dead at the end. */
   deadLast(urls: readonly string[]): string[] {
     const dead = (url: string) => this.seemsDead(url);
     return [...urls.filter((url) => !dead(url)), ...urls.filter(dead)];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * One URL into the store: `<store>/<name>.part` while it comes, `<store>/<name>` once it is right.
+ * Downloads one URL into the store: to `<store>/<name>.part` first, which is renamed to
+ * `<store>/<name>` once it is verified.
  *
  * @module
  */
@@ -11,14 +12,14 @@ import { type HttpAnswer, type HttpOptions, openUrl } from "./http.ts";
 import { originOf, rememberOrigin } from "./origin.ts";
 import { local, PartFile } from "./part.ts";
 
-/** The largest body taken unless told otherwise, 4 GiB: no distfile comes near it. */
+/** The default limit for the size of a body, 4 GiB: far more than any distfile has. */
 export const MAX_DISTFILE_BYTES = 4 * 1024 ** 3;
 
-/** A file, and one place that may have it. */
+/** A file, and one URL that may have it. */
 export interface DownloadRequest {
   /** A checked distfile name. */
   readonly name: string;
-  /** The wanted digest, in lower-case hex. */
+  /** The expected digest, in lower-case hex. */
   readonly sha256: string;
   readonly url: string;
 }
@@ -27,9 +28,9 @@ export interface DownloadRequest {
 export interface DownloadOptions extends HttpOptions {
   /** An existing directory. */
   readonly store: string;
-  /** No body and no part file may get longer than this. */
+  /** Largest size of a body and of a part file. */
   readonly maxBytes: number;
-  /** Told once when a body starts, and after each piece: bytes of the file so far, of how many. */
+  /** Called when a body starts and after each chunk, with the bytes so far and the total size. */
   readonly onBytes?: (bytes: number, total: number | undefined) => void;
 }
 
@@ -41,17 +42,18 @@ export interface Downloaded {
   readonly finalUrl: string | undefined;
 }
 
-/** The rest of a body was asked for, and what came does not continue the part. */
+/** The rest of a body was requested, but the answer does not continue the part. */
 class CannotResume extends Error {}
 
 /**
- * Downloads a file, going on from a part file if there is one.
+ * Downloads a file, resuming a part file if there is one.
  *
- * The file gets its name only when all of its bytes, old and new, have the wanted digest. After a
- * cut or a stall the part stays for the next URL; a wrong body is removed.
+ * The file gets its name only if all of its bytes, old and new, have the expected digest. After a
+ * broken connection or a stall the part stays for the next URL; a wrong body is removed.
  *
- * @throws {UrlFailure} If this URL does not give the file.
- * @throws {UserError} "target", if the store fails; the reason of `options.signal` if it fires.
+ * @throws {UrlFailure} If this URL does not deliver the file.
+ * @throws {UserError} "target", if the store fails.
+ * @throws The reason of `options.signal`, if it is aborted.
  */
 export async function download(
   request: DownloadRequest,
@@ -86,7 +88,8 @@ async function fill(
     try {
       return await receive(part, part.sizeBytes, request, options);
     } catch (error) {
-      // The part may be of another body; this URL is not to blame before it was asked for all.
+      // The part may be of another body, so the whole body has to be requested before it counts
+      // as a failure of this URL.
       if (!(error instanceof CannotResume)) throw error;
     }
   }
@@ -122,7 +125,7 @@ async function receive(
   }
 }
 
-/** Makes the part ready for the body of an answer; gives the size of the whole file, if known. */
+/** Prepares the part for the body of an answer; returns the size of the whole file, if known. */
 async function begin(
   part: PartFile,
   startByte: number,
@@ -154,7 +157,7 @@ async function copy(
     for await (const chunk of answer.chunks) {
       if (part.sizeBytes + chunk.length > options.maxBytes) {
         await part.discard();
-        throw new UrlFailure(`body goes on above the limit of ${options.maxBytes} bytes`);
+        throw new UrlFailure(`body is longer than the limit of ${options.maxBytes} bytes`);
       }
       await part.append(chunk);
       options.onBytes?.(part.sizeBytes, total);
@@ -168,7 +171,7 @@ async function copy(
   }
 }
 
-/** What hints at an error page or a re-encoded body in place of the file. */
+/** Returns signs of an error page or a re-encoded body instead of the file. */
 function bodyRemark({ headers }: HttpAnswer): string {
   const encoding = headers["content-encoding"];
   const type = headers["content-type"] ?? "";
@@ -179,7 +182,7 @@ function bodyRemark({ headers }: HttpAnswer): string {
 /**
  * Parses `bytes 5-9/10` or `bytes 5-9/*`.
  *
- * @returns undefined for anything else, and for numbers that do not go together.
+ * @returns undefined for anything else, and for inconsistent numbers.
  * @see RFC 9110, section 14.4
  */
 export function parseContentRange(

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 /**
- * Why one URL did not give a file, in words that are the same under every runtime.
+ * The reasons why a URL did not deliver a file, in the same words under every runtime.
  *
  * @module
  */
 import { messageOf, systemCode } from "../errors.ts";
 
-/** How far a failure of one URL reaches. */
+/** The scope of a failure of one URL. */
 export interface FailureReach {
-  /** The same URL may well answer in a moment: a stall, a reset, a 5xx. */
+  /** The same URL may work in a moment: after a stall, a reset, or a 5xx. */
   readonly transient?: boolean;
-  /** The host itself was not there, so other files from it will hardly fare better. */
+  /** The host itself could not be reached, so other files from it are likely to fail as well. */
   readonly hostDown?: boolean;
 }
 
-/** One URL did not give the file; another one may. Never leaves the fetch room. */
+/** One URL did not deliver the file; another one may. Never thrown out of `fetch/`. */
 export class UrlFailure extends Error {
   readonly transient: boolean;
   readonly hostDown: boolean;
@@ -30,13 +30,13 @@ export class UrlFailure extends Error {
 
 const MAX_ANSWER_CHARS = 300;
 
-/** Text from a server, made safe for a terminal: one line, no control characters, not endless. */
+/** Makes text of a server safe for a terminal: one line, no control characters, limited length. */
 export function plainText(text: string): string {
   const line = text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ").trim();
   return line.length > MAX_ANSWER_CHARS ? `${line.slice(0, MAX_ANSWER_CHARS)}...` : line;
 }
 
-/** A URL as it may be shown and recorded: without user name and password. */
+/** Removes user name and password from a URL, so that it can be shown and recorded. */
 export function publicUrl(url: string): string {
   if (!URL.canParse(url)) return plainText(url);
   const shown = new URL(url);
@@ -65,10 +65,10 @@ const CUT: Readonly<Record<string, string>> = {
   ERR_STREAM_PREMATURE_CLOSE: "connection closed by the server",
 };
 
-/** Codes from OpenSSL; the text that comes with them differs between runtimes. */
+/** Codes from OpenSSL; their text differs between runtimes. */
 const TLS = /^(ERR_SSL_|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/;
 
-/** Translates whatever the HTTP client has thrown. */
+/** Translates an error of the HTTP client. */
 export function networkFailure(error: unknown): UrlFailure {
   if (error instanceof UrlFailure) return error;
   const code = systemCode(error) ?? "";

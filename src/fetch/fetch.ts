@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Brings all distfiles of a build together, each verified by its SHA-256.
+ * Fetches all distfiles of a build and verifies each by its SHA-256.
  *
  * @module
  */
@@ -21,19 +21,19 @@ const DEFAULT_JOBS = 4;
 const DEFAULT_STALL_MS = 20_000;
 const DEFAULT_RETRY_DELAY_MS = 1000;
 
-/** How often a URL is asked again after what may be a passing failure. */
+/** How often a URL is asked again after a failure that may be temporary. */
 const RETRY_ROUNDS = 2;
 
-/** A wanted file on its way. */
+/** A wanted file and the state of its fetch. */
 interface Task extends Wanted {
   found: Fetched | undefined;
   /** By public URL, in the order first tried. */
   readonly attempts: Map<string, Attempt>;
-  /** URLs worth another try. */
+  /** URLs to try again. */
   again: string[];
 }
 
-/** What all tasks of a run share. */
+/** The state that all tasks share. */
 interface Run {
   readonly options: FetchOptions;
   readonly store: string;
@@ -43,15 +43,15 @@ interface Run {
 }
 
 /**
- * Gets every wanted file into the store, from the first place whose bytes have the right SHA-256:
+ * Gets every wanted file into the store, from the first source whose bytes have the right SHA-256:
  * the store itself, mirrors in random order, the file's own URLs.
  *
- * A file that cannot be had stops nothing; it is in the report. URLs that failed for a passing
- * reason are asked again, after everything else has had its turn.
+ * A file that cannot be fetched stops nothing; it is in the report. URLs with a temporary failure
+ * are asked again after all other files.
  *
  * @param wanted Each name once.
  * @throws {UserError} "tree" for a bad name; "target" if the store fails; "interrupt" if
- * `options.signal` fires.
+ * `options.signal` is aborted.
  */
 export async function fetchAll(
   wanted: readonly Wanted[],
@@ -93,7 +93,7 @@ function taskOf({ name, sha256, urls }: Wanted): Task {
   return { name, sha256, urls, found: undefined, attempts: new Map(), again: [] };
 }
 
-/** Does something with each task, several at once; after a failure the others are stopped. */
+/** Calls `work` for each task, several at a time; an error stops the others. */
 async function eachOf(
   tasks: readonly Task[],
   { jobs = DEFAULT_JOBS }: FetchOptions,
@@ -130,7 +130,7 @@ async function nextRound(task: Task, run: Run): Promise<void> {
   await tryUrls(task, urls, run);
 }
 
-/** Takes the file from the store, if it is there and right. */
+/** Takes the file from the store if it is there and verified. */
 async function tryStore(task: Task, run: Run): Promise<boolean> {
   const [candidate] = await locate(task.name, [run.store]);
   if (candidate === undefined) return false;
@@ -148,7 +148,7 @@ async function tryStore(task: Task, run: Run): Promise<boolean> {
   }
 }
 
-/** Asks URL after URL until one gives the file, once no other process does. */
+/** Waits until no other process fetches the file, then tries the URLs until one delivers it. */
 async function tryUrls(task: Task, urls: readonly string[], run: Run): Promise<void> {
   if (urls.length === 0) return;
   const turn = await takeTurn(run.store, task.name, {
@@ -169,7 +169,7 @@ async function askUrls(task: Task, urls: readonly string[], run: Run): Promise<v
     if (task.attempts.has(shown)) run.tell({ kind: "retry", name: task.name, url: shown });
     try {
       const { path, sizeBytes, finalUrl } = await downloadFrom(task, url, run);
-      // A part of an earlier run that turns out to be whole came from nowhere we know.
+      // A part of an earlier run was already whole: its URL is not known.
       if (finalUrl === undefined) {
         return finish(task, { path, sizeBytes, source: pathToFileURL(path).href }, run);
       }
@@ -233,7 +233,7 @@ async function pause(ms: number, signal: AbortSignal): Promise<void> {
 function interrupted(reason: unknown): UserError {
   if (reason instanceof UserError) return reason;
   return new UserError("interrupt", "Fetching was interrupted", {
-    hint: "Run again to go on where it stopped",
+    hint: "Run again to continue where it stopped",
     cause: reason,
   });
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * One HTTP request with the bytes of its body, exactly as the server sent them.
+ * Sends one HTTP request and returns the bytes of its body exactly as the server sent them.
  *
- * This is node:http and not `fetch` because it gives the same system error codes under Bun and
- * Deno, and never decodes a body behind our back: a `.tar.gz` that a server labels with
- * `Content-Encoding: gzip` has to arrive as it is. One connection per request: next to the bodies
- * a handshake is cheap, and no answer can spill into the next one.
+ * This uses node:http and not `fetch`, because node:http gives the same system error codes under
+ * Bun and Deno and never decodes a body: a `.tar.gz` that a server labels with
+ * `Content-Encoding: gzip` has to arrive unchanged. Each request has its own connection: compared
+ * with the bodies a handshake is cheap, and no answer can run into the next one.
  *
  * @module
  */
@@ -18,20 +18,20 @@ import { networkFailure, UrlFailure } from "./failure.ts";
 export interface HttpOptions {
   /** Value of the `User-Agent` header. */
   readonly userAgent: string;
-  /** Longest wait for the headers, and for each next byte, in milliseconds. */
+  /** Longest wait for the headers and for each chunk, in milliseconds. */
   readonly stallMs: number;
-  /** Ends the request; the reason is what gets thrown. */
+  /** Ends the request; its reason is thrown. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** An answer whose body has not been read yet. Close it in any case. */
+/** An answer whose body has not been read yet. Always close it. */
 export interface HttpAnswer {
   readonly status: number;
   /** Header values by lower-case name. */
   readonly headers: http.IncomingHttpHeaders;
-  /** The URL that gave this answer, after all redirects. */
+  /** The URL of this answer, after all redirects. */
   readonly url: string;
-  /** The body, to be read once. Throws {@link UrlFailure} when it stalls or is cut. */
+  /** The body, to be read once. Throws {@link UrlFailure} if it stalls or is cut short. */
   readonly chunks: AsyncIterable<Uint8Array>;
   /** Ends the connection, whether or not the body has been read. */
   close(): void;
@@ -40,7 +40,7 @@ export interface HttpAnswer {
 const MAX_REDIRECTS = 10;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
-/** A body slower than this over a whole `stallMs` is given up like one that stands still. */
+/** A body slower than this over a whole `stallMs` is aborted like one that stalls. */
 const MIN_BYTES_PER_SECOND = 1024;
 
 /**
@@ -48,7 +48,7 @@ const MIN_BYTES_PER_SECOND = 1024;
  *
  * Honours `http_proxy`, `https_proxy` and `no_proxy`.
  *
- * @param startByte First byte wanted; above 0 a `Range` header asks for the rest from there.
+ * @param startByte First byte wanted; if not 0, a `Range` header requests the rest from there.
  * @throws {UrlFailure} If there is no answer. A status of 4xx or 5xx is an answer.
  */
 export async function openUrl(
@@ -98,11 +98,11 @@ async function request(url: URL, startByte: number, options: HttpOptions): Promi
         const sent = secure
           ? https.request(url.href, settings, resolve)
           : http.request(url.href, settings, resolve);
-        sent.on("error", reject); // also takes the error that closing causes later on
+        sent.on("error", reject); // also catches the error that closing causes later
         sent.end();
       })
     );
-    message.on("error", () => {}); // seen by the reader of the body, if there still is one
+    message.on("error", () => {}); // the reader of the body gets it, if there still is one
     return {
       status: message.statusCode ?? 0,
       headers: message.headers,
@@ -131,7 +131,7 @@ async function* bodyChunks(
     const asked = performance.now();
     const step = await watch.during(() => reader.next());
     if (step.done) break;
-    waitedMs += performance.now() - asked; // only the wait for the network, not for our disk
+    waitedMs += performance.now() - asked; // counts the wait for the network, not for our disk
     windowBytes += step.value.length;
     if (waitedMs >= stallMs) {
       if (windowBytes < MIN_BYTES_PER_SECOND * waitedMs / 1000) {
@@ -153,10 +153,10 @@ function seconds(ms: number): string {
   return `${Number((ms / 1000).toFixed(1))} s`;
 }
 
-/** Ends a request that stands still or is no longer wanted. */
+/** Ends a request that stalls or is no longer wanted. */
 interface Watchdog {
   readonly signal: AbortSignal;
-  /** Waits for `work`, but no longer than `stallMs` and not past an interrupt. */
+  /** Waits for `work`, for `stallMs` at most, or until the request is aborted. */
   during<T>(work: () => Promise<T>): Promise<T>;
   close(): void;
 }
@@ -170,7 +170,7 @@ function watchdog({ stallMs, signal: outer }: HttpOptions): Watchdog {
   const during = async <T>(work: () => Promise<T>): Promise<T> => {
     inner.signal.throwIfAborted();
     let giveUp = () => {};
-    // Raced, because not every stage of a request rejects when its signal fires.
+    // A race, because not every stage of a request rejects when its signal is aborted.
     const ended = new Promise<never>((_, reject) => {
       giveUp = () => reject(inner.signal.reason);
     });

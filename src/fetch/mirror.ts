@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 /**
- * Mirrors: where distfiles are looked for before their own URLs are asked.
+ * Mirrors, which are searched for distfiles before their own URLs.
  *
  * @module
  */
 
 import { UserError } from "../errors.ts";
 
-/** A server that has distfiles by name, below a URL without a slash at its end. */
+/** A server with distfiles by name, below a URL without a slash at its end. */
 export interface HttpMirror {
   readonly kind: "http";
   readonly url: string;
 }
 
-/** A directory of this machine that has distfiles by name, and is read in place. */
+/** A local directory with distfiles by name, which is read in place. */
 export interface DirectoryMirror {
   readonly kind: "directory";
   /** Absolute. */
@@ -47,12 +47,12 @@ export function parseMirror(text: string): Mirror {
   return { kind: "http", url: text.replace(/\/+$/, "") };
 }
 
-/** The servers of some mirrors. */
+/** Returns the mirrors that are servers. */
 export function httpMirrors(mirrors: readonly Mirror[]): HttpMirror[] {
   return mirrors.filter((mirror) => mirror.kind === "http");
 }
 
-/** The directories of some mirrors, as paths. */
+/** Returns the paths of the mirrors that are directories. */
 export function mirrorDirectories(mirrors: readonly Mirror[]): string[] {
   return mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : []);
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
- * Where a file of the store came from, remembered beside it for later builds.
+ * The origin of a file in the store, kept there for later builds.
  *
  *   STORE/.origins/SHA256     JSON: { "url": …, "redirectedTo": … }
  *
- * The name is the digest of the distfile that was downloaded: a file that has another content, or
- * was replaced by hand, has no origin. It is written once the body is verified and before it gets
- * its name, so that no file that was downloaded is without one. No distfile can have the name of
- * the directory, for none begins with a dot.
+ * The name is the digest of the distfile that was downloaded, so a file with other content, or one
+ * replaced by hand, has no origin. It is written after the body is verified and before the distfile
+ * gets its name, so every downloaded file has one. No distfile can have the name of the directory,
+ * as no distfile name begins with a dot.
  *
  * @module
  */
@@ -23,11 +23,11 @@ import { publicUrl } from "./failure.ts";
 /** Directory in a store. */
 export const ORIGINS_DIR = ".origins";
 
-/** Longest origin that is read, and longest URL in it. */
+/** Size limit of an origin file that is read, and of each URL in it. */
 const MAX_BYTES = 32 * 1024;
 const MAX_URL_CHARS = 8192;
 
-/** Whether a text is a URL that may be recorded: of a server, and without a password. */
+/** Reports whether a text is a URL that may be recorded: of a server, and without a password. */
 function isPublicUrl(value: string): boolean {
   return value.length <= MAX_URL_CHARS && /^https?:\/\/[^\s\p{Cc}]+$/u.test(value) &&
     URL.canParse(value) && publicUrl(value) === value;
@@ -35,13 +35,13 @@ function isPublicUrl(value: string): boolean {
 
 const recordedUrl = textThat(isPublicUrl, "a URL");
 
-/** What is known of where a distfile was had. */
+/** The URLs that a distfile came from. */
 export const originFields = {
   /** What was asked for, without user name and password. */
   url: recordedUrl,
   /**
-   * Where the server had redirected that to, if it did, without its query: that often holds a key,
-   * and a time.
+   * The URL after redirects, if there were any, without its query, which often contains a key and a
+   * time.
    */
   redirectedTo: v.exactOptional(recordedUrl),
 };
@@ -52,10 +52,10 @@ const origin = object(originFields);
 export type Origin = v.InferOutput<typeof origin>;
 
 /**
- * The origin of a body.
+ * Returns the origin of a body.
  *
- * @param asked The URL that was asked.
- * @param answered The URL that answered in the end.
+ * @param asked The requested URL.
+ * @param answered The URL after all redirects.
  */
 export function originOf(asked: string, answered: string): Origin {
   const url = publicUrl(asked);
@@ -67,7 +67,11 @@ export function originOf(asked: string, answered: string): Origin {
   return { url, redirectedTo: bare.href };
 }
 
-/** Remembers an origin. The system's error if the store cannot be written. */
+/**
+ * Writes an origin into the store.
+ *
+ * @throws The system's error if the store cannot be written.
+ */
 export async function rememberOrigin(
   store: string,
   sha256: string,
@@ -92,14 +96,14 @@ export async function rememberOrigin(
 }
 
 /**
- * Recalls the origin of a file in the store.
+ * Reads the origin of a file in the store.
  *
- * @returns undefined where none is known, or what lies there is none.
+ * @returns undefined if none is known, or the file of the origin is not valid.
  */
 export async function recallOrigin(store: string, sha256: string): Promise<Origin | undefined> {
   try {
     const path = originPath(store, sha256);
-    // Looked at before it is opened: to open a pipe would wait for its other end.
+    // Checked before it is opened, as opening a pipe would wait for its other end.
     const found = await stat(path);
     if (!found.isFile() || found.size > MAX_BYTES) return undefined;
     const read = parseJson(origin, await readFile(path, "utf8"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The one report of every distfile that could not be had.
+ * The report of all distfiles that could not be fetched.
  *
  * @module
  */
@@ -9,11 +9,11 @@ import { UserError } from "../errors.ts";
 import type { Attempt, Failure, FetchReport } from "./types.ts";
 
 /**
- * Puts all failures of a run into one error: each file, each URL, and what it answered.
+ * Makes one error of all failures: each file, each URL, and the answer of that URL.
  *
  * @param report With at least one failure.
- * @param directories Of mirrors, in which they were looked for before.
- * @returns "fetch", its message of several lines, its hint naming what helps.
+ * @param directories Directories of mirrors that were searched before.
+ * @returns A "fetch" error with a message of several lines and a hint.
  */
 export function fetchError(
   { store, files, failures }: FetchReport,
@@ -23,13 +23,13 @@ export function fetchError(
   const message = [
     `Cannot fetch ${failures.length} of ${all} ${all === 1 ? "distfile" : "distfiles"}`,
     ...failures.flatMap(describeFailure),
-    ...(directories.length === 0 ? [] : [`  nor are they in ${directories.join(", ")}`]),
+    ...(directories.length === 0 ? [] : [`  not in ${directories.join(", ")} either`]),
   ].join("\n");
   const place = failures.length === 1 && failures[0] !== undefined
     ? `the file as ${join(store, failures[0].name)}`
     : `the files into ${store}`;
   return new UserError("fetch", message, {
-    hint: `Run again to go on, give another mirror (-m), or put ${place}`,
+    hint: `Run again to continue, give another mirror (-m), or put ${place}`,
   });
 }
 
@@ -37,7 +37,7 @@ function describeFailure({ name, sha256, attempts }: Failure): string[] {
   return [
     `  ${name} (SHA-256 ${sha256})`,
     ...attempts.map(describeAttempt),
-    ...(attempts.length === 0 ? ["    no URL and no server to ask"] : []),
+    ...(attempts.length === 0 ? ["    it has no URL, and no mirror is a server"] : []),
   ];
 }
 

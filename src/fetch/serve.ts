@@ -3,8 +3,8 @@
  * Serves distfiles to a guest, over HTTP on 127.0.0.1 only.
  *
  * Flat and read-only: a path is one distfile name, anything else is 404. A symbolic link in the
- * directory is followed if it leads to a regular file: the user has put it there, and a client can
- * neither make one nor name a file that is not listed here.
+ * directory is followed if it leads to a regular file: only the user can have put it there, and a
+ * client can request names of this directory only.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import { messageOf, systemCode, UserError } from "../errors.ts";
 
 /** A running server. Close it, or the process stays alive. */
 export interface FileServer {
-  /** Base URL with a slash at its end; a name goes behind it. */
+  /** Base URL with a slash at its end, to which a name is appended. */
   readonly url: string;
   readonly port: number;
   /** Stops listening and ends all connections. */
@@ -29,7 +29,7 @@ export interface ServeOptions {
   readonly port?: number;
 }
 
-/** Nothing but loopback: a guest reaches it through its gateway. */
+/** Only loopback: a guest reaches it through its gateway. */
 const HOST = "127.0.0.1";
 
 const CHUNK_BYTES = 256 * 1024;
@@ -37,17 +37,17 @@ const CHUNK_BYTES = 256 * 1024;
 /**
  * Serves the regular files of one directory, as they are at the time of each request.
  *
- * @throws {UserError} "launch", if the port cannot be had.
+ * @throws {UserError} "launch", if it cannot listen on the port.
  */
 export function serveDirectory(dir: string, options: ServeOptions = {}): Promise<FileServer> {
   return serveFiles((name) => join(dir, name), options);
 }
 
 /**
- * Serves files by name, wherever they lie, such as the result of a fetch.
+ * Serves files by name from any directories, such as the result of a fetch.
  *
- * @param find Gives the path of a checked distfile name, or undefined if there is none.
- * @throws {UserError} "launch", if the port cannot be had.
+ * @param find Returns the path for a checked distfile name, or undefined if there is none.
+ * @throws {UserError} "launch", if it cannot listen on the port.
  */
 export async function serveFiles(
   find: (name: string) => string | undefined,
@@ -79,7 +79,7 @@ export async function serveFiles(
 function cannotListen(error: unknown, port: number): UserError {
   return new UserError("launch", `Cannot listen on ${HOST}:${port}: ${messageOf(error)}`, {
     hint: systemCode(error) === "EADDRINUSE"
-      ? "Another process has this port: end it, choose another port, or give none"
+      ? "Another process uses this port: end it, choose another port, or give none"
       : "Choose another port, or give none",
     cause: error,
   });
@@ -96,7 +96,7 @@ async function answer(
   }
   const name = nameOf(request.url ?? "");
   const path = name === undefined ? undefined : find(name);
-  // Looked at before it is opened: to open a pipe would wait for its other end.
+  // Checked before it is opened, as opening a pipe would wait for its other end.
   const found = path === undefined ? undefined : await stat(path).catch(() => undefined);
   if (path === undefined || !found?.isFile()) return refuse(response, 404);
 
@@ -138,7 +138,7 @@ async function send(
   }
 }
 
-/** Waits until the client has taken what was written, or is gone. */
+/** Waits until the client has received what was written, or is gone. */
 function writable(response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
@@ -159,7 +159,7 @@ function refuse(response: ServerResponse, status: number): void {
   response.end();
 }
 
-/** The distfile name in a request target, or undefined if it holds none. */
+/** Returns the distfile name in a request target, or undefined if there is none. */
 function nameOf(target: string): string | undefined {
   const [path = ""] = target.split("?", 1);
   if (!path.startsWith("/")) return undefined;
@@ -174,8 +174,8 @@ function nameOf(target: string): string | undefined {
 /**
  * Parses `bytes=5-9`, `bytes=5-` or `bytes=-5`.
  *
- * @returns First byte and the one after the last; undefined for anything else, which is answered
- * with the whole file.
+ * @returns The first byte and the one after the last; undefined for anything else, to which the
+ * answer is the whole file.
  * @see RFC 9110, section 14.2
  */
 function parseRange(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Turns at a file of the store: two processes would spoil each other's part of it.
+ * Turns at a file of the store, as two processes would corrupt each other's part file.
  *
  *   STORE/.locks/NAME   the lock of a file that is being fetched, see runtime/lock.ts
  *
@@ -12,29 +12,30 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Lock, takeLock } from "../runtime/lock.ts";
 import { local } from "./part.ts";
 
-/** How often it is looked whether the other process is done, in milliseconds. */
+/** Interval at which the lock is tried again, in milliseconds. */
 const LOOK_MS = 100;
 
 /** How to wait for a turn. */
 export interface TurnOptions {
   /** Ends the wait. */
   readonly signal: AbortSignal;
-  /** Told once for each process that is waited for. */
+  /** Called once for each process that is waited for. */
   readonly onWait: (pid: number) => void;
 }
 
-/** A turn that is ours until the lock is released. */
+/** A turn that lasts until the lock is released. */
 export interface Turn extends Lock {
-  /** Whether somebody else had the file before us: it may be there now. */
+  /** Whether another process has fetched the file meanwhile, so that it may be in the store now. */
   readonly waited: boolean;
 }
 
 /**
  * Waits until no other process fetches a file.
  *
- * @param store The store, which is there.
+ * @param store The store, which exists.
  * @param name A checked distfile name.
- * @throws {UserError} "target", if the store cannot be written; the reason of `signal` if it fires.
+ * @throws {UserError} "target", if the store cannot be written.
+ * @throws The reason of `signal`, if it is aborted.
  */
 export async function takeTurn(
   store: string,
@@ -61,6 +62,6 @@ function giveBack(lock: Lock, dir: string): void {
   try {
     rmdirSync(dir);
   } catch {
-    // Other files are being fetched.
+    // The directory still holds locks of other files.
   }
 }

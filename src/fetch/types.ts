@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What goes into a fetch and what comes out of it.
+ * The input and the result of a fetch.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export interface Wanted {
 
 /** How to fetch. */
 export interface FetchOptions {
-  /** Directory that downloads go to; made when it is first needed. */
+  /** Directory for downloads; created when it is first needed. */
   readonly store: string;
   /** Servers that are asked before a file's own URLs. */
   readonly mirrors: readonly HttpMirror[];
@@ -27,30 +27,30 @@ export interface FetchOptions {
   readonly userAgent: string;
   /** How many files to fetch at once; 4 if absent. */
   readonly jobs?: number | undefined;
-  /** Ends the run. Part files stay, to be resumed. */
+  /** Ends the fetch. Part files stay, to be resumed. */
   readonly signal?: AbortSignal | undefined;
-  /** A number from 0 up to but not including 1, for the order of mirrors; `Math.random` if absent. */
+  /** Returns a number in [0, 1) for the order of mirrors; `Math.random` if absent. */
   readonly random?: (() => number) | undefined;
-  /** Told about everything that happens, and often. */
+  /** Called for every event, which is often. */
   readonly onProgress?: ((event: FetchEvent) => void) | undefined;
-  /** Longest wait for a server's next byte, in milliseconds; 20 s if absent. */
+  /** Longest wait for the next bytes of a server, in milliseconds; 20 s if absent. */
   readonly stallMs?: number | undefined;
-  /** The largest body taken; `MAX_DISTFILE_BYTES` if absent. */
+  /** Largest size of a body; `MAX_DISTFILE_BYTES` if absent. */
   readonly maxBytes?: number | undefined;
-  /** Wait before the first round of second tries, in milliseconds; doubles; 1 s if absent. */
+  /** Wait before the first round of retries, in milliseconds, then doubled; 1 s if absent. */
   readonly retryDelayMs?: number | undefined;
 }
 
-/** Something that happened to a file, for a progress display. `url` is free of passwords. */
+/** An event of a file, for a progress display. `url` has no password. */
 export type FetchEvent =
-  /** A body begins; `bytes` of the file are here already. */
+  /** A body begins; `bytes` of the file are already in the store. */
   | { kind: "start"; name: string; url: string; bytes: number; total: number | undefined }
   | { kind: "bytes"; name: string; url: string; bytes: number; total: number | undefined }
-  /** The file is here and right; `url` is a `file:` one if it was in the store already. */
+  /** The file is complete and verified; `url` is a `file:` URL if it was already in the store. */
   | { kind: "done"; name: string; url: string; bytes: number; total: number }
-  /** One alternative did not have the file. */
+  /** One URL did not deliver the file. */
   | { kind: "failed-attempt"; name: string; url: string; answer: string }
-  /** A URL that failed for what may be a passing reason is tried again. */
+  /** A URL with a failure that may be temporary is tried again. */
   | { kind: "retry"; name: string; url: string }
   /** Another process, of this pid, is fetching the file into the same store. */
   | { kind: "wait"; name: string; pid: number };
@@ -60,36 +60,36 @@ export interface Fetched {
   /** Absolute path in the store. */
   readonly path: string;
   readonly sizeBytes: number;
-  /** The URL it came from, without passwords; a `file:` one if it was in the store already. */
+  /** The URL it came from, without password; a `file:` URL if it was already in the store. */
   readonly source: string;
   /** Where the server had redirected `source` to, if it did. */
   readonly redirectedTo?: string;
 }
 
-/** One alternative and what came of it. */
+/** One URL and its answer. */
 export interface Attempt {
-  /** Without passwords. */
+  /** Without password. */
   readonly url: string;
-  /** What it answered last, as short plain text. */
+  /** Its last answer, as short plain text. */
   readonly answer: string;
   /** How many times it was asked. */
   readonly tries: number;
 }
 
-/** A file that could not be had. */
+/** A file that could not be fetched. */
 export interface Failure {
   readonly name: string;
   readonly sha256: string;
-  /** In the order they were first tried. */
+  /** In the order of the first tries. */
   readonly attempts: readonly Attempt[];
 }
 
-/** What a run has brought. */
+/** The result of a fetch. */
 export interface FetchReport {
   /** Absolute path of the store. */
   readonly store: string;
-  /** The verified files by name, in the order they were wanted. */
+  /** The verified files by name, in the order of the wanted files. */
   readonly files: ReadonlyMap<string, Fetched>;
-  /** Empty if everything is here. */
+  /** Empty if all files were fetched. */
   readonly failures: readonly Failure[];
 }

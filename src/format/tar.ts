@@ -59,8 +59,8 @@ export function readTarHeader(block: Uint8Array): TarHeader | string {
   if (!isTarHeader(block)) return "the checksum of a header is wrong";
   const mode = number(block, 100, 8);
   const size = number(block, 124, 12);
-  if (size === undefined) return "a size is no number";
-  if (mode === undefined) return "a mode is no number";
+  if (size === undefined) return "a size is not a number";
+  if (mode === undefined) return "a mode is not a number";
   const isUstar = text(block, 257, 6) === "ustar\0";
   const prefix = isUstar ? string(block, 345, 155) : new Uint8Array();
   const name = string(block, 0, 100);

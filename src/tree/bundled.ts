@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A checkout that lies in a bundle, read in place by its index.
+ * Reads a checkout in a bundle, in place, through the index of the bundle.
  *
  * @module
  */
@@ -14,15 +14,15 @@ import type { BundledFile } from "../format/segment.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import type { TreeEntry } from "./entry.ts";
 
-/** The bundle that was read last, and what its files looked like then. */
+/** The bundle that was read last, and the state of its files at that time. */
 let last: { readonly root: string; readonly state: string; readonly bundle: Bundle } | undefined;
 
 /**
- * The bundle of a checkout.
+ * Reads the index of the bundle at a path.
  *
  * @param root Absolute.
- * @returns undefined where the checkout is a directory, or nothing.
- * @throws {UserError} "verify" for a bundle whose index is damaged.
+ * @returns undefined if the path is a directory, or nothing is there.
+ * @throws {UserError} "verify" if the index is damaged.
  */
 export function bundleAt(root: string): Bundle | undefined {
   if (statIfThere(root)?.isDirectory()) return undefined;
@@ -38,30 +38,30 @@ export function bundleAt(root: string): Bundle | undefined {
   return last.bundle;
 }
 
-/** Whether a bundle has a file of that path. */
+/** Reports whether a bundle has a file with that path. */
 export function hasBundled(bundle: Bundle, path: string): boolean {
   return bundle.members.get(path)?.member.kind === "file";
 }
 
 /**
- * Reads a file of a bundle whole.
+ * Reads a whole file of a bundle.
  *
- * @param source What messages call it.
- * @throws {UserError} "tree" where it is missing, "verify" where its SHA-256 is wrong.
+ * @param source Its name in messages.
+ * @throws {UserError} "tree" if it is missing, "verify" if its SHA-256 is wrong.
  */
 export function readBundledFile(bundle: Bundle, path: string, source: string): Uint8Array {
   const placed = bundle.members.get(path);
   if (placed?.member.kind === "file") return readBundled(bundle, placed);
   throw new UserError("tree", `Cannot read the checkout: there is no file ${path} in the bundle`, {
     where: source,
-    hint: "Make the bundle again, of a checkout that is whole",
+    hint: "Make the bundle again from a complete checkout",
   });
 }
 
 /**
- * Lists everything below a directory of a bundle, as `walkTree()` does.
+ * Lists everything below a directory of a bundle, like `walkTree()`.
  *
- * @throws {UserError} "tree" where there is no such directory.
+ * @throws {UserError} "tree" if there is no such directory.
  */
 export function walkBundle(
   bundle: Bundle,
@@ -72,7 +72,7 @@ export function walkBundle(
   if (path !== "" && bundle.members.get(path)?.member.kind !== "directory") {
     throw new UserError("tree", `Cannot read the checkout: there is no directory ${path} in it`, {
       where: join(root, path),
-      hint: "Make the bundle again, of a checkout that is whole",
+      hint: "Make the bundle again from a complete checkout",
     });
   }
   const prefix = path === "" ? "" : `${path}/`;
@@ -97,7 +97,7 @@ export function walkBundle(
   });
 }
 
-/** A distfile that lies in the bundle of a checkout. */
+/** A distfile in the bundle of a checkout. */
 export interface BundledDistfileFile {
   readonly path: string;
   readonly size: number;
@@ -105,8 +105,8 @@ export interface BundledDistfileFile {
 }
 
 /**
- * Finds a distfile in the bundle of a checkout: by its name or any other, as long as the SHA-256
- * is right.
+ * Finds a distfile in the bundle of a checkout: under its name, or under any name with the same
+ * SHA-256.
  */
 export function findBundledDistfile(
   bundle: Bundle,

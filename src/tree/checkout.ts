@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A live-bootstrap checkout, in a directory or in a bundle. It is only ever read.
+ * Reads a live-bootstrap checkout, in a directory or in a bundle. Nothing is written to it.
  *
  * @module
  */
@@ -13,32 +13,32 @@ import { attempting } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { bundleAt, hasBundled, readBundledFile, walkBundle } from "./bundled.ts";
 
-/** What must be there for a directory to be a checkout. */
+/** The file that makes a directory a checkout. */
 const MANIFEST = "steps/manifest";
 
-/** Links to directories that are followed: of two in each directory, twenty levels are a million. */
+/** Limit for links to directories: with two in each directory, twenty levels make a million. */
 const MAX_LINKS = 1000;
 
 /**
- * Checks that a directory is a checkout, or that there is one in a bundle.
+ * Checks that a directory is a checkout, or that a bundle contains one.
  *
- * @param dir A directory, a bundle, or the first of its parts.
- * @returns Its absolute path: the root for all that is read of it.
- * @throws {UserError} "tree" where something essential is missing, submodules among it; "verify"
- * for a bundle that is damaged.
+ * @param dir A directory, a bundle, or the first of the parts of a bundle.
+ * @returns Its absolute path: the root for all reads from it.
+ * @throws {UserError} "tree" if an essential file is missing, such as those of submodules; "verify"
+ * if the bundle is damaged.
  */
 export function openCheckout(dir: string): string {
   const root = resolve(dir);
   if (!isCheckout(root)) {
     throw new UserError("tree", `Cannot find a live-bootstrap checkout in ${root}`, {
       where: join(root, MANIFEST),
-      hint: "Name one with --tree DIR, or run seedstrap inside of it",
+      hint: "Name one with --tree DIR, or run seedstrap inside it",
     });
   }
   return root;
 }
 
-/** Whether a directory or a bundle looks like a checkout. */
+/** Reports whether a directory or a bundle looks like a checkout. */
 function isCheckout(dir: string): boolean {
   return hasTreeFile(dir, MANIFEST);
 }
@@ -47,7 +47,7 @@ function isCheckout(dir: string): boolean {
  * Reads a file of the checkout as text.
  *
  * @param path Relative to the checkout.
- * @throws {UserError} "tree" where it is missing, unreadable or not UTF-8.
+ * @throws {UserError} "tree" if it is missing, unreadable or not UTF-8.
  */
 export function readTreeText(root: string, path: string): string {
   const bytes = readTreeFile(root, path);
@@ -62,9 +62,9 @@ export function readTreeText(root: string, path: string): string {
 }
 
 /**
- * Reads a file of the checkout whole.
+ * Reads a whole file of the checkout.
  *
- * @throws {UserError} "tree", and "verify" in a bundle
+ * @throws {UserError} "tree", and "verify" in a bundle.
  */
 export function readTreeFile(root: string, path: string): Uint8Array {
   const source = join(root, path);
@@ -72,15 +72,17 @@ export function readTreeFile(root: string, path: string): Uint8Array {
   if (bundle !== undefined) return readBundledFile(bundle, path, source);
   return reading(source, () => {
     inside(realpathSync(root), source);
-    // A pipe would be waited for.
+    // Reading a pipe would wait for its other end.
     if (!statSync(source).isFile()) {
-      throw new UserError("tree", `Cannot use ${path}: it is no regular file`, { where: source });
+      throw new UserError("tree", `Cannot use ${path}: it is not a regular file`, {
+        where: source,
+      });
     }
     return readFileSync(source);
   });
 }
 
-/** Whether the checkout has a regular file of that path. */
+/** Reports whether the checkout has a regular file with that path. */
 export function hasTreeFile(root: string, path: string): boolean {
   const bundle = bundleAt(root);
   if (bundle !== undefined) return hasBundled(bundle, path);
@@ -90,15 +92,15 @@ export function hasTreeFile(root: string, path: string): boolean {
 /**
  * Lists everything below a directory of the checkout.
  *
- * Symbolic links count as what they point to, like in the Python tools; they have to stay inside
- * of the checkout. What git keeps in `.git` is left out.
+ * A symbolic link counts as the file or directory it points to, as in the Python tools, and has to
+ * stay inside the checkout. `.git` is left out.
  *
  * @param path Relative to the checkout.
  * @param what The checkout, or what is walked instead, for messages.
- * @param skips Says of a path, relative to the root, that it and what is below it do not count.
+ * @param skips Reports whether to leave out a path, relative to the root, and everything below it.
  * @returns Files and directories without the directory itself, unordered.
- * @throws {UserError} "tree" for a link that leaves it or never ends, very many links to
- * directories, a device, socket or pipe, an unreadable place, and a name that is not UTF-8.
+ * @throws {UserError} "tree" for a link that leads out of it or into a loop, too many links to
+ * directories, a device, socket or pipe, an unreadable path, and a name that is not UTF-8.
  */
 export function walkTree(
   root: string,
@@ -141,7 +143,7 @@ export function walkTree(
         if (isLink && ++links > MAX_LINKS) {
           throw new UserError("tree", `Cannot follow more than ${MAX_LINKS} links to directories`, {
             where: source,
-            hint: "Replace links to directories that hold such links by what they point to",
+            hint: "Replace links to directories that contain such links by what they point to",
           });
         }
         entries.push({ path: inner, kind: "directory", source, size: 0, isExecutable: true });
@@ -159,7 +161,7 @@ export function walkTree(
   return entries;
 }
 
-/** The real path of a place, which must lie in the checkout. */
+/** Returns the real path of a path, which must be inside the checkout. */
 function inside(home: string, place: string, what = "the checkout"): string {
   const real = realpathSync(place);
   const way = relative(home, real);
@@ -181,7 +183,7 @@ function readingOf<T>(what: string, place: string, read: () => T): T {
     kind: "tree",
     hint: (code) =>
       code === "ENOENT" && what === "the checkout"
-        ? "Is the checkout whole? git submodule update --init --recursive"
+        ? "Is the checkout complete? git submodule update --init --recursive"
         : `Check the permissions of ${what}`,
   });
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
- * bootstrap.cfg: the variables of a bootstrap.
+ * The format of bootstrap.cfg: the variables of a bootstrap.
  *
  *   config = { NAME "=" VALUE "\n" }
  *
- * Every line has an equals sign; the value is the rest of the line, quotes included. There are no
- * comments and no empty lines. The in-system reader cuts the last byte of each line off as its
- * newline, so a last line without one loses a character: that is an error here. A line has at
- * most 2,046 bytes without its newline.
+ * Every line has an equals sign; the value is the rest of the line, including quotes. There are no
+ * comments and no empty lines. The in-system reader drops the last byte of each line as its
+ * newline, so a last line without newline would lose a character: that is an error here. A line has
+ * at most 2,046 bytes without its newline.
  *
  * Source: live-bootstrap, seed/script-generator.c, load_config.
  *
@@ -19,7 +19,7 @@ import { UserError } from "../errors.ts";
 /** Longest line without its newline: the reader's buffer has 2,048 bytes for it, `\n` and NUL. */
 export const MAX_CONFIG_LINE_BYTES = 2046;
 
-/** Names and values in order. A name may stand more than once; the first one counts. */
+/** Names and values in order. A name may occur more than once; the first one counts. */
 export type Config = readonly (readonly [name: string, value: string])[];
 
 /**
@@ -43,9 +43,9 @@ export function parseConfig(text: string, name: string): Config {
 }
 
 /**
- * The text of a bootstrap.cfg.
+ * Formats a bootstrap.cfg.
  *
- * @throws {UserError} "tree" for what the reader could not read back.
+ * @throws {UserError} "tree" if the in-system reader could not read it back.
  */
 export function formatConfig(config: Config): string {
   const name = "steps/bootstrap.cfg";
@@ -59,7 +59,7 @@ export function formatConfig(config: Config): string {
   }).join("");
 }
 
-/** Value of a variable, empty where it is unset. */
+/** Returns the value of a variable; empty if it is unset. */
 export function configValue(config: Config, name: string): string {
   return config.find(([key]) => key === name)?.[1] ?? "";
 }

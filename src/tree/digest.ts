@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 /**
- * One digest over everything of a checkout that a build uses: what goes into the root of the booted
- * machine (stage0-posix, the files of seed/, steps/) and builder-hex0. A dirty checkout is told
- * from a clean one, wherever it lies, whoever owns it and whatever commit it says that it is at.
+ * The digest of everything in a checkout that a build uses: the files for the root of the booted
+ * machine (stage0-posix, the files of seed/, steps/) and builder-hex0. It differs between a modified
+ * and a clean checkout, and does not depend on path, owner or commit.
  *
  *   digest = SHA-256( record* )           sorted by the bytes of PATH
  *   record = KIND " " SHA256 " " PATH NUL
  *
- * KIND is `f` for a file, `x` for one that its owner may execute, `d` for a directory; SHA256 is of
- * the file's content in lower-case hex, `-` for a directory; PATH is relative to the checkout, in
- * UTF-8. A symbolic link counts as what it leads to. Left out is what no build reads: `.git`, a
- * steps/bootstrap.cfg that lies there, files of stage0-posix that one of seed/ replaces, and
- * distfiles, which have digests of their own.
+ * KIND is `f` for a file, `x` for one that its owner may execute, `d` for a directory. SHA256 is the
+ * digest of the file's content in lower-case hex, `-` for a directory. PATH is relative to the
+ * checkout, in UTF-8. A symbolic link counts as the file it leads to. Files that no build reads are
+ * left out: `.git`, an existing steps/bootstrap.cfg, files of stage0-posix that one of seed/
+ * replaces, and distfiles, which have digests of their own.
  *
  * @module
  */
@@ -31,7 +31,7 @@ export interface DigestedEntry {
   readonly isExecutable: boolean;
 }
 
-/** Computes the digest of entries, in whatever order they come. */
+/** Computes the digest of entries in any order. */
 export function digestOfEntries(entries: readonly DigestedEntry[]): string {
   const hash = createHash("sha256");
   for (const { path, sha256, isExecutable } of sortedByBytes(entries, ({ path }) => path)) {
@@ -44,9 +44,9 @@ export function digestOfEntries(entries: readonly DigestedEntry[]): string {
 /**
  * Computes the digest of a checkout.
  *
- * @param known SHA-256 of files that were read already, by their path on this machine; the others
- * are read.
- * @throws {UserError} "tree" for a file that cannot be read.
+ * @param known SHA-256 of files that have already been read, by their path on this machine; all
+ * others are read.
+ * @throws {UserError} "tree" if a file cannot be read.
  */
 export function treeDigest(
   tree: TreeModel,
@@ -58,7 +58,7 @@ export function treeDigest(
     if (kind === "directory") return { path, isExecutable };
     return { path, isExecutable, sha256: known.get(source) ?? sha256Of(readTreeFile(root, path)) };
   });
-  // They go into the image as what they assemble to: modes play no part.
+  // The image has them assembled, so their modes do not matter.
   const boot = [[STAGE1_PATH, stage1], [STAGE2_PATH, stage2]] as const;
   for (const [path, bytes] of boot) {
     entries.push({ path, isExecutable: false, sha256: sha256Of(bytes) });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Manifest and sources joined: which distfiles a checkout needs, and when.
+ * Joins manifest and sources: which distfiles a checkout needs, and when.
  *
  * @module
  */
@@ -10,14 +10,14 @@ import { hasTreeFile, readTreeText } from "./checkout.ts";
 import type { Manifest } from "./manifest.ts";
 import { parseSources, type Source } from "./sources.ts";
 
-/** A distfile with everything that the checkout says of it. */
+/** A distfile with everything that the checkout says about it. */
 export interface Distfile {
   readonly name: string;
   /** Lower-case hex. */
   readonly sha256: string;
-  /** HTTP URLs, the alternatives in the order in which they are tried. */
+  /** HTTP URLs, in the order in which they are tried. */
   readonly urls: readonly string[];
-  /** Git repositories and references that it can be archived from. */
+  /** Git repositories and references from which it can be archived. */
   readonly git: readonly { readonly url: string; readonly reference: string }[];
   /** The build lines that need it, in manifest order. */
   readonly uses: readonly DistfileUse[];
@@ -30,12 +30,12 @@ export interface DistfileUse {
   readonly index: number;
 }
 
-/** The steps that need a distfile, in manifest order, each once. */
+/** Returns the steps that need a distfile, in manifest order, each once. */
 export function usingSteps({ uses }: Distfile): string[] {
   return [...new Set(uses.map(({ step }) => step))];
 }
 
-/** A line of a sources file, where the manifest first names its step. */
+/** A line of a sources file, with a build line of its step. */
 export interface PlacedSource {
   readonly step: string;
   readonly index: number;
@@ -43,8 +43,8 @@ export interface PlacedSource {
 }
 
 /**
- * Reads the sources of every step that the manifest builds, whatever its predicate: variables can
- * still change on the booted machine.
+ * Reads the sources of every step that the manifest builds, whatever the predicates, as variables
+ * can still change on the booted machine.
  *
  * @returns One item per build line and source, in manifest order.
  * @throws {UserError} "tree"
@@ -97,7 +97,7 @@ export function mergeSources(placed: readonly PlacedSource[]): Distfile[] {
     if (draft.sha256 !== sha256) {
       throw new UserError(
         "tree",
-        `Cannot use two distfiles of the name ${fileName}: ${
+        `Cannot use two distfiles with the name ${fileName}: ${
           place(draft.first)
         } wants SHA-256 ${draft.sha256}, ${place(item)} wants ${sha256}`,
         { where: place(item), hint: "Give one of them another file name in its sources" },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** A file or directory of a checkout, wherever that lies. */
+/** A file or directory of a checkout, which may be a directory or in a bundle. */
 
 import type { BundledFile } from "../format/segment.ts";
 
@@ -8,7 +8,7 @@ export interface TreeEntry {
   /** Path relative to the directory that was walked, with `/`. */
   readonly path: string;
   readonly kind: "file" | "directory";
-  /** The file on this machine; in a bundle the path of the bundle with that of the file behind. */
+  /** Path of the file on this machine; in a bundle, that of the bundle followed by that of the file. */
   readonly source: string;
   /** Set for a file in a bundle. */
   readonly bundled?: BundledFile;

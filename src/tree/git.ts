@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 /**
- * Which commit a checkout is at, read by hand: no git program is run, so that nothing in the
- * checkout (hooks, filters, a configuration) gets to do anything.
+ * Reads the commit of a checkout without running git, so that nothing in the checkout (hooks,
+ * filters, a configuration) is executed.
  *
  *   .git            a directory, or a file `gitdir: PATH` in a submodule or a linked worktree
- *   GITDIR/HEAD     `ref: refs/heads/NAME`, or a commit where the head is detached
+ *   GITDIR/HEAD     `ref: refs/heads/NAME`, or a commit if the head is detached
  *   GITDIR/commondir  in a linked worktree: path of the repository that has the references
- *   refs/…          a commit, or again `ref: …`
+ *   refs/…          a commit, or another `ref: …`
  *   packed-refs     `COMMIT refs/…` a line, for references without a file of their own
  *
- * A commit says what the checkout was made from, not what its files are now: that says the digest
- * of `tree/digest.ts`. Source: gitrepository-layout(5).
+ * The commit says what the checkout was made from. The digest of `tree/digest.ts` says what its
+ * files are now. Source: gitrepository-layout(5).
  *
  * @module
  */
@@ -23,15 +23,15 @@ import { statIfThere } from "../runtime/stat.ts";
 /** Longest HEAD, reference or path that is read. */
 const MAX_SMALL_BYTES = 4096;
 const MAX_PACKED_BYTES = 32 * 1024 * 1024;
-/** How often a reference may lead to another one; git has the same. */
+/** Longest chain of references; the same as in git. */
 const MAX_DEPTH = 5;
 
 /**
- * The commit that the head of a checkout is at.
+ * Returns the commit of the head of a checkout.
  *
  * @param dir Directory with a `.git` in it.
- * @returns Lower-case hex, 40 digits for SHA-1 and 64 for SHA-256; undefined where there is no
- * repository, no commit yet, or something that cannot be understood: no build fails for that.
+ * @returns Lower-case hex, 40 digits for SHA-1 and 64 for SHA-256; undefined if there is no
+ * repository, no commit yet, or an unknown format, as no build should fail for that.
  */
 export function headCommit(dir: string): string | undefined {
   try {
@@ -66,7 +66,7 @@ function follow(name: string, gitDir: string, commonDir: string): string | undef
   return undefined;
 }
 
-/** A name that stays below the repository, as git-check-ref-format(1) wants it. */
+/** Reports whether a reference stays inside the repository, see git-check-ref-format(1). */
 function isPlainRef(ref: string): boolean {
   return ref.split("/").every((part) => part !== "" && !part.startsWith(".")) &&
     !/\.\.|[\p{Cc}\\~^:?*[]/u.test(ref);
@@ -85,7 +85,7 @@ function isCommit(text: string): boolean {
   return /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(text);
 }
 
-/** Text of a small regular file without the white space at its end. */
+/** Reads the text of a small regular file without white space at its end. */
 function readSmall(path: string, most = MAX_SMALL_BYTES): string | undefined {
   const stat = statIfThere(path);
   if (stat?.isFile() !== true || stat.size > most) return undefined;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 /**
- * steps/manifest: what is built, in order.
+ * The format of steps/manifest: what is built, in order.
  *
  *   line      = directive [ predicate ] [ comment ]
  *   directive = "build:" NAME | "improve:" NAME | "jump:" NAME
  *             | "define:" NAME "=" ( VALUE | predicate )
  *             | "uninstall:" { NAME }
  *
- * Tokens are separated by exactly one space: a second one makes an empty token, which is a value
- * (`( A ==  )`: A is empty) but no name, and a tab is part of its token. A token has at most 63
- * bytes. `#` begins a comment anywhere. A space at the end of a line is ignored, and so is what
- * stands behind a predicate. An empty line, and one that begins with `#`, is skipped.
+ * Tokens are separated by exactly one space. A second space makes an empty token, which can be a
+ * value (`( A ==  )`: A is empty) but not a name; a tab is part of its token. A token has at most 63
+ * bytes. `#` begins a comment anywhere. A space at the end of a line is ignored, and so is anything
+ * after a predicate. Empty lines, and lines that begin with `#`, are skipped.
  *
  * Source: live-bootstrap, seed/script-generator.c, which reads it on the booted machine into
  * 64-byte buffers that it does not check.
@@ -24,22 +24,22 @@ import { evaluateLogic, type Logic, parsePredicate } from "./predicate.ts";
 
 /** Longest token in bytes. */
 export const MAX_TOKEN_BYTES = 63;
-/** Most tokens of a line: predicates are read recursively, here and on the booted machine. */
+/** Most tokens in a line, as predicates are parsed recursively, here and on the booted machine. */
 const MAX_TOKENS = 4096;
 
 interface Line {
   /** Line number in the manifest, from 1. */
   readonly line: number;
-  /** The line as it stands, comment included. */
+  /** The whole line, including a comment. */
   readonly text: string;
-  /** Condition under which the line counts. */
+  /** Condition under which the line is executed. */
   readonly predicate?: Logic;
 }
 
 /** `build:`, `improve:`, `jump:` and `uninstall:`. */
 export interface ActionLine extends Line {
   readonly kind: "build" | "improve" | "jump" | "uninstall";
-  /** The argument; of `uninstall:` all of them, with spaces between. */
+  /** The argument; for `uninstall:` all of them, separated by spaces. */
   readonly name: string;
 }
 
@@ -65,8 +65,8 @@ export interface Manifest {
  * Parses a manifest.
  *
  * @param name Name of the file for messages.
- * @throws {UserError} "tree" with file and line, for whatever the in-system reader would stop at,
- * crash on, or silently read as something else.
+ * @throws {UserError} "tree" with file and line, for anything that the in-system reader would stop
+ * at, crash on, or silently misread.
  */
 export function parseManifest(text: string, name: string): Manifest {
   const lines: ManifestLine[] = [];
@@ -84,7 +84,7 @@ export function parseManifest(text: string, name: string): Manifest {
   return { file: name, text, lines };
 }
 
-/** Splits a line as the in-system reader does. */
+/** Splits a line like the in-system reader. */
 function tokenize(line: string): string[] {
   const tokens: string[] = [];
   let at = 0;
@@ -111,14 +111,14 @@ function parseLine(text: string, place: Line): ManifestLine | string {
     }
   }
   const parsed = parseTokens(tokens, place);
-  // What mostly is behind a failure, and never meets the eye.
+  // Most failures come from white space that is not visible in an editor.
   if (typeof parsed === "string") {
-    return oddToken(tokens) ?? (tokens.includes("") ? "a space too many" : parsed);
+    return oddToken(tokens) ?? (tokens.includes("") ? "one space too many" : parsed);
   }
   return parsed;
 }
 
-/** A complaint about a token that the reader would take as it is, and nobody means. */
+/** Returns a message about a token with control characters, which the in-system reader accepts. */
 function oddToken(tokens: readonly string[]): string | undefined {
   const odd = tokens.find((token) => /[\t\r\0]/.test(token));
   return odd && `a tab, return or NUL is part of ${JSON.stringify(odd)}`;
@@ -174,20 +174,20 @@ function withPredicate<T extends ManifestLine>(
   return oddToken(tokens.slice(0, parsed.next)) ?? { ...line, predicate: parsed.logic };
 }
 
-/** A line that counts under a given configuration. */
+/** A line that is executed under a given configuration. */
 export interface ActiveLine {
   readonly line: ActionLine;
   /** Index of the line in `manifest.lines`. */
   readonly index: number;
-  /** Of a `build:`, which `passN` script it runs, from 1; of others 0. */
+  /** For `build:`, the number N of the `passN` script that it runs, from 1; otherwise 0. */
   readonly pass: number;
 }
 
 /**
- * Applies the predicates.
+ * Evaluates the predicates.
  *
  * @param config The bootstrap.cfg that the booted machine would read.
- * @returns The lines that are left, without defines, in order.
+ * @returns The lines that are executed, without defines, in order.
  */
 export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine[] {
   const variables = config.map(([name, value]) => ({ name, value }));
@@ -200,14 +200,14 @@ export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine
     if (!holds(line.predicate)) return;
     if (line.kind === "define") {
       const value = typeof line.value === "string" ? line.value : evaluateLogic(line.value, lookup);
-      // The in-system reader never changes its first variable: it adds a second one of that name,
-      // which no look-up finds.
+      // The in-system reader never changes its first variable: it adds a second one with that name,
+      // which no lookup finds.
       const known = variables.findIndex((v, i) => i > 0 && v.name === line.name);
       if (known > 0) variables[known]!.value = value;
       else variables.push({ name: line.name, value });
       return;
     }
-    // Passes are counted by argument alone, whatever the directive.
+    // Passes are counted by argument only, for all directives.
     const before = seen.get(line.name) ?? 0;
     seen.set(line.name, before + 1);
     active.push({ line, index, pass: line.kind === "build" ? before + 1 : 0 });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Everything that a plan needs to know of a checkout, read once.
+ * Everything that a plan needs to know about a checkout, read once.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { type TreeEntry } from "./entry.ts";
 import { type Distfile, mergeSources, type PlacedSource, readSources } from "./distfiles.ts";
 import { importsPayload, type Manifest, parseManifest } from "./manifest.ts";
 
-/** Where builder-hex0 lies in a checkout. */
+/** Paths of builder-hex0 in a checkout. */
 export const STAGE1_PATH = "builder-hex0/builder-hex0-x86-stage1.hex0";
 export const STAGE2_PATH = "builder-hex0/builder-hex0-x86-stage2.hex0";
 
@@ -21,20 +21,20 @@ export interface TreeModel {
   /** Absolute path. */
   readonly root: string;
   readonly manifest: Manifest;
-  /** hex0 text of builder-hex0's boot sector, and of what it loads. */
+  /** hex0 text of the boot sector of builder-hex0, and of the second stage that it loads. */
   readonly stage1: Uint8Array;
   readonly stage2: Uint8Array;
   readonly sources: readonly PlacedSource[];
   readonly distfiles: readonly Distfile[];
-  /** Content of the root directory of the booted machine, paths relative to it. */
+  /** Entries of the root directory of the booted machine, with paths relative to it. */
   readonly files: readonly TreeEntry[];
-  /** Improves whose script mounts proc. */
+  /** Names of the improves whose script mounts proc. */
   readonly procImproves: readonly string[];
   /** Layouts that the checkout's own importer reads; absent where it has none. */
   readonly ownImporter?: { readonly readsLayout64: boolean };
-  /** SHA-256 of kexec-fiwix.c; absent where there is none. */
+  /** Path and SHA-256 of kexec-fiwix.c; absent if there is none. */
   readonly kexecFiwix?: { readonly path: string; readonly sha256: string };
-  /** Sizes that steps/jump/fiwix.sh sets; absent where the checkout has no such jump. */
+  /** Sizes set in steps/jump/fiwix.sh; absent if the checkout has no such jump. */
   readonly fiwix?: FiwixSizes;
 }
 
@@ -42,14 +42,14 @@ export interface TreeModel {
 export interface FiwixSizes {
   /** The ext2 root of Fiwix: `make_fiwix_initrd -s KIB`. */
   readonly ramdiskBytes: number;
-  /** Room for the Linux kernel and its initramfs: `kexec_size=KIB`. */
+  /** Space for the Linux kernel and its initramfs: `kexec_size=KIB`. */
   readonly kexecBytes: number;
 }
 
 /**
  * Reads a checkout.
  *
- * @throws {UserError} "tree", for a file that is missing or cannot be read as what it is.
+ * @throws {UserError} "tree" if a file is missing or not valid.
  */
 export function readTree(dir: string): TreeModel {
   const root = openCheckout(dir);
@@ -84,8 +84,8 @@ function findProcImproves(root: string, manifest: Manifest): string[] {
 }
 
 /**
- * The importer of a checkout that has one. The first published one reads 32-bit numbers only; one
- * that reads the wider layout says so in its source.
+ * Finds the payload importer of a checkout, if it has one. The first published version reads 32-bit
+ * numbers only; a version that reads the wider layout says so in its source.
  */
 function findOwnImporter(root: string, manifest: Manifest): Pick<TreeModel, "ownImporter"> {
   if (!importsPayload(manifest)) return {};
@@ -118,9 +118,9 @@ export function readManifest(root: string): Manifest {
 }
 
 /**
- * What a bootstrap finds in its root: stage0-posix, the files (not the folders) of seed/, and
- * steps/. A file of seed/ wins over one of stage0-posix, and whatever lies in place of the
- * generated bootstrap.cfg is left out.
+ * Lists the files for the root of a bootstrap: stage0-posix, the files (not the directories) of
+ * seed/, and steps/. A file of seed/ replaces one of stage0-posix, and an existing bootstrap.cfg is
+ * left out, since it is generated.
  */
 function readRootFiles(root: string): TreeEntry[] {
   const files = new Map<string, TreeEntry>();
@@ -145,9 +145,9 @@ function readRootFiles(root: string): TreeEntry[] {
 const FIWIX_PATH = "steps/jump/fiwix.sh";
 
 /**
- * Finds the ramdisk sizes in the script of the Fiwix jump.
+ * Finds the sizes of the ramdisks in the script of the Fiwix jump.
  *
- * @throws {UserError} "tree" where it does not set them: without them no limit can be checked.
+ * @throws {UserError} "tree" if it does not set them, as the limits cannot be checked without them.
  */
 export function parseFiwixSizes(script: string): FiwixSizes {
   const code = script.replace(/(^|\s)#.*$/gm, "$1");
@@ -164,7 +164,7 @@ export function parseFiwixSizes(script: string): FiwixSizes {
 function kibibytes(code: string, pattern: RegExp, what: string): number {
   const match = pattern.exec(code);
   if (match === null) {
-    throw new UserError("tree", `Cannot find the number behind "${what}"`, {
+    throw new UserError("tree", `Cannot find the number after "${what}"`, {
       where: FIWIX_PATH,
       hint: "The limits of the Fiwix jump are read from this script",
     });

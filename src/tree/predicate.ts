@@ -6,16 +6,16 @@
  *   logic     = term [ ( "&&" | "||" ) logic ]
  *   term      = NAME ( "==" | "!=" ) VALUE | CONSTANT
  *
- * A constant stands only at the end. The in-system reader is right-recursive and knows no
- * precedence: `( a && b || c )` means `a && (b || c)`. There are no inner brackets, and what
- * stands behind the closing bracket is not read.
+ * A constant can only be the last term. The in-system reader is right-recursive and has no
+ * precedence: `( a && b || c )` means `a && (b || c)`. There are no inner brackets, and anything
+ * after the closing bracket is not read.
  *
  * Source: live-bootstrap, seed/script-generator.c.
  *
  * @module
  */
 
-/** A predicate without its brackets, as nested as it is evaluated. */
+/** A predicate without its brackets, nested in the order of its evaluation. */
 export type Logic =
   | { readonly kind: "constant"; readonly value: string }
   | Comparison
@@ -32,7 +32,7 @@ export interface Comparison {
   readonly value: string;
 }
 
-/** What was parsed, and the index of the token behind the closing bracket. */
+/** A parsed predicate, and the index of the token after its closing bracket. */
 export interface ParsedLogic {
   readonly logic: Logic;
   readonly next: number;
@@ -43,7 +43,7 @@ export interface ParsedLogic {
  *
  * @param tokens Tokens of a manifest line.
  * @param at Index of the opening bracket.
- * @returns The predicate, or what is wrong with it as a phrase.
+ * @returns The predicate, or a phrase that says what is wrong with it.
  */
 export function parsePredicate(tokens: readonly string[], at: number): ParsedLogic | string {
   if (tokens[at] !== "(") {
@@ -58,7 +58,7 @@ function parseLogic(tokens: readonly string[], at: number): ParsedLogic | string
   if (left === undefined || operator === undefined) return 'the predicate has no closing ")"';
   if (operator === ")") return { logic: { kind: "constant", value: left }, next: at + 2 };
   if (operator !== "==" && operator !== "!=") {
-    return `expected == or != behind ${quote(left)}, found ${quote(operator)}`;
+    return `expected == or != after ${quote(left)}, found ${quote(operator)}`;
   }
   const value = tokens[at + 2];
   const link = tokens[at + 3];
@@ -79,10 +79,10 @@ function parseLogic(tokens: readonly string[], at: number): ParsedLogic | string
 }
 
 /**
- * Evaluates a predicate to the text that the in-system reader makes of it.
+ * Evaluates a predicate to the same text as the in-system reader.
  *
- * @param lookup Value of a variable, empty where it is unset.
- * @returns "True", "False", or a constant as it stands.
+ * @param lookup Returns the value of a variable; empty if it is unset.
+ * @returns "True", "False", or the constant itself.
  */
 export function evaluateLogic(logic: Logic, lookup: (name: string) => string): string {
   switch (logic.kind) {

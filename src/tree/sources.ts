@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /**
- * steps/NAME/sources: the distfiles of a step.
+ * The format of steps/NAME/sources: the distfiles of a step.
  *
  *   line = ( "f" | "file" ) URL SHA256 [ FILE_NAME ]
  *        | ( "g" | "git" ) GIT_URL ( URL | "_" ) SHA256 [ FILE_NAME ]
  *
- * Fields are separated by single spaces; white space at the end of a line is ignored. Without a
- * file name it is what stands behind the last slash of the URL; `_` (no HTTP snapshot) needs one.
- * A git URL is `scheme://host/path~REFERENCE`.
+ * Fields are separated by single spaces; white space at the end of a line is ignored. If FILE_NAME
+ * is absent, it is the part of the URL after its last slash; `_` (no HTTP snapshot) needs one. A git
+ * URL is `scheme://host/path~REFERENCE`.
  *
- * Source: live-bootstrap, DEVEL.md "sources file", and the readers of it.
+ * Source: live-bootstrap, DEVEL.md "sources file", and the programs that read it.
  *
  * @module
  */
@@ -19,11 +19,11 @@ import { UserError } from "../errors.ts";
 
 /** One line of a sources file. */
 export interface Source {
-  /** HTTP URL; `_` where there is none. */
+  /** HTTP URL, or `_` if there is none. */
   readonly url: string;
   /** Lower-case hex. */
   readonly sha256: string;
-  /** Name in the distfiles directory. */
+  /** File name in the distfiles directory. */
   readonly fileName: string;
   /** Repository and reference of a git source. */
   readonly git?: { readonly url: string; readonly reference: string };
@@ -41,7 +41,7 @@ export function parseSources(text: string, name: string): Source[] {
   if (text === "") return [];
   const lines = text.split("\n");
   if (lines.pop() !== "") {
-    // `while read line` on the booted machine does not see a last line without a newline.
+    // `while read line` on the booted machine ignores a last line without newline.
     throw sourcesError(
       name,
       lines.length + 1,
@@ -57,7 +57,7 @@ export function parseSources(text: string, name: string): Source[] {
 
 function parseSource(text: string, line: number): Source | string {
   const fields = text.split(" ");
-  if (fields.includes("")) return text === "" ? "an empty line" : "a space too many";
+  if (fields.includes("")) return text === "" ? "an empty line" : "one space too many";
   const type = fields.shift()!;
   let git: Source["git"];
   if (type === "g" || type === "git") {
@@ -84,7 +84,7 @@ function parseSource(text: string, line: number): Source | string {
     return "a source without an HTTP URL needs a file name";
   }
   const chosen = fileName ?? url.slice(url.lastIndexOf("/") + 1);
-  const fault = chosen === "_" ? "it means none" : distfileNameFault(chosen);
+  const fault = chosen === "_" ? '"_" stands for no URL' : distfileNameFault(chosen);
   if (fault !== undefined) return `${JSON.stringify(chosen)} cannot be a file name: ${fault}`;
   return { url, sha256, fileName: chosen, ...(git && { git }), line };
 }

@@ -51,7 +51,7 @@ const entries = fc.uniqueArray(
   { selector: ({ path }) => path, maxLength: 12 },
 );
 
-/** Makes files as far as they do not get into each other's way; returns their paths in order. */
+/** Makes files, without those whose path is in use; returns their paths in order. */
 function makeFiles(root: string, wanted: typeof entries extends fc.Arbitrary<infer T> ? T : never) {
   const made = new Map<string, string>();
   const files: string[] = [];
@@ -80,10 +80,10 @@ function makeFiles(root: string, wanted: typeof entries extends fc.Arbitrary<inf
 }
 
 for (const format of ["ustar", "pax", "gnu", "oldgnu"]) {
-  testWith("tar")(`what tar packs as ${format} is listed as it is`, async () => {
+  testWith("tar")(`an archive that tar packs as ${format} is listed as it is`, async () => {
     await fc.assert(
       fc.asyncProperty(entries, fc.constantFrom(...COMPRESSIONS, "none"), async (wanted, how) => {
-        // ustar has no place for long names of links, and few for other long names.
+        // ustar cannot store long targets of links, and only some long names.
         const hasLong = wanted.some(({ path }) => path.length > 90);
         const fits = format !== "ustar"
           ? wanted
@@ -141,7 +141,7 @@ function isAsOnDisk(
   }
 }
 
-test("a directory that is only implied is made, and names lose their decoration", async () => {
+test("implied directories are added, and names are normalised", async () => {
   const tar = rawTar([
     { name: "./", type: "5", mode: 0o700 },
     { name: ".//a/./b//c", data: "1", mode: 0o4755 },
@@ -160,7 +160,7 @@ test("a directory that is only implied is made, and names lose their decoration"
   ]);
 });
 
-test("what comes later wins, and a hard link keeps what it was a link to", async () => {
+test("a later member replaces an earlier one, but not the file of a hard link", async () => {
   const tar = rawTar([
     { name: "a", data: "first" },
     { name: "link", type: "1", link: "./a" },
@@ -178,7 +178,7 @@ test("what comes later wins, and a hard link keeps what it was a link to", async
   ]);
 });
 
-test("names at the top are dropped with all below, and links to it stay what they were", async () => {
+test("names at the top level are dropped with all below, but links to them stay", async () => {
   const members: RawMember[] = [
     { name: "steps/a", data: "kept by a link" },
     { name: "steps", type: "5" },
@@ -195,11 +195,11 @@ test("names at the top are dropped with all below, and links to it stay what the
   ]);
   const hostile = rawTar([{ name: "steps/../../etc/passwd", data: "x" }]);
   const error = await refusal(temp.make(), hostile, "steps/../../etc/passwd", { drop });
-  expect(error.message).toContain('its name has a ".." in it');
+  expect(error.message).toContain('its name contains ".."');
 });
 
-test("a file with very many names can lose every one of them in a moment", async () => {
-  // Looking for a new first name with each name that goes takes minutes.
+test("dropping all names of a file with very many names is fast", async () => {
+  // Searching a new first name for each dropped name would take minutes.
   const count = 40_000;
   const links = Array.from({ length: 2 * count }, (_, i): RawMember => ({
     name: i < count ? `steps/${i}` : `${i}`,
@@ -213,7 +213,7 @@ test("a file with very many names can lose every one of them in a moment", async
   expect(members.at(-1)).toMatchObject({ kind: "hardlink", target: `${count}` });
 });
 
-test("set-user-id bits are those of root only", async () => {
+test("set-user-id bits are kept only for files of root", async () => {
   const mode = 0o6755;
   const { members } = await listed(
     temp.make(),
@@ -230,7 +230,7 @@ test("set-user-id bits are those of root only", async () => {
   ]);
 });
 
-test("devices belong in dev/", async () => {
+test("devices in dev/ are listed", async () => {
   const tar = rawTar([
     { name: "dev/null", type: "3", mode: 0o666, major: 1, minor: 3 },
     { name: "dev/disk/sda", type: "4", mode: 0o660, major: 8 },
@@ -243,7 +243,7 @@ test("devices belong in dev/", async () => {
   ]);
 });
 
-test("links inside the root are as they are", async () => {
+test("links that stay inside the root are listed unchanged", async () => {
   const links = ["/usr/bin/x", "../b", "../../top", "/", ".", "nowhere", "./a/../../../c"];
   const members = links.map((link, i): RawMember => ({ name: `a/b/${i}`, type: "2", link }));
   const archive = await listed(temp.make(), rawTar(members));
@@ -252,16 +252,16 @@ test("links inside the root are as they are", async () => {
   );
 });
 
-/** Members of which the last one is refused: its name, and what is said of it. */
+/** Members of which the last one is refused: the case, the members, and the message. */
 const REFUSED: readonly (readonly [string, readonly RawMember[], string])[] = [
-  ["..", [{ name: "a/../../b" }], 'its name has a ".." in it'],
-  ["../x", [{ name: "../x" }], 'its name has a ".." in it'],
+  ["..", [{ name: "a/../../b" }], 'its name contains ".."'],
+  ["../x", [{ name: "../x" }], 'its name contains ".."'],
   ["absolute", [{ name: "/etc/passwd" }], "its name is absolute"],
   ["no name", [{ name: "" }], "its name is empty"],
-  ["a newline", [{ name: "a\nsrc 1 /init" }], "its name has a newline in it"],
+  ["a newline", [{ name: "a\nsrc 1 /init" }], "its name contains a newline"],
   ["no UTF-8", [{ name: new Uint8Array([0x61, 0xff]) }], "its name is not UTF-8"],
-  ["the root as a file", [{ name: ".", data: "x" }], "it would take the place of the root"],
-  ["the root as a link", [{ name: "./", type: "2", link: "a" }], "it would take the place of the"],
+  ["the root as a file", [{ name: ".", data: "x" }], "it would replace the root"],
+  ["the root as a link", [{ name: "./", type: "2", link: "a" }], "it would replace the root"],
   ["a link without a target", [{ name: "a", type: "2" }], "its target is empty"],
   ["a link out", [{ name: "a/b", type: "2", link: "../../c" }], "leads out of the root"],
   ["a link far out", [{ name: "a", type: "2", link: "b/../../.." }], "leads out of the root"],
@@ -269,35 +269,39 @@ const REFUSED: readonly (readonly [string, readonly RawMember[], string])[] = [
   [
     "below a link",
     [{ name: "a", type: "2", link: "/etc" }, { name: "a/passwd" }],
-    'it lies below "a", which is a symbolic link',
+    'it is below "a", which is a symbolic link',
   ],
   [
     "far below a link",
     [{ name: "a/b", type: "2", link: "/etc" }, { name: "a/b/c/d" }],
-    'it lies below "a/b", which is a symbolic link',
+    'it is below "a/b", which is a symbolic link',
   ],
-  ["below a file", [{ name: "a" }, { name: "a/b" }], 'it lies below "a", which is a file'],
+  ["below a file", [{ name: "a" }, { name: "a/b" }], 'it is below "a", which is a file'],
   [
     "a link for a directory",
     [{ name: "a/b" }, { name: "a", type: "2", link: "/etc" }],
-    "it is a symlink, and was a directory further up",
+    "it is a symlink, and was a directory before",
   ],
   [
     "a directory for a file",
     [{ name: "a" }, { name: "a", type: "5" }],
-    "it is a directory, and was a file further up",
+    "it is a directory, and was a file before",
   ],
   [
     "a hard link to what comes later",
     [{ name: "a", type: "1", link: "b" }],
-    'it is a hard link to "b", which is no file further up',
+    'it is a hard link to "b", which is not an earlier file',
   ],
   [
     "a hard link to a link",
     [{ name: "s", type: "2", link: "/etc/shadow" }, { name: "a", type: "1", link: "s" }],
-    'it is a hard link to "s", which is no file further up',
+    'it is a hard link to "s", which is not an earlier file',
   ],
-  ["a hard link out", [{ name: "a", type: "1", link: "../b" }], 'has a ".." in it'],
+  [
+    "a hard link out",
+    [{ name: "a", type: "1", link: "../b" }],
+    'its link target: its name contains ".."',
+  ],
   ["an absolute hard link", [{ name: "a", type: "1", link: "/etc/shadow" }], "is absolute"],
   ["a device", [{ name: "usr/sda", type: "4", major: 8 }], "it is a block device outside dev/"],
   ["a device as dev", [{ name: "dev", type: "3", major: 1 }], "character device outside dev/"],
@@ -307,20 +311,20 @@ const REFUSED: readonly (readonly [string, readonly RawMember[], string])[] = [
   [
     "a hard link with data",
     [{ name: "b" }, { name: "a", type: "1", link: "b", data: "x" }],
-    "no file",
+    "it has 1 bytes, and is not a file",
   ],
   [
     "a directory with data",
     [{ name: "a", type: "5", data: "x" }],
-    "it has 1 bytes, and is no file",
+    "it has 1 bytes, and is not a file",
   ],
   [
     "a long name that is too long",
     [{ name: "L", type: "L", data: "n".repeat(1025) }, { name: "n" }],
-    "its name has 1025 bytes, 1024 are possible",
+    "its name has 1025 bytes, more than 1024",
   ],
-  ["NUL in a pax name", [paxMember({ path: "a\0b" }), { name: "n" }], "its name has a NUL in it"],
-  ["a pax name out", [paxMember({ path: "../b" }), { name: "n" }], 'its name has a ".." in it'],
+  ["NUL in a pax name", [paxMember({ path: "a\0b" }), { name: "n" }], "its name contains a NUL"],
+  ["a pax name out", [paxMember({ path: "../b" }), { name: "n" }], 'its name contains ".."'],
   ["a pax link out", [paxMember({ linkpath: "../b" }), { name: "n", type: "2" }], "leads out of"],
 ];
 for (const [what, members, said] of REFUSED) {
@@ -334,7 +338,7 @@ for (const [what, members, said] of REFUSED) {
   });
 }
 
-/** The name that the extension ahead of the last member gives it. */
+/** Returns the name that the extension before the last member gives it. */
 function nameAhead(members: readonly RawMember[]): { name: string } | undefined {
   const data = String(members[0]?.data);
   if (members[0]?.type === "L") return { name: data };
@@ -342,22 +346,25 @@ function nameAhead(members: readonly RawMember[]): { name: string } | undefined 
   return path === undefined ? undefined : { name: path };
 }
 
-test("sizes that lie are refused", async () => {
+test("wrong sizes are refused", async () => {
   const tooLong = concat([rawMember({ name: "a", data: "x", size: 4000 }), END]);
   const error = await refusal(temp.make(), tooLong, "a");
   expect(error.message).toContain("it should have 4000 bytes, and the archive ends after 1536");
   const huge = "\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff";
   const said: readonly (readonly [RawMember[], string])[] = [
-    [[{ name: "a", size: Buffer.from(huge, "latin1").toString("latin1") }], "a size is no number"],
-    [[{ name: "a", size: "12x" }], "a size is no number"],
+    [
+      [{ name: "a", size: Buffer.from(huge, "latin1").toString("latin1") }],
+      "a size is not a number",
+    ],
+    [[{ name: "a", size: "12x" }], "a size is not a number"],
     [[{ name: "a", size: 8 ** 11 - 1 }], 'member "a": with it, the archive expands to more than'],
-    [[paxMember({ size: "-5" }), { name: "a" }], "its size is no number"],
-    [[paxMember({ size: "99999999999999999999" }), { name: "a" }], "its size is no number"],
+    [[paxMember({ size: "-5" }), { name: "a" }], "its size is not a number"],
+    [[paxMember({ size: "99999999999999999999" }), { name: "a" }], "its size is not a number"],
     [[paxMember({ size: "7" }, "g"), { name: "a" }], "it sets the size of all members"],
     [[paxMember({ path: "b" }, "g"), { name: "a" }], "it sets the path of all members"],
     [[{ name: "x", type: "x", data: "7 a=b\n" }, { name: "a" }], "a pax header is damaged"],
     [[{ name: "x", type: "x", data: "9999 a=b\n" }, { name: "a" }], "a pax header is damaged"],
-    [[{ name: "x", type: "x", size: 2 ** 21 }], "a header of 2097152 bytes"],
+    [[{ name: "x", type: "x", size: 2 ** 21 }], "a header has 2097152 bytes"],
     [[{ name: "L", type: "L", data: "name" }], "it ends where a member was announced"],
     [[paxMember({ "GNU.sparse.major": "1" }), { name: "a" }], "it is a sparse file"],
   ];
@@ -366,7 +373,7 @@ test("sizes that lie are refused", async () => {
   }
 });
 
-test("a tar file that is cut, damaged, or goes on behind its end is refused", async () => {
+test("a tar file that is truncated, damaged, or followed by data is refused", async () => {
   const tar = rawTar([{ name: "a", data: "x".repeat(700) }, { name: "b", data: "y" }]);
   for (let cut = 512; cut < tar.length; cut += 97) {
     await refusal(temp.make(), tar.subarray(0, cut));
@@ -375,12 +382,14 @@ test("a tar file that is cut, damaged, or goes on behind its end is refused", as
   damaged[1536 + 3] = 1;
   expect((await refusal(temp.make(), damaged)).message).toContain("the checksum of a header");
   const lone = concat([tar.subarray(0, -512), tar]);
-  expect((await refusal(temp.make(), lone)).message).toContain("one block of zeros");
+  expect((await refusal(temp.make(), lone)).message).toContain(
+    "its end has only one block of zeros",
+  );
   const more = await refusal(temp.make(), concat([tar, tar]));
-  expect(more.message).toContain("data follows behind its end");
+  expect(more.message).toContain("data follows its end");
 });
 
-test("no flipped bit of a header makes anything but a refusal or another listing", async () => {
+test("a flipped bit in a header leads to a refusal or another listing", async () => {
   const tar = rawTar([{ name: "a", data: "data" }, { name: "dev/b", type: "3", major: 1 }]);
   const dir = temp.make();
   let refused = 0;
@@ -392,11 +401,11 @@ test("no flipped bit of a header makes anything but a refusal or another listing
       refused++;
     });
   }
-  // The bits of the checksum itself aside, a sum notices every single one.
+  // A sum detects every flipped bit, except in the checksum itself.
   expect(refused).toBeGreaterThan(570);
 });
 
-test("more than a million members are refused, implied directories included", async () => {
+test("more than a million members are refused, including implied directories", async () => {
   const deep = Array.from({ length: 500 }, () => "d").join("/");
   const extension = (i: number) => rawMember({ name: "L", type: "L", data: `${i}/${deep}` });
   const one = rawMember({ name: "x" });
@@ -406,7 +415,7 @@ test("more than a million members are refused, implied directories included", as
   expect(error.message).toContain("the archive has more than 1000000 members");
 });
 
-testWith("tar")("sparse files of GNU tar are refused by name", async () => {
+testWith("tar")("sparse files of GNU tar are refused with their name", async () => {
   const dir = temp.make();
   writeFileSync(join(dir, "holes"), "x");
   truncateSync(join(dir, "holes"), 1_000_000);
@@ -439,7 +448,7 @@ testWith("tar")("a file of more than 2 GiB is listed with its whole size", async
   expect(error.message).toEndWith(`the archive expands to more than ${2 * GIB} bytes`);
 }, 60_000);
 
-test("the size and names of a pax header are what counts", async () => {
+test("the size and names of a pax header override those of the header", async () => {
   const size = 700;
   const long = "ä".repeat(400);
   const tar = rawTar([

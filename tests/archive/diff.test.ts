@@ -17,7 +17,7 @@ afterAll(() => temp.release());
 const LONG = `${"folder/".repeat(20)}${"n".repeat(120)}`;
 const NAMES = ["a b", LONG, "ü"];
 
-/** A source that can only be read from its beginning on, in parts of a size. */
+/** Makes a source that can only be read forwards, in parts of a given size. */
 const source = (bytes: Uint8Array, size = 1000) =>
   forwardSource("x", bytes.length, function* () {
     for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
@@ -45,7 +45,7 @@ async function faultOf(bytes: Uint8Array): Promise<string> {
   return "nothing was wrong";
 }
 
-test("forwardSource() reads anywhere, whatever the parts and the order", () => {
+test("forwardSource() reads at any offset, in any order and with parts of any size", () => {
   const bytes = sampleBody(5000);
   const reads = fc.array(fc.tuple(fc.nat(6000), fc.nat(3000)), { maxLength: 8 });
   fc.assert(fc.property(fc.integer({ min: 1, max: 5000 }), reads, (size, reads) => {
@@ -59,7 +59,7 @@ test("forwardSource() reads anywhere, whatever the parts and the order", () => {
 });
 
 describe("diffMembers()", () => {
-  testWith("tar").each(["gnu", "pax"])("tells what differs in tars as %s", async (format) => {
+  testWith("tar").each(["gnu", "pax"])("lists the differences of %s tar files", async (format) => {
     const [one, two] = [temp.make(), temp.make()];
     writeTree(one);
     cpSync(one, two, { recursive: true, preserveTimestamps: true });
@@ -78,7 +78,7 @@ describe("diffMembers()", () => {
     }
   });
 
-  testWith("tar")("tells modes apart, but no times", async () => {
+  testWith("tar")("compares modes, but not times", async () => {
     const dir = temp.make();
     writeFiles(dir, { file: "x" });
     const base = source(tar(dir, "--mtime=@0", "--mode=644"));
@@ -89,7 +89,7 @@ describe("diffMembers()", () => {
   });
 
   for (const program of ["bzip2", "gzip", "xz", "zstd"]) {
-    testWith(program)(`reads what ${program} has packed, and says what is cut`, async () => {
+    testWith(program)(`reads archives of ${program}, and refuses truncated ones`, async () => {
       const dir = temp.make();
       writeTree(dir);
       const plain = tar(dir);
@@ -99,7 +99,7 @@ describe("diffMembers()", () => {
     });
   }
 
-  testWith("tar")("refuses what is cut, and what is no archive", async () => {
+  testWith("tar")("refuses a truncated archive, and a file that is not an archive", async () => {
     const dir = temp.make();
     writeTree(dir);
     const whole = tar(dir);

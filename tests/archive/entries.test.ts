@@ -20,7 +20,7 @@ const file = (path: string, offset: number, mode = 0o644): ArchiveMember => ({
 const dir = (path: string, mode = 0o755): ArchiveMember => ({ kind: "directory", path, mode });
 const link = (path: string, target: string): ArchiveMember => ({ kind: "symlink", path, target });
 
-/** Entries as lines: a path, and where its data is. */
+/** Returns entries as lines: the path, and the offset of its data. */
 const lines = (archive: Archive) =>
   flatEntries(archive).entries.map(({ path, body }) => body ? `${path} ${body.offset}` : path);
 
@@ -85,7 +85,7 @@ test("flatEntries() follows links inside the root, through directories and other
   ]);
 });
 
-test("flatEntries() leaves out devices and what leads to nothing, and says so", () => {
+test("flatEntries() leaves out devices and dangling links, and reports them", () => {
   const archive = archiveOf([
     dir("dev"),
     { kind: "device", path: "dev/null", mode: 0o666, type: "char", major: 1, minor: 3 },
@@ -105,15 +105,15 @@ test("flatEntries() leaves out devices and what leads to nothing, and says so", 
   ]);
 });
 
-test("flatEntries() refuses links that lead in a circle, by name", () => {
+test("flatEntries() refuses links that form a loop, and names one", () => {
   for (const members of [[link("a", "a")], [link("a", "b"), link("b", "/a/x")]]) {
     expect(() => flatEntries(archiveOf(members))).toThrow(
-      'Cannot use archive base.tar: member "a": its symbolic links lead in a circle',
+      'Cannot use archive base.tar: member "a": its symbolic links form a loop',
     );
   }
 });
 
-test("flatEntries() follows 40 links on a way, and no more", () => {
+test("flatEntries() follows at most 40 links to resolve a path", () => {
   const chain = (count: number) =>
     Array.from({ length: count }, (_, i) => link(`l${i}`, i === 0 ? "f" : `l${i - 1}`));
   const members = [file("f", 512), ...chain(40)];
@@ -121,18 +121,18 @@ test("flatEntries() follows 40 links on a way, and no more", () => {
   expect(lines(archiveOf(members.toReversed()))).toHaveLength(41);
   const more = [file("f", 512), ...chain(41)];
   for (const archive of [archiveOf(more), archiveOf(more.toReversed())]) {
-    expect(() => flatEntries(archive)).toThrow('member "l40": its symbolic links lead in a circle');
+    expect(() => flatEntries(archive)).toThrow('member "l40": its symbolic links form a loop');
   }
-  // Each of them twice on the way to the next: far beyond 40.
+  // Each link leads twice through the one before: far more than 40.
   const twice = Array.from({ length: 20 }, (_, i) => link(`t${i + 1}`, `t${i}/t${i}`));
   expect(() => flatEntries(archiveOf([link("t0", "."), ...twice]))).toThrow('member "t5": its');
 });
 
-test("flatEntries() follows many links on long ways in a moment", () => {
+test("flatEntries() resolves many links with long paths fast", () => {
   const parts = Array.from({ length: 400 }, (_, i) => `${i % 10}`);
   const dirs = parts.map((_, i) => dir(parts.slice(0, i + 1).join("/")));
   const target = `${parts.join("/")}/f`;
-  // Looking up every path from the root anew takes minutes.
+  // Resolving every path from the root again would take minutes.
   const links = Array.from({ length: 50_000 }, (_, i) => link(`l${i}`, target));
   const { entries } = flatEntries(archiveOf([...dirs, file(target, 512), ...links]));
   expect(entries).toHaveLength(50_401);

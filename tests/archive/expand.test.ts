@@ -22,12 +22,12 @@ async function expanded(bytes: Uint8Array): Promise<Uint8Array> {
   return concat(pieces);
 }
 
-/** Whether bytes are refused as a damaged file. */
+/** Reports whether bytes are refused as a damaged file. */
 async function isRefused(bytes: Uint8Array): Promise<boolean> {
   return await faultOf(bytes) !== undefined;
 }
 
-/** What is said of a damaged file. */
+/** Returns the message about a damaged file. */
 async function faultOf(bytes: Uint8Array): Promise<string | undefined> {
   try {
     await expanded(bytes);
@@ -49,13 +49,13 @@ const sample = concat([
 for (const program of COMPRESSIONS) {
   const withIt = testWith(program);
   describe(program, () => {
-    withIt("what the program made is expanded, empty and long", async () => {
+    withIt("files made by the program are expanded, empty and long ones", async () => {
       for (const bytes of [new Uint8Array(), new Uint8Array([7]), sample]) {
         expect(await expanded(compress(program, bytes))).toEqual(bytes);
       }
     });
 
-    withIt("any bytes come back", async () => {
+    withIt("any bytes survive a round trip", async () => {
       const runs = fc.array(
         fc.tuple(fc.uint8Array({ minLength: 1, maxLength: 40 }), fc.integer({ min: 1, max: 900 })),
         { maxLength: 30 },
@@ -69,13 +69,13 @@ for (const program of COMPRESSIONS) {
       );
     });
 
-    withIt("several files one behind the other are one", async () => {
+    withIt("several files in a row are expanded as one", async () => {
       const parts = [sample, new Uint8Array(), noise(70_000, 2), sample];
       const bytes = concat(parts.map((part) => compress(program, part)));
       expect(await expanded(bytes)).toEqual(concat(parts));
     });
 
-    withIt("a file that is cut anywhere is refused", async () => {
+    withIt("a file truncated at any offset is refused", async () => {
       const first = compress(program, noise(3000));
       const bytes = concat([first, compress(program, sample)]);
       const magic = 6;
@@ -87,14 +87,14 @@ for (const program of COMPRESSIONS) {
       ]);
       for (const cut of cuts) {
         if (cut === first.length) continue;
-        // A few bytes behind the first file could be anything.
+        // A few bytes after the first file could be anything.
         const isHead = cut > first.length && cut < first.length + magic;
         const fault = await faultOf(bytes.subarray(0, cut));
-        expect(`${cut}: ${fault}`).toMatch(isHead ? /too early|behind its end/ : /ends too early/);
+        expect(`${cut}: ${fault}`).toMatch(isHead ? /too early|follows its end/ : /ends too early/);
       }
     });
 
-    withIt("what follows behind the end is refused", async () => {
+    withIt("data after the end is refused", async () => {
       const bytes = compress(program, sample);
       const zeros = new Uint8Array(300_000);
       for (const more of ["x", "garbage", "more of it\n".repeat(40_000)]) {
@@ -112,13 +112,13 @@ for (const program of COMPRESSIONS) {
         const damaged = bytes.slice();
         damaged[place] = damaged[place]! ^ (1 << (place % 8));
         if (await isRefused(damaged)) refused++;
-        // The time and the system in the head of a gzip file, for one, mean nothing.
+        // Some bits have no effect, such as time and system in the header of a gzip file.
         else expect(await expanded(damaged)).toEqual(sample);
       }
       expect(refused).toBeGreaterThan(25);
     });
 
-    withIt("what expands to more than is allowed is refused on its way", async () => {
+    withIt("an archive that expands beyond the limit is refused at the limit", async () => {
       const zeros = compress(program, new Uint8Array(16 * MIB));
       const bomb = concat(Array(64).fill(zeros));
       const error = await refusal(temp.make(), bomb, undefined, { maxBytes: 20 * MIB });
@@ -131,7 +131,7 @@ for (const program of COMPRESSIONS) {
       );
     });
 
-    withIt("a reader that stops early leaves nothing behind, and the next one works", async () => {
+    withIt("a reader that stops early leaves nothing open, and the next one works", async () => {
       const bytes = compress(program, sample);
       for (let round = 0; round < 3; round++) {
         const source = memorySource(bytes, "the archive");
@@ -145,7 +145,7 @@ for (const program of COMPRESSIONS) {
   });
 }
 
-testWith("bzip2")("what expands further than gzip ever could is a bomb", async () => {
+testWith("bzip2")("an archive with a higher ratio than gzip can reach is refused", async () => {
   const bomb = concat(Array(64).fill(compress("bzip2", new Uint8Array(16 * MIB))));
   const error = await refusal(temp.make(), bomb);
   expect(bomb.length).toBeLessThan(64 * 1000);
@@ -154,18 +154,18 @@ testWith("bzip2")("what expands further than gzip ever could is a bomb", async (
 
 testWith("bzip2")("a bzip2 stream with a wrong checksum of its own is refused", async () => {
   const bytes = Uint8Array.from(compress("bzip2", sample));
-  // Whatever bit it begins at, this byte lies in it, and in no block.
+  // Whatever bit the checksum begins at, this byte is part of it and of no block.
   bytes[bytes.length - 2]! ^= 1;
   const error = await rejection(expanded(bytes));
   expect(error.message).toEndWith("the CRC-32 of a stream is wrong");
 });
 
-testWith("gzip")("zeros behind a gzip file are padding", async () => {
+testWith("gzip")("zeros after a gzip file are padding", async () => {
   const bytes = compress("gzip", sample);
   expect(await expanded(concat([bytes, new Uint8Array(70_000)]))).toEqual(sample);
 });
 
-testWith("xz")("zeros between and behind xz streams are padding, in fours", async () => {
+testWith("xz")("zeros between and after xz streams are padding, four bytes at a time", async () => {
   const bytes = compress("xz", sample);
   const padded = concat([bytes, new Uint8Array(8), bytes, new Uint8Array(4)]);
   expect(await expanded(padded)).toEqual(concat([sample, sample]));
@@ -198,7 +198,7 @@ testWith("xz")("many xz streams, and zeros between them, are found in few reads"
   expect(await expanded(streams)).toEqual(concat([large, large]));
 });
 
-testWith("xz")("xz with SHA-256 or filters is refused with a way out", async () => {
+testWith("xz")("xz with SHA-256 or filters is refused with a hint", async () => {
   for (const options of [["--check=sha256"], ["--x86", "--lzma2=preset=1"]]) {
     const bytes = output(["xz", "-c", ...options], sample);
     const error = await rejection(expanded(bytes));
@@ -208,7 +208,7 @@ testWith("xz")("xz with SHA-256 or filters is refused with a way out", async () 
 });
 
 testWith("zstd")(
-  "zstd frames to be skipped are skipped, and those without checksum read",
+  "skippable zstd frames are skipped, and frames without checksum are read",
   async () => {
     const skipped = new Uint8Array([0x52, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
     const plain = output(["zstd", "-qc", "--no-check"], sample);
@@ -221,7 +221,7 @@ testWith("zstd")(
 );
 
 testWith("bzip2")(
-  "bzip2 is expanded at every block size, and through its longest runs",
+  "bzip2 is expanded for every block size, and for the longest runs",
   async () => {
     const runs = concat([3, 4, 5, 255, 258, 259, 260, 70_000].flatMap((length) => [
       new Uint8Array(length).fill(65),
@@ -234,19 +234,19 @@ testWith("bzip2")(
   },
 );
 
-test("the compression is told by the first bytes, and what is none is refused", async () => {
+test("the compression is detected by the first bytes, and other files are refused", async () => {
   const name = "archive.tar.gz";
   const tar = rawTar([{ name: "a", data: "x" }]);
   expect(detectCompression(memorySource(tar, name))).toBe("none");
   expect((await listed(temp.make(), new Uint8Array(10_240))).members).toEqual([]);
   for (const bytes of [new Uint8Array(), noise(5000), new TextEncoder().encode("BZ"), END_CUT]) {
     const error = await refusal(temp.make(), bytes);
-    expect(error.message).toEndWith("it is no tar archive");
+    expect(error.message).toEndWith("it is not a tar archive");
   }
 });
 const END_CUT = new Uint8Array(100);
 
-testWith("gzip")("expanding stops when it is told to", async () => {
+testWith("gzip")("expanding stops when its signal is aborted", async () => {
   const bytes = compress("gzip", rawTar([{ name: "a", data: noise(3_000_000) }]));
   const stop = new AbortController();
   stop.abort();

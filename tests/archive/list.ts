@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Lists archives and prints what they hold, or why they are refused: under either runtime.
+ * Lists archives and prints their members, or why they are refused, under either runtime.
  *
  * usage: list.ts ARCHIVE...
  *

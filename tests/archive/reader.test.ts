@@ -22,7 +22,7 @@ import { compress, COMPRESSIONS, listed, noise, rawTar } from "./support.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-// Two of one size, one behind the other, do not hold the same.
+// Two consecutive files of the same size differ in content.
 const SIZES = [0, 1, 511, 512, 513, 70_000, 300_001, 1_500_000, 1_500_000];
 const bodies = SIZES.map((size, i) => noise(size, i + 1));
 const members = [
@@ -31,7 +31,7 @@ const members = [
 ];
 const tar = rawTar(members);
 
-/** Segments of all files of the archive, in the order of their data. */
+/** Returns segments of all files of the archive, in the order of their data. */
 async function segmentsOf(dir: string, bytes: Uint8Array): Promise<MemberSegment[]> {
   const { entries } = flatEntries(await listed(dir, bytes));
   return entries.map(({ body }) => body!);
@@ -105,7 +105,7 @@ for (const how of ["none", ...COMPRESSIONS] as const) {
   });
 }
 
-testWith("xz")("members of two archives are read in turn", async () => {
+testWith("xz")("members of two archives are read alternately", async () => {
   const [one, two] = [temp.make(), temp.make()];
   const first = await segmentsOf(one, compress("xz", tar));
   const second = await segmentsOf(two, compress("xz", rawTar([{ name: "x", data: "other" }])));
@@ -115,7 +115,7 @@ testWith("xz")("members of two archives are read in turn", async () => {
   expect(bytes.equals(concat([bodies[5]!, other, bodies[6]!, other]))).toBe(true);
 });
 
-testWith("gzip")("what is used twice in a row is expanded once", async () => {
+testWith("gzip")("a member that is used twice in a row is expanded once", async () => {
   const dir = temp.make();
   const segments = await segmentsOf(dir, compress("gzip", tar));
   const [file, link] = segments.filter(({ size }) => size === 300_001);
@@ -127,14 +127,14 @@ testWith("gzip")("what is used twice in a row is expanded once", async () => {
     return sha256(concat(pieces));
   };
   expect(await read(file!)).toBe(file!.sha256);
-  // Without its archive, only what was kept can still be read.
+  // Without its archive, only a cached member can still be read.
   writeFileSync(join(dir, "archive"), "");
   expect(await read(link!)).toBe(file!.sha256);
   await reader.close();
-  await expect(read(link!)).rejects.toThrow("it is no tar archive");
+  await expect(read(link!)).rejects.toThrow("it is not a tar archive");
 });
 
-testWith("bzip2")("writing members stops when it is told to", async () => {
+testWith("bzip2")("writing members stops when its signal is aborted", async () => {
   const dir = temp.make();
   const segments = await segmentsOf(dir, compress("bzip2", tar));
   const stop = new AbortController();

@@ -14,7 +14,7 @@ const missing = COMPRESSIONS.filter((program) => Bun.which(program) === null);
 if (missing.length > 0) console.log(`skipped: archives under Deno: no ${missing.join(", ")} here`);
 
 test.skipIf(missing.length > 0)(
-  "Deno and Bun tell the same of archives, good and bad",
+  "Deno and Bun list the same members and report the same errors",
   async () => {
     const dir = temp.make();
     const tar = rawTar([{ name: "a", data: noise(300_000) }, { name: "b", data: noise(999, 2) }]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Archives for tests: made by hand, byte by byte, or by the real programs.
+ * Archives for tests, made byte by byte or by the real programs.
  *
  * @module
  */
@@ -14,12 +14,12 @@ import { GIB } from "../../src/format/segment.ts";
 import { rejection } from "../fetch/harness.ts";
 import { concat } from "../support/sources.ts";
 
-/** A member as bytes; what is not said is as usual. */
+/** A member to write; absent fields have usual values. */
 export interface RawMember {
   readonly name: string | Uint8Array;
   readonly type?: string;
   readonly data?: string | Uint8Array;
-  /** The size that the header tells, if it is not that of the data. */
+  /** The size in the header, if it is not that of the data. */
   readonly size?: number | string;
   readonly mode?: number;
   readonly uid?: number;
@@ -33,7 +33,7 @@ export interface RawMember {
 const encode = (text: string | Uint8Array) =>
   typeof text === "string" ? new TextEncoder().encode(text) : text;
 
-/** Header, data and padding of a member. */
+/** Returns header, data and padding of a member. */
 export function rawMember(member: RawMember): Uint8Array {
   const { name, type = "0", data = "", mode = 0o644, uid = 0, gid = 0, link = "" } = member;
   const body = encode(data);
@@ -59,7 +59,7 @@ export function rawMember(member: RawMember): Uint8Array {
   return concat([block, body, new Uint8Array(-body.length & 511)]);
 }
 
-/** A pax header for the next member. */
+/** Returns a pax header for the next member. */
 export function paxMember(records: Readonly<Record<string, string>>, type = "x"): RawMember {
   const data = Object.entries(records).map(([key, value]) => {
     const rest = ` ${key}=${value}\n`;
@@ -72,7 +72,7 @@ export function paxMember(records: Readonly<Record<string, string>>, type = "x")
 
 export const END = new Uint8Array(1024);
 
-/** A whole tar file. */
+/** Returns a whole tar file. */
 export function rawTar(members: readonly RawMember[]): Uint8Array {
   return concat([...members.map(rawMember), END]);
 }
@@ -88,7 +88,7 @@ export async function listed(
   return await readArchive(path, { maxBytes: 4 * GIB, ...options });
 }
 
-/** The error of an archive that is refused; it names the archive, and the member if there is one. */
+/** Returns the error of a refused archive, after a check that it names the archive and member. */
 export async function refusal(
   dir: string,
   bytes: Uint8Array,
@@ -105,7 +105,7 @@ export async function refusal(
   return error;
 }
 
-/** The programs that compress, with what makes them write more than one block. */
+/** The programs that compress, with the options that make them write several blocks. */
 export const PROGRAMS = {
   gzip: ["gzip", "-c"],
   bzip2: ["bzip2", "-1c"],
@@ -115,19 +115,19 @@ export const PROGRAMS = {
 export type Program = keyof typeof PROGRAMS;
 export const COMPRESSIONS = Object.keys(PROGRAMS) as Program[];
 
-/** Bytes as a program compresses them. */
+/** Compresses bytes with a program. */
 export function compress(program: Program, bytes: Uint8Array): Uint8Array {
   return output([...PROGRAMS[program]], bytes);
 }
 
-/** What a program makes of its standard input. */
+/** Runs a program on some standard input and returns its output. */
 export function output(argv: string[], stdin: Uint8Array = new Uint8Array(), cwd?: string) {
   const ran = Bun.spawnSync(argv, { stdin, stderr: "pipe", ...(cwd !== undefined && { cwd }) });
   if (!ran.success) throw new Error(`${argv.join(" ")}: ${ran.stderr}`);
   return new Uint8Array(ran.stdout);
 }
 
-/** Bytes that no compression shortens, but the same every time. */
+/** Returns incompressible bytes, the same for the same seed. */
 export function noise(size: number, seed = 1): Uint8Array {
   let state = seed;
   return Uint8Array.from({ length: size }, () => {

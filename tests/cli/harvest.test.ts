@@ -152,7 +152,7 @@ describe.skipIf(missing !== undefined)("harvest", () => {
       expect(ran.stdout.replace(/[0-9a-f]{64}/g, "SHA")).toBe([
         "different: odd name\\x0a",
         "    SHA -> SHA",
-        "    Cannot read archive odd name\\x0a: it is no tar archive",
+        "    Cannot read archive odd name\\x0a: it is not a tar archive",
         "different: other-2.0_1.tar.bz2",
         "    SHA -> SHA",
         "    different: usr/bin/other",

@@ -22,7 +22,7 @@ import { deadUrl, sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
 
-test("fetchAll() brings a file into the store and says where it came from", async () => {
+test("fetchAll() fetches a file into the store and reports its URL", async () => {
   const server = await bench.files(BODY);
   const store = join(await bench.dir(), "deep", "store");
   const report = await get(store, [`${server.url}/a`]);
@@ -35,14 +35,14 @@ test("fetchAll() brings a file into the store and says where it came from", asyn
   expect(await filesOf(store)).toEqual([NAME]);
 });
 
-test("fetchAll() gets an empty file", async () => {
+test("fetchAll() fetches an empty file", async () => {
   const empty = new Uint8Array();
   const server = await bench.files(empty);
   const report = await get(await bench.dir(), [server.url], {}, empty);
   expect(report.files.get(NAME)?.sizeBytes).toBe(0);
 });
 
-test.each([408, 429, 503])("fetchAll() asks again after %d, behind all others", async (status) => {
+test.each([408, 429, 503])("fetchAll() asks again after %d, after all others", async (status) => {
   let asked = 0;
   const flaky = await bench.http((_, response) => {
     asked++;
@@ -87,7 +87,7 @@ test("fetchAll() asks mirrors in a random order, and before the file's own URLs"
   expect(await order(0)).toBe("/c /b /a /own1 /own2");
 });
 
-test("fetchAll() asks a URL once, however often it is named", async () => {
+test("fetchAll() asks a URL once even if it is listed twice", async () => {
   const missing = await bench.status(404);
   const url = `${missing.url}/${NAME}`;
   await get(await bench.dir(), [url, url], { mirrors: mirrorsAt(missing.url, `${missing.url}/`) });
@@ -106,7 +106,7 @@ test("fetchAll() encodes a name for the URL of a mirror", async () => {
   expect(server.seen).toEqual([`GET /m/${encodeURIComponent(name)}`]);
 });
 
-test("fetchAll() gets the other files while one server is slow", async () => {
+test("fetchAll() fetches the other files while one server is slow", async () => {
   const slow = await bench.raw(() => {});
   const good = await bench.files(BODY);
   const done: string[] = [];
@@ -128,7 +128,7 @@ test("fetchAll() gets the other files while one server is slow", async () => {
   expect(done).toEqual(["b", "c", "d", "e", "f", "slow"]);
 });
 
-test("fetchAll() asks a mirror last once it has not answered several times", async () => {
+test("fetchAll() asks a mirror last after it has failed to answer several times", async () => {
   const dead = await deadUrl(bench);
   const good = await bench.files(BODY);
   const failed: string[] = [];
@@ -146,7 +146,7 @@ test("fetchAll() asks a mirror last once it has not answered several times", asy
   expect(failed).toEqual(["a", "b", "c"]);
 });
 
-test("fetchAll() fetches no more files at once than it may", async () => {
+test("fetchAll() fetches at most `jobs` files at once", async () => {
   let most = 0;
   let now = 0;
   const server = await bench.http((_, response) => {
@@ -164,7 +164,7 @@ test("fetchAll() fetches no more files at once than it may", async () => {
   expect(most).toBe(3);
 });
 
-test("fetchAll() asks nobody for a file that is present and right", async () => {
+test("fetchAll() asks no server for a file that is present and right", async () => {
   const server = await bench.files(BODY);
   const store = await bench.dir();
   await writeFile(join(store, NAME), BODY);
@@ -186,7 +186,7 @@ test("fetchAll() replaces a file that is present and wrong", async () => {
   expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
 });
 
-test("fetchAll() does not give out a wrong file that it cannot replace", async () => {
+test("fetchAll() does not report a wrong file that it cannot replace as fetched", async () => {
   const store = await bench.dir();
   await writeFile(join(store, NAME), OTHER);
   const report = await get(store, []);
@@ -194,7 +194,7 @@ test("fetchAll() does not give out a wrong file that it cannot replace", async (
   expect(answers(report)).toEqual([`wrong SHA-256: got ${sha256(OTHER)}, 300000 bytes`]);
 });
 
-test("fetchAll() stopped in the middle leaves a part, no final name and no connection", async () => {
+test("fetchAll() that is aborted leaves a part, no final name and no connection", async () => {
   const server = await bench.raw((socket) =>
     socket.write("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\nabc")
   );
@@ -215,7 +215,7 @@ test("fetchAll() stopped in the middle leaves a part, no final name and no conne
   expect(links).toBeLessThanOrEqual(before + 1); // the listening side may linger, a file may not
 });
 
-test("fetchAll() does not start once it was stopped", async () => {
+test("fetchAll() does not start if its signal is already aborted", async () => {
   const server = await bench.files(BODY);
   const own = new UserError("interrupt", "Ctrl-C");
   const signal = AbortSignal.abort(own);
@@ -233,7 +233,7 @@ test("fetchAll() stops at once when the store cannot be written", async () => {
   expect(server.seen).toEqual([]);
 });
 
-test("local() calls a full disk a problem of the store, not of a URL", async () => {
+test("local() reports a full disk as a failure of the store, not of a URL", async () => {
   const full = Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
   const error = await rejection(local("/store/a.part", () => Promise.reject(full)));
   expect(error.kind).toBe("target");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What the tests of `fetchAll()` share.
+ * Helpers of the tests of `fetchAll()`.
  *
  * @module
  */
@@ -19,15 +19,15 @@ export const BODY = sampleBody(300_000);
 export const OTHER = sampleBody(300_000, 2);
 export const NAME = "hello-1.0.tar.gz";
 
-/** Shared by the tests of a file; each releases it in the end. */
+/** Shared by the tests of a file; each file releases it at its end. */
 export const bench = new Bench();
 
-/** Servers as mirrors. */
+/** Returns the mirrors at some URLs. */
 export function mirrorsAt(...urls: readonly string[]): HttpMirror[] {
   return httpMirrors(urls.map(parseMirror));
 }
 
-/** Fetches one file, quickly. */
+/** Fetches one file, with short delays. */
 export function get(
   store: string,
   urls: readonly string[],
@@ -45,7 +45,7 @@ export function get(
   });
 }
 
-/** Fetches from a bad URL and then a good one; gives the answer of the bad one. */
+/** Fetches from a bad URL and then a good one; returns the answer of the bad one. */
 export async function answerOf(url: string, options: Partial<FetchOptions> = {}): Promise<string> {
   const good = await bench.files(BODY);
   const store = await bench.dir();
@@ -64,23 +64,23 @@ export async function answerOf(url: string, options: Partial<FetchOptions> = {})
   return answers[0] ?? "";
 }
 
-/** What lies in a store, but for where it came from. */
+/** Returns the names of the files in a store, without the origins. */
 export async function filesOf(store: string): Promise<string[]> {
   return (await readdir(store)).filter((name) => name !== ORIGINS_DIR);
 }
 
-/** Whether all connections of a server end soon. */
+/** Reports whether all connections of a server end soon. */
 export async function closed(server: TestServer): Promise<boolean> {
   for (let i = 0; i < 50 && server.open() > 0; i++) await sleep(10);
   return server.open() === 0;
 }
 
-/** What was answered for files that could not be had. */
+/** Returns the answers for files that could not be fetched. */
 export function answers(report: FetchReport): string[] {
   return report.failures.flatMap(({ attempts }) => attempts.map(({ answer }) => answer));
 }
 
-/** The user error that some work ends with. */
+/** Returns the user error that a promise rejects with. */
 export async function rejection(work: Promise<unknown>): Promise<UserError> {
   const error = await work.then(() => undefined, (error: unknown) => error);
   if (error instanceof UserError) return error;

@@ -10,7 +10,7 @@ import { deadUrl, sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
 
-test("fetchAll() asks for the bytes as they are, under its own name", async () => {
+test("fetchAll() asks for an identity encoding, with its own user agent", async () => {
   const server = await bench.says("HTTP/1.1 404 Not Found\n\n");
   await get(await bench.dir(), [server.url]);
   expect(server.seen[0]).toMatch(/^accept-encoding: identity\r$/im);
@@ -37,7 +37,7 @@ test("fetchAll() says when a wrong body is a web page", async () => {
   expect(await answerOf(page.url)).toEndWith(", 5 bytes of text/html");
 });
 
-test("fetchAll() uses the next URL when a body is cut, and keeps what came", async () => {
+test("fetchAll() uses the next URL when a body is cut short, and keeps the part", async () => {
   const server = await bench.says(
     `HTTP/1.1 200 OK\nContent-Length: ${BODY.length}\n\n`,
     BODY.subarray(0, 1000),
@@ -47,7 +47,7 @@ test("fetchAll() uses the next URL when a body is cut, and keeps what came", asy
   );
 });
 
-test("fetchAll() uses the next URL when a chunked body is cut", async () => {
+test("fetchAll() uses the next URL when a chunked body is cut short", async () => {
   const server = await bench.says("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nabc\n");
   expect(await answerOf(server.url)).toBe("connection closed by the server, after 3 bytes");
 });
@@ -86,12 +86,12 @@ test("fetchAll() uses the next URL when an answer is not HTTP", async () => {
   expect(await answerOf((await bench.says("SSH-2.0-OpenSSH\n\n")).url)).toBe("not an HTTP answer");
 });
 
-test("fetchAll() refuses a URL that is not of the web", async () => {
+test("fetchAll() refuses a URL that is neither http nor https", async () => {
   const url = pathToFileURL(join(await bench.dir(), "f")).href;
   expect(await answerOf(url)).toBe("refused: URL file: is neither http: nor https:");
 });
 
-test("fetchAll() follows a redirect and tells where it led", async () => {
+test("fetchAll() follows a redirect and reports where it led", async () => {
   const good = await bench.files(BODY);
   const server = await bench.status(302, { Location: `${good.url}/elsewhere` });
   const report = await get(await bench.dir(), [`${server.url}/a`]);
@@ -122,7 +122,7 @@ test("fetchAll() gives up on redirects in a circle", async () => {
   expect(server.seen).toHaveLength(11);
 });
 
-test("fetchAll() keeps a body as it is, whatever Content-Encoding says", async () => {
+test("fetchAll() stores a body unchanged, whatever Content-Encoding says", async () => {
   const packed = gzipSync(BODY);
   const headers = { "Content-Encoding": "gzip", "Content-Type": "application/x-tar" };
   const server = await bench.http((_, response) => response.writeHead(200, headers).end(packed));
@@ -132,7 +132,7 @@ test("fetchAll() keeps a body as it is, whatever Content-Encoding says", async (
   expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(packed));
 });
 
-test("fetchAll() uses the next URL when a body was packed on the way, and says so", async () => {
+test("fetchAll() uses the next URL when a body was re-encoded, and says so", async () => {
   const packed = gzipSync(BODY);
   const server = await bench.http((_, response) =>
     response.writeHead(200, { "Content-Encoding": "gzip" }).end(packed)
@@ -140,7 +140,7 @@ test("fetchAll() uses the next URL when a body was packed on the way, and says s
   expect(await answerOf(server.url)).toEndWith(", Content-Encoding: gzip");
 });
 
-test("fetchAll() hangs up on a server whose refusal has no end", async () => {
+test("fetchAll() hangs up on a server whose error page has no end", async () => {
   const server = await bench.http((_, response) => {
     response.writeHead(404).write("no, ");
     const timer = setInterval(() => response.write("and no, "), 5);
@@ -161,7 +161,7 @@ test("fetchAll() hangs up on a server whose redirect has no end", async () => {
   expect(await closed(server)).toBe(true);
 });
 
-test("fetchAll() asks a proxy where the environment names one, but for what it leaves out", async () => {
+test("fetchAll() uses the proxy of the environment, except for hosts in no_proxy", async () => {
   const proxy = await bench.files(BODY);
   const direct = await bench.files(BODY);
   const names = ["http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"];
@@ -183,7 +183,7 @@ test("fetchAll() asks a proxy where the environment names one, but for what it l
   }
 });
 
-test("fetchAll() cuts off a body above the cap and keeps nothing of it", async () => {
+test("fetchAll() aborts a body above the limit and keeps nothing of it", async () => {
   const server = await bench.raw((socket) => {
     socket.write("HTTP/1.1 200 OK\r\n\r\n");
     const more = () => {
@@ -194,11 +194,11 @@ test("fetchAll() cuts off a body above the cap and keeps nothing of it", async (
   });
   const store = await bench.dir();
   const report = await get(store, [server.url], { maxBytes: 1_000_000 });
-  expect(answers(report)).toEqual(["body goes on above the limit of 1000000 bytes"]);
+  expect(answers(report)).toEqual(["body is longer than the limit of 1000000 bytes"]);
   expect(await filesOf(store)).toEqual([]);
 });
 
-test("fetchAll() refuses a body that is announced above the cap", async () => {
+test("fetchAll() refuses a body whose announced size is above the limit", async () => {
   const server = await bench.says("HTTP/1.1 200 OK\nContent-Length: 99999999999\n\n");
   expect(await answerOf(server.url, { maxBytes: 400_000 })).toBe(
     "99999999999 bytes announced, above the limit of 400000",

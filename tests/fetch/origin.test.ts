@@ -11,19 +11,19 @@ afterEach(() => bench.release());
 
 const DIGEST = sha256(BODY);
 
-test("the store knows where a file came from, and nothing of one that it did not download", async () => {
+test("the store has the origin of a file that it has downloaded, and of no other", async () => {
   const good = await bench.files(BODY);
   const store = await bench.dir();
   expect(await recallOrigin(store, DIGEST)).toBeUndefined();
   await get(store, [`${good.url}/${NAME}`]);
   expect(await recallOrigin(store, DIGEST)).toEqual({ url: `${good.url}/${NAME}` });
-  await get(store, [`http://127.0.0.1:9/${NAME}`]); // it is there: nothing is asked
+  await get(store, [`http://127.0.0.1:9/${NAME}`]); // it is in the store, so no URL is asked
   expect(await recallOrigin(store, DIGEST)).toEqual({ url: `${good.url}/${NAME}` });
   expect(await readdir(join(store, ORIGINS_DIR))).toEqual([DIGEST]);
   expect(await recallOrigin(store, "0".repeat(64))).toBeUndefined();
 });
 
-test("the store knows where a server had redirected a download, without keys and passwords", async () => {
+test("the origin of a redirected download has no keys and passwords", async () => {
   const good = await bench.files(BODY);
   const to = `${good.url}/${NAME}?key=secret&time=1#part`;
   const first = await bench.http((_, response) => response.writeHead(302, { location: to }).end());
@@ -49,7 +49,7 @@ test("a body that is wrong leaves no origin", async () => {
   expect(await readdir(store)).toEqual([]);
 });
 
-test("an origin that cannot be written is an error of the store, and the file gets no name", async () => {
+test("an origin that cannot be written is an error of the store, and no file is stored", async () => {
   const good = await bench.files(BODY);
   const store = await bench.dir();
   await writeFile(join(store, ORIGINS_DIR), "in the way");
@@ -58,7 +58,7 @@ test("an origin that cannot be written is an error of the store, and the file ge
   expect((await readdir(store)).sort()).toEqual([ORIGINS_DIR, `${NAME}.part`]);
 });
 
-test("recallOrigin() believes nothing that is no origin", async () => {
+test("recallOrigin() ignores an invalid origin", async () => {
   const store = await bench.dir();
   const path = join(store, ORIGINS_DIR, DIGEST);
   await rememberOrigin(store, DIGEST, { url: "https://a.example/b" });

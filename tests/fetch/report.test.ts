@@ -7,7 +7,7 @@ import { Bench, deadUrl, sampleBody, sha256 } from "./servers.ts";
 const bench = new Bench();
 afterEach(() => bench.release());
 
-test("fetchError() names every missing file, each URL, and what it answered", async () => {
+test("fetchError() names every missing file, each URL, and its answer", async () => {
   const body = sampleBody(1000);
   const [good, missing, wrong, busy, dead] = [
     await bench.files(body),
@@ -31,10 +31,10 @@ test("fetchError() names every missing file, each URL, and what it answered", as
     ${busy.url}: HTTP 503 Service Unavailable (tried 3 times)
     ${dead}: connection refused
   c.tar (SHA-256 ${sha256(body)})
-    no URL and no server to ask
-  nor are they in /srv/a, /srv/b`);
+    it has no URL, and no mirror is a server
+  not in /srv/a, /srv/b either`);
   expect(error.hint).toBe(
-    `Run again to go on, give another mirror (-m), or put the files into ${store}`,
+    `Run again to continue, give another mirror (-m), or put the files into ${store}`,
   );
 });
 

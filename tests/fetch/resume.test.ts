@@ -25,7 +25,7 @@ test("fetchAll() resumes a part and asks only for the rest", async () => {
   expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
 });
 
-test("fetchAll() goes on with the next URL where the one before was cut", async () => {
+test("fetchAll() continues with the next URL where the one before was cut short", async () => {
   const cut = await bench.says(
     `HTTP/1.1 200 OK\nContent-Length: ${BODY.length}\n\n`,
     BODY.subarray(0, 1000),
@@ -35,7 +35,7 @@ test("fetchAll() goes on with the next URL where the one before was cut", async 
   expect(good.seen).toEqual(["GET /b bytes=1000-"]);
 });
 
-test("fetchAll() takes a whole part, whatever it would have asked", async () => {
+test("fetchAll() takes a part that is already whole, even if its URL is invalid", async () => {
   const store = await bench.dir();
   await writeFile(join(store, `${NAME}.part`), BODY);
   const report = await get(store, ["http://[/a"]);
@@ -53,11 +53,11 @@ test("fetchAll() starts over when a server ignores the range", async () => {
   expect(server.seen).toHaveLength(1);
 });
 
-test("fetchAll() starts over when a server sends another range than was asked for", async () => {
+test("fetchAll() starts over when a server sends another range than the requested one", async () => {
   const server = await bench.http((request, response) => {
     if (request.headers.range === undefined) return void response.end(BODY);
     const headers = { "Content-Range": "bytes 99999-299999/300000", "Content-Length": 200_001 };
-    response.writeHead(206, headers).write("never to be appended"); // and no more
+    response.writeHead(206, headers).write("never to be appended"); // and never ends
   });
   const store = await bench.dir();
   await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
@@ -66,7 +66,7 @@ test("fetchAll() starts over when a server sends another range than was asked fo
   expect(server.seen).toEqual(["GET / bytes=100000-", "GET /"]);
 });
 
-test("fetchAll() goes on when a server gives less than the range that was asked for", async () => {
+test("fetchAll() continues when a server sends less than the requested range", async () => {
   const server = await bench.http((request, response) => {
     const from = Number(/\d+/.exec(request.headers.range ?? "")?.[0]);
     const range = `bytes ${from}-${from + 99_999}/300000`;
@@ -85,7 +85,7 @@ test("fetchAll() goes on when a server gives less than the range that was asked 
   expect(server.seen).toEqual(["GET / bytes=100000-", "GET / bytes=200000-"]);
 });
 
-test("fetchAll() gives no final name to a part that was swapped under it", async () => {
+test("fetchAll() gives no final name to a part that another process has replaced", async () => {
   const server = await bench.files(BODY);
   const store = await bench.dir();
   const error = await rejection(get(store, [server.url], {
@@ -119,7 +119,7 @@ test("fetchAll() starts over when a part is longer than the file", async () => {
   expect(server.seen).toEqual(["GET /a bytes=400000-", "GET /a"]);
 });
 
-test("fetchAll() takes a part that is already whole without asking anyone", async () => {
+test("fetchAll() takes a part that is already whole without a request", async () => {
   const server = await bench.files(BODY);
   const store = await bench.dir();
   await writeFile(join(store, `${NAME}.part`), BODY);
@@ -128,7 +128,7 @@ test("fetchAll() takes a part that is already whole without asking anyone", asyn
   expect(report.files.get(NAME)?.source).toBe(pathToFileURL(join(store, NAME)).href);
 });
 
-test("fetchAll() does not write through a part that is a link", async () => {
+test("fetchAll() does not write through a part that is a symbolic link", async () => {
   const server = await bench.files(BODY);
   const [store, elsewhere] = [await bench.dir(), await bench.dir()];
   const precious = join(elsewhere, "precious");
@@ -141,7 +141,7 @@ test("fetchAll() does not write through a part that is a link", async () => {
   }
 });
 
-test("fetchAll() waits for another fetch of the same file, and takes what that has brought", async () => {
+test("fetchAll() waits for another fetch of the same file, and takes its result", async () => {
   const { promise: asked, resolve: ask } = Promise.withResolvers<void>();
   const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
   const server = await bench.http(async (_, response) => {
@@ -169,7 +169,7 @@ test("fetchAll() waits for another fetch of the same file, and takes what that h
   expect(await filesOf(store)).toEqual([NAME]);
 });
 
-test("fetchAll() fetches on where a fetch it has waited for was stopped, or ends when told", async () => {
+test("fetchAll() that waits for another fetch can be aborted, and resumes if that is aborted", async () => {
   const slow = await bench.raw((socket) =>
     socket.write("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\nabc")
   );

@@ -25,7 +25,7 @@ async function serve(): Promise<{ dir: string; server: FileServer }> {
   return { dir, server };
 }
 
-/** Sends a request as it is, without a client that tidies its path; gives the status line. */
+/** Sends a raw request, as a client would normalise its path; returns the status line. */
 function rawStatus(port: number, target: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, "127.0.0.1", () => {
@@ -86,7 +86,7 @@ test("serveDirectory() serves a range", async () => {
   expect(await range("lines=1-2")).toEqual([200, null, 2000000, 0]);
 });
 
-test("serveDirectory() gives nothing but the plain files of its directory", async () => {
+test("serveDirectory() serves only the regular files of its directory", async () => {
   const { dir, server } = await serve();
   await mkdir(join(dir, "sub"));
   await writeFile(join(dir, "sub", "f"), "x");
@@ -109,7 +109,7 @@ test("serveDirectory() follows a link that leads to a regular file", async () =>
   expect((await fetch(`${server.url}linked`)).status).toBe(200);
 });
 
-test("serveFiles() serves files by name, wherever they lie", async () => {
+test("serveFiles() serves files by name from any directories", async () => {
   const dir = await bench.dir();
   await writeFile(join(dir, "on-disk"), "x");
   server = await serveFiles((name) => name === "served" ? join(dir, "on-disk") : undefined);
@@ -124,18 +124,18 @@ test("close() ends connections that are in use", async () => {
   socket.on("error", () => {});
   await new Promise<void>((resolve) => socket.on("connect", () => resolve()));
   socket.write("GET /a%20b+%C3%BC.tar HTTP/1.1\r\nHost: x\r\n\r\n");
-  socket.pause(); // takes nothing, so that the server cannot finish
+  socket.pause(); // reads nothing, so that the server cannot finish
   await sleep(20);
   await server.close();
   socket.resume();
   await closed;
 });
 
-test("serveDirectory() says when a port is in use", async () => {
+test("serveDirectory() reports a port that is in use", async () => {
   const { dir, server } = await serve();
   const error = await serveDirectory(dir, { port: server.port }).catch((error) => error);
   expect(error).toBeInstanceOf(UserError);
   expect(error.kind).toBe("launch");
   expect(error.message).toStartWith(`Cannot listen on 127.0.0.1:${server.port}: `);
-  expect(error.hint).toStartWith("Another process has this port");
+  expect(error.hint).toStartWith("Another process uses this port");
 });

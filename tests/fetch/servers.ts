@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Servers for tests: one that behaves, and raw ones that lie, stall or hang up.
+ * Servers for tests: a correct one, and raw ones that send wrong data, stall or hang up.
  *
  * @module
  */
@@ -16,9 +16,9 @@ import { join } from "node:path";
 export interface TestServer {
   /** Base URL without a slash at its end. */
   readonly url: string;
-  /** What was asked: `METHOD path range`. */
+  /** The requests so far: `METHOD path range`. */
   readonly seen: string[];
-  /** Connections that are open now. */
+  /** Returns the number of open connections. */
   open(): number;
   close(): Promise<void>;
 }
@@ -33,7 +33,7 @@ export class Bench {
     return path;
   }
 
-  /** An HTTP server. */
+  /** Starts an HTTP server. */
   async http(
     answer: (request: IncomingMessage, response: ServerResponse) => void,
   ): Promise<TestServer> {
@@ -59,7 +59,7 @@ export class Bench {
     return { url: `http://127.0.0.1:${port}`, seen, open: () => open, close };
   }
 
-  /** A server that is given the bare connection once a request head has come. */
+  /** Starts a server that gets the bare connection after the head of a request. */
   async raw(answer: (socket: Socket, head: string) => void): Promise<TestServer> {
     const sockets = new Set<Socket>();
     const seen: string[] = [];
@@ -83,7 +83,7 @@ export class Bench {
     return { url: `http://127.0.0.1:${port}`, seen, open: () => sockets.size, close };
   }
 
-  /** A server that has one body under every path, ranges included. */
+  /** Starts a server that has one body under every path, and supports ranges. */
   files(body: Uint8Array): Promise<TestServer> {
     return this.http((request, response) => {
       const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
@@ -97,14 +97,14 @@ export class Bench {
     });
   }
 
-  /** A server that gives the same status to all. */
+  /** Starts a server that answers every request with the same status. */
   status(status: number, headers: Record<string, string> = {}, body = ""): Promise<TestServer> {
     return this.http((_, response) => response.writeHead(status, headers).end(body));
   }
 
   /**
-   * A server that sends these bytes as its whole answer and hangs up, a little later: a client may
-   * drop what it has not handed on yet when the connection ends.
+   * Starts a server that sends these bytes as its whole answer and hangs up a little later, as a
+   * client may drop bytes that it has not passed on yet when the connection ends.
    */
   says(text: string, body: Uint8Array = new Uint8Array()): Promise<TestServer> {
     return this.raw((socket) => {
@@ -119,7 +119,7 @@ export class Bench {
   }
 }
 
-/** A URL where nothing listens. */
+/** Returns a URL where nothing listens. */
 export async function deadUrl(bench: Bench): Promise<string> {
   const server = await bench.raw(() => {});
   await server.close();
@@ -130,7 +130,7 @@ export function sha256(bytes: Uint8Array | string): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** Bytes that nowhere repeat, so that a wrong offset shows; the same ones for the same seed. */
+/** Returns bytes without repetition, so that a wrong offset shows; the same for the same seed. */
 export function sampleBody(sizeBytes: number, seed = 1): Uint8Array {
   const cipher = createCipheriv("aes-128-ctr", Buffer.alloc(16, seed), Buffer.alloc(16));
   return cipher.update(Buffer.alloc(sizeBytes));

@@ -10,7 +10,7 @@ import { Bench, sampleBody, sha256 } from "./servers.ts";
 const bench = new Bench();
 afterEach(() => bench.release());
 
-test("checkDistfileName() takes the names that distfiles have", () => {
+test("checkDistfileName() accepts the names that distfiles have", () => {
   for (const name of ["gcc-4.7.4.tar.bz2", "a", "libstdc++-v3", "a b", "ü", "a..b", "x.part.gz"]) {
     checkDistfileName(name);
   }
@@ -43,7 +43,7 @@ test("locate() finds regular files and links to them, in the order of the direct
   ]);
 });
 
-test("verifyFile() hashes files of any length, and says what it got", async () => {
+test("verifyFile() hashes files of any length, and returns the digest", async () => {
   const path = join(await bench.dir(), "f");
   for (const size of [0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 3_000_000]) {
     const body = sampleBody(size);
@@ -54,14 +54,14 @@ test("verifyFile() hashes files of any length, and says what it got", async () =
   }
 });
 
-test("verifyFile() stops when it is told to", async () => {
+test("verifyFile() stops when its signal is aborted", async () => {
   const path = join(await bench.dir(), "f");
   await writeFile(path, "x");
   const stopped = verifyFile(path, sha256("x"), AbortSignal.abort(new Error("enough")));
   expect(await stopped.catch((error) => error.message)).toBe("enough");
 });
 
-test("parseContentRange() refuses numbers that do not go together", () => {
+test("parseContentRange() refuses inconsistent numbers", () => {
   expect(parseContentRange("bytes 5-9/10")).toEqual({ startByte: 5, lastByte: 9, totalBytes: 10 });
   expect(parseContentRange("bytes 5-9/*")).toMatchObject({ startByte: 5, totalBytes: undefined });
   for (const value of [undefined, "", "bytes 5-4/10", "bytes 5-9/9", "bytes */10", "lines 1-2/3"]) {

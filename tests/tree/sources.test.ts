@@ -48,8 +48,8 @@ test.each([
   [`f http://h/a ${A.toUpperCase()}\n`, "expected a SHA-256 of 64 lower-case hex digits"],
   [`f http://h/ ${A}\n`, '"" cannot be a file name: it is empty'],
   [`f http://h/a ${A} ..\n`, '".." cannot be a file name: it starts with a dot'],
-  [`f http://h/a ${A} a/b\n`, '"a/b" cannot be a file name: it holds a path separator'],
-  [`f http://h/a ${A} a\\b\n`, '"a\\\\b" cannot be a file name: it holds a path separator'],
+  [`f http://h/a ${A} a/b\n`, '"a/b" cannot be a file name: it contains a path separator'],
+  [`f http://h/a ${A} a\\b\n`, '"a\\\\b" cannot be a file name: it contains a path separator'],
   [
     `f http://h/a ${A} ${"x".repeat(256)}\n`,
     `"${"x".repeat(256)}" cannot be a file name: it has 256 bytes`,
