@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What is said about a plan beside its figures.
+ * Advice and warnings about a plan.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import type { PlannedDistfile } from "./types.ts";
 /** SHA-256 of kexec-fiwix.c at live-bootstrap 984b8322, with which the jump is known to work. */
 const KEXEC_FIWIX_SHA256 = "34f6049c12e470e11f873bb46ef67ccfcb6bec5f7e913ea2ed6089dfff7fb3dc";
 
-/** What could be better about a plan, without being wrong. */
+/** Returns suggestions for a plan that is correct but could be better. */
 export function findAdvice(
   tree: TreeModel,
   { airGapped }: BuildOptions,
@@ -25,18 +25,18 @@ export function findAdvice(
   if (airGapped || waits.length === 0) return [];
   if (distfiles.some(({ place }) => place === "network")) return [];
   return [
-    `every distfile is on board: for a machine without a network use --air-gapped, or the run fails at ${
+    `every distfile is included: for a machine without a network use --air-gapped, or the run fails at ${
       waits.join(", ")
     }`,
   ];
 }
 
-/** What is odd about options, whatever is built. */
+/** Returns warnings about options that apply to every mode. */
 export function optionWarnings(options: BuildOptions): string[] {
   const { arch, mirrors, externalSources, createConfig } = options;
   const isInConfig = createConfig && !externalSources;
   return [
-    ...(arch === "x86" ? [] : [`--arch ${arch} is for development only: x86 is what bootstraps`]),
+    ...(arch === "x86" ? [] : [`--arch ${arch} is for development only: only x86 can bootstrap`]),
     ...mirrors.flatMap((mirror) => {
       const url = mirror.kind === "http" ? new URL(mirror.url) : undefined;
       if (url === undefined || (url.username === "" && url.password === "")) return [];
@@ -47,7 +47,7 @@ export function optionWarnings(options: BuildOptions): string[] {
   ];
 }
 
-/** What is odd about a plan, or likely to fail. */
+/** Returns warnings about a plan: unusual settings, and what is likely to fail. */
 export function findWarnings(
   tree: TreeModel,
   options: BuildOptions,
@@ -57,7 +57,7 @@ export function findWarnings(
   const warnings = optionWarnings(options);
   if (tree.kexecFiwix !== undefined && tree.kexecFiwix.sha256 !== KEXEC_FIWIX_SHA256) {
     warnings.push(
-      `${tree.kexecFiwix.path} is not the one that is known to work: its SHA-256 is ${tree.kexecFiwix.sha256}, that of live-bootstrap 984b8322 is ${KEXEC_FIWIX_SHA256}`,
+      `${tree.kexecFiwix.path} is not the version that is known to work: its SHA-256 is ${tree.kexecFiwix.sha256}, that of live-bootstrap 984b8322 is ${KEXEC_FIWIX_SHA256}`,
     );
   }
   if (hasPayload && options.payloadLayout === 64 && tree.ownImporter?.readsLayout64 === false) {
@@ -72,13 +72,13 @@ export function findWarnings(
   if (options.mode === "bare-metal" && !options.externalSources) {
     for (const mirror of options.mirrors) {
       if (mirror.kind !== "directory") continue;
-      warnings.push(`the machine cannot reach file://${mirror.path}: it is left out of MIRRORS`);
+      warnings.push(`the machine cannot reach file://${mirror.path}, it is left out of MIRRORS`);
     }
   }
   return warnings;
 }
 
-/** A limit that is not broken, but likely will be. */
+/** Returns the warning about a limit that is not broken, but likely will be during the run. */
 export function nearWarning({ title, used, expected, limit, unit }: Limit): string {
-  return `likely too much, by an estimate: ${title}: ${used} + ${expected} of ${limit} ${unit}`;
+  return `probably too much (an estimate): ${title}: ${used} + ${expected} of ${limit} ${unit}`;
 }

@@ -8,14 +8,14 @@
 import type { Config } from "../tree/config.ts";
 import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
 
-/** The address under which QEMU's user network shows the host's 127.0.0.1 to the guest. */
+/** The address of the host's 127.0.0.1 in QEMU's user network. */
 const HOST_SEEN_FROM_GUEST = "10.0.2.2";
 
 /**
- * Variables of the booted machine, in the order in which rootfs.py writes them, then
- * PAYLOAD_REQUIRED, and AIR_GAPPED where it is asked for.
+ * Returns the variables of the booted machine, in the order in which rootfs.py writes them, then
+ * PAYLOAD_REQUIRED, and AIR_GAPPED if it is requested.
  *
- * @param hasPayload Whether a payload disk comes with the boot disk.
+ * @param hasPayload Whether there is a payload disk beside the boot disk.
  */
 export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Config {
   const isBareMetal = options.mode === "bare-metal";
@@ -34,8 +34,8 @@ export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Con
     ["INTERACTIVE", bool(options.interactive)],
     ["QEMU", bool(options.mode === "qemu")],
     ["BARE_METAL", bool(isBareMetal || (options.mode === "qemu" && options.interactive))],
-    // Without a second disk that has a file system the boot disk is the one that is installed to:
-    // a payload disk is only read.
+    // Without a second disk with a file system, the system is installed to the boot disk: a payload
+    // disk is only read.
     ["DISK", !isKernelBootstrap ? "sda1" : options.hasRepo ? "sdb1" : "sda"],
     ["KERNEL_BOOTSTRAP", bool(isKernelBootstrap)],
     ["BUILD_KERNELS", bool(options.updateChecksums || options.buildKernels)],
@@ -57,14 +57,14 @@ export interface ServedMirror {
   readonly port: number;
 }
 
-/** The mirror directories that a guest needs: where it can reach them, and downloads by itself. */
+/** Returns the mirror directories to serve: those of a guest that can reach them and downloads. */
 export function servedMirrors(options: BuildOptions): ServedMirror[] {
   if (options.externalSources || options.mode === "bare-metal") return [];
   return options.mirrors.flatMap((mirror) => mirror.kind === "directory" ? [mirror.path] : [])
     .map((path, index) => ({ path, port: options.mirrorPort + index }));
 }
 
-/** Mirrors as the guest can reach them; a directory of this machine is none on bare metal. */
+/** Returns the URLs of mirrors for the guest; on bare metal, local directories are left out. */
 function guestMirrors(options: BuildOptions): string[] {
   let port = options.mirrorPort;
   return options.mirrors.flatMap((mirror) => {
@@ -74,7 +74,7 @@ function guestMirrors(options: BuildOptions): string[] {
   });
 }
 
-/** An architecture as stage0-posix names its directories. */
+/** Returns the name of an architecture in the directories of stage0-posix. */
 export function archDir(arch: string): string {
   return arch === "amd64" ? "AMD64" : arch;
 }

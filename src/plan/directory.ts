@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * A bootstrap that starts in a directory, under the kernel that runs already, or on a disk that
- * holds the same directory, under a kernel of the user's.
+ * Plans a bootstrap that starts in a directory under the running kernel, or on a disk with the same
+ * files under a kernel of the user.
  *
  * @module
  */
@@ -22,11 +22,11 @@ import { findBoundaries, phaseOf } from "./split.ts";
 import type { Plan, PlannedDistfile } from "./types.ts";
 
 /**
- * Plans a directory, or a disk that holds it. It has no limits but space: no ramdisk, and no
- * builder-hex0.
+ * Plans a directory, or a disk with the same files. Space is its only limit, as there is no ramdisk
+ * and no builder-hex0.
  *
- * @param extras What comes beside the checkout.
- * @throws {UserError} "usage" for what belongs to images, "tree" where there is no seed.
+ * @param extras Prebuilt packages and an archive, in addition to the checkout.
+ * @throws {UserError} "usage" for options that only apply to images, "tree" if there is no seed.
  */
 export function planRootDirectory(
   tree: TreeModel,
@@ -71,7 +71,7 @@ export function planRootDirectory(
     entries,
     ...(disk && { disk }),
     hasPayload: false,
-    payloadReason: `the distfiles lie ${disk ? "on the disk" : "in the directory"}`,
+    payloadReason: `the distfiles are ${disk ? "on the disk" : "in the directory"}`,
     limits: disk === undefined ? [] : fileSystemLimits(disk),
     images: disk === undefined ? [] : [disk.name],
     overlay: {
@@ -86,7 +86,7 @@ export function planRootDirectory(
 }
 
 /**
- * The command that starts a bootstrap in a directory.
+ * Returns the command that starts a bootstrap in a directory.
  *
  * @param dir The directory, absolute.
  */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Disks with a file system: one for a kernel of the user's, and one beside builder-hex0's.
+ * Disks with a file system: the one for a kernel of the user, and the second one beside the boot
+ * image.
  *
  * @module
  */
@@ -19,23 +20,23 @@ import {
   type PlannedEntry,
 } from "./types.ts";
 
-/** Size of a disk where nothing is asked for; it is sparse. */
+/** Default size of a disk; its file is sparse. */
 const DISK_MIB = 16 * 1024;
-/** A disk that is made bootable later needs room ahead of its partition; otherwise one MiB aligns. */
+/** Space before the partition of a disk that is made bootable later; otherwise 1 MiB, to align it. */
 const BOOT_ROOM_MIB = 1024;
 const ALIGNED_MIB = 1;
 /** A msdos partition table counts sectors of 512 bytes in 32 bits. */
 const MOST_MIB = 2 * 1024 * 1024;
 
-/** ext3 as it is made here: a block, and bytes of the disk for each inode of 256 bytes. */
+/** Parameters of ext3 here: the size of a block, and bytes of the disk per inode of 256 bytes. */
 const BLOCK_BYTES = 4096;
 const BYTES_PER_INODE = 16384;
 const INODE_BYTES = 256;
 
 /**
- * The disk that a kernel of the user's mounts as its root.
+ * Plans the disk that a kernel of the user mounts as its root.
  *
- * @throws {UserError} "usage" for a size that such a disk cannot have.
+ * @throws {UserError} "usage" if such a disk cannot have the size.
  */
 export function bootDisk(
   { targetSizeMib }: Pick<BuildOptions, "targetSizeMib">,
@@ -44,13 +45,14 @@ export function bootDisk(
   const sizeMib = targetSizeMib === 0 ? DISK_MIB : targetSizeMib;
   if (sizeMib <= BOOT_ROOM_MIB || sizeMib > MOST_MIB) {
     throw new UserError("usage", `Cannot make a disk of ${sizeMib} MiB`, {
-      hint: "With --kernel its partition goes from 1 GiB to 2 TiB at most: --target-size 16G",
+      hint:
+        "With --kernel its partition begins at 1 GiB and ends at 2 TiB at most: --target-size 16G",
     });
   }
   return { name: DISK_IMAGE, sizeMib, partitionMib: BOOT_ROOM_MIB, entries };
 }
 
-/** The second disk of a kernel bootstrap, for prebuilt packages. */
+/** Plans the second disk of a kernel bootstrap, for prebuilt packages. */
 export function externalDisk(
   distfiles: readonly PlannedDistfile[],
   repo: readonly TreeEntry[],
@@ -59,15 +61,15 @@ export function externalDisk(
   return { name: EXTERNAL_IMAGE, sizeMib: DISK_MIB, partitionMib: ALIGNED_MIB, entries };
 }
 
-/** Whether a file system has room for what is put into it, beside what ext3 itself takes. */
+/** Returns the limits of a file system: space for its files without that of ext3 itself, inodes. */
 export function fileSystemLimits({ name, sizeMib, partitionMib, entries }: PlannedDisk): Limit[] {
   const bytes = (sizeMib - partitionMib) * MIB;
   const inodes = Math.floor(bytes / BYTES_PER_INODE);
-  // A file takes whole blocks, and four bytes of an indirect block for each of them.
+  // A file takes whole blocks, and for each of them four bytes of an indirect block.
   const blocks = entries.map(({ size }) => Math.ceil((size + size / 1024) / BLOCK_BYTES));
   const remedy = name === DISK_IMAGE
     ? "Use a larger --target-size"
-    : "Take packages out of the directory that --repo names";
+    : "Remove packages from the directory given to --repo";
   return [
     atMost({
       id: "file-system",

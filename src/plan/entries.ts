@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What the root of the booted machine holds when it starts.
+ * The entries of the root of the booted machine at its start.
  *
  * @module
  */
@@ -13,12 +13,12 @@ import type { TreeEntry } from "../tree/entry.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { PlannedDistfile, PlannedEntry } from "./types.ts";
 
-/** Where stage0-posix keeps the seeds that somebody has to trust. */
+/** The directory of stage0-posix with the binary seeds, which have to be trusted. */
 const SEEDS = "bootstrap-seeds";
 
 /**
- * Everything in a boot image. builder-hex0 makes the seeds itself, and a path with `.git` in it has
- * never been part of one.
+ * Returns the entries of a boot image. The seeds are not among them, as builder-hex0 makes them. A
+ * path that contains `.git` has never been part of a boot image.
  */
 export function bootEntries(
   tree: TreeModel,
@@ -30,16 +30,16 @@ export function bootEntries(
   );
   const carried = distfiles.filter(({ place }) => place === "boot");
   const members = preseed === undefined ? [] : flatMembers(preseed);
-  // builder-hex0 takes an empty directory for a file, and behind the jump it is one.
+  // builder-hex0 treats an empty directory as a file, and after the jump it is one.
   return rootEntries(files, distfileEntries(carried, "external/distfiles/"), members);
 }
 
 /**
- * Everything in a directory that a bootstrap starts in: the seeds too, and as its init the first
- * of them.
+ * Returns the entries of a directory that a bootstrap starts in: also the seeds, and the first of
+ * them as init.
  *
- * @param arch Architecture as stage0-posix names it.
- * @throws {UserError} "tree" where there is no seed for it.
+ * @param arch Architecture in the spelling of stage0-posix.
+ * @throws {UserError} "tree" if there is no seed for it.
  */
 export function directoryEntries(
   tree: TreeModel,
@@ -62,18 +62,18 @@ export function directoryEntries(
   if (seed === undefined) {
     throw new UserError("tree", `Cannot bootstrap ${arch}: the checkout has no seed for it`, {
       where: `seed/stage0-posix/${path}`,
-      hint: "Is the checkout whole? git submodule update --init --recursive",
+      hint: "Is the checkout complete? git submodule update --init --recursive",
     });
   }
   return rootEntries([...tree.files, { ...seed, path: "init" }], others);
 }
 
-/** The first program of a bootstrap, relative to its root. */
+/** Returns the path of the first program of a bootstrap, relative to its root. */
 export function seedPath(arch: string): string {
   return `${SEEDS}/POSIX/${arch}/kaem-optional-seed`;
 }
 
-/** Everything on the second disk, which the running system mounts as `/external`. */
+/** Returns the entries of the second disk, which the booted system mounts as `/external`. */
 export function externalEntries(
   distfiles: readonly PlannedDistfile[],
   repo: readonly TreeEntry[],
@@ -85,16 +85,16 @@ export function externalEntries(
   ]);
 }
 
-/** Path of the script that builder-hex0's kaem begins with. */
+/** Path of the first script that kaem runs after builder-hex0. */
 export const FIRST_SCRIPT = "kaem.x86";
-/** What it is where an archive holds what the first steps would make. */
+/** The script used instead if an archive contains the results of the first steps. */
 const PRESEEDED_SCRIPT = "preseeded.kaem";
 
 /**
- * Files of the checkout in the root: with an archive only the steps, and the script that goes on
- * behind what it holds.
+ * Returns the files of the checkout in the root. With an archive these are only the steps, and the
+ * script that continues after the steps in the archive.
  *
- * @throws {UserError} "tree" where that is missing.
+ * @throws {UserError} "tree" if that script is missing.
  */
 function rootFiles(tree: TreeModel, preseed: Archive | undefined): readonly TreeEntry[] {
   if (preseed === undefined) return tree.files;
@@ -102,14 +102,14 @@ function rootFiles(tree: TreeModel, preseed: Archive | undefined): readonly Tree
   if (script === undefined) {
     throw new UserError("tree", "Cannot use --early-preseed: the checkout has no script for it", {
       where: `seed/${PRESEEDED_SCRIPT}`,
-      hint: "Use a checkout that can begin from an archive",
+      hint: "Use a checkout that supports a bootstrap from an archive",
     });
   }
   const steps = tree.files.filter(({ path }) => path === "steps" || path.startsWith("steps/"));
   return [...steps, { ...script, path: FIRST_SCRIPT }];
 }
 
-/** What an archive brings into a boot image, but for what the checkout has in its place. */
+/** Returns the entries of an archive for a boot image. */
 function flatMembers(preseed: Archive): PlannedEntry[] {
   return flatEntries(preseed).entries
     .filter(({ path }) => path !== FIRST_SCRIPT && !path.includes(".git"))
@@ -123,7 +123,7 @@ function flatMembers(preseed: Archive): PlannedEntry[] {
     );
 }
 
-/** What an archive brings into a directory, but for what the checkout has in its place. */
+/** Returns the entries of an archive for a directory. */
 function treeMembers(preseed: Archive): PlannedEntry[] {
   return archiveEntries(preseed).filter(({ path }) => path !== FIRST_SCRIPT).map((entry) => {
     const { body, special, mode, isExecutable } = entry;
@@ -135,8 +135,8 @@ function treeMembers(preseed: Archive): PlannedEntry[] {
 }
 
 /**
- * Entries with the files of the overlay laid over them: a file of the checkout keeps its place and
- * whether it can be executed.
+ * Adds the files of the overlay to entries. A file that replaces one of the checkout keeps its
+ * position and whether it is executable.
  *
  * @param overlay Content by path, relative to the root.
  */
@@ -157,10 +157,10 @@ export function withOverlay(
 }
 
 /**
- * The entries of a root, in order.
+ * Returns the entries of a root, in order.
  *
- * @param others Win over files of the checkout; directories above them need not be there.
- * @param members Of an archive, in their order.
+ * @param others Replace files of the checkout; directories above them are added.
+ * @param members Entries of an archive, in its order.
  */
 function rootEntries(
   files: TreeModel["files"],
@@ -182,14 +182,14 @@ function rootEntries(
     for (const above of parents(entry.path.slice(2))) add(directory(`./${above}`));
     add(entry);
   }
-  // What the checkout has as a directory is one, and has its own mode.
+  // An entry of the checkout replaces a member with the same path, also a directory with its mode.
   const added = members.filter(({ path }) => !entries.has(path));
   return inOrder([...entries.values(), ...added]);
 }
 
 /**
- * Bytewise by path, a directory before its content. With an archive directories come first of all,
- * and its files last, in the order of their data: it is read once, from its beginning to its end.
+ * Sorts entries bytewise by path, a directory before its content. With an archive, all directories
+ * come first, and its files last in the order of their data, so that it is read in one pass.
  */
 function inOrder(entries: readonly PlannedEntry[]): PlannedEntry[] {
   const byPath = (some: readonly PlannedEntry[]) => sortedByBytes(some, ({ path }) => path);
@@ -222,7 +222,7 @@ function repoEntries(repo: readonly TreeEntry[], top: string): PlannedEntry[] {
   );
 }
 
-/** The directories above a path, outermost first. */
+/** Returns the directories above a path, outermost first. */
 function parents(path: string): string[] {
   const parts = path.split("/").slice(0, -1);
   return parts.map((_, index) => parts.slice(0, index + 1).join("/"));

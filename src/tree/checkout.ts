@@ -74,7 +74,7 @@ export function readTreeFile(root: string, path: string): Uint8Array {
     inside(realpathSync(root), source);
     // Reading a pipe would wait for its other end.
     if (!statSync(source).isFile()) {
-      throw new UserError("tree", `Cannot use ${path}: it is not a regular file`, {
+      throw new UserError("tree", `Cannot use ${path}: not a regular file`, {
         where: source,
       });
     }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
  * The digest of everything in a checkout that a build uses: the files for the root of the booted
- * machine (stage0-posix, the files of seed/, steps/) and builder-hex0. It differs between a modified
- * and a clean checkout, and does not depend on path, owner or commit.
+ * machine (stage0-posix, the files of seed/, steps/) and builder-hex0. It differs between a
+ * modified and a clean checkout, and does not depend on path, owner or commit.
  *
  *   digest = SHA-256( record* )           sorted by the bytes of PATH
  *   record = KIND " " SHA256 " " PATH NUL
  *
- * KIND is `f` for a file, `x` for one that its owner may execute, `d` for a directory. SHA256 is the
- * digest of the file's content in lower-case hex, `-` for a directory. PATH is relative to the
+ * KIND is `f` for a file, `x` for one that its owner may execute, `d` for a directory. SHA256 is
+ * the digest of the file's content in lower-case hex, `-` for a directory. PATH is relative to the
  * checkout, in UTF-8. A symbolic link counts as the file it leads to. Files that no build reads are
  * left out: `.git`, an existing steps/bootstrap.cfg, files of stage0-posix that one of seed/
  * replaces, and distfiles, which have digests of their own.

@@ -8,7 +8,7 @@ export interface TreeEntry {
   /** Path relative to the directory that was walked, with `/`. */
   readonly path: string;
   readonly kind: "file" | "directory";
-  /** Path of the file on this machine; in a bundle, that of the bundle followed by that of the file. */
+  /** Path of the file on this machine; in a bundle, the path of the bundle and that of the file. */
   readonly source: string;
   /** Set for a file in a bundle. */
   readonly bundled?: BundledFile;

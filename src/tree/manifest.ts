@@ -8,9 +8,9 @@
  *             | "uninstall:" { NAME }
  *
  * Tokens are separated by exactly one space. A second space makes an empty token, which can be a
- * value (`( A ==  )`: A is empty) but not a name; a tab is part of its token. A token has at most 63
- * bytes. `#` begins a comment anywhere. A space at the end of a line is ignored, and so is anything
- * after a predicate. Empty lines, and lines that begin with `#`, are skipped.
+ * value (`( A ==  )`: A is empty) but not a name; a tab is part of its token. A token has at most
+ * 63 bytes. `#` begins a comment anywhere. A space at the end of a line is ignored, and so is
+ * anything after a predicate. Empty lines, and lines that begin with `#`, are skipped.
  *
  * Source: live-bootstrap, seed/script-generator.c, which reads it on the booted machine into
  * 64-byte buffers that it does not check.

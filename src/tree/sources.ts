@@ -6,8 +6,8 @@
  *        | ( "g" | "git" ) GIT_URL ( URL | "_" ) SHA256 [ FILE_NAME ]
  *
  * Fields are separated by single spaces; white space at the end of a line is ignored. If FILE_NAME
- * is absent, it is the part of the URL after its last slash; `_` (no HTTP snapshot) needs one. A git
- * URL is `scheme://host/path~REFERENCE`.
+ * is absent, it is the part of the URL after its last slash; `_` (no HTTP snapshot) needs one.
+ * A git URL is `scheme://host/path~REFERENCE`.
  *
  * Source: live-bootstrap, DEVEL.md "sources file", and the programs that read it.
  *

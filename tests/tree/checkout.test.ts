@@ -16,7 +16,7 @@ import { faultOf } from "../support/sources.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-/** A directory with a checkout in `c`, and a file beside it. */
+/** Makes a directory with a checkout in `c` and a file beside it. */
 function checkout(): string {
   const dir = temp.make();
   writeFiles(dir, {
@@ -33,7 +33,7 @@ const walked = (root: string, path = "d") =>
   walkTree(root, path).map(({ path, kind, size }) => `${path} ${kind} ${size}`).sort();
 const PLAIN = ["a file file 5", "inner directory 0", "inner/f file 1", "none directory 0"];
 
-test("openCheckout() takes a directory with steps/manifest, and nothing else", () => {
+test("openCheckout() accepts a directory with steps/manifest, and no other", () => {
   const root = checkout();
   expect(openCheckout(`${root}/../c/`)).toBe(root);
   const other = temp.make();
@@ -53,13 +53,13 @@ test("walkTree() lists files with their sizes, and directories", () => {
     .toBe(join(root, "d/inner/f"));
 });
 
-test("walkTree() leaves out what git keeps, but nothing that is only named alike", () => {
+test("walkTree() leaves out .git, but no files with similar names", () => {
   const root = checkout();
   writeFiles(join(root, "d"), { ".git/config": "", "inner/.git": "", ".gitignore": "" });
   expect(walked(root)).toEqual([...PLAIN, ".gitignore file 0"].sort());
 });
 
-test("walkTree() takes links inside of the checkout for what they point to", () => {
+test("walkTree() follows links inside the checkout", () => {
   const root = checkout();
   symlinkSync("a file", join(root, "d/link"));
   symlinkSync("../steps", join(root, "d/dir"));
@@ -74,7 +74,7 @@ test("walkTree() takes links inside of the checkout for what they point to", () 
   ].sort());
 });
 
-test("walkTree() works where the checkout itself is reached through a link", () => {
+test("walkTree() works if the path of the checkout is a link", () => {
   const root = checkout();
   symlinkSync("c", join(root, "..", "via"));
   symlinkSync("inner", join(root, "d/again"));
@@ -92,7 +92,7 @@ test("walkTree() refuses links that leave the checkout", () => {
   }
 });
 
-test("walkTree() refuses links that never end", () => {
+test("walkTree() refuses links that form a loop", () => {
   for (const target of [".", "..", "../../d", "/proc/self/cwd"]) {
     const root = checkout();
     symlinkSync(target, join(root, "d/inner/link"));
@@ -114,7 +114,7 @@ test("walkTree() refuses links that multiply", () => {
   expect(faultOf(() => walkTree(root, "d"))).toStartWith("Cannot follow more than 1000 links");
 });
 
-test("walkTree() refuses a link to nothing", () => {
+test("walkTree() refuses a dangling link", () => {
   const root = checkout();
   symlinkSync("none here", join(root, "d/link"));
   expect(faultOf(() => walkTree(root, "d"))).toStartWith("Cannot read the checkout: ENOENT");
@@ -134,7 +134,7 @@ test("walkTree() refuses a file name that is not UTF-8", () => {
   try {
     writeFileSync(Buffer.concat([Buffer.from(join(root, "d/bad")), Buffer.from([0xff])]), "");
   } catch {
-    console.log("skipped: this file system takes no name that is not UTF-8");
+    console.log("skipped: this file system accepts only names in UTF-8");
     return;
   }
   expect(faultOf(() => walkTree(root, "d"))).toStartWith(
@@ -142,7 +142,7 @@ test("walkTree() refuses a file name that is not UTF-8", () => {
   );
 });
 
-test("a missing submodule is named, with what to do", () => {
+test("a missing submodule is reported with a hint", () => {
   const root = checkout();
   for (const read of [() => walkTree(root, "seed"), () => readTreeFile(root, "builder/x")]) {
     expect(faultOf(read)).toStartWith(`Cannot read the checkout: ENOENT | ${root}/`);
@@ -152,20 +152,20 @@ test("a missing submodule is named, with what to do", () => {
       expect(error).toMatchObject({ kind: "tree" });
       expect(error).toHaveProperty(
         "hint",
-        "Is the checkout whole? git submodule update --init --recursive",
+        "Is the checkout complete? git submodule update --init --recursive",
       );
     }
   }
 });
 
-test("a file in place of a directory, and the other way round, is named", () => {
+test("a file in place of a directory, and a directory in place of a file, is reported", () => {
   const root = checkout();
   expect(faultOf(() => walkTree(root, "d/a file"))).toStartWith(
     "Cannot read the checkout: ENOTDIR",
   );
   expect(faultOf(() => readTreeFile(root, "d/a file/x"))).toContain("ENOTDIR");
   expect(faultOf(() => readTreeFile(root, "d/inner"))).toStartWith(
-    "Cannot use d/inner: it is no regular file",
+    "Cannot use d/inner: not a regular file",
   );
   expect(hasTreeFile(root, "d/a file/x")).toBe(false);
   expect(hasTreeFile(root, "d/inner")).toBe(false);
@@ -174,14 +174,14 @@ test("a file in place of a directory, and the other way round, is named", () => 
   expect(hasTreeFile(root, "d/a file")).toBe(false);
 });
 
-test("readTreeFile() reads no file outside of the checkout", () => {
+test("readTreeFile() reads no file outside the checkout", () => {
   const root = checkout();
   symlinkSync("../../outside/secret", join(root, "d/link"));
   expect(faultOf(() => readTreeFile(root, "d/link"))).toStartWith("Cannot follow a link out");
   expect(faultOf(() => readTreeFile(root, "../outside/secret"))).toStartWith("Cannot follow");
 });
 
-test("readTreeText() refuses what is not UTF-8", () => {
+test("readTreeText() refuses a file that is not UTF-8", () => {
   const root = checkout();
   writeFileSync(join(root, "d/text"), new Uint8Array([0x61, 0xff]));
   expect(faultOf(() => readTreeText(root, "d/text"))).toStartWith(

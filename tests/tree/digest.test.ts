@@ -14,7 +14,7 @@ afterEach(() => temp.release());
 
 const digestOf = (tree: string) => treeDigest(readTree(tree));
 
-/** The definition again, in shell: only for a checkout without odd names and replaced files. */
+/** The definition in shell, for a checkout without special names and replaced files. */
 const SCRIPT = `
   export LC_ALL=C
   { find builder-hex0 -type f; find seed/stage0-posix steps -mindepth 1; find steps -maxdepth 0
@@ -25,7 +25,7 @@ const SCRIPT = `
     printf '%s %s %s\\0' "$kind" "$(sha256sum <"$path" | cut -d' ' -f1)" "$path"
   done | sha256sum | cut -d' ' -f1`;
 
-test("treeDigest() is what its definition says, computed by other tools", async () => {
+test("treeDigest() equals the digest computed from its definition by other tools", async () => {
   const { tree } = writeMiniTree(temp.make());
   writeFiles(tree, { "steps/none/": "", "distfiles/x": "x", ".git/HEAD": "x", "rootfs.py": "x" });
   chmodSync(join(tree, "steps/helpers.sh"), 0o755);
@@ -34,7 +34,7 @@ test("treeDigest() is what its definition says, computed by other tools", async 
   expect(digestOf(tree)).toBe(stdout.trim());
 });
 
-test("treeDigest() sees content, names, modes and empty directories, and nothing else", () => {
+test("treeDigest() depends on content, names, modes and empty directories only", () => {
   const { tree } = writeMiniTree(temp.make());
   const seen = [digestOf(tree)];
   const helpers = join(tree, "steps/helpers.sh");
@@ -59,7 +59,7 @@ test("treeDigest() sees content, names, modes and empty directories, and nothing
   expect(digestOf(tree)).toBe(seen.at(-1)!);
 });
 
-test("treeDigest() takes the digests that are known, and reads the rest", () => {
+test("treeDigest() uses the known digests, and reads the other files", () => {
   const { tree } = writeMiniTree(temp.make());
   const known = new Map([[join(tree, "steps/helpers.sh"), "0".repeat(64)]]);
   expect(treeDigest(readTree(tree), known)).not.toBe(digestOf(tree));

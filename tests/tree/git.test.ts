@@ -38,7 +38,7 @@ testGit("headCommit() follows a branch, loose or packed, and a detached head", (
   expect(headCommit(dir)).toBe(first);
   git(dir, "pack-refs", "--all");
   expect(headCommit(dir)).toBe(first);
-  const second = commit(dir, "two"); // loose again, it wins over the packed one
+  const second = commit(dir, "two"); // loose again, which overrides the packed one
   expect(headCommit(dir)).toBe(second);
   git(dir, "checkout", "-q", "--detach", first);
   expect(headCommit(dir)).toBe(first);
@@ -67,7 +67,7 @@ testGit("headCommit() knows linked worktrees, submodules, and SHA-256", () => {
 
 const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 
-test("headCommit() takes nothing that is no commit, and does not leave the repository", () => {
+test("headCommit() accepts only commits, and does not leave the repository", () => {
   const dir = temp.make();
   expect(headCommit(dir)).toBeUndefined();
   expect(headCommit(join(dir, "absent"))).toBeUndefined();
@@ -91,7 +91,7 @@ test("headCommit() takes nothing that is no commit, and does not leave the repos
   }
   writeFiles(dir, { ".git/HEAD": "ref: refs/a", ".git/refs/a": "ref: refs/b" });
   writeFiles(dir, { ".git/refs/b": "ref: refs/a" });
-  expect(headCommit(dir)).toBeUndefined(); // in a circle
+  expect(headCommit(dir)).toBeUndefined(); // a loop
   writeFiles(dir, { ".git/refs/b": `${COMMIT}\n` });
   expect(headCommit(dir)).toBe(COMMIT);
   rmSync(join(dir, ".git/refs/b"));
@@ -99,7 +99,7 @@ test("headCommit() takes nothing that is no commit, and does not leave the repos
   expect(headCommit(dir)).toBeUndefined();
 });
 
-test("headCommit() is not held up by a pipe, a directory or a link that leads nowhere", () => {
+test("headCommit() does not block on a pipe, a directory or a dangling link", () => {
   const dir = temp.make();
   mkdirSync(join(dir, ".git"));
   execFileSync("mkfifo", [join(dir, ".git/HEAD")]);

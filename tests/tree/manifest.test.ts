@@ -5,7 +5,7 @@ import { evaluateManifest, type Manifest, parseManifest } from "../../src/tree/m
 import { faultOf } from "../support/sources.ts";
 
 const parse = (...lines: string[]): Manifest => parseManifest(lines.join("\n"), "m");
-/** Lines that are left, as `build:NAME/PASS` and the like. */
+/** Returns the executed lines in the form `build:NAME/PASS`. */
 const active = (manifest: Manifest, config: Config = []) =>
   evaluateManifest(manifest, config).map(({ line, pass }) =>
     `${line.kind}:${line.name}${line.kind === "build" ? `/${pass}` : ""}`
@@ -38,10 +38,10 @@ test("parseManifest() reads every directive, with its line", () => {
 test("parseManifest() tolerates what the in-system reader tolerates", () => {
   const tolerated: [string, string][] = [
     ["build: a ", "build:a/1"], // one space at the end
-    ["build: a#b", "build:a/1"], // a comment right behind a token
+    ["build: a#b", "build:a/1"], // a comment right after a token
     ["build: a # b  c\td", "build:a/1"],
     ["build: a ( True )", "build:a/1"],
-    ["build: a ( True ) (", "build:a/1"], // nothing behind a predicate is read
+    ["build: a ( True ) (", "build:a/1"], // nothing after a predicate is read
     ["build: a ( True )  x  \t", "build:a/1"],
     ["build: a ( V ==  )", "build:a/1"], // an empty value
     ["build: a ( V !=  || V == )", ""],
@@ -64,9 +64,9 @@ test.each([
   ["frob: x", 'expected build:, improve:, jump:, define: or uninstall:, found "frob:"'],
   ["build:", "build: needs a name"],
   ["build: # x", "build: needs a name"],
-  ["build:  x", "a space too many"],
-  ["build: x  ", "a space too many"],
-  [" build: x", "a space too many"],
+  ["build:  x", "one space too many"],
+  ["build: x  ", "one space too many"],
+  [" build: x", "one space too many"],
   ["build: \t", 'a tab, return or NUL is part of "\\t"'],
   ["build: x\t# y", 'a tab, return or NUL is part of "x\\t"'],
   ["build: x\r", 'a tab, return or NUL is part of "x\\r"'],
@@ -76,9 +76,9 @@ test.each([
   ["build: a ( A == b &&", 'the predicate has no closing ")"'],
   ["build: a (", 'the predicate has no closing ")"'],
   ["build: a ( )", 'the predicate has no closing ")"'],
-  ["build: a ( A = b )", 'expected == or != behind "A", found "="'],
+  ["build: a ( A = b )", 'expected == or != after "A", found "="'],
   ["build: a ( A == b & C == d )", 'expected && or || or ")", found "&"'],
-  ["build: a ( ( A == b ) )", 'expected == or != behind "(", found "A"'],
+  ["build: a ( ( A == b ) )", 'expected == or != after "(", found "A"'],
   ["define: A", "expected define: NAME = VALUE"],
   ["define: A =", "expected define: NAME = VALUE"],
   ["define: A == b", "expected define: NAME = VALUE"],
@@ -89,7 +89,7 @@ test.each([
   expect(fault(line)).toBe(`${message} | m:3`);
 });
 
-test("parseManifest() refuses a line of very many tokens", () => {
+test("parseManifest() refuses a line with very many tokens", () => {
   expect(fault(`build: a ( ${Array(100_000).fill("A == b").join(" && ")} )`))
     .toBe("a line has at most 4096 tokens, this one has 400003 | m:3");
 });
@@ -112,12 +112,12 @@ test("evaluateManifest() reads `a && b || c` as `a && (b || c)`, without precede
   }
 });
 
-test("evaluateManifest() takes a lone constant for true only where it is True", () => {
+test("evaluateManifest() treats a single constant as true only if it is True", () => {
   expect(active(parse("build: a ( True )", "build: b ( true )", "build: c ( A )"), [["A", "True"]]))
     .toEqual(["build:a/1"]);
 });
 
-test("evaluateManifest() counts passes behind the predicates, by argument alone", () => {
+test("evaluateManifest() counts passes after the predicates, by argument only", () => {
   const manifest = parse(
     "build: a ( X == 1 )",
     "build: a",
@@ -138,7 +138,7 @@ test("evaluateManifest() counts passes behind the predicates, by argument alone"
   expect(active(manifest, [["X", "1"]])[1]).toBe("build:a/2");
 });
 
-test("evaluateManifest() carries defines on, conditional and computed ones", () => {
+test("evaluateManifest() applies defines to later lines, conditional and computed ones", () => {
   const manifest = parse(
     "define: K = ( A == 1 || B == 1 )",
     "define: L = no ( K == False )",
@@ -160,11 +160,11 @@ test("evaluateManifest() replaces a variable of the configuration, but never the
   );
   expect(active(manifest, [["A", "1"], ["B", "1"]])).toEqual(["build:b/1"]);
   expect(active(manifest, [])).toEqual(["build:a/1", "build:b/1"]);
-  // A name that stands twice is found at its first place, and replaced at its first but one.
+  // A lookup finds the first variable of a name; a define replaces the first after index 0.
   expect(active(manifest, [["B", "1"], ["B", "1"]])).toEqual(["build:a/1"]);
 });
 
-test("evaluateManifest() keeps the place of each line in the manifest", () => {
+test("evaluateManifest() returns the index of each line in the manifest", () => {
   const manifest = parse("define: A = 1", "build: x ( A == 2 )", "build: y");
   expect(evaluateManifest(manifest, [["Q", ""]]).map(({ index }) => index)).toEqual([2]);
 });

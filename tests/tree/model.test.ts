@@ -14,7 +14,7 @@ function tree(options: MiniOptions = {}): string {
 }
 const rootFiles = (root: string) => readTree(root).files.map(({ path }) => path).sort();
 
-test("readTree() has stage0-posix, the files of seed, and steps in the root", () => {
+test("readTree() puts stage0-posix, the files of seed, and steps into the root", () => {
   const root = tree({ files: { "seed/folder/x": "no", "steps/a/b/c": "" } });
   const left = /^steps\/(\w+-|jump|improve)|^bootstrap-seeds/;
   expect(rootFiles(root).filter((path) => !left.test(path))).toEqual([
@@ -36,7 +36,7 @@ test("readTree() has stage0-posix, the files of seed, and steps in the root", ()
   ]);
 });
 
-test("readTree() takes a file of seed rather than that of stage0-posix", () => {
+test("readTree() prefers a file of seed to that of stage0-posix", () => {
   const root = tree();
   const file = readTree(root).files.find(({ path }) => path === "after.kaem")!;
   expect(file.source).toBe(join(root, "seed/after.kaem"));
@@ -49,7 +49,7 @@ test("readTree() leaves out a bootstrap.cfg of the checkout, but not one of a st
   expect(files.filter((path) => path.endsWith("bootstrap.cfg"))).toEqual(["steps/a/bootstrap.cfg"]);
 });
 
-test("readTree() has the sources of every build line once per line, whatever its predicate", () => {
+test("readTree() lists the sources of every build line, whatever its predicate", () => {
   const { sources, distfiles } = readTree(tree());
   expect(sources.map(({ step }) => step)).toEqual([
     "alpha-1.0",
@@ -64,14 +64,14 @@ test("readTree() has the sources of every build line once per line, whatever its
   expect(distfiles[0]!.uses).toHaveLength(2);
 });
 
-test("readTree() takes a step without sources, and names the line of bad ones", () => {
+test("readTree() accepts a step without sources, and names the line of bad ones", () => {
   const root = tree({ files: { "steps/alpha-1.0/sources": "f x y\n" } });
   expect(faultOf(() => readTree(root))).toEndWith("| steps/alpha-1.0/sources:1");
   const manifest = "build: none-1.0\n";
   expect(readTree(tree({ files: { "steps/manifest": manifest } })).distfiles).toEqual([]);
 });
 
-test("readTree() has no Fiwix sizes where there is no such jump", () => {
+test("readTree() has no Fiwix sizes if there is no such jump", () => {
   const root = tree();
   expect(readTree(root).fiwix).toEqual({ ramdiskBytes: 1024 * 1024, kexecBytes: 512 * 1024 });
   const { files } = miniTree();
@@ -111,6 +111,6 @@ test.each([
   ["make_fiwix_initrd -s 1\nmy_kexec_size=1", "kexec_size="],
 ])("parseFiwixSizes() finds no number in %j", (script, what) => {
   expect(faultOf(() => parseFiwixSizes(script))).toBe(
-    `Cannot find the number behind "${what}" | steps/jump/fiwix.sh`,
+    `Cannot find the number after "${what}" | steps/jump/fiwix.sh`,
   );
 });

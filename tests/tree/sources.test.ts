@@ -28,7 +28,7 @@ test("parseSources() reads files and git sources, long forms too", () => {
   ]);
 });
 
-test("parseSources() ignores white space at the end of a line, and takes an empty file", () => {
+test("parseSources() ignores white space at the end of a line, and accepts an empty file", () => {
   expect(parse("")).toEqual([]);
   expect(parse(`f http://h/a ${A} \t\n`)).toHaveLength(1);
 });
@@ -36,8 +36,8 @@ test("parseSources() ignores white space at the end of a line, and takes an empt
 test.each([
   [`f http://h/a ${A}`, "the last line has no newline, the booted machine would skip it"],
   ["\n", "an empty line"],
-  [`f  http://h/a ${A}\n`, "a space too many"],
-  [` f http://h/a ${A}\n`, "a space too many"],
+  [`f  http://h/a ${A}\n`, "one space too many"],
+  [` f http://h/a ${A}\n`, "one space too many"],
   [`x http://h/a ${A}\n`, 'expected f, file, g or git, found "x"'],
   ["f\n", "expected URL SHA256 [FILE_NAME]"],
   ["f http://h/a\n", "expected URL SHA256 [FILE_NAME]"],
@@ -66,7 +66,7 @@ test.each([
   expect(fault).toEndWith("| steps/x/sources:2");
 });
 
-test("mergeSources() joins alternatives of a name, in order and without doubles", () => {
+test("mergeSources() joins the URLs of a name, in order and without duplicates", () => {
   const lines = (step: string, index: number, text: string) =>
     parse(text).map((source) => ({ step, index, source }));
   const merged = mergeSources([
@@ -86,16 +86,16 @@ test("mergeSources() joins alternatives of a name, in order and without doubles"
   ]);
 });
 
-test("mergeSources() refuses one name with two checksums, and says where both stand", () => {
+test("mergeSources() refuses one name with two checksums, and names both lines", () => {
   const [one, two] = parse(`f http://1/a ${A}\nf http://2/a ${B}\n`);
   const placed = [{ step: "p", index: 0, source: one! }, { step: "q", index: 1, source: two! }];
   expect(faultOf(() => mergeSources(placed))).toBe(
-    `Cannot use two distfiles of the name a: steps/p/sources:1 wants SHA-256 ${A}, ` +
+    `Cannot use two distfiles with the name a: steps/p/sources:1 wants SHA-256 ${A}, ` +
       `steps/q/sources:2 wants ${B} | steps/q/sources:2`,
   );
 });
 
-test("parseConfig() takes the rest of a line as the value, and the first of two", () => {
+test("parseConfig() takes the rest of a line as the value, and the first of two values", () => {
   const text = 'A=1\nB="x=y z"\nC=\nA=2\n';
   const config = parseConfig(text, "c");
   expect(config).toEqual([["A", "1"], ["B", '"x=y z"'], ["C", ""], ["A", "2"]]);
@@ -117,7 +117,7 @@ test.each([
   expect(fault).toEndWith(`| c:${line}`);
 });
 
-test("formatConfig() writes nothing that could not be read back", () => {
+test("formatConfig() refuses what could not be read back", () => {
   expect(parseConfig(formatConfig([["A", "x".repeat(2044)]]), "c")).toHaveLength(1);
   for (const [name, value] of [["A", "x".repeat(2045)], ["A", "1\n2"], ["A B", ""], ["", "1"]]) {
     expect(faultOf(() => formatConfig([["OK", "1"], [name!, value!]]))).toEndWith(
