@@ -22,7 +22,7 @@ import {
 
 /** Default size of a disk; its file is sparse. */
 const DISK_MIB = 16 * 1024;
-/** Space before the partition of a disk that is made bootable later; otherwise 1 MiB, to align it. */
+/** Space before the partition of a disk that is made bootable later; 1 MiB only aligns it. */
 const BOOT_ROOM_MIB = 1024;
 const ALIGNED_MIB = 1;
 /** A msdos partition table counts sectors of 512 bytes in 32 bits. */
@@ -45,8 +45,7 @@ export function bootDisk(
   const sizeMib = targetSizeMib === 0 ? DISK_MIB : targetSizeMib;
   if (sizeMib <= BOOT_ROOM_MIB || sizeMib > MOST_MIB) {
     throw new UserError("usage", `Cannot make a disk of ${sizeMib} MiB`, {
-      hint:
-        "With --kernel its partition begins at 1 GiB and ends at 2 TiB at most: --target-size 16G",
+      hint: "With --kernel its partition starts at 1 GiB and ends by 2 TiB: --target-size 16G",
     });
   }
   return { name: DISK_IMAGE, sizeMib, partitionMib: BOOT_ROOM_MIB, entries };

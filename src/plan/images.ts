@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * From a plan and the files that it needs to the segments of its images.
+ * Turns a plan and the files that it needs into the segments of its images.
  *
  * @module
  */
@@ -32,28 +32,28 @@ import {
 /** A distfile on this machine. */
 export interface LocatedFile {
   readonly path: string;
-  /** Where it lies: in distfiles/ of the checkout, in the store, or in a mirror directory. */
+  /** Where it is: in distfiles/ of the checkout, in the store, or in a mirror directory. */
   readonly from: "checkout" | "store" | "mirror";
   /** In bytes. */
   readonly size: number;
-  /** Set where it lies in a bundle. */
+  /** Set if it is in a bundle. */
   readonly bundled?: BundledFile;
 }
 
 /** The distfiles of a checkout that are on this machine, by name. */
 export type Located = ReadonlyMap<string, LocatedFile>;
 
-/** An image as data: what is written, and where what of it came from. */
+/** An image as data: its segments, and the origin of each of its files. */
 export interface Image {
   /** Name in the target directory. */
   readonly name: string;
   readonly role: "boot" | "payload";
   readonly segments: readonly Segment[];
-  /** Bytes of the segments. */
+  /** Size of the segments. */
   readonly dataBytes: number;
-  /** Size of the image: `dataBytes`, or more, which is a sparse tail of zeros. */
+  /** Size of the image: `dataBytes`, or more if it ends in a sparse tail of zeros. */
   readonly sizeBytes: number;
-  /** Files of the image with the segment that holds each. */
+  /** Files of the image, each with its segment. */
   readonly contents: readonly ImageFile[];
 }
 
@@ -61,13 +61,13 @@ export interface Image {
 export interface ImageFile {
   /** Path or name in the image. */
   readonly path: string;
-  /** Where it comes from: a path relative to the checkout, or a distfile. */
+  /** Kind of its source, such as the checkout or a distfile. */
   readonly origin: PlannedEntry["content"]["kind"];
   readonly body: Body;
 }
 
 /**
- * The images of a plan that are lists of segments: all but a disk with a file system.
+ * Returns the images of a plan that are lists of segments: all except a disk with a file system.
  *
  * @param located Every distfile that {@link neededDistfiles} names.
  */
@@ -79,20 +79,20 @@ export function planImages(plan: Plan, located: Located): Image[] {
   return images;
 }
 
-/** An entry of a directory to start in, or of the file system of a disk. */
+/** An entry of the directory to start in, or of the file system of a disk. */
 export interface RootEntry {
   readonly path: string;
   readonly origin: PlannedEntry["content"]["kind"];
-  /** Absent for a directory, and for what is special. */
+  /** Absent for a directory, a link and a device. */
   readonly body?: Body;
   readonly special?: SpecialFile;
   readonly isExecutable: boolean;
-  /** The lowest 12 bits, in place of those that `isExecutable` says. */
+  /** The lowest 12 bits, instead of those that follow from `isExecutable`. */
   readonly mode?: number;
 }
 
 /**
- * The entries of a directory that a plan starts in, or of its disk, without the directory itself.
+ * Returns the entries of the directory of a plan, or of its disk, without the root itself.
  *
  * @param located Every distfile that {@link neededDistfiles} names.
  */
@@ -192,19 +192,19 @@ function payloadImageOf(plan: Plan, distfileBody: (name: string) => Body): Image
   };
 }
 
-/** What the preflight program wants to find at the end of the srcfs. */
+/** Returns the closing record that the preflight program expects at the end of the srcfs. */
 function closing({ options, hasPayload }: Plan): Segment[] {
   if (options.bootProgram !== "preflight") return [];
   return closingRecord({ payload: hasPayload, read: true, memory: true });
 }
 
-/** A srcfs with what every kernel bootstrap has at its end. */
+/** Returns a srcfs with the directories and commands that every kernel bootstrap has at its end. */
 function withSeeds(entries: readonly SrcfsEntry[]): Segment[] {
   return srcfs([...entries, ...SEED_DIRECTORIES.map((path) => ({ path }))], SEED_COMMANDS);
 }
 
 /**
- * Bytes of a boot image before its sparse tail.
+ * Returns the size in bytes of a boot image without its sparse tail.
  *
  * @param stage2Bytes Length of the stage2 text.
  */

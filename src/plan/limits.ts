@@ -2,8 +2,8 @@
 /**
  * The limits of the machine that will run the bootstrap, and how close a plan comes to them.
  *
- * Past a limit of builder-hex0 its README promises "a random, mysterious failure", mostly hours
- * into the run; so they are checked before anything is written.
+ * Above a limit of builder-hex0, its README promises "a random, mysterious failure", which mostly
+ * comes hours into the run. So the limits are checked before anything is written.
  *
  * @module
  */
@@ -11,32 +11,33 @@
 import { GIB, MIB } from "../format/segment.ts";
 import type { FiwixSizes } from "../tree/model.ts";
 
-/** Files and directories that builder-hex0 can know, those made while it runs included. */
+/** Most files and directories of builder-hex0, including those that are created while it runs. */
 export const MAX_FILES = 14_332;
-/** Bytes of its file store: 0x54000000 to 0xC0000000. */
+/** Size of the file store of builder-hex0: 0x54000000 to 0xC0000000. */
 export const FILE_STORE_BYTES = 0xc0000000 - 0x54000000;
 /** Memory that builder-hex0 needs. */
 export const MEMORY_MIB = 4096;
-/** Fiwix silently returns the beginning of a disk for what lies here and beyond. */
+/** For reads at or above this offset, Fiwix silently returns data from the beginning of the disk. */
 export const FIWIX_DISK_BYTES = 4 * GIB;
-/** `jump: move_disk` puts the partition of the finished system here: sector 2,097,152. */
+/** Offset of the partition that `jump: move_disk` creates for the system: sector 2,097,152. */
 export const PARTITION_OFFSET_BYTES = GIB;
 
-/** What the steps themselves take of limits. */
+/** What the steps themselves add to the figures of a plan. */
 export interface StepCosts {
-  /** Files and directories that are made in builder-hex0 before the jump. */
+  /** Files and directories created in builder-hex0 before the jump. */
   readonly files: number;
-  /** Bytes that they hold; at least so many are on the Fiwix ramdisk too. */
+  /** Total size of these files; at least as many bytes are also on the Fiwix ramdisk. */
   readonly bytes: number;
-  /** Bytes of the kexec ramdisk that the kernel and the root without distfiles take. */
+  /** Size of the kernel and the root without distfiles in the kexec ramdisk. */
   readonly kexecBytes: number;
 }
 
 /**
- * The costs of live-bootstrap's own steps, measured at commit 984b8322: a bootstrap in a chroot to
- * the end of kexec-fiwix-1.0 opened 5,867 files to be made or made anew and made 499 directories;
- * its root grew by 88,667,811 bytes. steps/jump/fiwix.sh says "as of 2024-05-27" that initramfs
- * (about 183 MiB, some 4 of them distfiles) and kernel (10.5 MiB) go into the kexec ramdisk.
+ * The costs of live-bootstrap's own steps, measured at commit 984b8322: up to the end of
+ * kexec-fiwix-1.0, a bootstrap in a chroot opened 5,867 files to create or truncate them, and
+ * created 499 directories; its root grew by 88,667,811 bytes. According to steps/jump/fiwix.sh, "as
+ * of 2024-05-27" the initramfs (about 183 MiB, of which about 4 are distfiles) and the kernel
+ * (10.5 MiB) go into the kexec ramdisk.
  */
 export const LIVE_BOOTSTRAP_COSTS: StepCosts = {
   files: 5_867 + 499,
@@ -44,7 +45,7 @@ export const LIVE_BOOTSTRAP_COSTS: StepCosts = {
   kexecBytes: 189.5 * MIB,
 };
 
-/** Something that takes part of a limit. */
+/** Something that uses part of a limit. */
 export interface Contributor {
   readonly name: string;
   /** In the unit of the limit. */
@@ -66,55 +67,55 @@ export interface Limit {
   /** What is limited, in a few words. */
   readonly title: string;
   readonly unit: "files" | "bytes" | "MiB";
-  /** What the plan takes; a lower bound where sizes are not known yet. */
+  /** The amount that the plan uses; a lower bound if some sizes are not known yet. */
   readonly used: number;
-  /** What there is. For `memory` and `disk` it is the least that will do, otherwise the most. */
+  /** The limit: for `memory` and `disk` the minimum, otherwise the maximum. */
   readonly limit: number;
-  /** What the run itself will take on top: an estimate, 0 where there is none. */
+  /** Estimate of the amount that the run itself adds; 0 if there is none. */
   readonly expected: number;
-  /** Certain to fail: `used` alone is too much. */
+  /** Whether it is certain to fail, as `used` alone is too much. */
   readonly broken: boolean;
-  /** Likely to fail: not broken, but `used` and `expected` together are too much. */
+  /** Whether it is likely to fail: not broken, but `used` and `expected` together are too much. */
   readonly near: boolean;
-  /** What is not in the figures. */
+  /** What the figures do not include. */
   readonly note?: string;
-  /** The five that take most, largest first. */
+  /** The five largest contributors, largest first. */
   readonly contributors: readonly Contributor[];
-  /** What helps where it is broken. */
+  /** What to do if it is broken. */
   readonly remedy: string;
 }
 
-/** What the limits are computed from. */
+/** The input for the computation of limits. */
 export interface LimitInput {
   /** Entries of the boot image; a directory has size 0. */
   readonly entries: readonly { readonly path: string; readonly size: number }[];
-  /** Number of files and directories that the commands behind them make. */
+  /** Number of files and directories that the commands after the entries create. */
   readonly seedFiles: number;
-  /** What is restored from the payload while Fiwix runs, with its place in the payload image. */
+  /** The distfiles that are restored from the payload while Fiwix runs. */
   readonly restored: readonly Contributor[];
-  /** Offset behind the last of these in the payload image; 0 without a payload. */
+  /** Offset of the end of the last of these in the payload image; 0 without a payload. */
   readonly restoredEnd: number;
   /** Distfiles on the Fiwix ramdisk that `improve: clean_sources` keeps. */
   readonly surviving: readonly Contributor[];
-  /** Absent where the manifest does not jump to Fiwix. */
+  /** Undefined if the manifest does not jump to Fiwix. */
   readonly fiwix: FiwixSizes | undefined;
   /** Whether the manifest installs to the boot disk. */
   readonly movesToDisk: boolean;
   /** Memory of the guest; undefined on bare metal. */
   readonly ramMib: number | undefined;
-  /** Size of the boot disk and of what is written to it; undefined on bare metal. */
+  /** Size of the boot disk, and of the data that is written to it; undefined on bare metal. */
   readonly disk: { readonly sizeBytes: number; readonly dataBytes: number } | undefined;
-  /** What the steps take on top; undefined where nothing is known of them. */
+  /** The costs of the steps; undefined if they are not known. */
   readonly costs: StepCosts | undefined;
-  /** Option that moves distfiles out of the boot image; undefined where they are out already. */
+  /** Whether `--payload always` would move distfiles out of the boot image. */
   readonly payloadHelps: boolean;
 }
 
 /** Computes every limit that applies. */
 export function computeLimits(input: LimitInput): Limit[] {
   const smaller = input.payloadHelps
-    ? "Use --payload always: it moves distfiles out of the boot image onto a disk of their own"
-    : "Take files that do not belong there out of seed/ and steps/ of the checkout";
+    ? "Use --payload always: it moves distfiles from the boot image to a disk of their own"
+    : "Remove files that do not belong there from seed/ and steps/ of the checkout";
   const limits: Limit[] = [
     atMost({
       id: "files",
@@ -123,7 +124,7 @@ export function computeLimits(input: LimitInput): Limit[] {
       used: input.entries.length + input.seedFiles,
       limit: MAX_FILES,
       expected: input.costs?.files ?? 0,
-      note: onTop(input.costs?.files, "what the steps make before the jump"),
+      note: onTop(input.costs?.files, "what the steps create before the jump"),
       contributors: largest(countByDirectory(input.entries)),
       remedy: smaller,
     }),
@@ -185,19 +186,19 @@ function longestPath(input: LimitInput): Limit {
   });
 }
 
-/** What is on a ramdisk, in bytes. */
+/** The use of a ramdisk, in bytes. */
 export interface RamdiskUse {
   readonly used: number;
-  /** What the steps take on top, by an estimate; 0 where nothing is known of them. */
+  /** Estimate of the amount that the steps add; 0 if it is not known. */
   readonly expected: number;
   readonly limit: number;
 }
 
 /**
- * What is on the two ramdisks of the Fiwix jump: the root of Fiwix, and at `jump: linux` what is
- * packed for the kernel.
+ * Returns the use of the two ramdisks of the Fiwix jump: the root of Fiwix, and the kernel and
+ * initramfs that are packed at `jump: linux`.
  *
- * @param root Files of the boot image, and what is restored while Fiwix runs.
+ * @param root Files of the boot image, and distfiles that are restored while Fiwix runs.
  * @param surviving Distfiles among these that `improve: clean_sources` keeps.
  */
 export function ramdiskUse(
@@ -215,7 +216,7 @@ export function ramdiskUse(
 function fiwixLimits(input: LimitInput, fiwix: FiwixSizes): Limit[] {
   const content = [...bySize(input.entries), ...input.restored];
   const { ramdisk, kexec } = ramdiskUse(fiwix, content, input.surviving, input.costs);
-  const remedy = "Fewer or smaller distfiles have to be there before jump: move_disk";
+  const remedy = "Use fewer or smaller distfiles before jump: move_disk";
   const limits = [
     atMost({
       id: "fiwix-ramdisk",
@@ -243,7 +244,7 @@ function fiwixLimits(input: LimitInput, fiwix: FiwixSizes): Limit[] {
   if (input.restoredEnd > 0) {
     limits.push(atMost({
       id: "fiwix-disk",
-      title: "end of what Fiwix reads from the payload disk",
+      title: "end of the data that Fiwix reads from the payload disk",
       unit: "bytes",
       used: input.restoredEnd,
       limit: FIWIX_DISK_BYTES,
@@ -264,7 +265,7 @@ function diskLimit(
   return {
     id: "disk",
     title: input.movesToDisk
-      ? "boot disk: the boot image, and a partition from 1 GiB on"
+      ? "boot disk: the boot image, and a partition that starts at 1 GiB"
       : "boot disk: the boot image",
     unit: "MiB",
     used: Math.floor(disk.sizeBytes / MIB),
@@ -277,31 +278,31 @@ function diskLimit(
   };
 }
 
-/** A limit that must not be exceeded. */
+/** Returns a limit that is a maximum. */
 export function atMost(limit: Omit<Limit, "broken" | "near">): Limit {
   const { used, expected } = limit;
   const broken = used > limit.limit;
   return { ...limit, broken, near: !broken && used + expected > limit.limit };
 }
 
-/** What the figure of a limit does not hold. */
+/** Returns the note about what the figures of a limit do not include. */
 function onTop(expected: number | undefined, what: string): string {
-  return expected === undefined ? `${what}: not known, comes on top` : `${what} comes on top`;
+  return expected === undefined ? `plus ${what}, not known` : `plus ${what}, estimated`;
 }
 
-/** Every entry with its size. */
+/** Returns every entry with its size. */
 export function bySize(entries: LimitInput["entries"]): Contributor[] {
   return entries.map(({ path, size }) => ({ name: path, amount: size }));
 }
 
-/** A distfile with its size; one that is not known yet counts as 0. */
+/** Returns a distfile with its size, or 0 if that is not known yet. */
 export function contributor(
   { name, size }: { readonly name: string; readonly size: number | null },
 ): Contributor {
   return { name, amount: size ?? 0 };
 }
 
-/** Number of entries below each directory of the root, or of `steps/`. */
+/** Counts the entries below each directory of the root, or of `steps/`. */
 export function countByDirectory(entries: LimitInput["entries"]): Contributor[] {
   const counts = new Map<string, number>();
   for (const { path } of entries) {
@@ -312,7 +313,7 @@ export function countByDirectory(entries: LimitInput["entries"]): Contributor[] 
   return [...counts].map(([name, amount]) => ({ name, amount }));
 }
 
-/** The five that take most, largest first. */
+/** Returns the five largest contributors, largest first. */
 export function largest(contributors: readonly Contributor[]): Contributor[] {
   return [...contributors].filter(({ amount }) => amount > 0)
     .sort((a, b) => b.amount - a.amount || (a.name < b.name ? -1 : 1)).slice(0, 5);

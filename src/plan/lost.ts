@@ -2,9 +2,9 @@
 /**
  * Empty files and directories of the steps that a kernel bootstrap would lose.
  *
- * builder-hex0 cannot tell an empty file from a directory, and what copies its files into the
- * Fiwix ramdisk drops both, or makes files of them. Right behind the jump an improve of the overlay
- * makes them again.
+ * builder-hex0 does not distinguish an empty file from a directory, and the program that copies its
+ * files into the Fiwix ramdisk drops both, or makes files of them. Right after the jump, an improve
+ * of the overlay creates them again.
  *
  * @module
  */
@@ -13,15 +13,15 @@ import type { ActiveLine, Manifest } from "../tree/manifest.ts";
 import type { Boundaries } from "./split.ts";
 import type { PlannedEntry } from "./types.ts";
 
-/** What is lost at the jump, as paths relative to the root, in the order of the image. */
+/** The entries lost at the jump: paths relative to the root, in the order of the image. */
 export interface LostEntries {
   readonly files: readonly string[];
   readonly directories: readonly string[];
 }
 
 /**
- * Finds what is lost at `jump: fiwix` and a step may need behind it: all below `steps/` but what
- * belongs to steps that are built ahead of the jump only.
+ * Finds the entries that are lost at `jump: fiwix` and that a step may need after it: all those
+ * below `steps/` except those of steps that are only built before the jump.
  *
  * @param entries The boot image, with all empty directories of the checkout.
  */
@@ -32,13 +32,13 @@ export function findLost(
   { split }: Boundaries,
 ): LostEntries {
   const built = active.filter(({ line }) => line.kind === "build");
-  const behind = new Set(built.filter(({ index }) => index > split).map(({ line }) => line.name));
+  const later = new Set(built.filter(({ index }) => index > split).map(({ line }) => line.name));
   const steps = new Set(
     manifest.lines.flatMap((line) => line.kind === "build" ? [line.name] : []),
   );
   const isNeeded = ({ path }: PlannedEntry) => {
     const [, top, step] = path.split("/");
-    return top === "steps" && step !== undefined && (behind.has(step) || !steps.has(step));
+    return top === "steps" && step !== undefined && (later.has(step) || !steps.has(step));
   };
   const parents = new Set(entries.map(({ path }) => path.slice(0, path.lastIndexOf("/"))));
   const empty = entries.filter((entry) => entry.size === 0 && isNeeded(entry));
@@ -51,8 +51,8 @@ export function findLost(
 }
 
 /**
- * Entries of a boot image without what is made again: an empty directory, and one of which all that
- * it held is lost, is a file behind the jump, and nothing could be made in its place.
+ * Returns the entries of a boot image without those that are created again. After the jump, a
+ * directory that is empty, or of which all content is lost, would be a file in their way.
  */
 export function withoutLost(
   entries: readonly PlannedEntry[],
@@ -61,7 +61,7 @@ export function withoutLost(
   const lost = new Set([...files, ...directories].map((path) => `./${path}`));
   let kept = entries.filter(({ path }) => !lost.has(path));
   const above = new Set([...lost].flatMap(parentsOf));
-  // From the inside out: a directory may have held only such directories.
+  // From the inside out, as a directory may contain only such directories.
   for (const path of [...above].sort((a, b) => b.length - a.length)) {
     if (!kept.some((entry) => entry.path.startsWith(`${path}/`))) {
       kept = kept.filter((entry) => entry.path !== path);
@@ -70,7 +70,7 @@ export function withoutLost(
   return kept;
 }
 
-/** The directories above a path, without the root. */
+/** Returns the directories above a path, without the root. */
 function parentsOf(path: string): string[] {
   const parts = path.split("/").slice(0, -1);
   return parts.slice(1).map((_, index) => parts.slice(0, index + 2).join("/"));
@@ -78,23 +78,23 @@ function parentsOf(path: string): string[] {
 
 export const NOTHING_LOST: LostEntries = { files: [], directories: [] };
 
-/** What of it the first shells can make again. */
+/** Returns the lost entries that the first shells can create again. */
 export function canMakeAgain({ files, directories }: LostEntries): LostEntries {
   return { files: files.filter(isPlainPath), directories: directories.filter(isPlainPath) };
 }
 
-/** Paths that they cannot. */
+/** Returns the lost paths that they cannot create again. */
 export function lostForGood({ files, directories }: LostEntries): string[] {
   return [...files, ...directories].filter((path) => !isPlainPath(path));
 }
 
-/** Whether a path can stand in a script of the first shells, which know double quotes, no escapes. */
+/** Reports whether a path can appear in a script of the first shells, which have no escapes. */
 function isPlainPath(path: string): boolean {
   return /^[\w ./+@%:=,~-]+$/.test(path);
 }
 
 /**
- * The script that makes them again. kaem runs it, and a later shell could.
+ * Returns the script that creates them again. kaem runs it, and a later shell could.
  *
  * @param lost See {@link canMakeAgain}.
  */

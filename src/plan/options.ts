@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What the user asked for, as data.
+ * The options of a build, as data.
  *
  * @module
  */
@@ -9,35 +9,35 @@ import { UserError } from "../errors.ts";
 import type { Mirror } from "../fetch/mirror.ts";
 
 /**
- * How the bootstrap will be started: by builder-hex0 from images, or in a directory by the kernel
- * that runs already.
+ * How the bootstrap is started: by builder-hex0 from images (`qemu`, `bare-metal`), or in a
+ * directory under the running kernel.
  */
 export type Mode = "qemu" | "bare-metal" | "chroot" | "bwrap";
 
-/** Whether a mode starts in a directory. */
+/** Reports whether a mode starts in a directory. */
 export function startsInDirectory(mode: Mode): boolean {
   return mode === "chroot" || mode === "bwrap";
 }
 
 /**
- * What a bootstrap begins with: builder-hex0 from a boot image, a kernel of the user's that mounts
- * a disk, or the kernel that runs already, in a directory.
+ * What a bootstrap starts from: builder-hex0 in a boot image, a disk that a kernel of the user
+ * mounts, or a directory under the running kernel.
  */
 export type Start = "builder-hex0" | "disk" | "directory";
 
-/** What a bootstrap with these options begins with. */
+/** Returns what a bootstrap with these options starts from. */
 export function startOf({ mode, kernel }: Pick<BuildOptions, "mode" | "kernel">): Start {
   return startsInDirectory(mode) ? "directory" : kernel === undefined ? "builder-hex0" : "disk";
 }
 
-/** Whether distfiles go onto a disk of their own. */
+/** Whether distfiles go to a disk of their own. */
 export type PayloadChoice = "auto" | "always" | "never";
 
-/** A pass of live-bootstrap's own CI. The first prepares the target, the others go on in it. */
+/** A pass of live-bootstrap's own CI. The first prepares the target, the others continue in it. */
 export type CiPass = "pass1" | "pass2" | "pass3";
 export const CI_PASSES: readonly CiPass[] = ["pass1", "pass2", "pass3"];
 
-/** Whether a build goes on in a directory that an earlier pass has prepared. */
+/** Reports whether a build continues in a directory that an earlier pass has prepared. */
 export function continuesPass(
   { mode, internalCi }: Pick<BuildOptions, "mode" | "internalCi">,
 ): boolean {
@@ -56,16 +56,16 @@ export interface BuildOptions {
   readonly createConfig: boolean;
   readonly interactive: boolean;
   readonly configurator: boolean;
-  /** Which of the passes of live-bootstrap's own CI it is. */
+  /** The pass of live-bootstrap's own CI. */
   readonly internalCi: CiPass | undefined;
   readonly externalSources: boolean;
   readonly mirrors: readonly Mirror[];
   readonly swapMib: number;
   readonly qemuCommand: string;
   readonly qemuRamMib: number;
-  /** Kernel that boots instead of builder-hex0, as a path; absent where builder-hex0 does. */
+  /** Path of the kernel that boots instead of builder-hex0; undefined if builder-hex0 boots. */
   readonly kernel: string | undefined;
-  /** Whether prebuilt packages come along. */
+  /** Whether prebuilt packages are included. */
   readonly hasRepo: boolean;
   /** Whether an archive replaces stage0-posix and the files of seed/. */
   readonly hasPreseed: boolean;
@@ -74,17 +74,17 @@ export interface BuildOptions {
   readonly payload: PayloadChoice;
   /** auto: 64, or 32 where the checkout's own importer reads nothing else. */
   readonly payloadLayout: 64 | 32 | "auto";
-  /** How often the booted machine restores from the payload; auto: once where everything fits. */
+  /** Number of phases of the restore from the payload; auto: one if everything fits. */
   readonly payloadPhases: "auto" | "one" | "two";
-  /** Nothing on the booted machine waits for a network. */
+  /** Whether nothing on the booted machine waits for a network. */
   readonly airGapped: boolean;
   /** First port for mirrors that are directories, when the guest needs them. */
   readonly mirrorPort: number;
-  /** What boots: builder-hex0, or the preflight program, which looks for a closing record. */
+  /** What boots: builder-hex0, or the preflight program, which expects a closing record. */
   readonly bootProgram: "builder-hex0" | "preflight";
 }
 
-/** What rootfs.py does without any option but the mode. */
+/** Returns the defaults of rootfs.py for a mode. */
 export function defaultOptions(mode: Mode): BuildOptions {
   return {
     mode,
@@ -116,21 +116,21 @@ export function defaultOptions(mode: Mode): BuildOptions {
 }
 
 /**
- * Port on 127.0.0.1 for the first mirror that is a directory, the next ones follow. It is fixed,
- * as it becomes part of the image, and below the range that Linux hands out by itself (32768).
+ * Port on 127.0.0.1 for the first mirror that is a directory; the others get the next ports. It is
+ * fixed, as it becomes part of the image, and below the range of ephemeral ports of Linux (32768).
  */
 export const MIRROR_PORT = 24816;
 
-/** Largest size that an option takes, in MiB: 16 TiB, the limit of ext4 and of sanity. */
+/** Largest size that an option accepts, in MiB: 16 TiB, the largest file of ext4. */
 export const MAX_SIZE_MIB = 16 * 1024 * 1024;
 
-/** Whether a text can be an architecture: it goes into bootstrap.cfg, which shells read. */
+/** Reports whether a text can be an architecture. It goes into bootstrap.cfg, which shells read. */
 export function isArchName(text: string): boolean {
   return /^[A-Za-z0-9_.-]{1,64}$/.test(text);
 }
 
 /**
- * Parses a size in MiB, with g or G behind it in GiB, with m or M in MiB.
+ * Parses a size: in GiB with the suffix g or G, in MiB with m, M or none.
  *
  * @param text `512`, `512M`, `4G`.
  * @param option For messages.

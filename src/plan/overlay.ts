@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * The overlay: what an image has beside the checkout, laid over it in the image alone.
+ * The overlay: changes to the checkout that are made in the image only.
  *
- * It builds the payload importer ahead of `jump: fiwix` and runs it right behind, makes empty files
- * again that the jump loses, and gates the wait for a network off. Every line that it adds has a
- * predicate, so that the same manifest also serves a machine without a payload.
+ * It builds the payload importer before `jump: fiwix` and runs it right after, creates empty files
+ * again that are lost at the jump, and disables the wait for a network. Every line that it adds has
+ * a predicate, so that the same manifest also works on a machine without a payload.
  *
  * @module
  */
@@ -17,7 +17,7 @@ export const IMPORTER_STEP = "payload-import-1.0";
 export const FIRST_LIST = `steps/${IMPORTER_STEP}/fiwix.list`;
 export const REST_LIST = `steps/${IMPORTER_STEP}/rest.list`;
 
-/** The improve that makes lost empty files again, and its script in the image. */
+/** The improve that creates lost empty files again, and its script in the image. */
 const RESTORE_EMPTY = "restore_empty";
 export const RESTORE_EMPTY_SCRIPT = `steps/improve/${RESTORE_EMPTY}.sh`;
 
@@ -25,35 +25,35 @@ const KERNEL_BOOTSTRAP = "( KERNEL_BOOTSTRAP == True )";
 const PAYLOAD_REQUIRED = "( PAYLOAD_REQUIRED == True )";
 const NOT_AIR_GAPPED = "AIR_GAPPED != True";
 
-/** What the overlay shall do. */
+/** What the overlay has to do. */
 export interface OverlayRequest {
   /** How often the payload is restored from; 0 for no payload, or an importer of the checkout. */
   readonly payloadPhases: 0 | 1 | 2;
-  /** Whether empty files and directories are made again behind the Fiwix jump. */
+  /** Whether empty files and directories are created again after the Fiwix jump. */
   readonly restoresEmpty: boolean;
-  /** Whether every `improve:` for the network is left out where AIR_GAPPED is True. */
+  /** Whether every `improve:` for the network is skipped if AIR_GAPPED is True. */
   readonly airGapped: boolean;
 }
 
 /** A change of the manifest. */
 export interface ManifestChange {
-  /** The line as it stands in the image. */
+  /** The line in the image. */
   readonly text: string;
-  /** Where, as a phrase. */
+  /** Its position, as a phrase. */
   readonly place: string;
 }
 
-/** The manifest as it goes into the image. */
+/** The manifest in the image. */
 export interface OverlaidManifest {
   readonly text: string;
   readonly changes: readonly ManifestChange[];
 }
 
 /**
- * Lays the overlay over a manifest.
+ * Applies the overlay to a manifest.
  *
  * @param procImproves Names of the improves whose script mounts proc.
- * @throws {UserError} "tree" for a manifest that has no place for a line, with what is missing.
+ * @throws {UserError} "tree" if the manifest lacks a line that a new one goes next to.
  */
 export function overlayManifest(
   manifest: Manifest,
@@ -62,51 +62,51 @@ export function overlayManifest(
 ): OverlaidManifest {
   const text = manifest.text.split("\n");
   const changes: ManifestChange[] = [];
-  /** New lines by the line number that they stand ahead of or behind. */
-  const ahead = new Map<number, string[]>();
-  const behind = new Map<number, string[]>();
-  const insert = (where: "ahead" | "behind", line: ManifestLine, added: string) => {
-    const lines = where === "ahead" ? ahead : behind;
+  /** New lines, by the number of the line before or after which they are inserted. */
+  const before = new Map<number, string[]>();
+  const after = new Map<number, string[]>();
+  const insert = (where: "before" | "after", line: ManifestLine, added: string) => {
+    const lines = where === "before" ? before : after;
     lines.set(line.line, [...lines.get(line.line) ?? [], added]);
     changes.push({
       text: added,
-      place: `${where === "ahead" ? "ahead of" : "behind"} ${verb(line)}`,
+      place: `${where} ${verb(line)}`,
     });
   };
   const jump = find(manifest, 0, "jump", (name) => name === "fiwix");
   if (request.restoresEmpty && jump !== undefined) {
-    insert("behind", jump, `improve: ${RESTORE_EMPTY} ${KERNEL_BOOTSTRAP}`);
+    insert("after", jump, `improve: ${RESTORE_EMPTY} ${KERNEL_BOOTSTRAP}`);
   }
   if (request.payloadPhases > 0) {
     if (jump === undefined) throw noPlaceFor(manifest, "jump: fiwix");
-    insert("ahead", jump, `build: ${IMPORTER_STEP} ${PAYLOAD_REQUIRED}`);
-    insert("behind", jump, `improve: import_payload ${PAYLOAD_REQUIRED}`);
+    insert("before", jump, `build: ${IMPORTER_STEP} ${PAYLOAD_REQUIRED}`);
+    insert("after", jump, `improve: import_payload ${PAYLOAD_REQUIRED}`);
   }
   if (request.payloadPhases === 2) {
     const place = findRestPlace(manifest, procImproves);
     if (typeof place === "string") throw noPlaceFor(manifest, place);
-    insert("behind", place, `improve: import_payload_rest ${PAYLOAD_REQUIRED}`);
+    insert("after", place, `improve: import_payload_rest ${PAYLOAD_REQUIRED}`);
   }
   if (request.airGapped) {
     for (const line of networkLines(manifest)) {
       const gated = gate(line);
       text[line.line - 1] = gated;
-      changes.push({ text: gated, place: `in place of line ${line.line}` });
+      changes.push({ text: gated, place: `replaces line ${line.line}` });
     }
   }
   const lines = text.flatMap((line, index) => [
-    ...ahead.get(index + 1) ?? [],
+    ...before.get(index + 1) ?? [],
     line,
-    ...behind.get(index + 1) ?? [],
+    ...after.get(index + 1) ?? [],
   ]);
   return { text: lines.join("\n"), changes };
 }
 
 /**
- * Where the rest of a payload can be restored: behind the first improve behind `jump: move_disk`
- * that mounts proc.
+ * Finds the line after which the rest of a payload can be restored: the first improve after
+ * `jump: move_disk` that mounts proc.
  *
- * @returns The line, or what is missing.
+ * @returns The line, or the description of a line that is missing.
  */
 export function findRestPlace(
   manifest: Manifest,
@@ -116,10 +116,10 @@ export function findRestPlace(
   if (jump === undefined) return "jump: move_disk";
   const from = manifest.lines.indexOf(jump) + 1;
   return find(manifest, from, "improve", (name) => procImproves.includes(name)) ??
-    "improve: that mounts proc, behind jump: move_disk";
+    "improve: that mounts proc, after jump: move_disk";
 }
 
-/** The lines that wait for a network: improves with "network" in their name. */
+/** Returns the lines that wait for a network: improves with "network" in their name. */
 export function networkLines(manifest: Manifest): ActionLine[] {
   return manifest.lines.filter((line): line is ActionLine =>
     line.kind === "improve" && line.name.includes("network")
@@ -127,8 +127,8 @@ export function networkLines(manifest: Manifest): ActionLine[] {
 }
 
 /**
- * Puts a condition ahead of those that a line has. Predicates are right-recursive, so that it
- * holds for all of them: `( A && B || C )` is `A && (B || C)`.
+ * Inserts a condition before those of a line. Predicates are right-recursive, so it applies to all
+ * of them: `( A && B || C )` is `A && (B || C)`.
  */
 function gate(line: ActionLine): string {
   const directive = verb(line);
@@ -153,7 +153,7 @@ function verb(line: ManifestLine): string {
   return `${line.kind}: ${line.name}`;
 }
 
-/** The error for a manifest in which the overlay has no place for its lines. */
+/** Returns the error for a manifest that lacks a line that the overlay needs. */
 export function noPlaceFor(manifest: Manifest, missing: string): UserError {
   return new UserError(
     "tree",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The files of the overlay that a plan needs.
+ * Makes the files of the overlay that a plan needs.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import { restoreList } from "./restore.ts";
 import type { BuildOptions } from "./options.ts";
 import type { PlannedDistfile, PlannedRestore } from "./types.ts";
 
-/** Files that exist only in the image, and how the manifest differs from the checkout's. */
+/** Files that exist only in the image, and the changes to the manifest of the checkout. */
 export interface OverlayFiles {
   /** Content by path, relative to the root of the booted machine. */
   readonly files: ReadonlyMap<string, Uint8Array>;
@@ -31,9 +31,9 @@ export interface OverlayFiles {
  * Makes the overlay.
  *
  * @param config Text of bootstrap.cfg.
- * @param restore Absent where there is no payload.
- * @param lost What has to be made again behind the Fiwix jump.
- * @throws {UserError} "tree" for a manifest that has no place for a line.
+ * @param restore Undefined if there is no payload.
+ * @param lost Files and directories to create again after the Fiwix jump.
+ * @throws {UserError} "tree" if the manifest lacks a line that a new one goes next to.
  */
 export function overlayFiles(
   tree: TreeModel,

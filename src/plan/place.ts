@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Which distfile goes where, and why.
+ * Decides where each distfile goes, and why.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import type { BuildOptions } from "./options.ts";
 import { type Boundaries, phaseOf } from "./split.ts";
 import type { Place, PlannedDistfile } from "./types.ts";
 
-/** Sizes of the distfiles that are on this machine already, in bytes by name. */
+/** Sizes in bytes of the distfiles that are already on this machine, by name. */
 export type KnownSizes = ReadonlyMap<string, number>;
 
-/** A distfile in a plan. */
+/** Returns a distfile of the checkout as one of a plan. */
 export function planned(
   distfile: Distfile,
   sizes: KnownSizes,
@@ -28,7 +28,7 @@ export function planned(
 /**
  * Decides where a distfile of a kernel bootstrap goes.
  *
- * @param wantsPayload Whether there is to be a payload image.
+ * @param wantsPayload Whether there will be a payload image.
  */
 export function placeDistfile(
   distfile: Distfile,
@@ -53,16 +53,16 @@ export function placeDistfile(
   const line = (index: number) => manifest.lines[index]!;
   const needed = `${first.step} (manifest line ${line(first.index).line}) needs it`;
   const why = place === "network"
-    ? `the machine downloads it: ${needed} behind ${short(line(boundaries.network).text)}`
+    ? `the machine downloads it: ${needed} after ${short(line(boundaries.network).text)}`
     : phase === "boot" && boundaries.split !== Infinity
-    ? `${needed} ahead of ${short(line(boundaries.split).text)}`
+    ? `${needed} before ${short(line(boundaries.split).text)}`
     : phase === "network"
-    ? `${needed} behind the network, --external-sources carries it`
+    ? `${needed} after the network is up, --external-sources includes it`
     : needed;
   return planned(distfile, sizes, { phase, place, why });
 }
 
-/** A manifest line without predicate and comment. */
+/** Returns a manifest line without predicate and comment. */
 function short(text: string): string {
   return text.split(" ").slice(0, 2).join(" ");
 }

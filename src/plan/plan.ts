@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Options and a checkout in, a plan out: no I/O, no clock. A plan is data; writers only stream it.
+ * Makes a plan from options and a checkout, without I/O or clock. A plan is data.
  *
  * @module
  */
@@ -51,10 +51,10 @@ import {
 /**
  * Plans a build.
  *
- * @param extras What comes beside the checkout, where the options say so.
- * @throws {UserError} "format" for a boot sector that is none, "tree" for a configuration that
- * could not be read on the booted machine, or a manifest without a place for the overlay, "usage"
- * for options that do not go with this checkout.
+ * @param extras Prebuilt packages and an archive, if the options name them.
+ * @throws {UserError} "format" if the boot sector is not valid; "tree" for a configuration that
+ * could not be read on the booted machine, or a manifest that lacks a line that the overlay needs;
+ * "usage" for options that this checkout does not support.
  */
 export function makePlan(
   tree: TreeModel,
@@ -68,29 +68,30 @@ export function makePlan(
   const draft = (wantsPayload: boolean, reason: string) => draftImages(input, wantsPayload, reason);
   if (options.payload === "always") return draft(true, "--payload always");
   if (options.payload === "never") return draft(false, "--payload never");
-  // Beside prebuilt packages there is a disk with a file system, which has room for them.
+  // With prebuilt packages there is a second disk with a file system, which has room for distfiles.
   if (options.externalSources && !options.hasRepo) {
-    return draft(true, "--external-sources carries every distfile");
+    return draft(true, "--external-sources includes every distfile");
   }
-  const plain = draft(false, "the boot image holds what is needed");
+  const plain = draft(false, "everything fits into the boot image");
   if (brokenLimits(plain).length === 0) return plain;
   const title = brokenLimits(plain)[0]!.title;
   const split = draft(true, `without it the plan breaks: ${title}`);
   return brokenLimits(split).length < brokenLimits(plain).length ? split : plain;
 }
 
-/** The limits that a plan breaks. */
+/** Returns the limits that a plan breaks. */
 export function brokenLimits(plan: Plan): Limit[] {
   return plan.limits.filter(({ broken }) => broken);
 }
 
-/** The names of the distfiles that a build has to have. */
+/** Returns the distfiles that a build needs. */
 export function neededDistfiles(plan: Plan): PlannedDistfile[] {
   return plan.distfiles.filter(({ place }) => place !== "network");
 }
 
 /**
- * The command that starts what a plan makes; QEMU's accelerator is chosen when it is started.
+ * Returns the command that starts the bootstrap of a plan, without an accelerator of QEMU, which is
+ * chosen at the start.
  *
  * @param dir The target, absolute.
  * @returns Program and arguments; undefined for bare metal, which is started by hand.
@@ -104,7 +105,7 @@ export function planCommand(
   return [options.qemuCommand, ...qemuArgs(options, images.map((name) => `${dir}/${name}`))];
 }
 
-/** What every draft of a plan is made from. */
+/** The common input of all drafts of a plan. */
 interface DraftInput {
   readonly tree: TreeModel;
   readonly options: BuildOptions;
@@ -112,11 +113,11 @@ interface DraftInput {
   readonly extras: Extras;
 }
 
-/** What a configuration makes of the manifest. */
+/** The manifest under a configuration. */
 interface Course {
   readonly active: readonly ActiveLine[];
   readonly boundaries: Boundaries;
-  /** The ramdisks of the Fiwix jump; absent where the manifest does not jump there. */
+  /** The ramdisks of the Fiwix jump; undefined if the manifest does not jump to Fiwix. */
   readonly fiwix: FiwixSizes | undefined;
   readonly costs: StepCosts | undefined;
 }
@@ -132,7 +133,7 @@ function courseOf({ manifest, fiwix }: TreeModel, config: Config): Course {
 /**
  * Plans the images of a kernel bootstrap.
  *
- * @param wantsPayload Whether there is to be a payload image, if there is anything to carry.
+ * @param wantsPayload Whether there will be a payload image, if there are any files for it.
  */
 function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: string): Plan {
   const { tree, options, sizes, extras: { repo, preseed } } = input;
@@ -146,7 +147,7 @@ function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: st
     throw noPlaceFor(tree.manifest, "jump: fiwix");
   }
   const hasPayload = placed.some(({ place }) => place === "payload");
-  // Without anything to carry there is no payload disk, and nothing must wait for one.
+  // Without any files for it there is no payload disk, and nothing must wait for one.
   if (wantsPayload && !hasPayload) {
     return draftImages(input, false, "no distfile is left for a payload");
   }
@@ -198,13 +199,13 @@ function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: st
       ...limits.filter(({ near }) => near).map(nearWarning),
       ...(preseed === undefined ? [] : preseedWarnings(flatEntries(preseed).leftOut)),
       ...lostForGood(lost).map((path) =>
-        `${path} is empty and will be lost at jump: fiwix: its name cannot be given to kaem`
+        `${path} is empty and will be lost at jump: fiwix: kaem cannot read its name in a script`
       ),
     ],
   };
 }
 
-/** The boot sector of a checkout, assembled and checked, and the text that it loads checked. */
+/** Assembles and checks the boot sector of a checkout, and checks the text that it loads. */
 function bootSector(tree: TreeModel): Uint8Array {
   const stage1 = assembleHex0(tree.stage1, STAGE1_PATH);
   checkStage1(stage1, STAGE1_PATH);
@@ -212,7 +213,7 @@ function bootSector(tree: TreeModel): Uint8Array {
   return stage1;
 }
 
-/** A distfile, and where the importer restores it if it comes from the payload. */
+/** Adds to a distfile of the payload the phase in which the importer restores it. */
 function restoredBy({ phases }: PlannedRestore, distfile: PlannedDistfile): PlannedDistfile {
   if (distfile.place !== "payload") return distfile;
   return { ...distfile, restored: phases === 1 || distfile.phase === "fiwix" ? "fiwix" : "disk" };
@@ -222,7 +223,7 @@ function optional<T>(item: T | false | undefined): T[] {
   return item === false || item === undefined ? [] : [item];
 }
 
-/** What is known of the steps before the split: the figures are those of live-bootstrap's own. */
+/** Returns the costs of the steps before the split, which are known for live-bootstrap's own. */
 function knownCosts(manifest: Manifest, { split }: Boundaries): StepCosts | undefined {
   const isMes = manifest.lines.slice(0, split).some((line) =>
     line.kind === "build" && line.name.startsWith("mes-")
@@ -274,7 +275,7 @@ function underFiwix(
 }
 
 /**
- * An air-gapped machine has to have everything on board.
+ * Checks that an air-gapped machine gets every distfile.
  *
  * @throws {UserError} "usage"
  */
@@ -284,7 +285,7 @@ function checkAirGap({ airGapped }: BuildOptions, distfiles: readonly PlannedDis
   throw new UserError(
     "usage",
     `Cannot use --air-gapped: the machine would have to download ${absent} distfiles itself`,
-    { hint: "Use --external-sources too: it carries every distfile" },
+    { hint: "Use --external-sources too: it includes every distfile" },
   );
 }
 

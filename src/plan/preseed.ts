@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * What comes beside a checkout: prebuilt packages, and an archive that holds what the first steps
- * would make.
+ * The inputs of a build other than the checkout: prebuilt packages, and an archive with the results
+ * of the first steps.
  *
  * @module
  */
@@ -15,48 +15,48 @@ import { FIRST_SCRIPT, seedPath } from "./entries.ts";
 import { type BuildOptions, startOf } from "./options.ts";
 import { SEED_COMMANDS, SEED_DIRECTORIES } from "./types.ts";
 
-/** What comes beside a checkout. */
+/** The inputs of a build other than the checkout. */
 export interface Extras {
-  /** Prebuilt packages, none where there are none. */
+  /** Prebuilt packages; may be empty. */
   readonly repo: readonly TreeEntry[];
-  /** Lies in the root in place of stage0-posix and the files of seed/. */
+  /** Replaces stage0-posix and the files of seed/ in the root. */
   readonly preseed?: Archive;
 }
 
-/** Names at the top of an archive that are replaced by those of the build. */
+/** Names at the top level of an archive that are replaced by those of the build. */
 export const REPLACED: readonly string[] = ["steps", "external"];
 
 /**
- * Checks that a bootstrap can begin from an archive.
+ * Checks that a bootstrap can start from an archive.
  *
- * @throws {UserError} "format" with what is missing in it, or in the way.
+ * @throws {UserError} "format", naming a member that is missing or in the way.
  */
 export function checkPreseed(preseed: Archive, options: BuildOptions): void {
   const isFile = fileFinder(preseed);
   const first = firstPrograms(options).find((path) => !isFile(path));
   if (first !== undefined) {
     const isThere = preseed.members.some(({ path }) => path === first);
-    throw refusal(preseed, isThere ? `its ${first} is no file` : `it has no ${first}`);
+    throw refusal(preseed, isThere ? `its ${first} is not a file` : `it has no ${first}`);
   }
   const { files, directories } = madePaths(options);
   const below = preseed.members.find(({ path }) =>
     files.some((file) => path.startsWith(`${file}/`))
   );
   if (below !== undefined) {
-    throw refusal(preseed, `its ${below.path} lies where the build has a file`);
+    throw refusal(preseed, `its ${below.path} is below a path where the build has a file`);
   }
   const inTheWay = directories.find(isFile);
-  if (inTheWay !== undefined) throw refusal(preseed, `its ${inTheWay} is no directory`);
+  if (inTheWay !== undefined) throw refusal(preseed, `its ${inTheWay} is not a directory`);
 }
 
 function refusal({ path }: Archive, what: string): UserError {
-  return new UserError("format", `Cannot begin from ${path}: ${what}`, {
+  return new UserError("format", `Cannot start from ${path}: ${what}`, {
     where: path,
-    hint: "An archive for --early-preseed holds the whole root of an earlier bootstrap",
+    hint: "An archive for --early-preseed has to contain the whole root of an earlier bootstrap",
   });
 }
 
-/** What lies in the root whatever the archive has there; the members below a file would be lost. */
+/** Returns the paths that the build creates in the root. Members below such files would be lost. */
 function madePaths(options: BuildOptions): { files: string[]; directories: string[] } {
   if (startOf(options) !== "builder-hex0") return { files: [FIRST_SCRIPT], directories: [] };
   const assembled = SEED_COMMANDS.map((command) => command.split(" "))
@@ -67,7 +67,7 @@ function madePaths(options: BuildOptions): { files: string[]; directories: strin
   };
 }
 
-/** What is started, or assembled, before anything else. */
+/** Returns the files that are started, or assembled, before anything else. */
 function firstPrograms(options: BuildOptions): string[] {
   switch (startOf(options)) {
     case "builder-hex0":
@@ -79,10 +79,10 @@ function firstPrograms(options: BuildOptions): string[] {
   }
 }
 
-/** Says what of an archive is not as it was. */
+/** Returns the warning about members of an archive that are left out or changed. */
 export function preseedWarnings(leftOut: readonly LeftOut[]): string[] {
   if (leftOut.length === 0) return [];
   const some = leftOut.slice(0, 5).map(({ path, why }) => `${path} (${why})`).join(", ");
   const rest = leftOut.length > 5 ? `, and ${leftOut.length - 5} more` : "";
-  return [`a boot image cannot hold all that the archive does: ${some}${rest}`];
+  return [`a boot image cannot contain everything in the archive: ${some}${rest}`];
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The command line of QEMU.
+ * Makes the command line of QEMU.
  *
  * @module
  */
@@ -11,13 +11,13 @@ const ROOT = "root=/dev/sda1 rootfstype=ext3 init=/init rw";
 const SERIAL_CONSOLE = "console=ttyS0 earlycon=uart8250,io,0x3f8,115200n8";
 const SCREEN_CONSOLE = "consoleblank=0 earlyprintk=vga";
 
-/** The command line for a kernel of the user's: the disk is its root. */
+/** Returns the command line for a kernel of the user, with the disk as its root. */
 export function kernelCommandLine(interactive: boolean): string {
   return `${interactive ? SCREEN_CONSOLE : SERIAL_CONSOLE} ${ROOT}`;
 }
 
 /**
- * Arguments for QEMU without the accelerator, which is chosen when it is started.
+ * Returns the arguments of QEMU without the accelerator, which is chosen at the start.
  *
  * @param drives Raw images in the order of the BIOS: the boot disk first.
  */
@@ -42,7 +42,7 @@ export function qemuArgs(
   ];
 }
 
-/** QEMU ends an option's value at a comma, unless it is doubled. */
+/** Doubles the commas in a path, as a single one ends the value of an option of QEMU. */
 export function escapeComma(path: string): string {
   return path.replaceAll(",", ",,");
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /**
- * How the booted machine gets the files of a payload back: at once behind the split, or in two
- * phases.
+ * Plans how the booted machine restores the files of a payload: in one phase after the split, or in
+ * two phases.
  *
- * Behind `jump: fiwix` the root is a ramdisk, and at `jump: linux` what `improve: clean_sources`
- * has kept of it must fit the kexec ramdisk. Where the whole payload does not fit both, only what
- * the steps up to `jump: move_disk` need is restored there; the rest follows when the root is on a
- * disk.
+ * After `jump: fiwix` the root is a ramdisk, and at `jump: linux` everything in it that
+ * `improve: clean_sources` has kept must fit the kexec ramdisk. If the whole payload does not fit
+ * both, the first phase only restores what the steps up to `jump: move_disk` need; the second phase
+ * restores the rest once the root is on a disk.
  *
  * @module
  */
@@ -25,14 +25,14 @@ import type { PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
 /** Name of the list of digests in a payload, for `payload-import --verify`. */
 export const SUMS_NAME = "SHA256SUMS";
 
-/** What the choice of phases is made from. */
+/** The input for the choice of phases. */
 export interface RestoreInput {
   readonly tree: TreeModel;
   readonly options: BuildOptions;
   readonly distfiles: readonly PlannedDistfile[];
   /** Entries of the boot image. */
   readonly entries: readonly PlannedEntry[];
-  /** Absent where the manifest does not jump to Fiwix. */
+  /** Undefined if the manifest does not jump to Fiwix. */
   readonly fiwix: TreeModel["fiwix"];
   readonly costs: StepCosts | undefined;
 }
@@ -40,7 +40,7 @@ export interface RestoreInput {
 /**
  * Chooses the phases and the layout of a payload.
  *
- * @throws {UserError} "usage" for two phases where they cannot be had.
+ * @throws {UserError} "usage" if two phases are requested and not possible.
  */
 export function planRestore(input: RestoreInput): PlannedRestore {
   const { tree, options, distfiles, entries, fiwix, costs } = input;
@@ -69,7 +69,7 @@ export function planRestore(input: RestoreInput): PlannedRestore {
   };
 }
 
-/** Why a payload cannot be restored in two phases, or undefined. */
+/** Returns the reason why a payload cannot be restored in two phases, or undefined. */
 function twoPhaseObstacle(tree: TreeModel): string | undefined {
   if (tree.ownImporter !== undefined) return "the checkout has an importer of its own";
   const place = findRestPlace(tree.manifest, tree.procImproves);
@@ -81,7 +81,7 @@ function layoutOf(tree: TreeModel, options: BuildOptions): PayloadLayout {
   return tree.ownImporter?.readsLayout64 === false ? 32 : 64;
 }
 
-/** Distfiles that lie on the Fiwix ramdisk when it is packed for Linux. */
+/** Returns the distfiles that are on the Fiwix ramdisk when it is packed for Linux. */
 export function survivors(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
@@ -102,10 +102,10 @@ const MAX_LIST_BYTES = 256 * 1024;
 const MAX_LIST_LINES = 4096;
 
 /**
- * The names that are restored in one of the phases, a line each, bytewise sorted. Without names it
- * is an empty line, which the importer skips: builder-hex0 would lose an empty file.
+ * Returns the names that are restored in one of the phases, one per line, sorted bytewise. Without
+ * names it is an empty line, which the importer skips, as builder-hex0 would lose an empty file.
  *
- * @throws {UserError} "limit" for more names than the importer takes.
+ * @throws {UserError} "limit" for more names than the importer supports.
  */
 export function restoreList(
   distfiles: readonly PlannedDistfile[],
@@ -116,14 +116,14 @@ export function restoreList(
   if (names.length > MAX_LIST_LINES || new TextEncoder().encode(list).length > MAX_LIST_BYTES) {
     throw new UserError(
       "limit",
-      `Cannot have ${names.length} distfiles restored from a payload: the importer takes ${MAX_LIST_LINES} names, and ${MAX_LIST_BYTES} bytes of them`,
-      { hint: "Fewer distfiles have to be on board" },
+      `Cannot restore ${names.length} distfiles from a payload: the importer takes at most ${MAX_LIST_LINES} names in ${MAX_LIST_BYTES} bytes`,
+      { hint: "Include fewer distfiles" },
     );
   }
   return list;
 }
 
-/** Content of {@link SUMS_NAME}: what `sha256sum` prints of the distfiles of a payload. */
+/** Returns the content of {@link SUMS_NAME}: the output of `sha256sum` for distfiles of a payload. */
 export function payloadSums(distfiles: readonly PlannedDistfile[]): string {
   const carried = distfiles.filter(({ place }) => place === "payload");
   const digests = new Map(carried.map(({ name, sha256 }) => [name, sha256]));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The split: which distfile goes where, and when it is needed.
+ * The split of the manifest into phases by which distfiles are needed.
  *
  * @module
  */
@@ -9,16 +9,16 @@ import type { Distfile } from "../tree/distfiles.ts";
 import type { ActiveLine, Manifest } from "../tree/manifest.ts";
 
 /**
- * When a distfile is first needed.
+ * The phase in which a distfile is first needed.
  *
- * - boot: ahead of the split, so it has to be in the boot image
- * - fiwix: between the split and `jump: move_disk`, when the root is a ramdisk
- * - disk: behind `jump: move_disk`, ahead of the network
- * - network: behind the first `improve:` with "network" in its line
+ * - boot: before the split, so it has to be in the boot image
+ * - fiwix: between the split and `jump: move_disk`, while the root is a ramdisk
+ * - disk: after `jump: move_disk`, before the network is up
+ * - network: after the first `improve:` with "network" in its line
  */
 export type Phase = "boot" | "fiwix" | "disk" | "network";
 
-/** Where the phases meet: indices into `manifest.lines`; Infinity where there is no such line. */
+/** The ends of the phases: indices into `manifest.lines`; Infinity if there is no such line. */
 export interface Boundaries {
   /** `improve: import_payload`, else `jump: fiwix`. */
   readonly split: number;
@@ -26,7 +26,7 @@ export interface Boundaries {
   readonly network: number;
 }
 
-/** Finds the boundaries of a manifest, by those of its lines that a configuration leaves active. */
+/** Finds the boundaries of a manifest, by the lines that are active under a configuration. */
 export function findBoundaries(manifest: Manifest, active: readonly ActiveLine[]): Boundaries {
   const first = (test: (line: ActiveLine["line"]) => boolean) =>
     active.find(({ line }) => test(line))?.index ?? Infinity;
@@ -41,8 +41,8 @@ export function findBoundaries(manifest: Manifest, active: readonly ActiveLine[]
 }
 
 /**
- * Index of the line behind which the machine can download: the first improve with "network"
- * anywhere in its line, whatever its predicate, as source_manifest.py has it.
+ * Returns the index of the line after which the machine can download: the first improve with
+ * "network" anywhere in its line, whatever its predicate, as in source_manifest.py.
  */
 export function findNetwork(manifest: Manifest): number {
   const index = manifest.lines.findIndex((line) =>
@@ -51,7 +51,7 @@ export function findNetwork(manifest: Manifest): number {
   return index < 0 ? Infinity : index;
 }
 
-/** When a distfile is first needed. */
+/** Returns the phase in which a distfile is first needed. */
 export function phaseOf(distfile: Distfile, boundaries: Boundaries): Phase {
   const first = distfile.uses[0]!.index;
   if (first < boundaries.split && boundaries.split !== Infinity) return "boot";
@@ -61,8 +61,8 @@ export function phaseOf(distfile: Distfile, boundaries: Boundaries): Phase {
 }
 
 /**
- * Whether `improve: clean_sources` keeps a distfile: it deletes those of which no build line from
- * the first `linux-N` on has need, whatever the predicates.
+ * Reports whether `improve: clean_sources` keeps a distfile: it deletes those that no build line
+ * from the first `linux-N` on needs, whatever the predicates.
  */
 export function survivesCleaning(distfile: Distfile, manifest: Manifest): boolean {
   const linux = manifest.lines.findIndex((line) =>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The shape of a plan.
+ * The data types of a plan.
  *
  * @module
  */
@@ -13,31 +13,31 @@ import type { Limit, RamdiskUse } from "./limits.ts";
 import type { BuildOptions, Start } from "./options.ts";
 import type { Phase } from "./split.ts";
 
-/** Names of what a build leaves in its target directory. */
+/** Names of the files that a build writes to its target directory. */
 export const BOOT_IMAGE = "init.img";
 export const PAYLOAD_IMAGE = "payload.img";
 export const EXTERNAL_IMAGE = "external.img";
 export const DISK_IMAGE = "disk.img";
 
 /**
- * Where a distfile goes: into the root that the bootstrap begins in, onto the payload image, onto
- * the second disk with a file system alone, or nowhere, as the machine downloads it. The second
- * disk also has those of the first two.
+ * Where a distfile goes: into the root that the bootstrap starts in, into the payload image, only
+ * to the second disk with a file system, or nowhere, as the machine downloads it. The second disk
+ * also has the distfiles of the first two.
  */
 export type Place = "boot" | "payload" | "external" | "network";
 
-/** A distfile with its place. */
+/** A distfile, and where it goes. */
 export interface PlannedDistfile {
   readonly name: string;
   readonly sha256: string;
   readonly urls: readonly string[];
-  /** In bytes; null where it is not known before it is there. */
+  /** In bytes; null if it is not known before the distfile is fetched. */
   readonly size: number | null;
   readonly phase: Phase;
   readonly place: Place;
   /** Of a payload file: where the importer restores it. */
   readonly restored?: "fiwix" | "disk";
-  /** Why it goes there, as a phrase. */
+  /** The reason why it goes there, as a phrase. */
   readonly why: string;
   /** The steps whose build needs it, in manifest order, each once. */
   readonly steps: readonly string[];
@@ -55,39 +55,39 @@ export interface PlannedEntry {
     | { readonly kind: "repo"; readonly source: string; readonly bundled?: BundledFile }
     /** A file of the archive that replaces stage0-posix. */
     | { readonly kind: "preseed"; readonly body: MemberSegment }
-    /** A link or device of it; only in a directory, and on a disk. */
+    /** A link or device of that archive; only in a directory, and on a disk. */
     | { readonly kind: "special"; readonly special: SpecialFile }
     | { readonly kind: "distfile"; readonly name: string }
-    /** Made by seedstrap, it exists only in the image. */
+    /** A file made by seedstrap, which exists only in the image. */
     | { readonly kind: "generated"; readonly bytes: Uint8Array };
-  /** In bytes; 0 for a distfile whose size is not known. */
+  /** In bytes; 0 for a distfile of unknown size. */
   readonly size: number;
-  /** Whether it gets mode 755 in a directory; a boot image knows no modes. */
+  /** Whether it gets mode 755 in a directory; a boot image has no modes. */
   readonly isExecutable: boolean;
-  /** The mode in a directory, where it is another one. */
+  /** The mode in a directory, if it is neither the default nor 755. */
   readonly mode?: number;
 }
 
-/** How the booted machine gets the files of a payload back. */
+/** How the booted machine restores the files of a payload. */
 export interface PlannedRestore {
-  /** 1: all behind the split. 2: the rest behind `jump: move_disk`. */
+  /** 1: everything right after the split. 2: the rest after `jump: move_disk`. */
   readonly phases: 1 | 2;
-  /** What one phase would take of the two ramdisks, in bytes; `expected` is an estimate. */
+  /** The use of the two ramdisks with one phase, in bytes; `expected` is an estimate. */
   readonly inOneGo?: Readonly<Record<"ramdisk" | "kexec", RamdiskUse>>;
-  /** Why there is one phase although two would be needed. */
+  /** The reason why there is one phase although two would be needed. */
   readonly obstacle?: string;
   readonly layout: PayloadLayout;
   /** Whose importer reads it. */
   readonly importer: "overlay" | "checkout";
 }
 
-/** A disk with one partition that holds an ext3 file system. */
+/** A disk with one partition, which contains an ext3 file system. */
 export interface PlannedDisk {
   readonly name: typeof DISK_IMAGE | typeof EXTERNAL_IMAGE;
   readonly sizeMib: number;
-  /** Where the partition begins; it goes on to the end of the disk. */
+  /** Start of the partition, which extends to the end of the disk. */
   readonly partitionMib: number;
-  /** What the file system holds. */
+  /** The content of the file system. */
   readonly entries: readonly PlannedEntry[];
 }
 
@@ -96,39 +96,39 @@ export interface Plan {
   readonly start: Start;
   /** The checkout, absolute. */
   readonly tree: string;
-  /** bootstrap.cfg as it goes into the image. */
+  /** The text of bootstrap.cfg in the image. */
   readonly config: string;
   readonly distfiles: readonly PlannedDistfile[];
   readonly stage1: Uint8Array;
   readonly stage2: Uint8Array;
-  /** The root that the bootstrap begins in: of the boot image, the directory or the disk. */
+  /** The root that the bootstrap starts in: that of the boot image, the directory or the disk. */
   readonly entries: readonly PlannedEntry[];
-  /** The disk with a file system; absent where there is none. */
+  /** The disk with a file system; absent if there is none. */
   readonly disk?: PlannedDisk;
   readonly hasPayload: boolean;
-  /** Why there is a payload image, or none. */
+  /** The reason why there is a payload image, or none. */
   readonly payloadReason: string;
   readonly limits: readonly Limit[];
-  /** Names of images in the order of the drives; none for a directory. */
+  /** Names of the images in the order of the drives; none for a directory. */
   readonly images: readonly string[];
-  /** How the payload is restored; absent where there is none. */
+  /** How the payload is restored; absent if there is none. */
   readonly restore?: PlannedRestore;
-  /** How the manifest differs from the checkout's, and files that exist only in the image. */
+  /** Changes to the manifest of the checkout, and files that exist only in the image. */
   readonly overlay: {
     readonly manifestLines: readonly { readonly text: string; readonly place: string }[];
     readonly files: readonly string[];
-    /** Empty files, and directories with a slash behind, that are made again behind the jump. */
+    /** Empty files, and directories with a trailing slash, that are recreated after the jump. */
     readonly madeAgain: readonly string[];
   };
   readonly servedMirrors: readonly ServedMirror[];
   readonly warnings: readonly string[];
-  /** What could be better, without being wrong. */
+  /** Suggestions for a plan that is correct but could be better. */
   readonly advice: readonly string[];
 }
 
 /**
- * Directories behind the tree of a boot image, and the commands behind these: they make the seeds
- * from hex0 and start the first shell.
+ * Directories that follow the tree in a boot image, and the commands after them, which make the
+ * seeds from hex0 and start the first shell.
  */
 export const SEED_DIRECTORIES: readonly string[] = [
   "/bootstrap-seeds",

@@ -27,7 +27,7 @@ function model(): TreeModel {
 }
 const paths = (entries: readonly { path: string }[]) => entries.map(({ path }) => path);
 
-test("a boot image has no bootstrap-seeds, but what is only named alike", () => {
+test("a boot image has no bootstrap-seeds, but files with similar names", () => {
   const entries = paths(bootEntries(model(), []));
   expect(entries.filter((path) => path.includes("bootstrap-seeds"))).toEqual([
     "./bootstrap-seeds-2",
@@ -37,7 +37,7 @@ test("a boot image has no bootstrap-seeds, but what is only named alike", () => 
   ]);
 });
 
-test("a boot image has no path with .git in it, a directory has", () => {
+test("a boot image has no path that contains .git, a directory has", () => {
   const tree = model();
   expect(paths(bootEntries(tree, [])).filter((path) => path.includes(".git"))).toEqual(
     [],
@@ -63,7 +63,7 @@ test("a boot image without distfiles has no empty directory for them", () => {
   );
 });
 
-test("entries stand bytewise by path, a directory ahead of what it holds", () => {
+test("entries are sorted bytewise by path, a directory before its content", () => {
   for (
     const entries of [bootEntries, (m: TreeModel) => directoryEntries(m, "x86", [], [])]
   ) {

@@ -24,10 +24,10 @@ const FINE: LimitInput = {
   payloadHelps: true,
 };
 
-/** The limits that this input breaks. */
+/** Returns the limits that an input breaks. */
 const broken = (changes: Partial<LimitInput>): Limit[] =>
   computeLimits({ ...FINE, ...changes }).filter((limit) => limit.broken);
-/** The one limit that this input breaks. */
+/** Returns the only limit that an input breaks. */
 function only(changes: Partial<LimitInput>): Limit {
   const limits = broken(changes);
   expect(limits.map(({ id }) => id)).toHaveLength(1);
@@ -36,7 +36,7 @@ function only(changes: Partial<LimitInput>): Limit {
 const files = (count: number, dir = "./steps/big") =>
   Array.from({ length: count }, (_, i) => ({ path: `${dir}/${i}`, size: 1 }));
 
-test("computeLimits() has every limit where all apply, and none is broken", () => {
+test("computeLimits() returns every limit if all apply, and none is broken", () => {
   expect(computeLimits(FINE).map(({ id }) => id)).toEqual([
     "files",
     "file-store",
@@ -50,7 +50,7 @@ test("computeLimits() has every limit where all apply, and none is broken", () =
   expect(broken({})).toEqual([]);
 });
 
-test("computeLimits() leaves out what does not apply", () => {
+test("computeLimits() leaves out limits that do not apply", () => {
   const limits = computeLimits({
     ...FINE,
     fiwix: undefined,
@@ -63,7 +63,7 @@ test("computeLimits() leaves out what does not apply", () => {
   expect(FILE_STORE_BYTES).toBe(1_811_939_328);
 });
 
-test("14,332 files are possible, those of the seeds included", () => {
+test("at most 14,332 files are possible, including those of the seeds", () => {
   expect(MAX_FILES).toBe(14_332);
   expect(broken({ entries: files(MAX_FILES - 6) })).toEqual([]);
   const entries = [...files(14_000), ...files(326, "./x"), { path: ".", size: 0 }];
@@ -78,7 +78,7 @@ test("14,332 files are possible, those of the seeds included", () => {
   expect(only({ entries, payloadHelps: false }).remedy).toStartWith("Take files that do not");
 });
 
-test("the file store holds what the Fiwix ramdisk leaves of it", () => {
+test("the limit of the file store is reduced by the Fiwix ramdisk", () => {
   const fiwix = { ramdiskBytes: 1_381_376 * 1024, kexecBytes: 199_680 * 1024 };
   const room = 397_410_304;
   const of = (size: number) => ({
@@ -94,12 +94,12 @@ test("the file store holds what the Fiwix ramdisk leaves of it", () => {
   });
 });
 
-test("a ramdisk larger than the file store leaves no room, not less than none", () => {
+test("with a ramdisk larger than the file store its limit is 0, not negative", () => {
   const fiwix = { ramdiskBytes: 4 * GIB, kexecBytes: MIB };
   expect(only({ fiwix })).toMatchObject({ id: "file-store", limit: 0 });
 });
 
-test("a path has 1,024 bytes with its NUL", () => {
+test("a path has at most 1,024 bytes with its NUL", () => {
   const of = (length: number) => ({ entries: [{ path: "x".repeat(length), size: 1 }] });
   expect(broken(of(1023))).toEqual([]);
   expect(only(of(1024))).toMatchObject({ id: "path", used: 1025, remedy: "Shorten the name" });
@@ -123,7 +123,7 @@ test("what is imported under Fiwix has to fit its ramdisk, beside the boot image
   expect(limit.contributors.map(({ name }) => name)).toEqual(["r1", "r2", "./steps/a/x"]);
 });
 
-test("what clean_sources keeps has to fit the kexec ramdisk", () => {
+test("distfiles that clean_sources keeps have to fit the kexec ramdisk", () => {
   const surviving = [{ name: "s", amount: 100 * MIB }];
   expect(broken({ surviving })).toEqual([]);
   expect(only({ surviving: [...surviving, { name: "t", amount: 1 }] })).toMatchObject({
@@ -132,12 +132,12 @@ test("what clean_sources keeps has to fit the kexec ramdisk", () => {
   });
 });
 
-test("nothing that Fiwix reads may lie past 4 GiB of the payload", () => {
+test("all data that Fiwix reads has to be in the first 4 GiB of the payload", () => {
   expect(broken({ restoredEnd: 4 * GIB })).toEqual([]);
   expect(only({ restoredEnd: 4 * GIB + 1 })).toMatchObject({ id: "fiwix-disk", limit: 4 * GIB });
 });
 
-test("the boot disk holds the boot image, and a partition from 1 GiB on", () => {
+test("the boot disk has to contain the boot image, and a partition that starts at 1 GiB", () => {
   const disk = { sizeBytes: GIB, dataBytes: 2 * MIB };
   expect(only({ disk })).toMatchObject({ id: "disk", used: 1024, limit: 1025, unit: "MiB" });
   expect(broken({ disk, movesToDisk: false })).toEqual([]);
@@ -145,7 +145,7 @@ test("the boot disk holds the boot image, and a partition from 1 GiB on", () => 
   expect(only({ disk: small, movesToDisk: false })).toMatchObject({ used: 1, limit: 2 });
 });
 
-test("a limit is near where only what the steps take on top breaks it", () => {
+test("a limit is near if only the estimate for the steps breaks it", () => {
   const near = (changes: Partial<LimitInput>) =>
     computeLimits({ ...FINE, ...changes }).filter((limit) => limit.near).map(({ id }) => id);
   const costs = { files: 100, bytes: 10 * MIB, kexecBytes: 50 * MIB };
@@ -159,7 +159,7 @@ test("a limit is near where only what the steps take on top breaks it", () => {
   expect(broken({ costs, restored, surviving })).toEqual([]);
 });
 
-test("a limit names the five that take most, largest first, then by name", () => {
+test("a limit names the five largest contributors, largest first, then by name", () => {
   const restored = [3, 9, 1, 9, 4, 7, 0].map((size, i) => ({
     name: `r${i}`,
     amount: size * 100 * MIB,
@@ -168,7 +168,7 @@ test("a limit names the five that take most, largest first, then by name", () =>
     .toEqual(["r1", "r3", "r5", "r4", "r0"]);
 });
 
-test("limitError() has every broken limit with its contributors and what helps, once", () => {
+test("limitError() has every broken limit with its contributors, and each remedy once", () => {
   const error = limitError(broken({ ramMib: 1, restoredEnd: 5 * GIB }));
   expect(error.kind).toBe("limit");
   expect(error.exitCode).toBe(8);

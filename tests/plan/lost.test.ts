@@ -21,7 +21,7 @@ function planOf(files: FileTree, options: MiniOptions = {}, mode: "qemu" | "chro
   return makePlan(readTree(tree), buildOptions({ mode }), new Map());
 }
 
-test("empty files and directories that a step behind the jump needs are made again", () => {
+test("empty files and directories that a step after the jump needs are created again", () => {
   const plan = planOf({
     "steps/beta-2.0/patches/.keep": "",
     "steps/beta-2.0/files/": "",
@@ -40,7 +40,7 @@ test("empty files and directories that a step behind the jump needs are made aga
       'mkdir -p "/steps/helpers"\ncatm "/steps/beta-2.0/patches/.keep"\ncatm "/steps/helpers/none"\n',
   );
   const paths = plan.entries.map(({ path }) => path);
-  // A directory would be there as a file behind the jump, and nothing could be made in its place.
+  // After the jump a directory would be a file, in the way of the new one.
   for (const gone of ["files", "patches", "patches/.keep"]) {
     expect(paths).not.toContain(`./steps/beta-2.0/${gone}`);
   }
@@ -52,7 +52,7 @@ test("empty files and directories that a step behind the jump needs are made aga
   ]);
 });
 
-test("what only steps ahead of the jump have, and what is not of the steps, stays as it is", () => {
+test("entries of steps before the jump only, and those outside steps/, stay unchanged", () => {
   const plan = planOf({ "seed/stage0-posix/hollow/": "", "steps/alpha-1.0/.keep": "" }, {
     jumpsToFiwix: false,
   });
@@ -63,13 +63,13 @@ test("what only steps ahead of the jump have, and what is not of the steps, stay
   });
 });
 
-test("a directory to start in loses nothing, and has nothing made again", () => {
+test("a directory to start in loses nothing, and nothing is created again", () => {
   const plan = planOf({ "steps/beta-2.0/patches/.keep": "" }, {}, "chroot");
   expect(plan.overlay.madeAgain).toEqual([]);
   expect(plan.entries.map(({ path }) => path)).toContain("./steps/beta-2.0/patches/.keep");
 });
 
-test("a name that kaem cannot be given is told of", () => {
+test("a name that kaem cannot read leads to a warning", () => {
   const plan = planOf({ 'steps/beta-2.0/a"b': "" });
   expect(plan.overlay.madeAgain).toEqual([]);
   expect(plan.warnings).toContain(
@@ -77,7 +77,7 @@ test("a name that kaem cannot be given is told of", () => {
   );
 });
 
-test("the script makes them in a shell", () => {
+test("the script creates them in a shell", () => {
   const root = temp.make();
   mkdirSync(join(root, "bin"));
   writeFileSync(join(root, "bin/catm"), '#!/bin/sh\nfor out; do : > "$out"; done\n', {

@@ -43,12 +43,12 @@ test.each(
   );
 });
 
-test("parseSizeMib() takes 0 where 0 makes sense", () => {
+test("parseSizeMib() accepts 0 if that is the minimum", () => {
   expect(parseSizeMib("0", "--swap", 0)).toBe(0);
   expect(parseSizeMib("0G", "--swap", 0)).toBe(0);
 });
 
-test("parseCount() takes whole numbers within its bounds", () => {
+test("parseCount() accepts whole numbers within its bounds", () => {
   expect(parseCount("1", "--cores", 1, 9)).toBe(1);
   expect(parseCount("9", "--cores", 1, 9)).toBe(9);
   for (const text of ["0", "10", "-1", "", "1.0", "1x", "9".repeat(20)]) {
@@ -94,7 +94,7 @@ test.each(
     [{ internalCi: "pass1" }, ["INTERNAL_CI=pass1"]],
     [{ configurator: true, forceTimestamps: true }, ["CONFIGURATOR=True", "FORCE_TIMESTAMPS=True"]],
   ] satisfies [Parameters<typeof buildOptions>[0], string[]][],
-)("bootstrapConfig() of %j has %j", (changes, wanted) => {
+)("bootstrapConfig() for %j has %j", (changes, wanted) => {
   expect(config(changes)).toEqual(expect.arrayContaining(wanted));
 });
 
@@ -104,7 +104,7 @@ const MIRRORS = [
   { kind: "directory", path: "/b" },
 ] as const;
 
-test("bootstrapConfig() names mirrors as the guest reaches them", () => {
+test("bootstrapConfig() has the URLs of mirrors for the guest", () => {
   expect(config({ mirrors: MIRRORS })).toEqual(expect.arrayContaining([
     'MIRRORS="http://m http://10.0.2.2:24816 http://10.0.2.2:24817"',
     "MIRRORS_LEN=3",
@@ -117,7 +117,7 @@ test("bootstrapConfig() names mirrors as the guest reaches them", () => {
   expect(external.at(-1)).toBe("PAYLOAD_REQUIRED=True");
 });
 
-test("servedMirrors() has the directories that a guest of QEMU downloads from", () => {
+test("servedMirrors() returns the directories that a guest of QEMU downloads from", () => {
   expect(servedMirrors(buildOptions({ mirrors: MIRRORS, mirrorPort: 5000 }))).toEqual([
     { path: "/a", port: 5000 },
     { path: "/b", port: 5001 },
@@ -147,7 +147,7 @@ test("qemuArgs() has the drives in order, and doubles commas in their paths", ()
   expect(qemuArgs({ ...options, interactive: true }, [])).not.toContain("-nographic");
 });
 
-test("planCommand() has none for bare metal", () => {
+test("planCommand() returns no command for bare metal", () => {
   const options = buildOptions({ mode: "bare-metal" });
   expect(planCommand({ options, images: [] }, "/t")).toBeUndefined();
 });

@@ -25,7 +25,7 @@ const overlay = (request: Partial<OverlayRequest>, text = MANIFEST) =>
     { payloadPhases: 0, restoresEmpty: false, airGapped: false, ...request },
     PROC,
   );
-/** What the booted machine does, as short lines. */
+/** Returns the lines that the booted machine executes, in short form. */
 const active = (text: string, config: Config) =>
   evaluateManifest(parseManifest(text, "m"), [
     ["ARCH", "x86"],
@@ -34,11 +34,11 @@ const active = (text: string, config: Config) =>
   ])
     .map(({ line }) => `${line.kind} ${line.name}`);
 
-test("overlayManifest() leaves a manifest as it is where nothing is asked for", () => {
+test("overlayManifest() leaves a manifest unchanged if nothing is requested", () => {
   expect(overlay({})).toEqual({ text: MANIFEST, changes: [] });
 });
 
-test("overlayManifest() builds the importer ahead of the jump and runs it right behind", () => {
+test("overlayManifest() builds the importer before the jump and runs it right after", () => {
   const { text, changes } = overlay({ payloadPhases: 1 });
   const lines = text.split("\n");
   expect(lines.slice(1, 5)).toEqual([
@@ -49,12 +49,12 @@ test("overlayManifest() builds the importer ahead of the jump and runs it right 
   ]);
   expect(lines.filter((line) => !line.includes("PAYLOAD_REQUIRED")).join("\n")).toBe(MANIFEST);
   expect(changes.map(({ place }) => place)).toEqual([
-    "ahead of jump: fiwix",
-    "behind jump: fiwix",
+    "before jump: fiwix",
+    "after jump: fiwix",
   ]);
 });
 
-test("overlayManifest() makes empty files again first of all behind the jump, where it jumps", () => {
+test("overlayManifest() creates empty files again right after the jump, if there is one", () => {
   const { text } = overlay({ payloadPhases: 1, restoresEmpty: true });
   const at = text.split("\n").findIndex((line) => line.startsWith("jump: fiwix"));
   expect(text.split("\n").slice(at + 1, at + 3)).toEqual([
@@ -65,7 +65,7 @@ test("overlayManifest() makes empty files again first of all behind the jump, wh
   expect(overlay({ restoresEmpty: true }, without)).toEqual({ text: without, changes: [] });
 });
 
-test("what overlayManifest() adds counts only where a payload is required", () => {
+test("lines that overlayManifest() adds are only executed if a payload is required", () => {
   const { text } = overlay({ payloadPhases: 2 });
   const without = active(MANIFEST, []);
   expect(active(text, [["PAYLOAD_REQUIRED", "False"]])).toEqual(without);
@@ -102,7 +102,7 @@ test("overlayManifest() gates every wait for a network, whatever its predicate",
   expect(waits(["CHROOT", "True"])).toEqual(["improve more_network"]);
 });
 
-test("overlayManifest() refuses a manifest without a place, and names the line", () => {
+test("overlayManifest() refuses a manifest without a line that it needs, and names it", () => {
   const without = (line: string) =>
     MANIFEST.split("\n").filter((text) => !text.startsWith(line)).join("\n");
   expect(() => overlay({ payloadPhases: 1 }, without("jump: fiwix"))).toThrow(
@@ -112,11 +112,11 @@ test("overlayManifest() refuses a manifest without a place, and names the line",
     'the manifest has no "jump: move_disk"',
   );
   expect(() => overlay({ payloadPhases: 2 }, without("improve: finalize_fhs"))).toThrow(
-    'the manifest has no "improve: that mounts proc, behind jump: move_disk"',
+    'the manifest has no "improve: that mounts proc, after jump: move_disk"',
   );
 });
 
-test("findRestPlace() takes the first improve that mounts proc behind jump: move_disk", () => {
+test("findRestPlace() returns the first improve after jump: move_disk that mounts proc", () => {
   const text = MANIFEST.replace("build: gamma-3.0", "improve: make_bootable");
   const place = findRestPlace(parseManifest(text, "m"), PROC);
   expect(place).toMatchObject({ name: "finalize_fhs" });

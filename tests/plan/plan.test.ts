@@ -38,10 +38,10 @@ const WITH_SEED = {
   files: { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "the seed" },
 };
 
-test("without the payload every distfile ahead of the network is in the boot image", () => {
+test("without the payload every distfile needed before the network is in the boot image", () => {
   const made = plan();
   expect(made.hasPayload).toBe(false);
-  expect(made.payloadReason).toBe("the boot image holds what is needed");
+  expect(made.payloadReason).toBe("everything fits into the boot image");
   expect(places(made)).toEqual([
     "alpha boot",
     "beta boot",
@@ -77,7 +77,7 @@ test("the split lies at improve: import_payload where the manifest has it", () =
   expect(made.warnings).toEqual([]);
 });
 
-test("without a split everything goes into the boot image, and a warning says so", () => {
+test("without a split everything goes into the boot image, with a warning", () => {
   const made = plan(ALL, { jumpsToFiwix: false });
   expect(made.hasPayload).toBe(false);
   expect(made.payloadReason).toBe("no distfile is left for a payload");
@@ -88,13 +88,13 @@ test("without a split everything goes into the boot image, and a warning says so
   ]);
 });
 
-test("--payload always is refused where the manifest has no place for the split", () => {
+test("--payload always is refused if the manifest has no line for the split", () => {
   expect(() => plan({ payload: "always" }, { jumpsToFiwix: false })).toThrow(
     'the manifest has no "jump: fiwix"',
   );
 });
 
-test("--payload always and never decide whatever else is asked for", () => {
+test("--payload always and never override all other options", () => {
   const always = plan({ payload: "always" });
   expect(places(always)).toContain("delta payload/fiwix");
   expect(places(always)).toContain("omega network");
@@ -105,7 +105,7 @@ test("--payload always and never decide whatever else is asked for", () => {
   expect(never.images).toEqual(["init.img"]);
 });
 
-test("--payload auto makes a payload where the boot image would break a limit", () => {
+test("--payload auto makes a payload if the boot image would break a limit", () => {
   const options = { ramdiskKib: 1_700_000 };
   const sizes = [3000, 3000, 90_000_000, 3000, 3000, 3000];
   const made = plan({ targetSizeMib: 200 }, options, sizes);
@@ -124,7 +124,7 @@ test("--payload auto makes no payload that would not help", () => {
   expect(brokenLimits(made).map(({ id }) => id)).toEqual(["memory"]);
 });
 
-test("a payload too large for the ramdisks is restored in two goes", () => {
+test("a payload too large for the ramdisks is restored in two phases", () => {
   const options = { movesToDisk: true, ramdiskKib: 200 };
   const base = { ...ALL, targetSizeMib: 2000 };
   expect(places(plan(base, options))).toContain("delta payload/fiwix");
@@ -143,22 +143,22 @@ test("a payload too large for the ramdisks is restored in two goes", () => {
   expect(brokenLimits(survivors)).toEqual([]);
 });
 
-test("every distfile says why it is where it is", () => {
+test("every distfile has the reason for its place", () => {
   const why = (made: Plan) =>
     Object.fromEntries(made.distfiles.map(({ name, why }) => [short(name), why]));
   expect(why(plan())).toMatchObject({
-    alpha: "alpha-1.0 (manifest line 4) needs it ahead of jump: fiwix",
+    alpha: "alpha-1.0 (manifest line 4) needs it before jump: fiwix",
     beta: "beta-2.0 (manifest line 6) needs it",
-    omega: "the machine downloads it: omega-6.0 (manifest line 12) needs it behind " +
+    omega: "the machine downloads it: omega-6.0 (manifest line 12) needs it after " +
       "improve: get_network",
   });
   expect(why(plan(ALL))).toMatchObject({
-    omega: "omega-6.0 (manifest line 12) needs it behind the network, " +
-      "--external-sources carries it",
+    omega: "omega-6.0 (manifest line 12) needs it after the network is up, " +
+      "--external-sources includes it",
   });
 });
 
-test("the boot image holds a bootstrap.cfg of the plan, empty where none shall be made", () => {
+test("the boot image has the bootstrap.cfg of the plan, empty with --no-create-config", () => {
   const cfg = (made: Plan) => made.entries.find(({ path }) => path === "./steps/bootstrap.cfg")!;
   const made = plan();
   expect(cfg(made).content).toEqual({
@@ -170,7 +170,7 @@ test("the boot image holds a bootstrap.cfg of the plan, empty where none shall b
   expect(bare.warnings.join()).toContain("PAYLOAD_REQUIRED unset");
 });
 
-test("entries are sorted bytewise, each directory ahead of its content", () => {
+test("entries are sorted bytewise, each directory before its content", () => {
   const { entries } = plan();
   const paths = entries.map(({ path }) => path);
   expect(paths[0]).toBe(".");
@@ -186,16 +186,16 @@ test("entries are sorted bytewise, each directory ahead of its content", () => {
   expect(new Set(paths).size).toBe(paths.length);
 });
 
-test("warnings name an odd architecture and mirrors that bare metal cannot reach", () => {
+test("warnings name an unusual architecture and mirrors that bare metal cannot reach", () => {
   const mirrors = [{ kind: "directory", path: "/m" }] as const;
   const made = plan({ mode: "bare-metal", arch: "riscv64", mirrors });
   expect(made.warnings).toEqual([
-    "--arch riscv64 is for development only: x86 is what bootstraps",
-    "the machine cannot reach file:///m: it is left out of MIRRORS",
+    "--arch riscv64 is for development only: only x86 can bootstrap",
+    "the machine cannot reach file:///m, it is left out of MIRRORS",
   ]);
 });
 
-test("a password of a mirror is told to become public, and not shown", () => {
+test("a warning says that the password of a mirror becomes public, without showing it", () => {
   const mirrors = [
     { kind: "http", url: "https://u:secret@a.example/x" },
     { kind: "http", url: "https://b.example:8443" },

@@ -11,7 +11,7 @@ import { buildOptions, type MiniOptions, miniTree, writeMiniTree } from "../supp
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-/** Plans a build with every distfile on board, each of this size. */
+/** Plans a build that includes every distfile, each of this size. */
 function plan(changes: Partial<BuildOptions>, options: MiniOptions = {}, size = 3000): Plan {
   const mini = miniTree({ movesToDisk: true, ...options });
   const tree = readTree(writeMiniTree(temp.make(), mini).tree);
@@ -20,7 +20,7 @@ function plan(changes: Partial<BuildOptions>, options: MiniOptions = {}, size = 
   return makePlan(tree, buildOptions({ ...base, ...changes }), sizes);
 }
 
-/** Text of a file that exists only in the image. */
+/** Returns the text of a file that exists only in the image. */
 function generated(plan: Plan, path: string): string | undefined {
   const entry = plan.entries.find((entry) => entry.path === `./${path}`);
   return entry?.content.kind === "generated"
@@ -30,7 +30,7 @@ function generated(plan: Plan, path: string): string | undefined {
 const LIST = "steps/payload-import-1.0/fiwix.list";
 const REST = "steps/payload-import-1.0/rest.list";
 
-test("one phase restores everything behind the jump to Fiwix", () => {
+test("one phase restores everything after the jump to Fiwix", () => {
   const made = plan({});
   expect(made.restore).toMatchObject({ phases: 1, layout: 64, importer: "overlay" });
   expect(generated(made, LIST)).toBe(
@@ -42,7 +42,7 @@ test("one phase restores everything behind the jump to Fiwix", () => {
   expect(generated(made, "steps/manifest")).toContain("\nimprove: import_payload (");
 });
 
-test("two phases have a list each, and together all files", () => {
+test("two phases have a list each, and the lists together have all files", () => {
   const made = plan({ payloadPhases: "two" });
   expect(made.restore?.phases).toBe(2);
   expect(generated(made, LIST)).toBe("beta-2.0.tar.gz\ngamma-3.0.tar.gz\nlinux-4.0.tar.gz\n");
@@ -53,7 +53,7 @@ test("two phases have a list each, and together all files", () => {
   );
 });
 
-test("auto counts what one phase would take of both ramdisks", () => {
+test("auto computes the use of both ramdisks with one phase", () => {
   const fits = plan({});
   expect(fits.restore?.inOneGo?.kexec).toEqual({ used: 12_000, expected: 0, limit: 512 * 1024 });
   expect(plan({}, { kexecKib: 8 }).restore?.phases).toBe(2);
@@ -65,7 +65,7 @@ test("auto counts what one phase would take of both ramdisks", () => {
   expect(brokenLimits(forced).map(({ id }) => id)).toEqual(["fiwix-ramdisk"]);
 });
 
-test("where two phases cannot be had, the limit tells", () => {
+test("if two phases are not possible, the limit is broken", () => {
   const options = { movesToDisk: false, ramdiskKib: 400 };
   const made = plan({}, options, 70_000);
   expect(made.restore).toMatchObject({
@@ -108,7 +108,7 @@ test("without a payload the image has nothing of the importer", () => {
   });
 });
 
-test("an air-gapped machine has everything on board and waits for nothing", () => {
+test("an air-gapped machine has every distfile and waits for no network", () => {
   expect(() => plan({ airGapped: true, externalSources: false })).toThrow(
     "Cannot use --air-gapped: the machine would have to download 1 distfiles itself",
   );
@@ -123,7 +123,7 @@ test("an air-gapped machine has everything on board and waits for nothing", () =
   );
 });
 
-test("a kexec-fiwix.c that is not the known one is warned of", () => {
+test("a kexec-fiwix.c that is not the known version leads to a warning", () => {
   const manifest = miniTree({ movesToDisk: true }).files["steps/manifest"]!.toString();
   const made = plan({}, {
     files: {
@@ -131,10 +131,12 @@ test("a kexec-fiwix.c that is not the known one is warned of", () => {
       "steps/kexec-fiwix-1.0/src/kexec-fiwix.c": "int main() { return 1; }\n",
     },
   });
-  expect(made.warnings.join()).toContain("steps/kexec-fiwix-1.0/src/kexec-fiwix.c is not the one");
+  expect(made.warnings.join()).toContain(
+    "steps/kexec-fiwix-1.0/src/kexec-fiwix.c is not the version",
+  );
 });
 
-test("payloadSums() is what sha256sum prints, sorted bytewise", () => {
+test("payloadSums() equals the output of sha256sum, sorted bytewise", () => {
   const made = plan({});
   const lines = payloadSums(made.distfiles).split("\n");
   expect(lines.pop()).toBe("");
