@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * Ways to write options that rootfs.py has and no parser of today knows: short ones of several
- * letters, and long ones that are cut short.
+ * Spellings of options that rootfs.py accepts and commander does not: short options of several
+ * letters, and abbreviated long options.
  *
  * @module
  */
 
 import { UserError } from "../errors.ts";
 
-/** Longest first, so that none hides another. */
+/** Short options of several letters. None is the beginning of another, so any order will do. */
 const LONG_FORMS: readonly (readonly [short: string, long: string])[] = [
   ["-bw", "--bwrap"],
   ["-qc", "--qemu-cmd"],
@@ -18,10 +18,10 @@ const LONG_FORMS: readonly (readonly [short: string, long: string])[] = [
 ];
 
 /**
- * Rewrites `-qr 4096`, `-qr4096` and `-qr=4096` to `--qemu-ram 4096`, and the like; and `-t=dir`,
- * whose value is `dir` to rootfs.py, to `-tdir`.
+ * Rewrites `-qr 4096`, `-qr4096` and `-qr=4096` to `--qemu-ram` with this value, and the like.
+ * Rewrites `-t=dir` to `-tdir`: to rootfs.py its value is `dir`.
  *
- * @param args Arguments; what stands behind `--` is left alone.
+ * @param args Arguments; those after `--` are left alone.
  */
 export function expandShortOptions(args: readonly string[]): string[] {
   const end = args.indexOf("--");
@@ -39,7 +39,7 @@ export function expandShortOptions(args: readonly string[]): string[] {
   return end < 0 ? expanded : [...expanded, ...args.slice(end)];
 }
 
-/** Long options of rootfs.py, which takes any beginning of one that no other has. */
+/** Long options of rootfs.py, which accepts any unambiguous prefix of one. */
 const ROOTFS_OPTIONS: readonly string[] = [
   "arch bare-metal build-kernels bwrap chroot configurator cores early-preseed external-sources",
   "force-timestamps interactive internal-ci kernel mirrors no-create-config qemu qemu-cmd qemu-ram",
@@ -47,11 +47,11 @@ const ROOTFS_OPTIONS: readonly string[] = [
 ].flatMap((line) => line.split(" "));
 
 /**
- * Rewrites beginnings of rootfs.py's long options to the whole, as argparse does.
+ * Expands unambiguous prefixes of rootfs.py's long options, as argparse does.
  *
- * @param args Arguments; what stands behind `--` is left alone.
- * @param known Every long option there is: none of them is taken for the beginning of another.
- * @throws {UserError} "usage" for the beginning of several.
+ * @param args Arguments; those after `--` are left alone.
+ * @param known Every long option of seedstrap; none of them is taken for a prefix of another.
+ * @throws {UserError} "usage" for a prefix of several options.
  */
 export function expandAbbreviations(args: readonly string[], known: ReadonlySet<string>): string[] {
   const end = args.indexOf("--");
@@ -63,7 +63,7 @@ export function expandAbbreviations(args: readonly string[], known: ReadonlySet<
     if (meant.length === 0) return arg;
     if (meant.length === 1) return `--${meant[0]}${match[2] ?? ""}`;
     const names = meant.map((name) => `--${name}`);
-    throw new UserError("usage", `Cannot tell what --${match[1]} is`, {
+    throw new UserError("usage", `Cannot use --${match[1]}: it is ambiguous`, {
       hint: `It could be ${names.slice(0, -1).join(", ")} or ${names.at(-1)}`,
     });
   });

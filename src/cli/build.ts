@@ -24,16 +24,16 @@ import { accelOption, printedRun } from "./run.ts";
 function buildCommandBase(name: string) {
   return planCommandBase(name)
     .option("-t, --target <dir>", "where the media go", "target")
-    .option("--force", "go on although a limit is broken")
-    .option("-j, --jobs <n>", "downloads at once", "4");
+    .option("--force", "go on although the plan breaks a limit")
+    .option("-j, --jobs <n>", "number of parallel downloads", "4");
 }
 
 export function buildSubcommand(): CommandUnknownOpts {
   return buildCommandBase("build")
     .description("build the media, and start nothing")
     .option("--json", "print the record of the target instead of a summary")
-    .option("--boot-device <device>", "with --bare-metal: write the boot image there, not a file")
-    .option("--payload-device <device>", "likewise the payload image")
+    .option("--boot-device <device>", "with --bare-metal: write the boot image to this device")
+    .option("--payload-device <device>", "the same for the payload image")
     .option("--yes <serial...>", "do not ask about the devices, see seedstrap write")
     .option("--no-verify", "do not read the devices back")
     .addHelpText(
@@ -58,13 +58,13 @@ Examples:
     );
 }
 
-/** What rootfs.py does, in one go. */
+/** Declares the default command, which builds and starts in one go, as rootfs.py does. */
 export function bootstrapSubcommand(): CommandUnknownOpts {
   return buildCommandBase("bootstrap")
-    .description("build the media and start them: rootfs.py's options without a command do this")
+    .description("build the media and start them, as rootfs.py does; the default command")
     .addOption(accelOption())
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
-    .option("--tmpfs-size <size>", "size of it", "8G")
+    .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
     .addHelpText(
       "after",
       `
@@ -86,9 +86,9 @@ Example:
 }
 
 /**
- * The size of the tmpfs that is asked for, if one is.
+ * Returns the size of the tmpfs for `--tmpfs`, as mount takes it; undefined without that option.
  *
- * @throws {UserError} "usage" where it would not help.
+ * @throws {UserError} "usage" for a malformed size, or a mode that cannot use a tmpfs.
  */
 function parseTmpfsSize(
   { tmpfs, tmpfsSize: size }: { tmpfs?: true | undefined; tmpfsSize: string },
@@ -103,8 +103,8 @@ function parseTmpfsSize(
   if (mode === "bwrap" || mode === "bare-metal") {
     throw new UserError("usage", `Cannot use --tmpfs with --${mode}`, {
       hint: mode === "bwrap"
-        ? "A sandbox has no right to mount it: leave it out, or use --chroot"
-        : "The images would be gone with it: leave it out, or name a --target on a tmpfs",
+        ? "A sandbox may not mount: leave the option out, or use --chroot"
+        : "The images would be lost with it: leave it out, or name a --target on a tmpfs",
     });
   }
   return size;
@@ -121,7 +121,7 @@ function buildRequest(raw: BuildRaw): BuildRequest {
   };
 }
 
-/** Looks at the devices that images go to, and asks, before anything is downloaded. */
+/** Shows the devices that images will be written to, and asks for each, before any download. */
 async function confirmedDevices(
   raw: { bootDevice?: string; payloadDevice?: string; yes?: string[]; verify: boolean },
   signal: AbortSignal,
@@ -131,7 +131,7 @@ async function confirmedDevices(
     if (path === undefined) continue;
     const target = chooseTarget(path, false);
     if ([...paths.values()].includes(target.path)) {
-      throw refusal(path, ["it is to be the other device, too"], "Name two devices");
+      throw refusal(path, ["it is given for both images"], "Name two devices");
     }
     note(`for the ${role} image:`);
     for (const line of describeTarget(target)) note(`  ${line}`);
@@ -140,14 +140,18 @@ async function confirmedDevices(
     paths.set(role, target.path);
   }
   if (paths.size === 0 && (raw.yes !== undefined || !raw.verify)) {
-    throw new UserError("usage", `Cannot use ${raw.yes ? "--yes" : "--no-verify"}: no device`, {
-      hint: "Name a --boot-device or a --payload-device",
-    });
+    throw new UserError(
+      "usage",
+      `Cannot use ${raw.yes ? "--yes" : "--no-verify"}: no device is given`,
+      {
+        hint: "Name a --boot-device or a --payload-device",
+      },
+    );
   }
   return paths;
 }
 
-/** Events of a build, shown on standard error. */
+/** Returns handlers for the events of a build, which print to standard error. */
 export function printedEvents(): BuildEvents {
   let progress: Progress | undefined;
   let stage = "";
@@ -196,7 +200,7 @@ function printFetch(
       }
       break;
     case "failed-attempt":
-      // A mirror need not have every file: only the report at the end is about failures.
+      // A directory need not have every file. A file that nothing has is in the report at the end.
       if (!event.url.startsWith("file:")) {
         line(`${name}: ${printable(event.url)}: ${printable(event.answer)}`);
       }
@@ -212,20 +216,20 @@ function printFetch(
   }
 }
 
-/** What was built, and on bare metal what to do with it. */
+/** Prints what was built and, for bare metal, what to do with it. */
 export function printSummary(
   record: TargetRecord,
   target: string,
   devices: ReadonlyMap<string, string> = new Map(),
 ): void {
   const dir = resolve(target);
-  if (record.files.length > 0) print(`${dir}\n  ${record.files.length} files to start in`);
+  if (record.files.length > 0) print(`${dir}\n  ${record.files.length} files`);
   for (const image of record.images) {
     print(devices.get(image.role) ?? join(dir, image.name));
     const tail = image.sizeBytes - image.dataBytes;
     print(
       `  ${image.role}, ${image.files.length} files, ${formatBytes(image.dataBytes)}` +
-        (tail > 0 ? ` and ${formatBytes(tail)} of zeros behind them` : ""),
+        (tail > 0 ? ` and ${formatBytes(tail)} of zeros after them` : ""),
     );
     print(`  ${digestText(image)}`);
   }
@@ -234,7 +238,7 @@ export function printSummary(
   bareMetalSteps(record, devices).forEach((step, index) => print(`  ${index + 1}. ${step}`));
 }
 
-/** What is left to do by hand, in order, where images were not written to devices. */
+/** Returns the steps that are left to the user, in order. Images on `devices` are written already. */
 function bareMetalSteps(
   { images, options }: Pick<TargetRecord, "images" | "options">,
   devices: ReadonlyMap<string, string> = new Map(),
@@ -250,7 +254,10 @@ function bareMetalSteps(
     if (devices.has(image.role)) continue;
     const isInstalledTo = image.role === "external";
     steps.push(
-      write(image, `another drive${isInstalledTo ? ": the second, it will be installed to" : ""}`),
+      write(
+        image,
+        `another drive${isInstalledTo ? ", the second: the system is installed to it" : ""}`,
+      ),
     );
   }
   const isPlain = first!.role === "boot" && others.every(({ role }) => role === "payload");
@@ -260,7 +267,7 @@ function bareMetalSteps(
         kernelCommandLine(true)
       }": /dev/sda1 has to be the partition on this drive.`
       : `Boot the machine from ${devices.get("boot") ?? "the first"}${
-        isPlain ? ": it will be installed to" : ""
+        isPlain ? ": the system is installed to it" : ""
       }.`,
   );
   return steps;

@@ -28,19 +28,19 @@ export function bundleSubcommand(): CommandUnknownOpts {
 
 function createCommand(): CommandUnknownOpts {
   const command = new Command("create")
-    .description("make a bundle; what is missing is fetched first")
+    .description("make a bundle; distfiles that are missing are fetched first")
     .allowExcessArguments(false)
     .addOption(treeOption())
     .requiredOption("-o, --output <file>", "the bundle, such as live-bootstrap.tar")
     .option("-m, --mirrors <url...>", "where distfiles are looked for first")
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
-    .option("-j, --jobs <n>", "downloads at once", "4")
+    .option("-j, --jobs <n>", "number of parallel downloads", "4")
     .addOption(offlineOption())
     .addOption(new Option("--all", "every distfile (the default)").conflicts("preNetwork"))
-    .option("--pre-network", "only distfiles that are needed ahead of the network")
-    .option("--images <target>", "take the images of a built target along")
-    .option("--binary", "take this program along")
-    .option("--split <size>", "cut it into files smaller than this: 4G for FAT")
+    .option("--pre-network", "only distfiles that are needed before the network")
+    .option("--images <target>", "include the images of a built target")
+    .option("--binary", "include this program")
+    .option("--split <size>", "split it into files smaller than this: 4G for FAT")
     .option("--json", "for scripts")
     .addHelpText(
       "after",
@@ -92,7 +92,7 @@ function verifyCommand(): CommandUnknownOpts {
 }
 
 /**
- * Verifies a bundle, and prints what was found.
+ * Verifies a bundle and prints the report.
  *
  * @throws {UserError} "verify" where it is damaged.
  */
@@ -142,12 +142,12 @@ function summary(faults: readonly BundleFault[]): string {
   const [first] = members;
   if (first === undefined) return faults[0]!.message;
   const others = members.size - 1;
-  return `${printable(first)}${others === 0 ? "" : ` and ${others} more`} damaged`;
+  return `${printable(first)}${others === 0 ? " is" : ` and ${others} more are`} damaged`;
 }
 
 function lsCommand(): CommandUnknownOpts {
   return new Command("ls")
-    .description("list what a bundle holds, by its index")
+    .description("list what a bundle holds, as its index says")
     .argument("<bundle>", "the bundle, or the first of its parts")
     .option("-l, --long", "with mode, offset and SHA-256 of each file")
     .option("--json", "for scripts: one object a line")
@@ -173,9 +173,9 @@ function lsCommand(): CommandUnknownOpts {
 
 function unpackCommand(): CommandUnknownOpts {
   return new Command("unpack")
-    .description("write what a bundle holds to a new directory: a checkout with its distfiles")
+    .description("unpack a bundle to a new directory: a checkout with its distfiles")
     .argument("<bundle>", "the bundle, or the first of its parts")
-    .requiredOption("-o, --output <dir>", "the directory: a new one, or an empty one")
+    .requiredOption("-o, --output <dir>", "a new or an empty directory")
     .action((path, { output }) =>
       withInterrupt(async (signal) => {
         const files = await unpackBundle(openBundle(path), output, printedEvents(), signal);

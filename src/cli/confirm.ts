@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Asking before something is destroyed.
+ * Asks for confirmation before a device or a file is overwritten.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { WriteTarget } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import { printable } from "./output.ts";
 
-/** What `--yes` must be: the serial number, or the name where there is none. */
+/** Returns what `--yes` must be: the serial number, or the name of a target that has none. */
 export function confirmationOf(target: WriteTarget): string {
   return target.kind === "device"
     ? target.device.serial || target.device.name
@@ -20,10 +20,10 @@ export function confirmationOf(target: WriteTarget): string {
 }
 
 /**
- * Makes sure that the user means this target.
+ * Makes sure that the user means this target: asks on the terminal, or checks `yes`.
  *
- * @param yes Value of `--yes`, which asks nothing.
- * @throws {UserError} "usage" for another answer, or where nobody can be asked; "interrupt"
+ * @param yes Value of `--yes`, if it was given.
+ * @throws {UserError} "usage" for another answer, or without a terminal to ask on; "interrupt"
  */
 export async function confirmTarget(
   target: WriteTarget,
@@ -36,22 +36,22 @@ export async function confirmTarget(
     const what = target.kind === "device" && target.device.serial !== "" ? "serial" : "name";
     throw new UserError(
       "usage",
-      `Refused to write to ${target.path}: --yes ${yes} is not its ${what}, ${printable(want)}`,
-      { hint: "Look whether it is the right device: seedstrap devices" },
+      `Cannot write to ${target.path}: --yes ${yes} is not its ${what}, ${printable(want)}`,
+      { hint: "Check that it is the right device: seedstrap devices" },
     );
   }
   if (process.stdin.isTTY !== true || process.stderr.isTTY !== true) {
-    throw new UserError("usage", `Refused to write to ${target.path}: nobody can be asked`, {
-      hint: `Without a terminal it takes --yes ${want}`,
+    throw new UserError("usage", `Cannot write to ${target.path}: there is no terminal to ask on`, {
+      hint: `Confirm it with --yes ${want}`,
     });
   }
   const name = basename(target.path);
   const answer = await ask(`Everything on it is lost. Type ${name} to go on: `, signal);
   if (answer?.trim() === name) return;
-  throw new UserError("usage", `Nothing was written: the answer was not ${name}`);
+  throw new UserError("usage", `Cannot write to ${target.path}: the answer was not ${name}`);
 }
 
-/** One line from the terminal; undefined at the end of input. */
+/** Reads a line from the terminal; returns undefined at the end of input. */
 async function ask(question: string, signal: AbortSignal): Promise<string | undefined> {
   const reader = createInterface({ input: process.stdin, output: process.stderr });
   try {
@@ -59,7 +59,7 @@ async function ask(question: string, signal: AbortSignal): Promise<string | unde
       const interrupt = () =>
         reject(new UserError("interrupt", "Interrupted, nothing was written"));
       signal.addEventListener("abort", interrupt, { once: true });
-      // In raw mode Ctrl-C is a key.
+      // In raw mode Ctrl-C is a key, and no signal.
       reader.on("SIGINT", interrupt);
       reader.on("close", () => resolve(undefined));
       reader.question(question, resolve);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap demo`: the main job on the embedded default. */
+/** `seedstrap demo`: plans, builds and boots the embedded miniature tree. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
@@ -24,15 +24,15 @@ import { printReport } from "./preflight.ts";
 
 export function demoSubcommand(): CommandUnknownOpts {
   return new Command("demo")
-    .description("do the main job on a miniature tree that is embedded in this program")
+    .description("plan, build and boot a miniature tree that is embedded in this program")
     .allowExcessArguments(false)
-    .option("--keep <dir>", "leave the tree, its mirror and the media in a new directory")
+    .option("--keep <dir>", "keep the tree, its mirror and the media in a new directory")
     .addHelpText(
       "after",
       `
 It plans, fetches the distfiles from a mirror over HTTP on 127.0.0.1, writes the boot and the
-payload image, verifies both, and boots them in QEMU, where a program looks at the machine, the
-memory and the disks. Nothing is left behind without --keep.`,
+payload image, verifies both, and boots them in QEMU, where a small program checks the machine, the
+memory and the disks. Without --keep everything is removed at the end.`,
     )
     .action(({ keep }) => withInterrupt((signal) => runDemo(keep, signal)));
 }
@@ -70,11 +70,11 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
   }
 }
 
-/** Boots what was built. What runs is the preflight program, which looks at both disks. */
+/** Boots the images. The preflight program runs in place of builder-hex0, and checks both disks. */
 async function boot(record: TargetRecord, target: string, signal: AbortSignal): Promise<void> {
   const { qemuCommand, qemuRamMib } = record.options;
   if (await findProgram(qemuCommand) === undefined) {
-    heading("Boot: left out");
+    heading("Boot: skipped");
     print(`${qemuCommand} is not installed. On Debian: apt-get install qemu-system-x86`);
     return;
   }
@@ -84,7 +84,7 @@ async function boot(record: TargetRecord, target: string, signal: AbortSignal): 
     ramMib: qemuRamMib,
     drives: record.images.map(({ name }) => join(target, name)),
     command: qemuCommand,
-    // The guest is done within seconds, which is less than KVM may take to die of it.
+    // The guest needs seconds. KVM may take longer to find out that it cannot run it.
     accel: "tcg",
     logPath: join(target, "serial.log"),
     signal,
@@ -100,7 +100,7 @@ function heading(text: string): void {
   print(`\n${paintResult(["bold", "cyan"], `== ${text}`)}`);
 }
 
-/** A directory to keep the demo in: a new or an empty one. */
+/** Creates the directory to keep the demo in, unless it is there and empty. */
 function newDir(path: string): string {
   const dir = resolve(path);
   writing(dir, () => mkdirSync(dir, { recursive: true }));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap devices`: what an image could be written to, and why not. */
+/** `seedstrap devices`: lists the devices that an image can be written to, and the others. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { type CandidateDevice, readCandidates, type WriteTarget } from "../device/candidates.ts";
@@ -13,9 +13,9 @@ export function devicesSubcommand(): CommandUnknownOpts {
     .addHelpText(
       "after",
       `
-Everything comes from /sys, /proc and the devices themselves. What a device holds is only seen by
-who may read it. What is shown as free may still be held by something that the kernel does not
-tell; write finds that out when it opens the device.`,
+The list is read from /sys, /proc and the devices themselves. What a device holds is shown only to
+users who may read it. A device that is not refused here may still be in use in a way that the
+kernel does not show; write finds that out when it opens the device.`,
     )
     .action(({ json }) => {
       const candidates = readCandidates();
@@ -59,7 +59,7 @@ function forScripts(candidate: CandidateDevice): object {
   };
 }
 
-/** What a target is, for who has to decide. */
+/** Describes a target, for the user who is asked whether to overwrite it. */
 export function describeTarget(target: WriteTarget): string[] {
   const rows = target.kind === "file"
     ? [["file", target.path], ["size", formatBytes(target.sizeBytes)], ["holds", target.content]]
@@ -69,7 +69,7 @@ export function describeTarget(target: WriteTarget): string[] {
       ["serial", target.device.serial || "-"],
       ["size", `${formatBytes(target.device.sizeBytes)} (${target.device.sizeBytes} bytes)`],
       ["attached by", target.device.transport],
-      ["holds", target.device.content || "what cannot be read"],
+      ["holds", target.device.content || "cannot be read"],
     ];
   return formatTable(rows.map((row) => row.map(printable)), "ll");
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-/** Digests of images, as people read them. */
+/** Digests of images as text. */
 
 import type { RecordedImage } from "../record/types.ts";
 
-/** The digest of an image, and of which of its bytes it is. */
+/** Returns the digest of an image, and says which of its bytes it is of. */
 export function digestText(
   { sha256, blocksSha256, dataBytes, sizeBytes }: RecordedImage,
 ): string {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap harvest`: what a bootstrap has built, out of its disk. */
+/** `seedstrap harvest`: copies the packages that a bootstrap has built out of its disk. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { UserError } from "../errors.ts";
@@ -19,12 +19,12 @@ import { Progress } from "./progress.ts";
 
 export function harvestSubcommand(): CommandUnknownOpts {
   return new Command("harvest")
-    .description("take what a bootstrap has built out of its disk, without root")
+    .description("copy the packages that a bootstrap has built out of its disk, without root")
     .argument("<disk>", "image or block device; with --compare also a directory")
     .argument("[other]", "for --compare: the other run")
     .allowExcessArguments(false)
-    .option("-o, --output <dir>", "where the packages go: one that is not there, or is empty")
-    .option("--force", "take packages that are not what a list on the disk says, too")
+    .option("-o, --output <dir>", "where the packages go: a new or an empty directory")
+    .option("--force", "also take packages whose SHA-256 is not the one in a list on the disk")
     .option("--compare", "compare the packages of two runs; exit code 11 where they differ")
     .option("--json", "for scripts")
     .addHelpText(
@@ -39,8 +39,8 @@ Examples:
         throw new UserError(
           "usage",
           compare
-            ? "--compare needs two runs and nothing else"
-            : "One disk and --output are needed",
+            ? "Cannot compare: two runs are needed, and no --output"
+            : "Cannot harvest: one disk and --output are needed",
           { hint: "seedstrap harvest DISK -o DIR, or seedstrap harvest --compare A B" },
         );
       }
@@ -66,7 +66,7 @@ async function harvestDisk(
       note(`${paint("yellow", "skipped:")} ${printable(path)}: ${why}`);
     }
     for (const path of harvested.wrong) {
-      note(`${paint("yellow", "warning:")} ${printable(path)} is not what the disk's list says`);
+      note(`${paint("yellow", "warning:")} ${printable(path)} is not as a list on the disk says`);
     }
     if (json) return printJson(harvested);
     const bytes = harvested.files.reduce((sum, { size }: HarvestedFile) => sum + size, 0);
@@ -77,8 +77,8 @@ async function harvestDisk(
     );
     print(
       harvested.lists.length === 0
-        ? "no list on the disk to compare them with"
-        : `${harvested.verified} of them are as in ${harvested.lists.join(" and ")}`,
+        ? "there is no list on the disk to compare them with"
+        : `${harvested.verified} of them match ${harvested.lists.join(" and ")}`,
     );
   });
 }
@@ -110,7 +110,7 @@ async function withPackages(
   await withView(path, undefined, (view) => use(packagesOn(view)));
 }
 
-/** Members shown of one package. */
+/** How many members of a package are shown. */
 const MAX_MEMBERS = 20;
 
 function packageDifferenceLines(difference: PackageDifference): string[] {
@@ -122,7 +122,7 @@ function packageDifferenceLines(difference: PackageDifference): string[] {
   if (members.length === 0) {
     return [
       ...lines,
-      "    the same members, packed in another way, at another time or in another order",
+      "    the members are the same: only times, owners, order or compression differ",
     ];
   }
   const more = members.length - MAX_MEMBERS;

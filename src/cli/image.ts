@@ -29,7 +29,7 @@ export function imageSubcommand(): CommandUnknownOpts {
     .addHelpText(
       "after",
       `
-An image is a file or a block device. What it is is found out; --as says it.
+An image is a file or a block device. Its kind is detected, or given by --as.
 A boot image from which a guest has installed itself is a disk.`,
     );
 }
@@ -40,7 +40,7 @@ function lsCommand(): CommandUnknownOpts {
     .argument("<image>")
     .option("-l, --long", "with mode (of a disk), offset, SHA-256 and source step of each file")
     .option("--json", "for scripts: one object a line")
-    .option("--tree <dir>", "the checkout that knows the source steps")
+    .option("--tree <dir>", "a checkout to take the source steps from")
     .addOption(recordOption())
     .addOption(asOption())
     .action(async (path, { long, json, tree, record, as }) => {
@@ -70,7 +70,7 @@ function knownSteps(
     const found = recordFor(view.source.name, view.kind, record);
     return found === undefined ? new Map() : stepsOfRecord(found.record);
   } catch (error) {
-    // A list does without the steps, unless they were asked for.
+    // The list is printed without steps, unless --record asks for them.
     if (record !== undefined || !(error instanceof UserError)) throw error;
     note(`${paint("yellow", "warning:")} ${printable(error.message)}`);
     return new Map();
@@ -89,7 +89,7 @@ function shortLine(entry: ViewEntry): string {
   return `${sizeColumn(entry)}  ${pathColumn(entry)}`;
 }
 
-/** Columns whose width is not known come last: nothing is held back to align them. */
+/** Columns of unknown width come last, so that each line can be printed at once. */
 function longLine(entry: ViewEntry, { sha256, steps = [] }: Details): string {
   const offset = entry.kind === "command" ? entry.offset : entry.dataOffset;
   return [
@@ -120,7 +120,7 @@ const LETTERS: Readonly<Record<string, string>> = {
   socket: "s",
 };
 
-/** As `ls -l` prints it, with the bits above the permissions as an octal digit. */
+/** Formats a mode as `ls -l` does, with the bits above the permissions as an octal digit. */
 function formatMode(kind: string, mode: number): string {
   const permissions = [...(mode % 0o1000).toString(8).padStart(3, "0")].map((digit) =>
     ["---", "--x", "-w-", "-wx", "r--", "r-x", "rw-", "rwx"][Number(digit)]
@@ -153,13 +153,13 @@ function extractCommand(): CommandUnknownOpts {
     .description("write files of an image into a new directory")
     .argument("<image>")
     .argument("[path...]", "files and directories, as image ls prints them; default: everything")
-    .requiredOption("-o, --output <dir>", "one that is not there, or is empty")
+    .requiredOption("-o, --output <dir>", "a new or an empty directory")
     .addOption(recordOption())
     .addOption(asOption())
     .addHelpText(
       "after",
       `
-Links are made and never followed, devices left out, owners not restored.`,
+Links are created but never followed. Devices are left out, owners are not restored.`,
     )
     .action((path, paths, { output, record, as }) =>
       withView(path, as, async (view) => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** Opening images for commands, and the records that belong to them. */
+/** Opens images for commands, and declares the options `--as` and `--record`. */
 
 import { Option } from "@commander-js/extra-typings";
 import type { FileSource } from "../source/file.ts";
@@ -9,19 +9,24 @@ import { openView } from "../image/view.ts";
 import { RECORD_NAME } from "../record/types.ts";
 import { note, paint, printable } from "./output.ts";
 
-/** `--as`, for every command that opens an image. */
+/** Declares `--as`, for every command that opens an image. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function asOption() {
-  return new Option("--as <kind>", "what to take the image for").choices(VIEW_KINDS);
+  return new Option("--as <kind>", "read the image as this kind, and do not detect it").choices(
+    VIEW_KINDS,
+  );
 }
 
-/** `--record`, for commands that compare with what was built. */
+/** Declares `--record`, for commands that read the record of an image. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function recordOption() {
-  return new Option("--record <file>", `the ${RECORD_NAME} of the build (default: beside it)`);
+  return new Option(
+    "--record <file>",
+    `the ${RECORD_NAME} of the build (default: beside the image)`,
+  );
 }
 
-/** Opens an image for a command, and says what its reader has to know. */
+/** Opens an image for a command, and prints the warnings of its reader. */
 export async function withView(
   path: string,
   kind: ViewKind | undefined,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap image verify`. */
+/** `seedstrap image verify`: checks an image. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { openImage } from "../source/file.ts";
@@ -16,7 +16,7 @@ export function verifySubcommand(): CommandUnknownOpts {
     .description("check an image to its last byte, and against the seedstrap.json beside it")
     .argument("<image>")
     .option("--json", "for scripts")
-    .option("--tree <dir>", "compare with a checkout as well")
+    .option("--tree <dir>", "also compare with a checkout")
     .addOption(recordOption())
     .addOption(asOption())
     .action((path, { json, tree, record, as }) =>
@@ -36,7 +36,7 @@ export function verifySubcommand(): CommandUnknownOpts {
     );
 }
 
-/** Verifies an image and says what it is. */
+/** Verifies an image and returns the report as lines. */
 export async function verifyLines(path: string): Promise<string[]> {
   const source = openImage(path);
   try {
@@ -50,13 +50,13 @@ function reportLines({ report, record, tree }: VerifiedImage): string[] {
   return [
     ...structureLines(report),
     record === undefined
-      ? "structure is whole; no seedstrap.json beside it knows it"
-      : `structure is whole; every file and the image are as built: ${digestText(record)}`,
+      ? "the structure is intact; there is no record of this image"
+      : `the structure is intact; every file and the image are as built: ${digestText(record)}`,
     ...(tree === undefined ? [] : [
       `as in the checkout: ${formatCount(tree.same)} files; not compared: ${
         [
           ...tree.generated.map(printable),
-          ...(tree.others > 0 ? [`${formatCount(tree.others)} files that it does not know`] : []),
+          ...(tree.others > 0 ? [`${formatCount(tree.others)} files that it does not have`] : []),
         ].join(", ") || "none"
       }`,
     ]),

@@ -47,9 +47,9 @@ Exit codes:
 ${exitCodes()}
 
 Start here:
-  seedstrap demo                         the main job on a miniature tree
-  seedstrap plan --qemu --tree DIR       what a build of a checkout would do
-  seedstrap build --qemu --tree DIR      the media
+  seedstrap demo                         plan, build and boot a miniature tree
+  seedstrap plan --qemu --tree DIR       show what a build of a checkout would do
+  seedstrap build --qemu --tree DIR      build the media
   seedstrap run                          start them`,
     );
   for (const command of everyCommand(root)) command.exitOverride();
@@ -79,19 +79,19 @@ async function main(args: readonly string[]): Promise<number> {
     await root.parseAsync(expanded, { from: "user" });
     return EXIT.done;
   } catch (error) {
-    // commander has printed what is wrong, or the help or version that was asked for.
+    // commander has printed the error already, or the help or version that was asked for.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
     printError(error);
     return error instanceof UserError ? error.exitCode : EXIT.bug;
   }
 }
 
-// A reader that went away (`| head`) ends the program quietly, but not as if all had gone well.
+// When the reader goes away (`| head`), the program ends without a message, but not with 0.
 process.stdout.on("error", (error: Error & { code?: string }) => {
   if (error.code === "EPIPE") process.exit(EXIT.readerGone);
   printError(new UserError("target", `Cannot write the output: ${error.code ?? error.message}`));
   process.exit(EXIT.target);
 });
-// Nobody is left who could be told, and what is done is worth finishing.
+// Lost messages are no reason to stop: the work goes on.
 process.stderr.on("error", () => {});
 process.exitCode = await main(process.argv.slice(2));

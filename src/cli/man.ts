@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap man`: the manual page, which travels with the binary. */
+/** `seedstrap man`: prints the manual page, which is embedded in the binary. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import process from "node:process";

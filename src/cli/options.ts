@@ -25,7 +25,7 @@ import {
   startsInDirectory,
 } from "../plan/options.ts";
 
-/** A command with the options that describe a build. */
+/** Declares a command with the options that describe a build. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function planCommandBase(name: string) {
   return new Command(name)
@@ -41,16 +41,16 @@ export function planCommandBase(name: string) {
     .option("--update-checksums", "update checksum files instead of checking them")
     .option("--build-kernels", "also build kernels where none is needed")
     .option("--no-create-config", "leave bootstrap.cfg empty")
-    .option("-i, --interactive", "stop for a shell where something fails, show a QEMU window")
+    .option("-i, --interactive", "open a shell where something fails, show a QEMU window")
     .option("--configurator", "run the interactive configurator")
     .option("--internal-ci <pass>", "for live-bootstrap's own CI: pass1, pass2 or pass3")
-    .option("--external-sources", "carry every distfile instead of those ahead of the network")
+    .option("--external-sources", "carry every distfile, not only those needed before the network")
     .option(
       "-m, --mirrors <url...>",
       "where distfiles are looked for first: http(s)://… or file:///dir",
     )
-    .option("--early-preseed <archive>", "tar of an earlier root to begin from")
-    .option("-r, --repo <dir>", "prebuilt packages to take along")
+    .option("--early-preseed <archive>", "tar of the root of an earlier bootstrap to begin from")
+    .option("-r, --repo <dir>", "directory of prebuilt packages to include")
     .option("-s, --swap <size>", "swap space under Linux in MiB, or 4G", "0")
     .option("--qemu-cmd <program>", "QEMU to run (-qc)", "qemu-system-x86_64")
     .option("--qemu-ram <size>", "memory of the guest in MiB, or 4G (-qr)", "4096")
@@ -61,26 +61,33 @@ export function planCommandBase(name: string) {
         .choices(["auto", "always", "never"] as const).default("auto" as const),
     )
     .addOption(
-      new Option("--payload-layout <bits>", "width of its numbers; 32 for older importers")
+      new Option(
+        "--payload-layout <bits>",
+        "width of the numbers in the payload; 32 for older importers",
+      )
         .choices(["auto", "64", "32"] as const).default("auto" as const),
     )
     .addOption(
-      new Option("--payload-phases <how>", "restore it at once, or in part behind jump: move_disk")
+      new Option("--payload-phases <how>", "restore it at once, or in part after jump: move_disk")
         .choices(["auto", "one", "two"] as const).default("auto" as const),
     )
-    .option("--air-gapped", "nothing on the machine waits for a network")
-    .option("--mirror-port <port>", "port for file:// mirrors in the guest", String(MIRROR_PORT))
+    .option("--air-gapped", "do not let the booted machine wait for a network")
+    .option(
+      "--mirror-port <port>",
+      "port on which file:// mirrors are served to the guest",
+      String(MIRROR_PORT),
+    )
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .addOption(offlineOption());
 }
 
-/** `--offline`, for every command that may download. */
+/** Declares `--offline`, for every command that may download. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function offlineOption() {
-  return new Option("--offline", "download nothing: every distfile has to be here already");
+  return new Option("--offline", "download nothing: every distfile has to be on this machine");
 }
 
-/** `--tree`, for every command that reads a checkout. */
+/** Declares `--tree`, for every command that reads a checkout. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function treeOption() {
   return new Option(
@@ -89,13 +96,13 @@ export function treeOption() {
   );
 }
 
-/** What commander makes of the options. */
+/** The options as commander parses them. */
 export type RawOptions = ReturnType<ReturnType<typeof planCommandBase>["opts"]>;
 
 /**
- * Checks the options and makes data of them.
+ * Checks the options of a command line and returns them as data.
  *
- * @throws {UserError} "usage" for what does not exist or does not go together.
+ * @throws {UserError} "usage" for a value that is not valid, or options that exclude each other.
  */
 export function parsePlanRequest(given: RawOptions): PlanRequest {
   const raw = withoutEmpty(given);
@@ -140,7 +147,10 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
   };
 }
 
-/** A script's empty variable asks for nothing, as in rootfs.py: not for the current directory. */
+/**
+ * Drops options with an empty value. It comes from an empty variable in a script, and counts as no
+ * value, as in rootfs.py, not as the current directory.
+ */
 function withoutEmpty(raw: RawOptions): RawOptions {
   const { kernel, repo, earlyPreseed, internalCi, ...others } = raw;
   return {
@@ -153,15 +163,14 @@ function withoutEmpty(raw: RawOptions): RawOptions {
 }
 
 /**
- * Refuses what does not go together, before anything is read.
+ * Refuses options that exclude each other, before anything is read.
  *
  * @throws {UserError} "usage"
  */
 function checkTogether(mode: Mode, { kernel }: RawOptions): void {
   if (kernel !== undefined && startsInDirectory(mode)) {
     throw new UserError("usage", `Cannot use --kernel with --${mode}`, {
-      hint:
-        "The kernel that runs already is used there: leave it out, or use --qemu or --bare-metal",
+      hint: "The running kernel is used there: leave the option out, or use --qemu or --bare-metal",
     });
   }
 }
@@ -174,7 +183,11 @@ function checkedPass(text: string): CiPass {
   });
 }
 
-/** @throws {UserError} "usage" for none or several. */
+/**
+ * Returns the one mode that is chosen.
+ *
+ * @throws {UserError} "usage" for none or several.
+ */
 function chosenMode(raw: RawOptions): Mode {
   const modes: readonly (readonly [Mode, true | undefined])[] = [
     ["qemu", raw.qemu],
@@ -188,13 +201,17 @@ function chosenMode(raw: RawOptions): Mode {
   throw new UserError(
     "usage",
     mode === undefined
-      ? "No mode is chosen"
+      ? "Cannot go on without a mode"
       : `Cannot use ${chosen.map((name) => `--${name}`).join(" and ")} together`,
     { hint: "Choose one: --qemu (-q), --bare-metal (-b), --chroot (-c) or --bwrap (-bw)" },
   );
 }
 
-/** @throws {UserError} "usage", naming one that is neither a server nor a directory. */
+/**
+ * Parses the values of `--mirrors`.
+ *
+ * @throws {UserError} "usage", naming one that is neither a server nor a directory.
+ */
 export function parseMirrorOption(texts: readonly string[]): Mirror[] {
   return texts.map(parseMirror);
 }

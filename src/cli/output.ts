@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What people read: numbers, tables, errors. Results go to standard output, everything else to
+ * Prints for people: numbers, tables, errors. Results go to standard output, everything else to
  * standard error.
  *
  * @module
@@ -15,24 +15,24 @@ export function print(line = ""): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** Prints a line about what goes on. */
+/** Prints a line that is not part of a result. */
 export function note(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-/** Prints a line that somebody should see, though the work goes on. */
+/** Prints a warning; the work goes on. */
 export function warn(text: string): void {
   note(`${paint("yellow", "seedstrap:")} ${text}`);
 }
 
-/** Prints a value for scripts. */
+/** Prints a value as JSON, for scripts. */
 export function printJson(value: unknown, indent = 2): void {
-  // JSON leaves DEL and the controls behind it as they are, and a terminal may obey these.
+  // JSON.stringify() does not escape U+007F to U+009F, which a terminal may obey.
   const text = JSON.stringify(value, null, indent);
   print(text.replace(/[\x7f-\x9f]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`));
 }
 
-/** Prints a failure with place and hint, and what it was caused by. */
+/** Prints an error: a {@link UserError} with its location and hint, a bug with its stack. */
 export function printError(error: unknown): void {
   const isExpected = error instanceof UserError;
   const message = isExpected ? error.message : `bug: ${messageOf(error)}`;
@@ -50,12 +50,12 @@ export function paint(style: Parameters<typeof styleText>[0], text: string): str
   return styleText(style, text, { stream: process.stderr });
 }
 
-/** Colours a text of a result, likewise for standard output. */
+/** Colours a text where standard output is a terminal and NO_COLOR allows it. */
 export function paintResult(style: Parameters<typeof styleText>[0], text: string): string {
   return styleText(style, text, { stream: process.stdout });
 }
 
-/** Bytes for people: `1.41 GiB`, `512 B`. */
+/** Formats a number of bytes: `1.41 GiB`, `512 B`. */
 export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let value = bytes;
@@ -67,13 +67,13 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`;
 }
 
-/** A number with its thousands apart, whatever the locale. */
+/** Formats a number with commas between its thousands, whatever the locale. */
 export function formatCount(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /**
- * A table with aligned columns and two spaces between.
+ * Formats rows as lines of a table, with aligned columns and two spaces between.
  *
  * @param align One letter a column: `l` left, `r` right.
  */
@@ -88,7 +88,7 @@ export function formatTable(rows: readonly (readonly string[])[], align: string)
   );
 }
 
-/** Text from a checkout, an image or a server, made harmless for a terminal. */
+/** Escapes control characters: text from a checkout, an image or a server may hold some. */
 export function printable(text: string): string {
   return text.replace(
     /\p{Cc}/gu,

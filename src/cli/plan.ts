@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap plan`: what would be built, before anything is downloaded or written. */
+/** `seedstrap plan`: shows what would be built, before anything is downloaded or written. */
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
@@ -31,7 +31,7 @@ export function planSubcommand(): CommandUnknownOpts {
   return planCommandBase("plan")
     .description("show what would be built and how near it comes to every limit")
     .option("-t, --target <dir>", "where the media would go", "target")
-    .option("--force", "exit with 0 although a limit is broken")
+    .option("--force", "exit with 0 although the plan breaks a limit")
     .option("--json", "for scripts, with every entry")
     .addHelpText(
       "after",
@@ -46,11 +46,11 @@ Example:
       const broken = brokenLimits(plan);
       if (broken.length === 0) return;
       if (!raw.force) throw limitError(broken);
-      note("--force: going on although a limit is broken");
+      note("--force: going on although the plan breaks a limit");
     });
 }
 
-/** A plan for scripts. */
+/** Returns a plan as data for scripts. */
 function planAsJson(plan: Plan, target: string): Record<string, unknown> {
   return {
     options: plan.options,
@@ -73,7 +73,7 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
   };
 }
 
-/** A plan for people. */
+/** Returns a plan as lines of text. */
 export function planAsText(plan: Plan, target: string): string[] {
   const title = (text: string) => paintResult("bold", text);
   return [
@@ -108,7 +108,7 @@ function startLine(plan: Plan, target: string): string {
 const PLACES: readonly (readonly [Place, string])[] = [
   ["boot", "in the boot image"],
   ["payload", "in the payload image"],
-  ["external", "on the second disk alone"],
+  ["external", "on the second disk only"],
   ["network", "from the network, by the booted machine"],
 ];
 
@@ -130,13 +130,13 @@ function distfileTable(files: readonly PlannedDistfile[]): string[] {
     files.map(({ name, size, why, restored }) => [
       printable(name),
       size === null ? "?" : formatBytes(size),
-      printable(restored === "disk" ? `${why}; restored behind jump: move_disk` : why),
+      printable(restored === "disk" ? `${why}; restored after jump: move_disk` : why),
     ]),
     "lrl",
   );
 }
 
-/** Bytes of some files, saying how many sizes are not known. */
+/** Formats the total size of some files, and says how many sizes are unknown. */
 function amount(files: readonly PlannedDistfile[]): string {
   const unknown = files.filter(({ size }) => size === null).length;
   const known = formatBytes(files.reduce((sum, { size }) => sum + (size ?? 0), 0));
@@ -170,7 +170,7 @@ function contentOf(entries: Plan["entries"]): string {
   return `${formatCount(entries.length)} entries, ${formatBytes(bytes)}`;
 }
 
-/** Where the payload is restored, and the arithmetic behind it. */
+/** Says where the payload is restored, with the arithmetic that decides it. */
 function restoreLines({ restore, distfiles }: Plan): string[] {
   if (restore === undefined) return [];
   const part = (where: "fiwix" | "disk") => {
@@ -179,8 +179,8 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
   };
   const lines = [
     restore.phases === 1
-      ? `restored at once behind jump: fiwix: ${part("fiwix")}`
-      : `restored behind jump: fiwix: ${part("fiwix")}; behind jump: move_disk: ${part("disk")}`,
+      ? `restored at once after jump: fiwix: ${part("fiwix")}`
+      : `restored after jump: fiwix: ${part("fiwix")}; after jump: move_disk: ${part("disk")}`,
   ];
   for (const [name, title] of [["ramdisk", "Fiwix"], ["kexec", "kexec"]] as const) {
     const sum = restore.inOneGo?.[name];
@@ -214,11 +214,11 @@ function limitLines(plan: Plan): string[] {
   );
 }
 
-/** Says that the figures are lower bounds, where they are. */
+/** Says how many sizes are unknown, in which case the figures are lower bounds. */
 function unknownLines(plan: Plan): string[] {
   const count = neededDistfiles(plan).filter(({ size }) => size === null).length;
   if (count === 0) return [];
-  return [`${count} sizes are not known yet: a build checks again when the files are there`];
+  return [`sizes that are not known yet: ${count}; a build checks again when it has the files`];
 }
 
 function isFloor({ id }: Limit): boolean {
@@ -239,8 +239,8 @@ function overlayLines(plan: Plan): string[] {
     ...manifestLines.map(({ text, place }) => `manifest, ${place}: ${printable(text)}`),
     ...(madeAgain.length === 0
       ? []
-      : [`empty, and made again behind jump: fiwix: ${madeAgain.map(printable).join(", ")}`]),
-    `tree: ${basename(plan.tree)}, left as it is`,
+      : [`empty, and made again after jump: fiwix: ${madeAgain.map(printable).join(", ")}`]),
+    `tree: ${basename(plan.tree)}, not modified`,
   ];
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap preflight`: could this machine carry a bootstrap? */
+/** `seedstrap preflight`: checks whether a machine could carry a bootstrap. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { readFileSync } from "node:fs";
@@ -26,12 +26,12 @@ import { accelOption } from "./run.ts";
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function declaration() {
   return new Command("preflight")
-    .description("boot a small program that looks whether the machine could carry a bootstrap")
+    .description("boot a small program that checks whether the machine could carry a bootstrap")
     .argument("[target]", "a built target: its boot image is read, its payload attached")
     .allowExcessArguments(false)
     .option("-q, --qemu", "boot it in QEMU")
     .option("-b, --bare-metal", "write an image for a stick")
-    .option("--log <file>", "explain what the program said on a serial line")
+    .option("--log <file>", "explain what the program printed on a serial line")
     .option("-o, --output <file>", "where the image for a stick goes", "preflight.img")
     .option("--payload <image...>", "payload images: attached in QEMU, expected on bare metal")
     .option("--no-read", "do not read payloads whole")
@@ -45,9 +45,9 @@ function declaration() {
       "after",
       `
 Examples:
-  seedstrap preflight --qemu target               what QEMU would say to a built target
-  seedstrap preflight --bare-metal target         an image that reads the same sectors
-  seedstrap preflight --log serial.txt            explain what a real machine said
+  seedstrap preflight --qemu target               check a built target in QEMU
+  seedstrap preflight --bare-metal target         write an image that reads the same sectors
+  seedstrap preflight --log serial.txt            explain what a real machine printed
 
 The exit code is 0 for a good verdict and 10 for a bad one.`,
     );
@@ -60,9 +60,13 @@ export function preflightSubcommand(): CommandUnknownOpts {
     withInterrupt(async (signal) => {
       const modes = [raw.qemu, raw.bareMetal, raw.log].filter((mode) => mode !== undefined);
       if (modes.length !== 1) {
-        throw new UserError("usage", "One of --qemu, --bare-metal and --log is needed", {
-          hint: "seedstrap preflight --help explains them",
-        });
+        throw new UserError(
+          "usage",
+          "Cannot go on without exactly one of --qemu, --bare-metal and --log",
+          {
+            hint: "Choose one; seedstrap preflight --help explains them",
+          },
+        );
       }
       if (raw.log !== undefined) explainLog(raw.log, raw.json === true);
       else if (raw.bareMetal) await writeStick(target, raw, signal);
@@ -134,7 +138,7 @@ function explainLog(path: string, asJson: boolean): void {
   checkVerdict(report, path);
 }
 
-/** Prints a report as a table, or as it was parsed. */
+/** Prints a report as a table, or as JSON. */
 export function printReport(report: PreflightReport, asJson: boolean): void {
   if (asJson) {
     printJson(report);
@@ -153,7 +157,7 @@ export function printReport(report: PreflightReport, asJson: boolean): void {
   );
 }
 
-/** Subject and facts of a line, where a person wants them. */
+/** Returns subject and facts of a line for the table, or undefined for one that is left out. */
 function describe({ topic, values: v }: ReportLine): [string, string] | undefined {
   switch (topic) {
     case "boot":

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Progress of long work: one line that is redrawn on a terminal, plain lines elsewhere.
+ * Shows the progress of long work: one line that is redrawn on a terminal, plain lines elsewhere.
  *
  * @module
  */
@@ -11,10 +11,10 @@ import { formatBytes } from "./output.ts";
 /** Time between two redraws, and between two plain lines. */
 const REDRAW_MS = 100;
 const PLAIN_MS = 5000;
-/** From when on a rate is shown. */
+/** How long the work runs before a rate is shown. */
 const STEADY_SECONDS = 0.5;
 
-/** A piece of work whose progress is shown. */
+/** Shows the progress of one piece of work on standard error. */
 export class Progress {
   readonly #title: string;
   readonly #isTerminal = process.stderr.isTTY === true;
@@ -24,11 +24,11 @@ export class Progress {
 
   constructor(title: string) {
     this.#title = title;
-    // Work that is done within the first interval shows no plain line but its last.
+    // Work that ends within the first interval prints no plain line.
     this.#last = this.#isTerminal ? 0 : this.#start;
   }
 
-  /** Says how far the work is, in bytes; the total may be unknown. */
+  /** Reports how many bytes are done; the total may be unknown. */
   update(done: number, total: number | undefined, detail = ""): void {
     const now = performance.now();
     if (now - this.#last < (this.#isTerminal ? REDRAW_MS : PLAIN_MS)) return;
@@ -43,7 +43,7 @@ export class Progress {
     }
   }
 
-  /** Wipes the line, so that something else can be printed. */
+  /** Erases the line, so that something else can be printed. */
   clear(): void {
     if (this.#isDrawn) process.stderr.write("\r\x1b[K");
     this.#isDrawn = false;
@@ -51,7 +51,7 @@ export class Progress {
 
   #line(done: number, total: number | undefined, detail: string): string {
     const seconds = (performance.now() - this.#start) / 1000;
-    // Ahead of that, a rate says more about the first piece than about the work.
+    // Before that, the rate is mostly that of the first chunk.
     const isSteady = seconds >= STEADY_SECONDS;
     const rate = isSteady ? `${formatBytes(done / seconds)}/s` : "";
     const share = total ? `${String(Math.floor(100 * done / total)).padStart(3)} %  ` : "";
@@ -64,7 +64,7 @@ export class Progress {
   }
 }
 
-/** What is left, for people: `2 min 05 s left`. */
+/** Formats the time that is left: `2 min 05 s left`. */
 function formatSeconds(seconds: number): string {
   const whole = Math.ceil(seconds);
   if (whole < 60) return `${whole} s left`;

@@ -13,7 +13,7 @@ import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { print, printable, printJson } from "./output.ts";
 
-/** How many differences of a kind are named. */
+/** How many differences of one kind are shown. */
 const MOST_NAMED = 20;
 
 export function reproduceSubcommand(): CommandUnknownOpts {
@@ -25,13 +25,13 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .option("-m, --mirrors <url...>", "where distfiles are looked for first")
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .addOption(offlineOption())
-    .option("-r, --repo <dir>", "the prebuilt packages, where it was built with some")
-    .option("--early-preseed <archive>", "the tar to begin from, where it was built with one")
-    .option("--kernel <file>", "the Linux kernel, where it was built with one (-qk)")
+    .option("-r, --repo <dir>", "the prebuilt packages, if the build had some")
+    .option("--early-preseed <archive>", "the tar to begin from, if the build had one")
+    .option("--kernel <file>", "the Linux kernel, if the build had one (-qk)")
     .option("-t, --target <dir>", "where to build, in a new directory (default: beside the record)")
-    .option("--keep", "leave what was built there")
-    .option("--force", "go on although a limit is broken")
-    .option("-j, --jobs <n>", "downloads at once", "4")
+    .option("--keep", "keep what was built")
+    .option("--force", "go on although the plan breaks a limit")
+    .option("-j, --jobs <n>", "number of parallel downloads", "4")
     .option("--json", "for scripts")
     .addHelpText(
       "after",
@@ -39,7 +39,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
 Example:
   seedstrap reproduce seedstrap.json --tree live-bootstrap -m file:///srv/distfiles
 
-The exit code is 0 where everything has the stated digest, and 11 where not.`,
+The exit code is 0 if every output has the digest that the record states, and 11 if not.`,
     );
   command.action((record, raw) =>
     withInterrupt(async (signal) => {
@@ -73,18 +73,18 @@ function notTheSame({ subjects, compared, materials }: Reproduction, where: stri
   return new UserError(
     "different",
     `Cannot reproduce ${subjects.length === 1 ? "one output" : `${subjects.length} outputs`} ` +
-      `of ${compared}: other bytes were built than the record says`,
+      `of ${compared}: what was built differs from the record`,
     {
       where,
       hint: materials.length > 0
-        ? "What it was built from differs too, as shown: give it the same"
-        : "Everything it was built from is the same: the record may have been changed, or a " +
-          "tool that seedstrap uses (mke2fs, for a disk with a file system)",
+        ? "The inputs differ too, as shown: give the same ones"
+        : "The inputs are the same: the record may have been changed, or a tool that seedstrap " +
+          "uses is another one (mke2fs, for a disk with a file system)",
     },
   );
 }
 
-/** A reproduction for people. */
+/** Returns the result of a reproduction as lines of text. */
 function reproductionLines({ same, compared, subjects, materials, kept }: Reproduction): string[] {
   return [
     ...(same ? [`the same: ${compared} outputs have the stated digests`] : []),

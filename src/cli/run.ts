@@ -9,7 +9,7 @@ import { note, warn } from "./output.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
-  return new Option("--accel <how>", "KVM where it works, or force one")
+  return new Option("--accel <how>", "accelerator; auto is KVM where it works, else TCG")
     .choices(["auto", "kvm", "tcg"] as const).default("auto" as const);
 }
 
@@ -29,7 +29,7 @@ The serial console appears here and in TARGET/${LOG_NAME}. Ctrl-C ends the guest
     );
 }
 
-/** Events of a run: the guest on standard output, everything else on standard error. */
+/** Returns handlers for the events of a run, which print the guest to standard output. */
 export function printedRun(): RunEvents {
   return {
     onServe: (path, port) => note(`serving ${path} on 127.0.0.1:${port} for the guest`),

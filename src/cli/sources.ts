@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap sources`: what source_manifest.py prints. */
+/** `seedstrap sources`: prints what source_manifest.py prints. */
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
@@ -12,7 +12,7 @@ import { findBoundaries, phaseOf } from "../plan/split.ts";
 import { treeOption } from "./options.ts";
 import { print, printJson } from "./output.ts";
 
-/** A kernel bootstrap: what passes and phases are told for. */
+/** The configuration of a kernel bootstrap, for which passes and phases are computed. */
 const CONFIG: Config = [
   ["ARCH", "x86"],
   ["CHROOT", "False"],
@@ -26,7 +26,7 @@ export function sourcesCommand(): CommandUnknownOpts {
     .allowExcessArguments(false)
     .addOption(treeOption())
     .addOption(
-      new Option("--all", "do not stop at the network (the default, as source_manifest.py has it)")
+      new Option("--all", "do not stop at the network (the default, as in source_manifest.py)")
         .conflicts("preNetwork"),
     )
     .option("--pre-network", 'stop at the first improve that has "network" in its line')
@@ -67,7 +67,7 @@ Example:
   return command;
 }
 
-/** The lines of source_manifest.py: no two alike. */
+/** Returns the lines that source_manifest.py prints, each once. */
 export function manifestLines(sources: readonly PlacedSource[]): string[] {
   return [
     ...new Set(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap write`: an image onto a device. */
+/** `seedstrap write`: writes an image to a device. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
@@ -17,15 +17,15 @@ export function writeSubcommand(): CommandUnknownOpts {
     .argument("<image>", "a boot or payload image, or a disk image with a partition table")
     .argument("<device>", "a whole disk that nothing uses; everything on it is lost")
     .allowExcessArguments(false)
-    .option("--yes <serial>", "do not ask: the device's serial, or its name where it has none")
+    .option("--yes <serial>", "do not ask: the device's serial, or its name if it has none")
     .option("--file", "the device is a regular file, to be written in place")
     .option("--no-verify", "do not read it back")
     .option("--json", "for scripts")
     .addHelpText(
       "after",
       `
-The first MiB is cleared at the beginning and written last, when the rest was read back and is
-right: a device on which this was interrupted does not boot. What lies behind the image stays.
+The first MiB is cleared at the beginning and written last, after the rest was read back and
+compared: a device does not boot where this was interrupted. Bytes after the image are not changed.
 
 Examples:
   seedstrap devices
@@ -49,7 +49,7 @@ Examples:
     );
 }
 
-/** Progress of writing to devices, on standard error. */
+/** Returns handlers that show the progress of writing to a device. */
 function progressEvents(): {
   onProgress: (stage: string, done: number, total: number) => void;
   clear: () => void;
@@ -80,8 +80,8 @@ function printReport(report: DeviceReport, dataBytes: number, target: WriteTarge
     !isVerified
       ? "  not read back"
       : isDirect
-      ? "  read back from the device, and equal to its last byte"
-      : "  read back and equal; it cannot be read past this machine's memory",
+      ? "  read back from the device, and equal to the last byte"
+      : "  read back and equal; the device has no direct reads",
   );
-  if (partitions === "busy") print("  the kernel still has its old partitions: attach it again");
+  if (partitions === "busy") print("  the kernel still has the old partitions: attach it again");
 }

@@ -30,8 +30,8 @@ test.each([
   expect(expandAbbreviations(args, KNOWN)).toEqual(wanted);
 });
 
-test("expandAbbreviations() refuses the beginning of several options", () => {
-  expect(() => expandAbbreviations(["--tmp"], KNOWN)).toThrow("Cannot tell what --tmp is");
+test("expandAbbreviations() refuses a prefix of several options", () => {
+  expect(() => expandAbbreviations(["--tmp"], KNOWN)).toThrow("Cannot use --tmp: it is ambiguous");
 });
 
 test("formatBytes() has units of 1,024", () => {

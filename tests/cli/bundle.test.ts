@@ -22,7 +22,7 @@ beforeAll(async () => {
   await buildIn(dir, args);
 });
 
-/** Why a program cannot be started so here, or undefined. */
+/** Returns why a command cannot be run here, or undefined. */
 async function refused(argv: readonly string[]): Promise<string | undefined> {
   const name = argv[0]!;
   if (Bun.which(name) === null) return `there is no ${name} here`;
@@ -36,7 +36,7 @@ if (noNamespace) console.log(`skipped: a build without a network: ${noNamespace}
 if (noUser) console.log(`skipped: a bundle made by another user: ${noUser}`);
 
 test.skipIf(noNamespace !== undefined)(
-  "a build from a bundle, where there is no network, equals one from the checkout",
+  "a build from a bundle, without a network, equals one from the checkout",
   async () => {
     const target = join(dir, "offline");
     const build = ["build", "--bare-metal", "--external-sources", ...offline, "-t", target];
@@ -102,13 +102,13 @@ test("bundle verify names what is damaged and ends with 5", async () => {
     `header  ${b}`,
     `data    ${a}`,
   ]);
-  expect(bad.stderr).toContain(`${b} and 1 more damaged`);
+  expect(bad.stderr).toContain(`${b} and 1 more are damaged`);
   const json = await seedstrap(["bundle", "verify", "--json", damaged]);
   expect(json.code).toBe(5);
   expect(JSON.parse(json.stdout).faults).toHaveLength(2);
 });
 
-test("bundle ls lists by the index", async () => {
+test("bundle ls lists what the index says", async () => {
   const ls = await seedstrap(["bundle", "ls", bundle]);
   expect(ls.stdout).toContain("           0  distfiles/\n");
   const long = await seedstrap(["bundle", "ls", "-l", bundle]);
@@ -127,7 +127,7 @@ test("plan and sources read a bundle too", async () => {
   expect(plan).toMatchObject({ code: 0, stderr: "" });
 });
 
-test("bundle create --split makes files that FAT can hold, and refuses a size that is none", async () => {
+test("bundle create --split makes files that FAT can hold, and refuses a size of 0", async () => {
   const output = join(temp.make(), "cut.tar");
   const ran = await seedstrap(["bundle", "create", ...args, "-o", output, "--split", "1"]);
   expect(ran.code).toBe(0);
@@ -150,7 +150,7 @@ test.each([
   expect(ran).toMatchObject({ code, stdout: "" });
 });
 
-test("bundle create that gets SIGINT leaves nothing, and ends with 130", async () => {
+test("bundle create leaves nothing after SIGINT, and ends with 130", async () => {
   const big = temp.make();
   const args = setUp(big, { distfileBytes: 30_000_000 });
   const before = readdirSync(big).sort();
@@ -162,7 +162,7 @@ test("bundle create that gets SIGINT leaves nothing, and ends with 130", async (
   expect(readdirSync(big).sort()).toEqual(before);
 });
 
-test("bundle create clears away what one that was killed has left", async () => {
+test("bundle create removes what a killed one has left", async () => {
   const big = temp.make();
   const args = setUp(big, { distfileBytes: 30_000_000 });
   const argv = ["bundle", "create", ...args, "-o", join(big, "b.tar")];
@@ -176,7 +176,7 @@ test("bundle create clears away what one that was killed has left", async () => 
   expect(readdirSync(big).filter(isLeft)).toEqual([]);
 });
 
-test("image looks into a bundle, whole or cut, like into any other image", async () => {
+test("image reads a bundle, whole or split, like any other image", async () => {
   const parts = join(dir, "cut.tar");
   const create = ["bundle", "create", ...args, "--split", "1", "-o", parts];
   expect(await seedstrap(create)).toMatchObject({ code: 0 });
@@ -202,11 +202,11 @@ test("image looks into a bundle, whole or cut, like into any other image", async
   bytes[bytes.indexOf("echo alpha")]! ^= 1;
   writeFileSync(damaged, bytes);
   const found = await image("verify", damaged);
-  expect(found.stderr).toContain("steps/alpha-1.0/pass1.sh damaged");
+  expect(found.stderr).toContain("steps/alpha-1.0/pass1.sh is damaged");
   expect(found.code).toBe(5);
 });
 
-test("reproduce builds again from a bundle, and asks nobody with --offline", async () => {
+test("reproduce builds again from a bundle, and downloads nothing with --offline", async () => {
   const target = join(dir, "again");
   const build = ["build", "--bare-metal", "--external-sources", ...offline, "-t", target];
   expect(await seedstrap(build)).toMatchObject({ code: 0 });

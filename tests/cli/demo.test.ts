@@ -22,9 +22,12 @@ test("demo --keep takes a new or an empty directory, and nothing else", async ()
   expect(readFileSync(file, "utf8")).toBe("mine");
 });
 
-test.each(["demo", "preflight --qemu"])("%s says where it cannot work", async (args) => {
-  const nowhere = join(temp.make(), "nowhere");
-  const ran = await seedstrap(args.split(" "), { env: { TMPDIR: nowhere } });
-  expect(ran.stderr).toContain(`Cannot write to ${nowhere}: ENOENT`);
-  expect(ran.code).toBe(7);
-});
+test.each(["demo", "preflight --qemu"])(
+  "%s names the temporary directory that it cannot write to",
+  async (args) => {
+    const nowhere = join(temp.make(), "nowhere");
+    const ran = await seedstrap(args.split(" "), { env: { TMPDIR: nowhere } });
+    expect(ran.stderr).toContain(`Cannot write to ${nowhere}: ENOENT`);
+    expect(ran.code).toBe(7);
+  },
+);

@@ -19,7 +19,7 @@ if (missing !== undefined) {
   console.log(`skipped: tests of harvest: ${missing} is not installed here`);
 }
 
-/** A package as live-bootstrap packs it, of these files. */
+/** Packs these files as live-bootstrap packs a package. */
 async function pack(path: string, files: Readonly<Record<string, string>>): Promise<void> {
   const root = temp.make();
   writeFiles(root, files);
@@ -36,7 +36,7 @@ async function pack(path: string, files: Readonly<Record<string, string>>): Prom
 
 const LONG = `usr/share/${"a long name/".repeat(12)}file`;
 
-/** The disk of a finished bootstrap: a partition at a GiB, behind what booted. */
+/** Makes the disk of a finished bootstrap: the boot image, and a partition from 1 GiB on. */
 async function finishedDisk(word: string, sums?: string): Promise<string> {
   const dir = temp.make();
   const repo = join(dir, "root/external/repo");
@@ -61,7 +61,7 @@ async function finishedDisk(word: string, sums?: string): Promise<string> {
     size: "16384k",
     options: ["-E", `offset=${GIB}`],
   });
-  // What sfdisk leaves of the boot sector is its code.
+  // sfdisk keeps the code of the boot sector, and nothing else of it.
   const stage1 = assembleHex0(new TextEncoder().encode(STAGE1_TEXT), "stage1");
   const sector = mbr({
     isBootable: false,
@@ -82,12 +82,12 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     two = await finishedDisk("two");
   });
 
-  test("takes the packages out of a disk, and sha256sum agrees with the list", async () => {
+  test("copies the packages out of a disk, and sha256sum agrees with the list", async () => {
     const out = join(temp.make(), "run");
     const ran = await seedstrap(["harvest", one, "-o", out]);
     expect(ran).toMatchObject({ code: 0, stderr: "" });
     expect(ran.stdout).toContain(`${out}: 3 packages from /external/repo, `);
-    expect(ran.stdout).toContain("2 of them are as in /steps/SHA256SUMS.pkgs\n");
+    expect(ran.stdout).toContain("2 of them match /steps/SHA256SUMS.pkgs\n");
     expect(readdirSync(out).sort()).toEqual(
       ["SHA256SUMS", "odd name\n", "other-2.0_1.tar.bz2", "same-1.0_0.tar.bz2"],
     );
@@ -98,7 +98,7 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     expect(JSON.parse(json.stdout)).toMatchObject({ verified: 2, wrong: [], skipped: [] });
   });
 
-  test("refuses a package that is not as listed, and takes it with --force", async () => {
+  test("refuses a package whose SHA-256 is not the listed one, and takes it with --force", async () => {
     const disk = await finishedDisk("x", `${sha256("y")}  same-1.0_0.tar.bz2\n`);
     const dir = temp.make();
     const ran = await seedstrap(["harvest", disk, "-o", join(dir, "out")]);
@@ -107,7 +107,7 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     expect(readdirSync(dir)).toEqual([]);
     const forced = await seedstrap(["harvest", "--force", disk, "-o", join(dir, "out")]);
     expect(forced.code).toBe(0);
-    expect(forced.stderr).toContain("same-1.0_0.tar.bz2 is not what the disk's list says");
+    expect(forced.stderr).toContain("same-1.0_0.tar.bz2 is not as a list on the disk says");
     expect(readFileSync(join(dir, "out/SHA256SUMS"), "utf8")).toContain("  same-1.0_0.tar.bz2\n");
   });
 
@@ -127,7 +127,7 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     expect(sums).toBe(`${sha256("a")}  a.tar\n`);
   });
 
-  test("refuses a disk without packages, and what is no disk", async () => {
+  test("refuses a disk without packages, and a file that is no disk", async () => {
     const dir = temp.make();
     writeFiles(join(dir, "root"), { "external/other": "" });
     makeFileSystem(join(dir, "disk.img"), join(dir, "root"), { size: "8M" });

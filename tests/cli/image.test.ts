@@ -25,7 +25,7 @@ beforeAll(async () => {
   if (ran.code !== 0) throw new Error(ran.stderr);
 });
 
-/** A boot image of these segments, in a directory without a record. */
+/** Writes a boot image of these segments to a directory without a record. */
 function handmade(segments: Parameters<typeof bytesOfSegments>[0]): string {
   const path = join(temp.make(), "hand.img");
   const stage1 = assembleHex0(new TextEncoder().encode(STAGE1_TEXT), "stage1");
@@ -57,7 +57,7 @@ test("image ls --json has an object a line", async () => {
   expect(entries.at(-1)).toMatchObject({ kind: "command" });
 });
 
-test("image cat prints a file, with or without ./ ahead", async () => {
+test("image cat prints a file, with or without a leading ./", async () => {
   for (const name of ["./High Level Prototypes/a file.c", "High Level Prototypes/a file.c"]) {
     expect(await seedstrap(["image", "cat", boot, name])).toEqual({
       code: 0,
@@ -120,7 +120,7 @@ test("image verify finds a changed byte of a file, of the structure and of the p
   expect(cut.stderr).toMatch(/has 2096640 bytes, built were 2097152|too early/);
 });
 
-test("image verify finds a file that is missing, and one that is too many", async () => {
+test("image verify finds a file that is missing, and one that was not put there", async () => {
   const name = Buffer.from("src 10 ./seed.kaem\n");
   const renamed = await verifyDamaged("init.img", (bytes) => {
     bytes.write("src 10 ./seed.kaeX\n", bytes.indexOf(name));
@@ -142,7 +142,7 @@ test("names in an image cannot drive a terminal", async () => {
   const image = bytesOfSegments(payload([{ name: evil.slice(2), body }]));
   writeFileSync(held, image);
   expect((await seedstrap(["image", "ls", held])).stdout).toContain("\\x1b]0;owned\\x07\\x9b31m");
-  // Errors name them, too.
+  // Errors name such files, too.
   image[24] = 99;
   image[26] = 99;
   writeFileSync(held, image);
@@ -151,7 +151,7 @@ test("names in an image cannot drive a terminal", async () => {
   expect(ran.stderr).not.toMatch(/[^\P{Cc}\n]/u);
 });
 
-test("a reader that goes away ends the program quietly", async () => {
+test("when its reader goes away, the program ends without a message", async () => {
   const entries = Array.from({ length: 20_000 }, (_, i) => ({ path: `./${i}` }));
   const path = handmade(srcfs(entries, []));
   const script = '"$1" "$2" image ls "$3" 2>"$4" | head -n 1; cat "$4"';
@@ -176,7 +176,7 @@ test("a seedstrap.json that is damaged is no reason to verify less", async () =>
   expect(listed.code).toBe(0);
 });
 
-// The reader is gone before anything is written; $0 is a file for what is said.
+// The reader is gone before anything is written; $0 is a file for standard error.
 test.each([
   [
     "standard output that nobody reads",

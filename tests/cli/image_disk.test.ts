@@ -23,7 +23,7 @@ beforeAll(async () => {
   if (ran.code !== 0) throw new Error(ran.stderr);
 });
 
-/** A copy of an image without a record beside it. */
+/** Copies an image to a directory without a record. */
 function copied(path: string, change: (bytes: Buffer) => void = () => {}): string {
   const place = join(temp.make(), "copy.img");
   const bytes = readFileSync(path);
@@ -32,7 +32,7 @@ function copied(path: string, change: (bytes: Buffer) => void = () => {}): strin
   return place;
 }
 
-test("image ls -l tells source steps from the record, from a checkout, or not at all", async () => {
+test("image ls -l takes source steps from the record or a checkout, or leaves them out", async () => {
   const ls = async (...args: string[]) =>
     (await seedstrap(["image", "ls", "-l", "--json", ...args])).stdout.trimEnd().split("\n")
       .map((line) => JSON.parse(line));
@@ -51,7 +51,7 @@ test("image ls -l tells source steps from the record, from a checkout, or not at
   }
 });
 
-test("image verify --record finds a copy in the record by what it is", async () => {
+test("image verify --record finds a copy in the record by its kind", async () => {
   const record = ["--record", join(dir, "target")];
   const whole = await seedstrap(["image", "verify", copied(carried), ...record]);
   expect(whole).toMatchObject({ code: 0, stderr: "" });
@@ -85,7 +85,7 @@ test.each([
     "steps/manifest is",
   ],
   [
-    "a file that is too many",
+    "a file that the checkout does not have",
     (bytes: Buffer) => bytes.write("src 10 ./seed.kaeX\n", bytes.indexOf("src 10 ./seed.kaem\n")),
     "seed.kaeX is not of this checkout",
   ],
@@ -109,7 +109,7 @@ test("image verify --tree finds a file that is missing", async () => {
   expect(ran.code).toBe(5);
 });
 
-test("image diff tells what was added, removed, changed and moved", async () => {
+test("image diff lists what was added, removed, changed and moved", async () => {
   const other = temp.make();
   const args = setUp(other, {
     files: {
@@ -138,7 +138,7 @@ test("image diff tells what was added, removed, changed and moved", async () => 
   expect(JSON.parse(same.stdout)).toEqual({ equal: true, differences: [] });
 });
 
-test("image diff finds a file again that has moved, also in an image of another kind", async () => {
+test("image diff recognises a moved file, and compares images of different kinds", async () => {
   const moved = copied(boot, (bytes) => {
     bytes.write("src 10 ./moved.to!\n", bytes.indexOf("src 10 ./seed.kaem\n"));
   });
@@ -150,7 +150,7 @@ test("image diff finds a file again that has moved, also in an image of another 
   expect((await seedstrap(["image", "diff", boot, join(dir, "none")])).code).toBe(7);
 });
 
-test("image extract gives the checkout back, and empty files as the record knows them", async () => {
+test("image extract restores the checkout, and empty files that the record names", async () => {
   const out = join(temp.make(), "out");
   const ran = await seedstrap(["image", "extract", boot, "-o", out]);
   expect(ran).toMatchObject({ code: 0, stderr: "" });
@@ -191,7 +191,7 @@ describe.skipIf(!hasTools)("a disk", () => {
     expect(JSON.parse(json.stdout)).toMatchObject({ kind: "disk", fileSystem: "ext3", files: 3 });
   });
 
-  test("that a boot image has become is told from what was built", async () => {
+  test("that a boot image has become is not verified as what was built", async () => {
     const target = temp.make();
     copyFileSync(join(dir, "target/seedstrap.json"), join(target, "seedstrap.json"));
     copyFileSync(disk, join(target, "init.img"));
@@ -200,7 +200,7 @@ describe.skipIf(!hasTools)("a disk", () => {
     expect(ran.code).toBe(5);
   });
 
-  test("that is no whole one is exit code 6, and --as takes it for something else", async () => {
+  test("that is truncated is exit code 6, and --as reads it as another kind", async () => {
     const bad = join(temp.make(), "bad.img");
     copyFileSync(disk, bad);
     truncateSync(bad, MIB);
@@ -216,7 +216,7 @@ const hasLoops = process.getuid?.() === 0 && Bun.which("losetup") !== null &&
 if (!hasLoops) console.log("skipped: images on devices: they need root and loop devices");
 
 test.skipIf(!hasLoops)(
-  "an image on a longer device is verified, whatever lies behind it",
+  "an image on a longer device is verified, whatever comes after it",
   async () => {
     const record = ["--record", join(dir, "target")];
     for (const image of [boot, carried]) {

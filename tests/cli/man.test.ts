@@ -11,7 +11,7 @@ interface HelpedCommand {
   readonly options: readonly string[];
 }
 
-/** Every command that the help of a command leads to, itself first. */
+/** Returns a command and, by its help, every command below it. */
 async function commandsFrom(words: readonly string[]): Promise<HelpedCommand[]> {
   const { stdout } = await seedstrap([...words, "--help"]);
   const lines = (title: string) =>
@@ -29,7 +29,7 @@ async function manual(): Promise<string> {
   return (await seedstrap(["man"])).stdout.replaceAll("\\-", "-").replaceAll(/\\f[BIR]/g, "");
 }
 
-/** What the page says of a command, and of the options that several have. */
+/** Reads the page: the text on the common options, and that on each command. */
 async function readPage(): Promise<{ options: string; sections: Map<string, string> }> {
   const source = await manual();
   const part = (heading: string) => source.split(`\n${heading}\n`)[1]!.split("\n.SH ")[0]!;
@@ -44,13 +44,13 @@ function names(text: string, option: string): boolean {
   return text.split(/[^\w-]+/).includes(option);
 }
 
-test("the manual page names every command, and every option where it is of that command", async () => {
+test("the manual page names every command, and every option in the section of its command", async () => {
   const { options: common, sections } = await readPage();
   const commands = await commandsFrom([]);
   const all = commands.map(({ words }) => words.join(" "));
   for (const name of ["build", "bundle create", "image ls"]) expect(all).toContain(name);
   const isGroup = (name: string) => all.some((other) => other.startsWith(`${name} `));
-  // The default command has no name to be called by.
+  // The default command is called without a name.
   const named = all.filter((name) => !["", "bootstrap"].includes(name) && !isGroup(name));
   expect(named.filter((name) => !sections.has(name))).toEqual([]);
   const absent = commands.flatMap(({ words, options }) => {

@@ -9,7 +9,7 @@ import { buildIn, setUp } from "./support.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-test("reproduce ends with 0 where it is the same and with 5 where not, and says why", async () => {
+test("reproduce ends with 0 if the build is the same and with 11 if not, and says why", async () => {
   const dir = temp.make();
   const args = setUp(dir);
   expect(await buildIn(dir, args)).toMatchObject({ code: 0 });

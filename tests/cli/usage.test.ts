@@ -16,9 +16,9 @@ const args = setUp(dir);
 test.each([
   [["--frobnicate"], "unknown option '--frobnicate'"],
   [["plan", "--qemu", "--bare-metal"], "Cannot use --qemu and --bare-metal together"],
-  [["plan"], "No mode is chosen"],
-  [["build"], "No mode is chosen"],
-  [[], "No mode is chosen"],
+  [["plan"], "Cannot go on without a mode"],
+  [["build"], "Cannot go on without a mode"],
+  [[], "Cannot go on without a mode"],
   [["plan", "--qemu", "extra"], "too many arguments"],
   [["plan", "--qemu", "--qemu-ram", "12x"], 'Cannot use "12x" for --qemu-ram'],
   [["plan", "-q", "-qr0"], 'Cannot use "0" for --qemu-ram'],
@@ -40,10 +40,10 @@ test.each([
 });
 
 test.each([
-  ["-c --kernel k", "Cannot use --kernel with --chroot", "The kernel that runs already"],
-  ["-bw -qk=k", "Cannot use --kernel with --bwrap", "The kernel that runs already"],
+  ["-c --kernel k", "Cannot use --kernel with --chroot", "The running kernel is used"],
+  ["-bw -qk=k", "Cannot use --kernel with --bwrap", "The running kernel is used"],
   ["-bw --tmpfs", "Cannot use --tmpfs with --bwrap", "use --chroot"],
-  ["-b --tmpfs", "Cannot use --tmpfs with --bare-metal", "The images would be gone"],
+  ["-b --tmpfs", "Cannot use --tmpfs with --bare-metal", "The images would be lost"],
   ["-c --tmpfs --tmpfs-size 8X", 'Cannot use "8X" for --tmpfs-size', "8G, 512m or 50%"],
   ["-q -c", "Cannot use --qemu and --chroot together", "Choose one"],
   ["-q --cores 0", 'Cannot use "0" for --cores', "a whole number from 1"],
@@ -51,11 +51,11 @@ test.each([
   ["-q --kernel /nowhere/k", "Cannot use /nowhere/k for --kernel", "bzImage"],
   ["-q --repo /nowhere", "Cannot read the packages of --repo: ENOENT", "permissions"],
   ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M or 4G"],
-  ["build -b --yes sda", "Cannot use --yes: no device", "Name a --boot-device"],
-  ["build -b --no-verify", "Cannot use --no-verify: no device", "Name a --boot-device"],
+  ["build -b --yes sda", "Cannot use --yes: no device is given", "Name a --boot-device"],
+  ["build -b --no-verify", "Cannot use --no-verify: no device is given", "Name a --boot-device"],
   ["-b -t tree/steps/x", "as target: steps/ is built from", "Name another --target"],
   ["-b -t tree/seed", "as target: seed/ is built from", "Name another --target"],
-  ["-q --tar x", "Cannot tell what --tar is", "It could be --target or --target-size"],
+  ["-q --tar x", "Cannot use --tar: it is ambiguous", "It could be --target or --target-size"],
 ])("%s is refused before anything happens, with what to do instead", async (args, why, remedy) => {
   const cwd = temp.make();
   const { tree } = writeMiniTree(cwd);
@@ -72,7 +72,7 @@ test.each([
   ["-q -qc ./q", 'Cannot run "./q": no such executable file'],
   ["-bw", "Cannot find bwrap"],
   ["-c --tmpfs", 'Cannot run "env": not found in PATH'],
-])("with %s a program that is missing is told before anything is built", async (mode, why) => {
+])("with %s a missing program is reported before anything is built", async (mode, why) => {
   const cwd = temp.make();
   const { tree } = writeMiniTree(cwd);
   const env = { PATH: join(cwd, "nowhere") };
@@ -82,7 +82,7 @@ test.each([
   expect(readdirSync(cwd).sort()).toEqual(["mirror", "tree"]);
 });
 
-/** Whether a mode is started by root, and we are not root. */
+/** Reports whether a mode needs root to start, and we are not root. */
 function nobody(mode: string): boolean {
   return mode.startsWith("-c") && process.getuid?.() !== 0;
 }
@@ -158,7 +158,7 @@ test("the checkout is found in the current directory", async () => {
   expect(ran.stdout).toContain("5 in the boot image");
 });
 
-test("sources are those lines, each once", async () => {
+test("sources prints the lines of source_manifest.py, each once", async () => {
   const ran = await seedstrap(["sources", "--tree", join(dir, "tree")]);
   const lines = ran.stdout.trimEnd().split("\n");
   expect(lines).toHaveLength(6);
@@ -208,7 +208,7 @@ test("plan --json has what the text has, and writes nothing", async () => {
   expect(JSON.parse(bare.stdout).command).toBeNull();
 });
 
-test("nothing is coloured where no terminal is, nor with NO_COLOR", async () => {
+test("nothing is coloured without a terminal, nor with NO_COLOR", async () => {
   for (const env of [{}, { NO_COLOR: "1" }]) {
     const ran = await seedstrap(["plan", "-q", "-qs64", "-qr100", ...args], { env });
     expect(ran.stdout + ran.stderr).not.toContain("\x1b");

@@ -112,7 +112,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     const { code, stdout, stderr } = await write(image, device);
     expect(stderr).not.toContain("seedstrap:");
     expect(code).toBe(0);
-    expect(stdout).toContain("read back from the device, and equal to its last byte");
+    expect(stdout).toContain("read back from the device, and equal to the last byte");
     expectWritten(image, device);
   });
 
