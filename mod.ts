@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
- * seedstrap as a library: plans, media, and images read back.
+ * seedstrap as a library: plans and builds media, and reads images.
  *
- * The example plans the media of a checkout, builds them, and lists what they hold. It is run with
- * a checkout, the URL of a mirror, and a directory that is not there yet.
+ * The example plans the media of a checkout, builds them, and lists what they hold. Its arguments
+ * are a checkout, the URL of a mirror, and a directory that does not exist yet.
  *
  * @example
  * ```ts

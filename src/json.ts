@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT
 /**
- * JSON that may come from anywhere, read by a schema of valibot. What is wrong with it is said with
- * the path of the field.
+ * Parses JSON that may come from anywhere, and checks it by a schema of valibot. An error names the
+ * path of the field.
  *
  * @module
  */
 
 import * as v from "valibot";
 
-/** A value that was found is shown as far as this. */
+/** How much of a value an error shows. */
 const MAX_SHOWN_CHARS = 60;
 
 /**
- * Parses a text.
+ * Parses a text and checks the value by a schema.
  *
- * @param schema It only checks, and changes nothing.
- * @returns The value, its keys in the order of the text, or the first thing that is wrong, such as
+ * @param schema Must not transform the value.
+ * @returns The value with its keys in the order of the text, or the first fault, such as
  * `options.cores is 0, not a whole number from 1 to 4096`.
  */
 export function parseJson<T extends object>(
@@ -27,7 +27,7 @@ export function parseJson<T extends object>(
     value = JSON.parse(text);
   } catch (error) {
     // A deeply nested text ends in a RangeError.
-    if (error instanceof SyntaxError || error instanceof RangeError) return "it is no JSON";
+    if (error instanceof SyntaxError || error instanceof RangeError) return "it is not JSON";
     throw error;
   }
   const message = ({ expected }: v.BaseIssue<unknown>) => String(expected);
@@ -43,7 +43,7 @@ function faultOf({ path, input, expected, message }: v.BaseIssue<unknown>): stri
   return `${name} is ${valueText(last === undefined ? input : last.value)}, not ${message}`;
 }
 
-/** A key may be any text, and long: an error is one line. */
+/** Returns a key for an error, which is one short line: a key may be any text of any length. */
 function keyText(key: unknown): string {
   return typeof key === "string" && !/^\w{1,60}$/.test(key) ? valueText(key) : String(key);
 }
@@ -68,7 +68,7 @@ export function openObject<const Fields extends v.ObjectEntries>(fields: Fields)
   return v.pipe(v.object(fields, "an object"), v.readonly());
 }
 
-/** {@link object} for a type that stands elsewhere: each of its fields is named, none is added. */
+/** Like {@link object}, for a type declared elsewhere: it has to name all fields of the type. */
 export function objectOf<T extends object>(
   fields: { readonly [K in keyof Required<T>]: FieldOf<T[K]> },
 ): v.GenericSchema<unknown, T> {
@@ -76,7 +76,7 @@ export function objectOf<T extends object>(
   return schema as v.GenericSchema<unknown, T>;
 }
 
-/** Schema of a field; only one that may be undefined may be left out. */
+/** The schema of a field. It may be optional only if the field may be undefined. */
 type FieldOf<T> =
   & v.GenericSchema<unknown, T>
   & (undefined extends T ? unknown : { readonly wrapped?: never });
@@ -91,7 +91,7 @@ export function oneOf<const Choices extends readonly (string | number)[]>(choice
   return v.picklist(choices, `one of ${choices.join(", ")}`);
 }
 
-/** A text that passes a test; `what` says which text that is, as in "an absolute path". */
+/** A string that passes a test; `what` names it in errors, as in "an absolute path". */
 export function textThat(
   test: (text: string) => boolean,
   what: string,
@@ -99,7 +99,7 @@ export function textThat(
   return v.custom<string>((value) => typeof value === "string" && test(value), what);
 }
 
-/** A whole number. */
+/** A whole number from `least` to `most`. */
 export function count(least: number, most: number): v.GenericSchema<unknown, number> {
   return v.custom<number>(
     (value) => Number.isSafeInteger(value) && Number(value) >= least && Number(value) <= most,
@@ -107,7 +107,7 @@ export function count(least: number, most: number): v.GenericSchema<unknown, num
   );
 }
 
-export const anyText = v.string("a text");
+export const anyText = v.string("a string");
 export const bool = v.boolean("true or false");
 export const size = count(0, Number.MAX_SAFE_INTEGER);
 export const amount = v.custom<number>(Number.isFinite, "a number");

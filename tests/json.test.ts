@@ -14,14 +14,14 @@ import {
 
 const POINT = object({ x: count(0, 9), name: v.exactOptional(anyText) });
 
-test("parseJson() gives the value with its keys in the order of the text", () => {
+test("parseJson() returns the value with its keys in the order of the text", () => {
   const read = parseJson(object({ a: anyText, b: anyText }), '{"b":"1","a":"2"}');
   expect(JSON.stringify(read)).toBe('{"b":"1","a":"2"}');
 });
 
 test.each([
-  ["", "it is no JSON"],
-  ["{", "it is no JSON"],
+  ["", "it is not JSON"],
+  ["{", "it is not JSON"],
   ["null", "it is null, not an object"],
   ['"x"', 'it is "x", not an object'],
   ["[]", "x is missing"],
@@ -31,7 +31,7 @@ test.each([
   ['{"x":-0.5}', "x is -0.5, not a whole number from 0 to 9"],
   ['{"x":1e400}', "x is Infinity, not a whole number from 0 to 9"],
   ['{"x":null}', "x is null, not a whole number from 0 to 9"],
-  ['{"x":1,"name":null}', "name is null, not a text"],
+  ['{"x":1,"name":null}', "name is null, not a string"],
   ['{"x":1,"__proto__":{"x":1}}', "__proto__ is not known"],
   ['{"__proto__":{"x":1}}', "x is missing"],
   ['{"x":1,"constructor":1}', "constructor is not known"],
@@ -57,7 +57,7 @@ test("nesting of any depth is a fault, not a crash", () => {
   }
 });
 
-test("openObject() takes fields that it does not know, and leaves them where they are", () => {
+test("openObject() accepts unknown fields, and keeps them in their order", () => {
   const read = parseJson(openObject({ x: anyText }), '{"y":1,"x":"1","__proto__":{"z":1}}');
   expect(JSON.stringify(read)).toBe('{"y":1,"x":"1","__proto__":{"z":1}}');
   expect(Object.getPrototypeOf(read)).toBe(Object.prototype);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Two records of the same build, and why they are not the same: pure.
+ * Compares two records of the same build. Pure.
  *
  * @module
  */
@@ -8,22 +8,22 @@
 import type { RecordedFile, TargetRecord } from "./types.ts";
 import { dependenciesOf, type Resource, subjectsOf } from "./statement.ts";
 
-/** Something that differs. */
+/** An input or output whose digest differs. */
 export interface DigestDifference {
   readonly name: string;
-  /** What the record says; absent where it does not know of it. */
+  /** The digest in the record; absent if the record does not name it. */
   readonly stated?: string;
-  /** What was found; absent where there is none. */
+  /** The digest that was found; absent if there is no such input or output. */
   readonly found?: string;
 }
 
 /** An output that differs, with the files in it that do. */
 export interface SubjectDifference extends DigestDifference {
-  /** Where an image differs and no file in it does, it is something between them. */
+  /** Empty if an image differs only outside its files. */
   readonly files: readonly DigestDifference[];
 }
 
-/** How a build came out beside its record. */
+/** The result of a comparison of a build with its record. */
 export interface RecordComparison {
   /** Whether everything that was built has the stated digest. */
   readonly same: boolean;
@@ -58,7 +58,7 @@ function builderOf(
   { seedstrap, builderSha256, mke2fs }: TargetRecord,
   other: TargetRecord,
 ): [string, string][] {
-  // An mke2fs that does not say its version is not known to be another one.
+  // An mke2fs of unknown version does not count as another one.
   const isTold = mke2fs !== undefined && other.mke2fs !== undefined;
   return [
     ["seedstrap's version", seedstrap],
@@ -67,7 +67,7 @@ function builderOf(
   ];
 }
 
-/** Resources by name, with their digests as text; numbers beside a digest are part of it. */
+/** Returns the digests of resources as text, by name; numbers in annotations are part of it. */
 function named(resources: readonly Resource[]): Map<string, string> {
   return new Map(
     resources.map(({ name, digest, annotations }) => [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Which record is that of an image.
+ * Finds the record of an image.
  *
  * @module
  */
@@ -11,18 +11,18 @@ import type { ViewKind } from "../image/types.ts";
 import { readRecord, readRecordIfThere } from "./read.ts";
 import { RECORD_NAME, type RecordedImage, type TargetRecord } from "./types.ts";
 
-/** A record, and what it says of an image. */
+/** A record, and the image in it. */
 export interface FoundRecord {
   readonly record: TargetRecord;
   readonly image: RecordedImage | undefined;
 }
 
 /**
- * The record beside an image, or the one that is named: a copy or a device is found in it by what
- * it is.
+ * Finds the record of an image: the one beside it, or the one that is named. A named record is
+ * searched for the name of the image, then for its kind, as for a copy or a device.
  *
  * @param named A record, or the directory that holds it.
- * @throws {UserError} "target" for one that cannot be read, or a named one that knows no such image.
+ * @throws {UserError} "target" for one that cannot be read, or a named one without such an image.
  */
 export function recordFor(
   path: string,
@@ -44,7 +44,7 @@ export function recordFor(
   });
 }
 
-/** What an image of a role is looked at as. */
+/** Returns the kind of view that an image of a role has. */
 export function kindOf(role: RecordedImage["role"]): ViewKind {
   return role === "external" ? "disk" : role;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What a build was made from and with, for its record.
+ * Gathers what a build was made from and with, for its record.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import type { TreeModel } from "../tree/model.ts";
 import type { DistfileOrigin, Materials, RecordedCheckout } from "./types.ts";
 import type { Written } from "./types.ts";
 
-/** What a checkout may consist of: itself, and the submodules that a build uses. */
+/** Git repositories of a checkout: itself, and the submodules that a build uses. */
 const REPOSITORIES: readonly string[] = [".", "builder-hex0", "seed/stage0-posix"];
 
 /** A build whose files are written. */
@@ -33,7 +33,7 @@ export interface BuiltJob {
   readonly builder: Promise<string | undefined>;
 }
 
-/** Gathers what the record of a build says of its materials. */
+/** Gathers the materials of a build. */
 export async function gatherMaterials(job: BuiltJob): Promise<Materials> {
   const { tree, store, plan, located, given, builder } = job;
   const [origins, builderSha256] = await Promise.all([
@@ -50,7 +50,7 @@ export type GivenDigests = Pick<Materials, "kernelSha256" | "preseedSha256">;
 /**
  * Digests the kernel and the archive to begin from.
  *
- * @throws {UserError} "usage" where one cannot be read: nothing could use it either.
+ * @throws {UserError} "usage" for one that cannot be read.
  */
 export async function digestGiven(
   kernel: string | undefined,
@@ -77,8 +77,8 @@ export async function digestGiven(
 }
 
 /**
- * SHA-256 of the binary that runs; undefined where it runs from source, or cannot be read.
- * It takes about as long as its bytes take to be digested, beside what else is done meanwhile.
+ * Returns the SHA-256 of the running binary; undefined if the program runs from source, or the
+ * binary cannot be read.
  */
 export async function builderDigest(): Promise<string | undefined> {
   const path = ownBinary();
@@ -103,7 +103,7 @@ export function describeCheckout(
   return { digest: treeDigest(tree, known), commits };
 }
 
-/** SHA-256 of the files of the checkout that were written, as they were read then, by source. */
+/** Returns the SHA-256 of the checkout files that were written, by their path on this machine. */
 function writtenDigests({ plan, written }: BuiltJob): Map<string, string> {
   const files = [...written.files, ...written.images.flatMap((image) => image.files)];
   const digests = new Map(files.map(({ path, sha256 }) => [path, sha256]));
@@ -114,7 +114,7 @@ function writtenDigests({ plan, written }: BuiltJob): Map<string, string> {
   }));
 }
 
-/** Where each distfile was had that a plan needs. */
+/** Returns the origin of each distfile that a plan needs, by name. */
 export async function originsOf(
   plan: Plan,
   located: Located,

@@ -2,9 +2,9 @@
 /**
  * The record of a target: the plan that made it, with sizes and digests of inputs and outputs.
  *
- * It holds no clock, no host and no absolute path but those of mirror directories that the guest
- * needs and of a kernel, so that the same inputs give the same record. The file that it is kept
- * in, seedstrap.json, is an in-toto statement: see `record/statement.ts`.
+ * It has no time, no host name, and no absolute paths except those of mirror directories that the
+ * guest needs and of a kernel: the same inputs give the same record. Its file, seedstrap.json, is
+ * an in-toto statement: see `record/statement.ts`.
  *
  * @module
  */
@@ -25,7 +25,7 @@ import type { Plan } from "../plan/types.ts";
 import { recordOfStatement } from "./statement.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 
-/** Longest seedstrap.json that is read: that of live-bootstrap has less than one MiB. */
+/** Largest seedstrap.json that is read. That of live-bootstrap is smaller than 1 MiB. */
 const MAX_RECORD_BYTES = 64 * 1024 * 1024;
 
 /** Makes the record of a build. */
@@ -56,7 +56,7 @@ export function makeRecord(
   };
 }
 
-/** The distfiles of a plan with their origins. */
+/** Returns the distfiles of a plan with their origins. */
 export function recordDistfiles(
   { distfiles }: Plan,
   origins: ReadonlyMap<string, DistfileOrigin>,
@@ -70,19 +70,19 @@ export function recordDistfiles(
 /**
  * Reads the record of a target.
  *
- * @throws {UserError} "target" where there is none, or none that this version understands.
+ * @throws {UserError} "target" if there is none, or this version does not understand it.
  */
 export function readRecord(dir: string): TargetRecord {
   return readRecordFile(join(dir, RECORD_NAME));
 }
 
-/** Likewise of a file of any name, such as a copy of the record. */
+/** Reads a record from a file of any name, such as a copy; throws as {@link readRecord}. */
 export function readRecordFile(path: string): TargetRecord {
   const text = orRefused(
     () => {
       const stat = statIfThere(path);
       if (stat?.isFile() === false) throw notUnderstood(path, "it is no file");
-      if ((stat?.size ?? 0) > MAX_RECORD_BYTES) throw notUnderstood(path, "it is too long");
+      if ((stat?.size ?? 0) > MAX_RECORD_BYTES) throw notUnderstood(path, "it is too large");
       return readFileSync(path, "utf8");
     },
     (code, cause) =>
@@ -98,20 +98,20 @@ export function readRecordFile(path: string): TargetRecord {
 }
 
 /**
- * The record in a directory, where it holds one.
+ * Reads the record in a directory, if there is one.
  *
- * @throws {UserError} "target" for one that cannot be understood: it may be what was damaged, and
- * is no reason to check less.
+ * @throws {UserError} "target" for one that cannot be understood: a damaged record must not make a
+ * check pass.
  */
 export function readRecordIfThere(dir: string): TargetRecord | undefined {
   return lstatIfThere(join(dir, RECORD_NAME)) === undefined ? undefined : readRecord(dir);
 }
 
 /**
- * Takes the record out of the text of a seedstrap.json.
+ * Parses the text of a seedstrap.json.
  *
  * @param path The file, for messages.
- * @throws {UserError} "target" where it is none that this version understands.
+ * @throws {UserError} "target" if this version does not understand it.
  */
 export function parseRecord(text: string, path: string): TargetRecord {
   const read = recordOfStatement(text);

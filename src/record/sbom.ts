@@ -2,11 +2,10 @@
 /**
  * sbom.cdx.json: the distfiles of a build as a CycloneDX 1.6 list of components.
  *
- * A component is a file with its SHA-256, a generic package URL, and every place it may be had at;
- * the first is the one it was downloaded from, where that is known. A checkout does not say under
- * which licence a distfile is, so nothing is asserted of licences. There is no time in it, and the
- * serial number follows from the content (a UUID of version 8, RFC 9562, section 5.8): the same
- * inputs give the same list.
+ * A component is a file with its SHA-256, a generic package URL, and every URL of it; the first is
+ * the one that it was downloaded from, if that is known. A checkout does not name the licences of
+ * distfiles, so none are asserted. The list has no time, and its serial number is derived from the
+ * content (a UUID of version 8, RFC 9562, section 5.8): the same inputs give the same list.
  *
  * Sources: CycloneDX 1.6 JSON reference, ECMA-424; package URL specification, type generic.
  *
@@ -17,7 +16,7 @@ import { createHash } from "node:crypto";
 import { uuidOf } from "../bytes.ts";
 import type { RecordedDistfile, TargetRecord } from "./types.ts";
 
-/** A component, as far as it is used here. */
+/** The fields of a component that are used here. */
 interface Component {
   readonly type: "file";
   readonly "bom-ref": string;
@@ -28,7 +27,7 @@ interface Component {
   readonly properties: readonly { readonly name: string; readonly value: string }[];
 }
 
-/** The text of sbom.cdx.json. */
+/** Returns the text of sbom.cdx.json. */
 export function sbomText({ seedstrap, distfiles }: TargetRecord): string {
   const components = distfiles.map(componentOf);
   const subject = "live-bootstrap-media";
@@ -69,14 +68,14 @@ function componentOf({ name, sha256, urls, origin, place }: RecordedDistfile): C
   };
 }
 
-/** `pkg:generic/NAME?checksum=…&download_url=…`; a file name tells no version for certain. */
+/** Returns `pkg:generic/NAME?checksum=…&download_url=…`. A file name gives no reliable version. */
 function packageUrl(name: string, sha256: string, url: string | undefined): string {
   const qualifiers = `checksum=sha256:${sha256}`;
   return `pkg:generic/${purlEncode(name)}?${qualifiers}` +
     (url === undefined ? "" : `&download_url=${purlEncode(url)}`);
 }
 
-/** Percent-encoding as package URLs have it: also of `!'()*`, but not of the colon. */
+/** Percent-encodes a text for a package URL: `!'()*` too, but not the colon. */
 function purlEncode(text: string): string {
   return encodeURIComponent(text).replace(
     /[!'()*]/g,
@@ -84,7 +83,7 @@ function purlEncode(text: string): string {
   ).replaceAll("%3A", ":");
 }
 
-/** A URL of a checkout in a form that is certainly one, or none. */
+/** Returns a URL of a checkout in its canonical form, or nothing if it is not a valid one. */
 function plainUrl(url: string): string[] {
   return URL.canParse(url) ? [new URL(url).href] : [];
 }

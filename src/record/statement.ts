@@ -13,26 +13,25 @@
  *                               the version of the mke2fs that made a disk
  *     byproducts                sbom.cdx.json
  *
- * All of it follows from the record, which is what other commands read; a statement whose subjects
- * or dependencies say something else than its record is refused. There is no time of day, no run
- * and no host in it on purpose, so that the same inputs give the same statement; of the paths of
- * the machine only those that the guest or the user needs again: mirrors that are directories, and
- * a kernel.
+ * All of it is derived from the record, which is what other commands read; a statement whose
+ * subjects or dependencies do not agree with its record is refused. It has no time and no host name
+ * on purpose, so that the same inputs give the same statement. The only paths of the machine in it
+ * are those that the guest or the user needs again: mirrors that are directories, and a kernel.
  *
- * Keys of digests. `sha256` is always of all the bytes of the file that the name says. What cannot
- * be put so has keys of its own, all of them in lower-case hex:
+ * Keys of digests. `sha256` is always of the whole file that the name says. Other digests have keys
+ * of their own. All values are lower-case hex:
  *
  *   seedstrapTree1    a checkout: see `tree/digest.ts`
  *   seedstrapBlocks1  a disk with a file system: SHA-256 of its blocks that are not zero, each with
  *                     its offset, and of its size: see `format/blocks.ts`
- *   seedstrapData1    a boot image with a sparse tail: SHA-256 of as many bytes of its beginning as
- *                     the annotation seedstrap_dataBytes says; up to seedstrap_sizeBytes, its size,
- *                     there are zeros after them
+ *   seedstrapData1    a boot image with a sparse tail: SHA-256 of its first bytes, whose number is
+ *                     the annotation seedstrap_dataBytes; zeros follow up to its size, which is
+ *                     the annotation seedstrap_sizeBytes
  *
- * A dependency `.git/HEAD` is the commit that a repository is at. What its files were is said by
- * the digest of the checkout. A distfile's `uri` is where this program downloaded it from, in this
- * build or an earlier one; `downloadLocation` where the server redirected that to; it has neither
- * where the file lay on this machine for some other reason, which seedstrap_origin then says.
+ * A dependency `.git/HEAD` is the commit that a repository is at; its files are covered by the
+ * digest of the checkout. A distfile's `uri` is the URL that seedstrap downloaded it from, in this
+ * build or an earlier one, and `downloadLocation` the one that the server redirected to. A distfile
+ * that was on this machine for another reason has neither, and seedstrap_origin says where it was.
  * Distfiles that the booted machine downloads by itself are in the record only.
  *
  * Sources: in-toto attestation spec v1 (statement, resource descriptor, digest set), SLSA
@@ -57,7 +56,7 @@ import {
 
 const STATEMENT_TYPE = "https://in-toto.io/Statement/v1";
 const PREDICATE_TYPE = "https://slsa.dev/provenance/v1";
-/** The program has no web site of its own to name. */
+/** URNs, as the program has no web site. */
 const BUILD_TYPE = "urn:x-seedstrap:build:1";
 const BUILDER_ID = "urn:x-seedstrap:builder";
 
@@ -76,14 +75,14 @@ const resource = object({
   downloadLocation: v.exactOptional(anyText),
   annotations: v.exactOptional(v.custom<Readonly<Record<string, string | number>>>(
     (value) => isMap(value, ["string", "number"]),
-    "a set of texts and numbers",
+    "a set of strings and numbers",
   )),
 });
 
-/** Something that goes in or comes out. */
+/** An input or output of a build, as in-toto describes it. */
 export type Resource = v.InferOutput<typeof resource>;
 
-/** Whether a value is an object with whatever keys and values of these types; it stays as it is. */
+/** Reports whether a value is an object with values of these types; any keys will do. */
 function isMap(value: unknown, types: readonly string[]): boolean {
   return typeof value === "object" && value !== null && !Array.isArray(value) &&
     Object.values(value).every((inner) => types.includes(typeof inner));
@@ -146,15 +145,15 @@ export function makeStatement(record: TargetRecord): Statement {
   };
 }
 
-/** The text of seedstrap.json. */
+/** Returns the text of seedstrap.json. */
 export function statementText(record: TargetRecord): string {
   return `${JSON.stringify(makeStatement(record), null, 1)}\n`;
 }
 
 /**
- * Takes the record out of the text of a statement.
+ * Parses the text of a statement, and returns the record in it.
  *
- * @returns The record, or what is wrong with the text.
+ * @returns The record, or the first fault.
  */
 export function recordOfStatement(text: string): TargetRecord | string {
   const read = parseJson(statement, text);
@@ -163,7 +162,7 @@ export function recordOfStatement(text: string): TargetRecord | string {
   const { externalParameters, internalParameters, resolvedDependencies } = buildDefinition;
   const { format, seedstrap, ...rest } = internalParameters.record;
   const record: TargetRecord = { format, seedstrap, options: externalParameters, ...rest };
-  // What a verifier looks at must be what the commands look at.
+  // A verifier of statements reads these fields, the commands read the record: both must agree.
   const same: readonly [name: string, isSame: boolean][] = [
     ["subject", isDeepStrictEqual(subject, subjectsOf(record))],
     [
@@ -180,7 +179,7 @@ export function recordOfStatement(text: string): TargetRecord | string {
   return other === undefined ? record : `${other[0]} does not agree with the record`;
 }
 
-/** What was built. */
+/** Returns the outputs of a build. */
 export function subjectsOf({ images, files }: TargetRecord): Resource[] {
   return [
     ...images.map(imageSubject),
@@ -197,7 +196,7 @@ function imageSubject(
   return { name, digest: { [DATA_KEY]: sha256 }, annotations };
 }
 
-/** What it was built from. */
+/** Returns the inputs of a build. */
 export function dependenciesOf(record: TargetRecord): Resource[] {
   const { checkout, kernelSha256, preseedSha256, images, files, distfiles } = record;
   const packages = [...images.flatMap((image) => image.files), ...files]

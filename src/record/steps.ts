@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Which step something in an image is of.
+ * Finds the steps that an entry of an image belongs to.
  *
  * @module
  */
@@ -15,26 +15,30 @@ import type { TargetRecord } from "../record/types.ts";
 export type DistfileSteps = ReadonlyMap<string, readonly string[]>;
 
 /**
- * Where the booted machine has distfiles, and the packages that it has built. On a disk of their
- * own, `external` is the root.
+ * Directories of distfiles and of built packages on the booted machine. On a second disk, the
+ * content of `external` is at the root.
  */
 const DISTFILES_PATHS: readonly string[] = ["external/distfiles", "distfiles"];
 export const REPO_PATHS: readonly string[] = ["external/repo", "repo"];
 
-/** Name of the distfile that lies at a path, see {@link plainPath}; a payload has no others. */
+/**
+ * Returns the name of the distfile at a path, or undefined for another file.
+ *
+ * @param path As {@link plainPath} gives it. In a payload every path is that of a distfile.
+ */
 export function distfileName(path: string, kind: ViewKind): string | undefined {
   if (kind === "payload") return path;
   const at = path.lastIndexOf("/");
   return DISTFILES_PATHS.includes(path.slice(0, at)) ? path.slice(at + 1) : undefined;
 }
 
-/** What the record of a target says. */
+/** Returns the steps that the record of a target names. */
 export function stepsOfRecord({ distfiles }: TargetRecord): DistfileSteps {
   return new Map(distfiles.map(({ name, steps }) => [name, steps]));
 }
 
 /**
- * What a checkout says.
+ * Returns the steps that a checkout names.
  *
  * @throws {UserError} "tree"
  */
@@ -45,8 +49,8 @@ export function stepsOfTree(dir: string): DistfileSteps {
 }
 
 /**
- * Steps that an entry of an image belongs to: those that need a distfile, the one whose folder a
- * file lies in, `improve: NAME` or `jump: NAME` for a script, the one that built a package.
+ * Returns the steps that an entry of an image belongs to: those that need a distfile, the one whose
+ * folder a file is in, `improve: NAME` or `jump: NAME` for a script, the one that built a package.
  *
  * @param path Path of the entry.
  * @param kind What the image is.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The record of a target: its type, and the schema that it is read by. It may come from anywhere:
- * every field is checked, and a field that is not known is refused.
+ * The record of a target: its type, and the schema by which it is read. It may come from anywhere:
+ * every field is checked, and unknown fields are refused.
  *
  * @module
  */
@@ -46,7 +46,7 @@ export const SBOM_NAME = "sbom.cdx.json";
 
 const absolutePath = textThat((value) => /^\/[^\0]*$/.test(value), "an absolute path");
 
-/** What the command line would take too, and nothing else. */
+/** The options of a build, with the values that the command line accepts. */
 export const buildOptions = objectOf<BuildOptions>({
   mode: oneOf(["qemu", "bare-metal", "chroot", "bwrap"]),
   arch: textThat(isArchName, "an architecture"),
@@ -88,7 +88,7 @@ function isMirrorUrl(value: string): boolean {
 }
 
 const limit = objectOf<Limit>({
-  id: v.custom<Limit["id"]>((value) => typeof value === "string", "a text"),
+  id: v.custom<Limit["id"]>((value) => typeof value === "string", "a string"),
   title: anyText,
   unit: oneOf(["files", "bytes", "MiB"]),
   used: amount,
@@ -107,19 +107,19 @@ const distfileOrigin = v.variant("kind", [
 ]);
 
 /**
- * Where a distfile was had: in distfiles/ of the checkout, in a mirror that is a directory, in the
- * store without anybody knowing how it came there, or from a URL, in this build or an earlier one.
+ * Where a distfile came from: distfiles/ of the checkout, a mirror that is a directory, the store
+ * if it does not know the URL, or a URL, in this build or an earlier one.
  */
 export type DistfileOrigin = v.InferOutput<typeof distfileOrigin>;
 
-/** A distfile, and where it was had. */
+/** A distfile of a plan, and where it came from. */
 export interface RecordedDistfile extends PlannedDistfile {
   /** Absent where the build did not need it. */
   readonly origin?: DistfileOrigin;
 }
 
 const recordedDistfile = objectOf<RecordedDistfile>({
-  name: textThat((name) => distfileNameFault(name) === undefined, "a name of a distfile"),
+  name: textThat((name) => distfileNameFault(name) === undefined, "a distfile name"),
   sha256,
   urls: list(anyText),
   size: v.union([size, v.null()], "a size, or null"),
@@ -131,7 +131,7 @@ const recordedDistfile = objectOf<RecordedDistfile>({
   origin: v.exactOptional(distfileOrigin),
 });
 
-/** What is recorded is a file: the type knows more kinds of entries. */
+/** Origins of files; the type has those of other entries, too. */
 const fileOrigin: v.GenericSchema<unknown, Image["contents"][number]["origin"]> = oneOf([
   "tree",
   "repo",
@@ -163,7 +163,7 @@ const recordedImage = object({
   role: oneOf(["boot", "payload", "disk", "external"]),
   /** Size of the file. */
   sizeBytes: size,
-  /** Bytes from the beginning that `sha256` is of; whatever follows is zeros. */
+  /** Bytes from the beginning that `sha256` is of; the rest is zeros. */
   dataBytes: size,
   /** Of a boot or payload image. */
   sha256: v.exactOptional(sha256),
@@ -183,32 +183,32 @@ const wholeImage = v.pipe(
   ),
   v.check(
     ({ dataBytes, sizeBytes }) => dataBytes <= sizeBytes,
-    "one whose dataBytes are within its sizeBytes",
+    "one whose dataBytes is at most its sizeBytes",
   ),
 );
 
 const recordedCheckout = object({
-  /** Of all its files that a build uses, see `tree/digest.ts`. */
+  /** Digest of all its files that a build uses, see `tree/digest.ts`. */
   digest: sha256,
-  /** The commit that each of its repositories is at, where it has any: itself, and submodules. */
+  /** The commits that it and its submodules are at, if it is a Git repository. */
   commits: list(object({
     path: textThat((value) => /^[\w./-]{1,255}$/.test(value), "a path"),
     commit: textThat((value) => /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(value), "a commit"),
   })),
 });
 
-/** What the checkout was. */
+/** The checkout of a build, by its digest and commits. */
 export type RecordedCheckout = v.InferOutput<typeof recordedCheckout>;
 
 function namesDiffer(items: readonly { readonly name: string }[]): boolean {
   return new Set(items.map(({ name }) => name)).size === items.length;
 }
 
-const NAMES_DIFFER = "one in which no name is there twice";
+const NAMES_DIFFER = "one with unique names";
 
 const estimate = object({ used: amount, expected: amount, limit: amount });
 
-/** All of a record but the options, which have a place of their own in `record/statement.ts`. */
+/** All of a record except the options, which the statement holds in another field. */
 export const recordBody = object({
   format: v.literal(TARGET_FORMAT),
   /** Version of the seedstrap that built it. */
@@ -235,24 +235,24 @@ export const recordBody = object({
   limits: list(limit),
   distfiles: v.pipe(list(recordedDistfile), v.check((items) => namesDiffer(items), NAMES_DIFFER)),
   images: v.pipe(list(wholeImage), v.check((items) => namesDiffer(items), NAMES_DIFFER)),
-  /** Files of a target that is a directory to start in; none otherwise. */
+  /** Files of a target that is a directory to start in; empty otherwise. */
   files: list(recordedFile),
   servedMirrors: list(objectOf<ServedMirror>({ path: absolutePath, port: count(1, 65535) })),
   checkout: recordedCheckout,
-  /** SHA-256 of the kernel of the user's, where there is one. */
+  /** SHA-256 of the kernel that the user gave, if any. */
   kernelSha256: v.exactOptional(sha256),
-  /** SHA-256 of the archive to begin from, where there is one. */
+  /** SHA-256 of the archive to begin from, if any. */
   preseedSha256: v.exactOptional(sha256),
   /** SHA-256 of the binary that built it; absent where it ran from source. */
   builderSha256: v.exactOptional(sha256),
-  /** Version of the mke2fs that made the disk; absent where there is none, or it did not say. */
+  /** Version of the mke2fs that made the disk; absent without a disk, or if it is unknown. */
   mke2fs: v.exactOptional(anyText),
 });
 
 /** The record of a target. */
 export type TargetRecord = v.InferOutput<typeof recordBody> & { readonly options: BuildOptions };
 
-/** What a record says beside the plan and what was written. */
+/** What a record holds besides the plan and the files that were written. */
 export interface Materials {
   readonly checkout: RecordedCheckout;
   readonly origins: ReadonlyMap<string, DistfileOrigin>;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Records of every shape, for property tests.
+ * Generators of records, for property tests.
  *
  * @module
  */

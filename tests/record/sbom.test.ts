@@ -21,7 +21,7 @@ function bomOf(distfiles: readonly RecordedDistfile[], seedstrap = "1.2.3") {
   return JSON.parse(sbomText({ seedstrap, distfiles } as TargetRecord));
 }
 
-test("sbomText() lists a distfile with digest, package URL and every place it may be had at", () => {
+test("sbomText() lists a distfile with digest, package URL and every URL of it", () => {
   const bom = bomOf([ONE]);
   expect(bom).toMatchObject({ bomFormat: "CycloneDX", specVersion: "1.6", version: 1 });
   expect(bom.components).toEqual([{
@@ -40,7 +40,7 @@ test("sbomText() lists a distfile with digest, package URL and every place it ma
   expect(bom.dependencies[0].dependsOn).toEqual(["distfile:g%2B%2B%20(1)-1.0.tar.gz"]);
 });
 
-test("sbomText() names first where a distfile was downloaded from", () => {
+test("sbomText() lists the URL that a distfile was downloaded from before the others", () => {
   const [component] = bomOf([{ ...ONE, origin: { kind: "url", url: "https://b.example/g" } }])
     .components;
   expect(component.purl).toEndWith("&download_url=https:%2F%2Fb.example%2Fg");
@@ -50,14 +50,14 @@ test("sbomText() names first where a distfile was downloaded from", () => {
   ]);
 });
 
-test("sbomText() asserts no licence and no place that it does not know", () => {
+test("sbomText() asserts no licence and no URL that is not known", () => {
   const text = sbomText(
     { seedstrap: "1", distfiles: [{ ...ONE, urls: [] }] } as unknown as TargetRecord,
   );
   expect(text).not.toMatch(/licen[cs]e|download_url|externalReferences|timestamp/);
 });
 
-test("the serial number is a UUID of version 8 that follows from the content", () => {
+test("the serial number is a UUID of version 8 that is derived from the content", () => {
   const serials = [bomOf([ONE]), bomOf([ONE]), bomOf([]), bomOf([ONE], "1.2.4")]
     .map(({ serialNumber }) => serialNumber);
   for (const serial of serials) {
@@ -69,7 +69,7 @@ test("the serial number is a UUID of version 8 that follows from the content", (
   expect(new Set(serials).size).toBe(3);
 });
 
-test("whatever a distfile is called, its reference is its own and its URLs are URLs", () => {
+test("whatever the name of a distfile is, its reference is unique and its URLs are valid", () => {
   fc.assert(fc.property(record, (record) => {
     const { components, dependencies } = JSON.parse(sbomText(record));
     expect(components).toHaveLength(record.distfiles.length);

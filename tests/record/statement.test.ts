@@ -21,7 +21,7 @@ afterEach(() => temp.release());
 
 const HEAD = "0123456789abcdef0123456789abcdef01234567";
 
-/** What a directory is started with. */
+/** The program that is started in a directory. */
 const SEED = { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "seed" };
 
 async function built(changes: Parameters<typeof buildOptions>[0] = {}) {
@@ -47,7 +47,7 @@ async function built(changes: Parameters<typeof buildOptions>[0] = {}) {
   return { dir, target, made, text, statement: JSON.parse(text) };
 }
 
-test("the record of a miniature is as it was", async () => {
+test("the statement of a miniature tree has the expected text", async () => {
   const { statement, made, dir } = await built();
   const { buildDefinition, runDetails } = statement.predicate;
   const { record } = buildDefinition.internalParameters;
@@ -55,7 +55,7 @@ test("the record of a miniature is as it was", async () => {
   expect({ ...record, options: buildDefinition.externalParameters }).toEqual(
     JSON.parse(JSON.stringify(made)),
   );
-  // What the plan says, and what changes with what is embedded in the program.
+  // The plan has tests of its own; the others change with the files embedded in the program.
   buildDefinition.externalParameters = "OPTIONS";
   buildDefinition.internalParameters.record = "RECORD";
   statement.subject[0].digest.seedstrapData1 = "IMAGE";
@@ -93,13 +93,13 @@ test("a directory is recorded file by file", async () => {
   }
 });
 
-test("a record comes back from its statement as it was", () =>
+test("parseRecord() returns the record that statementText() was given", () =>
   fc.assert(fc.property(record, (record) => {
     expect(parseRecord(statementText(record), "x")).toEqual(record);
     expect(compareRecords(record, record)).toMatchObject({ same: true, materials: [] });
   })));
 
-test("a distfile may be called like an image", async () => {
+test("a distfile may have the name of an image", async () => {
   const { text } = await built({ mode: "bare-metal" });
   const { distfiles, ...rest } = parseRecord(text, "x");
   const [first, ...others] = distfiles;
@@ -112,7 +112,7 @@ test("a record has the same bytes however often it is read and written", async (
   expect(statementText(parseRecord(text, "x"))).toBe(text);
 });
 
-/** Changes a record at a path, and gives what is then said of it; `undefined` takes it away. */
+/** Changes the field at a path, or removes it for `undefined`, and returns the resulting error. */
 function faultWith(text: string, path: string, value: unknown): string {
   const changed = JSON.parse(text);
   const keys = path.split(".");
@@ -127,7 +127,7 @@ function faultWith(text: string, path: string, value: unknown): string {
 const RECORD = "predicate.buildDefinition.internalParameters.record";
 const OPTIONS = "predicate.buildDefinition.externalParameters";
 
-test("parseRecord() refuses a record with a field that is not as it should be", async () => {
+test("parseRecord() refuses a record with a wrong field, and names the field", async () => {
   const { text } = await built();
   const ZERO = "0".repeat(64);
   const hostile: [string, unknown, string][] = [
@@ -139,7 +139,7 @@ test("parseRecord() refuses a record with a field that is not as it should be", 
     ["subject", [], "subject does not agree"],
     ["subject.0.digest", { sha256: ZERO }, "subject does not agree"],
     ["subject.0.digest", { sha256: 1 }, "subject.0.digest is an object, not a set of digests"],
-    ["subject.0.annotations", [[]], "subject.0.annotations is a list, not a set of texts"],
+    ["subject.0.annotations", [[]], "subject.0.annotations is a list, not a set of strings"],
     ["subject.1.name", "../x", "subject does not agree"],
     ["predicate.buildDefinition.resolvedDependencies", [], "does not agree"],
     ["predicate.runDetails.builder.version.seedstrap", "9", "builder does not agree"],
@@ -171,9 +171,9 @@ test("parseRecord() refuses a record with a field that is not as it should be", 
     [`${RECORD}.images.0.sha256`, undefined, "not one with exactly one digest"],
     [`${RECORD}.images.0.blocksSha256`, ZERO, "not one with exactly one digest"],
     [`${RECORD}.images.0.files.0.sha256`, "A".repeat(64), "files.0.sha256 is"],
-    [`${RECORD}.images.1.name`, "init.img", "images is a list, not one in which no name is"],
+    [`${RECORD}.images.1.name`, "init.img", "images is a list, not one with unique names"],
     [`${RECORD}.limits.0.used`, "1", 'limits.0.used is "1", not a number'],
-    [`${RECORD}.distfiles.0.name`, "../x", 'name is "../x", not a name of a distfile'],
+    [`${RECORD}.distfiles.0.name`, "../x", 'name is "../x", not a distfile name'],
     [`${RECORD}.distfiles.0.size`, 0.5, "distfiles.0.size is 0.5, not a size, or null"],
     [`${RECORD}.distfiles.0.origin`, { kind: "url", url: "file:///x" }, "url is"],
     [`${RECORD}.distfiles.0.origin`, { kind: "store", url: "http://x/" }, "url is not known"],
@@ -194,7 +194,7 @@ test("parseRecord() refuses a record with a field that is not as it should be", 
   expect(faultOf(() => parseRecord(own, "x.json"))).toContain("__proto__ is not known");
 });
 
-test("parseRecord() takes whatever happens to a record for a fault, and no more", async () => {
+test("parseRecord() refuses a damaged record with an error, and does not crash", async () => {
   const { text } = await built({ mode: "bare-metal" });
   const change = fc.record({
     at: fc.nat({ max: text.length - 1 }),
@@ -216,10 +216,10 @@ test("readRecordFile() does not read a file of more than 64 MiB", () => {
   writeFileSync(path, "{}");
   expect(faultOf(() => readRecordFile(path))).toContain("_type is missing");
   truncateSync(path, 64 * 1024 * 1024 + 1);
-  expect(faultOf(() => readRecordFile(path))).toContain("it is too long");
+  expect(faultOf(() => readRecordFile(path))).toContain("it is too large");
 });
 
-/** What was read, or the error that came instead. */
+/** Returns what was parsed, or the error. */
 function settle(parse: () => TargetRecord): TargetRecord | string {
   try {
     return parse();

@@ -28,7 +28,7 @@ function workflow(name: string): Workflow {
   return Bun.YAML.parse(readFileSync(join(DIR, name), "utf8")) as Workflow;
 }
 
-/** The jobs that a job waits for, and those that these wait for. */
+/** Returns the jobs that a job waits for, directly or through others. */
 function awaited(jobs: Workflow["jobs"], name: string): string[] {
   const direct = [jobs[name]?.needs ?? []].flat();
   return [...new Set([...direct, ...direct.flatMap((other) => awaited(jobs, other))])].sort();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Real file systems for the tests of readers: mke2fs makes them from directories.
+ * Real file systems for the tests of readers, made from directories by mke2fs.
  *
  * @module
  */
@@ -29,7 +29,7 @@ const KIB = 1024;
 export const NAMES = ["a b", "line\nbreak", `quo"te'`, "back\\slash", "ü".repeat(127), "-rf", "*"];
 export const SLOW_TARGET = `/${"slow/".repeat(40)}end`;
 
-/** A directory with everything that is hard to read in a file system with blocks of a KiB. */
+/** Writes a directory with all that is hard to read in a file system with blocks of 1 KiB. */
 export function writeHardTree(dir: string): void {
   writeFiles(dir, {
     "deep/1/2/3/4/5/6/7/8/9/file": "deep",
@@ -48,13 +48,13 @@ export function writeHardTree(dir: string): void {
   symlinkSync("x".repeat(60), join(dir, "slow60"));
   symlinkSync(SLOW_TARGET, join(dir, "slow"));
   linkSync(join(dir, "direct"), join(dir, "hard link"));
-  // Behind what two levels of pointers reach, and with more holes than one node of extents has.
+  // Data past the reach of two levels of pointers, and more holes than one extent node describes.
   sparse(join(dir, "triple"), [0, 70_000_000], 70_000_100);
   sparse(join(dir, "holes"), Array.from({ length: 500 }, (_, i) => (2 * i + 1) * KIB), 1010 * KIB);
   utimesSync(join(dir, "direct"), 1234567890, 1234567890);
 }
 
-/** A file with 100 bytes at each place, and holes between. */
+/** Writes a file with 100 bytes at each offset, and holes between. */
 function sparse(path: string, places: readonly number[], size: number): void {
   const file = openSync(path, "w");
   for (const at of places) writeSync(file, sampleBody(100, at), 0, 100, at);
@@ -73,7 +73,7 @@ export function makeFileSystem(
   if (ran.exitCode !== 0) throw new Error(ran.stderr.toString());
 }
 
-/** Kind, mode, size, target and digest of everything below a directory, by path. */
+/** Returns kind, mode, size, target and digest of everything below a directory, by path. */
 export function describeTree(dir: string): string[] {
   return readdirSync(dir, { recursive: true, encoding: "utf8" }).map((path) => {
     const place = join(dir, path);
@@ -88,7 +88,7 @@ export function describeTree(dir: string): string[] {
   }).sort();
 }
 
-/** Likewise of what a disk holds, without lost+found. */
+/** Returns the same for what a disk holds, without lost+found. */
 export function describeDisk(view: ImageView): string[] {
   return [...view.entries()].flatMap((entry) => {
     if (!("inode" in entry) || entry.path === "/lost+found") return [];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Temporary directories and what lies in a directory.
+ * Temporary directories, and files in directories.
  *
  * @module
  */
@@ -30,7 +30,7 @@ export class TempDirs {
 
   release(): void {
     for (const dir of this.#dirs.splice(0)) {
-      // Some hold directories that forbid to remove what is in them: to all but root.
+      // Some tests make directories from which only root may remove files.
       if (process.getuid?.() !== 0) spawnSync("chmod", ["-R", "u+rwX", dir]);
       rmSync(dir, { recursive: true, force: true });
     }
@@ -40,7 +40,7 @@ export class TempDirs {
 /** Files to write below a directory: paths with their content. */
 export type FileTree = Readonly<Record<string, string | Uint8Array>>;
 
-/** Writes files with the directories above them; a path with a slash at its end is a directory. */
+/** Writes files and the directories above them; a path that ends in a slash is a directory. */
 export function writeFiles(dir: string, files: FileTree): void {
   for (const [path, content] of Object.entries(files)) {
     const place = join(dir, path);
@@ -52,7 +52,7 @@ export function writeFiles(dir: string, files: FileTree): void {
   }
 }
 
-/** Everything below a directory as text: kind, mode, size, time of change and digest. */
+/** Describes everything below a directory: path, mode, size, time of change and digest. */
 export function describeDir(dir: string): string[] {
   return readdirSync(dir, { recursive: true, encoding: "utf8" }).sort().map((path) => {
     const stat = lstatSync(join(dir, path));

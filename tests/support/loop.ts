@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Loop devices of one test file, as root.
+ * Loop devices for tests, which need root.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { truncateSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import process from "node:process";
 
-/** Why there are no loop devices here, or undefined. */
+/** Returns why there are no loop devices here, or undefined. */
 export function loopObstacle(): string | undefined {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "they need root, on Linux";
   if (Bun.which("losetup") === null) return "losetup is not installed";
@@ -21,14 +21,14 @@ export function sh(argv: readonly string[]): { code: number; out: string } {
   return { code: exitCode, out: stdout.toString() + stderr.toString() };
 }
 
-/** Runs a program that must do its work. */
+/** Runs a program and returns its output; throws if it fails. */
 export function must(...argv: string[]): string {
   const { code, out } = sh(argv);
   if (code !== 0) throw new Error(`${argv.join(" ")}: ${out}`);
   return out.trim();
 }
 
-/** A loop device, and the file that it shows. */
+/** A loop device, and its backing file. */
 export interface Loop {
   /** `/dev/loop3` */
   readonly path: string;
@@ -42,21 +42,21 @@ export class Loops {
   readonly #attached: string[] = [];
   readonly #undo: (() => void)[] = [];
 
-  /** Makes a file full of `fill` and shows it as a device. */
+  /** Creates a file filled with `fill`, and attaches it to a loop device. */
   attach(file: string, sizeBytes: number, fill = 0, ...options: string[]): Loop {
     writeFileSync(file, fill === 0 ? "" : new Uint8Array(sizeBytes).fill(fill));
     truncateSync(file, sizeBytes);
     return this.attachFile(file, ...options);
   }
 
-  /** Shows a file that is there. */
+  /** Attaches an existing file to a loop device. */
   attachFile(file: string, ...options: string[]): Loop {
     const path = must("losetup", "-f", "--show", ...options, file);
     this.#attached.push(path);
     return { path, name: basename(path), file };
   }
 
-  /** To be done before the devices are detached. */
+  /** Registers a function that `release` calls before it detaches the devices. */
   defer(undo: () => void): void {
     this.#undo.push(undo);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Another user, who may read nothing that is not for everybody: not even our sources, where they
- * lie in root's home.
+ * Runs programs as another user, who may read only what everybody may: not our sources, if they are
+ * in root's home.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { chmodSync } from "node:fs";
 import { join } from "node:path";
 import { MAIN } from "./run.ts";
 
-/** Words in front of a command that make it run as this user. */
+/** Words before a command that make it run as this user. */
 export const NOBODY: readonly string[] = [
   "setpriv",
   "--reuid=65534",
@@ -18,7 +18,7 @@ export const NOBODY: readonly string[] = [
   "--clear-groups",
 ];
 
-/** Why nothing can be run as another user here, or undefined. */
+/** Returns why nothing can be run as another user here, or undefined. */
 export function nobodyObstacle(): string | undefined {
   const { status, stderr, error } = spawnSync("setpriv", [...NOBODY.slice(1), "true"]);
   if (status === 0) return undefined;
@@ -26,15 +26,15 @@ export function nobodyObstacle(): string | undefined {
 }
 
 /**
- * Compiles a program to where everybody can run it.
+ * Compiles a program into a directory where everybody can run it.
  *
- * @param dir A directory, which everybody may enter then.
+ * @param dir The directory; everybody may enter it from then on.
  * @returns The command that runs it as another user; give it a `cwd` that this user may enter.
  */
 export function asNobody(dir: string, source: string = MAIN): string[] {
   chmodSync(dir, 0o755);
   const binary = join(dir, "program-for-everybody");
-  // As scripts/build.sh does it: a thread is an entry point of its own.
+  // As scripts/build.sh does it: the worker thread is an entry point of its own.
   const root = new URL("../../src", import.meta.url).pathname;
   const entries = source === MAIN
     ? ["--root", root, MAIN, join(root, "write/sink_worker.ts")]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The command line as a process of its own.
+ * Runs the command line as a process of its own.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url).href);
 /** Entry point of the command line. */
 export const MAIN = `${ROOT}src/cli/main.ts`;
-/** Deno itself: what .bin leads to may be a script that starts it and gets its signals. */
+/** The Deno binary: the file in .bin may be a script, which would get the signals instead. */
 export const DENO = `${ROOT}node_modules/deno/deno`;
 
 export interface Ran {
@@ -56,7 +56,7 @@ export function start(
   });
 }
 
-/** `test`, or where a program is missing a skipped one, with the reason printed. */
+/** Returns `test`, or `test.skip` if a program is missing, with the reason printed. */
 export function testWith(program: string): typeof test | typeof test.skip {
   if (Bun.which(program) !== null) return test;
   console.log(`skipped: tests with ${program}: it is not installed here`);

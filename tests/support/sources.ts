@@ -10,7 +10,7 @@ import { type ByteSource, memorySource } from "../../src/format/reader.ts";
 import type { Segment } from "../../src/format/segment.ts";
 import { MIB } from "../../src/format/segment.ts";
 
-/** The bytes of segments that are not in files. */
+/** Returns the bytes of segments, none of which may be of a file. */
 export function bytesOfSegments(segments: readonly Segment[]): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const segment of segments) {
@@ -39,9 +39,9 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
 
 /** A source that records how it is read. */
 export interface WatchedSource extends ByteSource {
-  /** Longest buffer that was to be filled. */
+  /** Size of the largest buffer that a read was to fill. */
   readonly maxRead: number;
-  /** Bytes that were read, all reads together. */
+  /** Bytes that all reads have returned together. */
   readonly totalRead: number;
 }
 
@@ -61,7 +61,7 @@ export function watchedSource(bytes: Uint8Array): WatchedSource {
   });
 }
 
-/** The "format" error that reading ends with, as `message | where`; fails on anything else. */
+/** Returns the {@link UserError} that reading ends with, as `message | where`; else throws. */
 export function faultOf(read: () => unknown): string {
   try {
     read();
@@ -72,7 +72,7 @@ export function faultOf(read: () => unknown): string {
   throw new Error("nothing was wrong");
 }
 
-/** Reads a source to its end; a {@link UserError} is an end, too. */
+/** Runs a reader, which may end with a {@link UserError} of kind "format" and no other error. */
 export function survive(read: () => unknown): void {
   try {
     read();
@@ -81,7 +81,7 @@ export function survive(read: () => unknown): void {
   }
 }
 
-/** What reading an image of a size may at most cost: some passes, and no buffer over a MiB. */
+/** Throws if a source was read more than this many times over, or with a buffer above 1 MiB. */
 export function assertBounded(source: WatchedSource, passes: number): void {
   const most = passes * (source.size + MIB);
   if (source.maxRead > MIB || source.totalRead > most) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A miniature of the shape that a live-bootstrap checkout has, with content of our own.
+ * The miniature tree: the shape of a live-bootstrap checkout, with content of our own.
  *
  * @module
  */
@@ -21,7 +21,7 @@ export interface MiniTree {
 export interface MiniOptions {
   /** Size of the distfiles in bytes, plus a little. */
   readonly distfileBytes?: number;
-  /** Whether the manifest imports the payload ahead of `jump: fiwix`'s successor. */
+  /** Whether the manifest has `improve: import_payload`, one build after `jump: fiwix`. */
   readonly importsPayload?: boolean;
   readonly jumpsToFiwix?: boolean;
   readonly movesToDisk?: boolean;
@@ -30,7 +30,7 @@ export interface MiniOptions {
   readonly kexecKib?: number;
   /** More or other files of the checkout. */
   readonly files?: FileTree;
-  /** First half of the URLs of distfiles. */
+  /** Beginning of the URLs of distfiles, without a slash at the end. */
   readonly url?: string;
 }
 
@@ -107,7 +107,7 @@ export function writeMiniTree(
   return { tree: join(dir, "tree"), mirror: join(dir, "mirror") };
 }
 
-/** Options of a build, with the defaults of the command line but for the size of the disk. */
+/** Returns options of a build: the defaults of the command line, but a smaller disk. */
 export function buildOptions(changes: Partial<BuildOptions> = {}): BuildOptions {
   const { mode = "qemu" } = changes;
   return { ...defaultOptions(mode), ...(mode === "qemu" && { targetSizeMib: 64 }), ...changes };
