@@ -24,10 +24,10 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["runtime", "the little that differs between Bun and Deno; FFI; locks; threads"],
   ["launch", "processes: QEMU and its accelerators, chroot, bwrap, mounts, interrupts"],
   ["fetch", "URLs to the store: names of distfiles, HTTP, mirrors; serving"],
-  ["format", "one file a format: spec comment, to segments, read back"],
+  ["format", "one file for each format: its specification, its writer, its reader"],
   ["source", "where bytes come from: a file, a device, the parts of a bundle; extents"],
-  ["archive", "hostile tars, expanded as streams, compared"],
-  ["image", "one view on boot, payload, disk and bundle; verify, diff"],
+  ["archive", "tars that are not trusted: expanded as streams, compared"],
+  ["image", "one view of boot image, payload image, disk and bundle; verify, diff"],
   ["tree", "what a checkout says: manifest, predicates, sources, bootstrap.cfg"],
   ["plan", "options and a tree in, a plan out: overlay, split, limits, media, command lines; pure"],
   ["record", "what was built from what: the record of a target, read, written, compared"],
@@ -39,7 +39,7 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
     "job",
     "the flows: build, run, bundle, reproduce, harvest, write; each reads from top to bottom",
   ],
-  ["cli", "one file a command; the only place that prints, or knows options as text"],
+  ["cli", "one file for each command; only this room prints, or parses options"],
 ];
 
 /** What is above all rooms: the library's face. */
