@@ -78,8 +78,8 @@ function notTheSame({ subjects, compared, materials }: Reproduction, where: stri
       where,
       hint: materials.length > 0
         ? "The inputs differ too, as shown: give the same ones"
-        : "The inputs are the same: the record may have been changed, or a tool that seedstrap " +
-          "uses is another one (mke2fs, for a disk with a file system)",
+        : "The inputs are the same: the cause may be a changed record, or another version of " +
+          "a tool that seedstrap uses (mke2fs, for a disk with a file system)",
     },
   );
 }
