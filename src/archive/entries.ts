@@ -165,7 +165,7 @@ function bodyOf({ path: archive }: Archive, file: FileMember, member: string): M
   return { kind: "member", archive, member, offset, size, sha256 };
 }
 
-/** What a path leads to. */
+/** The file that a path leads to, or why it leads to none. */
 type Found = FileMember | "directory" | "device" | "nothing";
 
 function followed(

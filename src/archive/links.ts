@@ -29,7 +29,7 @@ interface End {
   readonly links: number;
 }
 
-/** What a link leads to. */
+/** The end of a link: a member, the root, nothing, or a loop (`circle`). */
 export type LinkEnd = Exclude<ArchiveMember, SymlinkMember> | "root" | "nothing" | "circle";
 
 /**

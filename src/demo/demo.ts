@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The embedded default: a miniature tree in the shape of live-bootstrap, all of it our own, with
- * a mirror for its distfiles. What boots from its media is the preflight program.
+ * The embedded demo: a miniature checkout with the layout of live-bootstrap, all of it our own, and
+ * a mirror with its distfiles. The preflight program boots from its media.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { type BuildOptions, defaultOptions } from "../plan/options.ts";
 import { preflightText } from "../preflight/image.ts";
 import { STAGE1_PATH, STAGE2_PATH } from "../tree/model.ts";
 
-/** Where the demo was unpacked. */
+/** The directories of an unpacked demo. */
 export interface DemoFiles {
   readonly tree: string;
   readonly mirror: string;
@@ -40,7 +40,7 @@ function put(path: string, text: string): void {
   writeFileSync(path, text);
 }
 
-/** What the demo builds: media for QEMU with every distfile on board. */
+/** Returns the options of the demo: media for QEMU with every distfile. */
 export function demoOptions(mirrors: readonly Mirror[]): BuildOptions {
   return {
     ...defaultOptions("qemu"),

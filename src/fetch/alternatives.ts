@@ -43,7 +43,7 @@ export class HostHealth {
   /** Failures in a row, by origin. */
   readonly #failures = new Map<string, number>();
 
-  /** Notes that a host answered, whatever the answer was. */
+  /** Notes that a host answered, with any status. */
   answered(url: string): void {
     this.#failures.delete(origin(url));
   }

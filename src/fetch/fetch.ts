@@ -21,7 +21,7 @@ const DEFAULT_JOBS = 4;
 const DEFAULT_STALL_MS = 20_000;
 const DEFAULT_RETRY_DELAY_MS = 1000;
 
-/** How often a URL is asked again after a failure that may be temporary. */
+/** Number of rounds in which URLs with temporary failures are asked again. */
 const RETRY_ROUNDS = 2;
 
 /** A wanted file and the state of its fetch. */

@@ -14,7 +14,7 @@ import https from "node:https";
 import process from "node:process";
 import { networkFailure, UrlFailure } from "./failure.ts";
 
-/** What every request of a run has in common. */
+/** Options of every request. */
 export interface HttpOptions {
   /** Value of the `User-Agent` header. */
   readonly userAgent: string;

@@ -25,7 +25,7 @@ export interface FetchOptions {
   readonly mirrors: readonly HttpMirror[];
   /** Value of the `User-Agent` header, such as `seedstrap/0.1.0`. */
   readonly userAgent: string;
-  /** How many files to fetch at once; 4 if absent. */
+  /** Number of files to fetch at once; 4 if absent. */
   readonly jobs?: number | undefined;
   /** Ends the fetch. Part files stay, to be resumed. */
   readonly signal?: AbortSignal | undefined;
@@ -62,7 +62,7 @@ export interface Fetched {
   readonly sizeBytes: number;
   /** The URL it came from, without password; a `file:` URL if it was already in the store. */
   readonly source: string;
-  /** Where the server had redirected `source` to, if it did. */
+  /** The URL after redirects, if there were any. */
   readonly redirectedTo?: string;
 }
 
@@ -72,7 +72,7 @@ export interface Attempt {
   readonly url: string;
   /** Its last answer, as short plain text. */
   readonly answer: string;
-  /** How many times it was asked. */
+  /** Number of times it was asked. */
   readonly tries: number;
 }
 

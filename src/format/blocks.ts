@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
- * The digest of a disk that is mostly zeros: SHA-256 over its blocks that are not, each of them as
- * its offset and its content.
+ * The digest of a disk that is mostly zeros: SHA-256 over the offset and content of each block that
+ * is not zero.
  *
  *   digest = SHA-256( ( offset byte{4096} )* size )   offset, size: u64 little-endian, in bytes
  *
- * A block is 4,096 bytes, the last one of a disk may be shorter. However a disk is written, with
- * holes or with zeros, the digest is the same; and it takes the time of the data, not that of the
- * 16 GiB around it.
+ * A block has 4,096 bytes; the last one of a disk may be shorter. The digest is the same whether a
+ * disk is written with holes or with zeros, and it only takes time for the data, not for the 16 GiB
+ * around it.
  *
  * @module
  */
@@ -29,9 +29,9 @@ export interface ByteRange {
 /**
  * Computes the digest of a disk.
  *
- * @param ranges Where it may hold something else than zeros, in order, at whole blocks; all of it
- * where nothing is known.
- * @param onBytes Called with the bytes that were read since the last call.
+ * @param ranges Ranges that may have bytes other than zero, in order, at multiples of a block; by
+ * default the whole disk.
+ * @param onBytes Called with the number of bytes read since the last call.
  * @returns Lower-case hex.
  */
 export async function blocksDigest(

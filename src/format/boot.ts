@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * The kernel-bootstrap boot image.
+ * The format of the boot image of a kernel bootstrap.
  *
- *   offset 0     stage1: 512 bytes, ends 55 AA, holds a partition entry
+ *   offset 0     stage1: 512 bytes, ends in 55 AA, has a partition entry
  *   offset 512   stage2: hex0 *text*, which stage1 assembles until it reads a NUL
  *   then         at least one NUL, up to the next sector
  *   next sector  srcfs
- *   then         zeros: builder-hex0 reads ahead of the last srcfs byte in chunks of many sectors
- *                and loops on a BIOS error where the disk ends, so there is always 1 MiB of them,
- *                up to a whole MiB
+ *   then         zeros: builder-hex0 reads past the last srcfs byte in chunks of many sectors and
+ *                loops on a BIOS error at the end of the disk, so there is always 1 MiB of them,
+ *                then padding to a whole MiB
  *   then         a sparse tail up to the size of the disk
  *
  * @module
@@ -18,12 +18,12 @@ import { UserError } from "../errors.ts";
 import { type ByteSource, Cursor, formatError, readExactly } from "./reader.ts";
 import { type Body, MIB, SECTOR_BYTES, type Segment, segmentSize, totalSize } from "./segment.ts";
 
-/** Zeros that must follow the last srcfs byte. */
+/** Least number of zeros that follow the last srcfs byte. */
 export const READ_AHEAD_BYTES = MIB;
 
 /** The parts of a boot image. */
 export interface BootParts {
-  /** stage1 as it was assembled, see {@link checkStage1}. */
+  /** The assembled stage1, see {@link checkStage1}. */
   readonly stage1: Uint8Array;
   /** The text of stage2. */
   readonly stage2: Body;
@@ -31,7 +31,7 @@ export interface BootParts {
   readonly srcfs: readonly Segment[];
 }
 
-/** The segments of a boot image without the sparse tail: a whole number of MiB. */
+/** Returns the segments of a boot image without the sparse tail: a whole number of MiB. */
 export function bootImage({ stage1, stage2, srcfs }: BootParts): Segment[] {
   const stage2Bytes = segmentSize(stage2);
   const srcfsBytes = totalSize(srcfs);
@@ -46,29 +46,29 @@ export function bootImage({ stage1, stage2, srcfs }: BootParts): Segment[] {
   ];
 }
 
-/** Size of a boot image without the sparse tail, in bytes. */
+/** Returns the size of a boot image without the sparse tail, in bytes. */
 export function bootImageBytes(stage2Bytes: number, srcfsBytes: number): number {
   const dataBytes = srcfsOffsetAfter(stage2Bytes) + srcfsBytes + READ_AHEAD_BYTES;
   return Math.ceil(dataBytes / MIB) * MIB;
 }
 
-/** Offset of the sector after the stage2 text: at least one NUL lies between. */
+/** Returns the offset of the srcfs: the next sector after the stage2 text and at least one NUL. */
 function srcfsOffsetAfter(stage2Bytes: number): number {
   return SECTOR_BYTES * (2 + Math.floor(stage2Bytes / SECTOR_BYTES));
 }
 
 /**
- * Checks what was assembled as stage1.
+ * Checks an assembled stage1.
  *
  * @param name Name of its source, for messages.
- * @throws {UserError} "format" where it is not one sector that ends in 55 AA.
+ * @throws {UserError} "format" if it is not one sector that ends in 55 AA.
  */
 export function checkStage1(stage1: Uint8Array, name: string): void {
   if (stage1.length !== SECTOR_BYTES || stage1[510] !== 0x55 || stage1[511] !== 0xaa) {
     throw new UserError(
       "format",
       `Cannot boot from ${name}: it assembles to ${stage1.length} bytes; a boot sector has ${SECTOR_BYTES} and ends in 55 AA`,
-      { where: name, hint: "Use an unchanged checkout, submodules included" },
+      { where: name, hint: "Use an unchanged checkout with its submodules" },
     );
   }
 }
@@ -76,20 +76,20 @@ export function checkStage1(stage1: Uint8Array, name: string): void {
 /**
  * Checks the text of stage2.
  *
- * @throws {UserError} "format" where it holds a NUL, at which stage1 would stop.
+ * @throws {UserError} "format" if it contains a NUL, at which stage1 would stop.
  */
 export function checkStage2(text: Uint8Array, name: string): void {
   const at = text.indexOf(0);
   if (at >= 0 || text.length === 0) {
     throw new UserError(
       "format",
-      `Cannot boot from ${name}: ${at < 0 ? "it is empty" : "it holds a NUL, which ends it"}`,
+      `Cannot boot from ${name}: ${at < 0 ? "it is empty" : "it contains a NUL, which ends it"}`,
       { where: `${name}, offset ${Math.max(at, 0)}` },
     );
   }
 }
 
-/** Where things lie in a boot image that is read back. */
+/** The offsets in a boot image that is read back. */
 export interface BootHeader {
   /** Length of the stage2 text in bytes; it begins at 512. */
   readonly stage2Size: number;
@@ -97,10 +97,10 @@ export interface BootHeader {
   readonly srcfsOffset: number;
 }
 
-/** A stage2 text is some 90 KB long; a NUL that does not come within this is not coming. */
+/** Limit for the search of the NUL after a stage2 text, which has about 90 KB. */
 const MAX_STAGE2_BYTES = 4 * MIB;
 
-/** Whether a source begins with a boot sector. */
+/** Reports whether a source begins with a boot sector. */
 export function isBootSector(source: ByteSource): boolean {
   const end = readExactly(source, SECTOR_BYTES - 2, 2);
   return end?.[0] === 0x55 && end[1] === 0xaa;
@@ -109,7 +109,7 @@ export function isBootSector(source: ByteSource): boolean {
 /**
  * Finds the parts of a boot image.
  *
- * @throws {UserError} "format" where there is no boot sector, or no end to the stage2 text.
+ * @throws {UserError} "format" if there is no boot sector, or no end of the stage2 text.
  */
 export function readBootHeader(source: ByteSource): BootHeader {
   if (!isBootSector(source)) {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * hex0: bytes written as hexadecimal text, the first language of the bootstrap.
+ * hex0: bytes as hexadecimal text, the first language of the bootstrap.
  *
  *   hex0    = { digit digit | space | comment }
  *   comment = ( "#" | ";" ) any* newline
  *   space   = tab | newline | form feed | vertical tab | return | " "
  *
- * The two digits of a byte may be apart (white space and comments between them do not matter);
- * upper and lower case are alike. Anything else, and an odd number of digits, is an error here,
- * although the assemblers on the booted machine skip it: text for them should not rely on that.
+ * White space and comments between the two digits of a byte do not matter, nor does the case of
+ * digits. Anything else, and an odd number of digits, is an error here, although the assemblers on
+ * the booted machine skip it: text for them should not rely on that.
  *
  * Source: builder-hex0 README, "The Hex0 Language".
  *
@@ -24,11 +24,12 @@ const SEMICOLON = 0x3b;
 /**
  * Assembles hex0 text.
  *
- * @param text The file as bytes; comments may hold any bytes.
+ * @param text The file as bytes; comments may contain any bytes.
  * @param name Name of the file for messages.
- * @returns The bytes that it stands for.
+ * @returns The assembled bytes.
  * @throws {UserError} "format", with file, line and column (both from 1, the column in bytes), for
- * a character that is neither a digit, white space nor in a comment, and for an odd digit.
+ * a character that is neither a digit, white space nor in a comment, and for an odd number of
+ * digits.
  */
 export function assembleHex0(text: Uint8Array, name: string): Uint8Array {
   const out = new Uint8Array(text.length >> 1);
@@ -60,9 +61,9 @@ export function assembleHex0(text: Uint8Array, name: string): Uint8Array {
     }
   }
   if (high >= 0) {
-    throw new UserError("format", "Cannot assemble hex0: the last digit has no partner", {
+    throw new UserError("format", "Cannot assemble hex0: the number of hex digits is odd", {
       where: place(text, highAt, name),
-      hint: "The number of hex digits must be even",
+      hint: "Every byte has two hex digits",
     });
   }
   return out.subarray(0, size);

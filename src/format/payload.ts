@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * LBPAYLD1: the container that carries distfiles on a disk of its own.
+ * LBPAYLD1: the container for distfiles on a disk of their own.
  *
  *   payload = "LBPAYLD1" count { file } 00*
  *   file    = nameLength size name data
@@ -9,13 +9,13 @@
  *   name                      nameLength bytes of UTF-8, no terminator
  *   data                      size bytes
  *
- * Layout 64 is what is written by default, 32 the first published version. A reader tells them
- * apart by bytes 12 to 15: in layout 64 they are the high half of the count and zero, in layout
- * 32 the length of the first name and not zero. (An empty payload reads the same in both.)
+ * Layout 64 is the default, layout 32 is the first published version. A reader distinguishes them
+ * by bytes 12 to 15: in layout 64 they are the high half of the count and zero, in layout 32 the
+ * length of the first name and not zero. (An empty payload reads the same in both.)
  *
- * Names have 1 to 1,024 bytes, hold no "/", "\" or NUL, are not "." or "..", and stand sorted by
- * their bytes without duplicates. The zeros at the end fill the last MiB, so that any block
- * device can hold the image and any kernel can read its last sector.
+ * Names have 1 to 1,024 bytes, contain no "/", "\" or NUL, are not "." or "..", and are sorted by
+ * their bytes without duplicates. The zeros at the end fill the last MiB, so that the image fits
+ * the sector size of any block device and any kernel can read its last sector.
  *
  * @module
  */
@@ -42,18 +42,18 @@ export const MAX_PAYLOAD_NAME_BYTES = 1024;
 export type PayloadLayout = 64 | 32;
 
 export interface PayloadEntry {
-  /** File name, as it shall appear in `/external/distfiles`. */
+  /** File name in `/external/distfiles`. */
   readonly name: string;
   readonly body: Body;
 }
 
 /**
- * The segments of a payload image, padded to a whole MiB.
+ * Returns the segments of a payload image, padded to a whole MiB.
  *
  * @param entries In any order: they are sorted here.
- * @param layout 64, or 32 for importers that know no other.
- * @throws {UserError} "format" for a name that the format does not allow or that comes twice, and
- * for what layout 32 cannot carry.
+ * @param layout 64, or 32 for importers that support no other.
+ * @throws {UserError} "format" for a name that the format does not allow or that occurs twice, and
+ * for a file that is too large for layout 32.
  */
 export function payload(entries: readonly PayloadEntry[], layout: PayloadLayout = 64): Segment[] {
   const sorted = sortedByBytes(entries, ({ name }) => name);
@@ -74,26 +74,26 @@ export function payload(entries: readonly PayloadEntry[], layout: PayloadLayout 
         "format",
         `Cannot put ${
           JSON.stringify(name)
-        } into a payload of layout 32: it has ${size} bytes, 4294967295 are possible`,
+        } into a payload of layout 32: it has ${size} bytes, more than 4294967295`,
         { hint: "Use --payload-layout 64" },
       );
     }
-    // The body also where it is empty: whoever reads it sees whether it should be.
+    // Also an empty body, so that the writer verifies that its file is empty.
     segments.push(...recordHead(layout, name, size), body);
   }
   return [...segments, ...paddingTo(totalSize(segments), MIB)];
 }
 
-/** What stands before the data of a file. */
+/** Returns the record before the data of a file. */
 function recordHead(layout: PayloadLayout, name: string, size: number): Segment[] {
   const nameText = textSegment(name);
   return [integers(layout, nameText.bytes.length, size), nameText];
 }
 
 /**
- * Where each file of a payload ends: the offset in bytes after its last one, by name.
+ * Returns the end of each file of a payload, by name: the offset after its last byte.
  *
- * @param files In any order, as the writer takes them.
+ * @param files In any order, as for `payload()`.
  */
 export function payloadEnds(
   files: readonly { readonly name: string; readonly sizeBytes: number }[],
@@ -102,7 +102,7 @@ export function payloadEnds(
   let offset = PAYLOAD_MAGIC.length + totalSize([integers(layout, files.length)]);
   return new Map(
     sortedByBytes(files, ({ name }) => name).map(({ name, sizeBytes }) => {
-      // Only its length counts here: a size that a layout cannot carry is refused when it is known.
+      // Only the length of the record matters here; `payload()` refuses sizes that do not fit.
       offset += totalSize(recordHead(layout, name, 0)) + sizeBytes;
       return [name, offset];
     }),
@@ -120,13 +120,13 @@ export interface PayloadRecord {
   readonly dataOffset: number;
 }
 
-/** What the first bytes of a payload say. */
+/** The header of a payload. */
 export interface PayloadHeader {
   readonly layout: PayloadLayout;
   readonly count: number;
 }
 
-/** Whether a source begins like a payload. */
+/** Reports whether a source begins like a payload. */
 export function isPayload(source: ByteSource): boolean {
   const magic = readExactly(source, 0, PAYLOAD_MAGIC.length);
   return magic !== undefined && new TextDecoder("latin1").decode(magic) === PAYLOAD_MAGIC;
@@ -135,7 +135,7 @@ export function isPayload(source: ByteSource): boolean {
 /**
  * Reads the header of a payload.
  *
- * @throws {UserError} "format" where there is none.
+ * @throws {UserError} "format" if there is none.
  */
 export function readPayloadHeader(source: ByteSource): PayloadHeader {
   if (!isPayload(source)) throw formatError(source, 0, `no ${PAYLOAD_MAGIC} here`);
@@ -149,9 +149,9 @@ export function readPayloadHeader(source: ByteSource): PayloadHeader {
 /**
  * Walks a payload.
  *
- * @returns Its files in order. The generator's return value is the offset behind the last one.
- * @throws {UserError} "format", with the offset: a count or size that the image is too small for,
- * a bad, repeated or unsorted name, an end in the middle.
+ * @returns Its files in order. The generator's return value is the offset after the last one.
+ * @throws {UserError} "format", with the offset, for a count or size that the image is too small
+ * for, an invalid, repeated or unsorted name, and a truncated image.
  */
 export function* readPayload(
   source: ByteSource,
@@ -171,7 +171,7 @@ export function* readPayload(
       throw formatError(
         source,
         offset,
-        `the name of ${what} has ${nameLength} bytes, 1 to ${MAX_PAYLOAD_NAME_BYTES} are possible`,
+        `the name of ${what} has ${nameLength} bytes, expected 1 to ${MAX_PAYLOAD_NAME_BYTES}`,
       );
     }
     const bytes = cursor.take(nameLength, `the name of ${what}`).slice();
@@ -207,15 +207,15 @@ export function* readPayload(
   return cursor.offset;
 }
 
-/** What is wrong with a name, or undefined. */
+/** Returns the reason why a name is not allowed, or undefined. */
 function nameFault(name: string): string | undefined {
   const bytes = new TextEncoder().encode(name).length;
   if (bytes < 1 || bytes > MAX_PAYLOAD_NAME_BYTES) {
-    return `a name has 1 to ${MAX_PAYLOAD_NAME_BYTES} bytes, not ${bytes}`;
+    return `a name must have 1 to ${MAX_PAYLOAD_NAME_BYTES} bytes, not ${bytes}`;
   }
-  if (name !== name.toWellFormed()) return "a name is valid Unicode";
-  if (/[/\\\0]/.test(name)) return "a name holds no slash, no backslash and no NUL";
-  if (name === "." || name === "..") return "a name is not a directory";
+  if (name !== name.toWellFormed()) return "a name must be valid Unicode";
+  if (/[/\\\0]/.test(name)) return "a name must not contain a slash, backslash or NUL";
+  if (name === "." || name === "..") return 'a name must not be "." or ".."';
   return undefined;
 }
 
@@ -230,7 +230,7 @@ function integers(layout: PayloadLayout, ...values: readonly number[]): Segment 
   return { kind: "bytes", bytes };
 }
 
-/** An unsigned integer; one past 2^53 becomes Infinity-like large, so that every bound catches it. */
+/** Reads an unsigned integer. Above 2^53 it is inexact, but so large that no bound allows it. */
 function readInteger(bytes: Uint8Array, at: number, width: number): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   return width === 8 ? Number(view.getBigUint64(at, true)) : view.getUint32(at, true);

@@ -5,7 +5,7 @@
  *   record = "preflight " { key "=" value " " } "crc32=" hex{8} "\n"
  *
  * The CRC-32 is of all bytes of the image from byte 0 up to its own digits. The keys say what the
- * boot program shall expect and do; steps/preflight-1.0/README.md has the list.
+ * boot program has to expect and do; steps/preflight-1.0/README.md has the list.
  *
  * @module
  */
@@ -14,29 +14,29 @@ import { crc32 } from "node:zlib";
 import { type ByteSource, readRange } from "./reader.ts";
 import { CRC32_DIGITS, type Segment, textSegment } from "./segment.ts";
 
-/** What the boot program is told. */
+/** The orders to the boot program. */
 export interface PreflightOrders {
-  /** At least one good payload must be found. */
+  /** Whether at least one good payload must be found. */
   readonly payload: boolean;
-  /** Read payloads whole, and say their CRC-32. */
+  /** Whether to read whole payloads and report their CRC-32. */
   readonly read: boolean;
-  /** Test the memory. */
+  /** Whether to test the memory. */
   readonly memory: boolean;
 }
 
-/** The segments of a closing record. */
+/** Returns the segments of a closing record. */
 export function closingRecord({ payload, read, memory }: PreflightOrders): Segment[] {
   const keys = `payload=${Number(payload)} read=${Number(read)} memory=${Number(memory)}`;
   return [textSegment(`preflight ${keys} crc32=`), { kind: "crc32" }, textSegment("\n")];
 }
 
-/** The digits of a closing record, or undefined for another command. */
+/** Returns the digits of a closing record, or undefined for another command. */
 export function closingDigits(command: string): string | undefined {
   return /^preflight (?:[a-z]+=[0-9]+ )*crc32=([0-9a-fA-F]{8})$/.exec(command)?.[1]?.toLowerCase();
 }
 
 /**
- * Computes what the digits of a closing record should be.
+ * Computes the correct digits of a closing record.
  *
  * @param recordOffset Offset of the record in the image.
  * @param command The record without its newline.

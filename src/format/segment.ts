@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * An image is a list of segments, known before anything is read or written.
+ * Segments: an image is a list of them, which is complete before anything is read or written.
  *
- * Format modules turn entries into segments without opening a file; the one writer streams them.
+ * Format modules turn entries into segments without opening a file; the writer streams them.
  *
  * @module
  */
@@ -22,28 +22,28 @@ export interface FileRun {
   readonly size: number;
 }
 
-/** A file that lies in a bundle. */
+/** A file in a bundle. */
 export interface BundledFile {
   /** Path in the bundle. */
   readonly name: string;
   /** Lower-case hex SHA-256. */
   readonly sha256: string;
-  /** Where its bytes are, in order: several runs where a part of the bundle ends within it. */
+  /** Where its bytes are, in order: several runs if a part of the bundle ends within the file. */
   readonly runs: readonly FileRun[];
 }
 
 /** A run of bytes of an existing file: a step, a distfile. */
 export interface FileSegment extends FileRun {
   readonly kind: "file";
-  /** Lower-case hex SHA-256 that the run must have; absent where nothing is known of it. */
+  /** SHA-256 that the run must have, in lower-case hex; absent if it is not known. */
   readonly sha256?: string;
-  /** The file may go on behind the run, also behind one that begins it. */
+  /** The file may be longer than the run, even if the run starts at offset 0. */
   readonly isPart?: true;
-  /** Set where the file lies in a bundle: `path` and `offset` then only say so. */
+  /** Set if the file is in a bundle; `path` and `offset` are then for messages only. */
   readonly bundled?: BundledFile;
 }
 
-/** A file of a given size as a segment, whole, whether it lies in a bundle or not. */
+/** Returns the segment of a whole file, which may be in a bundle. */
 export function fileSegment(
   { path, size, bundled }: { path: string; size: number; bundled?: BundledFile | undefined },
   sha256 = bundled?.sha256,
@@ -58,7 +58,7 @@ export function fileSegment(
   };
 }
 
-/** Where the bytes of a file segment are. */
+/** Returns the runs with the bytes of a file segment. */
 export function runsOf(segment: FileSegment): readonly FileRun[] {
   return segment.bundled?.runs ?? [segment];
 }
@@ -66,7 +66,7 @@ export function runsOf(segment: FileSegment): readonly FileRun[] {
 /** The data of a file in an archive, which may be compressed. */
 export interface MemberSegment {
   readonly kind: "member";
-  /** The archive on this machine. */
+  /** Path of the archive. */
   readonly archive: string;
   /** Path in the archive, for messages. */
   readonly member: string;
@@ -74,7 +74,7 @@ export interface MemberSegment {
   readonly offset: number;
   /** Length of the data in bytes. */
   readonly size: number;
-  /** Lower-case hex SHA-256 that the data had when the archive was listed. */
+  /** SHA-256 of the data when the archive was listed, in lower-case hex. */
   readonly sha256: string;
 }
 
@@ -86,7 +86,7 @@ export interface ZerosSegment {
 }
 
 /**
- * The CRC-32 (IEEE 802.3, as zlib has it) of all bytes of the image before it, as 8 lower-case hex
+ * The CRC-32 (IEEE 802.3, as in zlib) of all bytes of the image before it, as 8 lower-case hex
  * digits.
  */
 export interface Crc32Segment {
@@ -101,7 +101,7 @@ export const CRC32_DIGITS = 8;
 /** A segment that can be the content of a file inside an image. */
 export type Body = BytesSegment | FileSegment | MemberSegment;
 
-/** Length of one segment in bytes. */
+/** Returns the length of a segment in bytes. */
 export function segmentSize(segment: Segment): number {
   switch (segment.kind) {
     case "bytes":
@@ -113,17 +113,17 @@ export function segmentSize(segment: Segment): number {
   }
 }
 
-/** Length of an image in bytes. */
+/** Returns the length of an image in bytes. */
 export function totalSize(segments: readonly Segment[]): number {
   return segments.reduce((sum, segment) => sum + segmentSize(segment), 0);
 }
 
-/** Text as a segment, in UTF-8. */
+/** Returns a segment with a text in UTF-8. */
 export function textSegment(text: string): BytesSegment {
   return { kind: "bytes", bytes: new TextEncoder().encode(text) };
 }
 
-/** Zeros from `size` to the next multiple of `unit` bytes; nothing where it is one already. */
+/** Returns the zeros from `size` to the next multiple of `unit` bytes; none if it is a multiple. */
 export function paddingTo(size: number, unit: number): ZerosSegment[] {
   const rest = size % unit;
   return rest === 0 ? [] : [{ kind: "zeros", size: unit - rest }];

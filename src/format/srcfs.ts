@@ -8,8 +8,8 @@
  *   command   = any other line of the builder-hex0 shell
  *
  * There is no index and no terminator: the list ends with the first NUL where a command would
- * begin. A directory and an empty file both have size 0 and cannot be told apart. A path holds no
- * newline, may hold spaces, and every directory comes before what it holds.
+ * begin. A directory and an empty file both have size 0 and cannot be distinguished. A path may
+ * contain spaces but no newline, and every directory comes before its content.
  *
  * Source: builder-hex0 README, "The src command" and "Limitations".
  *
@@ -23,26 +23,26 @@ import { type Body, type Segment, segmentSize, textSegment, totalSize } from "./
 /** Longest path in bytes: builder-hex0 keeps 1,024 with the NUL. */
 export const MAX_SRCFS_PATH_BYTES = 1023;
 
-/** A file, or a directory where there is no body. */
+/** A file, or a directory if there is no body. */
 export interface SrcfsEntry {
-  /** Path as builder-hex0 shall know it, mostly relative: `./steps/manifest`. */
+  /** Path in builder-hex0, mostly relative: `./steps/manifest`. */
   readonly path: string;
   /** Content; absent for a directory. */
   readonly body?: Body;
 }
 
 /**
- * The segments of a srcfs.
+ * Returns the segments of a srcfs.
  *
- * @param entries Files and directories in the order in which they shall stand.
- * @param commands Shell lines behind them, without newlines.
- * @throws {UserError} "format" for a path or command that the format cannot hold.
+ * @param entries Files and directories in their order in the image.
+ * @param commands Shell lines after them, without newlines.
+ * @throws {UserError} "format" for a path or command that the format cannot represent.
  */
 export function srcfs(entries: readonly SrcfsEntry[], commands: readonly string[]): Segment[] {
   const segments: Segment[] = [];
   for (const { path, body } of entries) {
     segments.push(recordHead(path, body === undefined ? 0 : segmentSize(body)));
-    // Also where it is empty: whoever reads it sees whether it still is, and should be.
+    // Also an empty body, so that the writer verifies that its file is still empty.
     if (body !== undefined) segments.push(body);
   }
   for (const command of commands) segments.push(textSegment(`${checkedCommand(command)}\n`));
@@ -50,7 +50,7 @@ export function srcfs(entries: readonly SrcfsEntry[], commands: readonly string[
 }
 
 /**
- * Size of a srcfs in bytes.
+ * Returns the size of a srcfs in bytes.
  *
  * @param entries Files with their sizes; a directory has none.
  */
@@ -65,7 +65,7 @@ export function srcfsBytes(
   return files + totalSize(srcfs([], commands));
 }
 
-/** What stands before the content of a file, and alone for a directory. */
+/** Returns the record before the content of a file, or the whole record of a directory. */
 function recordHead(path: string, size: number): Segment {
   return textSegment(`src ${size} ${checkedPath(path)}\n`);
 }
@@ -83,11 +83,11 @@ export type SrcfsRecord =
     readonly dataOffset: number;
   }
   | { readonly kind: "command"; readonly text: string; readonly offset: number }
-  /** The list's end: the offset of the first NUL, or of the image's end. */
+  /** The end of the list: the offset of the first NUL, or of the end of the image. */
   | { readonly kind: "end"; readonly offset: number };
 
 const SRC = "src ";
-/** "src ", sixteen digits, a space, the path and a newline: no record's line is longer. */
+/** Longest line of a record: "src ", sixteen digits, a space, the path and a newline. */
 const MAX_LINE_BYTES = SRC.length + 16 + 1 + MAX_SRCFS_PATH_BYTES + 1;
 
 /**
@@ -95,8 +95,8 @@ const MAX_LINE_BYTES = SRC.length + 16 + 1 + MAX_SRCFS_PATH_BYTES + 1;
  *
  * @param start Offset of its first byte in the source.
  * @returns Its records in order; the last one is always "end".
- * @throws {UserError} "format", with the offset, for a line that is no command, a size that is no
- * number, and content that would reach behind the end of the source.
+ * @throws {UserError} "format", with the offset, for a line that is not a command, a size that is
+ * not a number, and content that would extend past the end of the source.
  */
 export function* readSrcfs(
   source: ByteSource,
@@ -156,7 +156,7 @@ function checkedPath(path: string): string {
       "format",
       `Cannot put ${
         quote(path)
-      } into a srcfs: its path has ${bytes} bytes, 1 to ${MAX_SRCFS_PATH_BYTES} are possible`,
+      } into a srcfs: its path has ${bytes} bytes, expected 1 to ${MAX_SRCFS_PATH_BYTES}`,
       { hint: "Shorten the name, or move the file out of the checkout" },
     );
   }
@@ -165,7 +165,7 @@ function checkedPath(path: string): string {
       "format",
       `Cannot put ${
         quote(path)
-      } into a srcfs: a path holds no newline, no NUL and only valid Unicode`,
+      } into a srcfs: a path must be valid Unicode without newline and NUL`,
       { hint: "Rename the file, or move it out of the checkout" },
     );
   }

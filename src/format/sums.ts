@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * SHA256SUMS: what sha256sum(1) prints, and `sha256sum -c` reads.
+ * SHA256SUMS: the format that sha256sum(1) prints and `sha256sum -c` reads.
  *
  *   line = [ "\\" ] digest{64} " " ( " " | "*" ) path "\n"
  *
- * A backslash ahead says that in the path a backslash, newline or return is `\\`, `\n` or `\r`.
+ * A backslash at the beginning says that a backslash, newline or return in the path is written as
+ * `\\`, `\n` or `\r`.
  *
  * @module
  */
@@ -13,9 +14,9 @@ const ESCAPES = new Map([["\\", "\\\\"], ["\n", "\\n"], ["\r", "\\r"]]);
 const UNESCAPES = new Map([...ESCAPES].map(([plain, escaped]) => [escaped, plain]));
 
 /**
- * The text for files.
+ * Formats the lines for files.
  *
- * @param files With their SHA-256 in lower-case hex.
+ * @param files Paths with their SHA-256 in lower-case hex.
  */
 export function formatSums(
   files: readonly { readonly path: string; readonly sha256: string }[],
@@ -26,7 +27,7 @@ export function formatSums(
   }).join("");
 }
 
-/** SHA-256 by path; lines that are none are passed over. */
+/** Parses lines into SHA-256 by path; ignores lines of another form. */
 export function parseSums(text: string): Map<string, string> {
   const sums = new Map<string, string>();
   for (const line of text.split("\n")) {

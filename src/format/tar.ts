@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
 /**
- * tar: the headers of its members, as ustar, pax, GNU tar and tar of Unix version 7 write them.
+ * tar: the headers of members, in the formats of ustar, pax, GNU tar and tar of Unix version 7.
  *
  *   archive = { header{512} data padding } 00{1024} 00*
  *   header  = name{100} mode{8} uid{8} gid{8} size{12} mtime{12} checksum{8} type linkName{100}
  *             magic{6} version{2} userName{32} groupName{32} major{8} minor{8} prefix{155} 00{12}
  *
- * Numbers are octal digits with spaces or NULs around them, or where the first bit is set a big
- * endian integer (GNU). The checksum is the sum of the bytes of the header, with spaces in its own
- * place. The prefix, which only ustar has (magic "ustar" NUL), stands ahead of the name with a "/".
+ * Numbers are octal digits with spaces or NULs around them, or big-endian integers if the first bit
+ * is set (GNU). The checksum is the sum of the bytes of the header, with spaces for the checksum
+ * itself. The prefix, which only ustar has (magic "ustar" NUL), comes before the name, with a "/".
  *
- * What does not fit into a header is in a member ahead of it: type L and K hold a long name and a
- * long link name (GNU), x holds records `length " " key "=" value LF` (pax), g such for all.
+ * Values that do not fit into a header are in a member before it: types L and K contain a long name
+ * and a long link name (GNU), x contains records `length " " key "=" value LF` (pax), and g the
+ * same for all following members.
  *
  * Sources: POSIX.1-2017, pax; GNU tar manual 1.35, "Basic Tar Format".
  *
@@ -24,23 +25,23 @@ import { UserError } from "../errors.ts";
 /** Length of a header, and the unit that data is padded to. */
 export const TAR_BLOCK_BYTES = 512;
 
-/** A header, as it stands there. */
+/** The fields of a header. */
 export interface TarHeader {
-  /** With the prefix; the bytes as they are. */
+  /** The raw bytes, including the prefix. */
   readonly name: Uint8Array;
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
   readonly size: number;
-  /** "0" where it is NUL, as version 7 has it. */
+  /** "0" also for NUL, which version 7 writes. */
   readonly type: string;
   readonly linkName: Uint8Array;
-  /** Of a device; 0 where the fields hold no numbers. */
+  /** Major number of a device; 0 if the field has no number. */
   readonly major: number;
   readonly minor: number;
 }
 
-/** Whether a block has the checksum of a header. */
+/** Reports whether a block has the checksum of a header. */
 export function isTarHeader(block: Uint8Array): boolean {
   let sum = 0;
   for (let at = 0; at < TAR_BLOCK_BYTES; at++) {
@@ -53,7 +54,7 @@ export function isTarHeader(block: Uint8Array): boolean {
  * Reads a header.
  *
  * @param block 512 bytes.
- * @returns The header, or what is wrong with it.
+ * @returns The header, or a phrase that says what is wrong with it.
  */
 export function readTarHeader(block: Uint8Array): TarHeader | string {
   if (!isTarHeader(block)) return "the checksum of a header is wrong";
@@ -67,7 +68,7 @@ export function readTarHeader(block: Uint8Array): TarHeader | string {
   return {
     name: prefix.length === 0 ? name : joined(prefix, name),
     mode,
-    // An owner that cannot be told is not root.
+    // An owner field that cannot be read does not count as root.
     uid: number(block, 108, 8) ?? -1,
     gid: number(block, 116, 8) ?? -1,
     size,
@@ -81,7 +82,8 @@ export function readTarHeader(block: Uint8Array): TarHeader | string {
 /**
  * Reads the records of a pax header.
  *
- * @returns The values by their keys, the last one where a key comes twice; or what is wrong.
+ * @returns The values by key, the last one if a key occurs twice; or a phrase that says what is
+ * wrong.
  */
 export function readPaxRecords(bytes: Uint8Array): Map<string, Uint8Array> | string {
   const records = new Map<string, Uint8Array>();
@@ -99,28 +101,28 @@ export function readPaxRecords(bytes: Uint8Array): Map<string, Uint8Array> | str
   return records;
 }
 
-/** A member to write; it belongs to root, was changed in 1970, and nothing more is said of it. */
+/** A member to write. Its owner is root, and its time is the start of 1970. */
 export interface TarMember {
   /** Without a slash at its end. */
   readonly path: string;
   readonly kind: "file" | "directory";
-  /** Of its data, in bytes; 0 for a directory. */
+  /** Size of its data in bytes; 0 for a directory. */
   readonly size: number;
-  /** Mode 755 in place of 644; a directory always has 755. */
+  /** Whether its mode is 755 instead of 644; a directory always has 755. */
   readonly isExecutable: boolean;
 }
 
-/** Lengths of the fields of a header that hold a path, and the largest number of 11 digits. */
+/** Lengths of the fields of a header for a path, and the largest number of 11 octal digits. */
 const NAME_BYTES = 100;
 const PREFIX_BYTES = 155;
 const MAX_USTAR_SIZE = 8 ** 11 - 1;
 
-/** Name of the members that hold what does not fit: readers that know them never show it. */
+/** Name of the pax members: readers that support them never show it. */
 const PAX_NAME = "PaxHeaders/next";
 
 /**
- * The header of a member, in the one way in which we write it: ustar, and ahead of it a pax header
- * with the path and the size where these do not fit.
+ * Returns the header of a member in the one format that we write: ustar, with a pax header before
+ * it for a path or size that does not fit.
  *
  * @returns A multiple of 512 bytes; the data follows, with zeros up to the next multiple.
  * @throws {UserError} "usage" for a path that cannot be written.
@@ -158,7 +160,7 @@ export function tarHeader({ path, kind, size, isExecutable }: TarMember): Uint8A
   return Buffer.concat([pax, data, Buffer.alloc(-data.length & (TAR_BLOCK_BYTES - 1)), header]);
 }
 
-/** A name as prefix and name, or undefined where it does not fit. */
+/** Splits a name into prefix and name; returns undefined if it does not fit. */
 function splitName(name: Uint8Array): { prefix: Uint8Array; name: Uint8Array } | undefined {
   if (name.length <= NAME_BYTES) return { prefix: new Uint8Array(), name };
   const slash = name.indexOf(0x2f, name.length - NAME_BYTES - 1);
@@ -188,7 +190,7 @@ function ustar(
   return block;
 }
 
-/** A record, whose length counts its own digits too. */
+/** Returns a record, whose length includes its own digits. */
 function paxRecord(key: string, value: Uint8Array): Uint8Array {
   const rest = Buffer.concat([Buffer.from(` ${key}=`), value, Buffer.from("\n")]);
   let length = rest.length;
@@ -198,7 +200,7 @@ function paxRecord(key: string, value: Uint8Array): Uint8Array {
   return Buffer.concat([Buffer.from(String(length)), rest]);
 }
 
-/** Bytes up to a NUL, in memory of their own. */
+/** Returns a copy of the bytes of a field up to a NUL. */
 function string(block: Uint8Array, offset: number, length: number): Uint8Array {
   const field = block.subarray(offset, offset + length);
   const end = field.indexOf(0);
@@ -217,7 +219,7 @@ function joined(prefix: Uint8Array, name: Uint8Array): Uint8Array {
   return whole;
 }
 
-/** A number that is not negative and exact, or undefined. */
+/** Reads a number; undefined if it is negative, inexact or not a number. */
 function number(block: Uint8Array, offset: number, length: number): number | undefined {
   const first = block[offset]!;
   if ((first & 0x80) === 0) return octal(block, offset, length);

@@ -40,60 +40,60 @@ import { makeRecord } from "../record/read.ts";
 import { RECORD_NAME, type TargetRecord } from "../record/types.ts";
 import { type ImageDevices, writeImages, writeRoot } from "./media.ts";
 
-/** What a job is about. */
+/** The input of a plan. */
 export interface PlanRequest {
   /** Directory of the checkout, or a bundle. */
   readonly tree: string;
   readonly options: BuildOptions;
-  /** Directory that downloads are kept in. */
+  /** Directory for downloads. */
   readonly store: string;
-  /** Directory of prebuilt packages; set where the options say so. */
+  /** Directory of prebuilt packages; set if the options say so. */
   readonly repo?: string | undefined;
-  /** Archive that replaces stage0-posix; set where the options say so. */
+  /** Archive that replaces stage0-posix; set if the options say so. */
   readonly preseed?: string | undefined;
-  /** Where distfiles are looked for, if not at the mirrors of the options. */
+  /** Mirrors to search for distfiles, if not those of the options. */
   readonly sources?: readonly Mirror[] | undefined;
-  /** Nothing is downloaded: every distfile has to be on this machine. */
+  /** Whether nothing is downloaded, so that every distfile has to be on this machine. */
   readonly isOffline?: boolean | undefined;
 }
 
-/** What a build needs besides. */
+/** The input of a build. */
 export interface BuildRequest extends PlanRequest {
   readonly target: string;
-  /** Goes on although the plan breaks a limit. */
+  /** Whether to continue although the plan breaks a limit. */
   readonly force: boolean;
-  /** Downloads at once. */
+  /** Number of simultaneous downloads. */
   readonly jobs: number;
-  /** For bare metal: where images go instead of the target. */
+  /** Devices that get the images instead of the target; for bare metal only. */
   readonly devices?: ImageDevices;
 }
 
-/** Told what happens. */
+/** Callbacks of a build. */
 export interface BuildEvents {
   readonly onNotice?: (text: string) => void;
   readonly onPlan?: (plan: Plan) => void;
   readonly onFetch?: (event: FetchEvent) => void;
-  /** Bytes read so far of all that the images hold. */
+  /** Called with the bytes read so far, and the total bytes of the images. */
   readonly onWrite?: (done: number, total: number) => void;
   readonly onDevice?: DeviceEvents["onProgress"];
 }
 
-/** A plan, and what it was made from. */
+/** A plan and its inputs. */
 export interface PlannedBuild extends Inputs {
   readonly plan: Plan;
-  /** The distfiles that are here; the sizes of others are unknown to the plan. */
+  /** The distfiles on this machine; the plan does not know the sizes of others. */
   readonly located: Located;
 }
 
-/** What a plan is made from, beside the distfiles that are here. */
+/** The inputs of a plan except the distfiles on this machine. */
 interface Inputs {
   readonly tree: TreeModel;
   readonly extras: Extras;
 }
 
 /**
- * Plans without downloading or writing anything. Files that are on this machine are only looked
- * at, not verified.
+ * Plans without downloading or writing anything. Files on this machine are only located, not
+ * verified.
  */
 export async function planBuild(
   request: PlanRequest,
@@ -136,17 +136,17 @@ async function readInputs(
   return { tree: model, extras };
 }
 
-/** Most that an archive may expand to where builder-hex0 sets no limit: far beyond any root. */
+/** Limit for an expanded archive if builder-hex0 sets none: far larger than any root. */
 const MOST_PRESEED_BYTES = 256 * GIB;
 
 /**
- * Checks that the kernel of the user's is there.
+ * Checks that the kernel of the user is a file.
  *
  * @throws {UserError} "usage"
  */
 export function checkKernel(path: string): void {
   if (statIfThere(path)?.isFile() === true) return;
-  throw new UserError("usage", `Cannot use ${path} for --kernel: it is no file`, {
+  throw new UserError("usage", `Cannot use ${path} for --kernel: it is not a file`, {
     where: path,
     hint: "It takes a Linux kernel, such as a bzImage",
   });
@@ -155,7 +155,7 @@ export function checkKernel(path: string): void {
 /**
  * Builds the media of a bootstrap in a target directory.
  *
- * @throws {UserError} of every kind; the target then holds what it held before.
+ * @throws {UserError} of every kind; the target is then unchanged.
  */
 export async function buildMedia(
   request: BuildRequest,
@@ -179,8 +179,8 @@ export async function buildMedia(
     try {
       return await write(ready, build);
     } catch (error) {
-      // Files that were already here are verified only now, while they are written. Where one is
-      // wrong, find all that are, fetch these, and begin again.
+      // Files that were already here are verified only now, while they are written. If one is
+      // wrong, find all wrong ones, fetch them, and start again.
       if (!(error instanceof DigestMismatch)) throw error;
       return await write(await fetchFor(await withoutWrong(ready, build), build), build);
     }
@@ -189,24 +189,24 @@ export async function buildMedia(
   }
 }
 
-/** A build on its way: what stays the same from fetching to the record. */
+/** The state of a build that stays the same from the fetch to the record. */
 interface Build {
   readonly request: BuildRequest;
   readonly target: Target;
-  /** Record of the pass that has worked in the target; absent where the build begins anew. */
+  /** Record of the pass that has prepared the target; undefined for a new target. */
   readonly earlier: TargetRecord | undefined;
   readonly given: GivenDigests;
-  /** SHA-256 of the binary that builds. */
+  /** SHA-256 of our binary; undefined if we run from source. */
   readonly builder: Promise<string | undefined>;
   readonly events: BuildEvents;
   readonly signal: AbortSignal | undefined;
 }
 
 /**
- * Downloads what a plan needs and is not located. Sizes become known by that, and may change the
- * plan, so that it needs more: until nothing is missing.
+ * Downloads the distfiles that a plan needs and that are not located. Their sizes may change the
+ * plan so that it needs more, so this repeats until nothing is missing.
  *
- * @throws {UserError} "fetch"; "limit" where the plan that came of it breaks one.
+ * @throws {UserError} "fetch"; "limit" if the final plan breaks one.
  */
 async function fetchFor(planned: PlannedBuild, build: Build): Promise<PlannedBuild> {
   const { request, events, signal } = build;
@@ -229,7 +229,7 @@ async function fetchFor(planned: PlannedBuild, build: Build): Promise<PlannedBui
   return job;
 }
 
-/** The job without located files whose SHA-256 is wrong; others of their name may stand in. */
+/** Plans again without located files whose SHA-256 is wrong; others of that name may be right. */
 async function withoutWrong(job: PlannedBuild, build: Build): Promise<PlannedBuild> {
   const { request, events, signal } = build;
   const needed = neededDistfiles(job.plan);
@@ -239,7 +239,7 @@ async function withoutWrong(job: PlannedBuild, build: Build): Promise<PlannedBui
   return planWith(job, request, new Map([...others, ...right]));
 }
 
-/** Writes what is planned, and commits it with its record. */
+/** Writes the media of a plan, and commits them with their record. */
 async function write({ plan, located, tree }: PlannedBuild, build: Build): Promise<TargetRecord> {
   const { request, target, earlier, given, builder, events, signal } = build;
   const { store, devices } = request;
@@ -259,7 +259,7 @@ async function write({ plan, located, tree }: PlannedBuild, build: Build): Promi
   return record;
 }
 
-/** Takes a target: as a new one, or to go on in it after an earlier pass. */
+/** Opens a target: a new one, or that of an earlier pass to continue in. */
 function openTarget(dir: string, plan: Plan, earlier: TargetRecord | undefined): Target {
   return earlier === undefined
     ? Target.open(dir, outputNames(plan), plan.start === "directory")
@@ -267,32 +267,45 @@ function openTarget(dir: string, plan: Plan, earlier: TargetRecord | undefined):
 }
 
 /**
- * The checkout is only read, and what is built in what is read would be part of the next build.
+ * Refuses a target in a directory of the checkout that builds read, as it would become part of the
+ * next build.
  *
  * @throws {UserError} "usage"
  */
 function checkTarget(target: string, { root }: TreeModel): void {
   const [top] = relative(root, resolve(target)).split(sep);
   if (!["builder-hex0", "seed", "steps"].includes(top!)) return;
-  throw new UserError("usage", `Cannot use ${resolve(target)} as target: ${top}/ is built from`, {
-    where: resolve(target),
-    hint: "Name another --target",
-  });
+  throw new UserError(
+    "usage",
+    `Cannot use ${resolve(target)} as target: ${top}/ is a source of the build`,
+    {
+      where: resolve(target),
+      hint: "Name another --target",
+    },
+  );
 }
 
-/** @throws {UserError} "usage" for devices that the plan has nothing for. */
+/**
+ * Checks that the plan has an image for each device.
+ *
+ * @throws {UserError} "usage"
+ */
 function checkDevices(
   { options, start, hasPayload }: Plan,
   devices: ImageDevices | undefined,
 ): void {
   if (devices === undefined) return;
   if (start === "disk") {
-    throw new UserError("usage", "Cannot use a device with --kernel: a disk is not streamed", {
-      hint: "Build, and write disk.img with seedstrap write",
-    });
+    throw new UserError(
+      "usage",
+      "Cannot use a device with --kernel: a disk with a file system cannot be streamed",
+      {
+        hint: "Build, and write disk.img with seedstrap write",
+      },
+    );
   }
   if (options.mode !== "bare-metal") {
-    throw new UserError("usage", "Cannot use a device for the images: only --bare-metal does", {
+    throw new UserError("usage", "Cannot use a device for the images: that needs --bare-metal", {
       hint: "Build, and write the images with seedstrap write",
     });
   }
@@ -303,7 +316,7 @@ function checkDevices(
   }
 }
 
-/** Names that a build may leave in its target. */
+/** Returns the names that a build may write to its target. */
 function outputNames(plan: Plan): string[] {
   const names = plan.start === "directory"
     ? new Set(plan.entries.map(({ path }) => path.split("/")[1]!).filter((name) => name))
@@ -314,7 +327,7 @@ function outputNames(plan: Plan): string[] {
 /**
  * Refuses a plan that breaks a limit.
  *
- * @throws {UserError} "limit", with the biggest contributors and what helps.
+ * @throws {UserError} "limit", with the largest contributors and the remedies.
  */
 function checkLimits(plan: Plan, force: boolean, events: BuildEvents): void {
   const broken = brokenLimits(plan);
@@ -328,11 +341,11 @@ function checkLimits(plan: Plan, force: boolean, events: BuildEvents): void {
 
 function brokenLines(broken: Plan["limits"]): string[] {
   return broken.map(({ title, used, limit, unit }) =>
-    `${title}: ${used} ${unit}, ${used > limit ? "the most is" : "the least is"} ${limit}`
+    `${title}: ${used} ${unit}, ${used > limit ? "the maximum is" : "the minimum is"} ${limit}`
   );
 }
 
-/** The error for broken limits. */
+/** Returns the error for broken limits. */
 export function limitError(broken: Plan["limits"]): UserError {
   const lines = broken.flatMap(({ unit, contributors }, index) => [
     brokenLines(broken)[index]!,
@@ -340,6 +353,6 @@ export function limitError(broken: Plan["limits"]): UserError {
   ]);
   const remedies = [...new Set(broken.map(({ remedy }) => remedy))];
   return new UserError("limit", `Cannot bootstrap with this plan\n  ${lines.join("\n  ")}`, {
-    hint: `${remedies.join(". ")}. --force goes on nevertheless`,
+    hint: `${remedies.join(". ")}. --force continues anyway`,
   });
 }

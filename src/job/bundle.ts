@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Makes bundles, and unpacks them: everything that an offline site needs, verified on the way.
+ * Makes bundles, and unpacks them: everything that an offline site needs, verified.
  *
  * @module
  */
@@ -38,38 +38,38 @@ import type { BuildEvents } from "./build.ts";
 import { type DistfileRequest, fetchAbsent, locateAll, locateRight } from "./distfiles.ts";
 import { type BundlePiece, imagePieces } from "./bundle_images.ts";
 
-/** What a bundle shall hold, and where it goes. */
+/** The content of a bundle, and where it goes. */
 export interface BundleRequest extends DistfileRequest {
   /** Directory of the checkout, or a bundle. */
   readonly tree: string;
-  /** Leaves out distfiles that only lines behind the network need. */
+  /** Whether to leave out distfiles that are only needed after the network is up. */
   readonly preNetwork: boolean;
-  /** Target whose images are taken along. */
+  /** Target whose images are included. */
   readonly images?: string | undefined;
-  /** Whether the program itself is taken along. */
+  /** Whether our own binary is included. */
   readonly hasBinary: boolean;
   readonly output: string;
-  /** Bytes of each part; one file where it is not set. */
+  /** Size of each part in bytes; one file if absent. */
   readonly partBytes?: number | undefined;
 }
 
 /** A bundle that was made. */
 export interface CreatedBundle {
   readonly index: BundleIndex;
-  /** Of the whole. */
+  /** Size of the whole bundle. */
   readonly sizeBytes: number;
-  /** Its files: one, where it is not cut. */
+  /** Its files; one if it is not split. */
   readonly parts: readonly WrittenPart[];
 }
 
-/** Path of the program in a bundle, and of the images. */
+/** Paths of the binary and of the images in a bundle. */
 const BINARY_PATH = `${BUNDLE_DIR}/bin/seedstrap`;
 const IMAGES_DIR = `${BUNDLE_DIR}/images`;
 
 /**
- * Makes a bundle. Distfiles that are missing are fetched first, as a build does it.
+ * Makes a bundle. Missing distfiles are fetched first, as in a build.
  *
- * @throws {UserError} of every kind; nothing is left then.
+ * @throws {UserError} of every kind; no files are left then.
  */
 export async function createBundle(
   request: BundleRequest,
@@ -112,13 +112,13 @@ export async function createBundle(
   }
 }
 
-/** What a bundle is made of, but for the files that its distfiles are in. */
+/** The content of a bundle, without the files of its distfiles. */
 interface BundleParts {
   readonly request: BundleRequest;
   readonly tree: TreeModel;
-  /** The distfiles that it holds. */
+  /** The distfiles in it. */
   readonly wanted: readonly Distfile[];
-  /** All that is not a distfile. */
+  /** Everything that is not a distfile. */
   readonly fixed: readonly BundlePiece[];
 }
 
@@ -155,8 +155,8 @@ async function writeBundle(
 }
 
 /**
- * Everything of a checkout but what is made or fetched: its distfiles, its bootstrap.cfg, targets
- * and bundles that lie in it.
+ * Lists the files of a checkout, except generated and fetched ones: its distfiles, its
+ * bootstrap.cfg, and targets and bundles inside it.
  */
 async function checkoutPieces(
   root: string,
@@ -204,11 +204,15 @@ async function binaryPieces(path: string, signal: AbortSignal | undefined): Prom
   ];
 }
 
-/** @throws {UserError} "usage" where there is no binary that runs. */
+/**
+ * Returns the path of our own binary.
+ *
+ * @throws {UserError} "usage" if we run from source.
+ */
 function checkBinary(): string {
   const path = ownBinary();
   if (path !== undefined) return path;
-  throw new UserError("usage", "Cannot use --binary: seedstrap runs from its source", {
+  throw new UserError("usage", "Cannot use --binary: seedstrap runs from source", {
     hint: "Run the binary that scripts/build.sh makes",
   });
 }
@@ -223,11 +227,11 @@ function directoryPiece(path: string): BundlePiece {
 }
 
 /**
- * Unpacks a bundle, verified: the checkout with its distfiles, and `seedstrap-bundle/`.
+ * Unpacks and verifies a bundle: the checkout with its distfiles, and `seedstrap-bundle/`.
  *
- * @param dir The directory: one that is not there, or an empty one.
- * @returns How many files there are.
- * @throws {UserError} "verify", "target", "interrupt"; nothing is left then.
+ * @param dir A directory that does not exist, or is empty.
+ * @returns The number of files.
+ * @throws {UserError} "verify", "target", "interrupt"; no files are left then.
  */
 export async function unpackBundle(
   bundle: Bundle,

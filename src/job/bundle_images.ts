@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Images of a target for a bundle, verified by the record of the build.
+ * Images of a target for a bundle, verified against the record of the build.
  *
  * @module
  */
@@ -21,18 +21,18 @@ import { statIfThere } from "../runtime/stat.ts";
 import { readRecord } from "../record/read.ts";
 import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 
-/** A member of a bundle, and the segments that are its data. */
+/** A member of a bundle, and the segments of its data. */
 export interface BundlePiece {
   readonly member: BundleMember;
   readonly body: readonly Segment[];
 }
 
 /**
- * The images of a target, and its record.
+ * Returns the images of a target and its record as members of a bundle.
  *
  * @param into Directory in the bundle.
- * @throws {UserError} "target" where there is no target with images, "verify" for an image that is
- * not as it was built, "interrupt"
+ * @throws {UserError} "target" if there is no target with images; "verify" if an image is not as it
+ * was built; "interrupt".
  */
 export async function imagePieces(
   dir: string,
@@ -41,10 +41,14 @@ export async function imagePieces(
 ): Promise<BundlePiece[]> {
   const { images } = readRecord(dir);
   if (images.length === 0) {
-    throw new UserError("target", `Cannot take images from ${dir}: it is a directory to start in`, {
-      where: dir,
-      hint: "Build with --qemu or --bare-metal",
-    });
+    throw new UserError(
+      "target",
+      `Cannot include images of ${dir}: it is a directory to start in`,
+      {
+        where: dir,
+        hint: "Build with --qemu or --bare-metal",
+      },
+    );
   }
   const pieces = [RECORD_NAME, SBOM_NAME].flatMap((name) => {
     const path = join(dir, name);
@@ -65,9 +69,9 @@ export async function imagePieces(
 }
 
 /**
- * Reads an image once: verifies it, and finds its zeros, which need not be read again.
+ * Reads an image once to verify it and find its zeros, which need not be read again.
  *
- * @returns SHA-256 of all of it, and its segments.
+ * @returns The SHA-256 of the whole image, and its segments.
  */
 async function scan(
   source: FileSource,
@@ -76,7 +80,7 @@ async function scan(
 ): Promise<{ sha256: string; segments: Segment[] }> {
   const { sizeBytes, dataBytes } = image;
   if (source.size !== sizeBytes) {
-    throw distrust(source, `it has ${source.size} bytes, built were ${sizeBytes}`);
+    throw distrust(source, `it has ${source.size} bytes, it was built with ${sizeBytes}`);
   }
   const whole = createHash("sha256");
   const segments: Segment[] = [];
@@ -102,7 +106,7 @@ async function scan(
         run.size += bytes.length;
       }
       offset += bytes.length;
-      // Signals are only seen between two tasks.
+      // Signals are only handled between two tasks.
       if (offset % (16 * MIB) === 0) await setImmediate();
       throwIfInterrupted(signal);
     }
@@ -111,7 +115,7 @@ async function scan(
   await read(0, dataBytes);
   const dataSha256 = whole.copy().digest("hex");
   if (image.sha256 !== undefined && dataSha256 !== image.sha256) {
-    throw distrust(source, `SHA-256 is ${dataSha256}, built was ${image.sha256}`);
+    throw distrust(source, `SHA-256 is ${dataSha256}, it was built with ${image.sha256}`);
   }
   await read(dataBytes, sizeBytes);
   if (image.blocksSha256 !== undefined) {
@@ -119,12 +123,14 @@ async function scan(
       await setImmediate();
       throwIfInterrupted(signal);
     });
-    if (blocks !== image.blocksSha256) throw distrust(source, "its blocks are not as built");
+    if (blocks !== image.blocksSha256) {
+      throw distrust(source, "its blocks are not as they were built");
+    }
   }
   return { sha256: whole.digest("hex"), segments: joined(segments) };
 }
 
-/** Segments with runs of zeros as one each. */
+/** Joins consecutive segments of zeros. */
 function joined(segments: readonly Segment[]): Segment[] {
   const all: Segment[] = [];
   for (const segment of segments) {
@@ -142,7 +148,7 @@ function piece(path: string, body: readonly Segment[], sha256: string): BundlePi
 }
 
 function distrust(source: FileSource, what: string): UserError {
-  return new UserError("verify", `Cannot take ${source.name} into a bundle: ${what}`, {
+  return new UserError("verify", `Cannot include ${source.name} in a bundle: ${what}`, {
     where: source.name,
     hint: "A guest that was started from it has changed it; build the target again",
   });

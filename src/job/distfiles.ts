@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The distfiles of a job: where they are on this machine, and what of them is downloaded.
+ * Locates the distfiles of a job on this machine, and downloads the others.
  *
  * @module
  */
@@ -21,25 +21,25 @@ import { USER_AGENT } from "../version.ts";
 import { digestSegment } from "../write/copy.ts";
 import { fileName } from "../write/writer.ts";
 
-/** Where distfiles come from. */
+/** Where distfiles come from, and how they are fetched. */
 export interface DistfileRequest {
-  /** Directory that downloads are kept in. */
+  /** Directory for downloads. */
   readonly store: string;
-  /** Where they are looked for first. */
+  /** Mirrors that are searched before the URLs of distfiles. */
   readonly mirrors: readonly Mirror[];
-  /** Nothing is downloaded: every distfile has to be on this machine. */
+  /** Whether nothing is downloaded, so that every distfile has to be on this machine. */
   readonly isOffline: boolean;
-  /** Downloads at once. */
+  /** Number of simultaneous downloads. */
   readonly jobs: number;
 }
 
-/** The same, and the checkout: all places where a distfile may lie already. */
+/** All places that may already have a distfile: the checkout, the store and mirrors. */
 export interface Places extends Pick<DistfileRequest, "store" | "mirrors"> {
   /** Directory of the checkout, or a bundle. */
   readonly root: string;
 }
 
-/** Told what happens to distfiles. */
+/** Callbacks about distfiles. */
 export interface DistfileEvents {
   readonly onNotice?: (text: string) => void;
   readonly onFetch?: (event: FetchEvent) => void;
@@ -47,7 +47,7 @@ export interface DistfileEvents {
 
 type Wanted = Pick<Distfile, "name" | "sha256">;
 
-/** The directories of the places, in the order in which they are looked through. */
+/** Returns the directories of the places, in the order in which they are searched. */
 function directoriesOf({ root, store, mirrors }: Places): Pick<LocatedFile, "path" | "from">[] {
   return [
     { path: join(root, "distfiles"), from: "checkout" },
@@ -56,7 +56,7 @@ function directoriesOf({ root, store, mirrors }: Places): Pick<LocatedFile, "pat
   ];
 }
 
-/** The files that lie under the name of a distfile, in order; their content is not looked at. */
+/** Returns the files with the name of a distfile, in order; their content is not checked. */
 async function candidatesOf({ name, sha256 }: Wanted, places: Places): Promise<LocatedFile[]> {
   const bundle = bundleAt(places.root);
   const bundled = bundle && findBundledDistfile(bundle, name, sha256);
@@ -71,7 +71,7 @@ async function candidatesOf({ name, sha256 }: Wanted, places: Places): Promise<L
   ];
 }
 
-/** The file to use of each distfile that is here; it is verified when it is written. */
+/** Returns the file to use for each distfile on this machine; it is verified when it is written. */
 export async function locateAll(wanted: readonly Wanted[], places: Places): Promise<Located> {
   const found = await Promise.all(
     wanted.map(async (distfile) => ({ distfile, files: await candidatesOf(distfile, places) })),
@@ -82,8 +82,8 @@ export async function locateAll(wanted: readonly Wanted[], places: Places): Prom
 }
 
 /**
- * The file to use of each distfile, every one verified. A wrong one is told and not used; in the
- * store, which is seedstrap's own, it is removed.
+ * Returns the file to use for each distfile on this machine, verified. A wrong file is reported and
+ * not used; in the store, which belongs to seedstrap, it is removed.
  */
 export async function locateRight(
   wanted: readonly Wanted[],
@@ -110,10 +110,10 @@ export async function locateRight(
 }
 
 /**
- * Downloads what is not located.
+ * Downloads the distfiles that are not located.
  *
- * @returns What was located, and what came.
- * @throws {UserError} "fetch", with everything that could not be had
+ * @returns The located files and the downloaded ones.
+ * @throws {UserError} "fetch", with all distfiles that could not be fetched.
  */
 export async function fetchAbsent(
   wanted: readonly Pick<Distfile, "name" | "sha256" | "urls">[],
@@ -137,7 +137,7 @@ export async function fetchAbsent(
     onProgress: events.onFetch,
   });
   if (report.failures.length > 0) throw fetchError(report, mirrorDirectories(mirrors));
-  // The store may be a directory that is looked through under another name before.
+  // The store may be the same directory as an earlier one in the list.
   const { from } = directories.find(({ path }) => resolve(path) === resolve(store))!;
   const fetched = [...report.files].map(([name, { path, sizeBytes }]) =>
     [name, { path, size: sizeBytes, from }] as const
@@ -152,8 +152,8 @@ function offlineError(
   const lines = absent.map(({ name, sha256 }) => `\n  ${name}, SHA-256 ${sha256}`);
   return new UserError(
     "fetch",
-    `Cannot go on with --offline: ${absent.length} distfiles are not here${lines.join("")}\n  ` +
-      `looked for in ${directories.join(", ")}`,
-    { hint: "Make a bundle that has them, put them into --distfiles, or leave --offline out" },
+    `Cannot continue with --offline: ${absent.length} distfiles are missing${lines.join("")}\n  ` +
+      `searched ${directories.join(", ")}`,
+    { hint: "Make a bundle that has them, put them into --distfiles, or leave out --offline" },
   );
 }

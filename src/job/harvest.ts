@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * The packages that a bootstrap has built, taken out of its disk.
+ * Copies the packages that a bootstrap has built from its disk.
  *
- *   /external/repo/NAME_REVISION.tar.bz2   on the root of the booted machine; a disk that carries
- *                                          /external alone has them in /repo
- *   SHA256SUMS                             beside them, and /steps/SHA256SUMS.pkgs: what they
- *                                          should be, where there is one
+ *   /external/repo/NAME_REVISION.tar.bz2   in the root of the booted machine; a disk with only
+ *                                          /external has them in /repo
+ *   SHA256SUMS                             beside them, and /steps/SHA256SUMS.pkgs: the expected
+ *                                          digests; both are optional
  *
  * @module
  */
@@ -21,28 +21,28 @@ import { writeOutputDirectory } from "../write/output.ts";
 import { writing } from "../refused.ts";
 import { REPO_PATHS } from "../record/steps.ts";
 
-/** Where lists of digests may lie on the disk, beside those in the repository. */
+/** Path of a list of digests on the disk, other than that in the repository. */
 const STEPS_SUMS = "steps/SHA256SUMS.pkgs";
-/** The longest list that is read; one has a line of some 100 bytes for each package. */
+/** Longest list that is read; a list has a line of about 100 bytes for each package. */
 const MAX_SUMS_BYTES = 4 * 1024 * 1024;
 
 export interface HarvestOptions {
-  /** Whether packages are taken that are not what the lists on the disk say. */
+  /** Whether to copy packages that differ from the lists on the disk. */
   readonly force: boolean;
   readonly signal?: AbortSignal;
   readonly onBytes?: (bytes: number) => void;
 }
 
-/** What was harvested. */
+/** The result of a harvest. */
 export interface Harvest {
-  /** Where it was on the disk. */
+  /** Directory of the packages on the disk. */
   readonly place: string;
   readonly files: readonly HarvestedFile[];
-  /** Files that a list on the disk names, with the SHA-256 that it says. */
+  /** Number of files with the SHA-256 that a list on the disk says. */
   readonly verified: number;
-  /** Files that are not what a list says; none without `force`. */
+  /** Files that differ from a list; none without `force`. */
   readonly wrong: readonly string[];
-  /** The lists, by their path. */
+  /** Paths of the lists. */
   readonly lists: readonly string[];
   readonly skipped: Extracted["skipped"];
 }
@@ -54,11 +54,11 @@ export interface HarvestedFile {
 }
 
 /**
- * Takes the packages out of a disk, checks them, and writes SHA256SUMS beside them.
+ * Copies the packages from a disk, checks them, and writes SHA256SUMS beside them.
  *
- * @param dir One that is not there, or is empty.
- * @throws {UserError} "format", "target"; "verify" where one is not what a list on the disk says;
- * "interrupt" when the signal is raised. Nothing is written then.
+ * @param dir A directory that does not exist, or is empty.
+ * @throws {UserError} "format", "target"; "verify" if a package differs from a list on the disk;
+ * "interrupt" if the signal is aborted. Nothing is written then.
  */
 export async function harvest(
   view: ImageView,
@@ -70,7 +70,7 @@ export async function harvest(
   return await writeOutputDirectory(dir, async (part) => {
     const { digests, skipped } = await extract(view, part, {
       under: repo,
-      // It is written anew.
+      // A new list is written.
       except: (path) => path === SUMS_NAME,
       isDurable: true,
       ...(signal && { signal }),
@@ -96,9 +96,9 @@ export async function harvest(
 }
 
 /**
- * Where a disk has its packages, see {@link plainPath}.
+ * Finds the directory of packages on a disk, see {@link plainPath}.
  *
- * @throws {UserError} "format" where it has none.
+ * @throws {UserError} "format" if there is none.
  */
 export function findRepo(view: ImageView): string {
   const repo = view.kind === "disk"
@@ -112,7 +112,7 @@ export function findRepo(view: ImageView): string {
     }`,
     {
       where: view.source.name,
-      hint: "Name the disk that a bootstrap has run on: under QEMU that is target/init.img",
+      hint: "Name the disk on which a bootstrap has run: under QEMU that is target/init.img",
     },
   );
 }
@@ -169,6 +169,6 @@ function notAsListed(
   return new UserError(
     "verify",
     `Cannot trust ${path}${more}: SHA-256 is ${sha256}, ${list.path} says ${list.sums.get(path)}`,
-    { where: view.source.name, hint: "--force takes packages that are not as listed, too" },
+    { where: view.source.name, hint: "--force also copies packages that are not as listed" },
   );
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The packages of two runs, compared.
+ * Compares the packages of two runs.
  *
  * @module
  */
@@ -27,20 +27,20 @@ export interface Package {
   readonly read: ReadBytes;
 }
 
-/** How the packages of two runs differ. */
+/** A difference between the packages of two runs. */
 export type PackageDifference =
   | { readonly kind: "only in first" | "only in second"; readonly name: string }
   | {
     readonly kind: "different";
     readonly name: string;
     readonly digests: readonly [string, string];
-    /** Members that differ; absent where an archive cannot be read. */
+    /** Members that differ; absent if an archive cannot be read. */
     readonly members?: readonly MemberDifference[];
-    /** Why it cannot be read. */
+    /** The reason why it cannot be read. */
     readonly unread?: string;
   };
 
-/** The packages in a directory that was harvested. */
+/** Finds the packages in a directory that was harvested. */
 export function packagesIn(dir: string): Map<string, Package> {
   const names = writing(dir, () => readdirSync(dir, { recursive: true, encoding: "utf8" }));
   return new Map(
@@ -73,7 +73,7 @@ function withFile<T>(path: string, use: (source: ReturnType<typeof openImage>) =
   }
 }
 
-/** The packages on a disk. */
+/** Finds the packages on a disk. */
 export function packagesOn(view: ImageView): Map<string, Package> {
   const repo = findRepo(view);
   const packages = new Map<string, Package>();
@@ -92,8 +92,8 @@ export function packagesOn(view: ImageView): Map<string, Package> {
 /**
  * Compares the packages of two runs.
  *
- * @returns What differs, by name.
- * @throws {UserError} "format", "target", for what cannot be read at all.
+ * @returns The differences, by name.
+ * @throws {UserError} "format", "target", if a package cannot be read at all.
  */
 export async function diffPackages(
   a: ReadonlyMap<string, Package>,

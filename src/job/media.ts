@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The writing part of the main job: images, or a directory to start in.
+ * Writes the media of a plan: images, or a directory to start in.
  *
  * @module
  */
@@ -17,24 +17,24 @@ import { type DeviceEvents, writeToDevice } from "../device/write.ts";
 import { writeDisk } from "../write/disk.ts";
 import type { RecordedFile, RecordedImage, Written } from "../record/types.ts";
 
-/** Devices that images are streamed to, with no image in the target. */
+/** Devices that images are streamed to, without an image file in the target. */
 export interface ImageDevices {
-  /** Paths that {@link chooseTarget} let pass, by what goes there. */
+  /** Paths that {@link chooseTarget} has accepted, by the role of the image. */
   readonly paths: ReadonlyMap<Image["role"], string>;
   /** Whether they are read back. */
   readonly isVerified: boolean;
 }
 
-/** What a plan's files are written with. */
+/** The input for writing the media of a plan. */
 export interface WriteJob {
   readonly plan: Plan;
   /** Every distfile that the plan needs. */
   readonly located: Located;
   readonly target: Target;
   readonly devices: ImageDevices | undefined;
-  /** Told the bytes that are done, and all of them. */
+  /** Called with the bytes written so far, and the total. */
   readonly onWrite: ((done: number, total: number) => void) | undefined;
-  /** Told what could not be written as it is. */
+  /** Takes a message about a file that could not be written as it is. */
   readonly onNotice: ((text: string) => void) | undefined;
   readonly onDevice: DeviceEvents["onProgress"];
   readonly signal: AbortSignal | undefined;
@@ -43,7 +43,7 @@ export interface WriteJob {
 /**
  * Writes the images of a plan, each under its temporary name or to its device.
  *
- * @throws {UserError} see `writeImage()`, `writeDisk()` and `writeToDevice()`
+ * @throws {UserError} Like `writeImage()`, `writeDisk()` and `writeToDevice()`.
  */
 export async function writeImages(
   { plan, located, target, devices, onWrite, onDevice, signal }: WriteJob,
@@ -54,7 +54,7 @@ export async function writeImages(
   const diskFiles = plan.disk === undefined ? [] : planRoot(plan, located);
   const diskBytes = bytesOf(diskFiles);
   const total = inTarget.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
-  // The files of a disk lie beside it until they are in it.
+  // The files of a disk are beside it until they are in it.
   checkSpace(target.dir, total + diskBytes);
   const onBytes = counter(total, onWrite);
   const written: RecordedImage[] = [];
@@ -92,7 +92,7 @@ export async function writeImages(
     });
   }
   onWrite?.(total, total);
-  // The boot device comes last: nothing boots as long as its payload is not there.
+  // The boot device comes last, so that nothing boots before its payload is written.
   for (const { image, device } of targets.reverse()) {
     const { segments, sizeBytes } = image;
     const { report, fileDigests } = await writeToDevice(
@@ -111,7 +111,7 @@ export async function writeImages(
   return { names, images: written, files: [], mke2fs };
 }
 
-/** Looks at the devices again, now that the sizes are known, before the first is touched. */
+/** Checks the devices again now that the sizes are known, before the first one is written. */
 function deviceTargets(
   images: readonly Image[],
   devices: ImageDevices | undefined,
@@ -128,7 +128,7 @@ function deviceTargets(
 /**
  * Writes the directory of a plan under a temporary name.
  *
- * @throws {UserError} see `writeDirectory()`
+ * @throws {UserError} Like `writeDirectory()`.
  */
 export async function writeRoot(
   { plan, located, target, onWrite, onNotice, signal }: WriteJob,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Looks whether a machine could carry a bootstrap: in QEMU, or by an image for a real one.
+ * Checks whether a machine can run a bootstrap: in QEMU, or with an image for a real machine.
  *
  * @module
  */
@@ -17,30 +17,30 @@ import type { WrittenPart } from "../write/parts_sink.ts";
 import { writing } from "../refused.ts";
 import { makeScratch } from "../write/scratch.ts";
 
-/** What to look at. */
+/** What to check. */
 export interface PreflightRequest {
   /** A built target, whose boot image is read and whose payload is attached. */
   readonly target: string | undefined;
-  /** Payload images in place of the target's. */
+  /** Payload images to use instead of that of the target. */
   readonly payloads: readonly string[] | undefined;
   /** Whether payloads are read to their end. */
   readonly readsPayloads: boolean;
   readonly testsMemory: boolean;
 }
 
-/** The same in QEMU. */
+/** What to check in QEMU, and the machine. */
 export type QemuPreflight =
   & PreflightRequest
   & Pick<PreflightRun, "machine" | "ramMib" | "command" | "accel">;
 
-/** Told what happens. */
+/** Callbacks of a preflight in QEMU. */
 export type PreflightEvents = Pick<PreflightRun, "onNotice" | "onSerial">;
 
 /**
  * Boots the preflight program in QEMU.
  *
  * @returns Its report, with a verdict, good or bad.
- * @throws {UserError} "target" where nothing was built, "format", "launch", "interrupt"
+ * @throws {UserError} "target" if nothing was built; "format"; "launch"; "interrupt".
  */
 export async function preflightInQemu(
   request: QemuPreflight,
@@ -63,10 +63,10 @@ export async function preflightInQemu(
 }
 
 /**
- * Writes the preflight image for a real machine, as long as the boot image of the real run.
+ * Writes the preflight image for a real machine, with the srcfs of the boot image of the real run.
  *
  * @param output Absolute path of a file, which must not exist.
- * @throws {UserError} "target", "format", "interrupt"
+ * @throws {UserError} "target", "format", "interrupt".
  */
 export async function preflightForStick(
   output: string,
@@ -79,7 +79,7 @@ export async function preflightForStick(
   return { ...written, payloadRequired: orders.payload };
 }
 
-/** What the real run would use, and what the program is told of it. */
+/** The images of the real run, and the orders to the preflight program. */
 interface RealRun {
   readonly orders: PreflightOrders;
   readonly bootImage: string | undefined;

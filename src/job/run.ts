@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Starts what was built: images in QEMU, a directory in chroot or bwrap.
+ * Starts a built target: images in QEMU, a directory in chroot or bwrap.
  *
  * @module
  */
@@ -25,7 +25,7 @@ import { type BuildEvents, buildMedia, type BuildRequest, checkKernel } from "./
 export const LOG_NAME = "serial.log";
 
 /**
- * What Fiwix says when its last process has ended, and Linux when it gives up: both then wait for
+ * Texts that Fiwix prints when its last process has ended, and Linux on a panic: both then wait for
  * ever.
  */
 const HALT_TEXTS: readonly string[] = [
@@ -35,11 +35,11 @@ const HALT_TEXTS: readonly string[] = [
 
 export type AccelChoice = QemuOptions["accel"];
 
-/** Told what happens in a run. */
+/** Callbacks of a run. */
 export interface RunEvents {
-  /** Told once before the guest starts, for each mirror directory that it downloads from. */
+  /** Called before the guest starts, once for each mirror directory that it downloads from. */
   readonly onServe?: (path: string, port: number) => void;
-  /** What the guest prints on its serial line, as it comes. */
+  /** Takes the output of the serial console in chunks of any size. */
   readonly onSerial?: (chunk: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;
 }
@@ -48,8 +48,8 @@ export interface RunEvents {
  * Starts built media and waits for the guest to end.
  *
  * @param target Directory that was built.
- * @throws {UserError} "target" where nothing was built there, or it is not as it was built; "usage"
- * for bare metal; "launch"; "interrupt" when the signal is raised.
+ * @throws {UserError} "target" if nothing was built there, or it has changed since; "usage" for
+ * bare metal; "launch"; "interrupt" if the signal is aborted.
  */
 export async function runTarget(
   target: string,
@@ -75,21 +75,21 @@ export async function runTarget(
   await serving(record, events, () => needsTerminal(options) ? lendingKeys(start) : start());
 }
 
-/** What the default command does: builds, and starts what was built. */
+/** The input of the default command, which builds and starts. */
 export interface BootstrapRequest extends BuildRequest {
   readonly accel: AccelChoice;
-  /** Size of a tmpfs to mount on the target, as mount takes it; absent where none is wanted. */
+  /** Size of a tmpfs to mount on the target, in the form of mount(8); undefined for none. */
   readonly tmpfsSize: string | undefined;
 }
 
-/** Told what happens in a bootstrap. */
+/** Callbacks of a bootstrap. */
 export interface BootstrapEvents extends BuildEvents, RunEvents {
-  /** Told once, between the build and the start. */
+  /** Called once, between the build and the start. */
   readonly onBuilt?: (record: TargetRecord) => void;
 }
 
 /**
- * Builds and starts. Bare metal is built only: it is started by hand.
+ * Builds and starts. Media for bare metal are only built, as they are started by hand.
  *
  * @throws {UserError} of every kind.
  */
@@ -99,7 +99,7 @@ export async function bootstrap(
   signal: AbortSignal,
 ): Promise<void> {
   const { target, accel, tmpfsSize: size, options } = request;
-  // Before hours are spent on what could not be started.
+  // Before hours are spent on a build that could not be started.
   await checkPrograms(options);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
@@ -110,7 +110,11 @@ export async function bootstrap(
   await withTmpfs({ dir: resolve(target), size, signal, onNotice }, buildAndRun);
 }
 
-/** Looks for the programs that a target is started with. @throws {UserError} "launch" */
+/**
+ * Checks that the programs to start a target are installed.
+ *
+ * @throws {UserError} "launch"
+ */
 async function checkPrograms(options: BuildOptions): Promise<void> {
   const argv = planCommand({ options, images: [] }, "/");
   if (argv === undefined) return;
@@ -118,17 +122,17 @@ async function checkPrograms(options: BuildOptions): Promise<void> {
   else await requireProgram(argv[0]!);
 }
 
-/** Whether only root may start it. */
+/** Reports whether only root may start it. */
 function needsRoot({ mode }: Pick<BuildOptions, "mode">): boolean {
   return mode === "chroot";
 }
 
-/** Whether somebody sits in front of the guest, who has to have the terminal. */
+/** Reports whether a user works in the guest, so that it needs the terminal. */
 function needsTerminal({ interactive, configurator }: BuildOptions): boolean {
   return interactive || configurator;
 }
 
-/** Media that were cut or replaced since they were built do not fail hours later. */
+/** Refuses media that were truncated or replaced after the build, which would fail hours later. */
 function checkImages(dir: string, record: TargetRecord): void {
   for (const { name, sizeBytes } of record.images) {
     const path = join(dir, name);
@@ -138,13 +142,13 @@ function checkImages(dir: string, record: TargetRecord): void {
       "target",
       `Cannot start ${path}: ${
         size === undefined ? "it is missing" : `it has ${size} bytes`
-      }, ${sizeBytes} bytes were built`,
+      }, it was built with ${sizeBytes} bytes`,
       { where: path, hint: "Build the target again" },
     );
   }
 }
 
-/** Runs something while the mirror directories of a target are served. */
+/** Calls a function while the mirror directories of a target are served. */
 async function serving(
   { servedMirrors }: TargetRecord,
   { onServe }: RunEvents,
@@ -178,7 +182,7 @@ async function runInDirectory(
       signal,
     });
   } finally {
-    // The bootstrap mounts proc and the like in its root, and that is a directory of this machine.
+    // The bootstrap mounts proc and others in its root, which is a directory of this machine.
     if (options.mode === "chroot") {
       await unmountBelow(dir, before, (text) => onWarning?.(text));
     }

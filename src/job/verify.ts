@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Whether an image is what it should be: by the record of the build, or by a checkout.
+ * Verifies an image: against the record of its build, or against a checkout.
  *
  * @module
  */
@@ -33,21 +33,21 @@ import { FIRST_LIST, overlayManifest, REST_LIST, RESTORE_EMPTY_SCRIPT } from "..
 import type { RecordedImage } from "../record/types.ts";
 import { distfileName } from "../record/steps.ts";
 
-/** What was found of an image that is as it should be. */
+/** The result for an image that is as it should be. */
 export interface VerifiedImage {
   readonly report: ImageReport | DiskReport;
-  /** What was recorded when it was built; absent where no record is known. */
+  /** Its part of the record; undefined if there is no record. */
   readonly record: RecordedImage | undefined;
-  /** How it compares with a checkout; absent where none was asked for. */
+  /** The comparison with a checkout; undefined if none was requested. */
   readonly tree: TreeCheck | undefined;
 }
 
 /**
- * Verifies an image: its structure to the last byte, by the record of its build, by a checkout.
+ * Verifies an image: its whole structure, then against the record of its build and a checkout.
  *
- * @param recordPath A record, or the directory that holds it; the one beside the image if absent.
+ * @param recordPath A record, or its directory; if absent, the record beside the image.
  * @param tree Directory of a checkout to compare with, if any.
- * @throws {UserError} "format", "verify"; "target" for a record that cannot be read; "usage" for a
+ * @throws {UserError} "format", "verify"; "target" if the record cannot be read; "usage" for a
  * bundle, which has an index of its own.
  */
 export async function checkImage(
@@ -63,18 +63,21 @@ export async function checkImage(
   return { report, record, tree: tree === undefined ? undefined : checkTree(view, tree) };
 }
 
-/** The error for a bundle that is to be compared with something. */
+/** Returns the error for a bundle that should be compared with a record or a checkout. */
 export function hasOwnIndex(path: string): UserError {
-  return new UserError("usage", `Cannot compare ${path} with anything: it is a bundle`, {
-    hint:
-      "It has an index of its own, which is what it is verified by: leave --record and --tree out",
-  });
+  return new UserError(
+    "usage",
+    `Cannot compare ${path} with a record or a checkout: it is a bundle`,
+    {
+      hint: "A bundle is verified against its own index: leave out --record and --tree",
+    },
+  );
 }
 
 /**
- * Compares an image with what was recorded when it was built. On a device, more may lie behind it.
+ * Compares an image with its record. On a device, other data may follow it.
  *
- * @throws {UserError} "verify" for what is not as it was built.
+ * @throws {UserError} "verify" if it is not as it was built.
  */
 async function checkRecord(
   view: ImageView,
@@ -85,8 +88,8 @@ async function checkRecord(
   if (view.kind !== kindOf(record.role)) {
     throw new UserError(
       "verify",
-      `Cannot trust ${source.name}: it is a ${view.kind} now, built was a ${record.role} image`,
-      { where: source.name, hint: "A guest that was started from it has installed itself there" },
+      `Cannot trust ${source.name}: it is a ${view.kind} now, it was built as a ${record.role} image`,
+      { where: source.name, hint: "A guest that was started from it has installed a system on it" },
     );
   }
   const recorded = new Map(record.files.map((file) => [plainPath(file.path), file]));
@@ -99,7 +102,11 @@ async function checkRecord(
     if (file?.sha256 === got) continue;
     throw file === undefined
       ? distrust(view, entry, `${entry.path} was not put into it`)
-      : distrust(view, entry, `SHA-256 of ${entry.path} is ${got}, built was ${file.sha256}`);
+      : distrust(
+        view,
+        entry,
+        `SHA-256 of ${entry.path} is ${got}, it was built with ${file.sha256}`,
+      );
   }
   const missing = [...recorded.values()].find(({ size }) => size > 0);
   const sizeBytes = isDevice ? Math.min(source.size, record.sizeBytes) : source.size;
@@ -114,18 +121,18 @@ async function checkRecord(
   const what = missing !== undefined
     ? `${JSON.stringify(missing.path)} is missing`
     : !isWhole
-    ? `it has ${source.size} bytes, built were ${record.sizeBytes}`
-    : `SHA-256 is ${got}, built was ${wanted}`;
+    ? `it has ${source.size} bytes, it was built with ${record.sizeBytes}`
+    : `SHA-256 is ${got}, it was built with ${wanted}`;
   throw new UserError("verify", `Cannot trust ${source.name}: ${what}`, {
     where: source.name,
-    hint: "A guest that was started from it changes it too; build the target again",
+    hint: "A guest that was started from it also changes it; build the target again",
   });
 }
 
-/** The digest of a disk, of a file or at the beginning of a device. */
+/** Computes the digest of a disk in a file, or at the beginning of a device. */
 async function diskDigest(source: ByteSource, size: number): Promise<string> {
   const ranges = readExtents(source.name, size).map(({ offsetBytes, sizeBytes }) => {
-    // A file system may have holes of another unit than a block.
+    // The holes of the file may not be aligned to blocks.
     const start = offsetBytes - offsetBytes % BLOCK_BYTES;
     const end = Math.ceil((offsetBytes + sizeBytes) / BLOCK_BYTES) * BLOCK_BYTES;
     return { offset: start, size: end - start };
@@ -134,21 +141,21 @@ async function diskDigest(source: ByteSource, size: number): Promise<string> {
   return await blocksDigest({ name, size, read }, ranges, () => setImmediate());
 }
 
-/** What a comparison with a checkout found. */
+/** The result of a comparison with a checkout. */
 export interface TreeCheck {
-  /** Files that are as in the checkout, or have the SHA-256 that it asks for. */
+  /** Number of files with the content in the checkout, or with the SHA-256 of its sources. */
   readonly same: number;
-  /** Files that only a build knows: their content was not compared. */
+  /** Files that a build generates from its options; their content was not compared. */
   readonly generated: readonly string[];
-  /** Files of a disk that the checkout knows nothing of. */
+  /** Number of files on a disk that are not in the checkout. */
   readonly others: number;
 }
 
 /**
  * Compares an image with a checkout.
  *
- * @throws {UserError} "tree" for what is no checkout, "verify" for what is not as it says. A disk
- * may hold anything else too.
+ * @throws {UserError} "tree" if `dir` is not a checkout, "verify" if a file differs from it. A disk
+ * may also contain other files.
  */
 function checkTree(view: ImageView, dir: string): TreeCheck {
   const tree = readTree(dir);
@@ -201,7 +208,7 @@ function checkTree(view: ImageView, dir: string): TreeCheck {
 }
 
 const MANIFEST = "steps/manifest";
-/** What a build makes of its options. */
+/** Paths of the files that a build generates from its options. */
 const BUILD_ONLY: ReadonlySet<string> = new Set([
   "steps/bootstrap.cfg",
   FIRST_LIST,
@@ -209,12 +216,12 @@ const BUILD_ONLY: ReadonlySet<string> = new Set([
   RESTORE_EMPTY_SCRIPT,
   SUMS_NAME,
 ]);
-/** SHA-256 of what the overlay adds, whatever the options. */
+/** SHA-256 of the fixed files of the overlay, by path. */
 const OVERLAY: ReadonlyMap<string, string> = new Map(
   Object.entries(STEPS).map(([path, text]) => [`steps/${path}`, sha256Of(text)]),
 );
 
-/** SHA-256 of every manifest that a build makes of the checkout's. */
+/** Returns the SHA-256 of every manifest that a build can make from that of the checkout. */
 function overlaidManifests({ manifest, procImproves }: TreeModel): Set<string> {
   const digests = new Set<string>();
   for (const payloadPhases of [0, 1, 2] as const) {
@@ -237,7 +244,7 @@ function overlaid(
   try {
     return overlayManifest(manifest, request, procImproves).text;
   } catch (error) {
-    // A manifest without a place for these lines was not built with them.
+    // A manifest that lacks a needed line was not built with this overlay.
     if (error instanceof UserError) return undefined;
     throw error;
   }

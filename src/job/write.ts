@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * An image file that is to be written to a device.
+ * Prepares an image file for writing it to a device.
  *
  * @module
  */
@@ -16,28 +16,28 @@ import { readRecordIfThere } from "../record/read.ts";
 import { type DataExtent, extentSegments, readExtents } from "../source/extents.ts";
 import { openImage } from "../source/file.ts";
 
-/** An image file, ready to be written. */
+/** An image file that is ready to be written. */
 export interface ImageToWrite extends DeviceImage {
   readonly path: string;
   readonly kind: ImageKind;
-  /** Length of the segments together. */
+  /** Total size of the segments. */
   readonly dataBytes: number;
 }
 
 /**
- * Looks at an image file.
+ * Checks an image file and returns its segments.
  *
- * Where a seedstrap.json beside it knows it, its digest is what is written must have, and what is
- * behind its data must be zeros.
+ * If the image is in the seedstrap.json beside it, the written bytes must have the recorded digest,
+ * and everything after its data must be zeros.
  *
- * @throws {UserError} "format" for what is no image, "verify" for what is not as it was built,
- * "target" for a device, and for a seedstrap.json that cannot be understood.
+ * @throws {UserError} "format" if it is not an image, "verify" if it is not as it was built,
+ * "target" for a device, and for a seedstrap.json that cannot be parsed.
  */
 export function imageToWrite(path: string): ImageToWrite {
   const source = openImage(path);
   try {
     if (source.isDevice) {
-      throw new UserError("target", `Cannot write ${path}: it is a device, and no image file`, {
+      throw new UserError("target", `Cannot write ${path}: it is a device, not an image file`, {
         where: path,
         hint: "Name the image that was built, or a copy of it",
       });
@@ -59,14 +59,14 @@ export function imageToWrite(path: string): ImageToWrite {
         segments: extentSegments(path, extents, dataBytes),
       };
     }
-    // Of a disk with a file system another digest is known, which is not computed on the way.
+    // The record of a disk with a file system has another digest, which is not computed here.
     const { dataBytes, sha256 } = record;
     if (sizeBytes !== record.sizeBytes || !isZeroBehind(source, extents, dataBytes)) {
       throw notAsBuilt(
         path,
         sizeBytes !== record.sizeBytes
-          ? `it has ${sizeBytes} bytes, built were ${record.sizeBytes}`
-          : `there is data behind the ${dataBytes} bytes that were built`,
+          ? `it has ${sizeBytes} bytes, it was built with ${record.sizeBytes}`
+          : `there is data after the ${dataBytes} bytes that were built`,
       );
     }
     const segments = extentSegments(path, extents, dataBytes);

@@ -54,7 +54,7 @@ export function openLog(path: string, onProblem: (text: string) => void): GuestL
       } catch {
         fd = undefined; // the first failure is reported below; the descriptor is closed either way
       }
-      onProblem(`The log "${path}" ends here, the guest goes on: ${messageOf(error)}`);
+      onProblem(`The log "${path}" ends here, the guest continues: ${messageOf(error)}`);
     }
   };
   return {

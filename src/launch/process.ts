@@ -263,9 +263,9 @@ let knownPrefix: readonly string[] | undefined;
  * cannot do that.
  *
  * `setpriv --pdeathsig` sets PR_SET_PDEATHSIG and then executes the program, so the pid stays the
- * same. util-linux has it since 2.33, but the setpriv of busybox has not, hence the trial run. The
- * signal is sent when the thread that started the child exits: start children from the main thread
- * or from one that lives as long.
+ * same. util-linux has it since 2.33; the setpriv of busybox does not, hence the trial run. The
+ * kernel sends the signal when the thread that started the child exits: start children from the
+ * main thread, or from one that lives as long.
  */
 async function parentDeathPrefix(): Promise<readonly string[]> {
   if (knownPrefix === undefined) {

@@ -20,7 +20,7 @@ import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
 import { type ProcessOutcome, runProcess, shellQuote } from "./process.ts";
 
-/** What runs the instructions of the guest. */
+/** The accelerator that runs the guest. */
 export type Accel = "kvm" | "tcg";
 
 /** A guest to run. */
@@ -64,7 +64,7 @@ export interface QemuOptions {
   readonly kvmDevice?: string;
 }
 
-/** How a guest ran. */
+/** The result of a successful run. */
 export interface QemuOutcome {
   /** The accelerator that ran it to its end. */
   readonly accel: Accel;

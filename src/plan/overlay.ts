@@ -12,7 +12,7 @@
 import { UserError } from "../errors.ts";
 import type { ActionLine, Manifest, ManifestLine } from "../tree/manifest.ts";
 
-/** The step that holds the importer, and where its lists of names lie in the image. */
+/** The step of the importer, and the paths of its lists of names in the image. */
 export const IMPORTER_STEP = "payload-import-1.0";
 export const FIRST_LIST = `steps/${IMPORTER_STEP}/fiwix.list`;
 export const REST_LIST = `steps/${IMPORTER_STEP}/rest.list`;
@@ -27,7 +27,7 @@ const NOT_AIR_GAPPED = "AIR_GAPPED != True";
 
 /** What the overlay has to do. */
 export interface OverlayRequest {
-  /** How often the payload is restored from; 0 for no payload, or an importer of the checkout. */
+  /** Number of restore phases; 0 without a payload, or with an importer of the checkout. */
   readonly payloadPhases: 0 | 1 | 2;
   /** Whether empty files and directories are created again after the Fiwix jump. */
   readonly restoresEmpty: boolean;

@@ -35,7 +35,7 @@ export interface PlannedDistfile {
   readonly size: number | null;
   readonly phase: Phase;
   readonly place: Place;
-  /** Of a payload file: where the importer restores it. */
+  /** Phase in which the importer restores it; for a file of the payload only. */
   readonly restored?: "fiwix" | "disk";
   /** The reason why it goes there, as a phrase. */
   readonly why: string;
@@ -77,7 +77,7 @@ export interface PlannedRestore {
   /** The reason why there is one phase although two would be needed. */
   readonly obstacle?: string;
   readonly layout: PayloadLayout;
-  /** Whose importer reads it. */
+  /** Whether the importer is that of the overlay or of the checkout. */
   readonly importer: "overlay" | "checkout";
 }
 

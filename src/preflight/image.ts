@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The preflight boot image: our boot program in place of builder-hex0, in front of what the real
- * boot image holds, so that the same sectors are read.
+ * Makes the preflight boot image: our boot program instead of builder-hex0, followed by the srcfs
+ * of the real boot image, so that the same sectors are read.
  *
  * @module
  */
@@ -14,19 +14,19 @@ import type { ByteSource } from "../format/reader.ts";
 import type { Segment } from "../format/segment.ts";
 import { readSrcfs, srcfs } from "../format/srcfs.ts";
 
-/** Folder of the boot program among the embedded steps. */
+/** Directory of the boot program among the embedded steps. */
 const PREFLIGHT_STEP = "preflight-1.0";
 
-/** hex0 text of the boot program, by its stage. */
+/** Returns the hex0 text of a stage of the boot program. */
 export function preflightText(stage: "stage1" | "stage2"): string {
   return STEPS[`${PREFLIGHT_STEP}/${stage}.hex0`]!;
 }
 
 /**
- * The segments of a preflight image.
+ * Returns the segments of a preflight image.
  *
- * @param boot The boot image that will really be used; absent, the srcfs is as good as empty.
- * @throws {UserError} "format" where `boot` is none.
+ * @param boot The boot image of the real run; without it, the srcfs is almost empty.
+ * @throws {UserError} "format" if `boot` is not a boot image.
  */
 export function preflightImage(orders: PreflightOrders, boot?: ByteSource): Segment[] {
   const encoder = new TextEncoder();
@@ -40,7 +40,7 @@ export function preflightImage(orders: PreflightOrders, boot?: ByteSource): Segm
   });
 }
 
-/** The srcfs of a boot image as it is, without zeros behind it. */
+/** Returns the srcfs of a boot image without the zeros after it. */
 function srcfsOf(boot: ByteSource): Segment {
   const { srcfsOffset } = readBootHeader(boot);
   for (const record of readSrcfs(boot, srcfsOffset)) {

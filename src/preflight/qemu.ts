@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT
 /**
- * The preflight program in QEMU.
+ * The machine of QEMU that runs the preflight program.
  *
  * @module
  */
 
 import { escapeComma } from "../plan/qemu.ts";
 
-/** Exit codes that the program's debug-exit device makes QEMU end with. */
+/** Exit codes of QEMU, which the program sets through the debug-exit device. */
 export const VERDICT_CODES = { ok: 33, failed: 35 } as const;
 
-/** A machine to look at. */
+/** A machine to examine. */
 export interface PreflightMachine {
-  /** `pc`, as a real run has it, or another one of QEMU's. */
+  /** `pc`, as in a real run, or another machine type of QEMU. */
   readonly machine: string;
   readonly ramMib: number;
   /** Raw images in the order of the BIOS: the boot disk first. */
   readonly drives: readonly string[];
 }
 
-/** Arguments for QEMU without the accelerator. */
+/** Returns the arguments of QEMU without the accelerator. */
 export function preflightArgs({ machine, ramMib, drives }: PreflightMachine): string[] {
   return [
     "-machine",
@@ -35,7 +35,7 @@ export function preflightArgs({ machine, ramMib, drives }: PreflightMachine): st
     "-device",
     "isa-debug-exit,iobase=0xf4,iosize=4",
     "-no-reboot",
-    // With -nographic SeaBIOS would send the screen to the serial line too.
+    // With -nographic SeaBIOS would also send the screen to the serial port.
     "-display",
     "none",
     "-serial",

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /**
- * What the preflight boot program says on COM1.
+ * Parses the report that the preflight boot program sends to COM1.
  *
  *   line    = "preflight: " topic { " " key "=" value }
  *           | "preflight: verdict ok"
  *           | "preflight: verdict failed " reason { "," reason }
  *
- * Lines end with CR LF. Everything else, the firmware's own output among it, is for people.
+ * Lines end with CR LF. Other lines, such as those of the firmware, are for people and are ignored.
  * Later versions may add topics and keys.
  *
  * Source: steps/preflight-1.0/README.md, "The report".
@@ -23,17 +23,17 @@ export interface ReportLine {
 /** A parsed report. */
 export interface PreflightReport {
   readonly lines: readonly ReportLine[];
-  /** Absent where the guest ended without one: it crashed, or was cut off. */
+  /** Absent if the guest ended without one: it crashed, or was ended early. */
   readonly verdict?: { readonly ok: boolean; readonly reasons: readonly string[] };
 }
 
-/** Longest log that is believed, in characters: a real report has some 4,000. */
+/** Longest log that is parsed, in characters: a real report has about 4,000. */
 const MAX_LOG = 4 * 1024 * 1024;
 
 /**
- * Parses a serial log. Where the guest was started twice, the last report counts.
+ * Parses a serial log. If the guest was started twice, the last report counts.
  *
- * @param log Any text, hostile too.
+ * @param log Any text, which may be hostile.
  */
 export function parseReport(log: string): PreflightReport {
   let lines: ReportLine[] = [];
@@ -63,9 +63,9 @@ function parseValues(text: string): Record<string, string> {
   return Object.fromEntries(pairs.flatMap((pair) => pair === null ? [] : [[pair[1]!, pair[2]!]]));
 }
 
-/** What a reason of the verdict means for a bootstrap, and what helps. */
+/** Explains what a reason of the verdict means for a bootstrap, and what to do. */
 export function explainReason(reason: string): string {
-  return REASONS.get(reason) ?? "the boot program says no more; see the lines above";
+  return REASONS.get(reason) ?? "unknown reason; see the lines above";
 }
 
 const REASONS: ReadonlyMap<string, string> = new Map(Object.entries({
@@ -74,14 +74,14 @@ const REASONS: ReadonlyMap<string, string> = new Map(Object.entries({
   "boot-drive": "the BIOS cannot read the boot disk by sector number: try another port or stick",
   "boot-truncated": "the boot disk ends before its image does: use a larger one",
   "srcfs": "the image on the boot disk is damaged: write it again",
-  "crc-absent": "the image on the boot disk is damaged or not whole: write it again",
+  "crc-absent": "the image on the boot disk is damaged or incomplete: write it again",
   "crc": "the boot disk does not return what was written to it: write it again, or use another",
   "boot-tail": "builder-hex0 reads ahead past the end of this disk: use a larger one",
-  "a20": "the BIOS does not open address line 20, which is all that builder-hex0 tries",
+  "a20": "the BIOS does not enable address line 20, and builder-hex0 tries nothing else",
   "memory-map":
-    "memory that builder-hex0 uses is no free RAM on this machine: it needs 4 GiB, without a hole below 3 GiB",
-  "memory": "the RAM does not keep what is written to it: test it for long, replace it",
-  "payload-missing": "no disk with a payload is seen by the BIOS: check cable, port and image",
+    "memory that builder-hex0 uses is not free RAM on this machine: it needs 4 GiB, without a hole below 3 GiB",
+  "memory": "the RAM does not keep what is written to it: test it thoroughly, replace it",
+  "payload-missing": "the BIOS finds no disk with a payload: check cable, port and image",
   "payload-truncated": "a payload disk ends before its payload does: use a larger one",
   "payload-malformed": "a payload disk is damaged: write the image again",
   "payload-read": "a payload disk has a sector that cannot be read: use another one",

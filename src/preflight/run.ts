@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Preflight: boots our own program where a bootstrap would boot, and has it look around.
+ * Preflight: boots our own program where a bootstrap would boot, to examine the machine.
  *
  * @module
  */
@@ -16,17 +16,17 @@ import { explainReason, parseReport, type PreflightReport } from "./report.ts";
 import { writeOutputParts } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 
-/** What to write. */
+/** What to write to a preflight image. */
 export interface PreflightContent {
   readonly orders: PreflightOrders;
-  /** Boot image of the real run, whose content the preflight image then has. */
+  /** Boot image of the real run, whose srcfs is copied into the preflight image. */
   readonly bootImage?: string | undefined;
 }
 
 /**
- * Writes a preflight image to a new file, which appears when it is whole.
+ * Writes a preflight image to a new file, which appears once it is complete.
  *
- * @throws {UserError} "format" where `bootImage` is none, "target", "interrupt"
+ * @throws {UserError} "format" if `bootImage` is not a boot image; "target"; "interrupt".
  */
 export async function writePreflight(
   path: string,
@@ -49,7 +49,7 @@ export async function writePreflight(
 export interface PreflightRun extends PreflightMachine {
   readonly command: string;
   readonly accel: QemuOptions["accel"];
-  /** File for what the program says. */
+  /** File for the output of the program. */
   readonly logPath: string;
   readonly signal: AbortSignal;
   readonly onSerial?: (chunk: Uint8Array) => void;
@@ -60,7 +60,7 @@ export interface PreflightRun extends PreflightMachine {
  * Runs a preflight image in QEMU.
  *
  * @returns Its report, which has a verdict.
- * @throws {UserError} "launch" where QEMU fails or the program ends without a verdict.
+ * @throws {UserError} "launch" if QEMU fails or the program ends without a verdict.
  */
 export async function runPreflight(run: PreflightRun): Promise<PreflightReport> {
   await runQemu({
@@ -78,7 +78,7 @@ export async function runPreflight(run: PreflightRun): Promise<PreflightReport> 
   if (report.verdict !== undefined) return report;
   throw new UserError("launch", "The preflight program ended without a verdict", {
     where: run.logPath,
-    hint: "Look at what it said; with KVM, try --accel tcg",
+    hint: "Look at its output; with KVM, try --accel tcg",
   });
 }
 
@@ -90,7 +90,7 @@ export async function runPreflight(run: PreflightRun): Promise<PreflightReport> 
 export function checkVerdict({ verdict }: PreflightReport, where: string): void {
   if (verdict === undefined || verdict.ok) return;
   const reasons = verdict.reasons.map((reason) => `\n  ${reason}: ${explainReason(reason)}`);
-  throw new UserError("preflight", `This machine would not carry a bootstrap${reasons.join("")}`, {
+  throw new UserError("preflight", `This machine cannot run a bootstrap${reasons.join("")}`, {
     where,
   });
 }

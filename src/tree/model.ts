@@ -30,7 +30,7 @@ export interface TreeModel {
   readonly files: readonly TreeEntry[];
   /** Names of the improves whose script mounts proc. */
   readonly procImproves: readonly string[];
-  /** Layouts that the checkout's own importer reads; absent where it has none. */
+  /** The layouts that the checkout's own importer reads; absent if it has none. */
   readonly ownImporter?: { readonly readsLayout64: boolean };
   /** Path and SHA-256 of kexec-fiwix.c; absent if there is none. */
   readonly kexecFiwix?: { readonly path: string; readonly sha256: string };

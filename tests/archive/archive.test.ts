@@ -259,12 +259,20 @@ const REFUSED: readonly (readonly [string, readonly RawMember[], string])[] = [
   ["absolute", [{ name: "/etc/passwd" }], "its name is absolute"],
   ["no name", [{ name: "" }], "its name is empty"],
   ["a newline", [{ name: "a\nsrc 1 /init" }], "its name contains a newline"],
-  ["no UTF-8", [{ name: new Uint8Array([0x61, 0xff]) }], "its name is not UTF-8"],
+  ["not UTF-8", [{ name: new Uint8Array([0x61, 0xff]) }], "its name is not UTF-8"],
   ["the root as a file", [{ name: ".", data: "x" }], "it would replace the root"],
   ["the root as a link", [{ name: "./", type: "2", link: "a" }], "it would replace the root"],
   ["a link without a target", [{ name: "a", type: "2" }], "its target is empty"],
-  ["a link out", [{ name: "a/b", type: "2", link: "../../c" }], "leads out of the root"],
-  ["a link far out", [{ name: "a", type: "2", link: "b/../../.." }], "leads out of the root"],
+  [
+    "a link out of the root",
+    [{ name: "a/b", type: "2", link: "../../c" }],
+    "leads out of the root",
+  ],
+  [
+    "a link far out of the root",
+    [{ name: "a", type: "2", link: "b/../../.." }],
+    "leads out of the root",
+  ],
   ["a link above /", [{ name: "a/b", type: "2", link: "/../c" }], "leads out of the root"],
   [
     "below a link",
@@ -324,8 +332,12 @@ const REFUSED: readonly (readonly [string, readonly RawMember[], string])[] = [
     "its name has 1025 bytes, more than 1024",
   ],
   ["NUL in a pax name", [paxMember({ path: "a\0b" }), { name: "n" }], "its name contains a NUL"],
-  ["a pax name out", [paxMember({ path: "../b" }), { name: "n" }], 'its name contains ".."'],
-  ["a pax link out", [paxMember({ linkpath: "../b" }), { name: "n", type: "2" }], "leads out of"],
+  ["a pax name with ..", [paxMember({ path: "../b" }), { name: "n" }], 'its name contains ".."'],
+  [
+    "a pax link out of the root",
+    [paxMember({ linkpath: "../b" }), { name: "n", type: "2" }],
+    "leads out of",
+  ],
 ];
 for (const [what, members, said] of REFUSED) {
   test(`refused by name: ${what}`, async () => {

@@ -138,7 +138,7 @@ test("flatEntries() resolves many links with long paths fast", () => {
   expect(entries).toHaveLength(50_401);
 });
 
-test("flatEntries() gives the same entries whatever the order of the members", () => {
+test("flatEntries() gives the same entries for any order of the members", () => {
   const members = [dir("d"), file("d/x", 512), file("d/y", 2048), link("l", "d/y"), dir("e")];
   fc.assert(
     fc.property(fc.shuffledSubarray(members, { minLength: members.length }), (shuffled) => {

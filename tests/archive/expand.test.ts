@@ -154,7 +154,7 @@ testWith("bzip2")("an archive with a higher ratio than gzip can reach is refused
 
 testWith("bzip2")("a bzip2 stream with a wrong checksum of its own is refused", async () => {
   const bytes = Uint8Array.from(compress("bzip2", sample));
-  // Whatever bit the checksum begins at, this byte is part of it and of no block.
+  // This byte is part of the checksum for every bit offset, and never of a block.
   bytes[bytes.length - 2]! ^= 1;
   const error = await rejection(expanded(bytes));
   expect(error.message).toEndWith("the CRC-32 of a stream is wrong");

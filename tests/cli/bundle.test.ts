@@ -216,6 +216,6 @@ test("reproduce builds again from a bundle, and downloads nothing with --offline
   // The checkout itself, without its mirror, lacks everything.
   const tree = ["--tree", join(dir, "tree"), "--distfiles", join(dir, "none"), "--offline"];
   const lacking = await seedstrap(["reproduce", join(target, "seedstrap.json"), ...tree]);
-  expect(lacking.stderr).toContain("Cannot go on with --offline: ");
+  expect(lacking.stderr).toContain("Cannot continue with --offline: ");
   expect(lacking.code).toBe(4);
 });

@@ -115,9 +115,9 @@ test("image verify finds a changed byte of a file, of the structure and of the p
     bytes[100] = 1;
   });
   expect(sector.code).toBe(5);
-  expect(sector.stderr).toContain("built was");
+  expect(sector.stderr).toContain("it was built with");
   const cut = await verifyDamaged("init.img", (bytes) => bytes.subarray(0, bytes.length - 512));
-  expect(cut.stderr).toMatch(/has 2096640 bytes, built were 2097152|too early/);
+  expect(cut.stderr).toMatch(/has 2096640 bytes, it was built with 2097152|too early/);
 });
 
 test("image verify finds a file that is missing, and one that was not put there", async () => {

@@ -196,7 +196,7 @@ describe.skipIf(!hasTools)("a disk", () => {
     copyFileSync(join(dir, "target/seedstrap.json"), join(target, "seedstrap.json"));
     copyFileSync(disk, join(target, "init.img"));
     const ran = await seedstrap(["image", "verify", join(target, "init.img")]);
-    expect(ran.stderr).toContain("it is a disk now, built was a boot image");
+    expect(ran.stderr).toContain("it is a disk now, it was built as a boot image");
     expect(ran.code).toBe(5);
   });
 

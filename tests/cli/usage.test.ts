@@ -53,8 +53,8 @@ test.each([
   ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M or 4G"],
   ["build -b --yes sda", "Cannot use --yes: no device is given", "Name a --boot-device"],
   ["build -b --no-verify", "Cannot use --no-verify: no device is given", "Name a --boot-device"],
-  ["-b -t tree/steps/x", "as target: steps/ is built from", "Name another --target"],
-  ["-b -t tree/seed", "as target: seed/ is built from", "Name another --target"],
+  ["-b -t tree/steps/x", "as target: steps/ is a source of the build", "Name another --target"],
+  ["-b -t tree/seed", "as target: seed/ is a source of the build", "Name another --target"],
   ["-q --tar x", "Cannot use --tar: it is ambiguous", "It could be --target or --target-size"],
 ])("%s is refused before anything happens, with what to do instead", async (args, why, remedy) => {
   const cwd = temp.make();
@@ -146,7 +146,7 @@ test("every kind of failure has its exit code", async () => {
 
   const limit = await seedstrap(["plan", "-q", "-qs64", "-qr100", ...args]);
   expect(limit.code).toBe(8);
-  expect(limit.stderr).toContain("memory that builder-hex0 needs: 100 MiB, the least is 4096");
+  expect(limit.stderr).toContain("memory that builder-hex0 needs: 100 MiB, the minimum is 4096");
   expect(limit.stdout).toContain("BROKEN");
   const forced = await seedstrap(["plan", "-q", "-qs64", "-qr100", "--force", ...args]);
   expect(forced.code).toBe(0);

@@ -364,7 +364,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     test("a device as the image", async () => {
       prepare();
       const other = loops.attachFile(image);
-      await expectRefused(write(other.path, device), device, "it is a device, and no image file");
+      await expectRefused(write(other.path, device), device, "it is a device, not an image file");
     });
 
     test("a device that is too small", async () => {

@@ -19,7 +19,7 @@ test("blocksDigest() is SHA-256 over offset and content of blocks that are not z
   expect(await blocksDigest(memorySource(disk))).toBe(expected);
 });
 
-test("blocksDigest() of a disk is that of its parts that may hold something", async () => {
+test("blocksDigest() of a disk equals that of its ranges that may have data", async () => {
   const blocks = fc.uniqueArray(fc.nat(700), { maxLength: 20 });
   await fc.assert(
     fc.asyncProperty(blocks, async (used) => {
@@ -34,7 +34,7 @@ test("blocksDigest() of a disk is that of its parts that may hold something", as
   );
 });
 
-test("blocksDigest() tells disks apart by content, by place and by size", async () => {
+test("blocksDigest() depends on content, offset and size", async () => {
   const disk = (size: number, at: number, value: number) => {
     const bytes = new Uint8Array(size);
     bytes[at] = value;

@@ -33,7 +33,7 @@ test("bootImage() is a sector, a text, NULs to the next sector, the srcfs and ze
   expect(bytes).toHaveLength(2 * MIB);
 });
 
-test("bootImage() gives stage2 a sector of NULs where it ends on a sector", () => {
+test("bootImage() adds a sector of NULs to a stage2 that ends at a sector boundary", () => {
   for (const [length, offset] of [[511, 1024], [512, 1536], [513, 1536], [1024, 2048]] as const) {
     const bytes = image("9".repeat(length));
     expect(bytes.subarray(512 + length, offset).every((byte) => byte === 0)).toBe(true);
@@ -45,7 +45,7 @@ test("bootImage() gives stage2 a sector of NULs where it ends on a sector", () =
   }
 });
 
-test("bootImage() has whole MiB, and a MiB of zeros behind the last byte of the srcfs", () =>
+test("bootImage() has whole MiB, and a MiB of zeros after the last byte of the srcfs", () =>
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 3000 }),
@@ -64,7 +64,7 @@ test("bootImage() has whole MiB, and a MiB of zeros behind the last byte of the 
     { numRuns: 60 },
   ));
 
-test("checkStage1() takes a sector that ends in 55 AA and nothing else", () => {
+test("checkStage1() accepts a sector that ends in 55 AA and nothing else", () => {
   checkStage1(stage1, "stage1");
   const other = stage1.slice();
   other[511] = 0;
@@ -76,17 +76,17 @@ test("checkStage1() takes a sector that ends in 55 AA and nothing else", () => {
   }
 });
 
-test("checkStage2() refuses a text that is empty or holds a NUL", () => {
+test("checkStage2() refuses a text that is empty or contains a NUL", () => {
   checkStage2(encoder.encode("90"), "s2");
   expect(faultOf(() => checkStage2(encoder.encode("90\0"), "s2"))).toBe(
-    "Cannot boot from s2: it holds a NUL, which ends it | s2, offset 2",
+    "Cannot boot from s2: it contains a NUL, which ends it | s2, offset 2",
   );
   expect(faultOf(() => checkStage2(new Uint8Array(), "s2"))).toStartWith(
     "Cannot boot from s2: it is empty",
   );
 });
 
-test("readBootHeader() says what is damaged, and where", () => {
+test("readBootHeader() reports what is damaged, and where", () => {
   const bytes = image("90 90\n");
   const damaged = (change: (bytes: Uint8Array) => Uint8Array | void) => {
     const copy = bytes.slice();
@@ -103,7 +103,7 @@ test("readBootHeader() says what is damaged, and where", () => {
   expect(isBootSector(memorySource(bytes))).toBe(true);
 });
 
-test("readBootHeader() gives up on a stage2 text that has no end", () => {
+test("readBootHeader() refuses a stage2 text that has no end", () => {
   const bytes = new Uint8Array(9 * MIB).fill(0x39);
   bytes.set(stage1);
   const source = watchedSource(bytes);

@@ -14,7 +14,7 @@ const comment = fc.tuple(
   fc.constantFrom("#", ";"),
   fc.string({ unit: "binary" }).map((text) => text.replaceAll("\n", "")),
 ).map(([mark, text]) => `${mark}${text}\n`);
-/** Pieces of hex0: what counts, and what does not. */
+/** Pieces of hex0: digits, white space and comments. */
 const pieces = fc.array(
   fc.oneof(
     { weight: 4, arbitrary: digits.map((text) => ({ text, counts: true })) },
@@ -27,7 +27,7 @@ const pieces = fc.array(
   return isOdd ? [...list, { text: "0", counts: true }] : list;
 });
 
-testWith("xxd")("assembleHex0() makes what xxd makes of the same digits", () => {
+testWith("xxd")("assembleHex0() gives the same bytes as xxd for the same digits", () => {
   fc.assert(
     fc.property(pieces, (list) => {
       const plain = list.filter(({ counts }) => counts).map(({ text }) => text).join("");
@@ -40,7 +40,7 @@ testWith("xxd")("assembleHex0() makes what xxd makes of the same digits", () => 
   );
 });
 
-test("assembleHex0() never reads digits in comments and white space, however they fall", () =>
+test("assembleHex0() ignores comments and white space at any position", () =>
   fc.assert(
     fc.property(pieces, (list) => {
       const plain = list.filter(({ counts }) => counts).map(({ text }) => text).join("");
@@ -49,14 +49,14 @@ test("assembleHex0() never reads digits in comments and white space, however the
     }),
   ));
 
-test("assembleHex0() lets the two digits of a byte stand apart", () => {
+test("assembleHex0() allows white space between the two digits of a byte", () => {
   expect([...assemble("4 # F\n 1\n;\nf\tF")]).toEqual([0x41, 0xff]);
   expect([...assemble("")]).toEqual([]);
   expect([...assemble("# only a comment without an end")]).toEqual([]);
   expect([...assemble("7f#45")]).toEqual([0x7f]);
 });
 
-test("assembleHex0() names line and column of what is no digit", () => {
+test("assembleHex0() names line and column of a character that is not a digit", () => {
   const text = 'Cannot assemble hex0: "g" is not a hex digit | a.hex0:';
   expect(fault("g")).toBe(`${text}1:1`);
   expect(fault("00\n0 g")).toBe(`${text}2:3`);
@@ -65,7 +65,7 @@ test("assembleHex0() names line and column of what is no digit", () => {
   expect(fault("# ä\nä")).toBe("Cannot assemble hex0: byte 0xc3 is not a hex digit | a.hex0:2:1");
 });
 
-test("assembleHex0() takes no byte for a digit or space that is none", () => {
+test("assembleHex0() refuses every other byte", () => {
   for (let byte = 0; byte < 256; byte++) {
     const isSpace = byte === 0x20 || (byte >= 9 && byte <= 13);
     const isMark = byte === 0x23 || byte === 0x3b;
@@ -76,8 +76,8 @@ test("assembleHex0() takes no byte for a digit or space that is none", () => {
   }
 });
 
-test("assembleHex0() names the digit that has no partner", () => {
-  const text = "Cannot assemble hex0: the last digit has no partner | a.hex0:";
+test("assembleHex0() refuses an odd number of digits and names the last one", () => {
+  const text = "Cannot assemble hex0: the number of hex digits is odd | a.hex0:";
   expect(fault("0")).toBe(`${text}1:1`);
   expect(fault("00\n 0 # end\n\n")).toBe(`${text}2:2`);
 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** Images that were damaged at random: reading them ends, in bounded memory, with no bug. */
+/** Randomly damaged images: readers finish, in bounded memory, without an internal error. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { bootImage } from "../../src/format/boot.ts";
@@ -28,7 +28,7 @@ const contents = sizes.map((size, i) => ({
 const named = contents.map(({ path, body }) => ({ name: path.slice(2), body }));
 const stage1 = assembleHex0(new TextEncoder().encode(STAGE1_TEXT), "stage1");
 
-/** Whole images without most of the padding behind them. */
+/** Valid images without most of their padding. */
 const WHOLE = [
   [
     "a boot image",
@@ -76,7 +76,7 @@ const mutation: fc.Arbitrary<Mutation> = fc.oneof(
   }),
 );
 
-/** Entries of an image at most: every one takes some bytes of it. */
+/** Reads an image to its end, and checks that it has no more entries than its size allows. */
 function walk(image: Uint8Array): void {
   const source = watchedSource(image);
   let count = 0;
@@ -84,17 +84,17 @@ function walk(image: Uint8Array): void {
     for (const entry of readImage(source)) {
       count++;
       if (entry.kind === "command") continue;
-      if (entry.dataOffset + entry.size > image.length) throw new Error("content behind the end");
+      if (entry.dataOffset + entry.size > image.length) throw new Error("content past the end");
     }
   });
   expect(count).toBeLessThanOrEqual(image.length / 2);
   survive(() => verifyImage(source));
-  // Each record refills the window at most once.
+  // Each record fills the window at most once.
   assertBounded(source, 4 + Math.ceil(2 * count / 10));
 }
 
 for (const [what, whole] of WHOLE) {
-  test(`${what} that is damaged is read to an end, with bounded memory`, () =>
+  test(`reading ${what} that is damaged ends, in bounded memory`, () =>
     fc.assert(
       fc.property(fc.array(mutation, { minLength: 1, maxLength: 4 }), (changes) => {
         walk(changes.reduce<Uint8Array>((image, change) => change(image), whole.slice(0, KEPT)));
@@ -103,7 +103,7 @@ for (const [what, whole] of WHOLE) {
     ));
 }
 
-test("any bytes behind a magic are read to an end", () =>
+test("reading any bytes after a magic ends", () =>
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 3000 }), fc.constantFrom(0, 1, 2), (bytes, kind) => {
       if (kind === 0) return walk(concat([new TextEncoder().encode("LBPAYLD1"), bytes]));
@@ -113,7 +113,7 @@ test("any bytes behind a magic are read to an end", () =>
     { numRuns: 300 },
   ));
 
-test("an image of many small records is read in time that grows with its size", () => {
+test("the time to read an image of many small records grows linearly", () => {
   const entries = Array.from({ length: 40_000 }, (_, i) => ({ path: `./${i}` }));
   const image = bytesOfSegments(
     bootImage({ stage1, stage2: textSegment("90\n"), srcfs: srcfs(entries, []) }),
@@ -124,7 +124,7 @@ test("an image of many small records is read in time that grows with its size", 
   expect(findEntry(openView(memorySource(image)), "39999").path).toBe("./39999");
 });
 
-test("a payload of many empty files is read in time that grows with its size", () => {
+test("the time to read a payload of many empty files grows linearly", () => {
   const files = Array.from({ length: 40_000 }, (_, i) => ({ name: `${i}`, body: textSegment("") }));
   const source = watchedSource(bytesOfSegments(payload(files)));
   expect([...readPayload(source)]).toHaveLength(40_000);

@@ -61,7 +61,7 @@ test("readPayload() returns what was written, in both layouts", () =>
     }),
   ));
 
-test("payloadEnds() knows where each file of a payload ends before there is one", () =>
+test("payloadEnds() returns the ends of the files in a payload before it is made", () =>
   fc.assert(
     fc.property(files, layouts, (files, layout) => {
       const bodies = new Map(files.map(({ name, size }) => [name, sampleBody(size, 1)]));
@@ -74,7 +74,7 @@ test("payloadEnds() knows where each file of a payload ends before there is one"
     }),
   ));
 
-test("payload() makes the same bytes whatever the order of its entries", () =>
+test("payload() makes the same bytes for any order of its entries", () =>
   fc.assert(
     fc.property(
       files.chain((list) =>
@@ -94,7 +94,7 @@ test("payload() makes the same bytes whatever the order of its entries", () =>
     { numRuns: 30 },
   ));
 
-/** Hex as `xxd -p` prints it, white space ignored, filled with zeros to a MiB. */
+/** Returns the bytes of hex as printed by `xxd -p`, white space ignored, with zeros up to a MiB. */
 function image(hex: string): Uint8Array {
   const bytes = new Uint8Array(MIB);
   bytes.set(Buffer.from(hex.replace(/\s/g, ""), "hex"));
@@ -110,7 +110,7 @@ const KNOWN_64 = `4c425041594c4431 0200000000000000
 // + struct.pack("<II", 2, 0) + "ü".encode()
 const KNOWN_32 = `4c425041594c4431 02000000 01000000 03000000 61 616263 02000000 00000000 c3bc`;
 
-test("payload() and readPayload() agree with bytes that another program packed", () => {
+test("payload() and readPayload() agree with bytes packed by another program", () => {
   for (const [layout, known] of [[64, KNOWN_64], [32, KNOWN_32]] as const) {
     const entries = [file("ü", new Uint8Array()), file("a", encoder.encode("abc"))];
     expect(Buffer.from(bytesOfSegments(payload(entries, layout))).equals(image(known))).toBe(true);
@@ -123,7 +123,7 @@ test("payload() and readPayload() agree with bytes that another program packed",
   }
 });
 
-test("readPayload() reads an empty payload of either layout, and what stands right at its end", () => {
+test("readPayload() reads an empty payload of either layout, and a file right at the end", () => {
   expect([...readPayload(memorySource(bytesOfSegments(payload([]))))]).toEqual([]);
   expect([...readPayload(memorySource(bytesOfSegments(payload([], 32))))]).toEqual([]);
   const whole = Buffer.from(KNOWN_64.replace(/\s/g, ""), "hex");
@@ -141,7 +141,7 @@ test("payload() refuses names that the format does not allow", () => {
   );
 });
 
-test("payload() refuses 4 GiB in layout 32 and takes it in layout 64", () => {
+test("payload() refuses a file of 4 GiB in layout 32 and accepts it in layout 64", () => {
   const body = { kind: "file", path: "/nowhere", offset: 0, size: 2 ** 32 } as const;
   expect(faultOf(() => payload([{ name: "a", body }], 32))).toStartWith(
     'Cannot put "a" into a payload of layout 32: it has 4294967296 bytes',
@@ -166,22 +166,27 @@ const two = (first: string, second: string) =>
 
 test.each([
   ["no magic", "4c425041594c4432", "no LBPAYLD1 here", 0],
-  ["a name of no length", one(0n, 0n, ""), "the name of file 1 of 1 has 0 bytes", 16],
+  ["an empty name", one(0n, 0n, ""), "the name of file 1 of 1 has 0 bytes", 16],
   ["a name too long", one(1025n, 0n, "61".repeat(1025)), "the name of file 1 of 1 has 1025", 16],
   ["a name past 2^53", one(2n ** 63n, 0n, ""), "the name of file 1 of 1 has 9223372", 16],
   ["a name that is not UTF-8", one(2n, 0n, "c328"), "file 1 of 1 is not valid UTF-8", 16],
   ["a name with a slash", one(3n, 0n, "612f62"), 'named "a/b"', 16],
-  ["a name with a backslash", one(1n, 0n, "5c"), "holds no slash, no backslash", 16],
-  ["a name with a NUL", one(1n, 0n, "00"), "holds no slash", 16],
-  ["a name that is its directory", one(1n, 0n, "2e"), "a name is not a directory", 16],
-  ["a name that is above", one(2n, 0n, "2e2e"), "a name is not a directory", 16],
-  ["a name twice", two("61", "61"), '"a", is repeated or not in order', 33],
+  ["a name with a backslash", one(1n, 0n, "5c"), "must not contain a slash, backslash", 16],
+  ["a name with a NUL", one(1n, 0n, "00"), "must not contain a slash", 16],
+  ["the name .", one(1n, 0n, "2e"), 'a name must not be "." or ".."', 16],
+  ["the name ..", one(2n, 0n, "2e2e"), 'a name must not be "." or ".."', 16],
+  ["a repeated name", two("61", "61"), '"a", is repeated or not in order', 33],
   ["names out of order", two("62", "61"), '"a", is repeated or not in order', 33],
   ["a size past the end", one(1n, 2n ** 40n, "61"), '"a" claims 1099511627776 bytes', 16],
   ["a size past 2^53", one(1n, 2n ** 64n - 1n, "61"), '"a" claims 18446744073709552000', 16],
-  ["a size one too large", one(1n, BigInt(MIB - 32), "61"), "but only 1048543 are left", 16],
+  [
+    "a size that is too large by one",
+    one(1n, BigInt(MIB - 32), "61"),
+    "but only 1048543 are left",
+    16,
+  ],
   ["too few files", `${HEAD}${LE64(2n)}${LE64(1n)}${LE64(0n)}61`, "file 2 of 2 has 0 bytes", 33],
-])("readPayload() finds %s and says where", (_, hex, message, offset) => {
+])("readPayload() detects %s and names its offset", (_, hex, message, offset) => {
   const source = watchedSource(image(hex));
   const fault = faultOf(() => [...readPayload(source)]);
   expect(fault).toContain(message);
@@ -189,7 +194,7 @@ test.each([
   assertBounded(source, 2);
 });
 
-test("readPayload() says where it was cut, whatever it is that was cut", () => {
+test("readPayload() names the offset at which a payload is truncated", () => {
   const whole = Buffer.from(KNOWN_64.replace(/\s/g, ""), "hex");
   for (let length = 0; length < whole.length; length++) {
     const place = length < 8 ? 0 : length < 16 ? 8 : length < 32 ? 16 : length < 33 ? 32 : 0;
@@ -200,7 +205,7 @@ test("readPayload() says where it was cut, whatever it is that was cut", () => {
   }
 });
 
-test("readPayload() believes no count", () => {
+test("readPayload() does not trust the count", () => {
   const hex = `${HEAD}ffffffff00000000${LE64(1n)}${LE64(0n)}61`;
   const source = watchedSource(image(hex));
   expect(faultOf(() => [...readPayload(source)])).toContain("file 2 of 4294967295 has 0 bytes");

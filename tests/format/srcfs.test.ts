@@ -43,7 +43,7 @@ const commands = fc.array(
   { maxLength: 5 },
 );
 
-test("readSrcfs() returns what was written, wherever it begins", () =>
+test("readSrcfs() returns what was written, at any start offset", () =>
   fc.assert(
     fc.property(
       entries,
@@ -76,7 +76,7 @@ test("readSrcfs() returns what was written, wherever it begins", () =>
 
 const KNOWN = "src 0 .\nsrc 5 ./a b\nhello" + "src 0 ./d\nsrc 1 ./d/x\n\nhex0 /a /b\n";
 
-test("srcfs() makes these bytes", () => {
+test("srcfs() makes the expected bytes", () => {
   const body = (text: string) => ({ kind: "bytes", bytes: encoder.encode(text) }) as const;
   const segments = srcfs([
     { path: "." },
@@ -98,12 +98,12 @@ test("readSrcfs() reads bytes that were written by hand", () => {
   ]);
 });
 
-test("srcfs() opens no file: a body may be one that is not there", () => {
+test("srcfs() opens no file: that of a body need not exist", () => {
   const body = { kind: "file", path: "/nowhere", offset: 3, size: 2 ** 40 } as const;
   expect(srcfs([{ path: "x", body }], [])[1]).toBe(body);
 });
 
-test("srcfs() takes a path of 1,023 bytes and refuses what builder-hex0 cannot hold", () => {
+test("srcfs() accepts a path of 1,023 bytes and refuses paths that builder-hex0 cannot store", () => {
   expect(srcfs([{ path: "ä".repeat(511) + "x" }], [])).toHaveLength(1);
   for (const path of ["", "x".repeat(1024), "ä".repeat(512), "a\nb", "a\0b", "\udc00"]) {
     expect(faultOf(() => srcfs([{ path }], []))).toStartWith("Cannot put ");
@@ -115,14 +115,14 @@ test("srcfs() takes a path of 1,023 bytes and refuses what builder-hex0 cannot h
 
 test.each([
   ["no newline at the end", "src 0 .\nhex0 /a", "no newline within 7 bytes of a command", 8],
-  ["no newline for long", `src 0 .\nsrc 1 ${"x".repeat(3000)}\n`, "no newline within 1045", 8],
+  ["a line that is too long", `src 0 .\nsrc 1 ${"x".repeat(3000)}\n`, "no newline within 1045", 8],
   ["a line that is not UTF-8", "src 0 .\nsrc 0 \xc3(\n", "a command is not valid UTF-8", 8],
   ["control characters", "src 0 .\nhex0 \x1b[31m\n", "neither a src record nor a shell", 8],
   ["a byte order mark", "src 0 .\n\xef\xbb\xbfsrc 0 a\n", "neither a src record nor a", 8],
   ["an empty line", "src 0 .\n\n", "neither a src record nor a shell", 8],
-  ["a size that is no number", "src x ./a\n", 'not a src record: "src x ./a"', 0],
+  ["a size that is not a number", "src x ./a\n", 'not a src record: "src x ./a"', 0],
   ["a size with a sign", "src -1 ./a\n", "not a src record", 0],
-  ["a size with a zero ahead", "src 01 ./a\n", "not a src record", 0],
+  ["a size with a leading zero", "src 01 ./a\n", "not a src record", 0],
   ["a size in hex", "src 0x1 ./a\n", "not a src record", 0],
   ["a size of 17 digits", "src 10000000000000000 ./a\n", "not a src record", 0],
   ["a record without a path", "src 1 \nx", "not a src record", 0],
@@ -130,7 +130,7 @@ test.each([
   ["a path too long", `src 0 .\nsrc 0 ${"x".repeat(1024)}\n`, "a path is longer than 1023", 8],
   ["a size past the end", "src 0 .\nsrc 9 ./a\n12345678", "claims 9 bytes, but only 8 are", 8],
   ["a huge size", "src 9999999999999999 ./a\n", "claims 10000000000000000 bytes", 0],
-])("readSrcfs() finds %s and says where", (_, text, message, offset) => {
+])("readSrcfs() detects %s and names its offset", (_, text, message, offset) => {
   const bytes = Buffer.from(text, "latin1");
   const source = watchedSource(concat([new Uint8Array(100), bytes]));
   const fault = faultOf(() => [...readSrcfs(source, 100)]);

@@ -12,8 +12,8 @@ afterEach(() => temp.release());
 
 const DIGEST = "0".repeat(64);
 
-test("parseSums() reads what formatSums() writes, whatever the names", () => {
-  // The last one ends a line for some.
+test("parseSums() reads what formatSums() writes, for any names", () => {
+  // Some programs treat the last one as the end of a line.
   const odd = fc.constantFrom("\\", "n", "r", "\n", "\r", " ", "*", "\u2028");
   const names = fc.uniqueArray(fc.string({ unit: odd, minLength: 1 }));
   fc.assert(fc.property(names, (names) => {
@@ -22,13 +22,13 @@ test("parseSums() reads what formatSums() writes, whatever the names", () => {
   }));
 });
 
-test("parseSums() passes over what is no line", () => {
+test("parseSums() ignores lines of another form", () => {
   expect(parseSums(`\\${DIGEST}  a\\\\b\nnonsense\n${DIGEST}  c  d\n${DIGEST} *e\n`)).toEqual(
     new Map([["a\\b", DIGEST], ["c  d", DIGEST], ["e", DIGEST]]),
   );
 });
 
-testWith("sha256sum")("formatSums() is what sha256sum prints", async () => {
+testWith("sha256sum")("formatSums() equals the output of sha256sum", async () => {
   const dir = temp.make();
   const names = ["a b", "back\\slash", "line\nfeed", "re\rturn", "ü"];
   writeFiles(dir, Object.fromEntries(names.map((name) => [name, name])));

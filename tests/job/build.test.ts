@@ -28,7 +28,7 @@ afterEach(() => {
   return bench.release();
 });
 
-/** A checkout with a full mirror beside it, and a request to build from both. */
+/** Makes a checkout with a complete mirror beside it, and a request to build from both. */
 function scene(changes: Partial<BuildOptions> = {}, mini: MiniOptions = {}) {
   const dir = temp.make();
   const { distfiles } = miniTree(mini);
@@ -43,7 +43,7 @@ function scene(changes: Partial<BuildOptions> = {}, mini: MiniOptions = {}) {
   const request: BuildRequest = { tree, options, store, target, force: false, jobs: 4 };
   return { dir, tree, mirror, store, target, distfiles, request };
 }
-/** Path and content of every entry of an image. */
+/** Returns path and content of every entry of an image. */
 function contents(path: string): [string, string][] {
   const source = openImage(path);
   const bytes = readFileSync(path);
@@ -105,7 +105,7 @@ test("buildMedia() makes both images and a record that describes them", async ()
   }
 });
 
-test("buildMedia() leaves the checkout and the mirror as they are", async () => {
+test("buildMedia() leaves the checkout and the mirror unchanged", async () => {
   const { request, tree, mirror } = scene();
   writeFiles(tree, { "steps/bootstrap.cfg": "ARCH=old\n" });
   const before = [describeDir(tree), describeDir(mirror)];
@@ -142,7 +142,7 @@ test("buildMedia() takes distfiles from the checkout first", async () => {
 test("buildMedia() does not use a wrong file of the checkout, and leaves it there", async () => {
   const { request, tree, target } = scene();
   const right = await buildMedia(request).then(() => outputs(target));
-  // One goes into the boot image, the other into the payload.
+  // One is for the boot image, the other for the payload.
   for (const name of [ALPHA, BETA]) {
     const path = join(tree, "distfiles", name);
     for (const body of [sampleBody(name === ALPHA ? 3000 : 3001, 99), new Uint8Array()]) {
@@ -158,7 +158,7 @@ test("buildMedia() does not use a wrong file of the checkout, and leaves it ther
   }
 });
 
-test("a mirror that is a directory is the one of that very name, in the second round too", async () => {
+test("the path of a mirror directory is used unchanged, also in the second round", async () => {
   const { dir, tree, mirror, target, request } = scene();
   const path = join(dir, "100%20#1?");
   renameSync(mirror, path);
@@ -181,7 +181,7 @@ test("buildMedia() replaces a wrong file of the store", async () => {
   }
 });
 
-test("buildMedia() downloads what no directory has, and says from where", async () => {
+test("buildMedia() downloads distfiles that no directory has, and records their URL", async () => {
   const server = await bench.files(sampleBody(3001, 2));
   const { request, mirror, target, store } = scene({}, { url: server.url });
   rmSync(join(mirror, BETA));
@@ -196,7 +196,7 @@ test("buildMedia() downloads what no directory has, and says from where", async 
   );
 });
 
-test("buildMedia() says of each distfile where it lay, without a path of this machine", async () => {
+test("buildMedia() records where each distfile was, without a path of this machine", async () => {
   const { dir, request, tree, target, store, distfiles } = scene({ mirrors: [] });
   const names = Object.keys(distfiles);
   writeFiles(join(tree, "distfiles"), { [ALPHA]: distfiles[ALPHA]! });
@@ -210,7 +210,7 @@ test("buildMedia() says of each distfile where it lay, without a path of this ma
   }
 });
 
-test("buildMedia() leaves the target as it was where a distfile cannot be had", async () => {
+test("buildMedia() leaves the target unchanged if a distfile cannot be fetched", async () => {
   const nothing = await bench.status(404);
   const { request, mirror, target } = scene({}, { url: nothing.url });
   const fresh = { ...request, target: `${target}-2` };
@@ -228,7 +228,7 @@ test("buildMedia() leaves the target as it was where a distfile cannot be had", 
   expect(existsSync(`${target}-2/init.img`)).toBe(false);
 });
 
-test("buildMedia() breaks no limit without --force, before anything is fetched", async () => {
+test("buildMedia() refuses a broken limit without --force before anything is fetched", async () => {
   const nothing = await bench.status(404);
   const { request, mirror, target } = scene({ qemuRamMib: 100 }, { url: nothing.url });
   const notices: string[] = [];
@@ -245,7 +245,7 @@ test("buildMedia() breaks no limit without --force, before anything is fetched",
   expect(existsSync(join(target, "init.img"))).toBe(true);
 });
 
-test("buildMedia() checks the limits again when sizes become known", async () => {
+test("buildMedia() checks the limits again once sizes are known", async () => {
   const server = await bench.files(sampleBody(900_001, 2));
   const mini = { url: server.url, distfileBytes: 900_000, kexecKib: 5000 };
   const { request, mirror, target } = scene({}, mini);
@@ -267,7 +267,7 @@ test("buildMedia() refuses a target that it did not make, before anything is fet
   expect(readFileSync(join(target, "init.img"), "utf8")).toBe("mine");
 });
 
-test("buildMedia() stops when it is told to, and leaves the target as it was", async () => {
+test("buildMedia() stops when its signal is aborted, and leaves the target unchanged", async () => {
   const { request, target } = scene({}, { ramdiskKib: 20_000, distfileBytes: 2_000_000 });
   const big = { ...request, force: true };
   await buildMedia(big);
@@ -289,7 +289,7 @@ test("buildMedia() pads for real machines, and extends for QEMU", async () => {
   expect((await buildMedia(qemu.request)).images[0]!.sizeBytes).toBe(77 * 1024 * 1024);
 });
 
-test("readRecord() says what is missing or not understood", () => {
+test("readRecord() reports what is missing or cannot be parsed", () => {
   const dir = temp.make();
   expect(faultOf(() => readRecord(dir))).toStartWith(`Cannot find a built target in ${dir}`);
   for (const text of ["", "{", "null", "[]", "{}", '{"format":"seedstrap-target/1"}']) {

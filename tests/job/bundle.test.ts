@@ -33,7 +33,7 @@ afterEach(() => {
 
 const BETA = "beta-2.0.tar.gz";
 
-/** A checkout with a mirror beside it, and a request to bundle both. */
+/** Makes a checkout with a mirror beside it, and a request to bundle both. */
 function scene(mini: MiniOptions = {}) {
   const dir = temp.make();
   const { tree, mirror } = writeMiniTree(dir, miniTree(mini));
@@ -58,7 +58,7 @@ function scene(mini: MiniOptions = {}) {
   return { dir, tree, mirror, request, build };
 }
 const paths = (bundle: string) => [...openBundle(bundle).members.keys()];
-/** Requests that take a bundle and have nothing else. */
+/** Changes a request to use a bundle only, without mirrors. */
 const fromBundle = <T extends BundleRequest | BuildRequest>(request: T, bundle: string): T => ({
   ...request,
   tree: bundle,
@@ -69,7 +69,7 @@ const fromBundle = <T extends BundleRequest | BuildRequest>(request: T, bundle: 
 const images = (target: string) =>
   ["init.img", "payload.img"].map((name) => sha256OfFile(join(target, name)));
 
-test("createBundle() takes the checkout and its distfiles, and nothing made or fetched", async () => {
+test("createBundle() includes the checkout and its distfiles, and no other files", async () => {
   const { request, tree, dir } = scene();
   await createBundle(request);
   const before = readFileSync(request.output);
@@ -100,7 +100,7 @@ test("createBundle() takes the checkout and its distfiles, and nothing made or f
   expect(paths(output)).toContain("notes.txt");
 });
 
-test("a bundle of a bundle, or of what was unpacked, is the same bundle", async () => {
+test("a bundle of a bundle, or of an unpacked one, is the same bundle", async () => {
   const { request, dir, tree } = scene();
   chmodSync(join(tree, "steps/helpers.sh"), 0o755);
   await createBundle(request);
@@ -121,7 +121,7 @@ test("a bundle of a bundle, or of what was unpacked, is the same bundle", async 
   }
 });
 
-test("buildMedia() builds from a bundle what it builds from the checkout", async () => {
+test("buildMedia() builds the same images from a bundle as from the checkout", async () => {
   const { request, build, dir } = scene();
   await buildMedia(build);
   await createBundle(request);
@@ -153,12 +153,12 @@ test("buildMedia() makes the same directory from a bundle as from the checkout",
   expect(a).toEqual(b!);
 });
 
-test("createBundle() in parts gives the same bytes, and is built from in place", async () => {
+test("createBundle() in parts gives the same bytes, and a build reads them in place", async () => {
   const { request, build, dir } = scene();
   await buildMedia(build);
   await createBundle(request);
   const output = join(dir, "cut.tar");
-  // Not a multiple of anything: parts end within headers, data and padding.
+  // An odd size, so that parts end within headers, data and padding.
   const { parts } = await createBundle({ ...request, output, partBytes: 5001 });
   expect(parts.length).toBeGreaterThan(5);
   expect(parts.map(({ path }) => path)).toEqual(
@@ -180,7 +180,7 @@ test("createBundle() in parts gives the same bytes, and is built from in place",
   expect(sha256OfFile(join(dir, "out/distfiles", BETA))).toBe(sha256(sampleBody(3001, 2)));
 });
 
-test("createBundle() fetches what is missing, and replaces what is wrong", async () => {
+test("createBundle() fetches missing distfiles, and replaces wrong ones", async () => {
   const server = await bench.files(sampleBody(3001, 2));
   const { request, mirror, tree, dir } = scene({ url: server.url });
   await createBundle(request);
@@ -197,7 +197,7 @@ test("createBundle() fetches what is missing, and replaces what is wrong", async
   }
 });
 
-test("--offline asks nobody, and names every distfile that is not here", async () => {
+test("--offline asks no server, and names every missing distfile", async () => {
   const server = await bench.files(sampleBody(3001, 2));
   const { request, build, mirror, dir } = scene({ url: server.url });
   rmSync(join(mirror, BETA));
@@ -212,7 +212,7 @@ test("--offline asks nobody, and names every distfile that is not here", async (
   ) {
     const error = await rejection(attempt());
     expect(error).toMatchObject({ kind: "fetch", exitCode: 4 });
-    expect(error.message).toContain("2 distfiles are not here");
+    expect(error.message).toContain("2 distfiles are missing");
     expect(error.message).toContain(`${BETA}, SHA-256 ${sha256(sampleBody(3001, 2))}`);
     expect(error.message).toContain("gamma-3.0.tar.gz, SHA-256 ");
   }
@@ -220,22 +220,22 @@ test("--offline asks nobody, and names every distfile that is not here", async (
   expect(readdirSync(dir).sort()).toEqual(["mirror", "target", "tree"]);
 });
 
-test("createBundle() leaves out what only the network needs, and a build then says so", async () => {
+test("createBundle() can leave out distfiles needed after the network", async () => {
   const { request, build } = scene();
   const { index } = await createBundle({ ...request, preNetwork: true });
   const bundled = index.distfiles.filter(({ isBundled }) => isBundled).map(({ name }) => name);
   expect(bundled).not.toContain("omega-6.0.tar.gz");
   expect(bundled).toHaveLength(5);
   const error = await rejection(buildMedia(fromBundle(build, request.output)));
-  expect(error.message).toContain("1 distfiles are not here");
+  expect(error.message).toContain("1 distfiles are missing");
   expect(error.message).toContain("omega-6.0.tar.gz");
   const options = { ...build.options, externalSources: false, mirrors: [] };
   await buildMedia({ ...fromBundle(build, request.output), options });
-  // Without --offline what it lacks comes from elsewhere.
+  // Without --offline the missing distfile is fetched.
   await buildMedia({ ...build, tree: request.output });
 });
 
-test("buildMedia() does not use what is damaged in a bundle", async () => {
+test("buildMedia() does not use damaged files of a bundle", async () => {
   const server = await bench.files(sampleBody(3001, 2));
   const { request, build, dir } = scene({ url: server.url });
   await buildMedia({ ...build, options: { ...build.options, mirrors: request.mirrors } });
@@ -257,7 +257,7 @@ test("buildMedia() does not use what is damaged in a bundle", async () => {
   await buildMedia(online, { onNotice: (text) => notices.push(text) });
   expect(images(build.target)).toEqual(right);
   expect(notices[0]).toStartWith(`${request.output} ("distfiles/${BETA}") is not used`);
-  // A file that is only copied, and one that is read for the plan.
+  // One file is only copied, the other is read for the plan.
   for (const path of ["seed/seed.kaem", "steps/manifest"]) {
     damage(path);
     const error = await rejection(buildMedia(fromBundle(build, request.output)));
@@ -271,12 +271,12 @@ test("buildMedia() does not use what is damaged in a bundle", async () => {
   expect(readdirSync(dir).sort()).toEqual(["b.tar", "b.tar.store", "mirror", "target", "tree"]);
 });
 
-test("createBundle() takes images that are as they were built, and only these", async () => {
+test("createBundle() includes images that are as they were built, and refuses others", async () => {
   const { request, build, dir } = scene();
   await buildMedia(build);
   const output = request.output;
   await createBundle({ ...request, images: build.target });
-  // 64 MiB of zeros behind the boot image take no room.
+  // 64 MiB of zeros after the boot image take no space.
   expect(statSync(output).blocks * 512).toBeLessThan(20 * 1024 * 1024);
   await unpackBundle(openBundle(output), join(dir, "out"));
   const taken = join(dir, "out/seedstrap-bundle/images");
@@ -297,7 +297,7 @@ test("createBundle() takes images that are as they were built, and only these", 
   }
 });
 
-test("createBundle() replaces nothing, and leaves nothing when it is stopped", async () => {
+test("createBundle() replaces no file, and leaves none when it is aborted", async () => {
   const { request, dir } = scene({ distfileBytes: 2_000_000 });
   for (const there of [request.output, `${request.output}.002`]) {
     writeFileSync(there, "mine");
@@ -322,7 +322,7 @@ test("createBundle() replaces nothing, and leaves nothing when it is stopped", a
   expect(readdirSync(dir).sort()).toEqual(["b.tar", ...before].sort());
 });
 
-test("createBundle() replaces nothing that comes while it writes", async () => {
+test("createBundle() replaces no file that is created while it writes", async () => {
   for (const [partBytes, name] of [[undefined, ""], [1_000_000, ".002"]] as const) {
     const { request, dir } = scene({ distfileBytes: 2_000_000 });
     const other = request.output + name;
@@ -334,7 +334,7 @@ test("createBundle() replaces nothing that comes while it writes", async () => {
   }
 });
 
-test("unpackBundle() writes into no directory that holds something", async () => {
+test("unpackBundle() refuses a directory that is not empty", async () => {
   const { request, dir } = scene();
   await createBundle(request);
   writeFiles(dir, { "full/mine": "" });
@@ -343,7 +343,7 @@ test("unpackBundle() writes into no directory that holds something", async () =>
   expect(readdirSync(join(dir, "full"))).toEqual(["mine"]);
 });
 
-testWith("tar")("a tar of another make is no bundle, whatever is in it", async () => {
+testWith("tar")("a tar file made by another program is not a bundle", async () => {
   const { request, dir } = scene();
   await createBundle(request);
   await unpackBundle(openBundle(request.output), join(dir, "out"));
@@ -351,13 +351,13 @@ testWith("tar")("a tar of another make is no bundle, whatever is in it", async (
   await run(["tar", "cf", other, "-C", join(dir, "out"), "."]);
   expect(faultOf(() => openBundle(other))).toContain("as a bundle: it is none");
   expect(faultOf(() => openCheckout(other))).toContain("Cannot find a live-bootstrap checkout");
-  // The right first members do not make it one either.
+  // Nor is one with the right first members.
   const names = ["seedstrap-bundle/SHA256SUMS", "seedstrap-bundle/plan.json", "steps"];
   await run(["tar", "cf", other, "-C", join(dir, "out"), ...names]);
   expect(faultOf(() => openBundle(other))).toContain("Cannot use the bundle");
 });
 
-test("walkTree() of a bundle skips what is below a directory that is skipped", async () => {
+test("walkTree() of a bundle skips everything below a skipped directory", async () => {
   const { request } = scene();
   await createBundle(request);
   const skips = (path: string) => path === "steps" || path === "distfiles";
@@ -366,7 +366,7 @@ test("walkTree() of a bundle skips what is below a directory that is skipped", a
   expect(left.filter((path) => /^(steps|distfiles|seedstrap-bundle)/.test(path))).toEqual([]);
 });
 
-test("walkTree() of a bundle lists what it lists of the checkout", async () => {
+test("walkTree() lists the same entries for a bundle as for the checkout", async () => {
   const { request, tree } = scene();
   await createBundle(request);
   const listed = (root: string) =>

@@ -46,7 +46,7 @@ function scene(mode: "chroot" | "bwrap" = "chroot") {
 }
 const isOwn = (name: string) => name === ".seedstrap" || name === "seedstrap.json";
 
-test("a directory holds the tree, the seeds, init and every distfile", async () => {
+test("a directory has the tree, the seeds, init and every distfile", async () => {
   const { target, request, distfiles } = scene();
   const record = await buildMedia(request);
   const read = (path: string) => readFileSync(join(target, path), "utf8");
@@ -68,7 +68,7 @@ test("a directory holds the tree, the seeds, init and every distfile", async () 
   expect(readRecord(target).images).toEqual([]);
 });
 
-test("modes of a directory are 755 and 644 under any umask, and nothing is linked", async () => {
+test("modes in a directory are 755 and 644 under any umask, and no file is linked", async () => {
   const { tree, target, request } = scene();
   const umask = process.umask(0o077);
   try {
@@ -89,7 +89,7 @@ test("modes of a directory are 755 and 644 under any umask, and nothing is linke
   );
 });
 
-test("a directory is built again over itself, and the checkout stays as it was", async () => {
+test("a directory can be built again, and the checkout stays unchanged", async () => {
   const { tree, mirror, target, request } = scene();
   const before = [describeDir(tree), describeDir(mirror)];
   await buildMedia(request);
@@ -101,7 +101,7 @@ test("a directory is built again over itself, and the checkout stays as it was",
   expect([describeDir(tree), describeDir(mirror)]).toEqual(before);
 });
 
-test("a directory in which a bootstrap has run is not built over", async () => {
+test("a directory in which a bootstrap has run is not replaced", async () => {
   const { target, request } = scene();
   await buildMedia(request);
   mkdirSync(join(target, "usr"));
@@ -109,7 +109,7 @@ test("a directory in which a bootstrap has run is not built over", async () => {
   expect(existsSync(join(target, "steps/manifest"))).toBe(true);
 });
 
-test("a target goes from a directory to images and back, and leaves nothing of the other", async () => {
+test("a target changes from a directory to images and back, without leftovers", async () => {
   const { target, request } = scene();
   await buildMedia(request);
   const images = { ...request, options: { ...request.options, mode: "bare-metal" as const } };
@@ -124,7 +124,7 @@ test("a target goes from a directory to images and back, and leaves nothing of t
   expect(existsSync(join(target, "init"))).toBe(true);
 });
 
-test("a wrong distfile is not used in a directory either", async () => {
+test("a wrong distfile is not used in a directory", async () => {
   const { tree, target, request, distfiles } = scene();
   mkdirSync(join(tree, "distfiles"));
   writeFileSync(join(tree, "distfiles/beta-2.0.tar.gz"), "wrong");
@@ -134,14 +134,14 @@ test("a wrong distfile is not used in a directory either", async () => {
   );
 });
 
-test("run starts what was built, and tells of its end", async () => {
+test("run starts what was built, and reports a failure", async () => {
   const { dir, target, request } = scene();
   await buildMedia(request);
   const bin = join(dir, "bin");
   mkdirSync(bin);
   const standIn = join(bin, "chroot");
   writeFileSync(standIn, `#!/bin/sh\necho "$@"\nexit \${STATUS:-0}\n`, { mode: 0o755 });
-  // Whoever is not root gets there by sudo.
+  // Other users run it through sudo.
   writeFileSync(join(bin, "sudo"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
   const env = { PATH: `${bin}:${process.env["PATH"]}` };
   const good = await seedstrap(["run", target], { env });

@@ -15,7 +15,7 @@ const RIGHT = sampleBody(3000);
 const WRONG = sampleBody(3000, 2);
 const wanted = [{ name: NAME, sha256: sha256(RIGHT), urls: [] as string[] }];
 
-/** A checkout, a store and two mirror directories, and what of the file lies in each. */
+/** Makes a checkout, a store and two mirror directories with the given content of the distfile. */
 async function places(bodies: Partial<Record<"checkout" | "store" | "one" | "two", Uint8Array>>) {
   const dir = await bench.dir();
   const root = join(dir, "checkout");
@@ -31,7 +31,7 @@ async function places(bodies: Partial<Record<"checkout" | "store" | "one" | "two
   return { dirs, places: { root, store: at.store, mirrors: asMirrors } };
 }
 
-test("locateAll() takes the checkout before the store, and the store before mirrors", async () => {
+test("locateAll() prefers the checkout to the store, and the store to mirrors", async () => {
   const all = { checkout: RIGHT, store: RIGHT, one: RIGHT, two: RIGHT };
   const order = ["checkout", "store", "mirror", "mirror"] as const;
   for (const [index, name] of (["checkout", "store", "one", "two"] as const).entries()) {
@@ -45,7 +45,7 @@ test("locateAll() takes the checkout before the store, and the store before mirr
   }
 });
 
-test("locateRight() goes on to the next place where a file is wrong, and says so", async () => {
+test("locateRight() tries the next place if a file is wrong, and reports it", async () => {
   const { dirs, places: looked } = await places({ checkout: WRONG, store: WRONG, two: RIGHT });
   const notices: string[] = [];
   const events = { onNotice: (text: string) => notices.push(text) };
@@ -56,12 +56,12 @@ test("locateRight() goes on to the next place where a file is wrong, and says so
       `${join(dir, NAME)} is not used: its SHA-256 is ${sha256(WRONG)}, expected ${sha256(RIGHT)}`
     ),
   );
-  // The store is seedstrap's own, the checkout is the user's.
+  // The store belongs to seedstrap, the checkout to the user.
   expect(existsSync(join(dirs.store, NAME))).toBe(false);
   expect(existsSync(join(dirs.checkout, NAME))).toBe(true);
 });
 
-test("fetchAbsent() asks a mirror only for what is not located", async () => {
+test("fetchAbsent() asks a mirror only for distfiles that are not located", async () => {
   const server = await bench.files(RIGHT);
   const { dirs, places: looked } = await places({ one: RIGHT });
   const mirrors: Mirror[] = [{ kind: "http", url: server.url }, ...looked.mirrors];
@@ -86,7 +86,7 @@ test("fetchAbsent() asks a mirror only for what is not located", async () => {
   expect(located.has("other.tar")).toBe(false);
 });
 
-test("fetchAbsent() names the directories that were looked through in vain", async () => {
+test("fetchAbsent() names the directories that it has searched", async () => {
   const { dirs, places: looked } = await places({});
   for (const isOffline of [false, true]) {
     const request = { jobs: 1, isOffline };

@@ -12,7 +12,7 @@ afterEach(() => temp.release());
 
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
 
-/** A checkout, and a bwrap that prints its arguments. */
+/** Makes a checkout, and a bwrap program that prints its arguments. */
 function scene() {
   const dir = temp.make();
   const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
@@ -40,12 +40,12 @@ function scene() {
   return { dir, target, pass, names: Object.keys(mini.distfiles).sort() };
 }
 
-test("pass2 goes on in the target of pass1, with all distfiles, and starts its init", async () => {
+test("pass2 continues in the target of pass1 with all distfiles, and starts its init", async () => {
   const { target, pass, names } = scene();
   const first = await pass("pass1");
   expect(first).toMatchObject({ code: 0 });
   expect(first.stdout.trimEnd()).toEndWith(`--tmpfs /tmp /${SEED}`);
-  // The first pass has worked there: it has deleted, made and changed things.
+  // The bootstrap of the first pass has removed, created and changed files.
   const distfiles = join(target, "external/distfiles");
   rmSync(join(distfiles, "beta-2.0.tar.gz"));
   writeFileSync(join(distfiles, "gamma-3.0.tar.gz"), "cut");
@@ -66,7 +66,7 @@ test("pass2 goes on in the target of pass1, with all distfiles, and starts its i
   expect(await pass("pass3", "--external-sources")).toMatchObject({ code: 0 });
 });
 
-test("a pass behind the first is refused where no pass1 has been", async () => {
+test("a later pass is refused if no pass1 has run in the target", async () => {
   const { dir, target, pass } = scene();
   const none = await pass("pass2");
   expect(none.stderr).toContain("Cannot find a built target");
@@ -79,7 +79,7 @@ test("a pass behind the first is refused where no pass1 has been", async () => {
   expect(gone.stderr).toContain("Begin with --bwrap --internal-ci pass1");
 });
 
-test("a pass does not write through a link that the one before has left", async () => {
+test("a pass does not write through a link that the pass before has left", async () => {
   const { dir, target, pass } = scene();
   await pass("pass1");
   const distfiles = join(target, "external/distfiles");
@@ -97,7 +97,7 @@ test("a pass does not write through a link that the one before has left", async 
   expect(readdirSync(outside)).toEqual([]);
 });
 
-test("a pass goes on where one that was killed has left a file half-written", async () => {
+test("a pass replaces a half-written file of a pass that was killed", async () => {
   const { target, pass, names } = scene();
   await pass("pass1");
   const distfiles = join(target, "external/distfiles");

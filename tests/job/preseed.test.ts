@@ -20,7 +20,7 @@ const temp = new TempDirs();
 afterEach(() => temp.release());
 
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
-/** The root of an earlier bootstrap, in miniature. */
+/** A miniature root of an earlier bootstrap. */
 const ROOT = {
   [SEED]: "the seed of then",
   "init": "the init of then",
@@ -33,7 +33,7 @@ const ROOT = {
   "external/repo/p_0.tar.bz2": "a package",
 };
 
-/** A checkout and archives of {@link ROOT}, with other files and symbolic links where asked for. */
+/** Makes a checkout and archives of {@link ROOT}, with more files and symbolic links if given. */
 async function scene(
   without: readonly string[] = [],
   more: Readonly<Record<string, string>> = {},
@@ -69,7 +69,7 @@ async function scene(
   return { dir, archive: join(dir, "base.tar"), kernel, target, build };
 }
 
-test("a directory begins from the archive, with steps and distfiles of the checkout", async () => {
+test("a directory has the archive, with steps and distfiles of the checkout", async () => {
   const { archive, target, build } = await scene();
   expect(await build(archive, ["--chroot"])).toMatchObject({ code: 0, stderr: "" });
   const read = (path: string) => readFileSync(join(target, path), "utf8");
@@ -87,7 +87,7 @@ test("a directory begins from the archive, with steps and distfiles of the check
   for (const gone of ["steps/stale", "gone", "preseeded.kaem", "seed.kaem"]) {
     expect(() => lstatSync(join(target, gone))).toThrow("ENOENT");
   }
-  // A build over it removes what the archive brought, links and all.
+  // A new build removes everything from the archive, including links.
   expect(await build(archive, ["--bare-metal"])).toMatchObject({ code: 0 });
   expect(readdirSync(target).sort()).toEqual([
     ".seedstrap",
@@ -98,7 +98,7 @@ test("a directory begins from the archive, with steps and distfiles of the check
   ]);
 });
 
-test("a boot image has copies for links, and is the same however the archive is packed", async () => {
+test("a boot image has copies for links, and is the same for every compression", async () => {
   const { dir, archive, target, build } = await scene();
   const digests = new Set<string>();
   const packers = [["gzip", "gz"], ["bzip2", "bz2"], ["xz", "xz"], ["zstd", "zst"]] as const;
@@ -126,11 +126,11 @@ test("a boot image has copies for links, and is the same however the archive is 
     expect(ls).not.toContain(gone);
   }
   expect((await seedstrap(["image", "verify", image])).code).toBe(0);
-  // Nothing of it was unpacked on the way.
+  // The archive was never unpacked to a disk.
   expect(readdirSync(dir).filter((name) => name.startsWith(".") || name === "part")).toEqual([]);
 });
 
-test("an archive that a bootstrap cannot begin from is refused, and named", async () => {
+test("an archive without the first programs is refused, and named", async () => {
   const { archive, kernel, target, build } = await scene(["x86/hex0_x86.hex0", "init", SEED]);
   for (
     const [args, missing] of [
@@ -140,7 +140,7 @@ test("an archive that a bootstrap cannot begin from is refused, and named", asyn
     ] as const
   ) {
     const ran = await build(archive, args);
-    expect(ran.stderr).toContain(`Cannot begin from ${archive}: it has no ${missing}`);
+    expect(ran.stderr).toContain(`Cannot start from ${archive}: it has no ${missing}`);
     expect(ran.code).toBe(6);
   }
   const cut = await build(kernel, ["-c"]);
@@ -149,7 +149,7 @@ test("an archive that a bootstrap cannot begin from is refused, and named", asyn
   expect(() => readdirSync(target)).toThrow("ENOENT");
 });
 
-test("a directory where a bootstrap has its first files is refused, and named", async () => {
+test("an archive with a directory in place of a first file is refused, and named", async () => {
   const hex0 = "x86/hex0_x86.hex0";
   const refused = async (
     args: readonly string[],
@@ -159,21 +159,23 @@ test("a directory where a bootstrap has its first files is refused, and named", 
   ) => {
     const { archive, kernel, build } = await scene(without, more);
     const ran = await build(archive, args.map((arg) => arg === "KERNEL" ? kernel : arg));
-    expect(ran.stderr).toContain(`Cannot begin from ${archive}: its ${complaint}`);
+    expect(ran.stderr).toContain(`Cannot start from ${archive}: its ${complaint}`);
     expect(ran.code).toBe(6);
   };
-  await refused(["-q"], `${hex0} is no file`, [hex0], { [`${hex0}/x`]: "" });
-  await refused(["-c"], `${SEED} is no file`, [SEED], { [`${SEED}/x`]: "" });
-  await refused(["-q", "-qk", "KERNEL"], "init is no file", ["init"], { "init/x": "" });
-  // What the build has there is a file, and what lies below it would be lost.
+  await refused(["-q"], `${hex0} is not a file`, [hex0], { [`${hex0}/x`]: "" });
+  await refused(["-c"], `${SEED} is not a file`, [SEED], { [`${SEED}/x`]: "" });
+  await refused(["-q", "-qk", "KERNEL"], "init is not a file", ["init"], { "init/x": "" });
+  // The build has a file there, so members below it would be lost.
   const script = [["kaem.x86"], { "kaem.x86/x": "" }] as const;
-  await refused(["-q"], "kaem.x86/x lies where the build has a file", ...script);
-  await refused(["-c"], "kaem.x86/x lies where the build has a file", ...script);
-  await refused(["-b"], "init/x lies where the build has a file", ["init"], { "init/x": "" });
-  await refused(["-b"], "bootstrap-seeds is no directory", [SEED], { "bootstrap-seeds": "" });
+  await refused(["-q"], "kaem.x86/x is below a path where the build has a file", ...script);
+  await refused(["-c"], "kaem.x86/x is below a path where the build has a file", ...script);
+  await refused(["-b"], "init/x is below a path where the build has a file", ["init"], {
+    "init/x": "",
+  });
+  await refused(["-b"], "bootstrap-seeds is not a directory", [SEED], { "bootstrap-seeds": "" });
 });
 
-test("a first file that is a link to one is as good", async () => {
+test("a first file can be a link to a file", async () => {
   const { archive, target, build } = await scene(["x86/kaem-minimal.hex0"], {}, [
     ["../x86/hex0_x86.hex0", "x86/kaem-minimal.hex0"],
   ]);
@@ -183,10 +185,10 @@ test("a first file that is a link to one is as good", async () => {
 });
 
 testWith("mke2fs")(
-  "a disk has modes, links and devices of the archive, whoever builds it",
+  "a disk has the modes, links and devices of the archive, for any user who builds it",
   async () => {
     const { dir, archive, kernel, target, build } = await scene();
-    // Devices, which only root could put into a directory.
+    // Devices, which only root could create in a directory.
     const special = join(dir, "special.tar");
     const packed = await run([
       "sh",
@@ -215,14 +217,14 @@ with tarfile.open(sys.argv[1], "a") as tar:
     expect(await stat("/bin")).toContain('Fast link dest: "usr/bin"');
     expect(await stat("/dev/null")).toMatch(/character special.*Mode: {2}0622[^]*number: 01:03/);
     expect(await stat("/dev/sd a")).toMatch(/block special.*Mode: {2}0622[^]*number: 08:00/);
-    // debugfs takes such a name for the number of an inode: this one is the root's.
+    // debugfs reads such a name as the number of an inode, here that of the root.
     expect(await stat("/dev/<2>")).toMatch(/character special.*Mode: {2}0622[^]*number: 01:09/);
     const check = await run(["/usr/sbin/e2fsck", "-fn", image]);
     expect(check).toMatchObject({ code: 0 });
     const digest = readRecord(target).images[0]!.blocksSha256;
     const obstacle = nobodyObstacle();
     if (obstacle !== undefined) {
-      console.log(`skipped: the same by another user: ${obstacle}`);
+      console.log(`skipped: a disk built by another user: ${obstacle}`);
       return;
     }
     await run(["rm", "-rf", target]);
@@ -234,7 +236,7 @@ with tarfile.open(sys.argv[1], "a") as tar:
   },
 );
 
-test("what was begun from an archive is reproduced with the same one, and another is named", async () => {
+test("a build from an archive is reproduced with the same archive, not with another", async () => {
   const { dir, archive, target, build } = await scene();
   expect(await build(archive, ["--chroot"])).toMatchObject({ code: 0, stderr: "" });
   const record = join(target, "seedstrap.json");

@@ -32,7 +32,7 @@ afterEach(() => {
 const BETA = "beta-2.0.tar.gz";
 const SEED = { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "seed" };
 
-/** A built target, and a request to reproduce it from the same checkout and mirror. */
+/** Builds a target, and makes a request to reproduce it from the same checkout and mirror. */
 async function scene(changes: Partial<BuildOptions> = {}, mini: MiniOptions = {}, repo?: string) {
   const dir = temp.make();
   const { tree, mirror } = writeMiniTree(
@@ -62,7 +62,7 @@ async function scene(changes: Partial<BuildOptions> = {}, mini: MiniOptions = {}
   return { dir, tree, mirror, target, store, request };
 }
 
-test("reproduceBuild() finds the same, and leaves everything as it was", async () => {
+test("reproduceBuild() finds no difference, and leaves everything unchanged", async () => {
   const { request, dir } = await scene();
   const before = describeDir(dir);
   const result = await reproduceBuild(request);
@@ -72,7 +72,7 @@ test("reproduceBuild() finds the same, and leaves everything as it was", async (
   );
 });
 
-test("reproduceBuild() works on a copy of everything, elsewhere, for every mode", async () => {
+test("reproduceBuild() works with copies of all inputs at other paths, in every mode", async () => {
   for (const mode of ["qemu", "bare-metal", "chroot", "bwrap"] as const) {
     const { request, dir, tree, mirror } = await scene({ mode });
     const other = temp.make();
@@ -124,16 +124,16 @@ test("reproduceBuild() names files that are new or gone", async () => {
   ]);
 });
 
-test("reproduceBuild() tells a change that no image shows", async () => {
+test("reproduceBuild() reports a change that is not visible in an image", async () => {
   const { request, tree } = await scene();
-  chmodSync(join(tree, "steps/helpers.sh"), 0o755); // a boot image knows no modes
+  chmodSync(join(tree, "steps/helpers.sh"), 0o755); // a boot image has no modes
   writeFiles(tree, { ".git/HEAD": "0123456789abcdef0123456789abcdef01234567\n" });
   const result = await reproduceBuild(request);
   expect(result).toMatchObject({ same: true, subjects: [] });
   expect(result.materials.map(({ name }) => name)).toEqual(["checkout", ".git/HEAD"]);
 });
 
-test("reproduceBuild() names a distfile that is another one", async () => {
+test("reproduceBuild() names a distfile that has changed", async () => {
   const { request, tree, mirror } = await scene();
   const body = sampleBody(2999, 77);
   const sources = readFileSync(join(tree, "steps/beta-2.0/sources"), "utf8");
@@ -152,7 +152,7 @@ test("reproduceBuild() names a distfile that is another one", async () => {
   expect(files).toEqual([`./external/distfiles/${BETA}`, "./steps/beta-2.0/sources"]);
 });
 
-test("reproduceBuild() shows where a record's options were changed", async () => {
+test("reproduceBuild() reports the effect of changed options in a record", async () => {
   const { request } = await scene();
   const stated = readFileSync(request.record, "utf8");
   writeFileSync(request.record, stated.replace('"cores": 2', '"cores": 3'));
@@ -174,7 +174,7 @@ test("reproduceBuild() names another builder", async () => {
   ]);
 });
 
-test("a later build still says from which URL a distfile came, as does what is reproduced", async () => {
+test("a later build and a reproduced one still record the URL of a distfile", async () => {
   const server = await bench.files(sampleBody(3001, 2));
   const { request, mirror, tree, target, store } = await scene({}, { url: server.url });
   rmSync(join(mirror, BETA));
@@ -197,7 +197,7 @@ test("a later build still says from which URL a distfile came, as does what is r
   expect(await reproduceBuild(request)).toMatchObject({ same: true, materials: [] });
 });
 
-test("reproduceBuild() asks the record's HTTP mirrors, and looks into none of its directories", async () => {
+test("reproduceBuild() asks HTTP mirrors of a record, but reads no mirror directories", async () => {
   const server = await bench.http((_, response) => response.writeHead(404).end());
   const { request, store, tree, mirror } = await scene();
   const stated = parseRecord(readFileSync(request.record, "utf8"), "x");
@@ -214,12 +214,12 @@ test("reproduceBuild() asks the record's HTTP mirrors, and looks into none of it
   expect(existsSync(join(tree, "distfiles"))).toBe(false);
 });
 
-test("reproduceBuild() keeps what was built where it is told to, and builds where it is told to", async () => {
+test("reproduceBuild() builds in the given directory and keeps the result on request", async () => {
   const { request, dir, target } = await scene();
   const elsewhere = join(dir, "mirror");
   const { kept } = await reproduceBuild({ ...request, target: elsewhere, keep: true });
   expect(kept).toStartWith(`${elsewhere}/seedstrap-reproduce-`);
-  // No process is named in it: a later run must not take it for left behind.
+  // The name has no pid, or a later run would remove it as a leftover.
   expect(kept).toMatch(/-reproduce-\w{6}$/);
   expect(readdirSync(elsewhere).filter((name) => name.includes("reproduce"))).toHaveLength(1);
   for (const name of ["init.img", "payload.img", "sbom.cdx.json", RECORD_NAME]) {
@@ -229,7 +229,7 @@ test("reproduceBuild() keeps what was built where it is told to, and builds wher
   expect(error).toMatchObject({ kind: "target" });
 });
 
-test("reproduceBuild() leaves nothing when it is stopped", async () => {
+test("reproduceBuild() leaves nothing when it is aborted", async () => {
   const { request, target } = await scene({}, {
     ramdiskKib: 20_000,
     kexecKib: 90_000,
@@ -242,7 +242,7 @@ test("reproduceBuild() leaves nothing when it is stopped", async () => {
   expect(readdirSync(target).filter((name) => name.includes("reproduce"))).toEqual([]);
 });
 
-testWith("mke2fs")("a kernel and packages have to be given again, and are compared", async () => {
+testWith("mke2fs")("a kernel and packages have to be named again, and are compared", async () => {
   const dir = temp.make();
   writeFiles(dir, { vmlinuz: "kernel", "repo/a.tar.bz2": "package", "other/a.tar.bz2": "other" });
   const kernel = join(dir, "vmlinuz");
@@ -268,7 +268,7 @@ testWith("mke2fs")("a kernel and packages have to be given again, and are compar
   ]);
 });
 
-test("reproduceBuild() refuses what it cannot use, before anything is built", async () => {
+test("reproduceBuild() refuses unusable requests before anything is built", async () => {
   const { request, target } = await scene();
   const text = readFileSync(request.record, "utf8");
   const stated = parseRecord(text, "x");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** The same inputs give the same images, whoever builds them, where and with what. */
+/** The same inputs give the same images, for any user, path, runtime and environment. */
 import { afterEach, expect, test } from "bun:test";
 import { cpSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { miniTree, writeMiniTree } from "../support/tree.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-/** Files with which a target is whole. */
+/** Files of a complete target. */
 const WHOLE = ["init.img", "payload.img", "sbom.cdx.json", "seedstrap.json"];
 
 async function build(dir: string, name: string, options: RunOptions = {}): Promise<Buffer[]> {
@@ -34,12 +34,12 @@ async function build(dir: string, name: string, options: RunOptions = {}): Promi
 }
 const equal = (a: Buffer[], b: Buffer[]) => a.map((bytes, i) => bytes.equals(b[i]!));
 
-test("copies of a checkout give the same images, whatever order, umask, zone and locale", async () => {
+test("copies of a checkout give the same images for any order, umask, zone and locale", async () => {
   const mini = miniTree({ importsPayload: true });
   const a = temp.make();
   const b = temp.make();
   writeMiniTree(a, mini);
-  // The same files, made in the opposite order and with other modes and times.
+  // The same files, created in reverse order and with other modes and times.
   const before = process.umask(0o077);
   try {
     for (const [path, content] of Object.entries(mini.files).reverse()) {
@@ -56,7 +56,7 @@ test("copies of a checkout give the same images, whatever order, umask, zone and
   const shell = ["sh", "-c", 'umask 077; exec "$@"', "sh", process.execPath, MAIN];
   const two = await build(b, "elsewhere", { env, command: shell, cwd: b });
   expect(equal(one.slice(0, 3), two.slice(0, 3))).toEqual([true, true, true]);
-  // The record names the directory of the mirror, and nothing else of this machine.
+  // The record names the directory of the mirror, but nothing else of this machine.
   const record = (bytes: Buffer, dir: string) => bytes.toString().replaceAll(dir, "DIR");
   expect(record(one[3]!, a)).toBe(record(two[3]!, b));
 });
@@ -70,13 +70,13 @@ test("Bun and Deno make the same images", async () => {
   expect(equal(bun, deno)).toEqual([true, true, true, true]);
 });
 
-/** Room for large distfiles. */
+/** A directory with space for large distfiles. */
 const LARGE = { importsPayload: true, ramdiskKib: 200_000, kexecKib: 200_000 };
-/** How often a build is killed. */
+/** Number of builds to kill. */
 const KILLS = Number(process.env["SEEDSTRAP_KILLS"] ?? 10);
 
 test(
-  "a build that is killed leaves nothing or whole images, and the next one succeeds",
+  "a build that is killed leaves no or complete images, and the next one succeeds",
   async () => {
     const dir = temp.make();
     writeMiniTree(dir, miniTree({ ...LARGE, distfileBytes: 12_000_000 }));
@@ -88,7 +88,7 @@ test(
     argv.push("--target-size", "64", "--tree", join(dir, "tree"), "-m", `file://${dir}/mirror`);
     argv.push("--distfiles", join(dir, "store"), "-t", target);
     for (let round = 0; round < KILLS; round++) {
-      // Every other time something is there already, of another build.
+      // Every other time there is already a target of another build.
       rmSync(target, { recursive: true, force: true });
       if (round % 2 === 1) cpSync(join(dir, "whole"), target, { recursive: true });
       const child = Bun.spawn(argv, { stdin: "ignore", stdout: "ignore", stderr: "ignore" });
@@ -117,7 +117,7 @@ function readTarget(target: string): string[] {
   }
 }
 
-test("two builds at once into one target do not mix", async () => {
+test("two simultaneous builds into one target do not mix", async () => {
   const dir = temp.make();
   writeMiniTree(dir, miniTree({ ...LARGE, distfileBytes: 8_000_000 }));
   const argv = [process.execPath, MAIN, "build", "--qemu", "--external-sources", "--tree"];
@@ -125,7 +125,7 @@ test("two builds at once into one target do not mix", async () => {
   argv.push("--target-size", "64", "--distfiles", join(dir, "store"));
   const both = await Promise.all([run(argv), run(argv)]);
   const codes = both.map(({ code }) => code).sort();
-  // Mostly one is refused; one that comes late enough builds again.
+  // Mostly one is refused; if it starts late enough, it builds again.
   expect([[0, 0], [0, 7]]).toContainEqual(codes);
   if (codes[1] === 7) {
     expect(both.map(({ stderr }) => stderr).join()).toContain("is writing there");

@@ -75,7 +75,7 @@ test("at most 14,332 files are possible, including those of the seeds", () => {
     { name: ".", amount: 1 },
   ]);
   expect(limit.remedy).toStartWith("Use --payload always");
-  expect(only({ entries, payloadHelps: false }).remedy).toStartWith("Take files that do not");
+  expect(only({ entries, payloadHelps: false }).remedy).toStartWith("Remove files that do not");
 });
 
 test("the limit of the file store is reduced by the Fiwix ramdisk", () => {
@@ -174,12 +174,13 @@ test("limitError() has every broken limit with its contributors, and each remedy
   expect(error.exitCode).toBe(8);
   expect(error.message).toBe(
     "Cannot bootstrap with this plan\n" +
-      "  memory that builder-hex0 needs: 1 MiB, the least is 4096\n" +
-      "  end of what Fiwix reads from the payload disk: 5368709120 bytes, the most is 4294967296\n" +
+      "  memory that builder-hex0 needs: 1 MiB, the minimum is 4096\n" +
+      "  end of the data that Fiwix reads from the payload disk: 5368709120 bytes, " +
+      "the maximum is 4294967296\n" +
       "      10 bytes  r",
   );
   expect(error.hint).toBe(
-    "Use --qemu-ram 4096 or more. Fewer or smaller distfiles have to be there before " +
-      "jump: move_disk. --force goes on nevertheless",
+    "Use --qemu-ram 4096 or more. Use fewer or smaller distfiles before jump: move_disk. " +
+      "--force continues anyway",
   );
 });

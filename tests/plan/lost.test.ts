@@ -73,7 +73,7 @@ test("a name that kaem cannot read leads to a warning", () => {
   const plan = planOf({ 'steps/beta-2.0/a"b': "" });
   expect(plan.overlay.madeAgain).toEqual([]);
   expect(plan.warnings).toContain(
-    'steps/beta-2.0/a"b is empty and will be lost at jump: fiwix: its name cannot be given to kaem',
+    'steps/beta-2.0/a"b is empty and will be lost at jump: fiwix: kaem cannot read its name in a script',
   );
 });
 

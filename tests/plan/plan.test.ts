@@ -55,7 +55,7 @@ test("without the payload every distfile needed before the network is in the boo
   expect(made.config).toContain("PAYLOAD_REQUIRED=False\n");
 });
 
-test("the split lies at jump: fiwix where nothing imports the payload", () => {
+test("the split is at jump: fiwix if no line imports the payload", () => {
   const made = plan(ALL, { movesToDisk: true });
   expect(phases(made)).toEqual(["boot", "fiwix", "fiwix", "fiwix", "disk", "network"]);
   expect(places(made)[0]).toBe("alpha boot");
@@ -63,7 +63,7 @@ test("the split lies at jump: fiwix where nothing imports the payload", () => {
   expect(made.config).toContain("PAYLOAD_REQUIRED=True\n");
 });
 
-test("the split lies at improve: import_payload where the manifest has it", () => {
+test("the split is at improve: import_payload if the manifest has it", () => {
   const made = plan(ALL, { importsPayload: true });
   expect(phases(made)).toEqual(["boot", "boot", "fiwix", "fiwix", "fiwix", "network"]);
   expect(places(made)).toEqual([

@@ -14,12 +14,12 @@ import { assembleHex0 } from "../../src/format/hex0.ts";
 export const MIB = 1024 * 1024;
 const SECTOR_BYTES = 512;
 
-/** A stage's hex0 text, as the product embeds it. */
+/** Returns the hex0 text of a stage, as embedded in the product. */
 export function stageText(name: string): string {
   return readFileSync(join(STAGES_DIR, `${name}.hex0`), "utf8");
 }
 
-/** A stage as the product assembles it. */
+/** Returns a stage as assembled by the product. */
 export function stageBytes(name: string): Uint8Array {
   return assembleHex0(utf8(stageText(name)), `${name}.hex0`);
 }
@@ -27,15 +27,15 @@ export function stageBytes(name: string): Uint8Array {
 export interface ImageOptions {
   /** Entries of the srcfs: path and content. */
   readonly entries?: readonly (readonly [path: string, body: Uint8Array])[];
-  /** What stands between `preflight ` and `crc32=`, each `key=value` with a space behind. */
+  /** The text between `preflight ` and `crc32=`: each `key=value` with a space after it. */
   readonly expectations?: string;
-  /** Whether the srcfs is closed by the checksum record. */
+  /** Whether the srcfs ends with the checksum record. */
   readonly trailer?: boolean;
   /** The stage 2 text, for tests that damage it. */
   readonly stage2?: string;
 }
 
-/** Concatenates. */
+/** Concatenates bytes. */
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
@@ -49,7 +49,7 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
 const utf8 = (text: string) => new TextEncoder().encode(text);
 const roundUp = (size: number, unit: number) => Math.ceil(size / unit) * unit;
 
-/** Where the srcfs begins in an image with this stage 2 text. */
+/** Returns the offset of the srcfs in an image with a stage 2 text. */
 export function srcfsOffset(stage2: string): number {
   return roundUp(SECTOR_BYTES + utf8(stage2).length + 1, SECTOR_BYTES);
 }
@@ -71,7 +71,7 @@ export function composeImage(options: ImageOptions = {}): Uint8Array {
   return image;
 }
 
-/** A small tree, and one file large enough to cross many reads. */
+/** Returns a small tree, with one file large enough for many reads. */
 export function defaultEntries(): [string, Uint8Array][] {
   const large = Uint8Array.from({ length: 700_001 }, (_, i) => (i * 2654435761) >>> 24);
   return [
@@ -83,7 +83,7 @@ export function defaultEntries(): [string, Uint8Array][] {
   ];
 }
 
-/** A file of a payload: name, size it says, and the data that is really there. */
+/** A file of a payload: its name and content. */
 export type PayloadFile = readonly [name: string, body: Uint8Array];
 
 /** Composes an `LBPAYLD1` container, padded to a whole MiB. */
@@ -105,27 +105,27 @@ export function composePayload(layout: 32 | 64, files: readonly PayloadFile[]): 
   return image;
 }
 
-/** What a boot gave. */
+/** The result of a boot. */
 export interface Report {
-  /** Everything that came over COM1. */
+  /** Everything that was sent to COM1. */
   readonly text: string;
-  /** The lines that begin `preflight: `, without that. */
+  /** The lines that begin with `preflight: `, without that prefix. */
   readonly lines: readonly string[];
-  /** What the verdict line says, or nothing where there is not exactly one and it is the last. */
+  /** The text of the verdict line; undefined unless it is the only one and the last line. */
   readonly verdict: string | undefined;
-  /** QEMU's exit status; null where it had to be killed. */
+  /** Exit status of QEMU; null if it had to be killed. */
   readonly status: number | null;
   readonly seconds: number;
 }
 
 export const QEMU = "qemu-system-x86_64";
 
-/** A drive attached as the n-th IDE disk. */
+/** Returns the arguments for a drive as the n-th IDE disk. */
 export function ide(path: string, index: number): string[] {
   return ["-drive", `file=${path},format=raw,if=ide,index=${index},snapshot=on`];
 }
 
-/** Boots QEMU with these further arguments and gives what came over COM1. */
+/** Boots QEMU with further arguments and returns what was sent to COM1. */
 export function boot(args: readonly string[], options: BootOptions = {}): Promise<Report> {
   const { memoryMib = 4096, timeoutSeconds = 60, serial = "stdio" } = options;
   const argv = [
@@ -150,7 +150,7 @@ export function boot(args: readonly string[], options: BootOptions = {}): Promis
 export interface BootOptions {
   readonly memoryMib?: number;
   readonly timeoutSeconds?: number;
-  /** Where COM1 goes; the report is empty where that is not `stdio`. */
+  /** Where COM1 goes; the report is empty unless it is `stdio`. */
   readonly serial?: string;
 }
 

@@ -10,7 +10,7 @@ import { buildIn, setUp } from "../cli/support.ts";
 import { type Ran, seedstrap, testWith } from "../support/run.ts";
 
 const testWithQemu = testWith("qemu-system-x86_64");
-/** Enough for the whole test but for the memory that builder-hex0 needs. */
+/** A machine with too little memory for builder-hex0, but enough for the other tests. */
 const SMALL = ["--qemu-ram", "256", "--no-memory-test", "--accel", "tcg"];
 
 let dir = "";
@@ -26,7 +26,7 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
 const preflight = (...args: string[]): Promise<Ran> => seedstrap(["preflight", ...args]);
 
-/** Writes the image for a stick. */
+/** Writes the image for a USB stick. */
 async function stick(name: string, ...args: string[]): Promise<string> {
   const path = join(dir, name);
   const { code, stderr } = await preflight("--bare-metal", "-o", path, ...args);
@@ -58,7 +58,7 @@ test("preflight for a target has the srcfs of its boot image, and expects its pa
   );
 });
 
-test("image verify finds a preflight image whole, and a changed byte of it", async () => {
+test("image verify accepts a preflight image, and detects a changed byte", async () => {
   const path = await stick("verify.img", target);
   expect((await seedstrap(["image", "verify", path])).code).toBe(0);
   const bytes = readFileSync(path);
@@ -69,14 +69,14 @@ test("image verify finds a preflight image whole, and a changed byte of it", asy
   expect(code).toBe(6);
 });
 
-test("preflight does not write over a file", async () => {
+test("preflight does not overwrite a file", async () => {
   const path = await stick("once.img");
   const { code, stderr } = await preflight("--bare-metal", "-o", path);
   expect(stderr).toContain(`${path} exists`);
   expect(code).toBe(7);
 });
 
-test("writePreflight() leaves a file that is there as it is", async () => {
+test("writePreflight() leaves an existing file unchanged", async () => {
   const path = join(dir, "mine.img");
   writeFileSync(path, "mine");
   const orders = { payload: false, read: true, memory: true };
@@ -90,7 +90,7 @@ test("preflight explains the log of a real machine", async () => {
   writeFileSync(log, "preflight: start version=1.0\r\npreflight: verdict failed a20\r\n");
   const failed = await preflight("--log", log);
   expect(failed.stdout).toContain("verdict: failed: a20");
-  expect(failed.stderr).toContain("a20: the BIOS does not open address line 20");
+  expect(failed.stderr).toContain("a20: the BIOS does not enable address line 20");
   expect(failed.code).toBe(10);
   writeFileSync(log, "preflight: start version=1.0\r\npreflight: verdict ok\r\n");
   expect((await preflight("--log", log)).code).toBe(0);
@@ -98,7 +98,7 @@ test("preflight explains the log of a real machine", async () => {
   expect((await preflight("--log", log)).code).toBe(6);
 });
 
-test("preflight wants one mode", async () => {
+test("preflight requires exactly one mode", async () => {
   expect((await preflight()).code).toBe(2);
   expect((await preflight("--qemu", "--bare-metal")).code).toBe(2);
 });
@@ -121,7 +121,7 @@ testWithQemu(
         payload.files.reduce((sum, { size }) => sum + size, 0),
       ),
     });
-    // 256 MiB are not what builder-hex0 needs, and that is all there is to complain about.
+    // 256 MiB are too little for builder-hex0; nothing else is wrong.
     expect(report.verdict).toEqual({ ok: false, reasons: ["memory-map"] });
     expect(code).toBe(10);
   },

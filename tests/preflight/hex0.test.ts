@@ -21,12 +21,12 @@ describe("preflight's hex0", () => {
   for (const { name, address } of STAGES) {
     const source = join(STAGES_DIR, `${name}.S`);
 
-    test.skipIf(missing.length > 0)(`${name}.hex0 has the bytes that binutils make of it`, () => {
+    test.skipIf(missing.length > 0)(`${name}.hex0 has the bytes that binutils assemble`, () => {
       const { bytes } = assemble(source, address);
       expect(stageBytes(name)).toEqual(bytes);
     });
 
-    test.skipIf(missing.length > 0)(`${name}.hex0 carries each line of ${name}.S`, () => {
+    test.skipIf(missing.length > 0)(`${name}.hex0 contains each line of ${name}.S`, () => {
       const text = formatHex0(readFileSync(source, "utf8"), assemble(source, address), address);
       expect(stageText(name)).toBe(text);
     });
@@ -40,16 +40,16 @@ describe("preflight's hex0", () => {
 describe("preflight's stage1", () => {
   const sector = stageBytes("stage1");
 
-  test("is one sector that ends 55 AA", () => {
+  test("is one sector that ends in 55 AA", () => {
     expect(sector.length).toBe(512);
     expect([...sector.subarray(510)]).toEqual([0x55, 0xaa]);
   });
 
-  test("leaves alone the disk signature, bytes 440 to 445, so its code is at most 440 bytes", () => {
+  test("does not use the disk signature, bytes 440 to 445, so its code has at most 440 bytes", () => {
     expect([...sector.subarray(440, 446)]).toEqual([0, 0, 0, 0, 0, 0]);
   });
 
-  test("holds one active partition that begins at sector 1", () => {
+  test("has one active partition that begins at sector 1", () => {
     const view = new DataView(sector.buffer, 446, 16);
     expect(view.getUint8(0)).toBe(0x80);
     expect(view.getUint8(4)).toBe(0xb5);
@@ -62,11 +62,11 @@ describe("preflight's stage1", () => {
 describe("preflight's stage2", () => {
   const program = stageBytes("stage2");
 
-  test("ends with the CRC that makes the register over all of it zero", () => {
+  test("ends with the CRC that makes the CRC of the whole stage zero", () => {
     expect(crcRegister(program)).toBe(0);
   });
 
-  test("ends below F000, where stage1 stops it", () => {
+  test("ends below F000, where stage1 stops to load it", () => {
     expect(0x7e00 + program.length).toBeLessThan(0xf000);
   });
 });

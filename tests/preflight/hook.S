@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 #
-# For tests: a boot sector that spoils what the BIOS says, then boots the
-# second disk. It stays at 0600. Which spoiling, is by --defsym:
-#   RAM=1      e820 says that the RAM goes on to 3 GiB, which it does not
+# For tests: a boot sector that changes what the BIOS reports, then boots
+# the second disk. It stays at 0600. --defsym selects the change:
+#   RAM=1      e820 reports RAM up to 3 GiB, of which there is less
 #   SECTOR=D   drive D has sectors of 4096 bytes
 #   NO_EDD=D   drive D has no extensions
-#   A20=1      address line 20 is shut; int 15h function 2401 opens it
+#   A20=1      address line 20 is off; int 15h function 2401 enables it
 #   A20=2      the same, but that function does nothing
-# Symbols that are not used must be 0.
+# Unused symbols must be 0.
 
 .intel_syntax noprefix
 .code16

@@ -12,7 +12,7 @@ const LOG = [
   "preflight: verdict failed crc,memory-map\r",
 ].join("\n");
 
-test("parseReport() keeps topics and values, and nothing of the firmware", () => {
+test("parseReport() keeps topics and values, and ignores output of the firmware", () => {
   const report = parseReport(LOG);
   expect(report.lines.map(({ topic }) => topic)).toEqual(["start", "boot"]);
   expect(report.lines[1]!.values).toEqual({
@@ -26,20 +26,20 @@ test("parseReport() keeps topics and values, and nothing of the firmware", () =>
   expect(report.verdict).toEqual({ ok: false, reasons: ["crc", "memory-map"] });
 });
 
-test("parseReport() has no verdict where the guest gave none", () => {
+test("parseReport() returns no verdict if the guest reported none", () => {
   expect(parseReport("preflight: start version=1.0").verdict).toBeUndefined();
   expect(parseReport("preflight: verdict").verdict).toBeUndefined();
   expect(parseReport("x preflight: verdict ok").verdict).toBeUndefined();
 });
 
-test("parseReport() takes the last run of a guest that was started twice", () => {
+test("parseReport() returns the last report of a guest that was started twice", () => {
   const report = parseReport(`${LOG}\npreflight: start version=1.0\npreflight: verdict ok\n`);
   expect(report.lines).toHaveLength(1);
   expect(report.verdict).toEqual({ ok: true, reasons: [] });
   expect(parseReport(`${LOG}\npreflight: start version=1.0\n`).verdict).toBeUndefined();
 });
 
-test("parseReport() survives any text", () => {
+test("parseReport() accepts any text", () => {
   fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
     expect(parseReport(`preflight: ${text}`).lines.length).toBeLessThanOrEqual(2 + text.length);
   }));
@@ -48,10 +48,10 @@ test("parseReport() survives any text", () => {
 test("checkVerdict() turns a bad verdict into an error that explains each reason", () => {
   expect(() => checkVerdict(parseReport("preflight: verdict ok"), "here")).not.toThrow();
   expect(() => checkVerdict(parseReport(LOG), "here")).toThrow(
-    `This machine would not carry a bootstrap\n  crc: ${explainReason("crc")}\n` +
+    `This machine cannot run a bootstrap\n  crc: ${explainReason("crc")}\n` +
       `  memory-map: ${explainReason("memory-map")}`,
   );
   expect(explainReason("of-a-later-version")).toContain("lines above");
-  // A name that every object has.
+  // A property name that every object has.
   expect(explainReason("constructor")).toContain("lines above");
 });

@@ -44,12 +44,12 @@ function write(bytes: Uint8Array, sizeBytes = bytes.length): string {
 const NO_MEMORY = "payload=0 memory=0 ";
 const PAYLOAD = "payload=1 memory=0 ";
 
-/** An image that leaves out the memory test, so that its boot takes half a second. */
+/** Composes an image without the memory test, so that its boot takes half a second. */
 function image(options: ImageOptions = {}): Uint8Array {
   return composeImage({ expectations: NO_MEMORY, ...options });
 }
 
-/** The same with one bit of the byte at `offset` turned. */
+/** Returns a copy with one bit of the byte at `offset` flipped. */
 function flipped(bytes: Uint8Array, offset: number): Uint8Array {
   const copy = bytes.slice();
   copy[offset] = (copy[offset] ?? 0) ^ 1;
@@ -67,10 +67,10 @@ const FILES = [["bash-5.2.15.tar.gz", random(70_000)], ["empty", random(0)], [
 ]] as const;
 const FILES_BYTES = 370_001;
 const PACKED_BYTES = 16 + FILES.reduce((sum, [name]) => sum + 16 + name.length, 0) + FILES_BYTES;
-/** CRC-32 of the container of layout 64, without the zeros behind it. */
+/** CRC-32 of the payload of layout 64, without the zeros after it. */
 const FILES_CRC = hexCrc(composePayload(64, FILES).subarray(0, PACKED_BYTES));
 
-/** A disk that is not an IDE one, on a controller given by its own arguments. */
+/** Returns the arguments for a disk that is not an IDE one, on a given controller. */
 function attached(path: string, device: string, ...controller: string[]): string[] {
   return [
     ...controller,
@@ -79,7 +79,7 @@ function attached(path: string, device: string, ...controller: string[]): string
   ];
 }
 
-/** An IDE disk that fails to read one sector, for ever or once. */
+/** Returns the arguments for an IDE disk that fails to read one sector, always or once. */
 function failing(path: string, sector: number, once: boolean, index = 0): string[] {
   const error = {
     event: "read_aio",
@@ -100,9 +100,9 @@ function failing(path: string, sector: number, once: boolean, index = 0): string
 const noBinutils = ["as", "ld", "objcopy"].some((tool) =>
   spawnSync(tool, ["--version"]).status !== 0
 );
-if (noBinutils) console.warn("skipped: boots under a spoilt BIOS need binutils");
+if (noBinutils) console.warn("skipped: boots under a modified BIOS need binutils");
 
-/** A first disk that spoils what the BIOS says, as hook.S tells, before the second disk boots. */
+/** Returns arguments for a first disk that changes the BIOS, see hook.S, and boots the second. */
 function spoilt(symbols: Readonly<Record<string, number>>, bootDisk: string): string[] {
   const { bytes } = assemble(join(import.meta.dirname ?? ".", "hook.S"), 0x7c00, {
     RAM: 0,
@@ -119,10 +119,10 @@ const lineOf = (report: Report, topic: string) =>
 
 const MATRIX: readonly {
   readonly name: string;
-  /** Made when the test runs. */
+  /** Called when the test runs. */
   readonly args: () => string[];
   readonly verdict: string;
-  /** Parts of the report that must be there. */
+  /** Patterns that must occur in the report. */
   readonly says?: readonly RegExp[];
   readonly memoryMib?: number;
   readonly slow?: boolean;
@@ -182,7 +182,7 @@ const MATRIX: readonly {
     says: [/ram use=files .* free=738062336 state=taken/],
   },
   {
-    name: "q35, where less room for files is enough",
+    name: "q35, where less space for files is enough",
     args:
       () => ["-M", "q35", ...ide(write(image({ expectations: "memory=0 files=700000000 " })), 0)],
     verdict: "ok",
@@ -218,20 +218,20 @@ const MATRIX: readonly {
     verdict: "ok",
   },
   {
-    name: "a boot image cut in the srcfs",
+    name: "a boot image truncated in the srcfs",
     args: () => ide(write(image(), srcfsOffset(stageText("stage2")) + 300_032), 0),
     memoryMib: 256,
     verdict: "failed boot-truncated,memory-map",
     says: [/crc=unknown state=truncated/],
   },
   {
-    name: "a boot image cut in stage 2",
+    name: "a boot image truncated in stage 2",
     args: () => ide(write(image(), 40_960), 0),
     verdict: "failed boot-read",
     says: [/stage1 lba=00000050 status=0[1-9A-F]/],
   },
   {
-    name: "a boot image cut in the zeros behind the srcfs",
+    name: "a boot image truncated in the zeros after the srcfs",
     args: () => ide(write(image(), 3 * MIB / 2), 0),
     verdict: "failed boot-tail",
     says: [/crc=ok state=tail-short/],
@@ -285,7 +285,7 @@ const MATRIX: readonly {
     says: [/crc=absent state=ok/],
   },
   {
-    name: "an expectation that it does not know",
+    name: "an unknown expectation",
     args: () => ide(write(image({ expectations: "memory=0 colour=red " })), 0),
     verdict: "failed srcfs",
   },
@@ -308,7 +308,7 @@ const MATRIX: readonly {
     says: [/retries=1 crc=ok/],
   },
   {
-    name: "a payload that is asked for and not there",
+    name: "a required payload that is missing",
     args: () => [...ide(write(image({ expectations: PAYLOAD })), 0), ...ide(write(random(MIB)), 1)],
     verdict: "failed payload-missing",
     says: [/payloads found=0 required=1/],
@@ -355,7 +355,7 @@ const MATRIX: readonly {
     says: [/payload drive=81 at=0 .* files=2 of=3 bytes=70000 .* state=truncated/],
   })),
   {
-    name: "a damaged payload where none is asked for",
+    name: "a damaged payload that is not required",
     args: () => [
       ...ide(write(image()), 0),
       ...ide(write(composePayload(64, [["a/b", random(10)]])), 1),
@@ -382,7 +382,7 @@ const MATRIX: readonly {
     says: [/payload drive=81 .* files=3 of=3 .* state=unreadable lba=300 status=/],
   },
   {
-    name: "a payload of no files",
+    name: "a payload without files",
     args: () => [
       ...ide(write(image({ expectations: PAYLOAD })), 0),
       ...ide(write(composePayload(64, [])), 1),
@@ -412,13 +412,13 @@ const MATRIX: readonly {
 
 const SPOILT: typeof MATRIX = [
   {
-    name: "a BIOS that says nothing wrong",
+    name: "a BIOS that reports the correct memory",
     args: () => spoilt({}, write(image())),
     verdict: "ok",
     says: [/boot drive=81 .* crc=ok state=ok/],
   },
   {
-    name: "a BIOS that says there is RAM where there is none",
+    name: "a BIOS that reports RAM where there is none",
     args: () => spoilt({ RAM: 1 }, write(composeImage())),
     memoryMib: 2800,
     verdict: "failed memory-map,memory",
@@ -451,14 +451,14 @@ const SPOILT: typeof MATRIX = [
     says: [/disk drive=82 .* state=no-edd/],
   },
   {
-    name: "address line 20 shut until the BIOS opens it",
+    name: "address line 20 disabled until the BIOS enables it",
     args: () => spoilt({ A20: 1 }, write(composeImage())),
     memoryMib: 256,
     verdict: "failed memory-map",
     says: [/memory spans=1 .* state=ok/],
   },
   {
-    name: "address line 20 shut for good",
+    name: "address line 20 disabled permanently",
     args: () => spoilt({ A20: 2 }, write(composeImage())),
     memoryMib: 256,
     verdict: "failed a20,memory-map",
@@ -479,7 +479,7 @@ describe.skipIf(noQemu)("preflight boots", () => {
     }, 120_000);
   }
 
-  test("isa-debug-exit gives 33 for ok and 35 for failed", async () => {
+  test("the exit status of isa-debug-exit is 33 for ok and 35 for failed", async () => {
     const device = ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"];
     const good = await boot([...device, ...ide(write(image()), 0)]);
     const bad = await boot([...device, ...ide(write(image({ expectations: PAYLOAD })), 0)]);
@@ -487,8 +487,8 @@ describe.skipIf(noQemu)("preflight boots", () => {
   }, 120_000);
 });
 
-// A socket takes some 278 single characters that nobody reads; then COM1 is busy.
-test.skipIf(noQemu)("preflight waits for whoever listens on COM1", async () => {
+// A socket takes about 278 single characters that nobody reads; then COM1 is busy.
+test.skipIf(noQemu)("preflight waits for a slow reader of COM1", async () => {
   const path = join(dir, "com1.socket");
   const { promise, resolve } = Promise.withResolvers<string>();
   const server = createServer({ pauseOnConnect: true }, (socket) => {

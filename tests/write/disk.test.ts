@@ -109,7 +109,7 @@ test("--kernel makes one disk with the whole root, that e2fsck and sfdisk find n
   writeSync(file, Uint8Array.of(1), 0, 1, 9 * GIB);
   closeSync(file);
   const changed = await seedstrap(["image", "verify", image]);
-  expect(changed.stderr).toContain(`built was ${disk!.blocksSha256}`);
+  expect(changed.stderr).toContain(`it was built with ${disk!.blocksSha256}`);
   expect(changed.code).toBe(5);
   expect(readdirSync(join(target, ".seedstrap"))).toEqual(["made"]);
 });
@@ -219,7 +219,7 @@ test("what a file system cannot be made with is told, and nothing is left", asyn
   expect(readdirSync(target)).toEqual([".seedstrap"]);
   expect(readdirSync(join(target, ".seedstrap"))).toEqual([]);
   const absent = await build(at, target, ["-b", "--kernel", join(at.dir, "none")]);
-  expect(absent.stderr).toContain("for --kernel: it is no file");
+  expect(absent.stderr).toContain("for --kernel: it is not a file");
 });
 
 test("reproduce names another mke2fs where the disk differs, if the record says its own", async () => {
