@@ -1,18 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# `seedstrap write` and `seedstrap devices` where they cannot be tested on any machine: a Debian in
-# QEMU with virtio, SATA, USB, NVMe and SD drives, LVM, RAID and dm-crypt, a drive that fails in the
-# middle and one that corrupts silently, and the end of the process in the middle. Then, here, a
-# loop device that was written to is booted in QEMU.
+# Tests `seedstrap write` and `seedstrap devices` with hardware that not every machine has: a Debian
+# in QEMU with virtio, SATA, USB, NVMe and SD drives, LVM, RAID and dm-crypt, a drive that fails in
+# the middle, one that corrupts silently, and signals in the middle. Then a loop device of this
+# machine is written and booted in QEMU.
 #
-# GUEST is a directory with the Debian, made there by debootstrap (some 600 MB) unless it exists;
-# without it, it is made anew and removed. Needs root, for debootstrap and loop devices. The last
+# GUEST is a directory with the Debian, made there by debootstrap (about 600 MB) unless it exists.
+# Without GUEST, a temporary one is made. Needs root, for debootstrap and loop devices. The last
 # line is `N passed, N failed, N skipped`; fails if anything did.
 #
 # usage: acceptance-device.sh [GUEST]
 
-# shellcheck disable=SC2317 # what looks unreachable is called by check
+# shellcheck disable=SC2317 # functions that seem unreachable are called by check
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 if [ $# -gt 1 ]; then
@@ -44,7 +44,7 @@ skip_all() {
 	exit
 }
 
-[ "$(id -u)" -eq 0 ] || skip_all "it takes root"
+[ "$(id -u)" -eq 0 ] || skip_all "it needs root"
 for program in debootstrap qemu-system-x86_64 cpio losetup bun; do
 	command -v "$program" >/dev/null 2>&1 || skip_all "$program is not installed"
 done
@@ -58,7 +58,7 @@ if [ ! -e "$guest/complete" ]; then
 fi
 sh "$home/scripts/build.sh"
 
-# An image with one partition; its file is sparse, and 40 MiB of it are data.
+# A sparse image with one partition and 40 MiB of data.
 truncate -s 64M "$work/image"
 dd if=/dev/urandom of="$work/image" bs=1M seek=1 count=30 conv=notrunc 2>/dev/null
 dd if=/dev/urandom of="$work/image" bs=1M seek=40 count=10 conv=notrunc 2>/dev/null
@@ -66,7 +66,7 @@ printf '\0\1\1\0\203\376\377\377\0\10\0\0\0\360\1\0' |
 	dd of="$work/image" bs=1 seek=446 conv=notrunc 2>/dev/null
 printf '\125\252' | dd of="$work/image" bs=1 seek=510 conv=notrunc 2>/dev/null
 
-# The Debian as a file system in memory, without what it does not need here
+# The Debian as a file system in memory, without files that are not needed here
 mkdir "$work/root"
 cp -a "$guest/." "$work/root/"
 cd "$work/root"
@@ -88,15 +88,15 @@ rm -rf "$work/root"
 for disk in virtio sata usb nvme mmc readonly a b slow native4k; do
 	truncate -s 128M "$work/$disk.disk"
 done
-drive() { # NAME [OPTION]: of a device that is named with it
+drive() { # NAME [OPTION]: the drive for a device with that name
 	echo "-drive if=none,id=$1,file=$work/$1.disk,format=raw${2:+,$2}"
 }
 accel=tcg
-# shellcheck disable=SC2015 # both are answers
+# shellcheck disable=SC2015 # an assignment does not fail
 [ -w /dev/kvm ] && accel=kvm || true
 boot_guest() { # ACCEL
 	: >"$work/serial"
-	# shellcheck disable=SC2046 # drives are words
+	# shellcheck disable=SC2046 # lists of words
 	timeout 1800 qemu-system-x86_64 -accel "$1" -machine q35 -m 4096M -smp 2 \
 		-cpu "$([ "$1" = kvm ] && echo host || echo max)" \
 		-kernel "$work/kernel" -initrd "$work/initrd" \
@@ -133,9 +133,9 @@ came_to_its_end() {
 		return 1
 	}
 }
-check "the guest came to its end" came_to_its_end
+check "the guest has finished" came_to_its_end
 
-# Written to a loop device, the demo's boot image, which is a preflight image, boots from there.
+# The boot image of the demo, which is a preflight image, is written to a loop device and booted.
 loops() {
 	truncate -s 256M "$work/boot.disk" "$work/payload.disk"
 	dist=$home/dist/seedstrap
@@ -156,6 +156,6 @@ loops() {
 	qemu=""
 	"$dist" preflight --log "$work/serial"
 }
-check "a loop device that was written to boots: the verdict of preflight is good" loops
+check "a written loop device boots, and the verdict of preflight is ok" loops
 sed -n '/verdict:/p' "$work/log"
 finish

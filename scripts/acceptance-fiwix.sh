@@ -1,20 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Boots the importer under the real Fiwix, in QEMU: payload-import is built by its own pass1.kaem
-# with the toolchain of a bootstrapped root, then improve/import_payload.sh is run by that root's
-# kaem, in a ramdisk like that behind `jump: fiwix`, from disks of all kinds. What was restored is
-# checked by that root's sha256sum.
+# Tests the importer under the real Fiwix, in QEMU: payload-import is built by its own pass1.kaem
+# with the toolchain of a bootstrapped root, then kaem of that root runs improve/import_payload.sh,
+# in a ramdisk like that after `jump: fiwix`, with disks of all kinds. sha256sum of that root checks
+# the restored files.
 #
-# FIWIX_KERNEL is the kernel of the step fiwix-1.5.0-lb1 (/boot/fiwix); ROOT a root file system
-# bootstrapped to the end of kexec-fiwix-1.0. ROOT is only read. Where something is missing, tests
-# are skipped and the reason is printed. BOOT_DISK, in the environment, is a boot image to take as
-# hda in place of a disk that only begins like one. The last line is
-# `N passed, N failed, N skipped`; fails if anything did.
+# FIWIX_KERNEL is the kernel of the step fiwix-1.5.0-lb1 (/boot/fiwix); ROOT is a root file system
+# bootstrapped to the end of kexec-fiwix-1.0. ROOT is only read. If something is missing, tests are
+# skipped with a printed reason. BOOT_DISK, in the environment, is a boot image to use as hda
+# instead of a disk that only begins like one. The last line is `N passed, N failed, N skipped`;
+# fails if anything did.
 #
 # usage: acceptance-fiwix.sh FIWIX_KERNEL [ROOT]
 
-# shellcheck disable=SC2317 # what looks unreachable is called by check
+# shellcheck disable=SC2317 # functions that seem unreachable are called by check
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
@@ -47,16 +47,16 @@ skip_all() {
 }
 
 [ -f "$kernel" ] || skip_all "there is no kernel $kernel"
-[ -n "$root" ] || skip_all "it is built by a bootstrapped root, and none was named"
+[ -n "$root" ] || skip_all "the importer is built in a bootstrapped root, and none was given"
 for file in kaem match mkdir cp rm catm sha256sum tcc; do
-	[ -f "$root/usr/bin/$file" ] || skip_all "$root is no bootstrapped root: no usr/bin/$file"
+	[ -f "$root/usr/bin/$file" ] || skip_all "$root is not a bootstrapped root: it has no usr/bin/$file"
 done
 for program in qemu-system-x86_64 mke2fs chroot bun; do
 	command -v "$program" >/dev/null 2>&1 || skip_all "$program is not installed"
 done
-[ "$(id -u)" -eq 0 ] || skip_all "it takes root to enter a bootstrapped root"
+[ "$(id -u)" -eq 0 ] || skip_all "entering a bootstrapped root needs the user root"
 
-# says TEXT: whether the machine said it, on one line.
+# says TEXT: whether the machine printed it, on one line.
 says() {
 	grep -aqF -- "$1" "$work/serial"
 }
@@ -65,7 +65,7 @@ says_all() {
 		says "$text" || return 1
 	done
 }
-# fails_with CODE TEXT...: whether kaem gave up over a program that ended with this code.
+# fails_with CODE TEXT...: whether kaem stopped at a program that ended with this exit code.
 fails_with() {
 	code=$1
 	shift
@@ -92,26 +92,26 @@ build() {
 	chroot "$work/build" /usr/bin/kaem --file /build.kaem >"$work/serial" 2>&1 &&
 		says "/usr/bin/payload-import: OK"
 }
-check "pass1.kaem builds it, to the checksum of the step" build
+check "pass1.kaem builds it with the checksum of the step" build
 importer=$work/build/usr/bin/payload-import
 [ -f "$importer" ] || skip_all "it could not be built"
-# Where a check fails, what the machine said is shown.
+# If a check fails, the output of the machine is shown.
 # shellcheck disable=SC2034 # count.sh reads it
 evidence=$work/serial
 
-# The payloads: files of all kinds, the same with other content, and worse
+# The payloads: files of all kinds, the same with other content, and damaged ones
 mkdir -p "$work/files" "$work/other"
 head -c 70001 /dev/urandom >"$work/files/a.tar.gz"
 head -c 1048576 /dev/urandom >"$work/files/b.tar.xz"
 : >"$work/files/empty"
 head -c 3000003 /dev/urandom >"$work/files/z.tar.bz2"
-echo "a byte of 128 and more comes behind z" >"$work/files/$(printf '\303\251').patch"
+echo "a byte of 128 and more comes after z" >"$work/files/$(printf '\303\251').patch"
 (cd "$work/files" && sha256sum ./* | sed 's,\./,,' >../SHA256SUMS && mv ../SHA256SUMS .)
 cp "$work"/files/* "$work/other/"
 head -c 70002 /dev/urandom >"$work/other/a.tar.gz"
 
-# payload OUT LAYOUT DIR [BYTES NAME]: an image of what is in DIR, by seedstrap's own writer. With
-# BYTES a hole of that size is a file NAME of it.
+# payload OUT LAYOUT DIR [BYTES NAME]: an image of the files in DIR, made by seedstrap's own writer.
+# With BYTES, it also has a file NAME, which is a hole of that size.
 payload() {
 	HOME_DIR=$home bun -e '
 		import { ftruncateSync, openSync, readdirSync, readFileSync, writeSync } from "node:fs";
@@ -142,11 +142,12 @@ payload "$work/different" 64 "$work/other"
 head -c 2000000 "$work/payload" >"$work/cut"
 truncate -s 2000384 "$work/cut" # a whole number of sectors
 truncate -s 16M "$work/blank"
-# Ahead of b.tar.xz lie 4 GiB, or 2 GiB and a little.
+# There are 4 GiB, or slightly more than 2 GiB, before b.tar.xz.
 payload "$work/beyond4" 64 "$work/files" 4294967296 a.zeros
 payload "$work/beyond2" 64 "$work/files" 2147483648 a.zeros
 
-# partition IMAGE TYPE FIRST COUNT: the first entry of a partition table; numbers as printf has them
+# partition IMAGE TYPE FIRST COUNT: writes the first entry of a partition table; the numbers are
+# escapes of printf.
 partition() {
 	# shellcheck disable=SC2059 # the numbers are escapes
 	printf '\200\1\1\0'"$2"'\376\377\377'"$3$4" | dd of="$1" bs=1 seek=446 conv=notrunc 2>/dev/null
@@ -163,7 +164,7 @@ if [ -z "${BOOT_DISK:-}" ]; then
 	partition "$BOOT_DISK" '\265' '\1\0\0\0' '\377\377\377\377'
 fi
 
-# ramdisk MIB FILL_KIB SCRIPT: the root behind the jump, with SCRIPT as what kaem runs first.
+# ramdisk MIB FILL_KIB SCRIPT: makes the root after the jump, with SCRIPT as the first one of kaem.
 ramdisk() {
 	rm -rf "$work/root"
 	mkdir -p "$work/root/dev" "$work/root/usr/bin" "$work/root/steps/improve"
@@ -179,7 +180,7 @@ ramdisk() {
 	mknod -m 600 "$work/root/dev/console" c 5 1
 	mknod -m 600 "$work/root/dev/ram0" b 1 0
 	mknod -m 600 "$work/root/dev/ram1" b 1 1
-	# Not zeros: they would become a hole.
+	# Not zeros, which would become a hole.
 	[ "$2" -eq 0 ] || head -c $(($2 * 1024)) /dev/zero | tr '\0' x >"$work/root/fill"
 	{
 		echo "PATH=/usr/bin"
@@ -195,7 +196,7 @@ ramdisk() {
 	mke2fs -q -F -t ext2 -r 0 -O none -b 1024 -I 128 -m 0 -N 1024 -d "$work/root" "$work/initrd" \
 		>"$work/mke2fs.log" 2>&1 || cat "$work/mke2fs.log"
 }
-# boot SECONDS DRIVE...: until the script is over; a drive is `index=N:FILE`.
+# boot SECONDS DRIVE...: boots until the script has ended; a drive is `index=N:FILE`.
 boot() {
 	limit=$1
 	shift
@@ -205,7 +206,7 @@ boot() {
 	done
 	: >"$work/serial"
 	cp "$kernel" "$work/fiwix"
-	# shellcheck disable=SC2086 # the drives are words
+	# shellcheck disable=SC2086 # a list of words
 	(cd "$work" && exec qemu-system-x86_64 -accel tcg -m 1024M -kernel fiwix -initrd initrd \
 		-append "console=/dev/ttyS0 root=/dev/ram0 initrd=initrd" $drives -nodefaults -vga std \
 		-nic none -display none -no-reboot -monitor none -serial "file:serial" \
@@ -222,7 +223,7 @@ boot() {
 	tr -d '\r' <"$work/serial" >"$work/serial.lf"
 	mv "$work/serial.lf" "$work/serial"
 }
-# restored DEVICE: whether everything came from there and has its checksum.
+# restored DEVICE: whether all files were restored from it and have their checksums.
 restored() {
 	says_all "payload-import: $1: payload, layout" "payload-import: done: 6 files restored" \
 		"/external/distfiles/SHA256SUMS: OK" "/external/distfiles/a.tar.gz: OK" \
@@ -245,19 +246,19 @@ check "restores from hdd" restored /dev/hdd
 boot 60 "$zero" "index=1:$work/partitioned"
 check "restores from a partition" restored /dev/hdb1
 boot 60 "index=0:$BOOT_DISK" "index=1:$work/payload"
-check "restores behind a builder-hex0 boot disk as hda" restored /dev/hdb
+check "restores from hdb with a builder-hex0 boot disk as hda" restored /dev/hdb
 boot 60 "$zero" "index=1:$work/payload" "index=2:$work/payload32"
-check "takes two disks with the same payload" restored /dev/hdb
+check "accepts two disks with the same payload" restored /dev/hdb
 boot 60 "$zero" "index=1:$work/payload" "index=2:$work/different"
 check "refuses two disks with different payloads" \
 	fails_with 6 "payload-import: /dev/hdb and /dev/hdc hold different payloads"
 boot 60 "$zero" "index=1:$work/cut"
-check "refuses a payload that is cut off" \
+check "refuses a truncated payload" \
 	fails_with 3 "payload-import: /dev/hdb: z.tar.bz2: at byte " ": the payload is cut off"
 boot 60 "$zero"
-check "says that there is no payload" fails_with 1 "no device in it has a payload"
+check "reports that there is no payload" fails_with 1 "no device in it has a payload"
 boot 60 "$zero" "index=1:$work/beyond4"
-check "refuses what lies at 4 GiB and beyond" \
+check "refuses files at or above 4 GiB" \
 	fails_with 3 "payload-import: /dev/hdb: " "beyond 4 GiB, where this kernel cannot read"
 
 ramdisk 48 46000 "mkdir -p /external/distfiles
@@ -267,7 +268,7 @@ else
 	sha256sum -c /part
 fi"
 boot 60 "$zero" "index=1:$work/payload"
-check "ends with a message where the ramdisk is full, and removes what is not whole" says_all \
+check "ends with a message if the ramdisk is full, and removes the incomplete file" says_all \
 	"payload-import: /dev/hdb: z.tar.bz2: at byte " ": cannot write the file: error " \
 	"/external/distfiles/.payload-import\\part: No such file"
 
@@ -282,7 +283,7 @@ verified() {
 	says_all "payload-import: done: 6 files restored" "payload-import: done: 0 files restored, 6 kept" \
 		"/external/distfiles/z.tar.bz2: OK" "/proc/partitions: No such file"
 }
-check "verifies, keeps what is there, and leaves no proc behind" verified
+check "verifies and keeps files that are already there, and unmounts proc" verified
 
 # shellcheck disable=SC2016 # it is JavaScript that expands it
 HOME_DIR=$home bun -e '
@@ -302,7 +303,7 @@ again() {
 	says_all "$empty  /steps/some step/patches-pass2/.keep" "$empty  /steps/kept" \
 		"$copy  /steps/deep/er/empty/copy" && ! says "Subprocess error"
 }
-check "kaem makes empty files and directories again" again
+check "kaem creates empty files and directories again" again
 
 echo a.zeros >"$work/list"
 ramdisk 48 0 "$import"
@@ -314,17 +315,17 @@ ramdisk 48 0 "$import
 sha256sum /external/distfiles/a.tar.gz"
 boot 60 "$zero" "index=1:$work/beyond4"
 sum=$(sha256sum <"$work/files/a.tar.gz" | cut -c 1-64)
-check "restores what the list names ahead of 4 GiB" \
+check "restores a file of the list that is below 4 GiB" \
 	says_all "$sum" "payload-import: done: 1 files restored"
 echo z.tar.bz2 >>"$work/list"
 ramdisk 48 0 "$import
 sha256sum /external/distfiles/z.tar.bz2"
 boot 900 "$zero" "index=1:$work/beyond2"
 sum=$(sha256sum <"$work/files/z.tar.bz2" | cut -c 1-64)
-check "restores what lies behind 2 GiB" says_all "$sum" "payload-import: done: 2 files restored"
+check "restores a file above 2 GiB" says_all "$sum" "payload-import: done: 2 files restored"
 echo missing.tar.gz >>"$work/list"
 ramdisk 48 0 "$import"
 boot 60 "$zero" "index=1:$work/payload"
-check "refuses a list that names what is not there" \
+check "refuses a list with a file that is not in the payload" \
 	fails_with 7 "payload-import: /dev/hdb: has no file missing.tar.gz"
 finish

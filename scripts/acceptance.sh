@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Holds seedstrap against a real live-bootstrap checkout, with synthetic distfiles of small size:
+# Tests seedstrap with a real live-bootstrap checkout and small synthetic distfiles:
 #
 #   - `seedstrap sources` prints what the checkout's source_manifest.py prints
 #   - in every mode the media, bootstrap.cfg and the command that is started are those of the
-#     checkout's rootfs.py, but for what seedstrap announces in its plan
-#   - builds from two copies of the checkout in another file order, under another umask, time
-#     zone, locale and user, are identical
-#   - kill -9 at random moments leaves nothing but whole images under their final names, and the
-#     next run succeeds
+#     checkout's rootfs.py, except for what seedstrap announces in its plan
+#   - builds from two copies of the checkout with another file order, umask, time zone, locale and
+#     user are identical
+#   - kill -9 at random moments leaves only complete images under their final names, and the next
+#     run succeeds
 #   - the preflight boots that take too long for scripts/test.sh
 #
 # The checkout is only read. Needs Python with `requests` for the first two. The last line is
@@ -17,7 +17,7 @@
 #
 # usage: acceptance.sh [--mib N] [--kills N] [--only python|copies|kills|boots] CHECKOUT
 
-# shellcheck disable=SC2034 # the parts use what is set here
+# shellcheck disable=SC2034 # the parts use these variables
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -41,7 +41,7 @@ while [ $# -gt 1 ]; do
 done
 [ $# -eq 1 ] || usage
 if [ ! -f "$1/rootfs.py" ]; then
-	echo "acceptance: $1 is no checkout: it has no rootfs.py" >&2
+	echo "acceptance: $1 is not a checkout: it has no rootfs.py" >&2
 	exit 2
 fi
 checkout=$(cd "$1" && pwd)
@@ -51,7 +51,7 @@ sh "$home/scripts/build.sh"
 
 umask 022
 work=$(mktemp -d)
-# A file system of another kind lists a directory in another order.
+# Another kind of file system lists a directory in another order.
 other=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
 chmod 755 "$work" "$other"
 child=""
@@ -62,13 +62,13 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 export NO_COLOR=1 XDG_CACHE_HOME="$work/cache"
-# A build that is made meanwhile does not change what is looked at.
+# A copy, so that a new build of the binary meanwhile does not matter.
 cp "$home/dist/seedstrap" "$work/seedstrap"
 seedstrap=$work/seedstrap
 
 # shellcheck source=scripts/count.sh
 . "$home/scripts/count.sh"
-# run WHAT COMMAND...: what it prints is shown if it fails.
+# run WHAT COMMAND...: runs it, and shows its output if it fails.
 run() {
 	what=$1
 	shift
@@ -92,7 +92,7 @@ mirror=file://$work/inputs/mirror
 cat "$work/log"
 
 for part in $parts; do
-	# shellcheck source=/dev/null # each is checked by itself
+	# shellcheck source=/dev/null # each part is checked on its own
 	. "$home/scripts/acceptance/$part.sh"
 done
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * Generates src/assets.gen.ts, through which the files that the binary carries are embedded.
+ * Generates src/assets.gen.ts, which embeds files into the binary.
  *
  * usage: bun scripts/assets.ts [--check]
  *
- * --check writes nothing and fails where the file is not what it would be.
+ * --check writes nothing, and fails if the file is not current.
  */
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import process from "node:process";
 const ROOT = join(import.meta.dirname!, "..");
 const OUTPUT = "src/assets.gen.ts";
 
-/** Directories that are embedded. Assembler sources and prose stay outside. */
+/** Directories that are embedded, except assembler sources and documents. */
 const GROUPS: readonly (readonly [constant: string, dir: string])[] = [
   ["STEPS", "steps"],
   ["DEMO_TREE", "src/demo/tree"],

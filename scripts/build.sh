@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Makes the binary, dist/seedstrap, or with a target one for another machine, such as
+# Makes the binary dist/seedstrap, or with --target a binary for another machine, such as
 # dist/seedstrap-linux-arm64-musl. Bun fetches its runtime for another machine from npm.
 #
 # usage: build.sh [--target=bun-OS-ARCH[-musl][-baseline]]
@@ -29,8 +29,8 @@ work=$(mktemp -d dist/.build.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# A thread's module is an entry point of its own. In the binary it has its path below --root, and
-# that is how src/runtime/worker.ts asks for it.
+# The module of a thread is a separate entry point. In the binary it has its path below --root,
+# by which src/runtime/worker.ts finds it.
 set -- "$@" --root "$root/src" "$root/src/cli/main.ts"
 for worker in "$root"/src/*/*_worker.ts; do
 	set -- "$@" "$worker"

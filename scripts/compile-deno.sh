@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Makes the binary with Deno: dist/seedstrap-deno. Deno downloads the base of such a binary
-# (denort) on first use; DENORT_BIN=FILE names one that is on this machine.
+# Makes the binary with Deno: dist/seedstrap-deno. Deno downloads the base of such binaries
+# (denort) on first use; DENORT_BIN=FILE names a local one.
 #
 # usage: compile-deno.sh
 
@@ -19,7 +19,7 @@ work=$(mktemp -d dist/.compile.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# What is only there for development would be embedded too.
+# Packages for development only would be embedded too.
 set --
 for package in bun bun-types @types deno @deno @oven fast-check pure-rand undici-types .bin; do
 	set -- "$@" --exclude "node_modules/$package"
@@ -30,10 +30,10 @@ done
 if NO_COLOR=1 node_modules/.bin/deno compile --quiet --allow-all "$@" \
 	--output "$work/seedstrap" src/cli/main.ts \
 	>"$work/log" 2>&1 </dev/null; then
-	# A base that is no denort makes a file that runs, but not as seedstrap.
+	# With a base that is not denort the result may run, but not as seedstrap.
 	want=$(node -p 'require("./package.json").version')
 	if [ "$("$work/seedstrap" --version 2>/dev/null </dev/null)" != "$want" ]; then
-		echo "compile: what came out does not run as seedstrap $want: is its base a denort?" >&2
+		echo "compile: the result does not run as seedstrap $want: is its base a denort?" >&2
 		exit 1
 	fi
 	mv -f "$work/seedstrap" "$output"
@@ -43,8 +43,8 @@ fi
 if grep -q denort "$work/log"; then
 	version=$(node_modules/.bin/deno --version | sed -n '1s/^deno \([^ ]*\).*/\1/p')
 	echo "compile: no $output: Deno's base binary is missing and could not be downloaded." >&2
-	echo "It is the file denort of Deno's release $version for this machine. Either run this" >&2
-	echo "where it can be downloaded, or name it: DENORT_BIN=/path/to/denort" >&2
+	echo "It is the file denort of Deno's release $version for this machine. Run this where it" >&2
+	echo "can be downloaded, or name it: DENORT_BIN=/path/to/denort" >&2
 else
 	cat "$work/log" >&2
 	echo "compile: could not make $output" >&2

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # work is set by who reads this in
+# shellcheck disable=SC2154 # the script that sources this sets work
 #
-# What scripts that end in a line `N passed, N failed, N skipped` count with. They read it in, with a
-# temporary directory of their own in $work.
+# Counts the results of scripts that end with a line `N passed, N failed, N skipped`. They source
+# it, with a temporary directory in $work.
 
 passed=0
 failed=0
@@ -24,7 +24,7 @@ skip() { # WHAT REASON
 	echo "skipped: $1: $2"
 }
 
-# check WHAT COMMAND...: if it fails, the end of $evidence is shown: what it printed, or another file.
+# check WHAT COMMAND...: runs it; if it fails, shows the end of $evidence, by default its output.
 check() {
 	what=$1
 	shift

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Shows seedstrap at work on a machine that has nothing but Node.js and npm: installs what is
-# missing, builds the binary, and runs its demo.
+# Shows seedstrap on a machine that has only Node.js and npm: installs what is missing, builds the
+# binary, and runs its demo.
 #
 # usage: demo.sh [OPTION...]   options of `seedstrap demo`
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * Takes the example out of mod.ts, so that it can be run as it stands there.
+ * Copies the example in mod.ts to a file, so that it can be run unchanged.
  *
  * usage: bun scripts/example.ts FILE
  *
- * FILE is written; it imports mod.ts by its place in this checkout.
+ * FILE is written; it imports mod.ts by its path in this checkout.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";

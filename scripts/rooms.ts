@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 /**
- * The rooms of src/, and the rules that hold between them: a room imports only rooms above it in
- * the table, no files import each other in a circle, and no two files export one name.
+ * The rooms of src/, and the rule that holds between them: a room imports only rooms above it in
+ * the table, and no imports form a cycle.
  *
  * usage: bun scripts/rooms.ts [--check | --write | --count]
  *
- * --check fails where a rule is broken, where a file is in no room, and where CONTRIBUTING.md
- * shows another table. --write puts the table there. --count prints lines and files by room.
+ * --check fails if the rule is broken, if a file is in no room, or if CONTRIBUTING.md has another
+ * table. --write puts the table there. --count prints lines and files by room.
  */
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import process from "node:process";
 
-/** Every room and what it holds, ground first. A name with a dot is a file, else a directory. */
+/** Every room and its content, the base first. A name with a dot is a file, else a directory. */
 const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["errors.ts", "the one error class and its exit codes"],
   ["refused.ts", "what the system refused to read or write, and what helps"],
@@ -42,7 +42,7 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["cli", "one file for each command; only this room prints, or parses options"],
 ];
 
-/** What is above all rooms: the library's face. */
+/** The entry point of the library, which may import all rooms. */
 const FACE = "mod.ts";
 
 const ROOT = join(import.meta.dirname!, "..");
@@ -63,7 +63,7 @@ function importsOf(file: string): string[] {
   return [...found].map(([, path]) => normalize(join(dirname(file), path!)));
 }
 
-/** Place of a file's room in the table; the face comes after all of them, -1 is no room. */
+/** Returns the index of the room of a file; mod.ts comes after all rooms, -1 is no room. */
 function roomOf(file: string): number {
   if (file === FACE) return ROOMS.length;
   const [, name] = file.split("/");
@@ -132,7 +132,7 @@ function table(): string {
   ].join("\n");
 }
 
-/** The document with the table of today, or undefined where it has no place for it. */
+/** Returns the document with the current table, or undefined if it has no markers for it. */
 function withTable(text: string): string | undefined {
   const [before, rest] = split(text, BEGIN);
   const [, after] = split(rest, END);
@@ -175,7 +175,7 @@ else {
     ...wrongWay(),
     ...circles(),
     ...sharedNames(),
-    ...(wanted === undefined ? [`${DOCUMENT} has no place for the table of rooms`] : []),
+    ...(wanted === undefined ? [`${DOCUMENT} has no markers for the table of rooms`] : []),
     ...(mode === "--check" && wanted !== undefined && wanted !== text
       ? [`${DOCUMENT} shows another table of rooms: run bun scripts/rooms.ts --write`]
       : []),

@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Installs what is missing, and only that: npm packages from the lock file, and Debian packages
-# where this is root and apt-get is there (else it names the command to run, and goes on).
+# Installs missing npm packages from the lock file, and missing Debian packages if this is root and
+# there is apt-get (otherwise it prints the command to run, and continues).
 #
 # usage: setup.sh [build|demo|tests|acceptance|debian]
 #
 #   build       npm packages only
-#   demo        and QEMU
-#   tests       and what the tests compare with (the default)
-#   acceptance  and what rootfs.py and the benchmark need
+#   demo        also QEMU
+#   tests       also the tools that the tests use (the default)
+#   acceptance  also what rootfs.py and the benchmark need
 #   debian      Debian packages of the tests only; fails where they cannot be installed
 
 set -eu
@@ -31,9 +31,9 @@ for program in node npm; do
 	fi
 done
 
-# Whether node_modules holds what the lock file says: every package that is needed here, in its
-# version, and nothing else. npm writes node_modules/.package-lock.json last, so a run that was
-# cut short has none.
+# Reports whether node_modules is as the lock file says: every package needed here in its version,
+# and no other. npm writes node_modules/.package-lock.json last, so it is missing after an
+# interrupted run.
 is_current() {
 	node - <<'END'
 const { readFileSync } = require("node:fs");
@@ -62,8 +62,8 @@ npm_packages() {
 	fi
 }
 
-# No package runs a script of its own when it is installed. The two runtimes need one to put
-# their binary, which came with an optional package, where node_modules/.bin leads to.
+# Packages may not run scripts when they are installed. The two runtimes need theirs, which puts
+# the binary from an optional package where node_modules/.bin points to.
 runtime() { # NAME SCRIPT
 	if ! "node_modules/.bin/$1" --version >/dev/null 2>&1; then
 		node "node_modules/$1/$2" >/dev/null
@@ -87,12 +87,12 @@ need() { # PACKAGE COMMAND...
 	shift
 	"$@" >/dev/null 2>&1 || missing="$missing $package"
 }
-program() { # PACKAGE PROGRAM: also where an ordinary user's PATH does not lead
+program() { # PACKAGE PROGRAM: also searches directories that are not in the PATH of every user
 	# shellcheck disable=SC2016 # for the inner shell
 	need "$1" env PATH="$PATH:/usr/sbin:/sbin" sh -c 'command -v "$1"' sh "$2"
 }
 
-compiles() { # OPTION...: whether gcc makes a program
+compiles() { # OPTION...: whether gcc can build a program
 	echo '#include <stdio.h>
 int main(void) { return puts("") < 0; }' | gcc -x c "$@" -o /dev/null -
 }
@@ -137,12 +137,12 @@ if [ "$purpose" = acceptance ]; then
 fi
 
 if [ -z "$missing" ]; then
-	[ "$purpose" = build ] || echo "setup: Debian packages: nothing is missing"
+	[ "$purpose" = build ] || echo "setup: no Debian packages are missing"
 	exit 0
 fi
 install="apt-get install -y --no-install-recommends$missing"
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-	echo "setup: missing:$missing; what needs them is skipped. On Debian, as root:"
+	echo "setup: missing:$missing; tests that need them are skipped. On Debian, as root:"
 	echo "  apt-get update && $install"
 	[ "$purpose" != debian ]
 	exit
@@ -157,6 +157,6 @@ if ! {
 			install -y --no-install-recommends $missing
 } >"$log" 2>&1 </dev/null; then
 	tail -n 5 "$log" >&2
-	echo "setup: could not install:$missing; what needs them is skipped" >&2
+	echo "setup: could not install:$missing; tests that need them are skipped" >&2
 	[ "$purpose" != debian ]
 fi

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# The gate: static checks, the binary, every test, and the same work done under Bun and Deno.
-# The last line is `N passed, N failed, N skipped`; fails if anything did.
+# The gate: static checks, the binary, every test, and a comparison of Bun and Deno. The last line
+# is `N passed, N failed, N skipped`; fails if anything did.
 #
 # usage: test.sh [--fast]
 #
@@ -26,9 +26,9 @@ sh scripts/setup.sh tests
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-# No test depends on who runs it: no colours, no terminal, no cache of the user's.
+# No test depends on the user: no colours, no terminal, no cache of the user.
 export NO_COLOR=1 XDG_CACHE_HOME="$work/cache"
-# mke2fs and the like lie where an ordinary user does not look, and are of use to one.
+# mke2fs and others are in directories that are not in the PATH of every user.
 export PATH="$PATH:/usr/sbin:/sbin"
 bin=node_modules/.bin
 deno() { DENO_DIR="${DENO_DIR:-${HOME:-$work}/.cache/deno}" "$bin/deno" "$@"; }
@@ -64,7 +64,7 @@ if [ -z "$fast" ]; then
 	check "dist/seedstrap is built" sh scripts/build.sh
 	version=$(node -p 'require("./package.json").version')
 	says_version() { [ "$("$@" --version)" = "$version" ]; }
-	check "dist/seedstrap tells its version" says_version dist/seedstrap
+	check "dist/seedstrap prints its version" says_version dist/seedstrap
 fi
 
 echo
@@ -77,7 +77,7 @@ if [ -n "$fast" ]; then
 		set -- "$@" "--path-ignore-patterns=$file"
 	done
 fi
-# Bun's own counts, from its report and not from its text. A run that ends badly although no test
+# The counts are from the report of Bun, not from its output. A run that fails although no test
 # failed (a crash, a file that does not load) is a failure too.
 status=0
 "$bin/bun" test "$@" --timeout 60000 --reporter=junit --reporter-outfile="$work/junit.xml" \
@@ -145,12 +145,12 @@ build() {
 	"$1" build --qemu --external-sources --target-size 64M -m "file://$work/demo/mirror" \
 		--tree "$tree" --target "$work/$1"
 }
-bundle() { # reads the checkout from a bundle, and offline, the second time
+bundle() { # the second run is offline and reads the checkout from a bundle
 	"$1" bundle create -m "file://$work/demo/mirror" --tree "$tree" -o "$work/$1.first.tar" &&
 		"$1" bundle create --offline --tree "$work/$1.first.tar" -o "$work/$1.tar" &&
 		cmp "$work/$1.first.tar" "$work/$1.tar" && "$1" bundle verify "$work/$1.tar"
 }
-same() { # COMMAND FILE...: ends equal under both, and leaves these files equal, and not empty
+same() { # COMMAND FILE...: has the same result under both, and these files are equal and not empty
 	command=$1
 	shift
 	"$command" compiled && "$command" under_deno || return 1
@@ -159,7 +159,7 @@ same() { # COMMAND FILE...: ends equal under both, and leaves these files equal,
 		cmp "$work/compiled$file" "$work/under_deno$file" || return 1
 	done
 }
-# The example of mod.ts, as it stands there.
+# The example in mod.ts, unchanged.
 run_example() { # NAME RUNTIME...
 	name=$1
 	shift

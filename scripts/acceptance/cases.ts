@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: MIT
 /**
- * Every way in which rootfs.py prepares something, as arguments that both programs get.
+ * Every kind of target that rootfs.py prepares, as arguments for both programs.
  *
  * @module
  */
 
-/** What the arguments of a case name. */
+/** The files that the arguments of a case name. */
 export interface Inputs {
   /** Directory of prebuilt packages. */
   readonly repo: string;
-  /** A kernel that is only passed on. */
+  /** A file given as kernel, which is never started. */
   readonly kernel: string;
-  /** Archives with a root in them, one of each compression. */
+  /** Archives of a root, one for each compression. */
   readonly preseeds: readonly string[];
   /**
-   * One without `external/`. rootfs.py means to drop that of an archive, but looks for it on the
-   * second disk where there is one, and then leaves it in the boot image; seedstrap drops it.
+   * An archive without `external/`. rootfs.py is meant to drop that directory of an archive, but
+   * with a second disk it looks for it there and leaves it in the boot image; seedstrap drops it.
    */
   readonly plainRoot: string;
-  /** Name of a program that stands in for QEMU, beside the usual one. */
+  /** Another name of the program that stands in for QEMU. */
   readonly qemu: string;
 }
 
-/** Runs of both programs in one target each. */
+/** Runs of both programs, each in one target. */
 export interface Case {
-  /** Arguments of each run: several go on in the same target. */
+  /** Arguments of each run; later runs continue in the same target. */
   readonly runs: readonly (readonly string[])[];
-  /** Neither program does it. */
+  /** Whether both programs have to refuse it. */
   readonly isRefused?: boolean;
 }
 
 /**
- * All cases.
+ * Returns all cases.
  *
- * @param inputs Paths are without blanks, as every string here is cut at them.
+ * @param inputs Paths without spaces, as the strings here are split at them.
  */
 export function allCases(inputs: Inputs): Case[] {
   const { repo, kernel } = inputs;
@@ -66,7 +66,7 @@ export function allCases(inputs: Inputs): Case[] {
   ];
 }
 
-/** What does not go together, or means nothing. */
+/** Options that exclude each other, or have no meaning. */
 const REFUSED: readonly string[] = [
   "--external-sources",
   "--chroot --qemu",
@@ -125,7 +125,7 @@ function optionCases({ qemu, kernel }: Inputs): string[] {
   ];
 }
 
-/** What live-bootstrap's own CI does: the first pass prepares, the others go on there. */
+/** The passes of live-bootstrap's own CI: the first one prepares the target of the others. */
 function passCases(): Case[] {
   const pass = (name: string, others = " --external-sources") =>
     words(`--bwrap --internal-ci ${name}${others}`);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * Holds what seedstrap has made against what rootfs.py has. What seedstrap announces in its plan is
- * no difference, and is checked to be as it was announced.
+ * Compares a target of seedstrap with one of rootfs.py. Differences that seedstrap announces in its
+ * plan are expected, and checked to be as announced.
  *
  * @module
  */
 
 import type { Entry, Media } from "./media.ts";
 
-/** What is used of `seedstrap plan --json`. */
+/** The used part of `seedstrap plan --json`. */
 export interface AnnouncedPlan {
   readonly options: { readonly mode: string };
   readonly payload: { readonly present: boolean };
@@ -20,7 +20,7 @@ export interface AnnouncedPlan {
   };
 }
 
-/** What was held against each other, and how it differs. */
+/** What was compared, and the differences. */
 export interface Comparison {
   /** What was compared, as a phrase. */
   readonly compared: string;
@@ -50,7 +50,7 @@ export function compareMedia(theirs: Media, ours: Media, plan: AnnouncedPlan): C
   return { compared: [`${count} entries`, ...rest].join(", "), problems };
 }
 
-/** A kernel bootstrap with a payload: where rootfs.py has distfiles on a disk with a file system. */
+/** Returns the entries of rootfs.py, which has distfiles on a second disk instead of a payload. */
 function withSecondDisk({ entries }: Media): Map<string, Entry> {
   const prefix = "external.img:";
   return new Map([...entries].flatMap(([path, entry]): [string, Entry][] => {
@@ -61,7 +61,7 @@ function withSecondDisk({ entries }: Media): Map<string, Entry> {
   }));
 }
 
-/** The payload has its files' sums in it, for the importer. */
+/** Returns the entries of seedstrap. A payload also contains the checksums of its files. */
 function withPayload({ entries }: Media): Map<string, Entry> {
   const prefix = "payload.img:";
   return new Map([...entries].flatMap(([path, entry]): [string, Entry][] => {
@@ -71,7 +71,7 @@ function withPayload({ entries }: Media): Map<string, Entry> {
   }));
 }
 
-/** Takes bootstrap.cfg out of both. @returns Number of settings compared. */
+/** Compares both bootstrap.cfg and removes them. @returns Number of settings compared. */
 function takeConfigs(
   left: Map<string, Entry>,
   right: Map<string, Entry>,
@@ -81,7 +81,7 @@ function takeConfigs(
   const path = "steps/bootstrap.cfg";
   const read = (entries: Map<string, Entry>): string[] => {
     const { text, content = "" } = entries.get(path) ?? { text: "nothing" };
-    // Its mode is compared with the others, where there are modes.
+    // Its mode is compared with the other entries, if there are modes.
     entries.set(path, { text: text.replace(/\d+ [0-9a-f]{64}$/, "") });
     return content === "" ? [] : content.replace(/\n$/, "").split("\n");
   };
@@ -92,14 +92,14 @@ function takeConfigs(
   return theirs.length;
 }
 
-/** What becomes of the settings of rootfs.py. */
+/** Returns the expected settings of seedstrap for those of rootfs.py. */
 function expectedSettings(
   lines: readonly string[],
   { options: { mode }, payload }: AnnouncedPlan,
 ): string[] {
   const local = "http://127.0.0.1:";
   const urls = /"(.*)"/.exec(lines.find((line) => line.startsWith("MIRRORS=")) ?? "")?.[1];
-  // A directory of this machine has another address in QEMU, and is no mirror of another machine.
+  // A local directory has another address in QEMU, and is not a mirror for other machines.
   const mirrors =
     urls?.split(" ").flatMap((url) =>
       !url.startsWith(local)
@@ -111,19 +111,19 @@ function expectedSettings(
   return lines.map((line) => {
     if (line.startsWith("MIRRORS=")) return withoutPort(`MIRRORS="${mirrors.join(" ")}"`);
     if (line.startsWith("MIRRORS_LEN=")) return `MIRRORS_LEN=${mirrors.length}`;
-    // A payload disk is only read: the boot disk is the one that is installed to.
+    // A payload disk is only read, so the system is installed to the boot disk.
     return line === "DISK=sdb1" && payload.present ? "DISK=sda" : line;
   });
 }
 
-/** rootfs.py takes any port that is free. */
+/** Removes the port, as rootfs.py uses any free one. */
 function withoutPort(line: string): string {
   return line.startsWith("MIRRORS=")
     ? line.replaceAll(/(127\.0\.0\.1|10\.0\.2\.2):\d+/g, "$1")
     : line;
 }
 
-/** Takes the manifests out of both: without the announced lines they are the same. */
+/** Compares both manifests without the announced lines, and removes them. */
 function takeManifests(
   left: Map<string, Entry>,
   right: Map<string, Entry>,
@@ -147,7 +147,7 @@ function takeManifests(
   problems.push(...differences("of steps/manifest", theirs, ours));
 }
 
-/** Takes out of both what the plan announces besides. */
+/** Removes the other entries that the plan announces from both. */
 function takeOverlay(
   left: Map<string, Entry>,
   right: Map<string, Entry>,
@@ -160,11 +160,11 @@ function takeOverlay(
     if (!right.delete(path)) problems.push(`${path} is announced, but is not there`);
     for (let dir = parent(path); dir !== "" && !left.has(dir); dir = parent(dir)) right.delete(dir);
   }
-  // What the jump would lose is either in the image all the same or left out of it.
+  // Entries that are lost at the jump may or may not be in the image.
   for (const path of overlay.madeAgain.map((path) => path.replace(/\/$/, ""))) {
     if (!left.has(path)) problems.push(`${path} is made again, but rootfs.py has no such thing`);
     if (!right.has(path)) left.delete(path);
-    // A directory that held nothing else is left out with it.
+    // A directory without any other entry is left out too.
     for (let dir = parent(path); dir !== "" && !right.has(dir); dir = parent(dir)) left.delete(dir);
   }
 }
@@ -173,18 +173,18 @@ function parent(path: string): string {
   return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }
 
-/** Without what follows from announced differences. */
+/** Returns a frame without the consequences of announced differences. */
 function comparableFrame(frame: readonly string[], plan: AnnouncedPlan): string[] {
   return frame.flatMap((line) => {
     if (plan.payload.present && line.startsWith("external.img:")) return [];
-    // Only in QEMU the size is asked for; otherwise it is what the files need.
+    // The size is an option only for QEMU; otherwise it depends on the files.
     const size = /^init\.img: size (\d+)$/.exec(line)?.[1];
     if (plan.options.mode !== "bare-metal" || size === undefined) return [line];
     return [`init.img: size ${Number(size) % 2 ** 20 === 0 ? "whole MiB" : size}`];
   });
 }
 
-/** Compares command lines, with each target and the accelerator under one name. */
+/** Compares command lines, with the same name for both targets and accelerators. */
 export function compareCommands(
   theirs: Started,
   ours: Started,
@@ -205,7 +205,7 @@ export function compareCommands(
   };
 }
 
-/** What a run has started. */
+/** The commands that a run has started. */
 export interface Started {
   readonly commands: readonly (readonly string[])[];
   /** Absolute. */
@@ -218,7 +218,7 @@ function withoutAccel(words: readonly string[]): readonly string[] {
   return isAccel ? [words[0]!, ...words.slice(3)] : words;
 }
 
-/** How two lists differ, in their order. */
+/** Returns the differences of two lists, in order. */
 function differences(what: string, theirs: readonly string[], ours: readonly string[]): string[] {
   const at = theirs.findIndex((line, index) => line !== ours[index]);
   const index = at < 0 && ours.length > theirs.length ? theirs.length : at;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # acceptance.sh, which reads this in, has set them
+# shellcheck disable=SC2154 # acceptance.sh, which sources this, sets them
 #
 # Builds from two copies of the checkout.
 

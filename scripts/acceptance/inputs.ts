@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What the options of the cases name: packages, a kernel, archives with a root.
+ * Makes the files that options of the cases name: packages, a kernel, archives of a root.
  *
  * @module
  */
@@ -18,10 +18,10 @@ import {
 import { dirname, join } from "node:path";
 import type { Inputs } from "./cases.ts";
 
-/** Compressions of tar by the ends of their names. */
+/** Names of archives, with the option of tar for their compression. */
 const PRESEEDS = { "root.tar.gz": "-z", "root.tar.bz2": "-j", "root.tar.xz": "-J", "root.tar": "" };
 
-/** Files of the archive; those of `steps/` and `external/` make place for others. */
+/** Files of the archive; those of `steps/` and `external/` are replaced by others. */
 const ROOT_FILES = {
   "bootstrap-seeds/POSIX/x86/kaem-optional-seed": "the first program\n",
   "init": "the same\n",
@@ -43,7 +43,7 @@ const PACKAGES = {
   "sub/deeper/three_0.tar.bz2": "",
 };
 
-/** Makes them below a directory, which must not exist. */
+/** Makes the inputs below a directory, in which they must not exist. */
 export function makeInputs(work: string): Inputs {
   const dir = join(work, "inputs");
   const root = join(work, "inputs", "root");
@@ -68,7 +68,7 @@ export function makeInputs(work: string): Inputs {
   return { repo, kernel, preseeds, plainRoot, qemu: "qemu-of-my-own" };
 }
 
-/** Names begin with `./`, as in an archive of a root that was made in it. */
+/** Makes a tar file. Its names begin with `./`, as in an archive made inside a root. */
 function makeTar(path: string, option: string, root: string): void {
   const how = option === "" ? [] : [option];
   const { status, stderr } = spawnSync("tar", [...how, "-C", root, "-cf", path, "."]);

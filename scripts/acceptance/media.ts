@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What lies in a target, whoever made it: as text that can be compared.
+ * Reads a target of either program into text that can be compared.
  *
  * @module
  */
@@ -17,29 +17,29 @@ import { MIB, SECTOR_BYTES } from "../../src/format/segment.ts";
 import { openImage } from "../../src/source/file.ts";
 import { digestRange, readImage } from "../../src/image/linear.ts";
 
-/** Something that was found. */
+/** An entry in a target. */
 export interface Entry {
-  /** Kind, mode where there are modes, size and digest. */
+  /** Kind, mode if there are modes, size and digest. */
   readonly text: string;
-  /** Its content, where it is a file that is worth being looked at. */
+  /** Its content, if it is one of {@link LOOKED_AT}. */
   readonly content?: string;
 }
 
-/** What a target holds. */
+/** The content of a target. */
 export interface Media {
   /**
-   * By path: of the root that the machine starts in, whatever holds it, and with the name of its
-   * image and a colon before it what is not there from the beginning.
+   * Entries by path in the root that the machine starts in. Those on other images have the name of
+   * the image and a colon before their path.
    */
   readonly entries: Map<string, Entry>;
-  /** What the images are beside their files: sizes, partitions, commands, in their order. */
+  /** Other properties of the images: sizes, partitions, commands, in order. */
   readonly frame: readonly string[];
 }
 
-/** Files whose text matters, not only their digest. */
+/** Files whose text is compared, not only their digest. */
 const LOOKED_AT: readonly string[] = ["steps/bootstrap.cfg", "steps/manifest"];
 
-/** What seedstrap keeps in a target for itself, and what mke2fs makes in every file system. */
+/** Files that seedstrap keeps in a target for itself, or that mke2fs makes in every file system. */
 const NOT_MEDIA: readonly string[] = [
   ".seedstrap",
   "seedstrap.json",
@@ -51,7 +51,7 @@ const NOT_MEDIA: readonly string[] = [
 const IMAGES: readonly string[] = ["init.img", "payload.img", "external.img", "disk.img"];
 
 /**
- * Reads what a run has left.
+ * Reads the target of a run.
  *
  * @param scratch Directory for files from file systems; it must not exist.
  */
@@ -91,7 +91,7 @@ function readBoot(source: ByteSource): Media {
   const { srcfsOffset } = readBootHeader(source);
   const entries = filesOf(source, "");
   const frame = [`size ${source.size}`, `boot code ${digestRange(source, 0, srcfsOffset)}`];
-  // The directories that stage0 gets its seeds in are made behind the tree, with other paths.
+  // The directories for the seeds of stage0 come after the tree, with absolute paths.
   for (const { kind, path } of readImage(source)) {
     if (kind === "command") frame.push(`command ${path}`);
     else if (path.startsWith("/")) frame.push(`directory ${path}`);
@@ -117,12 +117,12 @@ function filesOf(source: ByteSource, prefix: string): Map<string, Entry> {
   return entries;
 }
 
-/** A source may use one buffer again and again. */
+/** Copies bytes, as a source may reuse its buffer. */
 function copyOf(bytes: Uint8Array): Uint8Array {
   return bytes.slice();
 }
 
-/** A disk with one partition: its file system comes out by debugfs, its table by sfdisk. */
+/** Reads a disk with one partition: its file system with debugfs, its table with sfdisk. */
 function readDisk(path: string, scratch: string, prefix: string): Media {
   const { partitiontable: table } = JSON.parse(tool("sfdisk", "--json", path));
   const partitions: readonly Record<string, unknown>[] = table.partitions;
@@ -143,7 +143,7 @@ function readDisk(path: string, scratch: string, prefix: string): Media {
   return { entries: new Map(entries), frame };
 }
 
-/** Runs a program that looks at a disk and returns what it prints. */
+/** Runs a program that examines a disk, and returns its output. */
 function tool(program: string, ...args: readonly string[]): string {
   const PATH = `${process.env["PATH"]}:/usr/sbin:/sbin`;
   const { status, stdout, stderr, error } = spawnSync(program, args, {

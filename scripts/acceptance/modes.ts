@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
- * Every mode: rootfs.py of a checkout and seedstrap with the same arguments and inputs, and with
- * recording stand-ins for what they would start. Their trees, their bootstrap.cfg and the commands
- * that they start have to be the same, but for what seedstrap announces in its plan.
+ * Runs rootfs.py of a checkout and seedstrap in every mode with the same arguments and inputs, with
+ * stand-ins that record what is started. Their trees, bootstrap.cfg and commands have to be the
+ * same, except for what seedstrap announces in its plan.
  *
  * usage: bun scripts/acceptance/modes.ts SEEDSTRAP PYTHON INPUTS WORK [WORD...]
  *
- * INPUTS is what scripts/bench/synthetic.ts makes; WORK is a directory to be made. With WORDs, only
- * cases with all of these words. The last line is `N passed, N failed, N skipped`.
+ * INPUTS is the output of scripts/bench/synthetic.ts; WORK is a directory to create. With WORDs,
+ * runs only the cases with all of these words. The last line is `N passed, N failed, N skipped`.
  */
 
 import { spawnSync } from "node:child_process";
@@ -20,7 +20,7 @@ import { makeInputs } from "./inputs.ts";
 import { readMedia } from "./media.ts";
 import { makeStage, type Ran, runOn, type Stage } from "./start.ts";
 
-/** Where everything is. */
+/** Paths of the inputs and of the working directories. */
 interface Scene {
   readonly seedstrap: string;
   readonly python: string;
@@ -28,12 +28,12 @@ interface Scene {
   readonly tree: string;
   readonly copy: string;
   readonly mirrors: readonly string[];
-  /** For targets, which are removed after each case. */
+  /** Directory of the targets, which are removed after each case. */
   readonly work: string;
   readonly stage: Stage;
 }
 
-/** What became of a case. */
+/** The result of a case. */
 type Result =
   | { readonly kind: "same"; readonly compared: string }
   | { readonly kind: "skipped"; readonly reason: string }
@@ -70,7 +70,7 @@ function makeScene(
   const tree = resolve(from, "tree");
   const copy = resolve(work, "copy");
   cpSync(tree, copy, { recursive: true, verbatimSymlinks: true });
-  // What the user's umask gave the checkout rootfs.py copies; seedstrap knows only 755 and 644.
+  // rootfs.py copies the modes of the checkout, which depend on umask; seedstrap has 755 and 644.
   spawnSync("chmod", ["-R", "u+w,go-w", copy]);
   return {
     seedstrap: resolve(seedstrap),
@@ -83,7 +83,7 @@ function makeScene(
   };
 }
 
-/** Has rootfs.py download all distfiles, as later it is given a mirror that is nowhere, too. */
+/** Lets rootfs.py download all distfiles, as later one of its mirrors does not exist. */
 async function downloadTheirs({ python, copy, mirrors, work, stage }: Scene): Promise<void> {
   const target = join(work, "theirs");
   const args = ["--chroot", "--external-sources", "-m", mirrors[0]!, "-t", target];
@@ -92,7 +92,7 @@ async function downloadTheirs({ python, copy, mirrors, work, stage }: Scene): Pr
   if (ran.failed) throw new Error(`rootfs.py cannot download: ${reasonOf(ran)}`);
 }
 
-/** Runs both programs and compares what they leave. */
+/** Runs both programs and compares their targets. */
 async function compareCase({ runs, isRefused }: Case, scene: Scene): Promise<Result> {
   const { seedstrap, python, tree, copy, mirrors, work, stage } = scene;
   const targets = { theirs: join(work, "theirs"), ours: join(work, "ours") };
@@ -159,7 +159,7 @@ function readPlan(argv: readonly string[]): AnnouncedPlan {
   return JSON.parse(stdout);
 }
 
-/** With --kernel and no archive, rootfs.py wants the directory that it fills to be there. */
+/** Creates the directory that rootfs.py expects with --kernel and without an archive. */
 function prepareTheirs(target: string, args: readonly string[]): void {
   const hasKernel = args.some((arg) => arg === "-qk" || arg.startsWith("--kern"));
   if (hasKernel && !args.includes("--early-preseed")) {
@@ -167,7 +167,7 @@ function prepareTheirs(target: string, args: readonly string[]): void {
   }
 }
 
-/** What a bootstrap might do in its root between two passes. */
+/** Changes the root like a bootstrap between two passes. */
 function useTarget(target: string): void {
   const distfiles = join(target, "external", "distfiles");
   rmSync(join(distfiles, readdirSync(distfiles).sort()[0]!));
@@ -175,7 +175,7 @@ function useTarget(target: string): void {
   writeFileSync(join(target, "made"), "made\n");
 }
 
-/** The line of what a run said that tells what is wrong. */
+/** Returns the line of the output of a run with the reason of its failure. */
 function reasonOf({ said }: Ran): string {
   const lines = said.trim().split("\n");
   return lines.find((line) => line.startsWith("seedstrap: ")) ?? (lines.at(-1) || "nothing");

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # acceptance.sh, which reads this in, has set them
+# shellcheck disable=SC2154 # acceptance.sh, which sources this, sets them
 #
-# Holds seedstrap against the Python tools of the checkout.
+# Compares seedstrap with the Python tools of the checkout.
 
 echo
-echo "== Against the checkout's own Python"
+echo "== Compared with the Python tools of the checkout"
 python=""
 for candidate in python3 /usr/bin/python3; do
 	if [ -z "$python" ] && "$candidate" -c "import requests" 2>/dev/null; then
@@ -34,7 +34,7 @@ else
 	fi
 	"$home/node_modules/.bin/bun" "$home/scripts/acceptance/modes.ts" \
 		"$seedstrap" "$python" "$work/inputs" "$work/modes" | tee "$work/modes.log" || true
-	# Each case is one that passed, failed or was skipped.
+	# Each case counts as passed, failed or skipped.
 	counts=$(tail -n 1 "$work/modes.log")
 	case $counts in
 		*" passed, "*" failed, "*" skipped")
@@ -44,6 +44,6 @@ else
 			counts=${counts#* failed, }
 			skipped=$((skipped + ${counts% skipped}))
 			;;
-		*) fail "$modes: it came to no end" ;;
+		*) fail "$modes: it did not finish" ;;
 	esac
 fi

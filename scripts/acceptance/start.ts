@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Runs rootfs.py and seedstrap with recording stand-ins for what they would start.
+ * Runs rootfs.py and seedstrap with stand-ins that record what they start.
  *
  * @module
  */
@@ -10,15 +10,15 @@ import { basename, join } from "node:path";
 import process from "node:process";
 import { runProcess } from "../../src/launch/process.ts";
 
-/** Programs that are recorded instead of run. `env` is the one that starts chroot and bwrap. */
+/** Programs that are recorded instead of run. `env` starts chroot and bwrap. */
 const STARTED: readonly string[] = ["qemu-system-x86_64", "env", "chroot", "bwrap"];
 
-/** Writes its name and arguments to the file that RECORD names, and succeeds. */
+/** A program that appends its name and arguments to the file $RECORD, and succeeds. */
 const STAND_IN = `#!/bin/sh
 { printf '%s\\0' "\${0##*/}" "$@"; echo; } >>"$RECORD"
 `;
 
-/** rootfs.py asks by sudo where chroot is, and has to be answered. */
+/** A sudo that also answers rootfs.py when it asks for the path of chroot. */
 const SUDO_STAND_IN = STAND_IN.replace(
   "\n",
   `
@@ -26,7 +26,7 @@ case $1 in python3) exec "$@" ;; esac
 `,
 );
 
-/** A place with stand-ins. */
+/** A directory with stand-ins. */
 export interface Stage {
   /** Directory of the stand-ins. */
   readonly dir: string;
@@ -34,7 +34,7 @@ export interface Stage {
   readonly record: string;
 }
 
-/** Makes the stand-ins. @param others More names for them. */
+/** Makes the stand-ins. @param others More names of programs. */
 export function makeStage(dir: string, others: readonly string[]): Stage {
   mkdirSync(dir);
   for (const name of [...STARTED, ...others]) {
@@ -47,9 +47,9 @@ export function makeStage(dir: string, others: readonly string[]): Stage {
 /** How a run ended. */
 export interface Ran {
   readonly failed: boolean;
-  /** Everything that it said. */
+  /** Its whole output. */
   readonly said: string;
-  /** Each command that it started, as words; paths of stand-ins are names. */
+  /** Each command that it started, as words; the paths of stand-ins become names. */
   readonly started: readonly (readonly string[])[];
 }
 

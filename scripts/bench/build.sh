@@ -1,22 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Measures `seedstrap build` side by side with the checkout's own rootfs.py, and with what any
-# verified copy costs: `cat` of the same bytes into one file, and `openssl dgst` of that file.
+# Measures `seedstrap build` beside the checkout's own rootfs.py, and beside the cost of any
+# verified copy: `cat` of the same bytes into one file, and `openssl dgst` of that file.
 #
-# Every distfile is there already (no download is measured), and QEMU is a stand-in that ends at
-# once. Runs alternate, beginning with another one each round, since a disk can be busy with what the
-# run before wrote; that is removed, and written back as far as the kernel knows, before the next.
-# seedstrap's time includes making its images durable (fsync); rootfs.py and the copy leave theirs
-# in the page cache, so the copy is also measured with a `sync` of its file at the end. `--out` on a
-# tmpfs takes the disk out of the figures.
+# Every distfile is already there (no download is measured), and QEMU is a stand-in that ends at
+# once. The programs take turns, and each round starts with another one, since a disk can still be
+# busy with the output of the run before. That output is removed and synced before the next run.
+# The time of seedstrap includes an fsync of its images; rootfs.py and the copy leave theirs in the
+# page cache, so the copy is also measured with a `sync` of its file at the end. With `--out` on a
+# tmpfs the figures do not depend on the disk.
 #
 # usage: build.sh [--dir DIR] [--out DIR] [--rounds N] [--mib N] CHECKOUT
 #
-#   --dir DIR   synthetic inputs are made there, or found (default: seedstrap-bench in TMPDIR)
-#   --out DIR   outputs go there (default: --dir)
-#   --rounds N  runs of each (default: 5)
-#   --mib N     size of all distfiles (default: 1400)
+#   --dir DIR   directory of the synthetic inputs, made if missing (default: seedstrap-bench in
+#               TMPDIR)
+#   --out DIR   directory of the outputs (default: --dir)
+#   --rounds N  runs of each program (default: 5)
+#   --mib N     total size of the distfiles (default: 1400)
 
 set -eu
 home=$(cd "$(dirname "$0")/../.." && pwd)
@@ -41,7 +42,7 @@ while [ $# -gt 1 ]; do
 done
 [ $# -eq 1 ] || usage
 if [ ! -f "$1/rootfs.py" ]; then
-	echo "bench: $1 is no checkout: it has no rootfs.py" >&2
+	echo "bench: $1 is not a checkout: it has no rootfs.py" >&2
 	exit 2
 fi
 checkout=$(cd "$1" && pwd)
@@ -53,7 +54,7 @@ trap 'exit 1' HUP INT TERM
 
 sh "$home/scripts/setup.sh" acceptance
 sh "$home/scripts/build.sh"
-# A build that is made meanwhile does not change what is measured.
+# A copy, so that a new build of the binary meanwhile does not matter.
 cp "$home/dist/seedstrap" "$out/program"
 PATH=$PATH:/usr/sbin:/sbin
 python=python3
@@ -61,7 +62,7 @@ python=python3
 printf '#!/bin/sh\nexit 0\n' >"$out/qemu"
 chmod +x "$out/qemu"
 
-inputs() { # MIB: makes DIR/MIB/tree, with its distfiles in it, unless it is there
+inputs() { # MIB: makes DIR/MIB/tree with its distfiles, unless it exists
 	[ ! -f "$dir/$1/complete" ] || return 0
 	rm -rf "${dir:?}/$1"
 	"$home/node_modules/.bin/bun" "$home/scripts/bench/synthetic.ts" "$checkout" "$dir/$1" "$1"
@@ -70,7 +71,7 @@ inputs() { # MIB: makes DIR/MIB/tree, with its distfiles in it, unless it is the
 	: >"$dir/$1/complete"
 }
 
-# measure NAME MIB: runs it once; adds "wall user+sys peak-KiB" to its figures.
+# measure NAME MIB: runs a program once; adds "wall user+sys peak-KiB" to its figures.
 measure() {
 	rm -rf "$out/rootfs" "$out/seedstrap" "$out/copy" "$out/store"
 	sync
@@ -110,7 +111,7 @@ median() { # NAME MIB COLUMN
 		END { m = int((NR + 1) / 2); print NR % 2 ? v[m] : (v[m] + v[m + 1]) / 2 }'
 }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
-goal() { # TEXT VALUE LIMIT: met where VALUE is at most LIMIT
+goal() { # TEXT VALUE LIMIT: met if VALUE is at most LIMIT
 	awk -v text="$1" -v value="$2" -v limit="$3" \
 		'BEGIN { printf "  %-8s %s\n", value <= limit ? "met" : "NOT MET", text }'
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /**
  * Makes a checkout that can be built without the internet: a copy of a real one, with a synthetic
- * distfile for every source and its checksum in the copy's sources.
+ * distfile for every source and its checksum in the sources of the copy.
  *
  * usage: bun scripts/bench/synthetic.ts CHECKOUT OUT [MIB]
  *
- * Leaves OUT/tree and OUT/mirror with MIB (1400) MiB of distfiles. The same arguments give the
- * same bytes: content is an AES-CTR key stream, sizes follow the spread of real ones (most are
+ * Writes OUT/tree and OUT/mirror with MIB (default 1400) MiB of distfiles. The same arguments give
+ * the same bytes: content is an AES-CTR key stream, sizes are distributed like real ones (most are
  * small, few are large).
  */
 
@@ -28,7 +28,7 @@ const mirror = join(out, "mirror");
 mkdirSync(mirror, { recursive: true });
 for (const part of ["builder-hex0", "lib", "rootfs.py", "source_manifest.py", "seed", "steps"]) {
   if (statIfThere(join(checkout, part)) === undefined) continue;
-  // Links are copied as links: the checkout has some, and they are part of what is tested.
+  // Links are copied as links: the checkout has some, and they are tested too.
   cpSync(join(checkout, part), join(tree, part), { recursive: true, verbatimSymlinks: true });
 }
 
@@ -60,7 +60,7 @@ for (const step of steps) {
 }
 process.stdout.write(`${names.size} distfiles in ${mirror}, checkout in ${tree}\n`);
 
-/** A log-normal weight that depends on the name alone. */
+/** Returns a log-normal weight that depends only on the name. */
 function weight(name: string): number {
   const hash = createHash("sha256").update(name).digest();
   const u = (hash.readUInt32LE(0) + 1) / 2 ** 32;

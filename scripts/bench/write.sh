@@ -1,18 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Measures `seedstrap write` onto a loop device side by side with dd, on a sparse image of 8 GB with
+# Measures `seedstrap write` to a loop device beside dd, with a sparse image of 8 GB that has
 # 1.4 GB of data at its beginning:
 #
-#   write, not read back   with `dd bs=4M oflag=direct conv=fsync` of the data alone
-#   write, read back       with dd of the whole image by the same options, followed by `cmp`
+#   write, not read back   beside `dd bs=4M oflag=direct conv=fsync` of the data only
+#   write, read back       beside dd of the whole image with the same options, followed by `cmp`
 #
-# dd knows nothing of holes, so that for the second it takes conv=sparse, onto a device that is
-# known to be zeros; seedstrap zeroes them. Runs alternate, beginning with another one each round.
-# Before each the device is zeroed (blkdiscard, which punches its file), so that everyone finds the
-# same. Peak memory is measured with an image of 10 GB, too.
+# dd does not use holes, so the second dd has conv=sparse, on a device that is known to be zeros;
+# seedstrap zeroes the ranges of holes. The programs take turns, and each round starts with another
+# one. Before each run the device is zeroed (blkdiscard, which punches its file), so that all start
+# with the same state. Peak memory is also measured with an image of 10 GB.
 #
-# usage: write.sh [--dir DIR] [--rounds N]      as root; some 10 GB are needed in DIR (default: TMPDIR)
+# usage: write.sh [--dir DIR] [--rounds N]      as root; needs about 10 GB in DIR (default: TMPDIR)
 
 set -eu
 home=$(cd "$(dirname "$0")/../.." && pwd)
@@ -32,7 +32,7 @@ while [ $# -gt 0 ]; do
 	shift 2
 done
 if [ "$(id -u)" -ne 0 ]; then
-	echo "bench: loop devices take root" >&2
+	echo "bench: loop devices need root" >&2
 	exit 2
 fi
 PATH=$PATH:/usr/sbin:/sbin
@@ -46,7 +46,7 @@ trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 sh "$home/scripts/setup.sh" acceptance
 sh "$home/scripts/build.sh"
-# A build that is made meanwhile does not change what is measured.
+# A copy, so that a new build of the binary meanwhile does not matter.
 cp "$home/dist/seedstrap" "$out/program"
 
 mib=1335 # 1.4 GB
@@ -59,13 +59,13 @@ truncate -s 10G "$out/disk"
 loop=$(losetup -f --show "$out/disk")
 name=$(basename "$loop")
 
-# measure NAME COMMAND...: adds "wall peak-KiB" to its figures.
+# measure NAME COMMAND...: runs a command once; adds "wall peak-KiB" to its figures.
 measure() {
 	figures=$out/$1
 	shift
 	blkdiscard -f "$loop"
 	sync
-	head -c $((mib * 1048576)) "$image" >/dev/null # everyone finds its data in the page cache
+	head -c $((mib * 1048576)) "$image" >/dev/null # so that its data is always in the page cache
 	if ! env time -o "$out/time" -f '%e %M' "$@" >"$out/log" 2>&1 </dev/null; then
 		cat "$out/log" >&2
 		echo "bench: failed: $*" >&2
@@ -91,7 +91,7 @@ median() { # NAME COLUMN
 	sort -n -k "$2" "$out/$1" | awk -v column="$2" '{ v[NR] = $column }
 		END { m = int((NR + 1) / 2); print NR % 2 ? v[m] : (v[m] + v[m + 1]) / 2 }'
 }
-goal() { # TEXT VALUE LIMIT: met where VALUE is at most LIMIT
+goal() { # TEXT VALUE LIMIT: met if VALUE is at most LIMIT
 	awk -v text="$1" -v value="$2" -v limit="$3" \
 		'BEGIN { printf "  %-8s %s\n", value <= limit ? "met" : "NOT MET", text }'
 }
@@ -123,6 +123,6 @@ for one in $names; do
 done
 echo "  peak memory of write+verify with an image of 10 GiB: $((peak / 1024)) MiB"
 echo "goals"
-goal "at least as fast as dd of the data alone" "$(median write 1)" "$(median dd 1)"
+goal "at least as fast as dd of the data only" "$(median write 1)" "$(median dd 1)"
 goal "read back, faster than dd and cmp" "$(median write+verify 1)" "$(median dd+cmp 1)"
 goal "peak memory under 200 MB" "$((peak * 1024))" 200000000

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# The guest's half of scripts/acceptance-device.sh: the first process of a Debian that lives in
-# memory. It prints `PASS WHAT`, or `FAIL WHAT` with what seedstrap said.
+# The part of scripts/acceptance-device.sh in the guest: the first process of a Debian in memory.
+# It prints `PASS WHAT`, or `FAIL WHAT` with the output of seedstrap.
 
-# shellcheck disable=SC2317 # what looks unreachable is called by check
+# shellcheck disable=SC2317 # functions that seem unreachable are called by check
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DM_DISABLE_UDEV=1 HOME=/root NO_COLOR=1
 mount -t proc none /proc
 mount -t sysfs none /sys
@@ -40,12 +40,12 @@ says() {
 		grep -qF -- "$text" /tmp/said || return 1
 	done
 }
-name_of() { # SERIAL: the disk of that serial, as seedstrap sees it
+name_of() { # SERIAL: the disk with that serial, as listed by seedstrap
 	seedstrap devices --json | tr -d '\n ' | sed 's/},{/\n/g' |
 		sed -n "s/.*\"path\":\"\([^\"]*\)\".*\"serial\":\"$1\".*/\1/p"
 }
 size=$(wc -c </image)
-same() { # DEVICE: holds the image
+same() { # DEVICE: whether it has the image
 	cmp -n "$size" /image "$1" >>/tmp/said 2>&1
 }
 front_is_zero() { # DEVICE
@@ -53,7 +53,7 @@ front_is_zero() { # DEVICE
 	echo 3 >/proc/sys/vm/drop_caches
 	cmp -n 1048576 /dev/zero "$1" >>/tmp/said 2>&1
 }
-bootable() { # DEVICE: as if something had been on it
+bootable() { # DEVICE: writes the end of a boot sector, as if the disk had been in use
 	printf '\125\252' | dd of="$1" bs=1 seek=510 conv=notrunc,fsync 2>/dev/null
 }
 refused() { # DEVICE SERIAL TEXT...
@@ -64,14 +64,14 @@ echo "ACCEPTANCE-BEGIN"
 seedstrap devices
 for kind in virtio sata usb nvme mmc; do
 	disk=$(name_of "serial-$kind")
-	# An SD card has a number for a serial.
+	# The serial of an SD card is a number.
 	[ $kind != mmc ] || disk=/dev/mmcblk0
 	serial=serial-$kind
 	[ $kind != mmc ] || serial=$(cat /sys/block/mmcblk0/device/serial)
 	told() {
 		seedstrap devices >/tmp/said && grep -E "^$disk +.* $kind +.* $serial " /tmp/said >/dev/null
 	}
-	check "$kind: devices tells transport and serial" told
+	check "$kind: devices lists transport and serial" told
 	check "$kind: an image is written to $disk" write /image "$disk" --yes "$serial"
 	check "$kind: it is there, and read back from the device" same "$disk"
 	grep -q "read back from the device" /tmp/said || true
@@ -110,10 +110,10 @@ check "a disk of an LVM volume is refused" volume
 mkfs.ext4 -q -F /dev/mapper/vg-vol
 mount /dev/mapper/vg-vol /place
 lvm_mounted() { refused "$disk" serial-a "(LVM volume vg-vol)" "is mounted at /place"; }
-check "and what is mounted on it is told" lvm_mounted
+check "and the message names what is mounted on it" lvm_mounted
 umount /place
 lvm vgchange -qq -an vg >/dev/null 2>&1
-check "a disk of LVM that is not in use is written to" write /image "$disk" --yes serial-a
+check "a disk of LVM that is not in use can be written" write /image "$disk" --yes serial-a
 
 # dm-crypt
 echo secret >/key
@@ -150,7 +150,7 @@ fails() {
 	want=7 write /image /dev/mapper/bad --yes "$dm" &&
 		says "Cannot write to /dev/$dm: EIO at byte " "does not boot: its first MiB is zeros" "The device fails"
 }
-check "a drive that fails in the middle: it is said, with the place" fails
+check "a drive that fails in the middle is reported, with the offset" fails
 cat /tmp/said
 check "and nothing boots from it" front_is_zero "$disk"
 dmsetup remove --noudevsync bad
@@ -169,15 +169,15 @@ for way in w r; do
 			says "what it reads back is not what was written" "between offset $((half * 512)) and" \
 				"does not boot: its first MiB is zeros"
 	}
-	check "a drive that corrupts silently ($way) is found out, with the place" corrupts
+	check "a drive that corrupts silently ($way) is detected, with the offset" corrupts
 	cat /tmp/said
 	check "and nothing boots from it" front_is_zero "$disk"
 	unseen() { write /image /dev/mapper/flaky --yes "$dm" --no-verify && ! same /dev/mapper/flaky; }
-	check "which nobody sees with --no-verify" unseen
+	check "which is not detected with --no-verify" unseen
 	dmsetup remove --noudevsync flaky
 done
 
-# Ended in the middle, on a drive of 8 MiB a second
+# Ended in the middle, on a drive with 8 MiB/s
 disk=$(name_of serial-slow)
 for signal in KILL INT TERM; do
 	bootable "$disk"
@@ -202,7 +202,7 @@ for signal in KILL INT TERM; do
 done
 cat /tmp/said.keep
 sectors() { write /image "$(name_of serial-native4k)" --yes serial-native4k && same "$(name_of serial-native4k)"; }
-check "a disk with sectors of 4096 bytes is written to" sectors
+check "a disk with sectors of 4096 bytes can be written" sectors
 echo "ACCEPTANCE-END"
 echo o >/proc/sysrq-trigger
 sleep 100

@@ -2,10 +2,10 @@
 /**
  * Makes `steps/preflight-1.0/stage*.hex0` from the assembler sources beside them.
  *
- *     bun scripts/preflight/hex0.ts            writes the hex0 files (and the CRC that closes stage 2)
- *     bun scripts/preflight/hex0.ts --check    exits 1 where a file is not what would be written
+ *     bun scripts/preflight/hex0.ts            writes the hex0 files (and the CRC of stage 2)
+ *     bun scripts/preflight/hex0.ts --check    exits with 1 if a file is not current
  *
- * The hex0 is what the product uses; it must be readable by itself. So every line of the assembler
+ * The product uses the hex0, which must be readable on its own. So every line of the assembler
  * source becomes a line of hex0: its bytes, then the source line as a comment. Needs binutils.
  *
  * @module
@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 
-/** A stage: its name and the address that it runs at. */
+/** A stage: its name and the address at which it runs. */
 export interface Stage {
   readonly name: string;
   readonly address: number;
@@ -27,13 +27,13 @@ export const STAGES: readonly Stage[] = [
   { name: "stage2", address: 0x7e00 },
 ];
 
-/** Where the stages are. */
+/** Directory of the stages. */
 export const STAGES_DIR = join(import.meta.dirname ?? ".", "../../steps/preflight-1.0");
 
-/** What binutils make of a source. */
+/** The output of binutils for a source. */
 export interface Assembled {
   readonly bytes: Uint8Array;
-  /** For each source line (from 0) the offset of its first byte; absent where it makes none. */
+  /** For each source line (from 0) the offset of its first byte; absent if it has none. */
   readonly offsets: ReadonlyMap<number, number>;
 }
 
@@ -41,8 +41,8 @@ export interface Assembled {
  * Assembles one source with binutils.
  *
  * @param path The .S file.
- * @param address What the first byte's address is when it runs.
- * @param symbols Defined as with `--defsym`, for tests.
+ * @param address Address of the first byte at run time.
+ * @param symbols Symbols to define with `--defsym`, for tests.
  */
 export function assemble(
   path: string,
@@ -73,7 +73,7 @@ export function assemble(
   }
 }
 
-/** A line of the listing that begins bytes: source line number, offset, bytes in hex. */
+/** A line of the listing with the first bytes of a source line: line number, offset, hex bytes. */
 const LISTING_LINE = /^ *(\d+) ([0-9a-f]{4,8}) [0-9A-F]/;
 
 function readListing(listing: string): Map<number, number> {
@@ -93,9 +93,9 @@ const COMMENT_COLUMN = 31;
 const OPERATION_WIDTH = 28;
 
 /**
- * Writes a source and its bytes as commented hex0.
+ * Formats a source and its bytes as commented hex0.
  *
- * Comment lines stay as they are, a label gets its address, and all else is bytes and a comment.
+ * Comment lines stay unchanged, a label gets its address, and other lines are bytes and a comment.
  */
 export function formatHex0(source: string, assembled: Assembled, address: number): string {
   const lines = source.replace(/\n$/, "").split("\n");
@@ -134,7 +134,7 @@ function hex(value: number, digits: number): string {
   return value.toString(16).toUpperCase().padStart(digits, "0");
 }
 
-/** The CRC-32 register (IEEE 802.3, reflected, begun with all ones), not complemented. */
+/** Returns the CRC-32 register (IEEE 802.3, reflected, initially all ones), not complemented. */
 export function crcRegister(bytes: Uint8Array): number {
   let crc = 0xffffffff;
   for (const byte of bytes) {
@@ -144,10 +144,10 @@ export function crcRegister(bytes: Uint8Array): number {
   return crc >>> 0;
 }
 
-/** The line that closes stage 2, whose value makes the CRC over all of it zero. */
+/** The last line of stage 2, whose value makes the CRC over the whole stage zero. */
 const CLOSING = /(\nclosing_crc:\n {4}\.long 0x)[0-9A-F]{8}/;
 
-/** Gives the source with the right closing CRC; a source without one as it is. */
+/** Returns the source with the right closing CRC, or unchanged if it has none. */
 function closed(path: string, source: string, address: number): string {
   if (!CLOSING.test(source)) return source;
   const { bytes } = assemble(path, address);
