@@ -51,7 +51,7 @@ export interface ArchiveEntry {
  *
  * @returns Directories first, sorted bytewise; then files in the order of their data, so that the
  * archive is expanded once. Also the members that are left out or changed.
- * @throws {UserError} "format" if symbolic links form a loop.
+ * @throws {UserError} "format" for a link that leads through a loop or through too many links.
  */
 export function flatEntries(
   archive: Archive,
@@ -178,7 +178,7 @@ function followed(
     const name = JSON.stringify(path);
     throw new UserError(
       "format",
-      `Cannot use archive ${archive.path}: member ${name}: its symbolic links form a loop`,
+      `Cannot use archive ${archive.path}: member ${name}: too many levels of symbolic links`,
       { where: `${archive.path}: ${name}`, hint: "Create the archive again without this link" },
     );
   }
