@@ -19,9 +19,9 @@ export const EXITS = {
   /** The command line asks for something that does not exist or does not go together. */
   usage: { code: 2, text: "usage" },
   /** A manifest, sources or bootstrap.cfg that cannot be read as such. */
-  tree: { code: 3, text: "the checkout cannot be read as one" },
+  tree: { code: 3, text: "the checkout is not a valid one" },
   /** No mirror and no source had it. */
-  fetch: { code: 4, text: "a distfile could not be had" },
+  fetch: { code: 4, text: "a distfile is not available" },
   /** Bytes that do not have the SHA-256 that they should have. */
   verify: { code: 5, text: "a wrong SHA-256" },
   /** An image or an archive that is not in the format it should be in. */

@@ -78,7 +78,7 @@ describe.skipIf(why !== undefined)("seedstrap build", () => {
     await refused(EXIT.usage, `--yes ${boot.name}`, ...both);
     await refused(EXIT.usage, `is not its name, ${load.name}`, ...both, "--yes", boot.name);
     const twice = ["--boot-device", boot.path, "--payload-device", boot.path];
-    await refused(EXIT.target, "the other device", ...twice, "--yes", boot.name);
+    await refused(EXIT.target, "it is given for both images", ...twice, "--yes", boot.name);
     must("mke2fs", "-q", "-F", load.path);
     const place = join(dir, "place");
     mkdirSync(place);
