@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Bytes compared, sorted, hashed, tested for zeros, made a UUID.
+ * Helpers for bytes: digests, order, zeros, UUIDs.
  *
  * @module
  */
@@ -8,12 +8,12 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 
-/** SHA-256 of bytes that are in memory, or of text as UTF-8; 64 lower-case hex digits. */
+/** Returns the SHA-256 of bytes, or of text as UTF-8, as 64 lower-case hex digits. */
 export function sha256Of(content: Uint8Array | string): string {
   return createHash("sha256").update(content).digest("hex");
 }
 
-/** Orders byte strings as `memcmp` does, a prefix first. */
+/** Compares byte strings as `memcmp` does; a prefix comes first. */
 export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   const common = Math.min(a.length, b.length);
   for (let i = 0; i < common; i++) {
@@ -23,9 +23,10 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
 }
 
 /**
- * Items in the order of the UTF-8 bytes of their text, the same on every host and in every locale.
+ * Returns items sorted by the UTF-8 bytes of their text, the same on every host and in every
+ * locale.
  *
- * @param textOf What an item is sorted by. Items of one text keep their order.
+ * @param textOf Returns the sort key of an item. Items with equal keys keep their order.
  */
 export function sortedByBytes<T>(items: Iterable<T>, textOf: (item: T) => string): T[] {
   const encoder = new TextEncoder();
@@ -35,7 +36,7 @@ export function sortedByBytes<T>(items: Iterable<T>, textOf: (item: T) => string
 
 const ZEROS = Buffer.alloc(64 * 1024);
 
-/** Whether bytes are all zero. */
+/** Reports whether all bytes are zero. */
 export function isZero(bytes: Uint8Array): boolean {
   for (let at = 0; at < bytes.length; at += ZEROS.length) {
     const part = bytes.subarray(at, at + ZEROS.length);
@@ -44,7 +45,7 @@ export function isZero(bytes: Uint8Array): boolean {
   return true;
 }
 
-/** A UUID of version 8, whose bits are the maker's own (RFC 9562), of the first 16 bytes. */
+/** Returns a UUID of version 8 (RFC 9562: custom bits) made from the first 16 bytes. */
 export function uuidOf(seed: Uint8Array): string {
   const bytes = Buffer.from(seed.subarray(0, 16));
   bytes[6] = 0x80 + bytes[6]! % 16;

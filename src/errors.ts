@@ -2,42 +2,42 @@
 /**
  * Expected failures and their exit codes.
  *
- * Whatever the user, the network or a disk can cause is a {@link UserError}. Anything else that
- * is thrown is a bug.
+ * A failure that the user, the network or a disk can cause is a {@link UserError}. Any other
+ * exception is a bug.
  *
  * @module
  */
 
 /**
- * How the program ends: exit codes, and what they say, which --help, README.md and the manual page
- * have in the same words. A public interface: scripts rely on it, so add, never renumber.
+ * Exit codes and their descriptions; --help, README.md and the manual page use the same words.
+ * A public interface: scripts rely on it, so add, never renumber.
  */
 export const EXITS = {
   done: { code: 0, text: "done" },
-  /** Whatever is thrown that is no {@link UserError}. */
+  /** Any exception that is no {@link UserError}. */
   bug: { code: 1, text: "a bug" },
-  /** The command line asks for something that does not exist or does not go together. */
+  /** The command line names something that does not exist, or options that conflict. */
   usage: { code: 2, text: "usage" },
-  /** A manifest, sources or bootstrap.cfg that cannot be read as such. */
-  tree: { code: 3, text: "the checkout is not a valid one" },
-  /** No mirror and no source had it. */
-  fetch: { code: 4, text: "a distfile is not available" },
-  /** Bytes that do not have the SHA-256 that they should have. */
+  /** A manifest, sources or bootstrap.cfg that cannot be parsed. */
+  tree: { code: 3, text: "the checkout cannot be parsed" },
+  /** No mirror and no source has it. */
+  fetch: { code: 4, text: "a distfile could not be fetched" },
+  /** Bytes whose SHA-256 is not the expected one. */
   verify: { code: 5, text: "a wrong SHA-256" },
-  /** An image or an archive that is not in the format it should be in. */
+  /** An image or an archive that is not in the expected format. */
   format: { code: 6, text: "not an image, or a damaged one" },
   /** The target or another local file. */
   target: { code: 7, text: "the target: in the way, full, not writable" },
-  /** A limit of the machine that would run it. */
+  /** A limit of the machine that the plan is for. */
   limit: { code: 8, text: "the plan breaks a limit" },
   launch: { code: 9, text: "the guest could not be started, or failed" },
-  /** The machine would not carry a bootstrap. */
+  /** The machine could not run a bootstrap. */
   preflight: { code: 10, text: "a bad preflight verdict" },
   /** Two images, or the packages of two runs. */
   different: { code: 11, text: "what was compared or reproduced differs" },
-  /** Ctrl-C or SIGTERM: 128 + SIGINT, as shells have it. */
+  /** Ctrl-C or SIGTERM: 128 + SIGINT, as in shells. */
   interrupt: { code: 130, text: "interrupted" },
-  /** 128 + SIGPIPE, likewise. */
+  /** 128 + SIGPIPE, as in shells. */
   readerGone: { code: 141, text: "the reader of the output went away" },
 } as const;
 
@@ -48,24 +48,24 @@ export const EXIT = Object.fromEntries(
   Object.entries(EXITS).map(([name, { code }]) => [name, code]),
 ) as { readonly [Name in keyof Exits]: Exits[Name]["code"] };
 
-/** What went wrong, by who has to act; decides the exit code. */
+/** The kind of a failure, which decides the exit code. */
 export type ErrorKind = Exclude<keyof Exits, "done" | "bug" | "readerGone">;
 
-/** Where and how to go on, in addition to what failed. */
+/** Details of a failure besides its message. */
 export interface ErrorDetail {
-  /** Place of the fault: `file:line`, `file:line:column`, a URL, or `file, offset N`. */
+  /** Location of the fault: `file:line`, `file:line:column`, a URL, or `file, offset N`. */
   readonly where?: string;
   /** What the user can do next, as a sentence. */
   readonly hint?: string;
-  /** The error below this one. */
+  /** The error that caused this one. */
   readonly cause?: unknown;
 }
 
 /**
- * A failure that was foreseen.
+ * An expected failure.
  *
- * The message says what could not be done, with the value, the actual and the wanted state, and
- * has no final period.
+ * The message says what could not be done, with the value and the actual and the expected state,
+ * and has no final period.
  */
 export class UserError extends Error {
   readonly kind: ErrorKind;
@@ -80,13 +80,13 @@ export class UserError extends Error {
     this.hint = detail.hint;
   }
 
-  /** The exit code for this kind, see {@link EXIT}. */
+  /** Returns the exit code for this kind, see {@link EXIT}. */
   get exitCode(): number {
     return EXIT[this.kind];
   }
 }
 
-/** The `code` of a system error (`ENOENT`, `ENOSPC`, ...), or undefined for anything else. */
+/** Returns the `code` of a system error (`ENOENT`, `ENOSPC`, ...), or undefined for others. */
 export function systemCode(error: unknown): string | undefined {
   if (error instanceof Error && "code" in error && typeof error.code === "string") {
     return error.code;
@@ -95,10 +95,10 @@ export function systemCode(error: unknown): string | undefined {
 }
 
 /**
- * Runs something that the system may refuse.
+ * Runs a function that makes system calls.
  *
- * @param toError Makes an error of the refusal; `code` is as in {@link systemCode}.
- * @throws {UserError} what `toError` makes; anything else that is thrown passes.
+ * @param toError Converts a system error; `code` is as in {@link systemCode}.
+ * @throws {UserError} what `toError` returns; other exceptions are passed on.
  */
 export function orRefused<T>(
   run: () => T,
@@ -113,9 +113,9 @@ export function orRefused<T>(
 }
 
 /**
- * Runs checks that do not depend on one another, so that all that is wrong is said at once.
+ * Runs checks that do not depend on one another, and reports all failures at once.
  *
- * @throws {UserError} of the first kind that failed, with the message and the hint of each.
+ * @throws {UserError} of the kind of the first failure, with the messages and hints of all.
  */
 export function checkAll(checks: readonly (() => void)[]): void {
   const failed = checks.flatMap((check) => {
@@ -138,15 +138,15 @@ export function checkAll(checks: readonly (() => void)[]): void {
   });
 }
 
-/** One line for an unknown thrown value. */
+/** Returns the message of a thrown value of any type. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
 /**
- * Stops what was told to stop.
+ * Throws if the signal is raised.
  *
- * @throws {UserError} "interrupt" when the signal is raised.
+ * @throws {UserError} "interrupt"
  */
 export function throwIfInterrupted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new UserError("interrupt", "Interrupted");

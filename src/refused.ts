@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: MIT
 /**
- * What the system refuses to read or to write, as an error that says what helps.
+ * System errors of reading and writing as {@link UserError}s with a hint.
  *
  * @module
  */
 
 import { type ErrorKind, messageOf, orRefused, systemCode, UserError } from "./errors.ts";
 
-/** How a refusal is told. */
+/** How a system error is reported. */
 export interface RefusalOptions {
-  /** "target" unless set: the file is none of the checkout's. */
+  /** "target" unless set, for example to "tree" for a file of the checkout. */
   readonly kind?: ErrorKind;
-  /** What helps, by the `code` of the system. */
+  /** Returns the hint for a system error, by its `code`. */
   readonly hint?: (code: string) => string;
 }
 
 /**
- * Runs what the system may refuse.
+ * Runs a function that makes system calls, and converts their errors.
  *
- * @param what What is done, for "Cannot ...", such as `open /dev/sdb`.
- * @param place The file or directory that it is done to.
- * @throws {UserError} of the kind, where the system refuses; anything else that is thrown passes.
+ * @param what The operation, for "Cannot ...", such as `open /dev/sdb`.
+ * @param place The file or directory that it works on.
+ * @throws {UserError} of the kind, for a system error; other exceptions are passed on.
  */
 export function attempting<T>(
   what: string,
@@ -35,25 +35,25 @@ export function attempting<T>(
   );
 }
 
-/** Runs what reads a file or directory, as {@link attempting} does. */
+/** Runs a function that reads a file or directory, as {@link attempting} does. */
 export function reading<T>(path: string, read: () => T, options: RefusalOptions = {}): T {
   return attempting(`read ${path}`, path, read, options);
 }
 
 /**
- * Runs what writes to a file or directory.
+ * Runs a function that writes to a file or directory.
  *
- * @throws {UserError} "target" for what the system refuses; anything else that is thrown passes.
+ * @throws {UserError} "target" for a system error; other exceptions are passed on.
  */
 export function writing<T>(place: string, write: () => T): T {
   return orRefused(write, (_, cause) => writeError(place, cause));
 }
 
 /**
- * The error for what could not be written.
+ * Returns the error for a failed write.
  *
- * @param other What could be named in place of this one: a "place", or a "store".
- * @param after What else is to be done, such as "run again to go on".
+ * @param other What the user could name instead, for the hint: a "place" or a "store".
+ * @param after What to do afterwards, for the hint, such as "run again to go on".
  */
 export function writeError(
   place: string,
@@ -69,13 +69,13 @@ export function writeError(
   });
 }
 
-const READ_HINT = "Check the file, its permissions and the disk that it lies on";
+const READ_HINT = "Check the file, its permissions and the disk that it is on";
 
 const CHECK_PLACE = () => "Check the directory, its permissions and its free space";
 const CHECK_OWNER = (other: string) =>
   `Check the owner and the mode of the directory, or name another ${other}`;
 
-/** What helps, by the code of the system. */
+/** Hints by the code of the system error. */
 const WRITE_HINTS: Readonly<Record<string, (other: string) => string>> = {
   ENOSPC: (other) => `Free some space there, or name another ${other}`,
   EDQUOT: (other) => `Free some of your quota there, or name another ${other}`,

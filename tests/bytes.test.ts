@@ -18,12 +18,12 @@ test("sortedByBytes() sorts by UTF-8, where UTF-16 has another order", () => {
   expect([...names].sort()).not.toEqual(sortedByBytes(names, (name) => name));
 });
 
-test("sortedByBytes() keeps the order of items of one text", () => {
+test("sortedByBytes() keeps the order of items with equal keys", () => {
   const items = [["b", 1], ["a", 2], ["b", 3], ["a", 4]] as const;
   expect(sortedByBytes(items, ([text]) => text).map(([, n]) => n)).toEqual([2, 4, 1, 3]);
 });
 
-test("isZero() sees one byte that is not, wherever it is", () =>
+test("isZero() finds a single byte that is not zero, wherever it is", () =>
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 200_000 }), fc.nat(199_999), (size, at) => {
       const bytes = new Uint8Array(size);
@@ -35,7 +35,7 @@ test("isZero() sees one byte that is not, wherever it is", () =>
     { numRuns: 50 },
   ));
 
-test("sha256Of() gives what sha256sum gives, for bytes and for text", () => {
+test("sha256Of() agrees with sha256sum, for bytes and for text", () => {
   const { stdout } = spawnSync("sha256sum", { input: "grün\n", encoding: "utf8" });
   const digest = stdout.slice(0, 64);
   expect(digest).toMatch(/^[0-9a-f]{64}$/);

@@ -18,19 +18,19 @@ function thrownBy(run: () => unknown): unknown {
   throw new Error("nothing was thrown");
 }
 
-test("reading() and writing() give back what is returned", () => {
+test("reading() and writing() return what the function returns", () => {
   expect(reading("f", () => 1)).toBe(1);
   expect(writing("f", () => 2)).toBe(2);
 });
 
-test("reading() tells what the system refused, as the kind of error that it is told", () => {
+test("reading() reports a system error as a UserError of the given kind", () => {
   const path = join(temp.make(), "none");
   const read = () => readFileSync(path);
   expect(thrownBy(() => reading(path, read))).toMatchObject({
     kind: "target",
     message: `Cannot read ${path}: ENOENT`,
     where: path,
-    hint: "Check the file, its permissions and the disk that it lies on",
+    hint: "Check the file, its permissions and the disk that it is on",
     cause: { code: "ENOENT" },
   });
   const hint = (code: string) => `look for ${code}`;
@@ -41,7 +41,7 @@ test("reading() tells what the system refused, as the kind of error that it is t
   });
 });
 
-test("writing() tells what the system refused, in its words", () => {
+test("writing() reports a system error with its message", () => {
   const path = join(temp.make(), "directory");
   mkdirSync(path);
   const error = thrownBy(() => writing(path, () => writeFileSync(path, "")));
@@ -49,7 +49,7 @@ test("writing() tells what the system refused, in its words", () => {
   expect((error as UserError).message).toStartWith(`Cannot write to ${path}: EISDIR: `);
 });
 
-test("reading() and writing() let everything pass that is no refusal of the system", () => {
+test("reading() and writing() pass on exceptions that are no system errors", () => {
   for (const own of [new UserError("verify", "wrong"), new TypeError("a bug")]) {
     const fail = () => {
       throw own;
@@ -67,11 +67,11 @@ test.each([
   ["EPERM", "Check the owner and the mode of the directory, or name another place"],
   ["EFBIG", "The file system cannot hold a file of this size: use a smaller --target-size"],
   ["ENOENT", "Check the directory, its permissions and its free space"],
-])("writeError() says what helps against %s", (code, hint) => {
+])("writeError() has a hint for %s", (code, hint) => {
   expect(writeError("f", Object.assign(new Error(code), { code })).hint).toBe(hint);
 });
 
-test("writeError() speaks of a store where it is told to, and of what comes then", () => {
+test("writeError() names what else could be named, and what to do then, in its hint", () => {
   const full = Object.assign(new Error("full"), { code: "ENOSPC" });
   expect(writeError("f", full, "store", "run again to go on").hint).toBe(
     "Free some space there, or name another store; run again to go on",

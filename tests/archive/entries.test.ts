@@ -125,7 +125,9 @@ test("flatEntries() follows at most 40 links to resolve a path", () => {
   }
   // Each link leads twice through the one before: far more than 40.
   const twice = Array.from({ length: 20 }, (_, i) => link(`t${i + 1}`, `t${i}/t${i}`));
-  expect(() => flatEntries(archiveOf([link("t0", "."), ...twice]))).toThrow('member "t5": too many');
+  expect(() => flatEntries(archiveOf([link("t0", "."), ...twice]))).toThrow(
+    'member "t5": too many',
+  );
 });
 
 test("flatEntries() resolves many links with long paths fast", () => {
