@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT
 /**
- * bundle: a tar file with everything for an offline site, of which every byte is known from its
- * index.
+ * bundle: a tar file with everything for an offline site. Its index determines or covers by a
+ * digest every byte.
  *
  *   bundle = sums index member* 00{1024}
- *   sums   = "seedstrap-bundle/SHA256SUMS": of every other file, as sha256sum(1) has it
+ *   sums   = "seedstrap-bundle/SHA256SUMS": of every other file, in the format of sha256sum(1)
  *   index  = "seedstrap-bundle/plan.json"
- *   member = a file or directory, sorted by the bytes of its path; a directory comes ahead of what
- *            is in it, and every directory has a member
+ *   member = a file or directory, sorted by the bytes of its path; a directory comes before its
+ *            content, and every directory has a member
  *
- * The checkout lies at the top, its distfiles in `distfiles/`, so that any tar makes a checkout of
- * it again; all else is below `seedstrap-bundle/`. Members are as `tarHeader()` writes them: no
- * owner, no clock, no links, modes 644 and 755.
+ * The checkout is at the top, with its distfiles in `distfiles/`, so that any tar unpacks the
+ * bundle to a checkout; the rest is below `seedstrap-bundle/`. Members are as `tarHeader()` writes
+ * them: owner 0, time 0, no links, modes 644 and 755.
  *
  * The index lists path, kind, size, SHA-256 and mode of each member after it, so that a reader
- * knows where everything is without looking at a header. SHA256SUMS has the digest of the index,
- * and all else in it follows from there: whoever signs SHA256SUMS signs every byte.
+ * finds every member without reading a header. SHA256SUMS has the digest of the index, from which
+ * everything else follows: a signature of SHA256SUMS covers every byte.
  *
- * A bundle may be cut into parts: NAME.001, NAME.002 and so on, which are equal to it one behind
- * the other.
+ * A bundle may be split into parts NAME.001, NAME.002 and so on, which are the bundle when they are
+ * concatenated.
  *
  * @module
  */
@@ -31,17 +31,17 @@ import { paddingTo, type Segment, textSegment, totalSize } from "./segment.ts";
 import { formatSums } from "./sums.ts";
 import { TAR_BLOCK_BYTES, tarHeader, type TarMember } from "./tar.ts";
 
-/** Directory for all that is not of the checkout. */
+/** Directory for the files that are not part of the checkout. */
 export const BUNDLE_DIR = "seedstrap-bundle";
 export const SUMS_PATH = `${BUNDLE_DIR}/SHA256SUMS`;
 export const INDEX_PATH = `${BUNDLE_DIR}/plan.json`;
-/** Where the distfiles lie. */
+/** Directory of the distfiles. */
 export const DISTFILES_DIR = "distfiles";
 
 const FORMAT = "seedstrap-bundle/1";
 /** Zeros that end a tar file. */
 export const END_BYTES = 2 * TAR_BLOCK_BYTES;
-/** Longest SHA256SUMS and index that are read: live-bootstrap's have less than one MiB. */
+/** Largest SHA256SUMS and index that are read: live-bootstrap's have less than one MiB. */
 export const MAX_INDEX_BYTES = 64 * 1024 * 1024;
 /** PATH_MAX. */
 const MAX_PATH_BYTES = 4095;
@@ -67,11 +67,11 @@ const bundledDistfile = openObject({
   sha256,
   urls: list(anyText),
   steps: list(anyText),
-  /** Whether it is in the bundle; those behind the network may be left out. */
+  /** Whether it is in the bundle; those first used after the network is up may be left out. */
   isBundled: bool,
 });
 
-/** A distfile, and what the checkout says of it. */
+/** A distfile, with its URLs and steps in the checkout. */
 export type BundledDistfile = v.InferOutput<typeof bundledDistfile>;
 
 const bundleIndex = openObject({
@@ -79,14 +79,14 @@ const bundleIndex = openObject({
   /** Version of the seedstrap that made it. */
   seedstrap: anyText,
   distfiles: list(bundledDistfile),
-  /** All but SHA256SUMS and the index, in their order. */
+  /** All members but SHA256SUMS and the index, in order. */
   members: list(bundleMember),
 });
 
 /** The index of a bundle. */
 export type BundleIndex = v.InferOutput<typeof bundleIndex>;
 
-/** A member with its place in the bundle. */
+/** A member with its offsets in the bundle. */
 export interface PlacedMember {
   readonly member: BundleMember;
   readonly headerOffset: number;
@@ -95,14 +95,14 @@ export interface PlacedMember {
   readonly size: number;
 }
 
-/** A bundle as data: its two texts, and where everything is. */
+/** The layout of a bundle: its two texts, and the offsets of its members. */
 export interface BundleLayout {
   readonly index: BundleIndex;
   readonly sumsText: string;
   readonly indexText: string;
   /** SHA256SUMS and the index first. */
   readonly members: readonly PlacedMember[];
-  /** Where the zeros at the end begin. */
+  /** Offset of the zeros at the end. */
   readonly endOffset: number;
   readonly sizeBytes: number;
 }
@@ -110,6 +110,7 @@ export interface BundleLayout {
 /**
  * Makes an index.
  *
+ * @param members In any order.
  * @throws {UserError} "usage" for members that a bundle cannot have.
  */
 export function makeIndex(
@@ -123,15 +124,15 @@ export function makeIndex(
   return { format: FORMAT, seedstrap, distfiles, members: sorted };
 }
 
-/** Sorts by the bytes of the path. */
+/** Returns entries sorted by the bytes of their paths. */
 export function sortByPath<T extends { readonly path: string }>(entries: readonly T[]): T[] {
   return sortedByBytes(entries, ({ path }) => path);
 }
 
 /**
- * Lays a bundle out.
+ * Computes the layout of a bundle.
  *
- * @param indexText Text of the index, where it is there already.
+ * @param indexText Text of the index, if it was read from a bundle.
  */
 export function layOut(
   index: BundleIndex,
@@ -152,15 +153,15 @@ export function layOut(
   return { index, sumsText, indexText, members, endOffset: offset, sizeBytes: offset + END_BYTES };
 }
 
-/** The header of a member. */
+/** Returns the header of a member. */
 export function memberHeader(member: BundleMember): Uint8Array {
   return tarHeader(tarMember(member));
 }
 
 /**
- * A bundle as segments.
+ * Returns a bundle as segments.
  *
- * @param bodyOf The data of a file of the index.
+ * @param bodyOf Returns the data of a file of the index.
  */
 export function bundleSegments(
   { sumsText, indexText, members }: BundleLayout,
@@ -181,14 +182,14 @@ export function bundleSegments(
 /**
  * Parses the index of a bundle.
  *
- * @returns The index, or what is wrong with it.
+ * @returns The index, or a message that says what is wrong with it.
  */
 export function parseIndex(text: string): BundleIndex | string {
   const index = parseJson(bundleIndex, text);
   return typeof index === "string" ? index : membersFault(index.members) ?? index;
 }
 
-/** What is wrong with the members of an index, or undefined. */
+/** Says what is wrong with the members of an index; undefined if nothing is. */
 function membersFault(members: readonly BundleMember[]): string | undefined {
   const encoder = new TextEncoder();
   const directories = new Set([""]);
@@ -200,17 +201,17 @@ function membersFault(members: readonly BundleMember[]): string | undefined {
     const key = encoder.encode(path);
     const parts = path.split("/");
     if (parts.some((part) => part === "" || part === "." || part === "..")) {
-      return `${shown} is no plain relative path`;
+      return `${shown} is not a plain relative path`;
     }
     if (/[\0\n\r]/.test(path) || !path.isWellFormed() || key.length > MAX_PATH_BYTES) {
       return `${shown} cannot be a path`;
     }
-    if (path === SUMS_PATH || path === INDEX_PATH) return `${shown} is of the bundle itself`;
-    if (compareBytes(before, key) >= 0) return `${shown} comes twice, or is not in order`;
+    if (path === SUMS_PATH || path === INDEX_PATH) return `${shown} is reserved for the bundle`;
+    if (compareBytes(before, key) >= 0) return `${shown} is a duplicate, or out of order`;
     if (!directories.has(parts.slice(0, -1).join("/"))) return `${shown} is in no directory`;
     if (member.kind === "directory") directories.add(path);
     else total += member.size;
-    if (!Number.isSafeInteger(total)) return "its sizes are beyond reason";
+    if (!Number.isSafeInteger(total)) return "its sizes add up to 2^53 bytes or more";
     before = key;
   }
   return directories.has(BUNDLE_DIR) ? undefined : `there is no directory ${BUNDLE_DIR}`;

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT
 /**
- * ext2, ext3 and ext4 as they lie on a disk, read only.
+ * The on-disk format of ext2, ext3 and ext4, read only.
  *
  *   1024            superblock: counts, sizes, features
  *   next block      group descriptors, 32 bytes each, or more with the feature 64bit
  *   inode table     of each group, where its descriptor says
  *
- *   inode           mode, size, and 60 bytes that are a short link's target, or lead to the blocks:
- *                   15 pointers (see {@link ./ext_map.ts}), or the root of a tree of extents
- *   directory       blocks of { inode, record length, name length, type, name }; the index that
- *                   large ones have looks like unused records to a reader that takes all in turn
+ *   inode           mode, size, and 60 bytes: the target of a short link, or the map of the blocks
+ *                   as 15 pointers (see {@link ./ext_map.ts}) or the root of a tree of extents
+ *   directory       blocks of { inode, record length, name length, type, name }; the index of a
+ *                   large directory looks like unused records to a linear scan
  *
- * Integers are little-endian; "offset" is one in the source. Nothing is believed unchecked, and
- * reading ends: a number that leads nowhere is an error with its offset, and no more is read than
+ * Integers are little-endian; an "offset" is relative to the source. Every number is checked, and
+ * reading ends: a number out of range is an error with its offset, and no more is read than
  * {@link MAX_READ_RATIO} times the size of the file system.
  *
- * The journal is not replayed: what a machine that lost power has only there is not seen, which
- * {@link ExtFs.needsRecovery} tells. Metadata checksums are not checked.
+ * The journal is not replayed: changes that are only in the journal are not seen, which
+ * {@link ExtFs.needsRecovery} reports. Metadata checksums are not checked.
  *
  * Source: Linux, Documentation/filesystems/ext4.
  *
@@ -26,7 +26,7 @@
 import { type ByteSource, formatError, readExactly, takeExactly } from "./reader.ts";
 import { KIB } from "./segment.ts";
 
-/** A file system that was opened. */
+/** An open file system. */
 export interface ExtFs {
   readonly source: ByteSource;
   /** Offset of the file system in the source. */
@@ -35,23 +35,23 @@ export interface ExtFs {
   readonly label: string;
   readonly blockBytes: number;
   readonly blockCount: number;
-  /** First block that can hold anything: 1 where blocks have 1 KiB, else 0. */
+  /** The first data block: 1 where a block has 1 KiB, else 0. */
   readonly firstBlock: number;
   readonly blocksPerGroup: number;
   readonly inodeCount: number;
   readonly inodesPerGroup: number;
   readonly inodeBytes: number;
   readonly descriptorBytes: number;
-  /** Whether records of directories have types; without, names could have 16-bit lengths. */
+  /** Whether directory records have a type byte; without it, name lengths have 16 bits. */
   readonly hasTypes: boolean;
   readonly hasLargeDirectories: boolean;
-  /** Whether it was not unmounted, so that the journal holds what the rest does not. */
+  /** Whether it was not unmounted, so that the journal may hold changes that are nowhere else. */
   readonly needsRecovery: boolean;
-  /** Counts what is read, and throws where it is too much to be true. */
+  /** Counts the bytes that are read; throws "format" at {@link MAX_READ_RATIO} times its size. */
   readonly spend: (sizeBytes: number, offsetBytes: number) => void;
 }
 
-/** What an inode is. */
+/** The file type of an inode. */
 export type ExtKind = "file" | "directory" | "symlink" | "device" | "fifo" | "socket";
 
 /** An inode. */
@@ -65,28 +65,28 @@ export interface ExtInode {
   readonly uid: number;
   readonly gid: number;
   readonly sizeBytes: number;
-  /** Time of change in seconds. */
+  /** Time of the last modification, in seconds since 1970. */
   readonly mtime: number;
   readonly links: number;
   /** Whether `root` is the root of a tree of extents. */
   readonly hasExtents: boolean;
-  /** The 60 bytes. */
+  /** The 60 bytes of the block map, or of a short link. */
   readonly root: Uint8Array;
 }
 
-/** Where the bitmaps and the inodes of a group lie, as numbers of blocks. */
+/** The block numbers of the bitmaps and of the inode table of a group. */
 export interface ExtGroup {
-  /** Offset of the descriptor that says so. */
+  /** Offset of the group descriptor. */
   readonly offsetBytes: number;
   readonly blockBitmap: number;
   readonly inodeBitmap: number;
   readonly inodeTable: number;
 }
 
-/** Inode of the root directory. */
+/** Inode number of the root directory. */
 export const ROOT_INODE = 2;
 
-/** What is read of a file system, holes and repeated reads included, in times its size. */
+/** How many times its size is read of a file system at most, with holes and repeated reads. */
 export const MAX_READ_RATIO = 16;
 
 /** Offset of the superblock in a file system. */
@@ -95,7 +95,7 @@ const SUPERBLOCK_BYTES = 1024;
 const MAGIC_AT = 56;
 const MAGIC = 0xef53;
 
-/** Features without which this reader would read something wrong. */
+/** Incompatible features that this reader supports, or can ignore. */
 const KNOWN_INCOMPATIBLE: Readonly<Record<number, string>> = {
   0x2: "filetype",
   0x4: "needs_recovery",
@@ -123,7 +123,7 @@ const BITS_64 = 0x80;
 const LARGE_DIR = 0x4000;
 const HAS_JOURNAL = 0x4;
 
-/** Whether an ext2, ext3 or ext4 begins at an offset. */
+/** Reports whether an ext2, ext3 or ext4 begins at an offset. */
 export function isExt(source: ByteSource, baseBytes = 0): boolean {
   const magic = readExactly(source, baseBytes + SUPERBLOCK_AT + MAGIC_AT, 2);
   return magic !== undefined && viewOf(magic).getUint16(0, true) === MAGIC;
@@ -133,8 +133,8 @@ export function isExt(source: ByteSource, baseBytes = 0): boolean {
  * Opens a file system.
  *
  * @param baseBytes Offset of its first byte.
- * @throws {UserError} "format" for what is none, has a feature that is not known here, or claims to
- * be larger than the source.
+ * @throws {UserError} "format" where there is none, or where it has an unsupported feature, or
+ * claims to be larger than the source.
  */
 export function openExt(source: ByteSource, baseBytes = 0): ExtFs {
   const offset = baseBytes + SUPERBLOCK_AT;
@@ -207,7 +207,7 @@ export function openExt(source: ByteSource, baseBytes = 0): ExtFs {
       throw formatError(
         source,
         at,
-        `the files take more than ${MAX_READ_RATIO} times the file system: blocks lie in many of them, or holes are too large`,
+        `the files take more than ${MAX_READ_RATIO} times the size of the file system: they share blocks, or have holes that are too large`,
       );
     },
   };
@@ -216,7 +216,7 @@ export function openExt(source: ByteSource, baseBytes = 0): ExtFs {
 /**
  * Reads the descriptor of a group.
  *
- * @throws {UserError} "format" where the source ends before.
+ * @throws {UserError} "format" where the source is too short.
  */
 export function readGroup(fs: ExtFs, group: number): ExtGroup {
   const { blockBytes, descriptorBytes } = fs;
@@ -229,15 +229,15 @@ export function readGroup(fs: ExtFs, group: number): ExtGroup {
 }
 
 /**
- * Bytes of the file system as a view of their own.
+ * Reads bytes of the file system into a new view.
  *
- * @throws {UserError} "format" where the source ends before.
+ * @throws {UserError} "format" where the source is too short.
  */
 export function take(fs: ExtFs, offsetBytes: number, sizeBytes: number, what: string): DataView {
   return viewOf(takeExactly(fs.source, offsetBytes, sizeBytes, what));
 }
 
-/** UTF-8, with bytes that are none as lone surrogates: nothing is lost, and nothing looks alike. */
+/** Decodes UTF-8. Where it is invalid, each byte from 80 on becomes a lone surrogate, losslessly. */
 export function decodeName(bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);

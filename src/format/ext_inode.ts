@@ -20,7 +20,7 @@ import { KIB, MIB } from "./segment.ts";
 
 /** A record of a directory. */
 export interface ExtRecord {
-  /** Bytes that are no UTF-8 are U+DC80 to U+DCFF, as Python's surrogateescape has it. */
+  /** Invalid UTF-8 has U+DC80 to U+DCFF for its bytes, like Python's surrogateescape. */
   readonly name: string;
   readonly inode: number;
   readonly offsetBytes: number;
@@ -45,14 +45,14 @@ const KINDS: Readonly<Record<number, ExtKind>> = {
 
 const SHORT_LINK_BYTES = 60;
 const MAX_LINK_BYTES = 4096;
-/** No directory of a bootstrapped system comes near; a hostile one would fill the memory. */
+/** No directory of a bootstrapped system is nearly as large; a hostile one would fill the memory. */
 const MAX_DIRECTORY_BYTES = 64 * MIB;
 
 /**
  * Reads an inode.
  *
- * @param from Offset of what names it, for messages.
- * @throws {UserError} "format" for a number that is none, and for one that is not in use.
+ * @param from Offset of the record that names it, for messages.
+ * @throws {UserError} "format" for a number out of range, and for an inode that is not in use.
  */
 export function readInode(fs: ExtFs, number: number, from = fs.baseBytes): ExtInode {
   const { source } = fs;
@@ -101,18 +101,18 @@ export function readInode(fs: ExtFs, number: number, from = fs.baseBytes): ExtIn
   };
 }
 
-/** Inodes of 256 bytes count seconds past 2038 with two bits more. */
+/** Inodes of 256 bytes have two more bits of seconds, for times after 2038. */
 function epoch(fs: ExtFs, inode: DataView): number {
   const hasExtra = fs.inodeBytes >= 140 && inode.getUint16(128, true) >= 12;
   return hasExtra ? inode.getUint32(136, true) % 4 : 0;
 }
 
 /**
- * Where the content of an inode lies, in order and without overlaps. What no extent covers are
- * holes.
+ * Yields the extents of the content of an inode, in order and without overlaps. Ranges between
+ * them are holes.
  *
- * @throws {UserError} "format" for a block that the file system does not have, a tree that is no
- * tree, and a size that the file system cannot have.
+ * @throws {UserError} "format" for a block number out of range, a malformed tree, and a size that
+ * is too large for the file system.
  */
 export function* extentsOf(fs: ExtFs, inode: ExtInode): Generator<Extent, void, undefined> {
   if (inode.sizeBytes > MAX_READ_RATIO * fs.blockCount * fs.blockBytes) {
@@ -143,7 +143,7 @@ export function* readExtFile(fs: ExtFs, inode: ExtInode): Generator<Uint8Array, 
   for (const { atBytes: at, offsetBytes: offset, sizeBytes: size } of extentsOf(fs, inode)) {
     if (at > done) yield* zerosTo(Math.min(at, inode.sizeBytes));
     const length = Math.min(size, inode.sizeBytes - at);
-    // Extents behind the end are room that was taken in advance.
+    // Extents past the end of the file are preallocated.
     if (length <= 0) break;
     fs.spend(length, inode.offsetBytes);
     yield* readRange(fs.source, offset, length);
@@ -153,7 +153,7 @@ export function* readExtFile(fs: ExtFs, inode: ExtInode): Generator<Uint8Array, 
 }
 
 /**
- * Target of a symbolic link.
+ * Reads the target of a symbolic link.
  *
  * @throws {UserError} "format"
  */
@@ -174,7 +174,7 @@ export function readExtLink(fs: ExtFs, inode: ExtInode): string {
 /**
  * Reads a directory, without `.` and `..`.
  *
- * @throws {UserError} "format" for what is no directory, and for names that cannot be.
+ * @throws {UserError} "format" for an inode that is no directory, and for invalid names.
  */
 export function* readExtDirectory(
   fs: ExtFs,
@@ -208,10 +208,10 @@ function* recordsOf(fs: ExtFs, start: number): Generator<ExtRecord, void, undefi
   const block = take(fs, start, blockBytes, "a directory");
   for (let at = 0; at < blockBytes;) {
     const offset = start + at;
-    if (blockBytes - at < 8) throw formatError(source, offset, "a directory record is cut");
+    if (blockBytes - at < 8) throw formatError(source, offset, "a directory record is truncated");
     const inode = block.getUint32(at, true);
     const stored = block.getUint16(at + 4, true);
-    // A block of 64 KiB in one record: its length does not fit the field.
+    // A record that fills a block of 64 KiB: its length does not fit into the field.
     const isWhole = blockBytes === 64 * KIB && (stored === 0 || stored === 0xffff);
     const length = isWhole ? blockBytes : stored;
     const nameLength = fs.hasTypes ? block.getUint8(at + 6) : block.getUint16(at + 6, true);

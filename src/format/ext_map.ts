@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
- * Where the blocks of a file lie in ext2, ext3 and ext4.
+ * The block maps of files in ext2, ext3 and ext4.
  *
- *   pointers   12 to blocks, then one to a block of pointers, one to a block of pointers to such,
- *              and one a level deeper; 4 bytes each, 0 is a hole
+ *   pointers   12 direct ones, then a single, a double and a triple indirect one; 4 bytes each,
+ *              0 is a hole
  *   extents    header { F30A, entries, room, depth } and entries of 12 bytes: at depth 0
  *              { first block of the file, length, block }, above { first block of the file, block
  *              with a node one level down }; a length over 32,768 is 32,768 more than the true one
- *              and is room that was never written
+ *              and marks an extent that is allocated but was never written
  *
  * @module
  */
@@ -17,14 +17,14 @@ import { formatError } from "./reader.ts";
 
 /** A run of bytes of a file. */
 export interface Extent {
-  /** First byte in the file. */
+  /** Offset in the file. */
   readonly atBytes: number;
-  /** First byte in the source. */
+  /** Offset in the source. */
   readonly offsetBytes: number;
   readonly sizeBytes: number;
 }
 
-/** A run of blocks of a file: the first one in the file and on the disk, and how many. */
+/** A run of blocks of a file: its first block in the file and on the disk, and its length. */
 interface BlockRun {
   readonly at: number;
   readonly block: number;
@@ -36,11 +36,11 @@ const LEVELS = 3;
 const EXTENT_MAGIC = 0xf30a;
 const EXTENT_BYTES = 12;
 const MAX_EXTENT_BLOCKS = 32768;
-/** What Linux makes at most. */
+/** The deepest tree that Linux makes. */
 const MAX_DEPTH = 5;
 
 /**
- * The extents of an inode, those that lie behind each other on the disk taken together.
+ * Yields the extents of an inode; those that are contiguous on the disk are merged.
  *
  * @throws {UserError} "format"
  */
@@ -76,7 +76,7 @@ function* pointers(fs: ExtFs, inode: ExtInode): Generator<BlockRun, void, undefi
   }
 }
 
-/** What one pointer leads to, at a level above the blocks, from the block `at` of the file on. */
+/** Yields the blocks that a pointer leads to, `level` levels of indirection above them. */
 function* pointed(
   fs: ExtFs,
   block: number,
@@ -102,7 +102,7 @@ function* pointed(
 
 function* extents(fs: ExtFs, inode: ExtInode): Generator<BlockRun, void, undefined> {
   const root = new DataView(inode.root.buffer, inode.root.byteOffset, inode.root.length);
-  // The tree stands in order: what comes again or goes back is damage, so reading ends.
+  // The tree is sorted. A key that repeats or goes back is damage; refusing it ends the reading.
   const order = { next: 0 };
   yield* node(fs, root, inode.offsetBytes + 40, undefined, order);
 }
@@ -125,14 +125,14 @@ function* node(
   for (let index = 1; index <= entries; index++) {
     const at = index * EXTENT_BYTES;
     const first = bytes.getUint32(at, true);
-    if (first < order.next) throw fail(`extents out of order: ${first} behind ${order.next}`);
+    if (first < order.next) throw fail(`extents out of order: ${first} after ${order.next}`);
     if (depth > 0) {
       const block = bytes.getUint32(at + 4, true) + bytes.getUint16(at + 8, true) * 2 ** 32;
       checkBlocks(fs, block, 1, offset);
       const below = fs.baseBytes + block * fs.blockBytes;
       fs.spend(fs.blockBytes, below);
       yield* node(fs, take(fs, below, fs.blockBytes, "a node of extents"), below, depth, order);
-      // An empty node does not count on; a tree has none.
+      // A tree has no empty nodes; one that does not advance could be read for ever.
       if (order.next <= first) throw fail("a node without extents");
       continue;
     }

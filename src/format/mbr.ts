@@ -8,19 +8,18 @@
  *   446         4 entries of 16 bytes
  *   510         55 AA
  *
- *   entry 0     80 where bootable, else 00
+ *   entry 0     80 if bootable, else 00
  *         1     first sector as head, sector, cylinder (CHS)
- *         4     type; 00 is no entry, 83 a Linux file system
+ *         4     type; 00 for an unused entry, 83 for a Linux file system
  *         5     last sector as CHS
  *         8     first sector, 4 bytes
  *         12    number of sectors, 4 bytes
  *
  * Integers are little-endian, a sector has 512 bytes. CHS is written for 255 heads and 63 sectors
- * a track, and as FE FF FF from where it cannot reach, and never read. Extended partitions are not
- * followed.
+ * per track, as FE FF FF beyond its range, and is never read. Extended partitions are not followed.
  *
- * builder-hex0's stage1 has 55 AA and an entry of type B5 of its own: an MBR alone does not make a
- * disk, what lies in its partitions does.
+ * builder-hex0's stage1 also has 55 AA and an entry of type B5: whether an image is a disk is seen
+ * from the content of its partitions, not from the MBR alone.
  *
  * @module
  */
@@ -31,9 +30,9 @@ import { SECTOR_BYTES } from "./segment.ts";
 
 /** Type of a partition with a Linux file system. */
 export const LINUX_PARTITION = 0x83;
-/** Type of the one entry of a disk with a GPT. */
+/** Type of the protective entry of a disk with a GPT. */
 export const GPT_PARTITION = 0xee;
-/** Type of an entry in builder-hex0's stage1, which is code. */
+/** Type of the entry in builder-hex0's stage1, which is in fact code. */
 export const BUILDER_HEX0_PARTITION = 0xb5;
 
 /** A primary partition. */
@@ -45,12 +44,12 @@ export interface MbrPartition {
   readonly sectorCount: number;
 }
 
-/** What the first sector of a disk says. */
+/** The content of an MBR. */
 export interface Mbr {
   readonly diskSignature: number;
-  /** The types of all entries that have one, also of those that are not used. */
+  /** The types of all entries, where they are not 0, also of entries without sectors. */
   readonly types: readonly number[];
-  /** The entries that are used, with their numbers from 1 to 4 as Linux has them. */
+  /** The entries with a type and sectors, with their numbers from 1 to 4 as in Linux. */
   readonly partitions: readonly (MbrPartition & { readonly number: number })[];
 }
 
@@ -64,10 +63,10 @@ const TRACK_SECTORS = 63;
 const CYLINDERS = 1024;
 
 /**
- * The first sector of a disk with one partition and no boot code.
+ * Returns the first sector of a disk with one partition and no boot code.
  *
- * @param diskSignature What tells this disk from others: 32 bits.
- * @throws {UserError} "format" for a number that its field cannot hold.
+ * @param diskSignature 32 bits that identify the disk.
+ * @throws {UserError} "format" for a number that does not fit into its field.
  */
 export function mbr(partition: MbrPartition, diskSignature: number): Uint8Array {
   const { isBootable, type, startSector, sectorCount } = partition;
@@ -75,7 +74,7 @@ export function mbr(partition: MbrPartition, diskSignature: number): Uint8Array 
   checkField("type", type, 1, 0xff);
   checkField("first sector", startSector, 1, 0xffffffff);
   checkField("number of sectors", sectorCount, 1, 0xffffffff);
-  // Linux itself stops counting at 2^32 sectors.
+  // Linux does not count past 2^32 sectors in this table either.
   checkField("last sector", startSector + sectorCount - 1, 1, 0xffffffff);
   const sector = new Uint8Array(SECTOR_BYTES);
   const view = new DataView(sector.buffer);
@@ -91,8 +90,8 @@ export function mbr(partition: MbrPartition, diskSignature: number): Uint8Array 
 }
 
 /**
- * Reads the partition table of a disk. Entries may overlap, or reach behind the end of the source:
- * boot code that was never a table is read the same way.
+ * Reads the partition table of a disk. Entries are not checked: they may overlap or extend past the
+ * end of the source, as boot code in place of a table does.
  *
  * @throws {UserError} "format" where the first sector does not end in 55 AA.
  */
@@ -117,12 +116,12 @@ export function readMbr(source: ByteSource): Mbr {
   return { diskSignature: view.getUint32(SIGNATURE_AT, true), types, partitions };
 }
 
-/** Head, sector and cylinder of a sector, as they stand in an entry. */
+/** Returns the CHS address of a sector in the format of an entry. */
 function chs(sector: number): [number, number, number] {
   const cylinder = Math.floor(sector / (HEADS * TRACK_SECTORS));
   if (cylinder >= CYLINDERS) return [0xfe, 0xff, 0xff];
   const head = Math.floor(sector / TRACK_SECTORS) % HEADS;
-  // The two high bits of the cylinder lie above the sector, which counts from 1.
+  // The two high bits of the cylinder are above the sector number, which counts from 1.
   return [head, sector % TRACK_SECTORS + 1 + Math.floor(cylinder / 256) * 64, cylinder % 256];
 }
 
@@ -131,6 +130,6 @@ function checkField(what: string, value: number, least: number, most: number): v
   throw new UserError(
     "format",
     `Cannot write a partition table: ${what} is ${value}, ${least} to ${most} are possible`,
-    { hint: "A disk with such a table has at most 2 TiB" },
+    { hint: "A disk with an msdos partition table has at most 2 TiB" },
   );
 }

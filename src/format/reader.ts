@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Reading an image back with bounded memory.
+ * Reads images with bounded memory.
  *
  * @module
  */
@@ -18,12 +18,12 @@ export interface ByteSource {
   /**
    * Fills `into` from `offset` on.
    *
-   * @returns How many bytes were read: less than `into.length` only at the end of the source.
+   * @returns The number of bytes read: less than `into.length` only at the end of the source.
    */
   read(offset: number, into: Uint8Array): number;
 }
 
-/** A source over bytes in memory. */
+/** Returns a source over bytes in memory. */
 export function memorySource(bytes: Uint8Array, name = "memory"): ByteSource {
   return {
     name,
@@ -37,10 +37,11 @@ export function memorySource(bytes: Uint8Array, name = "memory"): ByteSource {
 }
 
 /**
- * Bytes of a source from an offset on, or undefined where it ends before.
+ * Reads bytes of a source from an offset on.
  *
- * @param into What they are read into, or how many: memory is taken only where the source says that
- * it has them.
+ * @param into The buffer to fill, or the number of bytes; a buffer is then allocated only if the
+ * source claims to have them.
+ * @returns The bytes, or undefined where the source is too short.
  */
 export function readExactly(
   source: ByteSource,
@@ -54,10 +55,10 @@ export function readExactly(
 }
 
 /**
- * Likewise of an image that has to have them.
+ * Reads bytes as {@link readExactly} does.
  *
- * @param what What they are, for the message.
- * @throws {UserError} "format" where the source ends before.
+ * @param what What the bytes are, for the message.
+ * @throws {UserError} "format" where the source is too short.
  */
 export function takeExactly(
   source: ByteSource,
@@ -70,10 +71,10 @@ export function takeExactly(
   return bytes;
 }
 
-/** Size of the one window of a {@link Cursor}: all the memory that walking an image takes. */
+/** Size of the window of a {@link Cursor}: all the memory that walking an image takes. */
 export const WINDOW_BYTES = 64 * 1024;
 
-/** A position in a source with a small window of its bytes. */
+/** A position in a source, with a small window of buffered bytes. */
 export class Cursor {
   readonly source: ByteSource;
   /** Offset of the next byte. */
@@ -87,13 +88,13 @@ export class Cursor {
     this.offset = offset;
   }
 
-  /** Bytes from here to the end of the source. */
+  /** The number of bytes from here to the end of the source. */
   get remaining(): number {
     return Math.max(0, this.source.size - this.offset);
   }
 
   /**
-   * Up to `length` bytes from here without moving on; fewer at the end of the source.
+   * Returns up to `length` bytes from here without advancing; fewer at the end of the source.
    *
    * @param length At most {@link WINDOW_BYTES}. The result is valid until the next call.
    */
@@ -108,9 +109,9 @@ export class Cursor {
   }
 
   /**
-   * Exactly `length` bytes, and moves behind them.
+   * Returns exactly `length` bytes and advances past them.
    *
-   * @throws {UserError} "format" where the source ends before.
+   * @throws {UserError} "format" where the source is too short.
    */
   take(length: number, what: string): Uint8Array {
     const bytes = this.peek(length);
@@ -120,7 +121,12 @@ export class Cursor {
   }
 }
 
-/** Copies `size` bytes of a source from `offset` on, a window at a time. */
+/**
+ * Reads `size` bytes of a source from `offset` on, at most a MiB at a time.
+ *
+ * @returns Parts that are valid until the next one.
+ * @throws {UserError} "format" where the source is too short.
+ */
 export function* readRange(
   source: ByteSource,
   offset: number,
@@ -142,7 +148,7 @@ export function* readRange(
   }
 }
 
-/** Offset of the first byte that is not zero from `offset` on, or -1 where there is none. */
+/** Returns the offset of the first byte from `offset` on that is not zero, or -1. */
 export function firstNonZero(source: ByteSource, offset: number): number {
   const window = new Uint8Array(MIB);
   for (let at = offset;;) {
@@ -157,7 +163,7 @@ function endsInside(source: ByteSource, offset: number, what: string): UserError
   return formatError(source, offset, `the image ends inside ${what}`);
 }
 
-/** A "format" error at an offset of a source. */
+/** Returns a "format" error at an offset of a source. */
 export function formatError(source: ByteSource, offset: number, message: string): UserError {
   return new UserError("format", `Cannot read image: ${message}`, {
     where: `${source.name}, offset ${offset}`,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * An image file as segments, holes apart, so that copying takes as long as its data.
+ * An image file as segments of data and holes, so that the time of a copy depends on its data only.
  *
  * @module
  */
@@ -10,19 +10,20 @@ import { MIB, type Segment } from "../format/segment.ts";
 import { reading } from "../refused.ts";
 import { libc } from "../runtime/libc.ts";
 
-/** Shorter holes count as data: there may be very many. */
+/** Shorter holes count as data: a file may have a great number of them. */
 const HOLE_BYTES = MIB;
 
-/** A run of a file that the file system has data for. */
+/** A run of a file for which the file system stores data. */
 export interface DataExtent {
   readonly offsetBytes: number;
   readonly sizeBytes: number;
 }
 
 /**
- * Finds the runs of a file that are no long holes; everything, where that cannot be asked.
+ * Finds the data between the long holes of a file. Without a C library to ask, the whole file is
+ * one extent.
  *
- * @throws {UserError} "target" where it cannot be read.
+ * @throws {UserError} "target" where the file cannot be read.
  */
 export function readExtents(path: string, sizeBytes: number): DataExtent[] {
   const calls = libc();
@@ -50,9 +51,9 @@ export function readExtents(path: string, sizeBytes: number): DataExtent[] {
 }
 
 /**
- * The first `dataBytes` of a file as segments: its extents, and zeros between them.
+ * Returns the first `dataBytes` bytes of a file as segments: its extents, and zeros between them.
  *
- * @param dataBytes Nothing behind is in the segments, whether it is data or not.
+ * @param dataBytes Where the segments end, also in the middle of an extent.
  */
 export function extentSegments(
   path: string,

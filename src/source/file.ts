@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * An image file or a block device as a source of bytes.
+ * An image file or a block device as a byte source.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { ByteSource } from "../format/reader.ts";
 import { SECTOR_BYTES } from "../format/segment.ts";
 import { reading } from "../refused.ts";
 
-/** A source that has to be closed. */
+/** A source over an open file; the caller closes it. */
 export interface FileSource extends ByteSource {
   /** Whether it is a block device, which may be larger than the image on it. */
   readonly isDevice: boolean;
@@ -21,11 +21,11 @@ export interface FileSource extends ByteSource {
 /**
  * Opens an image.
  *
- * @throws {UserError} "target" where it cannot be opened, or is neither a regular file nor a block
- * device.
+ * @throws {UserError} "target" where the file cannot be opened, or is neither a regular file nor a
+ * block device.
  */
 export function openImage(path: string): FileSource {
-  // A pipe is not waited for.
+  // O_NONBLOCK: opening a fifo must not wait for a writer.
   const file = reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
   const stat = reading(path, () => fstatSync(file));
   const isDevice = stat.isBlockDevice();
@@ -56,7 +56,7 @@ export function openImage(path: string): FileSource {
   };
 }
 
-/** A device tells its size by what can be read of it: the position of its end is not to be had. */
+/** Finds the size of a device by trial reads: neither runtime can seek to its end. */
 function sizeOfDevice(read: ByteSource["read"]): number {
   const sector = new Uint8Array(SECTOR_BYTES);
   const has = (sectors: number) => read((sectors - 1) * SECTOR_BYTES, sector) === SECTOR_BYTES;

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
 /**
- * What can only be read from its beginning on, as a source of bytes.
+ * A byte source over a stream.
  *
  * @module
  */
 
 import type { ByteSource } from "../format/reader.ts";
 
-/** Bytes of a file from its beginning to its end, in parts that are valid until the next one. */
+/** Streams the bytes of a file, in parts that are valid until the next one. */
 export type ReadBytes = () => Generator<Uint8Array, void, undefined>;
 
 /**
- * Random access to what can only be read from its beginning on: going back begins again, so that it
- * is fast where it is mostly read forward.
+ * Returns a source over a stream. Reading at a lower offset starts the stream again, so it is fast
+ * only where most reads go forward.
  */
 export function forwardSource(name: string, size: number, read: ReadBytes): ByteSource {
   let parts: ReturnType<ReadBytes> | undefined;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Opens what a user names as an image: one file, or a bundle in parts.
+ * Opens an image: one file, or a bundle in parts.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import { type FileSource, openImage } from "./file.ts";
 import { findParts, openParts } from "./parts.ts";
 
 /**
- * Opens a file, or all parts of a bundle that was cut.
+ * Opens a file, or all parts of a bundle that was split.
  *
- * @param path The file; of a bundle in parts any name that `findParts()` takes.
+ * @param path The file, or for a bundle in parts any name that `findParts()` takes.
  * @throws {UserError} "target" where it cannot be read, "format" where parts are missing.
  */
 export function openSource(path: string): FileSource {

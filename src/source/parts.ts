@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The file of a bundle, or its parts, as one source of bytes.
+ * The file of a bundle, or its parts, as one byte source.
  *
  * @module
  */
@@ -13,28 +13,28 @@ import type { FileRun } from "../format/segment.ts";
 import { reading } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
 
-/** A part of a bundle, with its place in the whole. */
+/** A part of a bundle, with its offset in the bundle. */
 export interface BundlePart {
   readonly path: string;
   readonly sizeBytes: number;
-  /** Where it begins in the bundle. */
+  /** Offset of its first byte in the bundle. */
   readonly startBytes: number;
 }
 
-/** The name of part `number`, from 1 on, of a bundle that is cut. */
+/** Returns the path of part `number`, from 1 on, of a bundle. */
 export function partPath(path: string, number: number): string {
   return `${path}.${String(number).padStart(3, "0")}`;
 }
 
 /**
- * The files that make up a bundle.
+ * Finds the files that make up a bundle.
  *
- * Parts are all of one size but the last. One that is shorter leaves a gap in which nothing can be
- * read, so that what lies in the others stays where it is.
+ * All parts but the last have the size of the largest. One that is shorter leaves a gap that cannot
+ * be read, so that the offsets of the other parts stay right.
  *
- * @param path The bundle, or its first part, or the name that the parts begin with.
- * @returns undefined where there is no such file.
- * @throws {UserError} "format" where a part between two others is missing, or one is too long.
+ * @param path The bundle, or its first part, or the name of the parts without their number.
+ * @returns The parts in order, or undefined where there is no such file.
+ * @throws {UserError} "format" where a part before the last one is missing.
  */
 export function findParts(path: string): BundlePart[] | undefined {
   const place = resolve(path);
@@ -60,7 +60,7 @@ export function findParts(path: string): BundlePart[] | undefined {
   });
 }
 
-/** The numbers of the parts that are there. */
+/** Returns the numbers of the parts that exist, in order. */
 export function partNumbers(stem: string): number[] {
   const dir = dirname(stem);
   const start = `${basename(stem)}.`;
@@ -73,7 +73,7 @@ export function partNumbers(stem: string): number[] {
     .sort((a, b) => a - b);
 }
 
-/** Where the bytes of a run of a bundle are. */
+/** Returns the runs of the parts in which a run of the bundle is. */
 export function runsIn(
   parts: readonly BundlePart[],
   offsetBytes: number,
@@ -87,7 +87,7 @@ export function runsIn(
   });
 }
 
-/** A source that has to be closed. */
+/** A source over the open files of a bundle; the caller closes it. */
 export interface BundleSource extends ByteSource {
   readonly parts: readonly BundlePart[];
   close(): void;
@@ -96,7 +96,7 @@ export interface BundleSource extends ByteSource {
 /**
  * Opens the files of a bundle.
  *
- * @throws {UserError} "target" where one cannot be opened.
+ * @throws {UserError} "target" where one cannot be opened, or is no regular file.
  */
 export function openParts(parts: readonly BundlePart[]): BundleSource {
   const files: number[] = [];
@@ -105,7 +105,7 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
   };
   try {
     for (const { path } of parts) {
-      // A pipe is not waited for.
+      // O_NONBLOCK: opening a fifo must not wait for a writer.
       files.push(
         reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)),
       );

@@ -51,12 +51,12 @@ const files = fc.dictionary(path, fc.string({ maxLength: 2000 }), {
   maxKeys: 8,
   noNullPrototype: true,
 })
-  // No file is a directory of another.
+  // No path is both a file and a directory.
   .filter((files) =>
     Object.keys(files).every((a) => !Object.keys(files).some((b) => b.startsWith(`${a}/`)))
   );
 
-test("readLayout() gives back what bundleSegments() was made from", () => {
+test("readLayout() returns the layout that bundleSegments() was given", () => {
   fc.assert(fc.property(files, (files) => {
     const bytes = bundleOf(files);
     const { members } = readLayout(memorySource(bytes));
@@ -132,7 +132,7 @@ testWith("python3")("tarHeader() of 8 GiB and more is what Python reads too", as
   }
 });
 
-test("tarHeader() refuses a path with a newline, a NUL, or none", () => {
+test("tarHeader() refuses an empty path, and one with a newline or a NUL", () => {
   for (const path of ["", "a\nb", "a\0b", "\ud800"]) {
     const member = { path, kind: "file", size: 0, isExecutable: false } as const;
     expect(() => tarHeader(member)).toThrow("Cannot put");
@@ -151,24 +151,24 @@ const directory = (path: string) => ({ kind: "directory", path });
 const own = directory(BUNDLE_DIR);
 
 test.each<[string, readonly unknown[], string]>([
-  ["an absolute path", [file("/etc/passwd"), own], "is no plain relative path"],
-  ["a way out", [file("../x"), own], "is no plain relative path"],
-  ["a way out further in", [directory("a"), file("a/../../x"), own], "is no plain relative path"],
-  ["a dot", [file("./x"), own], "is no plain relative path"],
-  ["an empty path", [file(""), own], "is no plain relative path"],
-  ["a slash at the end", [directory("a/"), own], "is no plain relative path"],
+  ["an absolute path", [file("/etc/passwd"), own], "is not a plain relative path"],
+  ["a way out", [file("../x"), own], "is not a plain relative path"],
+  ["a way out in the middle", [directory("a"), file("a/../../x"), own], "is not a plain relative"],
+  ["a dot", [file("./x"), own], "is not a plain relative path"],
+  ["an empty path", [file(""), own], "is not a plain relative path"],
+  ["a slash at the end", [directory("a/"), own], "is not a plain relative path"],
   ["a newline", [file("a\nb"), own], "cannot be a path"],
   ["a path that is too long", [file("x".repeat(5000)), own], "cannot be a path"],
-  ["a path that comes twice", [file("a"), file("a"), own], "comes twice"],
-  ["another order", [file("b"), file("a"), own], "not in order"],
+  ["a path that comes twice", [file("a"), file("a"), own], "is a duplicate"],
+  ["another order", [file("b"), file("a"), own], "out of order"],
   ["a file without its directory", [file("a/b"), own], "is in no directory"],
   ["a file in a file", [file("a"), file("a/b"), own], "is in no directory"],
-  ["SHA256SUMS again", [own, file("seedstrap-bundle/SHA256SUMS")], "of the bundle itself"],
+  ["SHA256SUMS again", [own, file("seedstrap-bundle/SHA256SUMS")], "reserved for the bundle"],
   ["a size that is negative", [file("a", -1), own], "members.0.size is -1, not"],
   ["a size that is no number", [file("a", "1"), own], 'members.0.size is "1", not'],
-  ["sizes beyond reason", [file("a", 2 ** 53 - 1), file("b", 1), own], "beyond reason"],
+  ["sizes of 2^53 bytes", [file("a", 2 ** 53 - 1), file("b", 1), own], "2^53 bytes or more"],
   ["a link", [{ ...file("a"), kind: "symlink" }, own], 'members.0.kind is "symlink"'],
-  ["a digest that is cut", [{ ...file("a"), sha256: "00" }, own], 'members.0.sha256 is "00"'],
+  ["a truncated digest", [{ ...file("a"), sha256: "00" }, own], 'members.0.sha256 is "00"'],
   ["a directory without a path", [own, { kind: "directory" }], "members.1.path is missing"],
   ["no directory of its own", [file("a")], "there is no directory"],
 ])("parseIndex() refuses %s", (_, members, fault) => {
@@ -176,7 +176,7 @@ test.each<[string, readonly unknown[], string]>([
   expect(parseIndex(JSON.stringify(index))).toContain(fault);
 });
 
-test("parseIndex() refuses what is no index", () => {
+test("parseIndex() refuses a text that is no index", () => {
   for (const text of ["", "{", "[]", "null", "{}", '{"format":"seedstrap-bundle/2"}']) {
     expect(typeof parseIndex(text)).toBe("string");
   }

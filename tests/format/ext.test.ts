@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** Damage to ext2, ext3 and ext4, one way at a time; what is whole is in tests/image/disk.test.ts. */
+/** ext2, ext3 and ext4 with one damage at a time; sound ones are in tests/image/disk.test.ts. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -59,7 +59,7 @@ describe.skipIf(!hasTools)("of a file system", () => {
     return concat([...readExtFile(fs, inode())].map((part) => part.slice()));
   }
 
-  test("both are whole before anything is damaged", () => {
+  test("both are sound before anything is damaged", () => {
     for (const type of ["ext2", "ext4"]) {
       expect(sha256(contentOf(type, () => {}))).toBe(sha256(BODY));
       expect(isExt(memorySource(wholes.get(type)!))).toBe(true);
@@ -96,7 +96,7 @@ describe.skipIf(!hasTools)("of a file system", () => {
     expect(faultOf(() => changed("ext2", change, "file").inode())).toContain(message);
   });
 
-  test("readInode() refuses numbers that no inode has, and a table that lies nowhere", () => {
+  test("readInode() refuses numbers and a table out of range", () => {
     const { fs } = changed("ext2", () => {});
     for (const number of [0, fs.inodeCount + 1, 2 ** 32 - 1]) {
       expect(faultOf(() => readInode(fs, number))).toContain(`inode ${number}, of`);
@@ -111,26 +111,26 @@ describe.skipIf(!hasTools)("of a file system", () => {
   });
 
   test.each<[string, string, Change, string]>([
-    ["a pointer behind the end", "ext2", (b, at) => b.writeUInt32LE(1024, at + 40), "blocks 1024"],
-    ["a table behind the end", "ext2", (b, at) => b.writeUInt32LE(9999, at + 88), "blocks 9999"],
+    ["a pointer past the end", "ext2", (b, at) => b.writeUInt32LE(1024, at + 40), "blocks 1024"],
+    ["a table past the end", "ext2", (b, at) => b.writeUInt32LE(9999, at + 88), "blocks 9999"],
     ["no magic", "ext4", (b, at) => b.writeUInt16LE(0, at + 40), "no node of extents"],
     ["too many", "ext4", (b, at) => b.writeUInt16LE(5, at + 42), "a node with 5 extents"],
     ["depth 6", "ext4", (b, at) => b.writeUInt16LE(6, at + 46), "at depth 6"],
     ["a node that is none", "ext4", (b, at) => b.writeUInt16LE(1, at + 46), "blocks|no node"],
     ["no length", "ext4", (b, at) => b.writeUInt16LE(0, at + 56), "an extent of no blocks"],
-    ["blocks behind the end", "ext4", (b, at) => b.writeUInt32LE(1024, at + 60), "blocks 1024 to"],
+    ["blocks past the end", "ext4", (b, at) => b.writeUInt32LE(1024, at + 60), "blocks 1024 to"],
     ["a high half", "ext4", (b, at) => b.writeUInt16LE(1, at + 58), "blocks 4294"],
-    ["two of a place", "ext4", (b, at) => {
+    ["two extents of one block", "ext4", (b, at) => {
       b.writeUInt16LE(2, at + 42);
       b.copy(b, at + 64, at + 52, at + 64);
-    }, "extents out of order: 0 behind"],
+    }, "extents out of order: 0 after"],
   ])("readExtFile() refuses %s in a map of %s", (_, type, change, message) => {
     expect(faultOf(() => contentOf(type, change))).toMatch(
       new RegExp(`^Cannot read image: .*(${message}).* \\| memory, offset \\d+$`),
     );
   });
 
-  test("readExtFile() reads zeros where an extent was never written, or nothing is", () => {
+  test("readExtFile() reads zeros for unwritten extents and for holes", () => {
     let written = 0;
     const unwritten = contentOf("ext4", (bytes, at) => {
       const blocks = bytes.readUInt16LE(at + 56);
@@ -147,7 +147,7 @@ describe.skipIf(!hasTools)("of a file system", () => {
     );
   });
 
-  test("no more is read than the file system can hold, however large files claim to be", () => {
+  test("no more is read than MAX_READ_RATIO allows, however large files claim to be", () => {
     const size = wholes.get("ext2")!.length;
     expect(faultOf(() => contentOf("ext2", (bytes, at) => bytes.writeUInt32LE(17 * size, at + 4))))
       .toContain(`claims ${17 * size} bytes`);
@@ -160,7 +160,7 @@ describe.skipIf(!hasTools)("of a file system", () => {
       10 * size,
     );
     expect(faultOf(() => [...readExtFile(fs, inode())])).toContain(
-      "more than 16 times the file system",
+      "more than 16 times the size of the file system",
     );
   });
 
@@ -168,8 +168,8 @@ describe.skipIf(!hasTools)("of a file system", () => {
     ["a record of no length", (b, at) => b.writeUInt16LE(0, at + 4), "record of 0 bytes"],
     ["a record that is too long", (b, at) => b.writeUInt16LE(1028, at + 4), "record of 1028 bytes"],
     ["an odd record", (b, at) => b.writeUInt16LE(13, at + 4), "record of 13 bytes"],
-    ["a name without letters", (b, at) => b[at + 6] = 0, "a name of 0 bytes"],
-    ["a name behind its record", (b, at) => b[at + 6] = 9, "a name of 9 bytes in 12"],
+    ["an empty name", (b, at) => b[at + 6] = 0, "a name of 0 bytes"],
+    ["a name that is longer than its record", (b, at) => b[at + 6] = 9, "a name of 9 bytes in 12"],
     ["a slash", (b, at) => b[at + 8] = 0x2f, "a slash or a NUL"],
     ["a NUL", (b, at) => b[at + 8] = 0, "a slash or a NUL"],
   ])("readExtDirectory() refuses %s", (_, change, message) => {

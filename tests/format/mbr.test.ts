@@ -60,7 +60,7 @@ test.each([
   expect(faultOf(() => mbr(whole, diskSignature))).toContain(message);
 });
 
-test("readMbr() refuses a sector without 55 AA, and a source without a sector", () => {
+test("readMbr() refuses a sector without 55 AA, and a source shorter than a sector", () => {
   const sector = mbr({ isBootable: false, type: 0x83, startSector: 1, sectorCount: 1 }, 0);
   sector[510] = 0;
   for (const bytes of [sector, sector.subarray(0, 511), new Uint8Array()]) {
@@ -86,7 +86,7 @@ test("readMbr() reads any bytes, and leaves out entries that are not used", () =
 
 testWith("sfdisk").each([
   ["1 MiB, bootable", MIB, 64 * MIB, true],
-  ["1 GiB, behind the reach of CHS", GIB, 16 * GIB, false],
+  ["1 GiB, past the range of CHS", GIB, 16 * GIB, false],
 ])(
   "sfdisk finds no fault in a table with a partition at %s",
   async (_, start, size, isBootable) => {

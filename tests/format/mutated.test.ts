@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** Randomly damaged images: readers finish, in bounded memory, without an internal error. */
+/** Images that are damaged at random: reading them ends, in bounded memory, without a bug. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { bootImage } from "../../src/format/boot.ts";
@@ -28,7 +28,7 @@ const contents = sizes.map((size, i) => ({
 const named = contents.map(({ path, body }) => ({ name: path.slice(2), body }));
 const stage1 = assembleHex0(new TextEncoder().encode(STAGE1_TEXT), "stage1");
 
-/** Valid images without most of their padding. */
+/** Sound images without most of the padding after them. */
 const WHOLE = [
   [
     "a boot image",
@@ -76,7 +76,7 @@ const mutation: fc.Arbitrary<Mutation> = fc.oneof(
   }),
 );
 
-/** Reads an image to its end, and checks that it has no more entries than its size allows. */
+/** Reads all entries of an image; there are few, as each takes some bytes of it. */
 function walk(image: Uint8Array): void {
   const source = watchedSource(image);
   let count = 0;

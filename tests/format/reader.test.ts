@@ -16,7 +16,7 @@ import { concat, faultOf, watchedSource } from "../support/sources.ts";
 
 const body = sampleBody(3 * WINDOW_BYTES + 17);
 
-test("Cursor gives the bytes of its place, however it is moved", () =>
+test("Cursor returns the bytes at its offset, however it is moved", () =>
   fc.assert(
     fc.property(
       fc.array(fc.record({
@@ -37,7 +37,7 @@ test("Cursor gives the bytes of its place, however it is moved", () =>
     ),
   ));
 
-test("Cursor.take() says where a source ends too early, and does not move", () => {
+test("Cursor.take() reports where a source ends too early, and does not advance", () => {
   const cursor = new Cursor(memorySource(new Uint8Array(10), "x.img"), 7);
   expect(faultOf(() => cursor.take(4, "a header"))).toBe(
     "Cannot read image: the image ends inside a header | x.img, offset 7",
@@ -58,7 +58,7 @@ test("Cursor never reads more than its window at once", () => {
   expect(source.totalRead).toBeLessThan(1.1 * body.length);
 });
 
-test("readRange() gives a run in pieces of at most a MiB", () => {
+test("readRange() yields a run in parts of at most a MiB", () => {
   const source = watchedSource(sampleBody(2 * MIB + 100));
   const parts = Array.from(readRange(source, 50, 2 * MIB + 1), (part) => part.slice());
   expect(parts.map(({ length }) => length)).toEqual([MIB, MIB, 1]);
@@ -66,14 +66,14 @@ test("readRange() gives a run in pieces of at most a MiB", () => {
   expect([...readRange(source, 5, 0)]).toEqual([]);
 });
 
-test("readRange() says where a source ends too early", () => {
+test("readRange() reports where a source ends too early", () => {
   const run = readRange(memorySource(new Uint8Array(10), "x.img"), 4, 9);
   expect(faultOf(() => [...run])).toBe(
     "Cannot read image: the image ends 3 bytes too early | x.img, offset 10",
   );
 });
 
-test("readRange() and firstNonZero() allocate nothing from a size that a source only claims", () => {
+test("readRange() and firstNonZero() take bounded memory whatever size a source claims", () => {
   const claimed = { name: "x", size: 2 ** 50, read: () => 0 };
   expect(faultOf(() => [...readRange(claimed, 0, 2 ** 49)])).toEndWith("too early | x, offset 0");
   expect(firstNonZero(claimed, 0)).toBe(-1);
@@ -91,7 +91,7 @@ test("firstNonZero() finds the first byte that is not zero from an offset on", (
   expect(firstNonZero(memorySource(new Uint8Array(5)), 99)).toBe(-1);
 });
 
-test("readExactly() gives bytes of a source, or undefined where it does not have them all", () => {
+test("readExactly() returns bytes of a source, or undefined where it is too short", () => {
   const source = memorySource(Uint8Array.of(1, 2, 3, 4, 5));
   expect(readExactly(source, 1, 3)).toEqual(Uint8Array.of(2, 3, 4));
   expect(readExactly(source, 5, 0)).toEqual(new Uint8Array());
@@ -101,11 +101,11 @@ test("readExactly() gives bytes of a source, or undefined where it does not have
   for (const [offset, size] of [[3, 3], [5, 1], [6, 0], [0, 2 ** 52]] as const) {
     expect(readExactly(source, offset, size)).toBeUndefined();
   }
-  // It has become shorter than it said.
+  // A source that has become shorter than its size.
   expect(readExactly({ ...source, size: 9 }, 4, 2)).toBeUndefined();
 });
 
-test("takeExactly() says of what a source ends inside, and where it begins", () => {
+test("takeExactly() reports what is truncated, and its offset", () => {
   const source = memorySource(Uint8Array.of(1, 2, 3));
   expect(takeExactly(source, 1, 2, "a number")).toEqual(Uint8Array.of(2, 3));
   expect(faultOf(() => takeExactly(source, 2, 2, "a number"))).toBe(

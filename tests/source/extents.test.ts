@@ -10,7 +10,7 @@ import { TempDirs } from "../support/files.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-/** A file with data at these MiB, and holes between. */
+/** Makes a file with data at these MiB, and holes between. */
 function sparse(
   sizeMib: number,
   ...places: readonly (readonly [at: number, mib: number])[]
@@ -33,7 +33,7 @@ test("readExtents() finds data between holes, and takes short holes for data", (
   expect(readExtents(sparse(5), 5 * MIB)).toEqual([]);
 });
 
-test("extentSegments() has zeros for holes, and ends where it is told", () => {
+test("extentSegments() has zeros for holes, and ends at the given size", () => {
   const extents = [{ offsetBytes: 2, sizeBytes: 3 }, { offsetBytes: 10, sizeBytes: 5 }];
   const kinds = (dataBytes: number) =>
     extentSegments("x", extents, dataBytes).map((segment) =>
