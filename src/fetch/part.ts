@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * The file a body is written to until it is known to be right: `<store>/<name>.part`.
+ * The file a body is written to until its digest is verified: `<store>/<name>.part`.
  *
- * A part that an earlier run has left is never trusted: all of its bytes go through the digest
- * before any byte is added. Who opens one has its turn (turn.ts), for two runs would spoil each
- * other's part; even then neither could bring a file of the other under the final name unnoticed.
+ * A part that an earlier run left is never trusted: all of its bytes are hashed before any byte is
+ * added. A process holds the lock of a part (turn.ts) while it has it open, as two writers would
+ * corrupt it; without the lock, a commit still notices that the file was replaced or has grown.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { hashHandle } from "./store.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 
-/** An open part file, the number of its bytes, and the digest over all of them. */
+/** An open part file, with its size and the digest of all its bytes. */
 export class PartFile {
   readonly path: string;
   #handle: FileHandle | undefined;
@@ -30,10 +30,10 @@ export class PartFile {
   }
 
   /**
-   * Opens or creates a part file. Anything that is not a plain file of our own (a symbolic link, a
-   * pipe, a second name of another file) or is over the cap is removed first, never written to.
+   * Opens or creates a part file. A symbolic link, a pipe, a file with other hard links, and a file
+   * over `maxBytes` are removed first, never written to.
    *
-   * @throws {UserError} "target", if the store cannot be written.
+   * @throws {UserError} "target", if the store cannot be written to.
    */
   static async open(path: string, maxBytes: number, signal?: AbortSignal): Promise<PartFile> {
     const handle = await local(path, async () => {
@@ -41,7 +41,7 @@ export class PartFile {
       if (found?.isFile() && found.nlink === 1 && found.size <= maxBytes) {
         return await open(path, O_RDWR | O_NOFOLLOW);
       }
-      // Said by name, because Deno's unlink would remove an empty directory.
+      // Checked here, because Deno's unlink would remove an empty directory.
       if (found?.isDirectory()) throw new Error("it is a directory");
       if (found !== undefined) await unlink(path);
       return await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o666);
@@ -58,12 +58,12 @@ export class PartFile {
     }
   }
 
-  /** How many bytes the part holds; all of them are in the digest. */
+  /** The size of the part; all of its bytes are in the digest. */
   get sizeBytes(): number {
     return this.#sizeBytes;
   }
 
-  /** SHA-256 of the part as it is now, in lower-case hex. */
+  /** Returns the SHA-256 of the part as it is now, in lower-case hex. */
   digest(): string {
     return this.#hash.copy().digest("hex");
   }
@@ -90,9 +90,9 @@ export class PartFile {
   }
 
   /**
-   * Makes the bytes durable and gives them their final name, replacing what was there.
+   * Syncs the part and renames it to its final name, replacing any file of that name.
    *
-   * @throws {UserError} "target", if the name cannot be given, or the part was swapped meanwhile.
+   * @throws {UserError} "target", if the rename fails, or another process has changed the part.
    */
   async commit(finalPath: string): Promise<void> {
     await local(this.path, async () => {
@@ -106,13 +106,13 @@ export class PartFile {
     await local(finalPath, () => rename(this.path, finalPath));
   }
 
-  /** Closes and removes the part, for it holds a wrong body. */
+  /** Closes and removes the part, because it holds a wrong body. */
   async discard(): Promise<void> {
     await this.close();
     await local(this.path, () => unlink(this.path).catch(ignoreMissing));
   }
 
-  /** Closes the file; the part stays, to be resumed. May be called twice. */
+  /** Closes the file; the part stays and can be resumed. May be called twice. */
   async close(): Promise<void> {
     const handle = this.#handle;
     this.#handle = undefined;
@@ -129,7 +129,7 @@ function ignoreMissing(error: unknown): undefined {
   if (systemCode(error) !== "ENOENT") throw error;
 }
 
-/** Runs something that touches the store; what fails there would fail for every URL. */
+/** Runs an operation on the store; its errors are fatal, as they would repeat for every URL. */
 export async function local<T>(
   path: string,
   work: () => Promise<T>,

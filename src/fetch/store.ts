@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Distfiles on disk: their names, where they lie, and whether they are right.
+ * Distfiles on disk: their names, their paths and their verification.
  *
  * @module
  */
@@ -27,7 +27,7 @@ export function checkDistfileName(name: string): void {
   });
 }
 
-/** Where distfiles are kept unless the user says otherwise, by the XDG Base Directory rules. */
+/** Returns the directory of the default store, by the XDG Base Directory Specification. */
 export function defaultStore(
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): string {
@@ -37,20 +37,20 @@ export function defaultStore(
   return join(base, "seedstrap", "distfiles");
 }
 
-/** A file that has the name of a distfile; nothing is known yet of its content. */
+/** A file that has the name of a distfile; its content is not verified yet. */
 export interface Candidate {
   readonly path: string;
   readonly sizeBytes: number;
 }
 
 /**
- * Finds the regular files with a name in some directories, in their order.
+ * Finds the regular files of a name in some directories, in the order of the directories.
  *
- * Looks only, reads nothing. A symbolic link counts as what it leads to: the directories are the
- * user's own. What is missing, unreadable or not a regular file is left out.
+ * Reads no file. Symbolic links are followed, as the directories are the user's own. A file that is
+ * missing, unreadable or not regular is skipped.
  *
  * @param dirs Directories, such as the checkout's `distfiles/` and the store.
- * @throws {UserError} "tree", if the name cannot be that of a distfile.
+ * @throws {UserError} "tree", if the name is not valid for a distfile.
  */
 export async function locate(name: string, dirs: readonly string[]): Promise<Candidate[]> {
   checkDistfileName(name);
@@ -63,20 +63,20 @@ export async function locate(name: string, dirs: readonly string[]): Promise<Can
   return candidates;
 }
 
-/** What {@link verifyFile} has found. */
+/** The result of {@link verifyFile}. */
 export interface Verified {
-  /** Whether the digest is the wanted one. */
+  /** Whether the digest is the expected one. */
   readonly ok: boolean;
-  /** The digest the file really has, in lower-case hex. */
+  /** The actual digest of the file, in lower-case hex. */
   readonly got: string;
-  /** How many bytes were read. */
+  /** The number of bytes read. */
   readonly sizeBytes: number;
 }
 
 /**
- * Hashes a file, in little memory however long it is.
+ * Hashes a file, with bounded memory, and compares the digest.
  *
- * @param sha256 The wanted digest, in lower-case hex.
+ * @param sha256 The expected digest, in lower-case hex.
  * @throws The system's error if the file cannot be read; the reason of `signal` if it fires.
  */
 export async function verifyFile(
@@ -88,7 +88,7 @@ export async function verifyFile(
   return { ok: got === sha256, got, sizeBytes };
 }
 
-/** Likewise where no digest is wanted. */
+/** Hashes a file as {@link verifyFile} does, without an expected digest. */
 export async function digestFile(
   path: string,
   signal?: AbortSignal,
@@ -103,7 +103,7 @@ export async function digestFile(
   }
 }
 
-/** Feeds an open file into a digest, from its first byte to its end; gives the number of bytes. */
+/** Feeds an open file from its start to its end into a hash, and returns the number of bytes. */
 export async function hashHandle(
   handle: FileHandle,
   hash: Hash,

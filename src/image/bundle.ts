@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A bundle that is read in place: everything in it is found by its index.
+ * A bundle that is read in place, by its index.
  *
  * @module
  */
@@ -24,9 +24,9 @@ import { readTarHeader, TAR_BLOCK_BYTES } from "../format/tar.ts";
 import type { BundledFile } from "../format/segment.ts";
 import { type BundlePart, findParts, openParts, runsIn } from "../source/parts.ts";
 
-/** A bundle whose index is sound. */
+/** A bundle whose index was verified. */
 export interface Bundle {
-  /** Its first file, absolute. */
+  /** Absolute path of its first file. */
   readonly path: string;
   readonly parts: readonly BundlePart[];
   readonly index: BundleIndex;
@@ -36,11 +36,11 @@ export interface Bundle {
 }
 
 /**
- * Opens a bundle: reads its index, and checks that it goes with SHA256SUMS and with the size of
- * the file. Nothing else is verified before it is read.
+ * Opens a bundle: reads its index, and verifies it against SHA256SUMS and the size of the bundle.
+ * Everything else is verified only when it is read.
  *
- * @throws {UserError} "format" for what is no bundle, "verify" for one that is damaged, "target"
- * where it cannot be read.
+ * @throws {UserError} "format" for a file that is no bundle, "verify" for a damaged bundle,
+ * "target" where it cannot be read.
  */
 export function openBundle(path: string): Bundle {
   const parts = findParts(path);
@@ -60,7 +60,7 @@ export function openBundle(path: string): Bundle {
   }
 }
 
-/** A file of a bundle, for a segment. */
+/** Returns a file of a bundle in the form that a segment needs. */
 export function bundledFile({ parts }: Bundle, { member, dataOffset, size }: PlacedMember) {
   if (member.kind !== "file") throw new Error(`${member.path} is no file`);
   const runs = runsIn(parts, dataOffset, size);
@@ -68,7 +68,7 @@ export function bundledFile({ parts }: Bundle, { member, dataOffset, size }: Pla
 }
 
 /**
- * Reads a file of a bundle whole.
+ * Reads a whole file of a bundle.
  *
  * @throws {UserError} "verify" where its SHA-256 is wrong.
  */
@@ -76,7 +76,7 @@ export function readBundled(bundle: Bundle, placed: PlacedMember): Uint8Array {
   const { name, sha256 } = bundledFile(bundle, placed);
   const source = openParts(bundle.parts);
   try {
-    // The size is within that of the file: opening has checked it.
+    // Opening has checked that the size is within that of the bundle.
     const bytes = readExactly(source, placed.dataOffset, placed.size);
     if (bytes !== undefined && sha256Of(bytes) === sha256) return bytes;
   } finally {
@@ -85,7 +85,7 @@ export function readBundled(bundle: Bundle, placed: PlacedMember): Uint8Array {
   throw damaged(bundle.path, `${JSON.stringify(name)} does not have the SHA-256 of the index`);
 }
 
-/** Whether a file begins like a bundle. */
+/** Reports whether a file begins like a bundle. */
 export function isBundle(path: string): boolean {
   const source = openParts([{ path, sizeBytes: TAR_BLOCK_BYTES, startBytes: 0 }]);
   try {
@@ -103,16 +103,16 @@ export function isBundle(path: string): boolean {
 export function readLayout(source: ByteSource): BundleLayout {
   const sums = headerAt(source, 0);
   if (sums?.name !== SUMS_PATH) {
-    throw new UserError("format", `Cannot use ${source.name} as a bundle: it is none`, {
+    throw new UserError("format", `Cannot use ${source.name} as a bundle: it is not one`, {
       where: `${source.name}, offset 0`,
-      hint: `A bundle begins with ${SUMS_PATH}: seedstrap bundle create makes it`,
+      hint: `A bundle begins with ${SUMS_PATH}: seedstrap bundle create makes one`,
     });
   }
   const sumsBytes = readExactly(source, TAR_BLOCK_BYTES, sums.size);
   const indexOffset = blocksEnd(TAR_BLOCK_BYTES + sums.size);
   const header = headerAt(source, indexOffset);
   if (sumsBytes === undefined || header?.name !== INDEX_PATH) {
-    throw damaged(source.name, `there is no ${INDEX_PATH} behind ${SUMS_PATH}`);
+    throw damaged(source.name, `there is no ${INDEX_PATH} after ${SUMS_PATH}`);
   }
   const bytes = readExactly(source, indexOffset + TAR_BLOCK_BYTES, header.size);
   if (bytes === undefined) throw damaged(source.name, `it ends within ${INDEX_PATH}`);
@@ -121,25 +121,25 @@ export function readLayout(source: ByteSource): BundleLayout {
   if (typeof index === "string") throw damaged(source.name, `${INDEX_PATH}: ${index}`);
   const layout = layOut(index, text);
   if (!Buffer.from(layout.sumsText).equals(sumsBytes)) {
-    throw damaged(source.name, `${SUMS_PATH} and ${INDEX_PATH} do not go together`);
+    throw damaged(source.name, `${SUMS_PATH} and ${INDEX_PATH} do not match`);
   }
   for (const { member, headerOffset } of layout.members.slice(0, 2)) {
     const wanted = memberHeader(member);
     const found = readExactly(source, headerOffset, wanted.length);
     if (found === undefined || !Buffer.from(wanted).equals(found)) {
-      throw damaged(source.name, `the header of ${member.path} is not as we write it`);
+      throw damaged(source.name, `the header of ${member.path} is not as seedstrap writes it`);
     }
   }
   if (layout.sizeBytes !== source.size) {
     throw damaged(
       source.name,
-      `it has ${source.size} bytes, by its index it should have ${layout.sizeBytes}`,
+      `it has ${source.size} bytes, expected ${layout.sizeBytes} by its index`,
     );
   }
   return layout;
 }
 
-/** Name and size of the header at an offset, where there is one of a size that is reasonable. */
+/** Reads the header of a file of up to {@link MAX_INDEX_BYTES}; undefined where there is none. */
 export function headerAt(
   source: ByteSource,
   offset: number,
@@ -152,7 +152,7 @@ export function headerAt(
   return { name: Buffer.from(header.name).toString(), size: header.size };
 }
 
-/** The offset of the first block that begins at an offset or behind it. */
+/** Rounds an offset up to a whole number of tar blocks. */
 export function blocksEnd(offset: number): number {
   return Math.ceil(offset / TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES;
 }
@@ -160,6 +160,6 @@ export function blocksEnd(offset: number): number {
 function damaged(path: string, what: string): UserError {
   return new UserError("verify", `Cannot use the bundle ${path}: ${what}`, {
     where: path,
-    hint: "seedstrap bundle verify names everything that is damaged; copy the bundle again",
+    hint: "seedstrap bundle verify lists all damage; copy the bundle again",
   });
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * Looks at every byte of a bundle, and says what is damaged.
+ * Verifies every byte of a bundle, and reports what is damaged.
  *
- * Where the index is sound, each byte has one right value or is covered by one SHA-256. Where it is
- * not, the members are found by their headers, and by the next sound header behind a damaged one.
+ * If the index is sound, it determines each byte, or a SHA-256 in it covers it. If it is damaged,
+ * the members are found by their headers; after a damaged header, the search goes on at the next
+ * sound one.
  *
  * @module
  */
@@ -30,30 +31,30 @@ import { isZero, sha256Of } from "../bytes.ts";
 import { blocksEnd, headerAt } from "./bundle.ts";
 import { membersByHeader } from "./bundle_walk.ts";
 
-/** Something that is not as it should be. */
+/** A damaged run of bytes, or a missing or an unknown member. */
 export interface BundleFault {
   /** Path of the member; absent for the end of the bundle, and between members. */
   readonly member?: string;
-  /** Which of its bytes. A file of `data` has another SHA-256 than it should. */
+  /** What is damaged; "data" is a file with a wrong SHA-256. */
   readonly kind: "header" | "data" | "padding" | "end" | "missing" | "unknown";
-  /** First byte in the bundle that can be wrong, and how many can; for text and headers exact. */
+  /** The run of the bundle, in bytes, that has the damage; exact for headers and generated texts. */
   readonly offset: number;
   readonly size: number;
   readonly message: string;
 }
 
-/** What was found. */
+/** The result of {@link verifyBundle}. */
 export interface BundleReport {
   readonly files: number;
   readonly sizeBytes: number;
-  /** Whether everything was found by the index, and not by headers. */
+  /** Whether the members were found by the index, and not by their headers. */
   readonly isIndexed: boolean;
-  /** In the order of the bytes; none where the bundle is sound. */
+  /** In the order of the bundle; empty where it is sound. */
   readonly faults: readonly BundleFault[];
 }
 
 export interface VerifyOptions {
-  /** Told the bytes that are done. */
+  /** Called with the number of bytes of the bundle that are done. */
   readonly onBytes?: (done: number) => void;
   readonly signal?: AbortSignal;
 }
@@ -84,7 +85,7 @@ export async function verifyBundle(
     }
     own.push(...paddingFault(source, dataOffset + size, path));
     const [first, second] = own;
-    // A member that is missing from its header on is told once.
+    // A member whose header is missing is reported once, not also for its data.
     if (first?.kind === "missing" && second?.kind === "missing") {
       faults.push({ ...first, size: dataOffset + size - headerOffset });
     } else faults.push(...own);
@@ -106,13 +107,13 @@ async function verifyByHeaders(
   for (const found of membersByHeader(source)) {
     if (found.kind === "damaged") {
       const { offset, size } = found;
-      faults.push({ kind: "header", offset, size, message: "this is no header of a member" });
+      faults.push({ kind: "header", offset, size, message: "this is not the header of a member" });
       end = offset + size;
       continue;
     }
     const { path, dataOffset, size, isFile, isCanonical, headerOffset } = found;
     if (!isCanonical) {
-      const message = "its header is not as we write it";
+      const message = "its header is not as seedstrap writes it";
       const length = dataOffset - headerOffset;
       faults.push({ member: path, kind: "header", offset: headerOffset, size: length, message });
     }
@@ -123,7 +124,7 @@ async function verifyByHeaders(
       const got = await digestRun(source, dataOffset, size, options);
       if (wanted !== undefined) faults.push(...dataFault(path, dataOffset, size, got, wanted));
       else if (path !== SUMS_PATH) {
-        const message = `${SUMS_PATH} has no line for it, or a damaged one`;
+        const message = `${SUMS_PATH} has no line for it, or the line is damaged`;
         faults.push({ member: path, kind: "unknown", offset: dataOffset, size, message });
       }
     }
@@ -131,18 +132,18 @@ async function verifyByHeaders(
     end = blocksEnd(dataOffset + size);
   }
   for (const path of missing.keys()) {
-    const message = "no sound header names it";
+    const message = "no sound header has its name";
     faults.push({ member: path, kind: "missing", offset: 0, size: 0, message });
   }
   if (files === 0 || faults.length === 0) {
-    const message = `${INDEX_PATH} and ${SUMS_PATH} do not go together`;
+    const message = `${INDEX_PATH} and ${SUMS_PATH} do not match`;
     faults.push({ member: INDEX_PATH, kind: "data", offset: 0, size: end, message });
   }
   faults.push(...endFaults(source, end));
   return { files, sizeBytes: source.size, isIndexed: false, faults };
 }
 
-/** The layout by an index that is sound, and the digests of SHA256SUMS as they stand there. */
+/** Returns the layout, if the index is sound, and the digests of SHA256SUMS, perhaps damaged. */
 function findIndex(
   source: ByteSource,
 ): { layout?: BundleLayout; sums: ReadonlyMap<string, string> } {
@@ -153,7 +154,7 @@ function findIndex(
   const dataOffset = indexOffset + TAR_BLOCK_BYTES;
   const size = headerAt(source, indexOffset)?.size ?? MAX_INDEX_BYTES;
   const text = textAt(source, dataOffset, Math.min(size, source.size - dataOffset));
-  // Behind a header that is damaged it may go on with the next member.
+  // If its header is damaged, the text may run on into the next member.
   const whole = text.slice(0, text.lastIndexOf("\n}\n") + 3);
   const index = parseIndex(whole);
   const got = sha256Of(Buffer.from(whole));
@@ -162,8 +163,8 @@ function findIndex(
 }
 
 /**
- * Whether a digest is the one that is written down, but for damage to what is written: digests of
- * two texts have about 4 of 64 digits in common.
+ * Reports whether a digest equals a recorded one, up to damage to the record: the digests of two
+ * different texts agree in about 4 of 64 digits.
  */
 function isMeant(written: string | undefined, got: string, sumsText: string): boolean {
   if (written !== undefined && common(written, got) >= 48) return true;
@@ -176,7 +177,7 @@ function common(a: string, b: string): number {
   return [...a].filter((digit, at) => digit === b[at]).length;
 }
 
-/** Where the header of the index is. */
+/** Finds the offset of the header of the index. */
 function findIndexHeader(source: ByteSource): number | undefined {
   const sums = headerAt(source, 0);
   if (sums?.name === SUMS_PATH) return blocksEnd(TAR_BLOCK_BYTES + sums.size);
@@ -191,7 +192,7 @@ function findIndexHeader(source: ByteSource): number | undefined {
   return undefined;
 }
 
-/** Text up to its first NUL. */
+/** Reads text up to the first NUL. */
 function textAt(source: ByteSource, offset: number, size: number): string {
   const bytes = Buffer.alloc(Math.max(0, Math.min(size, MAX_INDEX_BYTES, source.size - offset)));
   const read = source.read(offset, bytes);
@@ -199,7 +200,7 @@ function textAt(source: ByteSource, offset: number, size: number): string {
   return bytes.subarray(0, end < 0 ? read : end).toString();
 }
 
-/** Where bytes are not what they should be: from the first that differs to the last. */
+/** Compares bytes with the expected ones; a fault runs from the first difference to the last. */
 function differences(
   source: ByteSource,
   offset: number,
@@ -241,11 +242,11 @@ function missingFault(source: ByteSource, member: string, offset: number, size: 
 function paddingFault(source: ByteSource, offset: number, member: string): BundleFault[] {
   const size = blocksEnd(offset) - offset;
   const bytes = readExactly(source, offset, size);
-  // What is cut off here is told of its data, or of what should follow.
+  // Truncation is reported for the data before, or for the member that should follow.
   if (bytes === undefined || isZero(bytes)) return [];
   const first = bytes.findIndex((byte) => byte !== 0);
   const length = bytes.findLastIndex((byte) => byte !== 0) + 1 - first;
-  const message = "the zeros behind its data are not zero";
+  const message = "the padding after its data is not zero";
   return [{ member, kind: "padding", offset: offset + first, size: length, message }];
 }
 
@@ -264,12 +265,12 @@ function endFaults(source: ByteSource, offset: number): BundleFault[] {
   }
   const more = source.size - offset - END_BYTES;
   return [
-    ...(isZero(bytes) ? [] : fault(offset, END_BYTES, "the zeros at the end are not zero")),
-    ...(more === 0 ? [] : fault(offset + END_BYTES, more, "something follows behind the end")),
+    ...(isZero(bytes) ? [] : fault(offset, END_BYTES, "the end marker is not zero")),
+    ...(more === 0 ? [] : fault(offset + END_BYTES, more, "there is data after the end")),
   ];
 }
 
-/** SHA-256 of a run, or undefined where the source ends within it. */
+/** Returns the SHA-256 of a run, or undefined where the source ends within it. */
 async function digestRun(
   source: ByteSource,
   offset: number,

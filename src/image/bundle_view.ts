@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A bundle, looked into like an image.
+ * A bundle as an {@link ImageView}.
  *
  * @module
  */
@@ -11,15 +11,15 @@ import { type PlacedMember, SUMS_PATH } from "../format/bundle.ts";
 import { type ByteSource, readRange } from "../format/reader.ts";
 import { type ImageView, type NodeEntry, plainPath } from "./types.ts";
 
-/** Whether a source begins like a bundle. */
+/** Reports whether a source begins like a bundle. */
 export function beginsLikeBundle(source: ByteSource): boolean {
   return headerAt(source, 0)?.name === SUMS_PATH;
 }
 
 /**
- * Looks into a bundle.
+ * Opens a bundle as a view.
  *
- * @throws {UserError} "format" for what is none, "verify" for one whose index is damaged.
+ * @throws {UserError} "format" for a source that is no bundle, "verify" for a damaged index.
  */
 export function openBundleView(source: ByteSource): ImageView {
   const layout = readLayout(source);
@@ -53,7 +53,7 @@ export function openBundleView(source: ByteSource): ImageView {
   };
 }
 
-/** As tar would unpack it. */
+/** Returns a member as tar would unpack it. */
 function toEntry({ member, dataOffset, size }: PlacedMember, index: number): NodeEntry {
   const isFile = member.kind === "file";
   return {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The members of a bundle by their headers, for one whose index is damaged.
+ * Finds the members of a bundle by their headers, for a bundle whose index is damaged.
  *
  * @module
  */
@@ -18,10 +18,10 @@ import {
 import { isZero } from "../bytes.ts";
 import { blocksEnd } from "./bundle.ts";
 
-/** Longest pax header that is read; ours hold a path and a size. */
+/** Largest pax header that is read; those of a bundle have a path and a size. */
 const MAX_PAX_BYTES = 16 * 1024;
 
-/** A member, or a run of bytes in which none begins. */
+/** A member, or a run of bytes without a sound header. */
 export type FoundMember =
   | {
     readonly kind: "member";
@@ -30,12 +30,12 @@ export type FoundMember =
     readonly headerOffset: number;
     readonly dataOffset: number;
     readonly size: number;
-    /** Whether its header is the one that we would write. */
+    /** Whether its header is as `tarHeader()` writes it. */
     readonly isCanonical: boolean;
   }
   | { readonly kind: "damaged"; readonly offset: number; readonly size: number };
 
-/** Walks from header to header; behind a damaged one it looks for the next that is sound. */
+/** Walks from header to header; after a damaged one it goes on at the next sound one. */
 export function* membersByHeader(source: ByteSource): Generator<FoundMember, void, undefined> {
   for (let offset = 0; offset < source.size;) {
     const found = memberAt(source, offset);
@@ -97,10 +97,10 @@ function describe(
   return { kind: "member", path, isFile, headerOffset, dataOffset, size, isCanonical };
 }
 
-/** Offset of the next block that has the checksum of a header, or of the end. */
+/** Returns the offset of the next block with the checksum of a header, or of the end. */
 function nextHeader(source: ByteSource, from: number): number {
   const buffer = new Uint8Array(MIB);
-  // It begins small: a file can be nothing but headers that are none of ours.
+  // Starts small: a file can consist of headers that only `describe()` rejects.
   let length = 8 * TAR_BLOCK_BYTES;
   for (let offset = from; offset < source.size;) {
     const window = buffer.subarray(0, length);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What two images differ in.
+ * Compares two images.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { diffText } from "./text_diff.ts";
 import { digestEntry } from "./view.ts";
 import { type ImageView, plainPath, type ViewEntry } from "./types.ts";
 
-/** What of an entry differs. */
+/** An aspect in which two entries differ. */
 export type Aspect = "kind" | "size" | "content" | "mode" | "target";
 
 /** A difference between two images; paths are as in {@link plainPath}. */
@@ -19,7 +19,7 @@ export type Difference =
   | {
     readonly kind: "moved";
     readonly path: string;
-    /** Where the same content was in the first image. */
+    /** Path of the same content in the first image. */
     readonly from: string;
     readonly size: number;
     readonly sha256: string;
@@ -34,14 +34,14 @@ export type Difference =
     readonly text?: readonly string[];
   };
 
-/** The longest text of which differences are shown. */
+/** The largest text of which a diff is made. */
 const MAX_TEXT_BYTES = 64 * KIB;
 
 /**
- * Compares two images, of whatever kinds. Where they lie in the images, owners and times do not
- * count, nor what only one of the kinds knows.
+ * Compares two images of any kinds. Offsets, owners and times are not compared, nor is anything
+ * that only one of the kinds has.
  *
- * @returns Removed, added, moved and changed entries, by path.
+ * @returns Removed, added, moved and changed entries, sorted by path.
  * @throws {UserError} "format"
  */
 export function diffViews(a: ImageView, b: ImageView): Difference[] {
@@ -67,7 +67,7 @@ export function diffViews(a: ImageView, b: ImageView): Difference[] {
   return differences.sort((one, two) => one.path < two.path ? -1 : one.path > two.path ? 1 : 0);
 }
 
-/** Entries by path, the last one of several; the root itself is none. */
+/** Returns the entries by path, without the root; the last one of a path counts. */
 function entriesOf(view: ImageView): Map<string, ViewEntry> {
   const entries = new Map<string, ViewEntry>();
   for (const entry of view.entries()) {
@@ -77,7 +77,7 @@ function entriesOf(view: ImageView): Map<string, ViewEntry> {
   return entries;
 }
 
-/** A command stands for itself; no path begins with a NUL. */
+/** Returns the key of an entry. That of a command begins with a NUL, which no path does. */
 function key(path: string, kind: ViewEntry["kind"]): string {
   return kind === "command" ? `\0${path}` : plainPath(path);
 }
@@ -90,7 +90,7 @@ function sizeOf(entry: ViewEntry): number {
   return entry.kind === "command" ? 0 : entry.size;
 }
 
-/** What has gone in one place and come in another; only sizes that are in both are read. */
+/** Pairs removed and added files of equal content; reads only files of a size that both have. */
 function movedEntries(
   a: ImageView,
   removed: readonly ViewEntry[],
@@ -158,7 +158,7 @@ function changeOf(
   };
 }
 
-/** Of an empty entry of a boot image nobody knows whether it is a file. */
+/** An empty entry of a boot image can be a file or a directory, and matches both. */
 function isSameKind(a: ViewEntry, b: ViewEntry): boolean {
   if (a.kind === b.kind) return true;
   const isOpen = (entry: ViewEntry) =>

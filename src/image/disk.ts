@@ -18,13 +18,13 @@ import { type ByteSource, formatError } from "../format/reader.ts";
 import { findFileSystem } from "./linear.ts";
 import type { DiskReport, ImageView, NodeEntry } from "./types.ts";
 
-/** What Linux takes as a path; also how deep directories can lie in each other. */
+/** PATH_MAX without the NUL; also limits how deep directories are nested. */
 const MAX_PATH = 4095;
-/** Names that are known and not looked at yet: a hostile disk would fill the memory with them. */
+/** Limit of names that were read and not yet visited: a hostile disk would fill the memory. */
 const MAX_PENDING = 2_000_000;
 
 /**
- * Looks into a disk.
+ * Opens a disk as a view.
  *
  * @throws {UserError} "format"
  */
@@ -37,7 +37,7 @@ export function openDisk(source: ByteSource): ImageView {
     source,
     warnings: fs.needsRecovery
       ? [
-        "the file system was not unmounted: what only its journal holds is not seen (e2fsck on a copy replays it)",
+        "the file system was not unmounted: changes that are only in its journal are not seen (e2fsck on a copy replays it)",
       ]
       : [],
     *entries(under) {
@@ -55,7 +55,7 @@ export function openDisk(source: ByteSource): ImageView {
   };
 }
 
-/** Walks what lies in a directory. */
+/** Yields the entries below a directory, depth first. */
 function* walk(
   fs: ExtFs,
   top = ROOT_INODE,
@@ -81,7 +81,7 @@ function* walk(
     yield entryOf(fs, path, inode);
     if (inode.kind !== "directory") continue;
     if (!seen.add(inode.number, 1)) {
-      throw formatError(fs.source, record.offsetBytes, `directory ${inode.number} has two places`);
+      throw formatError(fs.source, record.offsetBytes, `directory ${inode.number} has two parents`);
     }
     const records = recordsOf(fs, inode);
     pending += records.length;
@@ -92,7 +92,7 @@ function* walk(
   }
 }
 
-/** Records of a directory by name, the first one last. */
+/** Returns the records of a directory in reverse order of their names. */
 function recordsOf(fs: ExtFs, directory: ExtInode): ExtRecord[] {
   return [...readExtDirectory(fs, directory)].sort((a, b) =>
     a.name < b.name ? 1 : a.name > b.name ? -1 : b.offsetBytes - a.offsetBytes
@@ -155,7 +155,7 @@ function verify(fs: ExtFs): DiskReport {
     for (const { offsetBytes, sizeBytes } of extentsOf(fs, inode)) {
       const first = (offsetBytes - fs.baseBytes) / fs.blockBytes;
       if (blocks.add(first, sizeBytes / fs.blockBytes)) continue;
-      throw formatError(fs.source, offsetBytes, `a block of ${entry.path} is in another file, too`);
+      throw formatError(fs.source, offsetBytes, `a block of ${entry.path} is also in another file`);
     }
   }
   return {
@@ -168,12 +168,12 @@ function verify(fs: ExtFs): DiskReport {
   };
 }
 
-/** A set of numbers that takes memory only where there are some. */
+/** A sparse set of numbers. */
 class Bitmap {
   static readonly #PAGE = 32768;
   readonly #pages = new Map<number, Uint8Array>();
 
-  /** Adds a run of numbers, and says whether all of them were new. */
+  /** Adds a run of numbers, and reports whether all of them were new. */
   add(first: number, count: number): boolean {
     let areNew = true;
     for (let number = first; number < first + count; number++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Looking into boot and payload images, hostile ones included: with bounded memory, believing no
- * size.
+ * Reads boot and payload images, also hostile ones: with bounded memory, and with every size
+ * checked.
  *
  * @module
  */
@@ -18,10 +18,10 @@ import { SECTOR_BYTES } from "../format/segment.ts";
 import { readSrcfs } from "../format/srcfs.ts";
 
 /**
- * Says what an image is. A boot image from which a guest has started, and made itself a partition,
- * is a disk.
+ * Detects the kind of an image. A boot image in which a guest has made a partition with a file
+ * system is a "disk".
  *
- * @throws {UserError} "format" for what is none.
+ * @throws {UserError} "format" for a source that is no image.
  */
 export function detectImage(source: ByteSource): ImageKind {
   if (isPayload(source)) return "payload";
@@ -34,7 +34,7 @@ export function detectImage(source: ByteSource): ImageKind {
   );
 }
 
-/** Where a file system lies. */
+/** The location of a file system on a disk. */
 export interface FoundFileSystem {
   /** Offset of its first byte. */
   readonly baseBytes: number;
@@ -57,7 +57,7 @@ export function findFileSystem(source: ByteSource): FoundFileSystem | undefined 
 /**
  * Walks a boot or payload image.
  *
- * @returns Its entries in order. The generator's return value is the offset behind the last one.
+ * @returns Its entries in order. The generator's return value is the offset after the last one.
  * @throws {UserError} "format" with the offset of the fault.
  */
 export function* readImage(
@@ -88,13 +88,13 @@ export function* readImage(
   return source.size;
 }
 
-/** @throws {UserError} "format" for what is neither. */
+/** @throws {UserError} "format" for a source that is neither. */
 function detectLinear(source: ByteSource): LinearKind {
   const kind = detectImage(source);
   return kind === "disk" ? "boot" : kind;
 }
 
-/** SHA-256 of a run of bytes. */
+/** Returns the SHA-256 of a run of bytes. */
 export function digestRange(source: ByteSource, offset: number, size: number): string {
   const hash = createHash("sha256");
   for (const part of readRange(source, offset, size)) hash.update(part);
@@ -104,7 +104,7 @@ export function digestRange(source: ByteSource, offset: number, size: number): s
 /**
  * Checks the structure of a boot or payload image to its last byte.
  *
- * @throws {UserError} "format", with the offset, for anything that does not belong there.
+ * @throws {UserError} "format", with the offset, for anything that is not part of the format.
  */
 export function verifyImage(
   source: ByteSource,
@@ -119,10 +119,10 @@ export function verifyImage(
   for (;;) {
     const { done, value } = entries.next();
     if (done) {
-      // Only the last line closes: a checksum for every line would take for ever.
+      // Only the last line is a closing record: a checksum for every line would take for ever.
       if (last?.kind === "command") checkClosing(source, last);
       const stray = firstNonZero(source, value);
-      if (stray >= 0) throw formatError(source, stray, "a byte behind the last entry is not zero");
+      if (stray >= 0) throw formatError(source, stray, "a byte after the last entry is not zero");
       const layout = kind === "payload" ? readPayloadHeader(source).layout : undefined;
       return {
         kind,
@@ -143,7 +143,7 @@ export function verifyImage(
   }
 }
 
-/** The closing record of a preflight image holds a checksum of all before it. */
+/** Verifies the closing record of a preflight image: a checksum of all bytes before it. */
 function checkClosing(
   source: ByteSource,
   { path, offset }: Extract<ImageEntry, { kind: "command" }>,
@@ -152,5 +152,5 @@ function checkClosing(
   if (digits === undefined) return;
   const got = closingCrc32(source, offset, path);
   if (got === digits) return;
-  throw formatError(source, offset, `CRC-32 of what is before is ${got}, recorded is ${digits}`);
+  throw formatError(source, offset, `the CRC-32 of the bytes before is ${got}, expected ${digits}`);
 }

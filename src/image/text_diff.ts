@@ -7,16 +7,17 @@
 
 import { structuredPatch } from "diff";
 
-/** Texts of more lines, or with more changes, take too much memory or time. */
+/** Limits: texts with more lines or more changes take too much memory or time. */
 const MAX_LINES = 20_000;
 const MAX_EDITS = 1000;
 /** Lines shown around a change. */
 const CONTEXT = 3;
 
 /**
- * The hunks of a unified diff, with their `@@` lines and without the two lines of file names.
+ * Makes a unified diff, without the two lines of file names.
  *
- * @returns No lines for equal texts; undefined where they are too long or too different.
+ * @returns The lines of its hunks, none for equal texts; undefined where the texts are too long or
+ * too different.
  */
 export function diffText(a: string, b: string): string[] | undefined {
   if (Math.max(countLines(a), countLines(b)) > MAX_LINES) return undefined;
@@ -33,7 +34,7 @@ function countLines(text: string): number {
   return text.endsWith("\n") || text === "" ? count - 1 : count;
 }
 
-/** First line and number of lines, as diff has them; no lines are after the line before them. */
+/** Formats a range of lines as diff does; an empty one has the number of the line before it. */
 function range(start: number, count: number): string {
   return `${count === 0 ? start - 1 : start}${count === 1 ? "" : `,${count}`}`;
 }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT
 /**
- * What an image is, and what lies in it.
+ * The kinds of images and of their entries.
  *
  * @module
  */
 
 import type { ByteSource } from "../format/reader.ts";
 
-/** What an image is: "disk" is one with an ext2, ext3 or ext4, in a partition or bare. */
+/** The kinds of images; "disk" has an ext2, ext3 or ext4, in a partition or bare. */
 export const IMAGE_KINDS = ["boot", "payload", "disk"] as const;
 export type ImageKind = (typeof IMAGE_KINDS)[number];
-/** An image whose files lie in it one behind the other. */
+/** The kind of an image whose files are stored in sequence. */
 export type LinearKind = Exclude<ImageKind, "disk">;
 
 /** A file, directory or command of an image. */
 export type ImageEntry =
   | {
-    /** A directory and an empty file cannot be told apart in a boot image: both are "empty". */
+    /** "empty" is a directory or an empty file of a boot image, where both look the same. */
     readonly kind: "file" | "empty";
     readonly path: string;
     readonly size: number;
@@ -30,7 +30,7 @@ export type ImageEntry =
     readonly offset: number;
   };
 
-/** What {@link verifyImage} found. */
+/** The result of {@link verifyImage}. */
 export interface ImageReport {
   readonly kind: LinearKind;
   /** Layout of a payload. */
@@ -38,14 +38,14 @@ export interface ImageReport {
   readonly files: number;
   readonly empty: number;
   readonly commands: number;
-  /** Bytes of all files. */
+  /** Total size of all files. */
   readonly fileBytes: number;
-  /** Offset behind the last entry; from here on there are only zeros. */
+  /** Offset after the last entry; only zeros follow. */
   readonly endOffset: number;
   readonly sizeBytes: number;
 }
 
-/** What is known of a bundle without reading it whole. */
+/** The content of a bundle by its index; its files are not verified. */
 export interface BundleStructure {
   readonly kind: "bundle";
   readonly files: number;
@@ -67,21 +67,22 @@ export interface NodeEntry {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Time of change in seconds. */
+  /** Time of the last modification, in seconds since 1970. */
   readonly mtime: number;
   readonly links: number;
-  /** Where a symbolic link leads. */
+  /** The target of a symbolic link. */
   readonly target?: string;
 }
 
 export type ViewEntry = ImageEntry | NodeEntry;
 
-/** What a check of a disk found. */
+/** The result of a check of a disk. */
 export interface DiskReport {
   readonly kind: "disk";
   readonly fileSystem: "ext2" | "ext3" | "ext4";
-  /** Offset of the file system, and its partition where it has one. */
+  /** Offset of the file system. */
   readonly startOffset: number;
+  /** Number of its partition, where it has one. */
   readonly partition?: number;
   readonly files: number;
   readonly directories: number;
@@ -89,34 +90,35 @@ export interface DiskReport {
   /** Devices, fifos and sockets. */
   readonly others: number;
   readonly fileBytes: number;
-  /** Offset behind the file system. */
+  /** Offset after the file system. */
   readonly endOffset: number;
   readonly sizeBytes: number;
 }
 
-/** What can be looked into: images, and bundles. */
+/** The kinds of what can be opened as a view: images and bundles. */
 export const VIEW_KINDS = [...IMAGE_KINDS, "bundle"] as const;
 export type ViewKind = (typeof VIEW_KINDS)[number];
 
-/** An image that was opened. */
+/** An open image or bundle. */
 export interface ImageView {
   readonly kind: ViewKind;
   readonly source: ByteSource;
-  /** What its reader has to know, as sentences without a period. */
+  /** Warnings for the user, as sentences without a period. */
   readonly warnings: readonly string[];
   /**
-   * What it holds, a directory ahead of its content, in an order that depends on it alone.
+   * Yields its entries, a directory before its content, in an order that depends on the image only.
    *
-   * @param under Path of a directory in the form of {@link plainPath}: only what lies in it.
+   * @param under Path of a directory in the form of {@link plainPath}: only entries below it.
    */
   entries(under?: string): Generator<ViewEntry, void, undefined>;
   /**
-   * Content of a file, in parts that are valid until the next one; of everything else nothing.
+   * Reads the content of a file, in parts that are valid until the next one; yields nothing for
+   * other entries.
    *
    * @throws {UserError} "format"
    */
   read(entry: ViewEntry): Generator<Uint8Array, void, undefined>;
-  /** The entry at a path in the form of {@link plainPath}; the last one of several. */
+  /** Finds the entry at a path in the form of {@link plainPath}; the last one of several. */
   find(path: string): ViewEntry | undefined;
   /**
    * Checks its structure.
@@ -126,7 +128,7 @@ export interface ImageView {
   verify(): ImageReport | DiskReport | BundleStructure;
 }
 
-/** A path without `./` or slashes ahead: the same for an entry of every kind of image. */
+/** Returns a path without leading `./` or slashes, which depend on the kind of the image. */
 export function plainPath(path: string): string {
   return path.replace(/^(?:\.?\/+)+/, "").replace(/^\.$/, "");
 }

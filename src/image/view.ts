@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * One way to look into images of every kind: what the commands work on. Another kind is one more
- * module that gives an {@link ImageView}, and a line in {@link openView}.
+ * One interface to images of every kind, for the commands. A new kind needs a module that returns
+ * an {@link ImageView}, and a case in {@link openView}.
  *
  * @module
  */
@@ -17,10 +17,10 @@ import { detectImage, readImage, verifyImage } from "./linear.ts";
 import { type ImageEntry, type LinearKind } from "./types.ts";
 
 /**
- * Looks into an image.
+ * Opens an image or a bundle as a view.
  *
- * @param kind What to take it for; found out where absent.
- * @throws {UserError} "format" for what is no image.
+ * @param kind Its kind; detected where absent.
+ * @throws {UserError} "format" for a source that is neither.
  */
 export function openView(
   source: ByteSource & { readonly isDevice?: boolean },
@@ -64,7 +64,7 @@ function linearView(
     },
     verify() {
       if (!source.isDevice) return verifyImage(source, kind);
-      // Behind the image lies what the device held before; an image is a whole number of MiB.
+      // After the image is old data of the device; an image has a whole number of MiB.
       const walk = readImage(source, kind);
       let step = walk.next();
       while (!step.done) step = walk.next();
@@ -74,7 +74,7 @@ function linearView(
   };
 }
 
-/** The beginning of a source as a source. */
+/** Returns a source over the first `size` bytes of a source. */
 export function firstBytes(source: ByteSource, size: number): ByteSource {
   return {
     name: source.name,
@@ -87,8 +87,8 @@ export function firstBytes(source: ByteSource, size: number): ByteSource {
 /**
  * Finds an entry.
  *
- * @param path As `image ls` prints it; `./` or a slash ahead may be left out.
- * @throws {UserError} "usage" where it is not there.
+ * @param path As `image ls` prints it; a leading `./` or slash may be left out.
+ * @throws {UserError} "usage" where there is none.
  */
 export function findEntry(view: ImageView, path: string): ViewEntry {
   const plain = plainPath(path);
@@ -99,7 +99,7 @@ export function findEntry(view: ImageView, path: string): ViewEntry {
   });
 }
 
-/** SHA-256 of the content of a file. */
+/** Returns the SHA-256 of the content of a file. */
 export function digestEntry(view: ImageView, entry: ViewEntry): string {
   const hash = createHash("sha256");
   for (const part of view.read(entry)) hash.update(part);

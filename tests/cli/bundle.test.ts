@@ -142,7 +142,7 @@ test.each([
   [["bundle", "create", "--all", "--pre-network", "-o", "x.tar"], "cannot be used with", 2],
   [["bundle", "create", "-o", "none/x.tar"], "there is no directory", 7],
   [["bundle", "verify", "none.tar"], "Cannot find the bundle", 7],
-  [["bundle", "ls", "tree/steps/manifest"], "as a bundle: it is none", 6],
+  [["bundle", "ls", "tree/steps/manifest"], "as a bundle: it is not one", 6],
   [["bundle", "unpack", "none.tar"], "required option '-o, --output <dir>'", 2],
 ])("%j is refused", async (argv, message, code) => {
   const ran = await seedstrap([...argv], { cwd: dir });

@@ -109,7 +109,7 @@ test("image verify finds a changed byte of a file, of the structure and of the p
     bytes[bytes.length - 1] = 1;
   });
   expect(padding.code).toBe(6);
-  expect(padding.stderr).toContain("a byte behind the last entry is not zero");
+  expect(padding.stderr).toContain("a byte after the last entry is not zero");
   expect(padding.stderr).toContain(", offset 2097151");
   const sector = await verifyDamaged("init.img", (bytes) => {
     bytes[100] = 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** A bundle with each class of bytes damaged once, and what is said of it. */
+/** A bundle with each class of bytes damaged once, and the faults that are reported. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -51,7 +51,7 @@ const flipped = (...offsets: readonly number[]) => {
 const named = ({ faults }: BundleReport) =>
   faults.map(({ member, kind, offset, size }) => `${kind} ${member ?? "-"} ${offset} ${size}`);
 
-test("verifyBundle() passes a whole bundle", async () => {
+test("verifyBundle() finds no fault in a sound bundle", async () => {
   const files = [...members.values()].filter(({ member }) => member.kind === "file").length;
   expect(await verify(whole)).toEqual({
     files,
@@ -62,7 +62,7 @@ test("verifyBundle() passes a whole bundle", async () => {
 });
 
 test("verifyBundle() finds every single damaged byte, and the member that has it", async () => {
-  // A byte of each member's header, data and padding, and of the end; prime steps hit all fields.
+  // Bytes of each member's header, data and padding, and of the end; a prime step hits all fields.
   for (let offset = 0; offset < whole.length; offset += 97) {
     const { faults } = await verify(flipped(offset));
     const at = [...members.values()].find(({ dataOffset, size }) =>
@@ -72,7 +72,7 @@ test("verifyBundle() finds every single damaged byte, and the member that has it
     const isNamed = faults.some(({ member, offset: from, size }) =>
       member === wanted && offset >= from && offset < from + size
     );
-    // Where the index and its line are at odds, both are named by one of them.
+    // If the index and its line do not match, the fault names only one of the two.
     const isIndex = wanted === INDEX && faults.some(({ member }) => member === INDEX);
     expect([offset, wanted, isNamed || isIndex]).toEqual([offset, wanted, true]);
   }
@@ -102,12 +102,12 @@ test("verifyBundle() names every damaged member, not only the first", async () =
   expect(faults.map(({ member }) => member!).sort()).toEqual([...paths].sort());
 });
 
-test("verifyBundle() tells a damaged line of SHA256SUMS to the byte", async () => {
+test("verifyBundle() locates a damaged line of SHA256SUMS to the byte", async () => {
   const { dataOffset } = members.get(SUMS)!;
   for (const line of [0, 1]) {
     const text = members.get(SUMS)!;
     const lineAt = whole.indexOf("\n", dataOffset) + 1;
-    // The first line is of the index: its digest is nearly right then.
+    // The first line is that of the index: its digest is still nearly right.
     const at = (line === 0 ? text.dataOffset : lineAt) + 5;
     expect(named(await verify(flipped(at)))).toEqual([`data ${SUMS} ${at} 1`]);
   }
@@ -130,20 +130,20 @@ test("verifyBundle() names a damaged index, and finds the rest by headers", asyn
   );
 });
 
-test("verifyBundle() finds the index behind damaged headers of its own", async () => {
+test("verifyBundle() finds the index also if its header is damaged", async () => {
   for (const path of [SUMS, INDEX]) {
     const at = members.get(path)!.headerOffset + 125;
     expect(named(await verify(flipped(at)))).toEqual([`header ${path} ${at} 1`]);
   }
 });
 
-test("verifyBundle() says where a bundle is cut, and what is missing", async () => {
+test("verifyBundle() reports where a bundle is truncated, and what is missing", async () => {
   const { dataOffset, size } = members.get(ALPHA)!;
   const cut = await verify(whole.subarray(0, dataOffset + 10));
   expect(named(cut)[0]).toBe(`missing ${ALPHA} ${dataOffset} ${size}`);
-  const behind = [...members.values()].filter((member) => member.headerOffset > dataOffset);
+  const later = [...members.values()].filter((member) => member.headerOffset > dataOffset);
   expect(named(cut).slice(1, -1)).toEqual(
-    behind.map(({ member, headerOffset, dataOffset, size }) =>
+    later.map(({ member, headerOffset, dataOffset, size }) =>
       `missing ${member.path} ${headerOffset} ${dataOffset + size - headerOffset}`
     ),
   );
@@ -152,19 +152,19 @@ test("verifyBundle() says where a bundle is cut, and what is missing", async () 
   expect(named(longer)).toEqual([`end - ${whole.length} 1`]);
 });
 
-test("verifyBundle() ends on anything, with a fault", async () => {
+test("verifyBundle() ends on any bytes, with a fault", async () => {
   const noise = Buffer.from(Array.from({ length: 5000 }, (_, at) => (at * 7919) % 256));
   for (const bytes of [Buffer.alloc(0), Buffer.alloc(512), Buffer.alloc(4096), noise]) {
     expect((await verify(bytes)).faults.length).toBeGreaterThan(0);
   }
 });
 
-test("openBundle() refuses a bundle with a damaged index, and one that is cut", () => {
+test("openBundle() refuses a bundle with a damaged index, and a truncated one", () => {
   const damaged = join(dir, "damaged.tar");
   const line = whole.indexOf("\n", members.get(SUMS)!.dataOffset) + 3;
   for (
     const [offset, fault] of [
-      [line, "do not go together"],
+      [line, "do not match"],
       [members.get(INDEX)!.dataOffset + 60, INDEX],
       [members.get(INDEX)!.headerOffset + 108, "Cannot use the bundle"],
     ] as const
@@ -173,10 +173,10 @@ test("openBundle() refuses a bundle with a damaged index, and one that is cut", 
     expect(faultOf(() => openBundle(damaged))).toContain(fault);
   }
   writeFileSync(damaged, whole.subarray(0, -512));
-  expect(faultOf(() => openBundle(damaged))).toContain("by its index it should have");
+  expect(faultOf(() => openBundle(damaged))).toContain(`expected ${whole.length} by its index`);
 });
 
-test("parts that are missing or short are told, and only what lies in them is damaged", async () => {
+test("missing and short parts are reported, and only members in them are damaged", async () => {
   const partBytes = 16 * 1024;
   const stem = join(temp.make(), "p.tar");
   const count = Math.ceil(whole.length / partBytes);

@@ -78,7 +78,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     truncateSync(path, 0);
   });
 
-  test("its times, links and places are as on the disk", () => {
+  test("its times, links and offsets are as on the disk", () => {
     makeFileSystem(image("links.img"), tree, { options: ["-b", "1024"] });
     const disk = view(image("links.img"));
     const [direct, link] = [findEntry(disk, "/direct"), findEntry(disk, "./hard link")];
@@ -95,7 +95,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     });
   });
 
-  testWith("debugfs")("times behind 2038 are read", async () => {
+  testWith("debugfs")("times after 2038 are read", async () => {
     const path = image("times.img");
     makeFileSystem(path, small, { type: "ext4", size: "8M" });
     for (const mtime of [2 ** 31, 2 ** 32 - 1, 2 ** 32 + 16]) {
@@ -114,7 +114,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     expect(read).toHaveLength(4);
   });
 
-  testWith("e2fsck")("a directory with an index is read in turn", async () => {
+  testWith("e2fsck")("a directory with an index is read", async () => {
     const path = image("index.img");
     makeFileSystem(path, tree, { type: "ext4", options: ["-b", "1024"] });
     const ran = await run(["e2fsck", "-fyD", path]);
@@ -122,7 +122,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     expect(describeDisk(view(path))).toEqual(describeTree(tree));
   });
 
-  test("it is found in a partition at a MiB, and behind a boot sector's own table is not", () => {
+  test("it is found in a partition of type 83 at a MiB, and not in one of type B5", () => {
     const path = image("disk.img");
     makeFileSystem(path, small, { size: "8192k", options: ["-E", `offset=${MIB}`] });
     const startSector = MIB / SECTOR_BYTES;
@@ -160,7 +160,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     );
   });
 
-  test("one that is longer than its image is refused", () => {
+  test("a file system that is larger than its image is refused", () => {
     makeFileSystem(image("cut.img"), small, { size: "8M" });
     truncateSync(image("cut.img"), 8 * MIB - 1);
     expect(faultOf(() => view(image("cut.img")))).toContain(
@@ -181,7 +181,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     const bytes = readFileSync(path);
     bytes.copy(bytes, b, a, a! + 4);
     expect(faultOf(() => openView(memorySource(bytes)).verify())).toContain(
-      "a block of /b is in another file, too",
+      "a block of /b is also in another file",
     );
   });
 
@@ -204,7 +204,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
       }
     });
 
-    /** Places that mean something: the superblock, and what is not zero behind it. */
+    /** A change of a byte: its index, its value, and whether only nonzero bytes are counted. */
     const change = fc.tuple(
       fc.nat(1_000_000),
       fc.oneof(fc.nat(255), fc.constantFrom(0, 1, 0x7f, 0x80, 0xff)),
@@ -228,7 +228,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
             for (const entry of disk.entries()) if (entry.kind === "file") digestEntry(disk, entry);
             disk.verify();
           });
-          // Each byte counts 16 times at most, and what leads to it is small.
+          // Content is read 16 times its size at most; the metadata is small.
           expect(source.maxRead).toBeLessThanOrEqual(MIB);
           expect(source.totalRead).toBeLessThan(40 * source.size);
         }),
@@ -237,7 +237,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     }, 60_000);
   });
 
-  test("a directory that lies in itself is an error, not a loop", () => {
+  test("a directory that contains itself is an error, not a loop", () => {
     const path = image("loop.img");
     writeFiles(join(dir, "nested"), { "outer/inner/": "" });
     makeFileSystem(path, join(dir, "nested"), { type: "ext2", size: "1M" });
@@ -247,7 +247,9 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     const at = bytes.indexOf("inner\0") - 8;
     expect(bytes.readUInt32LE(at)).toBe("inode" in inner ? inner.inode : 0);
     bytes.writeUInt32LE("inode" in outer ? outer.inode : 0, at);
-    expect(faultOf(() => [...openView(memorySource(bytes)).entries()])).toContain("has two places");
+    expect(faultOf(() => [...openView(memorySource(bytes)).entries()])).toContain(
+      "has two parents",
+    );
   });
 
   const loopTest = process.getuid?.() === 0 && Bun.which("losetup") !== null &&
@@ -260,7 +262,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
   loopTest("it is read from a device, whose size is found", async () => {
     const path = image("device.img");
     makeFileSystem(path, small, { size: "8M" });
-    // A device may be longer than what is on it.
+    // A device may be larger than the file system on it.
     for (const sectors of [0, 1, 2, 5, 7, 8191, 16384]) {
       const size = 8 * MIB + sectors * SECTOR_BYTES;
       truncateSync(path, size);

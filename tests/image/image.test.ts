@@ -39,7 +39,7 @@ const files = srcfs([
   { path: "./none", body: textSegment("") },
 ], ["hex0 /a /b"]);
 
-test("detectImage() tells boot images and payloads apart, and refuses the rest", () => {
+test("detectImage() detects boot images and payloads, and refuses the rest", () => {
   expect(detectImage(memorySource(boot(files)))).toBe("boot");
   expect(detectImage(memorySource(bytesOfSegments(payload([]))))).toBe("payload");
   for (const bytes of [new Uint8Array(), new Uint8Array(2000), sampleBody(2000)]) {
@@ -70,7 +70,7 @@ test("readImage() and verifyImage() agree on a boot image", () => {
   });
 });
 
-test("verifyImage() tells the layout of a payload, and where its last file ends", () => {
+test("verifyImage() reports the layout of a payload, and where its last file ends", () => {
   for (const layout of [64, 32] as const) {
     const image = bytesOfSegments(payload([{ name: "a", body: textSegment("xyz") }], layout));
     const endOffset = 8 + 3 * layout / 8 + 1 + 3;
@@ -83,12 +83,12 @@ test("verifyImage() tells the layout of a payload, and where its last file ends"
     });
     image[endOffset] = 1;
     expect(faultOf(() => verifyImage(memorySource(image)))).toBe(
-      `Cannot read image: a byte behind the last entry is not zero | memory, offset ${endOffset}`,
+      `Cannot read image: a byte after the last entry is not zero | memory, offset ${endOffset}`,
     );
   }
 });
 
-test("verifyImage() finds a byte anywhere behind the last entry", () => {
+test("verifyImage() finds a byte anywhere after the last entry", () => {
   const image = boot(files);
   image[image.length - 1] = 7;
   expect(faultOf(() => verifyImage(memorySource(image)))).toEndWith(
@@ -96,29 +96,31 @@ test("verifyImage() finds a byte anywhere behind the last entry", () => {
   );
 });
 
-/** A srcfs with a closing record, and commands behind it. */
-const closed = (...behind: string[]) => [
+/** A srcfs with a closing record, and commands after it. */
+const closed = (...after: string[]) => [
   ...srcfs([{ path: "." }], ["hex0 /a /b"]),
   ...closingRecord({ payload: true, read: true, memory: false }),
-  ...srcfs([], behind),
+  ...srcfs([], after),
 ];
 
 test("verifyImage() checks the CRC-32 of a closing record", () => {
   const image = boot(closed());
   expect(verifyImage(memorySource(image)).commands).toBe(2);
   image[0]! ^= 1;
-  expect(faultOf(() => verifyImage(memorySource(image)))).toContain("CRC-32 of what is before is");
+  expect(faultOf(() => verifyImage(memorySource(image)))).toContain(
+    "the CRC-32 of the bytes before is",
+  );
 });
 
 test("verifyImage() computes one CRC-32 at most, however many lines ask for it", () => {
   const lines = Array.from({ length: 20_000 }, () => "preflight crc32=00000000");
   const source = watchedSource(boot(srcfs([{ path: "." }], lines)));
-  expect(faultOf(() => verifyImage(source))).toContain("recorded is 00000000");
+  expect(faultOf(() => verifyImage(source))).toContain("expected 00000000");
   assertBounded(source, 4);
   expect(verifyImage(memorySource(boot(closed("hex0 /a /b")))).commands).toBe(3);
 });
 
-test("findEntry() finds the last of a path, with or without ./ or / ahead", () => {
+test("findEntry() finds the last entry of a path, with or without a leading ./ or /", () => {
   const view = openView(memorySource(boot(files)));
   for (const name of ["./a b", "a b", "/a b"]) {
     expect(digestEntry(view, findEntry(view, name))).toBe(sha256("second"));
@@ -132,7 +134,7 @@ test("findEntry() finds the last of a path, with or without ./ or / ahead", () =
   }
 });
 
-test("openImage() reads any place of a file, also through a link", () => {
+test("openImage() reads a file at any offset, also through a link", () => {
   const dir = temp.make();
   const body = sampleBody(200_000);
   writeFileSync(join(dir, "f"), body);
@@ -149,7 +151,7 @@ test("openImage() reads any place of a file, also through a link", () => {
   }
 });
 
-test("openImage() refuses directories and what is not there", () => {
+test("openImage() refuses directories and missing files", () => {
   const dir = temp.make();
   expect(faultOf(() => openImage(dir))).toContain(`Cannot read ${dir}: `);
   expect(faultOf(() => openImage(join(dir, "none")))).toStartWith(

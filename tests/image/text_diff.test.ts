@@ -13,7 +13,7 @@ afterAll(() => temp.release());
 const text = fc.tuple(fc.array(fc.constantFrom("a", "b", "c", ""), { maxLength: 30 }), fc.boolean())
   .map(([lines, isEnded]) => lines.join("\n") + (isEnded ? "\n" : ""));
 
-testWith("patch")("patch makes the second text of the first", () => {
+testWith("patch")("patch makes the second text from the first", () => {
   const dir = temp.make();
   fc.assert(
     fc.property(text, text, (a, b) => {

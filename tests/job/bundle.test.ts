@@ -349,7 +349,7 @@ testWith("tar")("a tar file made by another program is not a bundle", async () =
   await unpackBundle(openBundle(request.output), join(dir, "out"));
   const other = join(dir, "other.tar");
   await run(["tar", "cf", other, "-C", join(dir, "out"), "."]);
-  expect(faultOf(() => openBundle(other))).toContain("as a bundle: it is none");
+  expect(faultOf(() => openBundle(other))).toContain("as a bundle: it is not one");
   expect(faultOf(() => openCheckout(other))).toContain("Cannot find a live-bootstrap checkout");
   // Nor is one with the right first members.
   const names = ["seedstrap-bundle/SHA256SUMS", "seedstrap-bundle/plan.json", "steps"];

@@ -65,7 +65,7 @@ test("image verify accepts a preflight image, and detects a changed byte", async
   bytes[bytes.indexOf("src 0 ./steps\n") - 2]! ^= 1;
   writeFileSync(path, bytes);
   const { code, stderr } = await seedstrap(["image", "verify", path]);
-  expect(stderr).toContain("CRC-32 of what is before is ");
+  expect(stderr).toContain("the CRC-32 of the bytes before is ");
   expect(code).toBe(6);
 });
 
