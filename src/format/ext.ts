@@ -237,7 +237,7 @@ export function take(fs: ExtFs, offsetBytes: number, sizeBytes: number, what: st
   return viewOf(takeExactly(fs.source, offsetBytes, sizeBytes, what));
 }
 
-/** Decodes UTF-8. Where it is invalid, each byte from 80 on becomes a lone surrogate, losslessly. */
+/** Decodes UTF-8. If it is invalid, each byte from 80 on becomes a lone surrogate, losslessly. */
 export function decodeName(bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);

@@ -45,7 +45,7 @@ const KINDS: Readonly<Record<number, ExtKind>> = {
 
 const SHORT_LINK_BYTES = 60;
 const MAX_LINK_BYTES = 4096;
-/** No directory of a bootstrapped system is nearly as large; a hostile one would fill the memory. */
+/** No directory of a bootstrapped system is as large; a hostile one would fill the memory. */
 const MAX_DIRECTORY_BYTES = 64 * MIB;
 
 /**
@@ -174,7 +174,7 @@ export function readExtLink(fs: ExtFs, inode: ExtInode): string {
 /**
  * Reads a directory, without `.` and `..`.
  *
- * @throws {UserError} "format" for an inode that is no directory, and for invalid names.
+ * @throws {UserError} "format" for an inode that is not a directory, and for invalid names.
  */
 export function* readExtDirectory(
   fs: ExtFs,
@@ -182,7 +182,7 @@ export function* readExtDirectory(
 ): Generator<ExtRecord, void, undefined> {
   const { source, blockBytes } = fs;
   if (inode.kind !== "directory" || inode.sizeBytes % blockBytes !== 0) {
-    throw formatError(source, inode.offsetBytes, `inode ${inode.number} is no directory`);
+    throw formatError(source, inode.offsetBytes, `inode ${inode.number} is not a directory`);
   }
   if (inode.sizeBytes > MAX_DIRECTORY_BYTES) {
     throw formatError(source, inode.offsetBytes, `a directory of ${inode.sizeBytes} bytes`);

@@ -37,7 +37,7 @@ export interface BundleFault {
   readonly member?: string;
   /** What is damaged; "data" is a file with a wrong SHA-256. */
   readonly kind: "header" | "data" | "padding" | "end" | "missing" | "unknown";
-  /** The run of the bundle, in bytes, that has the damage; exact for headers and generated texts. */
+  /** The damaged run of the bundle, in bytes; exact for headers and generated texts. */
   readonly offset: number;
   readonly size: number;
   readonly message: string;

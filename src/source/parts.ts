@@ -96,7 +96,7 @@ export interface BundleSource extends ByteSource {
 /**
  * Opens the files of a bundle.
  *
- * @throws {UserError} "target" where one cannot be opened, or is no regular file.
+ * @throws {UserError} "target" where one cannot be opened, or is not a regular file.
  */
 export function openParts(parts: readonly BundlePart[]): BundleSource {
   const files: number[] = [];
@@ -110,7 +110,9 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
         reading(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)),
       );
       if (reading(path, () => fstatSync(files.at(-1)!)).isFile()) continue;
-      throw new UserError("target", `Cannot read ${path}: it is no regular file`, { where: path });
+      throw new UserError("target", `Cannot read ${path}: it is not a regular file`, {
+        where: path,
+      });
     }
   } catch (error) {
     close();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Files that are put again into a directory that a bootstrap has worked in.
+ * Restores files in a root in which a bootstrap has run.
  *
  * @module
  */
@@ -15,19 +15,20 @@ import { digestPlaced, putFile } from "./copy.ts";
 import { makeDirectory } from "./directory.ts";
 import { writing } from "../refused.ts";
 
-/** A file that has to lie in a directory. */
+/** A file that a directory must have. */
 export interface WantedFile {
   readonly name: string;
-  /** Where it is on this machine, with the SHA-256 that it has to have. */
+  /** The file on this machine, with the SHA-256 that it must have. */
   readonly body: FileSegment;
 }
 
 /**
- * Puts files into a directory that something else has worked in: those that are there and right
- * stay, others are replaced, each when it is whole.
+ * Puts files into a directory that others may have written to. Files with the right content stay;
+ * each other file is replaced atomically.
  *
- * @param root The root, absolute.
- * @param below Directories down from it; missing ones are made, and none may be a link.
+ * @param root Absolute path of the root.
+ * @param below Names of the nested directories from the root down to that of the files. Missing
+ * ones are made, and none may be a link.
  * @throws {UserError} as `writeDirectory()`
  */
 export async function putAgain(
@@ -42,9 +43,9 @@ export async function putAgain(
     const stat = lstatIfThere(dir);
     if (stat?.isDirectory()) continue;
     if (stat !== undefined) {
-      throw new UserError("target", `Cannot put files into ${dir}: it is no directory`, {
+      throw new UserError("target", `Cannot put files into ${dir}: it is not a directory`, {
         where: dir,
-        hint: "Begin again in another --target",
+        hint: "Start over in another --target",
       });
     }
     writing(dir, () => makeDirectory(dir));
@@ -56,7 +57,7 @@ export async function putAgain(
       await digestPlaced(place, body, signal) === body.sha256;
     if (!isRight) {
       const part = join(dir, `.${name}.part`);
-      // One that a run has left that was killed, or whatever else has that name.
+      // Left by a killed process, or another file of that name.
       writing(part, () => rmSync(part, { force: true }));
       try {
         await putFile(part, body, 0o644, signal);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Files copied, or cloned where the file system can, and verified on the way.
+ * Copies and verifies files; clones them if the file system can.
  *
  * @module
  */
@@ -25,8 +25,9 @@ import { reading, writing } from "../refused.ts";
 import { checkLength, DigestMismatch } from "./writer.ts";
 
 /**
- * Copies or clones a file to a new place, verifies it, and returns its digest.
+ * Copies or clones a file to a new path, and verifies it.
  *
+ * @returns Its SHA-256, in lower-case hex.
  * @throws {UserError} "verify" ({@link DigestMismatch}), "target", "tree" for a file that changed,
  * "interrupt"
  */
@@ -47,7 +48,12 @@ export async function putFile(
   return sha256;
 }
 
-/** SHA-256 of what lies at the place of a segment that is whole there, likewise. */
+/**
+ * Returns the SHA-256 of a file that was written from a segment.
+ *
+ * @throws {UserError} "target" where it cannot be read, "tree" where its size is another one,
+ * "interrupt"
+ */
 export function digestPlaced(
   place: string,
   { size }: FileSegment,
@@ -57,7 +63,7 @@ export function digestPlaced(
   return digestSegment(placed, signal, () => {}, "target");
 }
 
-/** Shares the blocks of a file, and says whether the file system could. */
+/** Clones a file, and reports whether the file system can. */
 function clone(from: string, to: string): boolean {
   try {
     copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE);
@@ -68,12 +74,12 @@ function clone(from: string, to: string): boolean {
   }
 }
 
-/** What systems say of a file system, or of two, that cannot share blocks. */
+/** Error codes of file systems that cannot clone, or not from one to the other. */
 const CANNOT_CLONE = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EINVAL", "EXDEV"]);
 
 const buffer = new Uint8Array(MIB / 4);
 
-/** Copies the bytes of a segment and returns the digest of what was copied; zeros become holes. */
+/** Copies the bytes of a segment, zeros as holes, and returns their digest. */
 async function copy(
   body: FileSegment,
   to: string,
@@ -95,10 +101,10 @@ async function copy(
 }
 
 /**
- * SHA-256 of the bytes of a segment.
+ * Returns the SHA-256 of the bytes of a segment.
  *
- * @param onBytes Gets what was read, valid until it returns.
- * @param kind The error for a file that cannot be read.
+ * @param onBytes Called with the bytes that were read, valid until it returns.
+ * @param kind The kind of the error for a file that cannot be read.
  * @throws {UserError} "tree" for a file that changed, "interrupt"
  */
 export async function digestSegment(
@@ -123,7 +129,7 @@ export async function digestSegment(
         onBytes(bytes);
         done += size;
         unseen += size;
-        // Signals are only seen between two tasks. The buffer is shared: it is done with here.
+        // Signals are only seen between two tasks. The shared buffer is not in use here.
         if (unseen >= YIELD_BYTES) {
           unseen = 0;
           await setImmediate();

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * A directory that a bootstrap starts in, written from entries.
+ * Writes a directory, such as the root of a bootstrap, from entries.
  *
- * Files are copied, or cloned where the file system can, never linked: the bootstrap changes them
- * in place. Modes are 755 and 644, or what an entry says, under any umask. Nothing is synced unless
- * that is asked for: it is a place to work in.
+ * Files are copied, or cloned if the file system can, never linked: the bootstrap changes them in
+ * place. Modes are 755 and 644, or those of the entries, under any umask. Nothing is synced by
+ * default, as a bootstrap works in the directory.
  *
- * Set-user-id and set-group-id bits are kept where root writes, as tar does it: the new root needs
- * its own `su`. Whoever else writes would only lend out an account. No symbolic link is ever
- * followed: an entry lies in a directory that was made here, and takes a name that is free.
+ * Set-user-id and set-group-id bits are kept only if root writes, as with tar: the new root needs
+ * its own `su`. Written by another user, such files would give everybody the rights of that user.
+ * No symbolic link is ever followed: each entry gets a new name in a directory that was made here.
  *
  * @module
  */
@@ -37,14 +37,14 @@ import { makeDevice } from "./mknod.ts";
 import { writeAll } from "./piece.ts";
 import { writing } from "../refused.ts";
 
-/** A file, or a directory where there is neither a body nor something special. */
+/** A file, a symbolic link, a device, or a directory, which has neither `body` nor `special`. */
 export interface DirectoryEntry {
   /** Relative to the directory, with `/` and without `..`; parents come first. */
   readonly path: string;
   readonly body?: Body;
   /** A symbolic link or a device, in place of a body. */
   readonly special?: SpecialFile;
-  /** The lowest 12 bits, in place of those that `isExecutable` says. */
+  /** The lowest 12 bits of the mode; by default 755 or 644, by `isExecutable`. */
   readonly mode?: number;
   readonly isExecutable: boolean;
 }
@@ -52,16 +52,13 @@ export interface DirectoryEntry {
 export interface DirectoryOptions {
   /** Called with the number of bytes that were written since the last call. */
   readonly onBytes?: (bytes: number) => void;
-  /** Called with the path of a device that could not be made, and why. */
+  /** Called with the path of a device that could not be made, and the reason. */
   readonly onLeftOut?: (path: string, why: string) => void;
-  /**
-   * Modes are passed on whole whoever writes. For a directory that is private, and only copied
-   * from.
-   */
+  /** Keeps all mode bits for every user; for a private directory that is only copied from. */
   readonly keepsModes?: boolean;
-  /** The directory is there already, and empty. */
+  /** Whether the directory exists already, and is empty. */
   readonly isThere?: boolean;
-  /** Everything is on the disk when it returns. */
+  /** Syncs everything before returning. */
   readonly isDurable?: boolean;
   readonly signal?: AbortSignal;
 }
@@ -69,10 +66,10 @@ export interface DirectoryOptions {
 /**
  * Writes entries into a new directory.
  *
- * @param dir The directory, which must not exist unless the options say so.
+ * @param dir The directory, which must not exist unless `isThere` is set.
  * @returns SHA-256 of each file by path.
- * @throws {UserError} "verify" for a file whose digest is wrong, "target" for what cannot be
- * written, "format" or "verify" for an archive that changed, "interrupt" when the signal is raised.
+ * @throws {UserError} "verify" for a file whose digest is wrong, "target" for a failed write,
+ * "format" or "verify" for an archive that changed, "interrupt" when the signal is raised.
  */
 export async function writeDirectory(
   dir: string,
@@ -107,7 +104,7 @@ export async function writeDirectory(
   } finally {
     await members.close();
   }
-  // Last, and from the inside out: a directory may forbid what was to be done in it.
+  // Last, and from the inside out: the mode of a directory may forbid writing in it.
   for (const entry of entries.toReversed()) {
     if (entry.body !== undefined || entry.special !== undefined || entry.mode === undefined) {
       continue;
@@ -119,7 +116,7 @@ export async function writeDirectory(
   return digests;
 }
 
-/** Makes files and directories durable, from the inside out. */
+/** Syncs files and directories, from the inside out. */
 async function syncEntries(
   dir: string,
   entries: readonly DirectoryEntry[],
@@ -139,26 +136,26 @@ async function syncEntries(
   }
 }
 
-/** The mode that an entry gets; see the top for what only root passes on. */
+/** Returns the mode for an entry; the module comment has the rule for set-user-id bits. */
 function modeOf(
   { body, special, mode, isExecutable }: DirectoryEntry,
   keepsModes: boolean,
 ): number {
   const isDirectory = body === undefined && special === undefined;
   if (mode === undefined) return isDirectory || isExecutable ? 0o755 : 0o644;
-  // Whoever wrote a directory can remove it again.
+  // The owner must be able to remove the directory again.
   if (isDirectory) return mode | 0o700;
   return keepsModes || process.geteuid?.() === 0 ? mode : mode & 0o777;
 }
 
 function notBelow(place: string): UserError {
-  return new UserError("target", `Cannot write ${place}: what it lies in is no directory`, {
+  return new UserError("target", `Cannot write ${place}: its parent is not a directory`, {
     where: place,
-    hint: "Two sources of the build do not go together: an archive and the checkout",
+    hint: "Two sources of the build conflict: an archive and the checkout",
   });
 }
 
-/** Makes a directory that only its owner may write to. */
+/** Makes a directory of mode 755, under any umask. */
 export function makeDirectory(place: string): void {
   mkdirSync(place);
   chmodSync(place, 0o755);
@@ -212,7 +209,7 @@ async function putMember(
     }
     const sha256 = hash.digest("hex");
     checkMember(body, sha256);
-    // By the open file, and last: writing takes set-user-id bits away.
+    // By the open file, and last: writing clears set-user-id bits.
     writing(place, () => fchmodSync(target, mode));
     return sha256;
   } finally {

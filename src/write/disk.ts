@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * Writes a disk with an ext3 file system, without root, mount or loop device: the files go into a
- * directory beside it, mke2fs copies them into the file system.
+ * Writes a disk with an ext3 file system, without root, mount or loop device: the files are written
+ * to a temporary directory, and mke2fs copies them into the file system.
  *
- * The same entries give the same disk on every host: mke2fs gets its settings and its clock from
- * here and nothing from the host, UUIDs are made from the content, and `settleExt3()` does the rest.
+ * The same entries give the same disk on every host: mke2fs gets its settings and its time from
+ * here and none from the host, UUIDs are made from the content, and `settleExt3()` does the rest.
  *
  * @module
  */
@@ -39,11 +39,11 @@ export interface DiskJob {
   /** The file, which must not exist. */
   readonly path: string;
   readonly sizeBytes: number;
-  /** Where the partition begins; it goes on to the end. */
+  /** Offset of the partition, which extends to the end of the disk. */
   readonly partitionBytes: number;
-  /** What the file system holds. */
+  /** The content of the file system. */
   readonly entries: readonly DirectoryEntry[];
-  /** Path for something on its way, by a name; it does not exist afterwards. */
+  /** Returns the path of a temporary file by its name; it is removed afterwards. */
   readonly scratch: (name: string) => string;
   /** Called with the number of bytes that were written since the last call. */
   readonly onBytes?: (bytes: number) => void;
@@ -55,17 +55,17 @@ export interface WrittenDisk {
   readonly blocksSha256: string;
   /** SHA-256 of each file by path. */
   readonly digests: ReadonlyMap<string, string>;
-  /** Of the mke2fs that made it, as that says it; absent where it says something else. */
+  /** Version and date of the mke2fs that made it; absent if its output has another format. */
   readonly mke2fs?: string;
 }
 
-/** Time of everything in the file system, in seconds: 2000-01-01, as 0 would mean "now". */
+/** Time of all inodes, in seconds since 1970: 2000-01-01, as mke2fs takes 0 for "now". */
 const TIME = 946_684_800;
 
-/** Name of the directory for the files. */
+/** Name of the temporary directory for the files. */
 const STAGING = "files";
 
-/** mke2fs.conf: that of the host is not looked at. */
+/** mke2fs.conf, in place of that of the host. */
 const CONFIG = `[defaults]
 base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
 default_mntopts = acl,user_xattr
@@ -80,7 +80,7 @@ features = has_journal
 `;
 
 /**
- * Looks for what a disk is made with, before hours are spent.
+ * Looks for mke2fs, before a long build starts.
  *
  * @returns Path of mke2fs.
  * @throws {UserError} "launch"
@@ -102,7 +102,7 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
   const config = job.scratch("mke2fs.conf");
   try {
     const isDevice = ({ special }: DirectoryEntry) => special?.kind === "device";
-    // Modes are those of the archive, and nobody but us can look into the target's own directory.
+    // All mode bits are kept: only the owner can enter the work directory of the target.
     const digests = await writeDirectory(staging, job.entries.filter((e) => !isDevice(e)), {
       keepsModes: true,
       ...(job.onBytes && { onBytes: job.onBytes }),
@@ -167,7 +167,7 @@ async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promi
     `${(sizeBytes - partitionBytes) / KIB}k`,
   ];
   await runE2fs(argv, job, {
-    // Names are sorted by the locale; two variables, as mke2fs before 1.47.1 knows only its own.
+    // The locale sorts names. Two variables for the time: mke2fs before 1.47.1 has only its own.
     PATH: dirname(program),
     LC_ALL: "C",
     MKE2FS_CONFIG: config,
@@ -176,7 +176,7 @@ async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promi
   });
 }
 
-/** Device files, which only root could put into a directory, are made in the file system itself. */
+/** Makes device files in the file system itself, as only root could make them in a directory. */
 async function makeDevices(job: DiskJob, devices: readonly DirectoryEntry[]): Promise<void> {
   if (devices.length === 0) return;
   const program = await findSystemProgram("debugfs", "On Debian: apt-get install e2fsprogs");
@@ -186,7 +186,7 @@ async function makeDevices(job: DiskJob, devices: readonly DirectoryEntry[]): Pr
     const disk = `${job.path}?offset=${job.partitionBytes}`;
     const env = { PATH: dirname(program), LC_ALL: "C", E2FSPROGS_FAKE_TIME: String(TIME) };
     const said = await runE2fs([program, "-w", "-f", script, disk], job, env);
-    // debugfs goes on behind an error, and ends with 0.
+    // debugfs goes on after an error, and exits with 0.
     const fault = said.split("\n").find((line) => /^[\w ]+: |rror/.test(line));
     if (fault !== undefined) {
       throw diskError(job, "debugfs", fault, [program, "-w", "-f", script, disk]);
@@ -202,18 +202,18 @@ function deviceCommands({ path, special, mode = 0o600 }: DirectoryEntry): string
   if (special?.kind !== "device") throw new Error(`${path} is no device`);
   const { type, major, minor } = special;
   const slash = path.lastIndexOf("/");
-  // Within double quotes debugfs knows but one escape: a quote is written twice.
+  // Within double quotes debugfs has only one escape: a doubled quote.
   const quote = (text: string) => `"${text.replaceAll('"', '""')}"`;
   const numbers = type === "fifo" ? "" : ` ${major} ${minor}`;
   const name = quote(path.slice(slash + 1));
   const bits = (DEVICE_TYPES[type] + mode % 0o10000).toString(8);
   return `cd ${quote(path.slice(1, slash) || "/")}\n` +
     `mknod ${name} ${DEVICE_LETTERS[type]}${numbers}\n` +
-    // By its whole path: a name such as <2> alone would be the number of an inode.
+    // By its whole path: debugfs takes a name such as <2> for an inode number.
     `set_inode_field ${quote(path.slice(1))} mode 0${bits}\n`;
 }
 
-/** Runs a program of e2fsprogs, and returns what it said on standard error. */
+/** Runs a program of e2fsprogs, and returns its standard error. */
 async function runE2fs(
   argv: readonly string[],
   job: DiskJob,
@@ -250,7 +250,7 @@ function diskError(
   });
 }
 
-/** What tells this disk from others: the same for the same content. */
+/** Returns the seed of the UUIDs and the signature: the same for the same content. */
 function contentSeed(job: DiskJob, digests: ReadonlyMap<string, string>): Uint8Array {
   const hash = createHash("sha256").update(`${job.sizeBytes} ${job.partitionBytes}\n`);
   for (const { path, isExecutable, mode, special } of job.entries) {

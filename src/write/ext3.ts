@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /**
- * What makes an ext3 file system the same on every host, once mke2fs has made it.
+ * Makes an ext3 file system of mke2fs the same on every host.
  *
- * mke2fs takes the order of names, the UUID, the hash seed and its own clock from its arguments and
- * its environment. It leaves to the host: owner and times of what it copied, and a flag of the
- * superblock that says whether `char` has a sign there. These are set here.
+ * mke2fs takes the order of names, the UUID, the hash seed and the time from its arguments and its
+ * environment. Three things depend on the host: owner and times of the files that it copied, and a
+ * flag of the superblock that says whether `char` is signed. These are set here.
  *
- * What is read of it is read by {@link ../format/ext.ts}. What is written:
+ * {@link ../format/ext.ts} reads the file system. These fields are written:
  *
  *   superblock    also at the beginning of the groups that have a copy: 0, 1 and the powers of 3, 5
  *                 and 7; 352 flags: 1 signed hash, 2 unsigned hash
@@ -14,8 +14,8 @@
  *                 halves; from 128 on, with 256 bytes: 132, 136, 140 fractions of these times,
  *                 144 time of creation, 148 its fraction
  *
- * Integers are little-endian and, where nothing is said, of 32 bits. ext3 has no checksums over
- * them. Source: the header files of e2fsprogs 1.47 (ext2_fs.h).
+ * Integers are little-endian and of 32 bits unless noted. ext3 has no checksums over them. Source:
+ * the header files of e2fsprogs 1.47 (ext2_fs.h).
  *
  * @module
  */
@@ -29,14 +29,13 @@ const FLAGS_AT = 352;
 const SIGNED_HASH = 1;
 
 /**
- * Sets owner 0:0 and one time on every inode in use.
+ * Sets owner 0:0 and one time on every inode in use, and the hash flag of every superblock.
  *
- * @param file A file that is open for writing.
- * @param source Reads that file.
- * @param startBytes Where the file system begins. It was just made by mke2fs, as ext3 with inodes of
- * 256 bytes.
+ * @param file The disk, open for writing.
+ * @param source Reads the disk.
+ * @param startBytes Offset of the file system: ext3 with inodes of 256 bytes, fresh from mke2fs.
  * @param seconds The time, in seconds since 1970.
- * @returns The blocks in use, in order: all other bytes of the file system are zeros.
+ * @returns The blocks in use, in order; all other bytes of the file system are zeros.
  */
 export function settleExt3(
   file: number,
@@ -54,7 +53,7 @@ export function settleExt3(
     const { blockBitmap, inodeBitmap, inodeTable } = readGroup(fs, group);
     const first = firstBlock + group * blocksPerGroup;
     if (hasSuperblock(group)) {
-      // The first one lies behind a boot block, a copy right at the beginning of its group.
+      // The first superblock is after the boot block, a copy at the start of its group.
       const at = group === 0 ? startBytes + SUPERBLOCK_AT : blockAt(first);
       writeSync(file, Uint8Array.of(SIGNED_HASH), 0, 1, at + FLAGS_AT);
     }
@@ -82,7 +81,7 @@ function settleInode(table: DataView, at: number, seconds: number): void {
   for (const fraction of [132, 136, 140, 148]) table.setUint32(at + fraction, 0, true);
 }
 
-/** Whether a group begins with a copy of the superblock. */
+/** Reports whether a group begins with a superblock or a copy of it. */
 function hasSuperblock(group: number): boolean {
   const isPower = (base: number) => {
     let power = base;
@@ -92,7 +91,7 @@ function hasSuperblock(group: number): boolean {
   return group <= 1 || isPower(3) || isPower(5) || isPower(7);
 }
 
-/** Runs of set bits of a bitmap, each as its first bit and the one behind it. */
+/** Yields the runs of set bits of a bitmap: the first bit, and the one after the last. */
 function* runs(bitmap: DataView, bits: number): Generator<readonly [number, number]> {
   let from: number | undefined;
   for (let bit = 0; bit < bits; bit++) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * Files of an image as files of this machine.
+ * Extracts files of an image.
  *
- * An image is hostile: a path could lead out of the directory, or through a link that the image
- * made before. So nothing is written but into directories that were made here, each name is made
- * anew, and nothing that is there is followed or replaced. Owners are not restored, nor setuid,
- * setgid and sticky; devices, fifos and sockets are skipped.
+ * An image may be hostile: a path could lead out of the directory, or through a link that the image
+ * has before it. So files are only written into directories that were made here, under new names,
+ * and nothing that exists is followed or replaced. Owners are not restored, nor setuid, setgid and
+ * sticky; devices, fifos and sockets are skipped.
  *
  * @module
  */
@@ -32,15 +32,15 @@ import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
 import { writeAll } from "./piece.ts";
 
 export interface ExtractOptions {
-  /** Only what lies at or below these paths, see {@link plainPath}; all where absent. */
+  /** Extracts only entries at or below these paths, see {@link plainPath}; all where absent. */
   readonly paths?: readonly string[];
-  /** Directory of the image, see {@link plainPath}, whose content is taken without its path. */
+  /** Extracts only the content of this directory, see {@link plainPath}, without its path. */
   readonly under?: string;
-  /** Entries that are left out. */
+  /** Reports whether an entry is left out. */
   readonly except?: (path: string) => boolean;
-  /** Paths of empty files of a boot image, which cannot tell them from directories. */
+  /** Paths of the "empty" entries of a boot image that are files; the others are directories. */
   readonly emptyFiles?: ReadonlySet<string>;
-  /** Whether every file is written to the disk before it counts, and its digest is wanted. */
+  /** Syncs every file, and computes its digest. */
   readonly isDurable?: boolean;
   /** Called with the number of bytes that were written since the last call. */
   readonly onBytes?: (bytes: number) => void;
@@ -53,18 +53,18 @@ export interface Extracted {
   readonly directories: number;
   readonly symlinks: number;
   readonly bytes: number;
-  /** SHA-256 and size of each regular file by its path in the directory; only where asked for. */
+  /** SHA-256 and size of each regular file by its path in the directory; only if `isDurable`. */
   readonly digests: ReadonlyMap<string, { readonly sha256: string; readonly size: number }>;
-  /** What was left out, and why, as a phrase. */
+  /** The entries that were skipped, and the reasons, such as "it is a fifo". */
   readonly skipped: readonly { readonly path: string; readonly why: string }[];
 }
 
 /**
- * Extracts an image into an empty directory that nobody else writes to.
+ * Extracts an image into an empty directory that no other process writes to.
  *
- * @throws {UserError} "format" for a path that leads out of the directory or a name that comes
- * twice, "usage" for a path that the image does not have, "target" for what cannot be written,
- * "interrupt" when the signal is raised.
+ * @throws {UserError} "format" for a path that leads out of the directory or a duplicate name,
+ * "usage" for a path that the image does not have, "target" for a failed write, "interrupt" when
+ * the signal is raised.
  */
 export async function extract(
   view: ImageView,
@@ -85,11 +85,11 @@ class Extraction {
   readonly #paths: readonly string[];
   readonly #found = new Set<string>();
   readonly #inner: ReadonlySet<string>;
-  /** Modes of directories that were made, by path. */
+  /** Modes of the directories that were made, by path. */
   readonly #directories = new Map<string, number>();
-  /** Files of a boot image that were made. */
+  /** Paths of the files of a boot image that were made. */
   readonly #files = new Set<string>();
-  /** Paths of files that have more names, by inode. */
+  /** Paths of the files that have hard links, by inode. */
   readonly #linked = new Map<number, string>();
   readonly #skipped: { path: string; why: string }[] = [];
   readonly #digests = new Map<string, { sha256: string; size: number }>();
@@ -122,7 +122,7 @@ class Extraction {
     if (parts.some((part) => part === "." || part === "..") || path.includes("\0")) {
       throw this.#refusal(entry, "it leads out of the directory");
     }
-    if (!path.isWellFormed()) return this.#skip(entry, "its name is no UTF-8");
+    if (!path.isWellFormed()) return this.#skip(entry, "its name is not UTF-8");
     switch (entry.kind) {
       case "directory":
         return this.#makeDirectory(path, entry.mode);
@@ -133,7 +133,7 @@ class Extraction {
       case "file":
         return await this.#putFile(entry, path);
       case "symlink":
-        if (!entry.target!.isWellFormed()) return this.#skip(entry, "its target is no UTF-8");
+        if (!entry.target!.isWellFormed()) return this.#skip(entry, "its target is not UTF-8");
         this.#makeParents(entry, path);
         this.#make(entry, () => symlinkSync(entry.target!, join(this.#dir, path)));
         this.#count.symlinks++;
@@ -152,7 +152,7 @@ class Extraction {
         { hint: `seedstrap image ls ${this.#view.source.name} lists what is there` },
       );
     }
-    // Inner ones first: the mode of an outer one may lock us out.
+    // Inner ones first: the mode of an outer one may deny access.
     for (const [path, mode] of [...this.#directories].reverse()) {
       if (path !== "") writing(this.#dir, () => chmodSync(join(this.#dir, path), mode));
     }
@@ -181,10 +181,10 @@ class Extraction {
     this.#directories.set(path, mode % 0o1000);
   }
 
-  /** A boot image names a directory ahead of its content, but nothing makes it do so. */
+  /** Makes missing parents: a boot image may lack a directory before its content. */
   #makeParents(entry: Pick<ViewEntry, "path">, path: string): void {
     const parts = path.split("/").slice(0, -1);
-    if (parts.includes("")) throw this.#refusal(entry, "it has an empty name in it");
+    if (parts.includes("")) throw this.#refusal(entry, "a part of its path is empty");
     let parent = "";
     for (const part of parts) {
       parent = parent === "" ? part : `${parent}/${part}`;
@@ -205,7 +205,7 @@ class Extraction {
       this.#count.files++;
       return;
     }
-    // In builder-hex0 the last file of a name wins.
+    // In builder-hex0 the last file of a path wins.
     if (this.#view.kind === "boot" && this.#files.has(path)) {
       writing(this.#dir, () => unlinkSync(place));
       this.#count.files--;
@@ -247,14 +247,14 @@ class Extraction {
     throwIfInterrupted(this.#options.signal);
   }
 
-  /** Makes something that must not be there: a name that comes twice is no accident. */
+  /** Makes something that must not exist: a duplicate name is damage, or an attack. */
   #make<T>(entry: Pick<ViewEntry, "path">, make: () => T): T {
     return writing(this.#dir, () => {
       try {
         return make();
       } catch (error) {
         if (error instanceof Error && "code" in error && error.code === "EEXIST") {
-          throw this.#refusal(entry, "something of that name was there before");
+          throw this.#refusal(entry, "it conflicts with an entry before it");
         }
         throw error;
       }
@@ -268,12 +268,12 @@ class Extraction {
   #refusal({ path }: Pick<ViewEntry, "path">, why: string): UserError {
     return new UserError("format", `Cannot extract ${JSON.stringify(path)}: ${why}`, {
       where: this.#view.source.name,
-      hint: "The image is damaged, or made to do harm: nothing of it was kept",
+      hint: "The image is damaged or malicious: nothing of it was kept",
     });
   }
 }
 
-/** What is empty in a boot image and has to be a directory: something lies in it, also by a command. */
+/** Returns the empty entries of a boot image that are directories: a path or a command is below. */
 function innerPaths(view: ImageView): Set<string> {
   const empty: string[] = [];
   const all: string[] = [];

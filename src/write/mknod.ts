@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Device files, made by mknod(1): neither runtime has a call for it.
+ * Makes device files with mknod(1), as neither runtime has a call for it.
  *
  * @module
  */
@@ -11,14 +11,14 @@ import type { SpecialFile } from "../archive/entries.ts";
 import { throwIfInterrupted } from "../errors.ts";
 import { findProgram, runProcess } from "../launch/process.ts";
 
-/** What mknod(1) and debugfs call the types. */
+/** The letters of mknod(1) and debugfs for the types. */
 export const DEVICE_LETTERS = { char: "c", block: "b", fifo: "p" } as const;
 
 /**
  * Makes a device or a fifo.
  *
- * @param mode The lowest 9 bits.
- * @returns Why that was not possible, or undefined. Root in a container may well be refused.
+ * @param mode Permissions; only the lowest 9 bits are used.
+ * @returns The reason if it could not be made, else undefined. Root in a container may be refused.
  * @throws {UserError} "interrupt" when the signal is raised.
  */
 export async function makeDevice(
@@ -27,8 +27,8 @@ export async function makeDevice(
   mode: number,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
-  if (process.geteuid?.() !== 0) return "only root makes devices";
-  if (await findProgram("mknod") === undefined) return "there is no mknod here";
+  if (process.geteuid?.() !== 0) return "only root can make devices";
+  if (await findProgram("mknod") === undefined) return "mknod is missing";
   const numbers = type === "fifo" ? [] : [`${major}`, `${minor}`];
   const permissions = `--mode=${(mode & 0o777).toString(8)}`;
   let said = "";
@@ -41,5 +41,5 @@ export async function makeDevice(
     ...(signal && { signal }),
   });
   throwIfInterrupted(signal);
-  return code === 0 ? undefined : said.trim().split("\n").at(-1) || `mknod ended with ${code}`;
+  return code === 0 ? undefined : said.trim().split("\n").at(-1) || `mknod exited with ${code}`;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A directory that appears only when it is whole.
+ * Writes a directory atomically.
  *
  * @module
  */
@@ -14,13 +14,13 @@ import { makeScratch } from "./scratch.ts";
 import { syncDirectory } from "./target.ts";
 
 /**
- * Writes a directory under a temporary name beside it, and renames it.
+ * Writes a directory under a temporary name, and renames it when it is complete.
  *
- * @param dir The directory: one that is not there, or an empty one.
- * @param write Fills the directory whose path it gets; nobody else can look into it.
- * @returns What `write` returned.
- * @throws {UserError} "target" where `dir` holds something already, or cannot be made.
- * @throws Whatever `write` threw; nothing is left then.
+ * @param dir The directory, which must be missing or empty.
+ * @param write Fills the directory whose path it gets, which only the owner can enter.
+ * @returns The result of `write`.
+ * @throws {UserError} "target" where `dir` is not empty, or cannot be made.
+ * @throws Every exception of `write`; nothing is left then.
  */
 export async function writeOutputDirectory<T>(
   dir: string,
@@ -50,10 +50,10 @@ function checkPlace(dir: string): string {
   if (!stat.isDirectory() || writing(dir, () => readdirSync(dir)).length > 0) {
     throw new UserError(
       "target",
-      `Cannot write to ${dir}: it ${stat.isDirectory() ? "is not empty" : "is no directory"}`,
-      { where: dir, hint: "Name a directory that is not there, or an empty one" },
+      `Cannot write to ${dir}: it ${stat.isDirectory() ? "is not empty" : "is not a directory"}`,
+      { where: dir, hint: "Name a new or an empty directory" },
     );
   }
-  // An empty directory is replaced, a link to one stays.
+  // A link to an empty directory stays, the directory is replaced.
   return realpathSync(dir);
 }

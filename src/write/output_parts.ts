@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A new file, or several that it is cut into, which appear only when all of them are whole.
+ * Writes a new file, or several parts of it, which appear only when all of them are complete.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import { checkSpace, syncDirectory } from "./target.ts";
 import { type StreamOptions, streamSegments } from "./writer.ts";
 
 /**
- * Checks that there is neither a file of that name nor a part of one.
+ * Checks that neither the file nor a part of it exists, and that its directory does.
  *
  * @throws {UserError} "target"
  */
@@ -44,14 +44,15 @@ export function checkOutput(path: string): void {
   });
 }
 
-/** With three digits each, `cat NAME.*` takes them in their order. */
+/** Three digits at most: `cat NAME.*` then has the right order. */
 const MOST_PARTS = 999;
 
 /**
- * Writes segments to a file, or to parts of it, makes them durable, and renames them.
+ * Writes segments to a file, or to parts of it, under temporary names, syncs them and renames them.
+ * If it throws, nothing is left.
  *
- * @param partBytes Bytes of each part; one file of that very name where it is not set.
- * @returns What there is now; nothing where something is thrown.
+ * @param partBytes Size of each part; if it is absent, there is one file without a number.
+ * @returns The file or the parts.
  * @throws {UserError} "usage" where there would be too many parts, and as `writeImage()`
  */
 export async function writeOutputParts(
@@ -65,13 +66,13 @@ export async function writeOutputParts(
   const dir = dirname(place);
   const parts = Math.ceil(totalSize(segments) / (partBytes ?? Infinity));
   if (parts > MOST_PARTS) {
-    throw new UserError("usage", `Cannot cut ${place}: it would be ${parts} parts`, {
-      hint: `Up to ${MOST_PARTS} can be: choose larger ones`,
+    throw new UserError("usage", `Cannot split ${place}: it would have ${parts} parts`, {
+      hint: `At most ${MOST_PARTS} are possible: choose a larger size`,
     });
   }
   const holes = segments.filter(({ kind }) => kind === "zeros");
   checkSpace(dir, totalSize(segments) - totalSize(holes));
-  // Nobody else can look into it.
+  // Only the owner can enter it.
   const work = writing(dir, () => makeScratch(join(dir, `.${basename(place)}.part-`)));
   try {
     const nameOf = (number: number) => {
@@ -80,7 +81,7 @@ export async function writeOutputParts(
     };
     const pathOf = (number: number) => join(work, nameOf(number));
     const written = await writeParts(segments, pathOf, partBytes ?? Infinity, options);
-    // That was long ago, and a rename replaces what has come meanwhile.
+    // Checked again, as a rename would replace a file that appeared meanwhile.
     checkOutput(path);
     return writing(dir, () => {
       const parts = written.map((part, index) => ({ ...part, path: join(dir, nameOf(index + 1)) }));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /**
- * A sink that goes on in another file whenever one is full.
+ * A sink that splits an image into files of one size.
  *
  * @module
  */
 
 import { type ImageSink, Sink } from "./sink.ts";
 
-/** What was written into one file. */
+/** A file that was written. */
 export interface WrittenPart {
   readonly path: string;
   readonly sizeBytes: number;
@@ -31,8 +31,8 @@ export class PartsSink implements ImageSink {
   /**
    * Creates the first file.
    *
-   * @param pathOf Path of each file, which must not exist; the first is 1.
-   * @param partBytes Bytes of each but the last.
+   * @param pathOf Returns the path of a file by its number, from 1 on; it must not exist.
+   * @param partBytes Size of each file but the last.
    * @throws {UserError} "target"
    */
   static async open(pathOf: (number: number) => string, partBytes: number): Promise<PartsSink> {
@@ -59,18 +59,18 @@ export class PartsSink implements ImageSink {
     }
   }
 
-  /** Makes everything durable, and tells what was written. */
+  /** Syncs everything, and returns the files that were written. */
   async finish(): Promise<WrittenPart[]> {
     await this.#finishPart();
     return this.#written;
   }
 
-  /** Ends the writing of the current file, whatever happened. */
+  /** Closes the current file, also after an error. */
   async close(): Promise<void> {
     await this.#sink.close();
   }
 
-  /** Bytes that the current file has room for; begins the next one where there is none. */
+  /** Returns the room in the current file, in bytes; if it is full, starts the next one. */
   async #leftBytes(): Promise<number> {
     if (this.#filledBytes === this.#partBytes) {
       await this.#finishPart();

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: MIT
 /**
- * Buffers that go round between who fills them and who writes and digests them.
+ * A pool of buffers that are filled by one thread, and hashed and written by another.
  *
  * @module
  */
 
 import type { Libc } from "../runtime/libc.ts";
 
-/** Direct reads and writes of a device begin at multiples of this, on disk and in memory. */
+/** Alignment of direct reads and writes of a device, on disk and in memory. */
 export const ALIGNMENT_BYTES = 4096;
 
-/** Bytes at an aligned address, shared between threads. */
+/** Allocates bytes at an aligned address, shared between threads. */
 export function alignedBytes(libc: Libc, sizeBytes: number): Uint8Array {
   const shared = new SharedArrayBuffer(sizeBytes + ALIGNMENT_BYTES);
   const rest = libc.addressOf(new Uint8Array(shared)) % ALIGNMENT_BYTES;
   return new Uint8Array(shared, rest === 0 ? 0 : ALIGNMENT_BYTES - rest, sizeBytes);
 }
 
-/** What a ring is made of. */
+/** Options of a ring. */
 export interface RingOptions {
-  /** How many slots there are. */
+  /** The number of slots. */
   readonly slots: number;
   readonly slotBytes: number;
-  /** Aligns every slot for direct reads and writes, where the size of a slot is a multiple. */
+  /** Aligns every slot for direct reads and writes, if `slotBytes` is a multiple of 4,096. */
   readonly libc?: Libc;
 }
 
-/** Slots of one size that are taken and given back: memory does not grow with the data. */
+/** A fixed number of slots that are taken and given back, so that memory is bounded. */
 export class Ring {
   /** Shared between threads: slot `n` begins at `n * slotBytes`. */
   readonly bytes: Uint8Array;
@@ -50,14 +50,14 @@ export class Ring {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** Gives a slot back, to who has waited longest. */
+  /** Gives a slot back; the longest waiting {@link take} gets it. */
   give(slot: number): void {
     const next = this.#waiting.shift();
     if (next !== undefined) next(slot);
     else this.#free.push(slot);
   }
 
-  /** The first bytes of a slot. */
+  /** Returns the first bytes of a slot. */
   view(slot: number, sizeBytes = this.slotBytes): Uint8Array {
     const start = slot * this.slotBytes;
     return this.bytes.subarray(start, start + sizeBytes);

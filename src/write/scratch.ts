@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /**
- * Directories for what is on its way, each named by the process that fills it:
+ * Temporary directories, each named after the process that made it:
  *
  *   PREFIX PID-START "-" XXXXXX
  *
- * A process that is killed leaves its own, and the next one with the same prefix removes it.
+ * A killed process leaves its directory; the next process with the same prefix removes it.
  *
  * @module
  */
@@ -16,16 +16,16 @@ import { systemCode } from "../errors.ts";
 import { isRunning, ownName } from "../runtime/lock.ts";
 
 /**
- * Makes a directory that nobody else can look into, and removes those of the same prefix that
- * processes of the same user left when they died.
+ * Makes a directory that only the owner can enter, and removes those of the same prefix that dead
+ * processes of the same user left.
  *
- * @param prefix Path that its name begins with.
+ * @param prefix The start of its path.
  * @throws The system's error where it cannot be made.
  */
 export function makeScratch(prefix: string): string {
   const dir = dirname(prefix);
   const start = basename(prefix);
-  // What cannot be removed stays: it is not what the user asked for.
+  // Errors are ignored here: the clean-up is not what the user asked for.
   for (const name of quietly(() => readdirSync(dir)) ?? []) {
     if (!name.startsWith(start)) continue;
     const maker = /^(.*)-\w{6}$/s.exec(name.slice(start.length))?.[1];

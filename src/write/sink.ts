@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * Where an image goes: a new file, with the digest of all that is written to it.
+ * A new file for an image, with the digest of all bytes that are written to it.
  *
  * Every byte of an image is hashed twice, as part of its file and as part of the image, so that
- * SHA-256 takes most of the time. Two threads share it: the caller reads into a buffer and
- * verifies, `sink_worker.ts` digests the buffer and writes it; where the caller is ahead, it
- * writes too. Buffers come from a ring of fixed size: memory does not grow with the data.
+ * SHA-256 takes most of the time. Two threads share the work: the caller reads into a buffer and
+ * verifies, `sink_worker.ts` hashes the buffer and writes it. If that thread is slower, the caller
+ * writes too. The buffers are a ring of fixed size, so that memory is bounded.
  *
  * @module
  */
@@ -22,22 +22,22 @@ import { SinkThread } from "./sink_thread.ts";
 const SLOTS = 16;
 const SLOT_BYTES = MIB;
 const SLOTS_PER_TASK = 4;
-/** With so many buffers on their way the thread is behind, and this one can do its writing. */
+/** If more buffers than this are pending, the thread is the slower one, and the caller writes. */
 const BEHIND_SLOTS = 4;
-/** After so many bytes the kernel is asked to begin with its writing, to have less to do last. */
+/** Bytes between two syncs while writing, so that the last sync has less to do. */
 const SYNC_BYTES = 32 * MIB;
 
-/** Takes the bytes of an image from its beginning to its end. */
+/** Takes the bytes of an image from its start to its end. */
 export interface ImageSink {
-  /** The free part of the current buffer, at least one byte. */
+  /** Returns the free part of the current buffer, at least one byte. */
   room(): Promise<Uint8Array>;
-  /** Says that the first `sizeBytes` of the room were filled. */
+  /** Declares the first `sizeBytes` bytes of {@link room} as filled. */
   used(sizeBytes: number): void;
-  /** Goes on after so many zeros. */
+  /** Adds zeros, perhaps as a hole. */
   skip(sizeBytes: number): void | Promise<void>;
 }
 
-/** A file that is being written from its beginning to its end. */
+/** A file that is written from its start to its end. */
 export class Sink implements ImageSink {
   readonly #path: string;
   readonly #file: FileHandle;
@@ -46,7 +46,7 @@ export class Sink implements ImageSink {
   #slot: number | undefined;
   #filledBytes = 0;
   #sentSlots = 0;
-  /** Where the current slot begins in the file. */
+  /** Offset of the current slot in the file. */
   #offsetBytes = 0;
   #unsyncedBytes = 0;
   #syncing: Promise<void> | undefined;
@@ -61,7 +61,7 @@ export class Sink implements ImageSink {
   /**
    * Creates the file.
    *
-   * @throws {UserError} "target" where that is not possible, or where it exists.
+   * @throws {UserError} "target" where it exists, or cannot be created.
    */
   static async open(path: string): Promise<Sink> {
     try {
@@ -71,7 +71,7 @@ export class Sink implements ImageSink {
     }
   }
 
-  /** The free part of the current buffer, at least one byte. */
+  /** Returns the free part of the current buffer, at least one byte. */
   async room(): Promise<Uint8Array> {
     if (this.#slot === undefined) {
       // Signals, finished syncs and replies of the thread are only seen between two tasks.
@@ -82,13 +82,13 @@ export class Sink implements ImageSink {
     return this.#ring.view(this.#slot).subarray(this.#filledBytes);
   }
 
-  /** Says that the first `sizeBytes` of the room were filled. */
+  /** Declares the first `sizeBytes` bytes of {@link room} as filled. */
   used(sizeBytes: number): void {
     this.#filledBytes += sizeBytes;
     if (this.#filledBytes === SLOT_BYTES) this.#flush();
   }
 
-  /** Leaves a hole, which counts as zeros. */
+  /** Leaves a hole, which is hashed as zeros. */
   skip(sizeBytes: number): void {
     this.#flush();
     this.#thread.addZeros(sizeBytes);
@@ -96,9 +96,9 @@ export class Sink implements ImageSink {
   }
 
   /**
-   * Extends the file to its size and makes it durable.
+   * Extends the file to its size and syncs it.
    *
-   * @returns SHA-256 of what was written, holes between included, in lower-case hex.
+   * @returns SHA-256 of all bytes and holes that were added, in lower-case hex.
    * @throws {UserError} "target"
    */
   async finish(sizeBytes: number): Promise<string> {
@@ -115,9 +115,9 @@ export class Sink implements ImageSink {
     return sha256;
   }
 
-  /** Ends the thread and closes the file, whatever happened. */
+  /** Ends the thread and closes the file, also after an error. */
   async close(): Promise<void> {
-    // The thread closes the file at its end before it ends, also where this end has failed.
+    // The thread closes its own descriptor first, also if the caller has failed.
     await this.#thread.close();
     await this.#syncing;
     await this.#file.close();
@@ -141,7 +141,7 @@ export class Sink implements ImageSink {
       .finally(() => this.#syncing = undefined);
   }
 
-  /** Writes the current buffer from this thread, and says whether that went well. */
+  /** Writes the current buffer from this thread, and reports whether that succeeded. */
   #write(bytes: Uint8Array): boolean {
     try {
       for (let done = 0; done < bytes.length; done += PIECE_BYTES) {
@@ -154,7 +154,7 @@ export class Sink implements ImageSink {
     }
   }
 
-  /** Runs what a disk may refuse; a failure is kept for the next one who waits. */
+  /** Runs an operation on the file; an error is kept for the next call that can throw it. */
   async #guard(write: () => Promise<void>): Promise<void> {
     try {
       await write();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The thread of a sink as the sink sees it.
+ * The thread of a sink, as an object for the sink.
  *
  * @module
  */
@@ -10,25 +10,25 @@ import type { Ring } from "./ring.ts";
 import type { SinkReply, SinkRequest } from "./sink_worker.ts";
 
 /**
- * Digests the slots of a ring in the order in which they are given, and writes them to a file where
+ * Hashes the slots of a ring in the order in which they are added, and writes them to a file if
  * there is one.
  *
- * Every question gets its answer, or is rejected: with the error of the system, which has its
- * `code`, or because the thread is gone. After the first failure all are.
+ * Every request is answered or rejected: with a system error, which has its `code`, or because the
+ * thread has ended. After the first failure all requests are rejected.
  */
 export class SinkThread {
   readonly #worker = startSinkWorker();
-  /** The thread answers in the order of the questions. */
+  /** The pending requests; the thread answers in their order. */
   readonly #asked: PromiseWithResolvers<string>[] = [];
-  /** How many slots are done, which is known here before the answers are. */
+  /** The number of slots done, shared with the thread: up to date before its answers are. */
   readonly #doneSlots = new Int32Array(new SharedArrayBuffer(4));
   readonly #hasFile: boolean;
   #sentSlots = 0;
   #finished: Promise<string> | undefined;
-  /** Why it answers no more. */
+  /** The first failure, after which it answers no more. */
   #failure: Error | undefined;
 
-  /** @param path A file that is there, to be written from its beginning on. */
+  /** @param path An existing file, to be written from its start. */
   constructor(ring: Ring, path?: string) {
     this.#hasFile = path !== undefined;
     this.#worker.onmessage = ({ data }: MessageEvent<SinkReply>) => {
@@ -49,40 +49,40 @@ export class SinkThread {
     });
   }
 
-  /** How many slots it was given and has not yet done. */
+  /** The number of slots that were added and are not done. */
   get pendingSlots(): number {
     return this.#sentSlots - Atomics.load(this.#doneSlots, 0);
   }
 
   /**
-   * Digests the first bytes of a slot, which must not change until that is done, and writes them.
+   * Hashes the first bytes of a slot, which must not change until that is done, and writes them.
    *
-   * @param isWritten Whether they are in the file, or need not be.
+   * @param isWritten Whether they are in the file already, or need not be written.
    */
   async add(slot: number, sizeBytes: number, isWritten: boolean): Promise<void> {
     this.#sentSlots++;
     await this.#ask({ kind: "slot", slot, sizeBytes, isWritten });
   }
 
-  /** Digests zeros, and leaves a hole in the file. */
+  /** Hashes zeros, and leaves a hole in the file. */
   addZeros(sizeBytes: number): void {
     this.#send({ kind: "hole", sizeBytes });
   }
 
-  /** Digest of what was given so far, in lower-case hex. */
+  /** Returns the digest of all bytes so far, in lower-case hex. */
   digestSoFar(): Promise<string> {
     return this.#ask({ kind: "mark" });
   }
 
-  /** Closes the file at its end; nothing can be given any more. The digest of all, likewise. */
+  /** Closes the file, and returns the digest of all bytes. Nothing can be added afterwards. */
   finish(): Promise<string> {
     return this.#finished ??= this.#ask({ kind: "finish" });
   }
 
-  /** Ends the thread, whatever happened; where there is a file, once it is closed at that end. */
+  /** Ends the thread, also after an error; if there is a file, once the thread has closed it. */
   async close(): Promise<void> {
-    // Whoever asked was told of a failure, and after one the file is closed. Without a file there
-    // is nothing to wait for: it may have gigabytes of zeros left to digest.
+    // A failure was reported to the requests, and the thread has then closed the file. Without a
+    // file there is no need to wait: it may have gigabytes of zeros left to hash.
     if (this.#hasFile) await this.finish().catch(() => {});
     this.#worker.terminate();
     this.#fail(new Error("the thread of a sink has ended"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The far end of a sink, in a thread of its own: digests what it is given and writes it.
+ * The worker of a sink, in a thread of its own: hashes bytes and writes them.
  *
  * @module
  */
@@ -10,38 +10,38 @@ import { closeSync, openSync } from "node:fs";
 import { messageOf, systemCode } from "../errors.ts";
 import { PIECE_BYTES, writeAll } from "./piece.ts";
 
-/** What the thread is told. Slots are pieces of `ring`, `slotBytes` each. */
+/** A request to the thread. Slots are ranges of `ring` of `slotBytes` each. */
 export type SinkRequest =
-  /** The file is there already; without `path` there is none, and nothing to write. */
+  /** The first request. The file exists already; without `path` nothing is written. */
   | {
     readonly kind: "open";
     readonly path?: string;
     /** Shared, not copied. */
     readonly ring: Uint8Array;
     readonly slotBytes: number;
-    /** One number: how many slots are done. It is there before the reply is. */
+    /** One Int32: the number of slots done, updated before the reply. */
     readonly doneSlots: SharedArrayBuffer;
   }
   | {
     readonly kind: "slot";
     readonly slot: number;
     readonly sizeBytes: number;
-    /** The other end has written it, so that only the digest is left to do. */
+    /** The caller has written it, so that it only needs to be hashed. */
     readonly isWritten: boolean;
   }
-  /** Zeros that are not written: they become a hole. */
+  /** Zeros that are hashed and not written: they become a hole. */
   | { readonly kind: "hole"; readonly sizeBytes: number }
-  /** Asks for the digest of what came so far. */
+  /** Asks for the digest of all bytes so far. */
   | { readonly kind: "mark" }
-  /** Closes the file, and asks for the digest of all. Nothing comes after it. */
+  /** The last request: closes the file, and asks for the digest of all bytes. */
   | { readonly kind: "finish" };
 
 /**
- * What it answers to "slot", "mark" and "finish", in their order, and to any of them where something
- * fails: "failed" is its last answer, and the file is closed then.
+ * An answer to "slot", "mark" or "finish", in the order of the requests; "failed" can answer every
+ * request, is the last answer, and comes after the file was closed.
  */
 export type SinkReply =
-  /** To "mark" and "finish" with the digest, in lower-case hex. */
+  /** For "mark" and "finish" with the digest, in lower-case hex. */
   | { readonly kind: "done"; readonly sha256?: string }
   | { readonly kind: "failed"; readonly message: string; readonly code: string | undefined };
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * The target directory: outputs appear in it under their final name only when they are whole.
+ * The target directory: outputs get their final names in it only when they are complete.
  *
- *   TARGET/.seedstrap/made   names of what seedstrap made in TARGET, one a line, a directory with a
- *                            slash behind its name
- *   TARGET/.seedstrap/lock   process that is writing there, see runtime/lock.ts
- *   TARGET/.seedstrap/*.part what is being written
+ *   TARGET/.seedstrap/made   names of the files and directories that seedstrap made in TARGET, one
+ *                            per line; those of directories end in a slash
+ *   TARGET/.seedstrap/lock   the process that is writing there, see runtime/lock.ts
+ *   TARGET/.seedstrap/*.part outputs that are being written
  *
  * Only what `made` lists is ever replaced or removed.
  *
@@ -38,7 +38,7 @@ const MADE = "made";
 const LOCK = "lock";
 const PART = ".part";
 
-/** A target directory that this process writes to, until {@link Target.close}. */
+/** A target directory that this process has locked, until {@link Target.close}. */
 export class Target {
   /** Absolute path. */
   readonly dir: string;
@@ -51,28 +51,28 @@ export class Target {
   }
 
   /**
-   * Makes the directory where it is missing, takes its lock, and removes what an earlier run left
-   * half-written.
+   * Makes the directory if it is missing, takes its lock, and removes unfinished outputs of earlier
+   * processes.
    *
    * @param names Files and directories that will be written.
-   * @param isRoot Whether the target itself is the root of what will run: it must then hold nothing
-   * but what seedstrap made.
-   * @throws {UserError} "target" where one of them is there and was not made by seedstrap, where
-   * another process is writing, or where the directory cannot be written to.
+   * @param isRoot Whether the target itself is the root of a bootstrap; it must then hold nothing
+   * but outputs of seedstrap.
+   * @throws {UserError} "target" where one of them exists and was not made by seedstrap, where
+   * another process has the lock, or where the directory cannot be written to.
    */
   static open(dir: string, names: readonly string[], isRoot = false): Target {
     const target = new Target(resolve(dir));
     return writing(target.dir, () => {
       if (statIfThere(target.dir)?.isDirectory() === false) {
-        throw new UserError("target", `Cannot use ${target.dir} as target: it is no directory`, {
+        throw new UserError("target", `Cannot use ${target.dir} as target: it is not a directory`, {
           where: target.dir,
           hint: "Name another --target",
         });
       }
       const isNew = mkdirSync(target.dir, { recursive: true }) !== undefined;
-      // It may become the root of a machine, which others than its owner look into.
+      // It may become the root of a machine, which all users must be able to enter.
       if (isNew) chmodSync(target.dir, 0o755);
-      // What lies half-written in it may have set-user-id bits of that root.
+      // 0700, because unfinished outputs in it may have set-user-id bits.
       mkdirSync(target.#work, { recursive: true, mode: 0o700 });
       target.#lock = target.#take();
       try {
@@ -87,16 +87,15 @@ export class Target {
     });
   }
 
-  /** Path under which a file is written before it is whole. */
+  /** Returns the path under which an output is written until it is complete. */
   partPath(name: string): string {
     return join(this.#work, `${name}${PART}`);
   }
 
   /**
-   * Takes the entries of a directory that was written at {@link partPath}, each of them as
-   * something to commit.
+   * Turns each entry of a directory that was written at {@link partPath} into an output of its own.
    *
-   * @returns Their names.
+   * @returns The names of the entries, for {@link commit}.
    */
   adopt(name: string): string[] {
     const dir = this.partPath(name);
@@ -108,35 +107,35 @@ export class Target {
     });
   }
 
-  /** Removes what was half-written under a name. */
+  /** Removes an unfinished output. */
   removePart(name: string): void {
     writing(this.dir, () => rmSync(this.partPath(name), { force: true, recursive: true }));
   }
 
-  /** Makes a small file whole, for {@link commit}. */
+  /** Writes a small output, for {@link commit}. */
   writePart(name: string, text: string): void {
     writing(this.dir, () => writeDurably(this.partPath(name), text));
   }
 
   /**
-   * Moves what was written to its final names, and removes what an earlier build made and this
-   * one did not.
+   * Renames the outputs to their final names, and removes outputs of an earlier build that this one
+   * does not have.
    *
-   * @param names The last one describes the others: it is gone first and comes back last, so that
-   * it never stands beside files that it does not describe.
-   * @throws {UserError} "target" where one of them is there and was not made by seedstrap.
+   * @param names The last one describes the others (the record): it is removed first and renamed
+   * last, so that it never exists beside files that it does not describe.
+   * @throws {UserError} "target" where one of them exists and was not made by seedstrap.
    */
   commit(names: readonly string[]): void {
     const last = names.at(-1)!;
     writing(this.dir, () => {
-      // It was looked at when all began, and a rename replaces what has come meanwhile.
+      // Checked again, as a rename would replace a file that appeared since open().
       this.#check(names);
       const before = this.#made();
       const now = new Map(names.map((name) => [name, isDirectory(this.partPath(name))]));
       this.#remember(new Map([...before, ...now]));
       rmSync(join(this.dir, last), { force: true });
       for (const [name, isTree] of before) {
-        // A directory is not replaced by a rename. A file that stands in for one is not ours.
+        // A rename does not replace a directory. A file in place of a directory is not ours.
         const path = join(this.dir, name);
         if (isTree && isDirectory(path)) rmSync(path, { recursive: true });
         else if (!now.has(name)) rmSync(path, { force: true });
@@ -151,7 +150,7 @@ export class Target {
     });
   }
 
-  /** Replaces a small file that describes what is here, and leaves all else as it is. */
+  /** Replaces a small output, such as the record, and leaves the others alone. */
   replace(name: string, text: string): void {
     this.writePart(name, text);
     writing(this.dir, () => {
@@ -160,7 +159,7 @@ export class Target {
     });
   }
 
-  /** Removes what is half-written, and the lock. */
+  /** Removes unfinished outputs, and releases the lock. */
   close(): void {
     try {
       try {
@@ -180,11 +179,11 @@ export class Target {
     throw new UserError(
       "target",
       `Cannot write to ${this.dir}: process ${lock} is writing there`,
-      { where: path, hint: "Wait for it, or name another --target" },
+      { where: path, hint: "Wait until it has ended, or name another --target" },
     );
   }
 
-  /** Only for who holds the lock: what is half-written is then its own, or of the dead. */
+  /** Removes unfinished outputs. Needs the lock: they are then our own, or of dead processes. */
   #clear(): void {
     for (const name of readdirSync(this.#work)) {
       if (!name.endsWith(PART)) continue;
@@ -208,29 +207,29 @@ export class Target {
     }
   }
 
-  /** A directory in which a bootstrap has run holds its work, which is not ours to remove. */
+  /** Refuses a directory in which a bootstrap has run: its files must not be removed. */
   #checkOwn(): void {
     const made = this.#made();
     const [mount] = mountsBelow(this.dir).filter((place) => place !== realpathSync(this.dir));
     if (mount !== undefined) {
       throw new UserError("target", `Cannot build in ${this.dir}: ${mount} is mounted there`, {
         where: mount,
-        hint: "A bootstrap that ran there may have left it: unmount it, and remove the target",
+        hint: "A bootstrap that ran there may have left it: unmount it, then remove the target",
       });
     }
     const stranger = readdirSync(this.dir).find((name) => name !== WORK_DIR && !made.has(name));
     if (stranger === undefined) return;
     throw new UserError(
       "target",
-      `Cannot build in ${this.dir}: it holds ${stranger}, which is not ours`,
+      `Cannot build in ${this.dir}: seedstrap did not make ${stranger} in it`,
       {
         where: join(this.dir, stranger),
-        hint: "A bootstrap that ran there left it: remove the target, or name another one",
+        hint: "A bootstrap that ran there may have left it: remove the target, or name another one",
       },
     );
   }
 
-  /** What seedstrap made, by name, and whether it is a directory. */
+  /** Reads the names of the outputs, and whether each is a directory. */
   #made(): Map<string, boolean> {
     let text: string;
     try {
@@ -255,9 +254,9 @@ export class Target {
 }
 
 /**
- * Checks that a target has room, before hours are spent.
+ * Checks that a target has enough free space, before a long build starts.
  *
- * @param bytes What will be written, holes left out.
+ * @param bytes Number of bytes that will be written, without holes.
  * @throws {UserError} "target"
  */
 export function checkSpace(dir: string, bytes: number): void {
@@ -271,7 +270,7 @@ export function checkSpace(dir: string, bytes: number): void {
   }
 }
 
-/** A name that stays in its directory: `made` could have been tampered with. */
+/** Reports whether a name is a plain one: `made` could have been tampered with. */
 function isPlainName(name: string): boolean {
   return name !== "" && name !== "." && name !== ".." && !/[/\0]/.test(name);
 }
@@ -290,7 +289,7 @@ function writeDurably(path: string, text: string): void {
   }
 }
 
-/** Makes renames in a directory durable. */
+/** Syncs a directory, so that renames in it are durable. */
 export function syncDirectory(dir: string): void {
   const file = openSync(dir, "r");
   try {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The one writer: streams segments into a file, verifies them on the way, and computes the digest
- * of the whole. `sink.ts` has the threads and buffers.
+ * Streams segments into a file, verifies them, and computes the digest of the image. `sink.ts` has
+ * the threads and buffers.
  *
  * @module
  */
@@ -23,13 +23,13 @@ import { reading } from "../refused.ts";
 import { PIECE_BYTES } from "./piece.ts";
 import { type ImageSink, Sink } from "./sink.ts";
 
-/** Zeros shorter than this are written, longer ones become a hole. */
+/** Shorter runs of zeros are written, longer ones become a hole. */
 const HOLE_BYTES = 64 * 1024;
 
-/** What cannot be read is part of what a build is made from. */
+/** A source file that cannot be read is an error of the "tree". */
 const SOURCE = { kind: "tree" } as const;
 
-/** What was written. */
+/** The digests of an image that was written. */
 export interface WrittenImage {
   /** SHA-256 of the segments, without the sparse tail. */
   readonly sha256: string;
@@ -44,11 +44,11 @@ export interface StreamOptions {
 }
 
 export interface WriteOptions extends StreamOptions {
-  /** Size of the file: that of the segments, or more for a sparse tail. */
+  /** Size of the file: that of the segments, or larger for a sparse tail. */
   readonly sizeBytes: number;
 }
 
-/** A file that does not have the content that it should have. */
+/** The error for a file with a wrong digest. */
 export class DigestMismatch extends UserError {
   /** The file on this machine. */
   readonly path: string;
@@ -58,7 +58,7 @@ export class DigestMismatch extends UserError {
     this.path = path;
   }
 
-  /** The error for a file segment whose digest is another one. */
+  /** Returns the error for a file segment with a wrong digest. */
   static of(segment: FileSegment, sha256: string): DigestMismatch {
     const name = fileName(segment);
     const message = `Cannot use ${name}: its SHA-256 is ${sha256}, expected ${segment.sha256}`;
@@ -67,12 +67,12 @@ export class DigestMismatch extends UserError {
 }
 
 /**
- * Writes segments to a new file and makes it durable. The caller removes the file on failure.
+ * Writes segments to a new file and syncs it. The caller removes the file on failure.
  *
  * @param path The file, which must not exist.
  * @throws {UserError} "verify" for a file segment whose digest is wrong ({@link DigestMismatch});
- * "target" for what cannot be written; "tree" for a file that changed while it was read;
- * "verify" or "format" for an archive that did; "interrupt" when the signal is raised.
+ * "target" for a failed write; "tree" for a file that cannot be read or has changed its size;
+ * "verify" or "format" for an archive that has changed; "interrupt" when the signal is raised.
  */
 export async function writeImage(
   path: string,
@@ -89,9 +89,9 @@ export async function writeImage(
 }
 
 /**
- * Streams segments into a sink, and verifies them on the way.
+ * Streams segments into a sink, and verifies them.
  *
- * @returns SHA-256 of each file and member segment, but for parts without a known one.
+ * @returns SHA-256 of each file and member segment, except parts of files without a known digest.
  * @throws {UserError} as {@link writeImage}
  */
 export async function streamSegments(
@@ -135,7 +135,7 @@ export async function streamSegments(
   }
 }
 
-/** Gives a sink bytes that are in memory already. */
+/** Copies bytes into a sink. */
 export async function writeBytes(sink: ImageSink, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.length;) {
     const room = await sink.room();
@@ -146,7 +146,7 @@ export async function writeBytes(sink: ImageSink, bytes: Uint8Array): Promise<vo
   }
 }
 
-/** Streams a file segment into the sink, and keeps its digest, but for parts that have none. */
+/** Streams a file segment into the sink, verifies it, and adds its digest to `digests`. */
 async function copyFile(
   segment: FileSegment,
   sink: ImageSink,
@@ -198,7 +198,7 @@ async function copyRun(
 }
 
 /**
- * Checks that a file still has the length that it had when it was planned with.
+ * Checks that a file still has the size that it had when its segment was made.
  *
  * @param sizeBytes Size of the file that the run is in.
  * @throws {UserError} "tree"
@@ -210,7 +210,7 @@ export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: numbe
   }
 }
 
-/** The file of a segment, for messages. */
+/** Returns the name of the file of a segment, for messages. */
 export function fileName({ path, bundled }: FileSegment): string {
   return bundled === undefined ? path : `${path} (${JSON.stringify(bundled.name)})`;
 }
@@ -236,7 +236,7 @@ async function copyMember(
   return sha256;
 }
 
-/** The CRC-32 of what was written so far, for images that have a place for it. */
+/** The CRC-32 of the bytes so far, for images that have `crc32` segments. */
 class RunningCrc32 {
   #value = 0;
   #left: number;
@@ -257,7 +257,7 @@ class RunningCrc32 {
     }
   }
 
-  /** The digits for the next place. */
+  /** Returns the digits for the next `crc32` segment. */
   digits(): Uint8Array {
     const digits = this.#value.toString(16).padStart(CRC32_DIGITS, "0");
     this.#left--;
@@ -268,9 +268,7 @@ class RunningCrc32 {
 function changed(segment: FileSegment, what: string): UserError {
   return new UserError(
     "tree",
-    `Cannot use ${
-      fileName(segment)
-    }: it had ${segment.size} bytes when the work began, now ${what}`,
-    { where: segment.path, hint: "Leave alone what is being built from or written" },
+    `Cannot use ${fileName(segment)}: it had ${segment.size} bytes at the start, now ${what}`,
+    { where: segment.path, hint: "Do not change files while a build or a write reads them" },
   );
 }

@@ -184,8 +184,8 @@ describe.skipIf(!hasTools)("of a file system", () => {
       const { fs, inode } = changed("ext2", change, name);
       return faultOf(() => [...readExtDirectory(fs, inode())]);
     };
-    expect(walk(() => {}, "file")).toContain("is no directory");
-    expect(walk((bytes, at) => bytes.writeUInt32LE(1000, at + 4))).toContain("is no directory");
+    expect(walk(() => {}, "file")).toContain("is not a directory");
+    expect(walk((bytes, at) => bytes.writeUInt32LE(1000, at + 4))).toContain("is not a directory");
     expect(walk((bytes, at) => bytes.writeUInt32LE(0, at + 40))).toContain("with a hole");
     expect(walk((bytes, at) => bytes.writeUInt32LE(2048, at + 4))).toContain("with a hole");
     expect(walk((bytes, at) => bytes.writeUInt32LE(65 * 2 ** 20, at + 4))).toContain("68157440");

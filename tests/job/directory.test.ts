@@ -105,7 +105,7 @@ test("a directory in which a bootstrap has run is not replaced", async () => {
   const { target, request } = scene();
   await buildMedia(request);
   mkdirSync(join(target, "usr"));
-  await expect(buildMedia(request)).rejects.toThrow("it holds usr, which is not ours");
+  await expect(buildMedia(request)).rejects.toThrow("seedstrap did not make usr in it");
   expect(existsSync(join(target, "steps/manifest"))).toBe(true);
 });
 

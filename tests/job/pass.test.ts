@@ -92,7 +92,7 @@ test("a pass does not write through a link that the pass before has left", async
   rmSync(distfiles, { recursive: true });
   symlinkSync(outside, distfiles);
   const ran = await pass("pass2");
-  expect(ran.stderr).toContain(`Cannot put files into ${distfiles}: it is no directory`);
+  expect(ran.stderr).toContain(`Cannot put files into ${distfiles}: it is not a directory`);
   expect(ran.code).toBe(7);
   expect(readdirSync(outside)).toEqual([]);
 });

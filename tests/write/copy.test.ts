@@ -10,13 +10,13 @@ import { TempDirs } from "../support/files.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-test("digestSegment() is interrupted, wherever a file in a bundle is cut", async () => {
+test("digestSegment() can be interrupted, wherever a file is split between parts", async () => {
   const path = join(temp.make(), "part");
   const size = 256 * MIB;
   const file = openSync(path, "w");
   ftruncateSync(file, size);
   closeSync(file);
-  // A part of a bundle may end with the first byte of a file.
+  // A part of a bundle may end after the first byte of a file.
   const runs = [{ path, offset: 0, size: 1 }, { path, offset: 1, size: size - 1 }];
   const bundled = { name: "distfiles/long.tar", sha256: "0".repeat(64), runs };
   const segment: FileSegment = { kind: "file", path, offset: 0, size, bundled };

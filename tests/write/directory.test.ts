@@ -39,7 +39,7 @@ const sample = rawTar([
   { name: "dev/fifo", type: "6", mode: 0o622 },
 ]);
 
-test("writeDirectory() writes an archive as it is, under any umask", async () => {
+test("writeDirectory() writes an archive with its modes, under any umask", async () => {
   const dir = temp.make();
   const root = join(dir, "root");
   const entries = archiveEntries(await listed(dir, sample));
@@ -91,7 +91,7 @@ const DEVICES = [
   ["dev/fifo", "isFIFO", "622", 0],
 ] as const;
 
-test("writeDirectory() follows no symbolic link, and writes over nothing", async () => {
+test("writeDirectory() follows no symbolic link, and overwrites nothing", async () => {
   const dir = temp.make();
   const outside = join(dir, "outside");
   mkdirSync(outside);
@@ -149,9 +149,10 @@ await writeDirectory("${dir}/root", entries, { onLeftOut: (...what) => console.l
     const ran = await run(command, { cwd: dir });
     expect(ran).toEqual({
       code: 0,
-      stdout: ["null", "loop", "fifo"].map((name) => `dev/${name},only root makes devices\n`).join(
-        "",
-      ),
+      stdout: ["null", "loop", "fifo"].map((name) => `dev/${name},only root can make devices\n`)
+        .join(
+          "",
+        ),
       stderr: "",
     });
     expect(modeOf(join(dir, "root/bin/su"))).toBe("755");

@@ -69,7 +69,7 @@ async function check(image: string, offset: number): Promise<void> {
   } else console.log("skipped: sfdisk --verify: it is not installed here");
 }
 
-test("--kernel makes one disk with the whole root, that e2fsck and sfdisk find nothing in", async () => {
+test("--kernel makes one disk with the whole root, sound for e2fsck and sfdisk", async () => {
   const at = scene();
   const target = join(at.dir, "target");
   const before = [describeDir(at.tree), describeDir(at.mirror), describeDir(at.repo)];
@@ -81,7 +81,7 @@ test("--kernel makes one disk with the whole root, that e2fsck and sfdisk find n
   expect(built.stdout).toContain(`with your kernel ${at.kernel} and the command line "`);
   const image = join(target, "disk.img");
   await check(image, GIB);
-  // All that rdump gives back is what the record says, and nothing else is there.
+  // The files that rdump extracts are exactly those of the record.
   const out = join(at.dir, "out");
   mkdirSync(out);
   await debugfs(image, GIB, `rdump / ${out}`);
@@ -104,7 +104,7 @@ test("--kernel makes one disk with the whole root, that e2fsck and sfdisk find n
   const verified = await seedstrap(["image", "verify", image]);
   expect(verified).toMatchObject({ code: 0, stderr: "" });
   expect(verified.stdout).toContain(`are as built: SHA-256 ${disk!.blocksSha256} of its blocks`);
-  // A byte where the file system has nothing.
+  // A byte in an unused block.
   const file = openSync(image, "r+");
   writeSync(file, Uint8Array.of(1), 0, 1, 9 * GIB);
   closeSync(file);
@@ -135,10 +135,10 @@ test("owner, modes and times on a disk do not come from the host", async () => {
   }
 });
 
-test("a disk is the same from another place, user, order, umask, zone and locale", async () => {
+test("a disk is the same from another directory, user, order, umask, zone and locale", async () => {
   const one = scene();
   const other = scene();
-  // As another user, where root can become one: the files are then not root's.
+  // As another user, if the test runs as root: the files then have another owner.
   const obstacle = nobodyObstacle();
   if (obstacle !== undefined) console.log(`skipped: a disk by another user: ${obstacle}`);
   const program = obstacle === undefined ? asNobody(other.dir) : [process.execPath, MAIN];
@@ -204,7 +204,7 @@ test("a disk that is too small is refused before anything is written", async () 
   expect(readRecord(target).images[0]!.sizeBytes).toBe(1025 * MIB);
 });
 
-test("what a file system cannot be made with is told, and nothing is left", async () => {
+test("missing and failing mke2fs are reported, and nothing is left", async () => {
   const at = scene();
   const target = join(at.dir, "target");
   const args = ["-b", "--kernel", at.kernel];
@@ -266,7 +266,7 @@ test("reproduce names another mke2fs where the disk differs, if the record says 
   expect(untold.stderr).toContain("a tool that seedstrap uses (mke2fs");
 });
 
-test("after kill -9 nothing is under its final name, and the next build clears all away", async () => {
+test("after kill -9 no final name exists, and the next build removes all leftovers", async () => {
   const at = scene();
   const target = join(at.dir, "target");
   const bin = join(at.dir, "bin");

@@ -33,7 +33,7 @@ import { STAGE1_TEXT } from "../support/tree.ts";
 const temp = new TempDirs();
 afterAll(() => temp.release());
 
-/** A boot image of these paths; a body is its own path. */
+/** A boot image of these paths; the content of a file is its path. */
 function boot(paths: readonly string[], directories: readonly string[] = []): ImageView {
   const stage1 = assembleHex0(new TextEncoder().encode(STAGE1_TEXT), "stage1");
   const entries: SrcfsEntry[] = [
@@ -44,7 +44,7 @@ function boot(paths: readonly string[], directories: readonly string[] = []): Im
   return openView(memorySource(bytesOfSegments(image)));
 }
 
-/** Extracts into `out` of a new directory; gives that directory. */
+/** Extracts into `out` of a new directory, and returns that directory. */
 async function extractTo(view: ImageView, options: ExtractOptions = {}): Promise<string> {
   const dir = temp.make();
   await writeOutputDirectory(join(dir, "out"), (part) => extract(view, part, options));
@@ -68,7 +68,7 @@ test.each(["../x", "./../x", "a/../../x", "/../x", "a/..", "a//b", "./a/./b", ".
       writeOutputDirectory(out, (part) => extract(boot(["fine", path]), part)),
     );
     const why = path.includes("//")
-      ? "it has an empty name in it"
+      ? "a part of its path is empty"
       : "it leads out of the directory";
     expect(failure).toBe(`format: Cannot extract ${JSON.stringify(path)}: ${why}`);
     expect(readdirSync(join(dir, "in"))).toEqual([]);
@@ -79,10 +79,12 @@ test.each(["../x", "./../x", "a/../../x", "/../x", "a/..", "a//b", "./a/./b", ".
 test("the last file of a name wins, a directory in place of a file does not", async () => {
   const dir = await extractTo(boot(["./a", "b", "/a"]));
   expect(readFileSync(join(dir, "out/a"), "utf8")).toBe("2 /a");
-  expect(await failureOf(extractTo(boot(["a", "a/b"])))).toContain("was there before");
+  expect(await failureOf(extractTo(boot(["a", "a/b"])))).toContain(
+    "conflicts with an entry before it",
+  );
 });
 
-test("what is empty in a boot image is a directory where something lies in it or is named so", async () => {
+test("an empty entry of a boot image is a directory if another path is below it", async () => {
   const view = boot(["./e/f"], [".", "./e", "./c", "./g"]);
   const dir = await extractTo(view);
   const isDirectory = (name: string) => lstatSync(join(dir, "out", name)).isDirectory();
@@ -91,7 +93,7 @@ test("what is empty in a boot image is a directory where something lies in it or
   expect(lstatSync(join(known, "out/g")).isDirectory()).toBe(true);
 });
 
-test("only what was asked for is extracted, with its path; what is not there is an error", async () => {
+test("only the given paths are extracted, with their parents; a missing path is an error", async () => {
   const view = boot(["./a/b", "./a/c", "./ab", "./d"]);
   const dir = await extractTo(view, { paths: ["a", "/d"] });
   expect(readdirSync(join(dir, "out"), { recursive: true }).sort()).toEqual(
@@ -102,7 +104,7 @@ test("only what was asked for is extracted, with its path; what is not there is 
   );
 });
 
-test("a directory that holds something is refused, an empty one is filled", async () => {
+test("a directory that is not empty is refused, an empty one is used", async () => {
   const view = boot(["./a"]);
   const dir = temp.make();
   const fill = (place: string) => writeOutputDirectory(place, (part) => extract(view, part));
@@ -114,7 +116,7 @@ test("a directory that holds something is refused, an empty one is filled", asyn
   expect(lstatSync(join(dir, "link")).isSymbolicLink()).toBe(true);
   expect(await failureOf(fill(join(dir, "empty")))).toContain("it is not empty");
   writeFileSync(join(dir, "file"), "");
-  expect(await failureOf(fill(join(dir, "file")))).toContain("it is no directory");
+  expect(await failureOf(fill(join(dir, "file")))).toContain("it is not a directory");
   expect(await failureOf(fill(join(dir, "none/out")))).toStartWith("target: ");
   expect(readdirSync(dir).sort()).toEqual(["empty", "file", "link"]);
 });
@@ -148,7 +150,7 @@ describe.skipIf(!hasTools)("of a disk", () => {
     }
   }
 
-  test("everything is as it was: modes, links, times, holes", async () => {
+  test("modes, links, times and holes are as they were", async () => {
     const tree = join(temp.make(), "tree");
     mkdirSync(tree);
     writeHardTree(tree);
@@ -173,7 +175,7 @@ describe.skipIf(!hasTools)("of a disk", () => {
     expect(lstatSync(join(out, "su")).mode % 0o10000).toBe(0o755);
   });
 
-  testWith("mkfifo")("fifos and names that are no UTF-8 are skipped, and said", async () => {
+  testWith("mkfifo")("fifos and names in invalid UTF-8 are skipped, and reported", async () => {
     const tree = join(temp.make(), "tree");
     writeFiles(tree, { "fine": "x" });
     Bun.spawnSync(["mkfifo", join(tree, "pipe")]);
@@ -185,14 +187,14 @@ describe.skipIf(!hasTools)("of a disk", () => {
     const { skipped, files } = await extract(openView(source), dir);
     source.close();
     expect(skipped).toEqual([
-      { path: "/bad\udcff", why: "its name is no UTF-8" },
+      { path: "/bad\udcff", why: "its name is not UTF-8" },
       { path: "/pipe", why: "it is a fifo" },
     ]);
     expect(files).toBe(1);
     expect(existsSync(join(dir, "pipe"))).toBe(false);
   });
 
-  test("a link that the disk makes first does not lead what it holds elsewhere", async () => {
+  test("an entry is not extracted through a link that the disk has before it", async () => {
     const outside = temp.make();
     const tree = join(temp.make(), "tree");
     // Two names of the same length: one is renamed to the other on the disk.
@@ -207,7 +209,7 @@ describe.skipIf(!hasTools)("of a disk", () => {
       const view = openView(memorySource(order));
       expect([...view.entries()].filter((entry) => entry.path === "/trap1")).toHaveLength(2);
       expect(await failureOf(extractTo(view))).toMatch(
-        /^format: Cannot extract "\/?trap1": something of that name was there before/,
+        /^format: Cannot extract "\/?trap1": it conflicts with an entry before it/,
       );
       expect(readdirSync(outside)).toEqual([]);
     }

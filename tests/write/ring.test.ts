@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { libc } from "../../src/runtime/libc.ts";
 import { ALIGNMENT_BYTES, Ring } from "../../src/write/ring.ts";
 
-test("Ring gives no slot twice, and one that is given back to who waits first", async () => {
+test("Ring hands out no slot twice, and a returned one to the first that waits", async () => {
   const ring = new Ring({ slots: 2, slotBytes: 4 });
   expect([await ring.take(), await ring.take()]).toEqual([0, 1]);
   const taken: string[] = [];
@@ -19,7 +19,7 @@ test("Ring gives no slot twice, and one that is given back to who waits first", 
   expect(taken).toEqual(["first 1", "second 0"]);
 });
 
-test("Ring has slots that do not overlap, and are aligned where direct reads need that", () => {
+test("Ring has slots that do not overlap, and are aligned for direct reads", () => {
   for (const calls of [undefined, libc()!]) {
     const ring = new Ring({
       slots: 3,

@@ -28,7 +28,7 @@ test("makeScratch() removes what a killed process left, under both runtimes", as
     const { value } = await child.stdout.getReader().read();
     const made = new TextDecoder().decode(value).trim();
     writeFiles(made, { "half/written": "x" });
-    // As long as it runs, it is its own.
+    // While the process runs, its directory is kept.
     const own = makeScratch(prefix);
     expect(existsSync(join(made, "half/written"))).toBe(true);
     child.kill("SIGKILL");
@@ -40,7 +40,7 @@ test("makeScratch() removes what a killed process left, under both runtimes", as
   }
 }, 20_000);
 
-test("makeScratch() removes nothing that no process of that prefix has made", () => {
+test("makeScratch() removes only names that a process made with that prefix", () => {
   const dir = temp.make();
   const dead = "99999999-5";
   const others = [

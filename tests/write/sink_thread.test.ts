@@ -14,7 +14,7 @@ import { concat } from "../support/sources.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-test("SinkThread tells that its thread has failed, also who asks later", async () => {
+test("SinkThread rejects all requests after its thread has failed, also later ones", async () => {
   const Real = globalThis.Worker;
   let started: Worker | undefined;
   globalThis.Worker = class extends Real {
@@ -39,7 +39,7 @@ test("SinkThread tells that its thread has failed, also who asks later", async (
   }
 });
 
-test("SinkThread tells what the disk refused, with its code, to all who ask, and can be closed", async () => {
+test("SinkThread rejects all requests after a write error, with its code, and can be closed", async () => {
   const dir = join(temp.make(), "directory");
   mkdirSync(dir);
   const thread = new SinkThread(new Ring({ slots: 2, slotBytes: 4 }), dir);
@@ -50,7 +50,7 @@ test("SinkThread tells what the disk refused, with its code, to all who ask, and
   await thread.close();
 });
 
-test("SinkThread writes what is not written yet, where it belongs, and digests all in order", async () => {
+test("SinkThread writes unwritten slots at their offsets, and digests all in order", async () => {
   const path = join(temp.make(), "file");
   const [first, second, third] = [5, MIB, 7].map((size, i) => sampleBody(size, i + 1));
   writeFileSync(path, "");
@@ -69,7 +69,7 @@ test("SinkThread writes what is not written yet, where it belongs, and digests a
   const all = concat([first!, second!, new Uint8Array(300_000), third!]);
   expect(await thread.digestSoFar()).toBe(sha256(all));
   expect(await thread.finish()).toBe(sha256(all));
-  // The second is the other end's to write: its place is a hole.
+  // The second slot is for the caller to write: its range stays a hole.
   all.fill(0, 5, 5 + MIB);
   expect(readFileSync(path).equals(all)).toBe(true);
   await thread.close();

@@ -20,7 +20,7 @@ afterEach(() => temp.release());
 const NAMES = ["init.img", "payload.img", "seedstrap.json"];
 const open = (dir: string) => Target.open(dir, NAMES);
 
-/** Builds a target of these files, each with its own name as content. */
+/** Writes these files to a target, each with its own name as content. */
 function build(dir: string, names: readonly string[]): void {
   const target = open(dir);
   for (const name of names) target.writePart(name, `${name} ${names.length}`);
@@ -42,7 +42,7 @@ test("Target makes its directory, and files appear in it only when they are comm
   expect(readFileSync(join(dir, ".seedstrap/made"), "utf8")).toBe("init.img\nseedstrap.json\n");
 });
 
-test("Target replaces what it made, and removes what it does not make any more", () => {
+test("Target replaces files that it made, and removes those that it no longer makes", () => {
   const dir = temp.make();
   build(dir, NAMES);
   writeFileSync(join(dir, "notes.txt"), "mine");
@@ -64,7 +64,7 @@ test("Target leaves a payload.img alone that it did not make", () => {
   expect(readFileSync(join(dir, "payload.img"), "utf8")).toBe("mine");
 });
 
-test("Target refuses files that it did not make, and gives up its lock", () => {
+test("Target refuses files that it did not make, and releases its lock", () => {
   for (const name of NAMES) {
     const dir = temp.make();
     writeFileSync(join(dir, name), "mine");
@@ -77,7 +77,7 @@ test("Target refuses files that it did not make, and gives up its lock", () => {
   }
 });
 
-test("Target refuses links and directories under its names, also in place of what it made", () => {
+test("Target refuses links and directories with its names, also in place of its own files", () => {
   const precious = join(temp.make(), "precious");
   writeFileSync(precious, "mine");
   const dir = temp.make();
@@ -94,10 +94,12 @@ test("Target refuses links and directories under its names, also in place of wha
   expect(readFileSync(precious, "utf8")).toBe("mine");
 });
 
-test("Target refuses what is no directory", () => {
+test("Target refuses a path that is not a directory", () => {
   const file = join(temp.make(), "f");
   writeFileSync(file, "");
-  expect(faultOf(() => open(file))).toStartWith(`Cannot use ${file} as target: it is no directory`);
+  expect(faultOf(() => open(file))).toStartWith(
+    `Cannot use ${file} as target: it is not a directory`,
+  );
   expect(faultOf(() => open(join(file, "x")))).toStartWith(`Cannot write to ${join(file, "x")}`);
 });
 
@@ -109,7 +111,7 @@ test("Target removes what an earlier run left half-written, and nothing else", (
   expect(listed(join(dir, ".seedstrap"))).toEqual(["other"]);
 });
 
-test("Target refuses while another process writes there, and goes on when it is dead", async () => {
+test("Target refuses while another process writes there, and not once that is dead", async () => {
   const dir = temp.make();
   const child = Bun.spawn(["sleep", "60"]);
   const stat = readFileSync(`/proc/${child.pid}/stat`, "utf8");
@@ -125,7 +127,7 @@ test("Target refuses while another process writes there, and goes on when it is 
   expect(existsSync(join(dir, ".seedstrap/lock"))).toBe(false);
 });
 
-test("Target locks out a second one of the same process", () => {
+test("Target cannot be opened twice by one process", () => {
   const dir = temp.make();
   const target = open(dir);
   expect(faultOf(() => open(dir))).toContain(`process ${process.pid} is writing there`);
@@ -133,7 +135,7 @@ test("Target locks out a second one of the same process", () => {
   open(dir).close();
 });
 
-test("Target believes no name in `made` that leaves its directory", () => {
+test("Target ignores names in `made` that lead out of its directory", () => {
   const dir = temp.make();
   const target = join(dir, "target");
   writeFiles(dir, { victim: "x", "target/sub/victim": "x" });
@@ -152,7 +154,7 @@ test("Target removes no directory that `made` lists", () => {
   expect(existsSync(join(target, "sub/precious"))).toBe(true);
 });
 
-test("commit() does not replace what has come since the target was opened", () => {
+test("commit() does not replace files that appeared since the target was opened", () => {
   const dir = temp.make();
   const target = open(dir);
   for (const name of NAMES) target.writePart(name, "new");
@@ -165,13 +167,13 @@ test("commit() does not replace what has come since the target was opened", () =
   expect(readFileSync(join(dir, "payload.img"), "utf8")).toBe("mine");
 });
 
-test("commit() takes away the description first, and puts it back last", () => {
+test("commit() removes the last name first, and renames it last", () => {
   const dir = temp.make();
   build(dir, NAMES);
   const target = open(dir);
   target.writePart("init.img", "new");
   target.writePart("seedstrap.json", "{}");
-  // The second file is missing: the commit stops half-way.
+  // The second file is missing: the commit fails in the middle.
   expect(faultOf(() => target.commit(NAMES))).toStartWith("Cannot write to ");
   target.close();
   expect(listed(dir)).toEqual([".seedstrap", "init.img", "payload.img"]);
@@ -179,7 +181,7 @@ test("commit() takes away the description first, and puts it back last", () => {
   expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
 });
 
-test("Target goes on where its first commit stopped half-way", () => {
+test("Target can be used again after its first commit failed in the middle", () => {
   const dir = temp.make();
   const target = open(dir);
   target.writePart("init.img", "new");
@@ -190,7 +192,7 @@ test("Target goes on where its first commit stopped half-way", () => {
   expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
 });
 
-test("Target removes what a run that was killed has left half-written", () => {
+test("Target removes the unfinished files of a killed process", () => {
   const dir = temp.make();
   writeFiles(dir, {
     ".seedstrap/init.img.part": "half",

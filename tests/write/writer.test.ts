@@ -30,7 +30,7 @@ import { concat } from "../support/sources.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-/** A file segment of a file that is made for it. */
+/** Makes a file, and returns a segment of it. */
 function fileOf(dir: string, name: string, body: Uint8Array, checks = true): FileSegment {
   const path = join(dir, name);
   writeFileSync(path, body);
@@ -38,7 +38,7 @@ function fileOf(dir: string, name: string, body: Uint8Array, checks = true): Fil
   return checks ? { ...segment, sha256: sha256(body) } : segment;
 }
 
-/** Files below a directory that this process has open. */
+/** The open files of this process below a directory. */
 function openFiles(dir: string): string[] {
   return readdirSync("/proc/self/fd").flatMap((fd) => {
     try {
@@ -58,7 +58,7 @@ async function write(segments: readonly Segment[], more = 0) {
   return { path, written, bytes: readFileSync(path) };
 }
 
-test("writeImage() writes what its segments say, around the size of a buffer", async () => {
+test("writeImage() writes segments of all sizes around that of a buffer", async () => {
   const dir = temp.make();
   const bodies = [0, 1, MIB - 1, MIB, MIB + 1, 17 * MIB + 3].map((size, i) =>
     sampleBody(size, i + 1)
@@ -77,7 +77,7 @@ test("writeImage() writes what its segments say, around the size of a buffer", a
   files.forEach((file, i) => expect(written.fileDigests.get(file)).toBe(sha256(bodies[i]!)));
 });
 
-testWith("openssl")("writeImage() gives the digest that openssl gives", async () => {
+testWith("openssl")("writeImage() returns the digest that openssl computes", async () => {
   const file = fileOf(temp.make(), "f", sampleBody(3 * MIB + 7));
   const segments: Segment[] = [textSegment("x"), { kind: "zeros", size: 200_000 }, file];
   const { path, written } = await write(segments);
@@ -85,7 +85,7 @@ testWith("openssl")("writeImage() gives the digest that openssl gives", async ()
   expect(openssl.stdout.toString().split(" ")[0]).toBe(written.sha256);
 });
 
-test("writeImage() writes nothing, and many small files", async () => {
+test("writeImage() writes no segments, and many small files", async () => {
   expect((await write([])).bytes).toHaveLength(0);
   const dir = temp.make();
   const bodies = Array.from({ length: 3000 }, (_, i) => sampleBody(i % 40, 1 + i % 200));
@@ -116,7 +116,7 @@ test("writeImage() leaves holes for zeros and for the tail", async () => {
   expect(statSync(path).blocks * 512).toBeLessThan(MIB);
 });
 
-test("writeImage() reports every byte that it reads from files, once", async () => {
+test("writeImage() reports every byte that it reads from files once", async () => {
   const dir = temp.make();
   const file = fileOf(dir, "f", sampleBody(2 * MIB + 9));
   let read = 0;
@@ -127,7 +127,7 @@ test("writeImage() reports every byte that it reads from files, once", async () 
   expect(read).toBe(2 * file.size);
 });
 
-/** The error of a build of these segments; nothing stays open, whatever happens. */
+/** Returns the error of writing these segments, and expects that no file stays open. */
 async function failure(segments: readonly Segment[], dir: string): Promise<UserError> {
   const error = await rejection(writeImage(join(dir, "image"), segments, { sizeBytes: 10 }));
   if (hasProc) expect(openFiles(dir)).toEqual([]);
@@ -145,11 +145,11 @@ test("writeImage() refuses a file whose digest is wrong, and names both digests"
   );
 });
 
-test("writeImage() refuses a file that grew, shrank or went away since it was looked at", async () => {
+test("writeImage() refuses a file that grew, shrank or disappeared since it was planned", async () => {
   const dir = temp.make();
   const file = fileOf(dir, "f", sampleBody(5000));
   appendFileSync(file.path, "x");
-  expect((await failure([file], dir)).message).toEndWith("began, now it has 5001 bytes");
+  expect((await failure([file], dir)).message).toEndWith("at the start, now it has 5001 bytes");
   truncateSync(file.path, 4999);
   expect(await failure([file], temp.make())).toMatchObject({ kind: "tree" });
   const run = { ...file, offset: 1, size: 4999 };
@@ -158,7 +158,7 @@ test("writeImage() refuses a file that grew, shrank or went away since it was lo
   expect(await failure([gone], temp.make())).toMatchObject({ kind: "tree", where: gone.path });
 });
 
-test("writeImage() writes to no file that is there", async () => {
+test("writeImage() does not overwrite a file", async () => {
   const dir = temp.make();
   writeFileSync(join(dir, "image"), "precious");
   expect(await failure([textSegment("x")], dir)).toMatchObject({ kind: "target" });
@@ -192,7 +192,7 @@ test.skipIf(!isMounted)("writeImage() says that a disk is full, whenever it fill
   }
 });
 
-test("writeImage() ends with the failure of its thread, and leaves nothing open", async () => {
+test("writeImage() fails when its thread fails, and leaves no file open", async () => {
   const Real = globalThis.Worker;
   globalThis.Worker = class extends Real {
     constructor() {
@@ -204,7 +204,7 @@ test("writeImage() ends with the failure of its thread, and leaves nothing open"
     const file = fileOf(dir, "f", sampleBody(40 * MIB));
     const writing = writeImage(join(dir, "image"), [file], { sizeBytes: file.size });
     const error = await writing.catch((error: unknown) => error);
-    // A bug, not the disk.
+    // A bug, not an error of the disk.
     expect(error).not.toBeInstanceOf(UserError);
     expect(String(error)).toContain("no thread today");
     if (hasProc) expect(openFiles(dir)).toEqual([]);
@@ -213,7 +213,7 @@ test("writeImage() ends with the failure of its thread, and leaves nothing open"
   }
 });
 
-test("writeImage() stops when it is told to, and leaves nothing open", async () => {
+test("writeImage() stops when the signal is raised, and leaves no file open", async () => {
   const dir = temp.make();
   const file = fileOf(dir, "f", sampleBody(30 * MIB));
   const stop = new AbortController();
@@ -231,7 +231,7 @@ test("writeImage() stops when it is told to, and leaves nothing open", async () 
   if (hasProc) expect(openFiles(dir)).toEqual([]);
 });
 
-test("writeImage() puts the CRC-32 of all before it where it is asked for", async () => {
+test("writeImage() writes the CRC-32 of all bytes before a crc32 segment", async () => {
   const file = fileOf(temp.make(), "f", sampleBody(MIB + 10));
   const front: Segment[] = [textSegment("a"), { kind: "zeros", size: 100_000 }, file];
   const segments: Segment[] = [...front, { kind: "crc32" }, textSegment("\n"), { kind: "crc32" }];
