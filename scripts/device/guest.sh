@@ -148,7 +148,7 @@ EOF
 dm=$(basename /sys/block/dm-*)
 fails() {
 	want=7 write /image /dev/mapper/bad --yes "$dm" &&
-		says "Cannot write to /dev/$dm: EIO at byte " "does not boot: its first MiB is zeros" "The device fails"
+		says "Cannot write to /dev/$dm: EIO at byte " "does not boot: its first MiB is zeros" "The device is failing"
 }
 check "a drive that fails in the middle is reported, with the offset" fails
 cat /tmp/said

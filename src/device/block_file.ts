@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * An open device or file that an image is written to in place: exclusively, past the page cache
- * where that is possible, several reads and writes at once.
+ * An open device or file that an image is written to in place: exclusively, with direct I/O where
+ * possible, and with several reads and writes at once.
  *
  * @module
  */
@@ -14,22 +14,22 @@ import { type Libc, libc, O_DIRECT } from "../runtime/libc.ts";
 import { MIB } from "../format/segment.ts";
 import { alignedBytes } from "../write/ring.ts";
 
-/** One read or write. */
+/** Size of one read or write. */
 export const TRANSFER_BYTES = 4 * MIB;
-/** Zeroed in one call: long enough to be fast, short enough for Ctrl-C. */
+/** Size that is zeroed in one call: large enough to be fast, small enough for Ctrl-C. */
 const PUNCH_BYTES = 64 * MIB;
 
-/** What became of the partition table that was written. */
+/** Whether the kernel has read the new partition table, cannot, or not while the device is busy. */
 export type Partitions = "reread" | "none" | "busy";
 
 export class BlockFile {
   readonly path: string;
   readonly libc: Libc;
-  /** Whether reads come from the device itself and not from memory. */
+  /** Whether reads come from the device itself and not from the page cache. */
   readonly isDirect: boolean;
-  /** Holds the device. */
+  /** Descriptor that claims the device or locks the file. */
   readonly #claim: number;
-  /** Reads and writes it. */
+  /** Descriptor for reads and writes. */
   readonly #file: number;
   #zeros: Uint8Array | undefined;
   #canPunch = true;
@@ -40,7 +40,7 @@ export class BlockFile {
     this.path = path;
     this.libc = libc;
     this.#claim = claim;
-    // Not by its path, which may be another device's by now.
+    // Not by its path, which another device may have by now.
     const open = (flags: number) => openSync(`/proc/self/fd/${claim}`, constants.O_RDWR + flags);
     let file: number | undefined;
     try {
@@ -53,10 +53,10 @@ export class BlockFile {
   }
 
   /**
-   * Opens a target. A device is held exclusively: nobody can mount it meanwhile. A file is locked:
-   * of two that write to it, none could trust what it reads back.
+   * Opens a target. A device is opened exclusively, so that it cannot be mounted meanwhile. A file
+   * is locked, so that two processes do not write to it at once.
    *
-   * @throws {UserError} "target" where somebody uses it, or the machine cannot do this.
+   * @throws {UserError} "target" where it is in use, or where the C library cannot be called.
    */
   static open(target: WriteTarget): BlockFile {
     const { kind, path } = target;
@@ -73,7 +73,7 @@ export class BlockFile {
       try {
         if (kind === "device") checkSame(target.device);
         else if (!calls.tryLock(claim)) {
-          throw refusal(path, ["somebody is writing to it already"], "Wait until that is done");
+          throw refusal(path, ["another process is writing to it"], "Wait until that has ended");
         }
         return new BlockFile(path, calls, claim);
       } catch (error) {
@@ -94,7 +94,7 @@ export class BlockFile {
     }
   }
 
-  /** Fills a buffer from an offset. */
+  /** Fills a buffer from an offset on. */
   async read(into: Uint8Array, offsetBytes: number): Promise<void> {
     for (let done = 0; done < into.length;) {
       const got = await this.#run(
@@ -102,15 +102,15 @@ export class BlockFile {
         offsetBytes + done,
         (settle) => read(this.#file, into, done, into.length - done, offsetBytes + done, settle),
       );
-      if (got === 0) throw this.#error("read", "it ended", offsetBytes + done);
+      if (got === 0) throw this.#error("read", "unexpected end", offsetBytes + done);
       done += got;
     }
   }
 
   /**
-   * Makes a range read as zeros: the device does it, or zeros are written.
+   * Zeroes a range: by the device if it can, else by writing zeros.
    *
-   * @param onDone Told the bytes of each part that is done.
+   * @param onDone Called with the size of each part that is done.
    */
   async zero(
     offsetBytes: number,
@@ -128,13 +128,13 @@ export class BlockFile {
     }
   }
 
-  /** Makes everything durable, and forgets what is in memory of it. */
+  /** Syncs the device, and drops its page cache. */
   async sync(): Promise<void> {
     await this.#run("flush", undefined, (settle) => fsync(this.#file, (e) => settle(e, 0)));
     if (!this.isDirect) onDevice(this.path, "read back", () => this.libc.dropCache(this.#file));
   }
 
-  /** Lets the kernel see the new partition table. */
+  /** Makes the kernel read the new partition table. */
   rereadPartitions(): Partitions {
     try {
       this.libc.rereadPartitions(this.#claim);
@@ -144,14 +144,14 @@ export class BlockFile {
     }
   }
 
-  /** Closes it when nothing runs any more. */
+  /** Closes it after all pending reads and writes. */
   async close(): Promise<void> {
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle = resolve);
     closeSync(this.#file);
     this.libc.close(this.#claim);
   }
 
-  /** @returns The size of what was zeroed: all of it, or nothing. */
+  /** @returns The number of bytes that were zeroed: all of them, or 0. */
   #punch(offsetBytes: number, sizeBytes: number): number {
     if (!this.#canPunch) return 0;
     try {
@@ -199,9 +199,9 @@ export class BlockFile {
   }
 }
 
-/** Refuses what is not the disk any more that was looked at and agreed to. */
+/** Refuses a device that is no longer the disk that was checked and confirmed. */
 function checkSame({ name, path, identity }: BlockDevice): void {
   const now = readBlockDevices().find((device) => device.name === name);
   if (now?.identity === identity) return;
-  throw refusal(path, ["another disk has taken its place"], "Look again: seedstrap devices");
+  throw refusal(path, ["it is another disk now"], "Check again with seedstrap devices");
 }

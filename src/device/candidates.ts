@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Devices that could be written to, and why some must not be.
+ * Devices that could be written to, and the reasons to refuse some.
  *
  * @module
  */
@@ -14,15 +14,15 @@ import { describeContent, zfsPool } from "./content.ts";
 import { type BlockDevice, devOfPath, lookAtPath, readBlockDevices, text } from "./sysfs.ts";
 import { type Tables, usesOf } from "./use.ts";
 
-/** A device, what it holds, and what speaks against writing to it. */
+/** A device, its content, and the reasons not to write to it. */
 export interface CandidateDevice extends BlockDevice {
-  /** In a few words; empty where it cannot be read. */
+  /** A short description of its content; empty where it cannot be read. */
   readonly content: string;
-  /** Why it is refused; none where it is not. */
+  /** Why it is refused; empty where it is not. */
   readonly reasons: readonly string[];
 }
 
-/** Where an image can be written in place: a whole device, or a file that the user asked for. */
+/** A target for an image: a whole device, or a file that the user asked for. */
 export type WriteTarget =
   | { readonly kind: "device"; readonly path: string; readonly device: CandidateDevice }
   | {
@@ -32,7 +32,7 @@ export type WriteTarget =
     readonly content: string;
   };
 
-/** Every block device with a size, refused ones included, but no memory disks. */
+/** Lists the block devices with a size, also refused ones, without RAM disks. */
 export function readCandidates(): CandidateDevice[] {
   const all = readBlockDevices();
   const tables = readTables();
@@ -41,19 +41,19 @@ export function readCandidates(): CandidateDevice[] {
 }
 
 /**
- * Looks at what an image is to be written to, and refuses what would do harm.
+ * Checks the target of a write, and refuses one that is in use or not meant.
  *
- * @param path A device, links followed.
- * @param mayBeFile Whether the user means a regular file.
+ * @param path A device, or a link to one.
+ * @param mayBeFile Whether the user asked to write to a regular file.
  * @throws {UserError} "target", with every reason.
  */
 export function chooseTarget(path: string, mayBeFile: boolean): WriteTarget {
   const found = lookAtPath(path);
   switch (found.kind) {
     case "absent":
-      throw refusal(path, ["there is no such device"], "seedstrap devices lists what there is");
+      throw refusal(path, ["there is no such device"], "seedstrap devices lists the devices");
     case "other":
-      throw refusal(path, ["it is no block device"], "seedstrap devices lists those there are");
+      throw refusal(path, ["it is not a block device"], "seedstrap devices lists the devices");
     case "partition":
       throw refusal(
         path,
@@ -65,7 +65,7 @@ export function chooseTarget(path: string, mayBeFile: boolean): WriteTarget {
         throw refusal(
           path,
           ["it is a regular file"],
-          "seedstrap write --file writes into one, where that is what you mean",
+          "To write into a regular file, use seedstrap write --file",
         );
       }
       return fileTarget(path, found.sizeBytes);
@@ -81,7 +81,7 @@ export function chooseTarget(path: string, mayBeFile: boolean): WriteTarget {
         throw refusal(
           path,
           candidate.reasons,
-          "Unmount it, or end what uses it, if this really is the device to write to",
+          "If this really is the device to write to, unmount it or stop what uses it",
         );
       }
       return { kind: "device", path: device.path, device: candidate };
@@ -90,9 +90,9 @@ export function chooseTarget(path: string, mayBeFile: boolean): WriteTarget {
 }
 
 /**
- * Refuses an image that does not fit, or that lies on what it is to be written to.
+ * Refuses an image that does not fit, or that is read from its own target.
  *
- * @param files Files that are read while the target is written.
+ * @param files Files that are read during the write.
  * @throws {UserError} "target"
  */
 export function checkFit(target: WriteTarget, sizeBytes: number, files: readonly string[]): void {
@@ -102,25 +102,25 @@ export function checkFit(target: WriteTarget, sizeBytes: number, files: readonly
   const sector = isDevice ? target.device.sectorBytes : 512;
   const own = isDevice ? target.device.detail : realpathSync(path);
   if (files.some((file) => file === path || realpathSync(file) === own)) {
-    throw refusal(path, ["it is the image itself, or made of it"], "Name another device");
+    throw refusal(path, ["it is the image itself, or backed by it"], "Name another device");
   }
   if (space < sizeBytes) {
     throw refusal(
       path,
       [`it has ${space} bytes, and the image has ${sizeBytes}`],
-      "Use a larger device, or an image for bare metal, which has no zeros behind its data",
+      "Use a larger device, or an image for bare metal, which has no zeros after its data",
     );
   }
   if (sizeBytes === 0 || sizeBytes % sector !== 0) {
     throw refusal(
       path,
-      [`the image has ${sizeBytes} bytes, which is no whole number of sectors of ${sector}`],
-      "Use an image as seedstrap built it",
+      [`the image has ${sizeBytes} bytes, which is not a whole number of sectors of ${sector}`],
+      "Use an image that seedstrap built, unchanged",
     );
   }
 }
 
-/** The error for a target that is not written to. */
+/** Returns the error for a refused target. */
 export function refusal(path: string, reasons: readonly string[], hint: string): UserError {
   return new UserError("target", `Refused to write to ${path}: ${reasons.join("; ")}`, {
     where: path,
@@ -132,7 +132,7 @@ function fileTarget(path: string, sizeBytes: number): WriteTarget {
   const real = realpathSync(path);
   const loop = readBlockDevices().find(({ detail }) => detail === real);
   if (loop !== undefined) {
-    throw refusal(path, [`${loop.name} is made of it`], `Write to ${loop.path}, or detach it`);
+    throw refusal(path, [`${loop.name} is backed by it`], `Write to ${loop.path}, or detach it`);
   }
   const content = withSource(path, sizeBytes, (source) => describeContent(source, []));
   return { kind: "file", path, sizeBytes, content: content ?? "" };
@@ -153,7 +153,7 @@ function withReasons(
   return { ...device, content: content ?? "", reasons };
 }
 
-/** ZFS tells nobody which devices it uses, but which pools it has. */
+/** Finds devices in use by ZFS, which shows its pools in /proc but not their devices. */
 function poolsInUse(source: ByteSource, { name, partitions }: BlockDevice): string[] {
   const places = [{ name, startBytes: 0 }, ...partitions];
   return places.flatMap(({ name, startBytes }) => {
@@ -175,7 +175,7 @@ function readTables(): Tables {
   };
 }
 
-/** Runs with the bytes of a device; undefined where it cannot be read, by right or by fault. */
+/** Runs a function with the bytes of a device; returns undefined where it cannot be read. */
 function withSource<T>(
   path: string,
   sizeBytes: number,
@@ -199,32 +199,32 @@ function withSource<T>(
 }
 
 /**
- * Runs what a kernel may refuse of a device, as {@link attempting} does.
+ * Runs an operation on a device, as {@link attempting} does.
  *
- * @param what What is done to it, such as `open`.
+ * @param what The operation, such as `open`.
  */
 export function onDevice<T>(path: string, what: string, run: () => T): T {
   return attempting(`${what} ${path}`, path, run, { hint: hintFor });
 }
 
-/** What to do about a system error of a device. */
+/** Returns a hint for a system error of a device. */
 export function hintFor(code: string): string {
   switch (code) {
     case "EBUSY":
-      return "Something uses it: a mount (also in a container), swap, RAID, LVM, ZFS or a program";
+      return "It is in use: by a mount (also in a container), swap, RAID, LVM, ZFS or a program";
     case "EACCES":
     case "EPERM":
-      return "Writing to a device takes root: use sudo";
+      return "Writing to a device needs root: use sudo";
     case "EIO":
     case "EREMOTEIO":
     case "ENODATA":
     case "EILSEQ":
-      return "The device fails: look at dmesg, and use another";
+      return "The device is failing: check dmesg, and use another one";
     case "ENXIO":
     case "ENODEV":
     case "ENOMEDIUM":
       return "The device is gone: attach it again";
     default:
-      return "Look at dmesg";
+      return "Check dmesg";
   }
 }

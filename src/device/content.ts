@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * What a device holds, by the magic numbers of what is usual, so that people recognise it.
+ * Describes the content of a device, by common magic numbers, so that people recognise it.
  *
  * @module
  */
@@ -13,14 +13,14 @@ import { isPayload } from "../format/payload.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { MIB, SECTOR_BYTES } from "../format/segment.ts";
 
-/** A name by bytes at an offset. */
+/** A format with its magic at an offset. */
 interface Magic {
   readonly name: string;
   readonly offsetBytes: number;
   readonly bytes: string;
 }
 
-/** Texts are Latin-1. */
+/** Known magics, in Latin-1. */
 const MAGICS: readonly Magic[] = [
   { name: "LUKS", offsetBytes: 0, bytes: "LUKS\xba\xbe" },
   { name: "LVM member", offsetBytes: 512, bytes: "LABELONE" },
@@ -37,7 +37,7 @@ const MAGICS: readonly Magic[] = [
   { name: "squashfs", offsetBytes: 0, bytes: "hsqs" },
 ];
 
-/** A run of a device. */
+/** A partition of a device. */
 interface Run {
   readonly name: string;
   readonly startBytes: number;
@@ -45,9 +45,9 @@ interface Run {
 }
 
 /**
- * Describes what a device holds in a few words.
+ * Describes the content of a device and of its partitions in a few words.
  *
- * @param partitions As the kernel knows them, to be looked at too.
+ * @param partitions The partitions that the kernel has.
  */
 export function describeContent(source: ByteSource, partitions: readonly Run[]): string {
   const own = contentAt(source, 0);
@@ -71,12 +71,12 @@ function contentAt(source: ByteSource, startBytes: number): string | undefined {
     latin1(shifted, offsetBytes, bytes.length) === bytes
   );
   if (found !== undefined) return found.name;
-  // After those with a longer magic: that of ext is two bytes.
+  // After those with longer magics: that of ext has two bytes.
   if (isExt(shifted)) return "ext2/3/4";
   return isBootSector(shifted) ? tableOf(shifted) : undefined;
 }
 
-/** What a sector that ends in 55 AA says. */
+/** Describes a sector that ends in 55 AA. */
 function tableOf(source: ByteSource): string {
   if (latin1(source, SECTOR_BYTES, 8) === "EFI PART") return "GPT";
   const { types } = readMbr(source);
@@ -85,19 +85,19 @@ function tableOf(source: ByteSource): string {
   return types.length === 0 ? "boot sector" : `MBR of ${types.length}`;
 }
 
-/** Offset of the name-value list of a ZFS label, and of its ring of uberblocks. */
+/** Offset and size of the name-value list in a ZFS label, and offset of its uberblocks. */
 const ZFS_LIST_OFFSET_BYTES = 16 * 1024;
 const ZFS_LIST_BYTES = 4096;
 const ZFS_UBERBLOCK_OFFSET_BYTES = 128 * 1024;
 const ZFS_UBERBLOCK = ["\x0c\xb1\xba\0\0\0\0\0", "\0\0\0\0\0\xba\xb1\x0c"];
 
-/** Name of the pool that a ZFS label names, empty where it cannot be read, undefined without one. */
+/** Returns the pool name of a ZFS label; empty if it cannot be read, undefined without a label. */
 export function zfsPool(source: ByteSource): string | undefined {
   const isLabel = [0, 1024, 4096, 8192].some((at) =>
     ZFS_UBERBLOCK.includes(latin1(source, ZFS_UBERBLOCK_OFFSET_BYTES + at, 8))
   );
   if (!isLabel) return undefined;
-  // XDR: a pair "name" of type 9 (string), one element, length, text.
+  // In XDR: the name "name", type 9 (string), one element, length, text.
   const list = latin1(source, ZFS_LIST_OFFSET_BYTES, ZFS_LIST_BYTES);
   // deno-lint-ignore no-control-regex -- XDR has its numbers in binary
   const match = /\0\0\0\x04name\0\0\0\x09\0\0\0\x01\0\0\0(.)([\w.: -]+)/.exec(list);

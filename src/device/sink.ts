@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Where an image goes on a device: the first MiB is cleared before anything else and filled when
- * everything else is there, durable and read back, so that nothing half-written can boot.
+ * Writes an image to a device. The first MiB is cleared before all other writes, and written after
+ * the rest is synced and read back, so that a device with an incomplete image does not boot.
  *
  * @module
  */
@@ -17,26 +17,26 @@ import { SinkThread } from "../write/sink_thread.ts";
 import { writeBytes } from "../write/writer.ts";
 import { type BlockFile, TRANSFER_BYTES } from "./block_file.ts";
 
-/** More leave the cache of the processor, and take longer (measured: 3 are faster than 8). */
+/** More slots do not fit the cache of the processor (measured: 3 are faster than 8). */
 const SLOTS = 3;
-/** What is cleared first and written last. */
+/** Size of the front, which is cleared first and written last. */
 const FRONT_BYTES = MIB;
-/** Shorter runs of zeros are written, longer ones are left to the device. */
+/** Shorter runs of zeros are written, longer ones are zeroed by the device. */
 const HOLE_BYTES = MIB;
-/** Each so many bytes have a checksum of their own, so that a fault can be placed. */
+/** Size of the blocks that each have a checksum, which locates a fault. */
 const CHECK_BYTES = 256 * 1024;
 
 export interface DeviceSinkOptions {
   /** Size of the image. */
   readonly sizeBytes: number;
   /**
-   * When SHA-256 is computed: it is what takes longest, so only once. What is read back is compared
-   * by CRC-32 anyway.
+   * When SHA-256 is computed: at most once, as it takes most of the time. Bytes that are read back
+   * are always compared by CRC-32.
    */
   readonly digests: "writing" | "reading back" | "never";
-  /** Whether zeros between data are part of the digest: slow where they are many. */
+  /** Whether holes between data are part of the digest; slow where they are large. */
   readonly hashesHoles: boolean;
-  /** Told the bytes of each piece that is on the device, or was read back. */
+  /** Called with the size of each piece that was written, or read back. */
   readonly onDone: (bytes: number) => void;
   readonly signal?: AbortSignal | undefined;
 }
@@ -45,18 +45,19 @@ export interface DeviceSinkOptions {
 export interface Digest {
   /** Lower-case hex. */
   readonly sha256: string;
-  /** Whether every byte up to the last of the data counts; otherwise holes were left out. */
+  /** Whether it covers every byte up to the end of the data; otherwise it leaves out holes. */
   readonly isWhole: boolean;
 }
 
-/** A run of the image as it was written; data of at most a slot. */
+/** A run of the image as it was written; data is at most a slot. */
 type Piece =
   | {
     readonly kind: "data";
     readonly offsetBytes: number;
     readonly sizeBytes: number;
-    /** Less than its length where the image ends in it. */
+    /** Less than `sizeBytes` where the data ends in it. */
     readonly hashedBytes: number;
+    /** CRC-32 of each {@link CHECK_BYTES}. */
     readonly checks: readonly number[];
   }
   | {
@@ -75,7 +76,7 @@ export class DeviceSink implements ImageSink {
   readonly #digest: SinkThread | undefined;
   #slot: number | undefined;
   #filledBytes = 0;
-  /** Of the first byte in the current slot. */
+  /** Offset of the current slot in the image. */
   #offsetBytes = 0;
   #isWhole = false;
   readonly #running = new Set<Promise<void>>();
@@ -90,7 +91,7 @@ export class DeviceSink implements ImageSink {
   }
 
   /**
-   * Begins: clears the first MiB.
+   * Makes a sink, and clears the first MiB.
    *
    * @throws {UserError} "target"
    */
@@ -105,7 +106,7 @@ export class DeviceSink implements ImageSink {
     }
   }
 
-  /** Makes the first MiB zeros, durably. */
+  /** Zeroes the first MiB, and syncs it. */
   async clear(): Promise<void> {
     await this.#out.write(alignedBytes(this.#out.libc, this.#front.length), 0);
     await this.#out.sync();
@@ -138,14 +139,14 @@ export class DeviceSink implements ImageSink {
   }
 
   /**
-   * Writes what is left, and zeros up to the size of the image; makes all but the first MiB durable.
+   * Writes the current slot, and zeros up to the size of the image; syncs all but the first MiB.
    *
    * @returns The digest, where it is computed while writing.
    * @throws {UserError} "target"
    */
   async finish(): Promise<Digest | undefined> {
     const { sizeBytes } = this.#options;
-    // Whole units are written; what is behind the data in the last one is zeros of the image.
+    // Writes have whole blocks; after the data, the last block has zeros of the image.
     const end = Math.min(
       sizeBytes,
       Math.ceil((this.#offsetBytes + this.#filledBytes) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES,
@@ -162,10 +163,10 @@ export class DeviceSink implements ImageSink {
   }
 
   /**
-   * Reads everything but the first MiB back and compares it with what was written.
+   * Reads all but the first MiB back, and compares it with what was written.
    *
    * @returns The digest, where it is computed while reading back.
-   * @throws {UserError} "verify" with the place of the fault, "target" for what cannot be read.
+   * @throws {UserError} "verify" with the offset of the fault, "target" for a failed read.
    */
   async readBack(): Promise<Digest | undefined> {
     const { digests, onDone, signal } = this.#options;
@@ -178,7 +179,7 @@ export class DeviceSink implements ImageSink {
         throwIfInterrupted(signal);
         const offsetBytes = piece.offsetBytes + done;
         const view = this.#ring.view(slot, Math.min(TRANSFER_BYTES, piece.sizeBytes - done));
-        const reading = this.#readBehindFront(view, offsetBytes);
+        const reading = this.#readPastFront(view, offsetBytes);
         const before = order;
         order = this.#track(async () => {
           await Promise.all([reading, before]);
@@ -198,7 +199,7 @@ export class DeviceSink implements ImageSink {
     return digest && await this.#digestSoFar();
   }
 
-  /** Writes the first MiB, durably, and reads it back where that is wanted. */
+  /** Writes and syncs the first MiB, and reads it back if `isVerified`. */
   async seal(isVerified: boolean): Promise<void> {
     await this.#out.write(this.#front, 0);
     await this.#out.sync();
@@ -210,13 +211,13 @@ export class DeviceSink implements ImageSink {
     }
   }
 
-  /** Waits for what is on its way and ends the thread, whatever happened. */
+  /** Waits for pending operations, and ends the thread, also after an error. */
   async close(): Promise<void> {
     await Promise.all(this.#running);
     await this.#digest?.close();
   }
 
-  /** Sends the current slot on its way, `sizeBytes` bytes of it. */
+  /** Starts to write the first `sizeBytes` bytes of the current slot. */
   #send(sizeBytes: number): void {
     const slot = this.#slot;
     this.#slot = undefined;
@@ -237,12 +238,12 @@ export class DeviceSink implements ImageSink {
     const { digests, onDone } = this.#options;
     const adding = digests === "writing" ? this.#digest?.add(slot, hashedBytes, true) : undefined;
     this.#track(async () => {
-      await Promise.all([adding, this.#writeBehindFront(view, offsetBytes)]);
+      await Promise.all([adding, this.#writePastFront(view, offsetBytes)]);
       onDone(sizeBytes);
     }, slot);
   }
 
-  /** Leaves a run of zeros to the device. */
+  /** Adds a run of zeros, and lets the device zero it. */
   async #zero(sizeBytes: number, isHashed: boolean): Promise<void> {
     if (sizeBytes === 0) return;
     this.#throwIfFailed();
@@ -256,14 +257,15 @@ export class DeviceSink implements ImageSink {
     this.#offsetBytes += sizeBytes;
   }
 
-  async #writeBehindFront(bytes: Uint8Array, offsetBytes: number): Promise<void> {
+  /** Writes bytes; those of the first MiB are only kept in memory. */
+  async #writePastFront(bytes: Uint8Array, offsetBytes: number): Promise<void> {
     const inFront = this.#inFront(bytes, offsetBytes);
     this.#front.set(bytes.subarray(0, inFront), Math.min(offsetBytes, this.#front.length));
     await this.#out.write(bytes.subarray(inFront), offsetBytes + inFront);
   }
 
-  /** Likewise; the first MiB is not there yet. */
-  async #readBehindFront(into: Uint8Array, offsetBytes: number): Promise<void> {
+  /** Reads bytes; those of the first MiB come from memory, as they are not written yet. */
+  async #readPastFront(into: Uint8Array, offsetBytes: number): Promise<void> {
     const inFront = this.#inFront(into, offsetBytes);
     into.set(this.#front.subarray(offsetBytes, offsetBytes + inFront));
     await this.#out.read(into.subarray(inFront), offsetBytes + inFront);
@@ -273,7 +275,7 @@ export class DeviceSink implements ImageSink {
     return Math.max(0, Math.min(bytes.length, this.#front.length - offsetBytes));
   }
 
-  /** Runs something whose failure is for the next one who waits; gives a slot back behind it. */
+  /** Runs an operation, keeps its failure for the next call that can throw, and frees its slot. */
   #track(run: () => Promise<void>, slot?: number): Promise<void> {
     const running: Promise<void> = run()
       .catch((error: unknown) => void (this.#failure ??= { error }))
@@ -307,7 +309,7 @@ export class DeviceSink implements ImageSink {
       `Cannot trust ${this.#out.path}: what it reads back is not what was written`,
       {
         where: `${this.#out.path}, between offset ${from} and ${to}`,
-        hint: "The device corrupts data, silently: use another one, or another port or cable",
+        hint: "The device silently corrupts data: use another one, or another port or cable",
       },
     );
   }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
- * The block devices of this machine, from /sys alone.
+ * The block devices of this machine, from /sys only.
  *
- * Source: Documentation/ABI/stable/sysfs-block of Linux; sizes there are in sectors of 512 bytes
- * whatever the device's own are.
+ * Source: Documentation/ABI/stable/sysfs-block of Linux. Sizes there are in sectors of 512 bytes,
+ * whatever the sector size of the device.
  *
  * @module
  */
@@ -27,7 +27,7 @@ export type Transport =
   | "md"
   | "other";
 
-/** A part of a disk as the kernel knows it. */
+/** A partition of a disk as the kernel has it. */
 export interface Partition {
   /** `sdb1` */
   readonly name: string;
@@ -35,13 +35,13 @@ export interface Partition {
   readonly dev: string;
   readonly startBytes: number;
   readonly sizeBytes: number;
-  /** Names of devices that are made of it: LVM, RAID, dm-crypt, and loop devices on it. */
+  /** Names of devices that are stacked on it: LVM, RAID, dm-crypt, and loop devices. */
   readonly holders: readonly string[];
 }
 
-/** A block device that is no partition. */
+/** A block device that is not a partition. */
 export interface BlockDevice {
-  /** The kernel's name, `sdb`. */
+  /** The kernel's name, such as `sdb`. */
   readonly name: string;
   /** `/dev/sdb` */
   readonly path: string;
@@ -51,30 +51,30 @@ export interface BlockDevice {
   /** Smallest unit of a read or write. */
   readonly sectorBytes: number;
   readonly isReadOnly: boolean;
-  /** Empty where the device does not tell. */
+  /** Empty where the device has none. */
   readonly model: string;
   /** Empty where the device has none. */
   readonly serial: string;
   readonly transport: Transport;
   readonly partitions: readonly Partition[];
-  /** As of a partition, of the disk itself. */
+  /** Names of devices that are stacked on the whole disk. */
   readonly holders: readonly string[];
-  /** Differs when another disk, or another file of a loop device, took this one's place. */
+  /** Changes when the name gets another disk, or the loop device another file. */
   readonly identity: string;
-  /** What a loop device shows, or what a device mapper calls the device and its kind. */
+  /** The backing file of a loop device, or the kind and the name of a device-mapper device. */
   readonly detail: string;
 }
 
 const SYS_BLOCK = "/sys/block";
 
-/** All block devices that have a size; loop devices thus only where something is attached. */
+/** Lists the block devices that have a size; loop devices thus only if a file is attached. */
 export function readBlockDevices(): BlockDevice[] {
   const names = listed(SYS_BLOCK).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   const loops = loopsOnDevices(names);
   return names.map((name) => readDevice(name, loops)).filter(({ sizeBytes }) => sizeBytes > 0);
 }
 
-/** What a device file leads to. */
+/** The kind of file at a path. */
 export type DeviceFile =
   | { readonly kind: "disk"; readonly name: string }
   | { readonly kind: "partition"; readonly name: string; readonly disk: string }
@@ -82,15 +82,15 @@ export type DeviceFile =
   | { readonly kind: "absent" | "other" };
 
 /**
- * Says what a path is, links followed.
+ * Returns the kind of file at a path; follows links.
  *
- * @throws {UserError} "target" where it cannot be looked at.
+ * @throws {UserError} "target" where it cannot be examined.
  */
 export function lookAtPath(path: string): DeviceFile {
   const stat = orRefused(
     () => statIfThere(path),
     (code, cause) =>
-      new UserError("target", `Cannot look at ${path}: ${code}`, { where: path, cause }),
+      new UserError("target", `Cannot examine ${path}: ${code}`, { where: path, cause }),
   );
   if (stat === undefined) return { kind: "absent" };
   if (stat.isFile()) return { kind: "file", sizeBytes: stat.size };
@@ -103,19 +103,19 @@ export function lookAtPath(path: string): DeviceFile {
       ? { kind: "disk", name }
       : { kind: "partition", name, disk: parts.at(-2)! };
   } catch {
-    // A device file whose device is gone.
+    // A device file without a device.
     return { kind: "absent" };
   }
 }
 
-/** The numbers of a device file as /sys and /proc write them. */
+/** Formats the numbers of a device file as /sys and /proc do. */
 function devOf(rdev: number): string {
   const major = Math.floor(rdev / 0x100) % 0x1000;
   const minor = rdev % 0x100 + Math.floor(rdev / 0x100000) * 0x100;
   return `${major}:${minor}`;
 }
 
-/** Likewise by path; undefined for what is no block device, or cannot be looked at. */
+/** Returns the numbers of a block device by path; undefined for other files, and on errors. */
 export function devOfPath(path: string): string | undefined {
   try {
     const stat = statSync(path);
@@ -166,7 +166,7 @@ function readDevice(name: string, loops: ReadonlyMap<string, readonly string[]>)
   };
 }
 
-/** Loop devices that show a block device, which no `holders` names, by the numbers of that. */
+/** Maps numbers of block devices to the loop devices on them, which `holders` does not list. */
 function loopsOnDevices(names: readonly string[]): Map<string, string[]> {
   const loops = new Map<string, string[]>();
   for (const name of names) {
@@ -181,11 +181,11 @@ function loopsOnDevices(names: readonly string[]): Map<string, string[]> {
 function modelOf(dir: string): string {
   const vendor = text(join(dir, "device/vendor"));
   const model = text(join(dir, "device/model")) || text(join(dir, "device/name"));
-  // "ATA" is what the kernel says of every SATA disk; PCI and virtio have a number there.
+  // The vendor is "ATA" for every SATA disk, and a number with PCI and virtio.
   return vendor === "ATA" || vendor.startsWith("0x") ? model : `${vendor} ${model}`.trim();
 }
 
-/** The first that is told: by the driver, by SCSI's page 80h, by the USB device above it. */
+/** Returns the serial number: from the driver, from SCSI's page 80h, or from the USB device. */
 function serialOf(dir: string): string {
   const told = text(join(dir, "serial")) || text(join(dir, "device/serial")) ||
     text(join(dir, "device/vpd_pg80"), 4);
@@ -223,7 +223,7 @@ function realpath(path: string): string {
   }
 }
 
-/** Names in a directory; none where it is not there. */
+/** Lists the names in a directory; none where it is missing. */
 function listed(dir: string): string[] {
   try {
     return statSync(dir).isDirectory() ? readdirSync(dir) : [];
@@ -233,7 +233,7 @@ function listed(dir: string): string[] {
   }
 }
 
-/** A file of /sys or /proc without the white space around it; empty where it cannot be read. */
+/** Reads a file of /sys or /proc, and trims it; empty where it cannot be read. */
 export function text(path: string, skipBytes = 0): string {
   try {
     const bytes = readFileSync(path).subarray(skipBytes);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /**
- * Who uses a block device: mounts, swap, and devices made of it. Pure, over the text of the tables
- * in /proc.
+ * Finds the users of a block device: mounts, swap, and devices that are stacked on it. Pure, over
+ * the text of the tables in /proc.
  *
- * What does not show here (another mount namespace, a ZFS pool) still holds the device, and
+ * Other users, such as mounts in another namespace and ZFS pools, hold the device too, so that
  * opening it exclusively fails.
  *
  * @module
@@ -12,7 +12,7 @@
 import { unescapeName } from "../runtime/mounts.ts";
 import type { BlockDevice } from "./sysfs.ts";
 
-/** What /proc says. */
+/** The tables of /proc. */
 export interface Tables {
   /** Text of /proc/self/mountinfo. */
   readonly mountinfo: string;
@@ -20,11 +20,11 @@ export interface Tables {
   readonly swaps: string;
   /** Text of /proc/mdstat, empty where the kernel has no RAID. */
   readonly mdstat: string;
-  /** Major and minor number of a device file that is named there, or undefined. */
+  /** Returns the numbers of a device file that the tables name, or undefined. */
   readonly devOfPath: (path: string) => string | undefined;
 }
 
-/** A device or partition, and what it is used as. */
+/** A device or partition in a stack of devices. */
 interface Layer {
   readonly name: string;
   readonly dev: string;
@@ -32,9 +32,9 @@ interface Layer {
 }
 
 /**
- * Reasons for which a disk must not be written to, in words: `sda2 is mounted at /home`.
+ * Returns the reasons why a disk must not be written to, such as `sda2 is mounted at /home`.
  *
- * @param all All devices: holders are looked up there.
+ * @param all All devices, to look up holders.
  */
 export function usesOf(
   disk: BlockDevice,
@@ -66,7 +66,7 @@ export function usesOf(
   return reasons;
 }
 
-/** A disk, its partitions, and what is made of them, however high it is stacked. */
+/** Returns a disk, its partitions, and all devices that are stacked on them. */
 function layersOf(disk: BlockDevice, all: readonly BlockDevice[]): Layer[] {
   const layers: Layer[] = [];
   const add = (device: BlockDevice): void => {
@@ -89,7 +89,7 @@ const KINDS: Readonly<Record<string, string>> = {
 };
 
 function describeHolder(name: string, all: readonly BlockDevice[]): string {
-  // An array that is not started has no size, and is in no list.
+  // An array that is not started has no size, so that `all` does not have it.
   if (/^md[\d_]/.test(name)) return `${name} (RAID)`;
   const device = all.find((other) => other.name === name);
   if (device?.transport !== "dm" || device.detail === "") return name;
@@ -99,7 +99,7 @@ function describeHolder(name: string, all: readonly BlockDevice[]): string {
 }
 
 interface Mount {
-  /** By number and by source: btrfs shows numbers of its own. */
+  /** By number and by source: btrfs has anonymous numbers. */
   readonly devs: readonly string[];
   readonly place: string;
 }
@@ -124,7 +124,7 @@ function parseSwaps({ swaps, devOfPath }: Tables): string[] {
   });
 }
 
-/** `md0 : active raid1 sdb1[1] sda1[0]`: arrays by the names of their members. */
+/** Parses lines such as `md0 : active raid1 sdb1[1] sda1[0]` to arrays by their members. */
 function parseMdstat(mdstat: string): Map<string, string> {
   const members = new Map<string, string>();
   for (const line of mdstat.split("\n")) {

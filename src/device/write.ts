@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Writing an image to a device: an image file, or the segments of a plan.
+ * Writes an image to a device: an image file, or the segments of a plan.
  *
  * @module
  */
@@ -12,53 +12,54 @@ import { BlockFile, type Partitions } from "./block_file.ts";
 import { DeviceSink } from "./sink.ts";
 import { streamSegments, type WrittenImage } from "../write/writer.ts";
 
-/** What is to be written. */
+/** An image to write. */
 export interface DeviceImage {
   /** Without the zeros at the end of the image. */
   readonly segments: readonly Segment[];
   /** Size of the image, zeros at its end included. */
   readonly sizeBytes: number;
-  /** SHA-256 that the segments together must have, where that is known. */
+  /** The expected SHA-256 of the segments together, where it is known. */
   readonly sha256?: string;
-  /** Whether the digest is wanted although nothing is known to compare it with. */
+  /** Computes the digest even if `sha256` is absent. */
   readonly wantsDigest?: true;
 }
 
-/** What goes on. */
+/** Events of a write. */
 export interface DeviceEvents {
-  /** Bytes of the image that are done, of all. */
+  /** Called with the number of bytes that are done, and the size of the image. */
   readonly onProgress?: (stage: "writing" | "reading back", done: number, total: number) => void;
 }
 
-/** What was done. */
+/** The result of a write. */
 export interface DeviceReport {
   readonly sizeBytes: number;
   /**
-   * SHA-256 of the segments; absent where it was not needed (not read back, and nothing to compare
-   * with), and where runs of zeros between data were left out of it.
+   * SHA-256 of the segments; absent where it was not needed (not read back, and none expected), and
+   * where it leaves out holes.
    */
   readonly sha256?: string;
   /** Whether it was read back and compared. */
   readonly isVerified: boolean;
-  /** Whether what was compared came from the device, and not from this machine's memory. */
+  /** Whether the bytes that were read back came from the device, and not from the page cache. */
   readonly isDirect: boolean;
   readonly partitions: Partitions;
 }
 
-/** What was done, and SHA-256 of each file segment. */
+/** The result of a write, and SHA-256 of each file segment. */
 export interface WrittenDevice {
   readonly report: DeviceReport;
   readonly fileDigests: WrittenImage["fileDigests"];
 }
 
 /**
- * Writes an image to a target that {@link chooseTarget} and {@link checkFit} let pass, and reads it
- * back. Its first MiB, without which nothing boots, is cleared at the beginning and written when all
- * the rest was found to be right.
+ * Writes an image to a target that {@link chooseTarget} and {@link checkFit} have accepted, and
+ * reads it back. The first MiB, which booting needs, is cleared first, and written after the rest
+ * was verified.
  *
- * @throws {UserError} "verify" for a wrong digest, of the image, of a file in it, or of what is read
- * back; "target" for a device that is in use or fails; "interrupt". The message says whether the
- * device was changed.
+ * @param isVerified Whether to read the image back.
+ * @throws {UserError} "verify" for a wrong digest of the image or of a file in it, and for other
+ * bytes when it is read back; "target" for a device that is in use or fails; "interrupt". The
+ * message says what state the device is in.
  */
 export async function writeToDevice(
   image: DeviceImage,
@@ -89,7 +90,7 @@ export async function writeToDevice(
       digest = await sink.readBack();
     }
     if (image.sha256 !== undefined && digest?.sha256 !== image.sha256) {
-      throw notAsBuilt("the image", `its SHA-256 is ${digest?.sha256}, built was ${image.sha256}`);
+      throw notAsBuilt("the image", `its SHA-256 is ${digest?.sha256}, expected ${image.sha256}`);
     }
     await sink.seal(isVerified);
     const partitions = target.kind === "device" ? out.rereadPartitions() : "none";
@@ -110,7 +111,7 @@ export async function writeToDevice(
   }
 }
 
-/** Says in an error what became of the device; the error stays what it is. */
+/** Adds the state of the device to the message of an error. */
 async function addState(
   error: unknown,
   sink: DeviceSink | undefined,
@@ -119,11 +120,12 @@ async function addState(
   if (!(error instanceof UserError)) return;
   const isCleared = sink !== undefined && await sink.clear().then(() => true, () => false);
   const state = isCleared
-    ? `${path} does not boot: its first MiB is zeros, what is behind is not whole`
+    ? `${path} does not boot: its first MiB is zeros, and the rest is incomplete`
     : `${path} may hold a part of the image: its first MiB could not be cleared`;
   error.message = `${error.message}\n${state}`;
 }
 
+/** Returns the error for an image that is not as seedstrap built it. */
 export function notAsBuilt(path: string, what: string): UserError {
   return new UserError("verify", `Cannot trust ${path}: ${what}`, {
     hint: "A guest that was started from an image changes it; build the target again",

@@ -23,7 +23,7 @@ const SLOTS = 16;
 const SLOT_BYTES = MIB;
 const SLOTS_PER_TASK = 4;
 /** If more buffers than this are pending, the thread is the slower one, and the caller writes. */
-const BEHIND_SLOTS = 4;
+const LAG_SLOTS = 4;
 /** Bytes between two syncs while writing, so that the last sync has less to do. */
 const SYNC_BYTES = 32 * MIB;
 
@@ -128,7 +128,7 @@ export class Sink implements ImageSink {
     if (slot === undefined) return;
     this.#slot = undefined;
     const bytes = this.#ring.view(slot, this.#filledBytes);
-    const isWritten = this.#thread.pendingSlots > BEHIND_SLOTS && this.#write(bytes);
+    const isWritten = this.#thread.pendingSlots > LAG_SLOTS && this.#write(bytes);
     this.#sentSlots++;
     void this.#guard(() => this.#thread.add(slot, bytes.length, isWritten))
       .then(() => this.#ring.give(slot));

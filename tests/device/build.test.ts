@@ -35,7 +35,7 @@ describe.skipIf(why !== undefined)("seedstrap build", () => {
     return { dir, args, boot, load, build };
   };
 
-  test("writes to devices what it writes to files, and the same record", async () => {
+  test("writes the same bytes and the same record to devices as to files", async () => {
     const { dir, args, boot, load, build } = prepare();
     expect((await buildIn(dir, args)).code).toBe(0);
     const target = join(dir, "on devices");
@@ -88,7 +88,7 @@ describe.skipIf(why !== undefined)("seedstrap build", () => {
     expect(sha256(readFileSync(boot.file))).toBe(sha256(new Uint8Array(16 * MIB).fill(0xa5)));
   });
 
-  test("refuses a device that nothing is for", async () => {
+  test("refuses a device for an image that the plan does not have", async () => {
     const { dir, boot, load, build } = prepare();
     const { code, stderr } = await build(
       "-t",

@@ -16,7 +16,7 @@ import { concat } from "../support/sources.ts";
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-/** What is said of a file of 64 MiB on which a tool has worked. */
+/** Describes a file of 64 MiB that a tool has formatted. */
 function contentOf(program: string, ...options: string[]): string {
   const path = join(temp.make(), "disk");
   writeFileSync(path, "");
@@ -64,7 +64,7 @@ testWith("sfdisk")("describeContent() knows partition tables, and what is in par
   }
 });
 
-test("describeContent() knows our own images, nothing, and what it does not know", () => {
+test("describeContent() knows our own images, zeros, and unknown data", () => {
   const [first] = payload([{ name: "a", body: { kind: "bytes", bytes: new Uint8Array(9) } }], 64);
   if (first?.kind !== "bytes") throw new Error("a payload begins with its header");
   expect(describeContent(memorySource(first.bytes), [])).toBe("payload image");
@@ -84,7 +84,7 @@ test("zfsPool() reads the name out of a label", () => {
   expect(zfsPool(memorySource(label))).toBeUndefined();
   label.set([0x0c, 0xb1, 0xba], 128 * 1024 + 4096);
   expect(zfsPool(memorySource(label))).toBe("");
-  // As nvlist_pack(3) has it in XDR: sizes, name, type, count, value.
+  // As nvlist_pack(3) packs it in XDR: sizes, name, type, count, value.
   const pair = "\0\0\0\x28\0\0\0\x28\0\0\0\x04name\0\0\0\x09\0\0\0\x01\0\0\0\x05tank1\0\0\0";
   label.set(new TextEncoder().encode(pair), 16 * 1024 + 40);
   expect(zfsPool(memorySource(label))).toBe("tank1");

@@ -22,7 +22,7 @@ const OPTIONS = {
   onDone: () => {},
 } as const;
 
-/** Writes data to the beginning of a file of other content, and hands on what did it. */
+/** Writes data to the start of a file of other content, and returns the open sink. */
 async function withSink(
   work: (sink: DeviceSink, out: BlockFile, path: string) => Promise<void>,
 ): Promise<void> {
@@ -39,7 +39,7 @@ async function withSink(
   }
 }
 
-/** Changes a byte as a drive might that cannot be trusted. */
+/** Changes a byte, as an unreliable drive might. */
 function change(path: string, offset: number, byte: number): void {
   const file = openSync(path, "r+");
   writeSync(file, Uint8Array.of(byte), 0, 1, offset);
@@ -50,7 +50,7 @@ function change(path: string, offset: number, byte: number): void {
 test.each([
   ["data", 5 * MIB + 7],
   ["a hole", 20 * MIB],
-  ["the zeros behind the data", SIZE - 1],
+  ["the zeros after the data", SIZE - 1],
 ])("readBack() finds a byte that changed in %s, and where", async (_, offset) => {
   await withSink(async (sink, _, path) => {
     await sink.skip(16 * MIB);
@@ -65,7 +65,7 @@ test.each([
   });
 });
 
-test("seal() finds a byte of the first MiB that is not as it was written last", async () => {
+test("seal() finds a wrong byte in the first MiB", async () => {
   await withSink(async (sink, out, path) => {
     await sink.finish();
     await sink.readBack();

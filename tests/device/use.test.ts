@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import type { BlockDevice } from "../../src/device/sysfs.ts";
 import { type Tables, usesOf } from "../../src/device/use.ts";
 
-/** A disk `NAME` with the number N:0 and partitions N:1, ... that these are made of. */
+/** A disk `NAME` with the number N:0 and partitions N:1, ... with these holders. */
 function disk(name: string, major: number, ...holders: string[][]): BlockDevice {
   return {
     name,
@@ -58,7 +58,7 @@ test("usesOf() finds the system's disk below LVM on dm-crypt", () => {
   ]);
 });
 
-test("usesOf() goes by the source of a mount where the number is the file system's own", () => {
+test("usesOf() goes by the source of a mount if its number is anonymous", () => {
   expect(usesOf(disk("sdc", 10, []), ALL, TABLES)).toEqual(["sdc1 is mounted at /mnt/a b"]);
 });
 
@@ -75,11 +75,11 @@ test("usesOf() knows members of an array that is not started", () => {
   expect(usesOf(held, [held], TABLES)).toEqual(["sdg is part of md127 (RAID)"]);
 });
 
-test("usesOf() has nothing against a disk that nothing uses", () => {
+test("usesOf() has no reason against an unused disk", () => {
   expect(usesOf(disk("sdf", 13, [], []), ALL, TABLES)).toEqual([]);
 });
 
-test("usesOf() ends where devices are part of each other", () => {
+test("usesOf() terminates where devices hold each other", () => {
   const a = { ...disk("dm-3", 3), holders: ["dm-4"] };
   const b = { ...disk("dm-4", 4), holders: ["dm-3"] };
   expect(usesOf(a, [a, b], TABLES)).toEqual(["dm-3 is part of dm-4", "dm-4 is part of dm-3"]);

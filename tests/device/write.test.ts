@@ -47,7 +47,7 @@ afterEach(() => {
 });
 
 const SIZE = 48 * MIB;
-/** What a device held before. */
+/** The byte that fills a device before a write. */
 const OLD = 0xa5;
 
 /** A payload image of 3 files with holes in it: data at both ends, 20 MiB of zeros between. */
@@ -82,18 +82,18 @@ function bytesAt(path: string, offset: number, length: number): Uint8Array {
   return bytes;
 }
 
-/** Whether a device begins with an image, and is what it was behind it. */
+/** Expects that a device begins with an image, and that the rest is unchanged. */
 function expectWritten(image: string, device: Loop, size = statSync(image).size): void {
   expect(sh(["cmp", "-n", String(size), image, device.path])).toEqual({ code: 0, out: "" });
-  const behind = bytesAt(device.file, size, SIZE - size);
-  expect(behind.every((byte) => byte === OLD)).toBe(true);
+  const after = bytesAt(device.file, size, SIZE - size);
+  expect(after.every((byte) => byte === OLD)).toBe(true);
 }
 
 function write(image: string, device: Loop, ...options: string[]): Promise<Ran> {
   return seedstrap(["write", image, device.path, "--yes", device.name, ...options]);
 }
 
-/** Expects a refusal that says this, and that nothing was written. */
+/** Expects a refusal with these texts, and that nothing was written. */
 async function expectRefused(ran: Promise<Ran>, device: Loop, ...texts: string[]): Promise<void> {
   const before = sha256(readFileSync(device.file));
   const { code, stdout, stderr } = await ran;
@@ -104,7 +104,7 @@ async function expectRefused(ran: Promise<Ran>, device: Loop, ...texts: string[]
 }
 
 describe.skipIf(why !== undefined)("seedstrap write", () => {
-  test("writes a sparse image, zeros its holes, and leaves alone what is behind it", async () => {
+  test("writes a sparse image, zeroes its holes, and changes nothing after it", async () => {
     const dir = temp.make();
     const image = sparseImage(dir);
     expect(statSync(image).blocks * 512).toBeLessThan(11 * MIB);
@@ -163,7 +163,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     closeSync(file);
     const bad = await write(image, device);
     expect(bad.code).toBe(EXIT.verify);
-    expect(bad.stderr).toContain(`built was ${built}`);
+    expect(bad.stderr).toContain(`expected ${built}`);
     expect(bad.stderr).toContain("does not boot: its first MiB is zeros");
     expect(bytesAt(device.path, 0, MIB).every((byte) => byte === 0)).toBe(true);
 
@@ -181,7 +181,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     expect(longer.stderr).toContain(`it has ${dataBytes + MIB} bytes`);
   });
 
-  test("writes segments without an image between, and refuses a file that is wrong", async () => {
+  test("writes segments without an image file, and refuses a file that changed", async () => {
     const dir = temp.make();
     const body = sampleBody(5 * MIB + 3);
     const path = join(dir, "file");
@@ -213,26 +213,26 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     expect(bytesAt(device.path, 0, MIB).every((byte) => byte === 0)).toBe(true);
   });
 
-  test("writes to a regular file only while nobody else does", async () => {
+  test("writes to a regular file only while no other process does", async () => {
     const dir = temp.make();
     const image = sparseImage(dir);
     const path = join(dir, "file");
     writeFileSync(path, new Uint8Array(SIZE).fill(OLD));
     const file = { path, name: "file", file: path };
     const other = BlockFile.open(chooseTarget(path, true));
-    await expectRefused(write(image, file, "--file"), file, "somebody is writing to it already");
+    await expectRefused(write(image, file, "--file"), file, "another process is writing to it");
     const command = [DENO, "run", "--quiet", "--allow-all", MAIN, "write", image, path];
     await expectRefused(
       run([...command, "--yes", "file", "--file"]),
       file,
-      "writing to it already",
+      "another process is writing to it",
     );
     await other.close();
     expect(await write(image, file, "--file")).toMatchObject({ code: 0 });
     expectWritten(image, file);
   });
 
-  test("writes to a regular file only when told so, in place", async () => {
+  test("writes to a regular file only with --file, in place", async () => {
     const dir = temp.make();
     const image = sparseImage(dir);
     const disk = join(dir, "disk");
@@ -273,7 +273,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       expect(bytesAt(device.file, 1080, 2)).toEqual(new Uint8Array([0x53, 0xef]));
     });
 
-    test("a device that is mounted where nobody else sees it", async () => {
+    test("a device that is mounted in another namespace", async () => {
       const { code: mayUnshare, out } = sh(["unshare", "-m", "true"]);
       if (mayUnshare !== 0) {
         console.log(`skipped: a device that is mounted where nobody else sees it: ${out.trim()}`);
@@ -345,7 +345,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       await expectRefused(write(image, device), device, "it is read-only");
     });
 
-    test("a device that another loop device shows", async () => {
+    test("a device that backs another loop device", async () => {
       prepare();
       const above = loops.attachFile(device.path);
       await expectRefused(
@@ -355,7 +355,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       );
     });
 
-    test("the image that the device shows", async () => {
+    test("the image that backs the device", async () => {
       prepare();
       const shown = loops.attachFile(image);
       await expectRefused(write(image, shown), shown, "it is the image itself");
@@ -377,15 +377,15 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       );
     });
 
-    test("what is no block device, or none at all", async () => {
+    test("a path that is not a block device, or does not exist", async () => {
       prepare();
       const refused = async (path: string, text: string) => {
         const { code, stderr } = await seedstrap(["write", image, path, "--yes", "x"]);
         expect(stderr).toContain(text);
         expect(code).toBe(EXIT.target);
       };
-      await refused("/dev/null", "it is no block device");
-      await refused(dir, "it is no block device");
+      await refused("/dev/null", "it is not a block device");
+      await refused(dir, "it is not a block device");
       await refused(join(dir, "nothing"), "there is no such device");
     });
 
@@ -398,7 +398,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       }
       const name = sh(["readlink", "-f", `/sys/dev/block/${source}`]).out.trim().split("/").at(-1);
       if (name === undefined || !statSync(`/dev/${name}`).isBlockDevice()) {
-        console.log("skipped: the disk of the system: it is no block device here");
+        console.log("skipped: the disk of the system: it is not a block device here");
         return;
       }
       const { code, stderr } = await seedstrap(["write", image, `/dev/${name}`, "--yes", "x"]);
@@ -406,7 +406,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       expect(code).toBe(EXIT.target);
     });
 
-    test("another disk that has taken its place meanwhile", async () => {
+    test("another disk that has the name by now", async () => {
       prepare();
       const target = chooseTarget(device.path, false);
       const other = join(dir, "other");
@@ -416,12 +416,12 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       const error = await rejection(writeToDevice(imageToWrite(image), target, true));
       expect(error).toMatchObject({
         kind: "target",
-        message: expect.stringContaining("another disk has taken its place"),
+        message: expect.stringContaining("it is another disk now"),
       });
       expect(readFileSync(other).every((byte) => byte === OLD)).toBe(true);
     });
 
-    test("what is no image", async () => {
+    test("a file that is no image", async () => {
       prepare();
       const junk = join(dir, "junk");
       writeFileSync(junk, sampleBody(MIB));
@@ -431,7 +431,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     });
   });
 
-  test("says what it takes to who has no right to", async () => {
+  test("has a hint for users without permission", async () => {
     const dir = temp.make();
     const image = sparseImage(dir);
     const device = loops.attach(join(dir, "disk"), SIZE, OLD);
@@ -499,7 +499,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       }, 60_000);
     }
 
-    test("nobody without a terminal", async () => {
+    test("no one without a terminal", async () => {
       prepare();
       const { code, stderr } = await seedstrap(["write", image, device.path]);
       expect(stderr).toContain(`--yes ${device.name}`);
@@ -512,7 +512,7 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
   });
 
   for (const signal of ["SIGINT", "SIGKILL"] as const) {
-    test(`${signal} in the middle leaves what does not boot`, async () => {
+    test(`${signal} in the middle leaves a device that does not boot`, async () => {
       const dir = temp.make();
       const image = join(dir, "disk.img");
       const boot = new Uint8Array(512);
