@@ -100,9 +100,6 @@ function circles(): string[] {
   return found;
 }
 
-/** Names that two files may export. What write/copy.ts and fetch/store.ts have is to become one. */
-const SHARED_NAMES: ReadonlySet<string> = new Set(["digestFile"]);
-
 /** Names that more than one file exports: a reader of an import could take one for the other. */
 function sharedNames(): string[] {
   const exporters = new Map<string, string[]>();
@@ -115,7 +112,7 @@ function sharedNames(): string[] {
       exporters.set(name, [...exporters.get(name) ?? [], file]);
     }
   }
-  return [...exporters].filter(([name, from]) => from.length > 1 && !SHARED_NAMES.has(name))
+  return [...exporters].filter(([name, from]) => from.length > 1)
     .map(([name, from]) => `${name} is exported by ${from.join(" and ")}: give one another name`);
 }
 
