@@ -112,7 +112,7 @@ function sharedNames(): string[] {
       exporters.set(name, [...exporters.get(name) ?? [], file]);
     }
   }
-  return [...exporters].filter(([name, from]) => from.length > 1)
+  return [...exporters].filter(([, from]) => from.length > 1)
     .map(([name, from]) => `${name} is exported by ${from.join(" and ")}: give one another name`);
 }
 

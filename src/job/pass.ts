@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * A pass behind the first of live-bootstrap's own CI: it goes on in a directory that a bootstrap
+ * A later pass of live-bootstrap's own CI: it continues in a directory that a bootstrap
  * has worked in, where only distfiles are put again.
  *
  * @module

@@ -292,7 +292,7 @@ describe.each(built)("$name", (variant) => {
     ["a size of 2^32 - 1", [{ name: "a", data: "b", size: 0xffffffffn }], undefined],
     ["a name twice", [{ name: "a" }, { name: "a" }], undefined],
     ["names out of order", [{ name: "b" }, { name: "a" }], undefined],
-    ["a longer name ahead of its beginning", [{ name: "ab" }, { name: "a" }], undefined],
+    ["a longer name before its beginning", [{ name: "ab" }, { name: "a" }], undefined],
     ["a name longer than the image", [{ name: "a", nameBytes: 1024n }], undefined],
     ["a name of 2^32 - 1 bytes", [{ name: "a", nameBytes: 0xffffffffn }], undefined],
   ];
