@@ -162,7 +162,7 @@ function inOrderOfData(files: readonly MemberFile[]): MemberFile[] {
 
 function bodyOf({ path: archive }: Archive, file: FileMember, member: string): MemberSegment {
   const { offset, size, sha256 } = file;
-  return { kind: "member", archive, member, offset, size, sha256 };
+  return { kind: "member", archive, member, offsetBytes: offset, sizeBytes: size, sha256 };
 }
 
 /** The file that a path leads to, or why it leads to none. */

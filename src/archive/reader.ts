@@ -45,8 +45,8 @@ export class MemberReader {
    * read; "interrupt".
    */
   async *read(segment: MemberSegment): AsyncGenerator<Uint8Array, void, undefined> {
-    const { archive: path, offset, size } = segment;
-    if (size === 0) return;
+    const { archive: path, offsetBytes, sizeBytes } = segment;
+    if (sizeBytes === 0) return;
     if (this.#kept !== undefined && isSameData(this.#kept.segment, segment)) {
       yield* this.#kept.pieces;
       return;
@@ -54,19 +54,19 @@ export class MemberReader {
     this.#kept = undefined;
     const archive = await this.#open(path);
     if (archive.compression === "none") {
-      yield* piecesOf(archive.source, offset, size);
+      yield* piecesOf(archive.source, offsetBytes, sizeBytes);
       return;
     }
-    const stream = await this.#streamTo(archive, offset);
+    const stream = await this.#streamTo(archive, offsetBytes);
     const pieces: Uint8Array[] = [];
-    for (let done = 0; done < size;) {
-      const piece = await stream.next(size - done);
+    for (let done = 0; done < sizeBytes;) {
+      const piece = await stream.next(sizeBytes - done);
       if (piece.length === 0) throw expandError(archive.source, archive.source.size, ENDS_EARLY);
       done += piece.length;
-      if (size <= KEEP_BYTES) pieces.push(piece);
+      if (sizeBytes <= KEEP_BYTES) pieces.push(piece);
       yield piece;
     }
-    if (size <= KEEP_BYTES) this.#kept = { segment, pieces };
+    if (sizeBytes <= KEEP_BYTES) this.#kept = { segment, pieces };
   }
 
   /** Closes the archive, at any position. */
@@ -120,5 +120,5 @@ export function checkMember({ archive, member, sha256: wanted }: MemberSegment, 
 }
 
 function isSameData(a: MemberSegment, b: MemberSegment): boolean {
-  return a.archive === b.archive && a.offset === b.offset && a.size === b.size;
+  return a.archive === b.archive && a.offsetBytes === b.offsetBytes && a.sizeBytes === b.sizeBytes;
 }

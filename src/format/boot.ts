@@ -40,9 +40,9 @@ export function bootImage({ stage1, stage2, srcfs }: BootParts): Segment[] {
   return [
     { kind: "bytes", bytes: stage1 },
     stage2,
-    { kind: "zeros", size: srcfsOffset - SECTOR_BYTES - stage2Bytes },
+    { kind: "zeros", sizeBytes: srcfsOffset - SECTOR_BYTES - stage2Bytes },
     ...srcfs,
-    { kind: "zeros", size: sizeBytes - srcfsOffset - srcfsBytes },
+    { kind: "zeros", sizeBytes: sizeBytes - srcfsOffset - srcfsBytes },
   ];
 }
 

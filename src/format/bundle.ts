@@ -176,7 +176,7 @@ export function bundleSegments(
     if (totalSize(body) !== size) throw new Error(`${member.path} has another size than its index`);
     return [header, ...body, ...paddingTo(size, TAR_BLOCK_BYTES)];
   });
-  return [...segments, { kind: "zeros", size: END_BYTES }];
+  return [...segments, { kind: "zeros", sizeBytes: END_BYTES }];
 }
 
 /**

@@ -17,9 +17,8 @@ export interface BytesSegment {
 export interface FileRun {
   readonly path: string;
   /** First byte of the run within the file. */
-  readonly offset: number;
-  /** Length of the run in bytes. */
-  readonly size: number;
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
 }
 
 /** A file in a bundle. */
@@ -45,14 +44,18 @@ export interface FileSegment extends FileRun {
 
 /** Returns the segment of a whole file, which may be in a bundle. */
 export function fileSegment(
-  { path, size, bundled }: { path: string; size: number; bundled?: BundledFile | undefined },
+  { path, sizeBytes, bundled }: {
+    readonly path: string;
+    readonly sizeBytes: number;
+    readonly bundled?: BundledFile | undefined;
+  },
   sha256 = bundled?.sha256,
 ): FileSegment {
   return {
     kind: "file",
     path,
-    offset: 0,
-    size,
+    offsetBytes: 0,
+    sizeBytes,
     ...(sha256 !== undefined && { sha256 }),
     ...(bundled && { bundled }),
   };
@@ -71,9 +74,8 @@ export interface MemberSegment {
   /** Path in the archive, for messages. */
   readonly member: string;
   /** First byte of the data in the expanded archive. */
-  readonly offset: number;
-  /** Length of the data in bytes. */
-  readonly size: number;
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
   /** SHA-256 of the data when the archive was listed, in lower-case hex. */
   readonly sha256: string;
 }
@@ -81,8 +83,7 @@ export interface MemberSegment {
 /** Padding, or the sparse tail of a disk. */
 export interface ZerosSegment {
   readonly kind: "zeros";
-  /** Length in bytes. */
-  readonly size: number;
+  readonly sizeBytes: number;
 }
 
 /**
@@ -109,7 +110,7 @@ export function segmentSize(segment: Segment): number {
     case "crc32":
       return CRC32_DIGITS;
     default:
-      return segment.size;
+      return segment.sizeBytes;
   }
 }
 
@@ -126,7 +127,7 @@ export function textSegment(text: string): BytesSegment {
 /** Returns the zeros from `size` to the next multiple of `unit` bytes; none if it is a multiple. */
 export function paddingTo(size: number, unit: number): ZerosSegment[] {
   const rest = size % unit;
-  return rest === 0 ? [] : [{ kind: "zeros", size: unit - rest }];
+  return rest === 0 ? [] : [{ kind: "zeros", sizeBytes: unit - rest }];
 }
 
 /** Bytes in a KiB, a MiB, a GiB and a BIOS sector. */

@@ -109,7 +109,7 @@ function planWith(
   { options }: PlanRequest,
   located: Located,
 ): PlannedBuild {
-  const sizes = new Map([...located].map(([name, { size }]) => [name, size]));
+  const sizes = new Map([...located].map(([name, { sizeBytes }]) => [name, sizeBytes]));
   return { tree, extras, located, plan: makePlan(tree, options, sizes, extras) };
 }
 

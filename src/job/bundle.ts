@@ -142,7 +142,7 @@ async function writeBundle(
   const bodies = new Map(pieces.map(({ member, body }) => [member.path, body]));
   const segments = bundleSegments(layout, (path) => bodies.get(path)!);
   const total = segments.reduce(
-    (sum, segment) => sum + (segment.kind === "file" ? segment.size : 0),
+    (sum, segment) => sum + (segment.kind === "file" ? segment.sizeBytes : 0),
     0,
   );
   let done = 0;
@@ -170,7 +170,7 @@ async function checkoutPieces(
       continue;
     }
     const { source, size, bundled, isExecutable } = entry;
-    const file = { path: source, size, bundled };
+    const file = { path: source, sizeBytes: size, bundled };
     const sha256 = bundled?.sha256 ?? await digestSegment(fileSegment(file), signal);
     pieces.push(filePiece(entry.path, fileSegment(file, sha256), sha256, isExecutable));
   }
@@ -196,7 +196,7 @@ function distfilePiece({ name, sha256 }: Distfile, located: Located): BundlePiec
 }
 
 async function binaryPieces(path: string, signal: AbortSignal | undefined): Promise<BundlePiece[]> {
-  const file = { path, size: statIfThere(path)!.size };
+  const file = { path, sizeBytes: statIfThere(path)!.size };
   const sha256 = await digestSegment(fileSegment(file), signal);
   return [
     directoryPiece(`${BUNDLE_DIR}/bin`),
@@ -248,7 +248,7 @@ export async function unpackBundle(
     const { isExecutable } = member;
     const text = texts[at];
     if (text !== undefined) return { path, isExecutable, body: textSegment(text) };
-    const file = { path: bundle.path, size, bundled: bundledFile(bundle, placed) };
+    const file = { path: bundle.path, sizeBytes: size, bundled: bundledFile(bundle, placed) };
     return { path, isExecutable, body: fileSegment(file) };
   });
   const total = layout.members.reduce((sum, { size }) => sum + size, 0);

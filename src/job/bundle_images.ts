@@ -89,7 +89,14 @@ async function scan(
     if (run === undefined) return;
     const { offset, size, hash } = run;
     const sha256 = hash.digest("hex");
-    segments.push({ kind: "file", path: source.name, offset, size, sha256, isPart: true });
+    segments.push({
+      kind: "file",
+      path: source.name,
+      offsetBytes: offset,
+      sizeBytes: size,
+      sha256,
+      isPart: true,
+    });
     run = undefined;
   };
   const read = async (from: number, to: number) => {
@@ -98,7 +105,7 @@ async function scan(
       whole.update(bytes);
       if (isZero(bytes)) {
         endRun();
-        segments.push({ kind: "zeros", size: bytes.length });
+        segments.push({ kind: "zeros", sizeBytes: bytes.length });
       } else {
         if (offset >= dataBytes) throw distrust(source, "its tail is not zeros");
         run ??= { offset, size: 0, hash: createHash("sha256") };
@@ -136,7 +143,7 @@ function joined(segments: readonly Segment[]): Segment[] {
   for (const segment of segments) {
     const last = all.at(-1);
     if (segment.kind === "zeros" && last?.kind === "zeros") {
-      all[all.length - 1] = { kind: "zeros", size: last.size + segment.size };
+      all[all.length - 1] = { kind: "zeros", sizeBytes: last.sizeBytes + segment.sizeBytes };
     } else all.push(segment);
   }
   return all;

@@ -62,7 +62,7 @@ async function candidatesOf({ name, sha256 }: Wanted, places: Places): Promise<L
   const bundled = bundle && findBundledDistfile(bundle, name, sha256);
   const found = await Promise.all(
     directoriesOf(places).map(async ({ path: dir, from }) =>
-      (await locate(name, [dir])).map(({ path, sizeBytes }) => ({ path, size: sizeBytes, from }))
+      (await locate(name, [dir])).map(({ path, sizeBytes }) => ({ path, sizeBytes, from }))
     ),
   );
   return [
@@ -140,7 +140,7 @@ export async function fetchAbsent(
   // The store may be the same directory as an earlier one in the list.
   const { from } = directories.find(({ path }) => resolve(path) === resolve(store))!;
   const fetched = [...report.files].map(([name, { path, sizeBytes }]) =>
-    [name, { path, size: sizeBytes, from }] as const
+    [name, { path, sizeBytes, from }] as const
   );
   return new Map([...located, ...fetched]);
 }

@@ -117,7 +117,7 @@ function flatMembers(preseed: Archive): PlannedEntry[] {
       body === undefined ? directory(`./${path}`) : {
         path: `./${path}`,
         content: { kind: "preseed", body },
-        size: body.size,
+        size: body.sizeBytes,
         isExecutable: false,
       }
     );
@@ -128,7 +128,9 @@ function treeMembers(preseed: Archive): PlannedEntry[] {
   return archiveEntries(preseed).filter(({ path }) => path !== FIRST_SCRIPT).map((entry) => {
     const { body, special, mode, isExecutable } = entry;
     const rest = { path: `./${entry.path}`, isExecutable, ...(mode !== undefined && { mode }) };
-    if (body !== undefined) return { ...rest, content: { kind: "preseed", body }, size: body.size };
+    if (body !== undefined) {
+      return { ...rest, content: { kind: "preseed", body }, size: body.sizeBytes };
+    }
     if (special !== undefined) return { ...rest, content: { kind: "special", special }, size: 0 };
     return { ...rest, content: { kind: "directory" }, size: 0 };
   });

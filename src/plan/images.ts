@@ -34,8 +34,7 @@ export interface LocatedFile {
   readonly path: string;
   /** Where it is: in distfiles/ of the checkout, in the store, or in a mirror directory. */
   readonly from: "checkout" | "store" | "mirror";
-  /** In bytes. */
-  readonly size: number;
+  readonly sizeBytes: number;
   /** Set if it is in a bundle. */
   readonly bundled?: BundledFile;
 }
@@ -141,7 +140,7 @@ function entryBody(
       return distfileBody(content.name);
     case "tree":
     case "repo":
-      return fileSegment({ path: content.source, size, bundled: content.bundled });
+      return fileSegment({ path: content.source, sizeBytes: size, bundled: content.bundled });
   }
 }
 

@@ -46,7 +46,7 @@ function srcfsOf(boot: ByteSource): Segment {
   for (const record of readSrcfs(boot, srcfsOffset)) {
     if (record.kind === "end") {
       const size = record.offset - srcfsOffset;
-      return { kind: "file", path: boot.name, offset: srcfsOffset, size };
+      return { kind: "file", path: boot.name, offsetBytes: srcfsOffset, sizeBytes: size };
     }
   }
   throw new Error("a srcfs has an end");

@@ -65,12 +65,18 @@ export function extentSegments(
   for (const { offsetBytes, sizeBytes } of extents) {
     const start = Math.min(offsetBytes, dataBytes);
     const end = Math.min(offsetBytes + sizeBytes, dataBytes);
-    if (start > at) segments.push({ kind: "zeros", size: start - at });
+    if (start > at) segments.push({ kind: "zeros", sizeBytes: start - at });
     if (end > start) {
-      segments.push({ kind: "file", path, offset: start, size: end - start, isPart: true });
+      segments.push({
+        kind: "file",
+        path,
+        offsetBytes: start,
+        sizeBytes: end - start,
+        isPart: true,
+      });
     }
     at = Math.max(at, end);
   }
-  if (at < dataBytes) segments.push({ kind: "zeros", size: dataBytes - at });
+  if (at < dataBytes) segments.push({ kind: "zeros", sizeBytes: dataBytes - at });
   return segments;
 }

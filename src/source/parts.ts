@@ -83,7 +83,7 @@ export function runsIn(
     const { path, startBytes } = part;
     const from = Math.max(offsetBytes, startBytes);
     const to = Math.min(offsetBytes + sizeBytes, startBytes + part.sizeBytes);
-    return from < to ? [{ path, offset: from - startBytes, size: to - from }] : [];
+    return from < to ? [{ path, offsetBytes: from - startBytes, sizeBytes: to - from }] : [];
   });
 }
 

@@ -100,7 +100,7 @@ export function walkBundle(
 /** A distfile in the bundle of a checkout. */
 export interface BundledDistfileFile {
   readonly path: string;
-  readonly size: number;
+  readonly sizeBytes: number;
   readonly bundled: BundledFile;
 }
 
@@ -118,7 +118,7 @@ export function findBundledDistfile(
     ? named
     : bundle.layout.members.find((other) => isDistfile(other, sha256));
   if (placed === undefined) return undefined;
-  return { path: bundle.path, size: placed.size, bundled: bundledFile(bundle, placed) };
+  return { path: bundle.path, sizeBytes: placed.size, bundled: bundledFile(bundle, placed) };
 }
 
 function isDistfile(placed: Bundle["layout"]["members"][number] | undefined, sha256: string) {

@@ -53,7 +53,7 @@ export async function putAgain(
   for (const { name, body } of files) {
     const place = join(dir, name);
     const stat = writing(place, () => lstatIfThere(place));
-    const isRight = stat?.isFile() && stat.size === body.size &&
+    const isRight = stat?.isFile() && stat.size === body.sizeBytes &&
       await digestPlaced(place, body, signal) === body.sha256;
     if (!isRight) {
       const part = join(dir, `.${name}.part`);

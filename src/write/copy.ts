@@ -38,7 +38,7 @@ export async function putFile(
   signal?: AbortSignal,
 ): Promise<string> {
   // Only a whole file can be cloned.
-  const isWhole = body.bundled === undefined && body.offset === 0 && body.isPart !== true;
+  const isWhole = body.bundled === undefined && body.offsetBytes === 0 && body.isPart !== true;
   const isCloned = isWhole && writing(place, () => clone(body.path, place));
   const sha256 = isCloned
     ? await digestPlaced(place, body, signal)
@@ -56,10 +56,10 @@ export async function putFile(
  */
 export function digestPlaced(
   place: string,
-  { size }: FileSegment,
+  { sizeBytes }: FileSegment,
   signal?: AbortSignal,
 ): Promise<string> {
-  const placed: FileSegment = { kind: "file", path: place, offset: 0, size };
+  const placed: FileSegment = { kind: "file", path: place, offsetBytes: 0, sizeBytes };
   return digestSegment(placed, signal, () => {}, "target");
 }
 
@@ -119,9 +119,9 @@ export async function digestSegment(
     const file = reading(run.path, () => openSync(run.path, "r"), { kind });
     try {
       checkLength(segment, run, fstatSync(file).size);
-      for (let done = 0; done < run.size;) {
-        const most = Math.min(buffer.length, run.size - done);
-        const read = () => readSync(file, buffer, 0, most, run.offset + done);
+      for (let done = 0; done < run.sizeBytes;) {
+        const most = Math.min(buffer.length, run.sizeBytes - done);
+        const read = () => readSync(file, buffer, 0, most, run.offsetBytes + done);
         const size = reading(run.path, read, { kind });
         if (size === 0) break;
         const bytes = buffer.subarray(0, size);

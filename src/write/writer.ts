@@ -110,9 +110,10 @@ export async function streamSegments(
           await writeBytes(sink, segment.bytes);
           break;
         case "zeros":
-          crc.updateZeros(segment.size);
-          if (segment.size < HOLE_BYTES) await writeBytes(sink, new Uint8Array(segment.size));
-          else await sink.skip(segment.size);
+          crc.updateZeros(segment.sizeBytes);
+          if (segment.sizeBytes < HOLE_BYTES) {
+            await writeBytes(sink, new Uint8Array(segment.sizeBytes));
+          } else await sink.skip(segment.sizeBytes);
           break;
         case "crc32": {
           const digits = crc.digits();
@@ -179,10 +180,10 @@ async function copyRun(
   const file = reading(run.path, () => openSync(run.path, "r"), SOURCE);
   try {
     checkLength(segment, run, fstatSync(file).size);
-    for (let done = 0; done < run.size;) {
+    for (let done = 0; done < run.sizeBytes;) {
       const room = await sink.room();
-      const part = room.subarray(0, Math.min(room.length, run.size - done, PIECE_BYTES));
-      const position = run.offset + done;
+      const part = room.subarray(0, Math.min(room.length, run.sizeBytes - done, PIECE_BYTES));
+      const position = run.offsetBytes + done;
       const take = () => readSync(file, part, 0, part.length, position);
       const read = reading(run.path, take, SOURCE);
       if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
@@ -204,8 +205,8 @@ async function copyRun(
  * @throws {UserError} "tree"
  */
 export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: number): void {
-  const isWhole = run.offset === 0 && segment.isPart !== true && segment.bundled === undefined;
-  if (sizeBytes < run.offset + run.size || (isWhole && sizeBytes !== run.size)) {
+  const isWhole = run.offsetBytes === 0 && segment.isPart !== true && segment.bundled === undefined;
+  if (sizeBytes < run.offsetBytes + run.sizeBytes || (isWhole && sizeBytes !== run.sizeBytes)) {
     throw changed(segment, `it has ${sizeBytes} bytes`);
   }
 }
@@ -268,7 +269,7 @@ class RunningCrc32 {
 function changed(segment: FileSegment, what: string): UserError {
   return new UserError(
     "tree",
-    `Cannot use ${fileName(segment)}: it had ${segment.size} bytes at the start, now ${what}`,
+    `Cannot use ${fileName(segment)}: it had ${segment.sizeBytes} bytes at the start, now ${what}`,
     { where: segment.path, hint: "Do not change files while a build or a write reads them" },
   );
 }

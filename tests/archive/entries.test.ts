@@ -22,7 +22,7 @@ const link = (path: string, target: string): ArchiveMember => ({ kind: "symlink"
 
 /** Returns entries as lines: the path, and the offset of its data. */
 const lines = (archive: Archive) =>
-  flatEntries(archive).entries.map(({ path, body }) => body ? `${path} ${body.offset}` : path);
+  flatEntries(archive).entries.map(({ path, body }) => body ? `${path} ${body.offsetBytes}` : path);
 
 test("flatEntries() puts directories first, then files in the order of their data", () => {
   const archive = archiveOf([
@@ -47,8 +47,8 @@ test("flatEntries() puts directories first, then files in the order of their dat
     kind: "member",
     archive: "base.tar",
     member: "usr/bin/sh",
-    offset: 1536,
-    size: 10,
+    offsetBytes: 1536,
+    sizeBytes: 10,
     sha256: "digest at 1536",
   });
 });
@@ -159,7 +159,7 @@ test("archiveEntries() keeps modes, links and devices", () => {
     file("su", 512, 0o4755),
     { kind: "hardlink", path: "also", target: "su" },
   ]));
-  const body = { kind: "member", archive: "base.tar", offset: 512, sha256: "digest at 512" };
+  const body = { kind: "member", archive: "base.tar", offsetBytes: 512, sha256: "digest at 512" };
   expect(entries).toMatchObject([
     { path: "dev", mode: 0o700 },
     { path: "also", mode: 0o4755, isExecutable: true, body: { ...body, member: "also" } },

@@ -118,8 +118,8 @@ testWith("xz")("members of two archives are read alternately", async () => {
 testWith("gzip")("a member that is used twice in a row is expanded once", async () => {
   const dir = temp.make();
   const segments = await segmentsOf(dir, compress("gzip", tar));
-  const [file, link] = segments.filter(({ size }) => size === 300_001);
-  expect(link!.offset).toBe(file!.offset);
+  const [file, link] = segments.filter(({ sizeBytes }) => sizeBytes === 300_001);
+  expect(link!.offsetBytes).toBe(file!.offsetBytes);
   const reader = new MemberReader();
   const read = async (segment: MemberSegment) => {
     const pieces: Uint8Array[] = [];

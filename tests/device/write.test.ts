@@ -58,7 +58,10 @@ function sparseImage(dir: string): string {
   truncateSync(zeros, 20 * MIB);
   const entries = [
     { name: "a", body: { kind: "bytes", bytes: sampleBody(9 * MIB + 4097) } as const },
-    { name: "b", body: { kind: "file", path: zeros, offset: 0, size: 20 * MIB } as const },
+    {
+      name: "b",
+      body: { kind: "file", path: zeros, offsetBytes: 0, sizeBytes: 20 * MIB } as const,
+    },
     { name: "c", body: { kind: "bytes", bytes: sampleBody(70001) } as const },
   ];
   const file = openSync(path, "w");
@@ -66,7 +69,7 @@ function sparseImage(dir: string): string {
   for (const segment of payload(entries, 64)) {
     if (segment.kind === "bytes") writeSync(file, segment.bytes, 0, segment.bytes.length, offset);
     if (segment.kind !== "crc32") {
-      offset += segment.kind === "bytes" ? segment.bytes.length : segment.size;
+      offset += segment.kind === "bytes" ? segment.bytes.length : segment.sizeBytes;
     }
   }
   closeSync(file);
@@ -188,8 +191,8 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     writeFileSync(path, body);
     const segments: Segment[] = [
       textSegment("LBPAYLD1 or so"),
-      { kind: "file", path, offset: 0, size: body.length, sha256: sha256(body) },
-      { kind: "zeros", size: 3 * MIB },
+      { kind: "file", path, offsetBytes: 0, sizeBytes: body.length, sha256: sha256(body) },
+      { kind: "zeros", sizeBytes: 3 * MIB },
       textSegment("the end"),
     ];
     const device = loops.attach(join(dir, "disk"), SIZE, OLD);

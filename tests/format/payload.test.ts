@@ -142,13 +142,13 @@ test("payload() refuses names that the format does not allow", () => {
 });
 
 test("payload() refuses a file of 4 GiB in layout 32 and accepts it in layout 64", () => {
-  const body = { kind: "file", path: "/nowhere", offset: 0, size: 2 ** 32 } as const;
+  const body = { kind: "file", path: "/nowhere", offsetBytes: 0, sizeBytes: 2 ** 32 } as const;
   expect(faultOf(() => payload([{ name: "a", body }], 32))).toStartWith(
     'Cannot put "a" into a payload of layout 32: it has 4294967296 bytes',
   );
-  expect(payload([{ name: "a", body: { ...body, size: 2 ** 32 - 1 } }], 32)).toContainEqual({
+  expect(payload([{ name: "a", body: { ...body, sizeBytes: 2 ** 32 - 1 } }], 32)).toContainEqual({
     ...body,
-    size: 2 ** 32 - 1,
+    sizeBytes: 2 ** 32 - 1,
   });
   expect(payload([{ name: "a", body }])).toContainEqual(body);
 });

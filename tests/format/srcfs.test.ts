@@ -99,7 +99,7 @@ test("readSrcfs() reads bytes that were written by hand", () => {
 });
 
 test("srcfs() opens no file: that of a body need not exist", () => {
-  const body = { kind: "file", path: "/nowhere", offset: 3, size: 2 ** 40 } as const;
+  const body = { kind: "file", path: "/nowhere", offsetBytes: 3, sizeBytes: 2 ** 40 } as const;
   expect(srcfs([{ path: "x", body }], [])[1]).toBe(body);
 });
 

@@ -341,7 +341,12 @@ describe.skipIf(why !== undefined)("among block devices", () => {
   test("reads nothing at or past 4 GiB under Fiwix", () => {
     const dir = programs.make();
     const image = join(dir, "image");
-    const hole = { kind: "file", path: "/nowhere", offset: 0, size: 4 * GIB - 200 } as const;
+    const hole = {
+      kind: "file",
+      path: "/nowhere",
+      offsetBytes: 0,
+      sizeBytes: 4 * GIB - 200,
+    } as const;
     const entries = [entry("a", "first"), { name: "b", body: hole }, entry("c", "x".repeat(200))];
     writeHollow(image, payload([...entries, entry("d", "last")]));
     const list = join(dir, "list");

@@ -236,7 +236,7 @@ describe.each(built)("$name", (variant) => {
     writeHollow(
       bench.image,
       payload([
-        { name: "a-huge", body: { kind: "file", path: huge, offset: 0, size } },
+        { name: "a-huge", body: { kind: "file", path: huge, offsetBytes: 0, sizeBytes: size } },
         entry("b-small", "behind it"),
       ]),
     );
@@ -527,7 +527,7 @@ if (fast !== undefined) {
   test("does not take 4 GiB and a little for a little", () => {
     const bench = new Bench(fast);
     const size = 4 * GIB + 5;
-    const body = { kind: "file", path: "/nowhere", offset: 0, size } as const;
+    const body = { kind: "file", path: "/nowhere", offsetBytes: 0, sizeBytes: size } as const;
     writeHollow(bench.image, payload([{ name: "a-huge", body }, entry("b-small", "behind it")]));
     writeFileSync(join(bench.dest, "a-huge"), "12345");
     // The shell's limit ends the copy, so that it does not take 4 GiB of the disk.

@@ -39,7 +39,7 @@ test("locateAll() prefers the checkout to the store, and the store to mirrors", 
     const { dirs, places: looked } = await places(from);
     expect((await locateAll(wanted, looked)).get(NAME)).toEqual({
       path: join(dirs[name], NAME),
-      size: RIGHT.length,
+      sizeBytes: RIGHT.length,
       from: order[index]!,
     });
   }
@@ -79,7 +79,7 @@ test("fetchAbsent() asks a mirror only for distfiles that are not located", asyn
   expect(server.seen).toEqual(["GET /other.tar"]);
   expect(whole.get("other.tar")).toEqual({
     path: join(dirs.store, "other.tar"),
-    size: RIGHT.length,
+    sizeBytes: RIGHT.length,
     from: "store",
   });
   expect(whole.get(NAME)?.from).toBe("mirror");

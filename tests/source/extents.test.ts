@@ -38,8 +38,8 @@ test("extentSegments() has zeros for holes, and ends at the given size", () => {
   const kinds = (dataBytes: number) =>
     extentSegments("x", extents, dataBytes).map((segment) =>
       segment.kind === "file"
-        ? [segment.offset, segment.size]
-        : segment.kind === "zeros" && segment.size
+        ? [segment.offsetBytes, segment.sizeBytes]
+        : segment.kind === "zeros" && segment.sizeBytes
     );
   expect(kinds(20)).toEqual([2, [2, 3], 5, [10, 5], 5]);
   expect(kinds(12)).toEqual([2, [2, 3], 5, [10, 2]]);

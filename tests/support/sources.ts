@@ -18,7 +18,7 @@ export function bytesOfSegments(segments: readonly Segment[]): Uint8Array {
       throw new Error(`a ${segment.kind} segment has no bytes of its own`);
     }
     if (segment.kind === "bytes") parts.push(segment.bytes);
-    else if (segment.kind === "zeros") parts.push(new Uint8Array(segment.size));
+    else if (segment.kind === "zeros") parts.push(new Uint8Array(segment.sizeBytes));
     else {
       const digits = crc32(concat(parts)).toString(16).padStart(8, "0");
       parts.push(new TextEncoder().encode(digits));

@@ -17,9 +17,12 @@ test("digestSegment() can be interrupted, wherever a file is split between parts
   ftruncateSync(file, size);
   closeSync(file);
   // A part of a bundle may end after the first byte of a file.
-  const runs = [{ path, offset: 0, size: 1 }, { path, offset: 1, size: size - 1 }];
+  const runs = [
+    { path, offsetBytes: 0, sizeBytes: 1 },
+    { path, offsetBytes: 1, sizeBytes: size - 1 },
+  ];
   const bundled = { name: "distfiles/long.tar", sha256: "0".repeat(64), runs };
-  const segment: FileSegment = { kind: "file", path, offset: 0, size, bundled };
+  const segment: FileSegment = { kind: "file", path, offsetBytes: 0, sizeBytes: size, bundled };
   const controller = new AbortController();
   setTimeout(() => controller.abort(), 0);
   const error = await rejection(digestSegment(segment, controller.signal));

@@ -34,7 +34,7 @@ afterEach(() => temp.release());
 function fileOf(dir: string, name: string, body: Uint8Array, checks = true): FileSegment {
   const path = join(dir, name);
   writeFileSync(path, body);
-  const segment = { kind: "file", path, offset: 0, size: body.length } as const;
+  const segment = { kind: "file", path, offsetBytes: 0, sizeBytes: body.length } as const;
   return checks ? { ...segment, sha256: sha256(body) } : segment;
 }
 
@@ -65,7 +65,7 @@ test("writeImage() writes segments of all sizes around that of a buffer", async 
   );
   const files = bodies.map((body, i) => fileOf(dir, `${i}`, body, i % 2 === 0));
   const segments: Segment[] = files.flatMap((file, i) => [textSegment(`head ${i}\n`), file]);
-  segments.push({ kind: "zeros", size: 3 }, { kind: "bytes", bytes: sampleBody(MIB + 5, 9) });
+  segments.push({ kind: "zeros", sizeBytes: 3 }, { kind: "bytes", bytes: sampleBody(MIB + 5, 9) });
   const wanted = concat([
     ...bodies.flatMap((body, i) => [new TextEncoder().encode(`head ${i}\n`), body]),
     new Uint8Array(3),
@@ -79,7 +79,7 @@ test("writeImage() writes segments of all sizes around that of a buffer", async 
 
 testWith("openssl")("writeImage() returns the digest that openssl computes", async () => {
   const file = fileOf(temp.make(), "f", sampleBody(3 * MIB + 7));
-  const segments: Segment[] = [textSegment("x"), { kind: "zeros", size: 200_000 }, file];
+  const segments: Segment[] = [textSegment("x"), { kind: "zeros", sizeBytes: 200_000 }, file];
   const { path, written } = await write(segments);
   const openssl = Bun.spawnSync(["openssl", "dgst", "-sha256", "-r", path]);
   expect(openssl.stdout.toString().split(" ")[0]).toBe(written.sha256);
@@ -96,14 +96,14 @@ test("writeImage() writes no segments, and many small files", async () => {
 
 test("writeImage() reads a run from the middle of a file", async () => {
   const file = fileOf(temp.make(), "f", sampleBody(5000), false);
-  const { bytes } = await write([{ ...file, offset: 1000, size: 777 }]);
+  const { bytes } = await write([{ ...file, offsetBytes: 1000, sizeBytes: 777 }]);
   expect(bytes.equals(sampleBody(5000).subarray(1000, 1777))).toBe(true);
 });
 
 test("writeImage() leaves holes for zeros and for the tail", async () => {
   const segments: Segment[] = [
     textSegment("a"),
-    { kind: "zeros", size: 40 * MIB },
+    { kind: "zeros", sizeBytes: 40 * MIB },
     textSegment("b"),
   ];
   const { path, written, bytes } = await write(segments, 60 * MIB);
@@ -121,10 +121,10 @@ test("writeImage() reports every byte that it reads from files once", async () =
   const file = fileOf(dir, "f", sampleBody(2 * MIB + 9));
   let read = 0;
   await writeImage(join(dir, "image"), [textSegment("x"), file, file], {
-    sizeBytes: 2 * file.size + 1,
+    sizeBytes: 2 * file.sizeBytes + 1,
     onBytes: (bytes) => read += bytes,
   });
-  expect(read).toBe(2 * file.size);
+  expect(read).toBe(2 * file.sizeBytes);
 });
 
 /** Returns the error of writing these segments, and expects that no file stays open. */
@@ -152,7 +152,7 @@ test("writeImage() refuses a file that grew, shrank or disappeared since it was 
   expect((await failure([file], dir)).message).toEndWith("at the start, now it has 5001 bytes");
   truncateSync(file.path, 4999);
   expect(await failure([file], temp.make())).toMatchObject({ kind: "tree" });
-  const run = { ...file, offset: 1, size: 4999 };
+  const run = { ...file, offsetBytes: 1, sizeBytes: 4999 };
   expect((await failure([run], temp.make())).message).toEndWith("now it has 4999 bytes");
   const gone = { ...file, path: join(dir, "none") };
   expect(await failure([gone], temp.make())).toMatchObject({ kind: "tree", where: gone.path });
@@ -202,7 +202,7 @@ test("writeImage() fails when its thread fails, and leaves no file open", async 
   try {
     const dir = temp.make();
     const file = fileOf(dir, "f", sampleBody(40 * MIB));
-    const writing = writeImage(join(dir, "image"), [file], { sizeBytes: file.size });
+    const writing = writeImage(join(dir, "image"), [file], { sizeBytes: file.sizeBytes });
     const error = await writing.catch((error: unknown) => error);
     // A bug, not an error of the disk.
     expect(error).not.toBeInstanceOf(UserError);
@@ -219,7 +219,7 @@ test("writeImage() stops when the signal is raised, and leaves no file open", as
   const stop = new AbortController();
   let read = 0;
   const writing = writeImage(join(dir, "image"), [file, file], {
-    sizeBytes: 2 * file.size,
+    sizeBytes: 2 * file.sizeBytes,
     signal: stop.signal,
     onBytes: (bytes) => {
       read += bytes;
@@ -233,7 +233,7 @@ test("writeImage() stops when the signal is raised, and leaves no file open", as
 
 test("writeImage() writes the CRC-32 of all bytes before a crc32 segment", async () => {
   const file = fileOf(temp.make(), "f", sampleBody(MIB + 10));
-  const front: Segment[] = [textSegment("a"), { kind: "zeros", size: 100_000 }, file];
+  const front: Segment[] = [textSegment("a"), { kind: "zeros", sizeBytes: 100_000 }, file];
   const segments: Segment[] = [...front, { kind: "crc32" }, textSegment("\n"), { kind: "crc32" }];
   const { bytes } = await write(segments);
   const end = bytes.length - 17;
