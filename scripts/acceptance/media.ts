@@ -90,7 +90,7 @@ function reading(path: string, read: (source: ByteSource) => Media): Media {
 function readBoot(source: ByteSource): Media {
   const { srcfsOffset } = readBootHeader(source);
   const entries = filesOf(source, "");
-  const frame = [`size ${source.size}`, `boot code ${digestRange(source, 0, srcfsOffset)}`];
+  const frame = [`size ${source.sizeBytes}`, `boot code ${digestRange(source, 0, srcfsOffset)}`];
   // The directories for the seeds of stage0 come after the tree, with absolute paths.
   for (const { kind, path } of readImage(source)) {
     if (kind === "command") frame.push(`command ${path}`);

@@ -66,7 +66,7 @@ export async function readArchiveFrom(
 ): Promise<Archive> {
   const { name: path } = source;
   const compression = detectCompression(source);
-  const limitBytes = Math.min(maxBytes, Math.max(RATIO_FREE_BYTES, source.size * MAX_RATIO));
+  const limitBytes = Math.min(maxBytes, Math.max(RATIO_FREE_BYTES, source.sizeBytes * MAX_RATIO));
   const pieces = expand(source, compression, signal);
   const stream = new ByteStream(bounded(pieces, limitBytes, path));
   try {

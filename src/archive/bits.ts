@@ -31,7 +31,7 @@ export class BitReader {
 
   /** Whether no whole byte is left, only the rest of the current one at most. */
   get isAtEnd(): boolean {
-    return this.#start + this.#at - Math.floor(this.#count / 8) >= this.source.size;
+    return this.#start + this.#at - Math.floor(this.#count / 8) >= this.source.sizeBytes;
   }
 
   /**
@@ -57,7 +57,7 @@ export class BitReader {
   skip(count: number): void {
     this.#count -= count;
     if (this.#at > this.#length && this.#at - (this.#count >> 3) > this.#length) {
-      throw expandError(this.source, this.source.size, ENDS_EARLY);
+      throw expandError(this.source, this.source.sizeBytes, ENDS_EARLY);
     }
   }
 
@@ -80,7 +80,7 @@ export class BitReader {
   }
 
   #fill(): void {
-    if (this.#start + this.#length >= this.source.size) return;
+    if (this.#start + this.#length >= this.source.sizeBytes) return;
     this.#start += this.#length;
     this.#length = this.source.read(this.#start, this.#window);
     this.#at = 0;

@@ -38,7 +38,7 @@ export function* bunzip2(source: ByteSource): Generator<Uint8Array, void, undefi
   const block = new Block(bits);
   do {
     const offset = bits.offset;
-    if (source.size - offset < 4 || bits.take(24) !== 0x425a68) {
+    if (source.sizeBytes - offset < 4 || bits.take(24) !== 0x425a68) {
       throw expandError(source, offset, TRAILING_BYTES);
     }
     const level = bits.take(8) - 0x30;

@@ -40,7 +40,7 @@ function piecesBy(
 ): AsyncIterable<Uint8Array> | Iterable<Uint8Array> {
   switch (compression) {
     case "none":
-      return piecesOf(source, 0, source.size);
+      return piecesOf(source, 0, source.sizeBytes);
     case "gzip":
       return gunzip(source);
     case "bzip2":

@@ -42,7 +42,7 @@ export function takeCompressed(
   into: Uint8Array | number,
 ): Uint8Array {
   const bytes = readExactly(source, offset, into);
-  if (bytes === undefined) throw expandError(source, source.size, ENDS_EARLY);
+  if (bytes === undefined) throw expandError(source, source.sizeBytes, ENDS_EARLY);
   return bytes;
 }
 

@@ -61,7 +61,9 @@ export class MemberReader {
     const pieces: Uint8Array[] = [];
     for (let done = 0; done < sizeBytes;) {
       const piece = await stream.next(sizeBytes - done);
-      if (piece.length === 0) throw expandError(archive.source, archive.source.size, ENDS_EARLY);
+      if (piece.length === 0) {
+        throw expandError(archive.source, archive.source.sizeBytes, ENDS_EARLY);
+      }
       done += piece.length;
       if (sizeBytes <= KEEP_BYTES) pieces.push(piece);
       yield piece;
@@ -98,7 +100,7 @@ export class MemberReader {
     }
     const { stream } = archive;
     if (await stream.skip(offset - stream.position)) return stream;
-    throw expandError(archive.source, archive.source.size, ENDS_EARLY);
+    throw expandError(archive.source, archive.source.sizeBytes, ENDS_EARLY);
   }
 }
 

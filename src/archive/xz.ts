@@ -99,7 +99,7 @@ async function* expandStream(
 function findStreams(file: ByteSource): XzStream[] {
   const source = readBackwards(file);
   const streams: XzStream[] = [];
-  let end = source.size;
+  let end = source.sizeBytes;
   while (end > 0) {
     end = paddingStart(source, end);
     const stream = streamBefore(source, end);
@@ -121,9 +121,9 @@ function readBackwards(source: ByteSource): ByteSource {
   let start = 0;
   return {
     name: source.name,
-    size: source.size,
+    sizeBytes: source.sizeBytes,
     read(offset, into) {
-      const end = Math.min(offset + into.length, source.size);
+      const end = Math.min(offset + into.length, source.sizeBytes);
       if (offset < start || end > start + window.length) {
         start = Math.max(0, offset - MIB);
         window = takeCompressed(source, start, end - start);

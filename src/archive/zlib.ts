@@ -28,7 +28,7 @@ const OUTPUT_BYTES = 256 * 1024;
  */
 export async function* gunzip(source: ByteSource): AsyncGenerator<Uint8Array, void, undefined> {
   const stream = createGunzip({ chunkSize: OUTPUT_BYTES });
-  yield* expandWith(stream, source, 0, source.size);
+  yield* expandWith(stream, source, 0, source.sizeBytes);
   // The bytes that it consumed, which may be fewer than it was given.
   const end = stream.bytesWritten;
   const stray = firstNonZero(source, end);
@@ -41,7 +41,7 @@ export async function* gunzip(source: ByteSource): AsyncGenerator<Uint8Array, vo
  * @throws {UserError} "format"
  */
 export async function* unzstd(source: ByteSource): AsyncGenerator<Uint8Array, void, undefined> {
-  for (let offset = 0; offset < source.size;) {
+  for (let offset = 0; offset < source.sizeBytes;) {
     const { end, isData } = frameAt(source, offset);
     if (isData) {
       yield* expandWith(
@@ -86,16 +86,16 @@ const RESERVED_BLOCK = 3;
 
 /** Returns the end of a frame, and whether it contains data. */
 function frameAt(source: ByteSource, offset: number): { end: number; isData: boolean } {
-  const left = source.size - offset;
+  const left = source.sizeBytes - offset;
   const head = takeCompressed(source, offset, Math.min(8, left));
   const view = new DataView(head.buffer);
   if (left < 4) throw expandError(source, offset, TRAILING_BYTES);
   if (isSkippable(head)) {
-    if (left < 8) throw expandError(source, source.size, ENDS_EARLY);
+    if (left < 8) throw expandError(source, source.sizeBytes, ENDS_EARLY);
     return { end: within(source, offset + 8 + view.getUint32(4, true)), isData: false };
   }
   if (view.getUint32(0, true) !== ZSTD_MAGIC) throw expandError(source, offset, TRAILING_BYTES);
-  if (left < 5) throw expandError(source, source.size, ENDS_EARLY);
+  if (left < 5) throw expandError(source, source.sizeBytes, ENDS_EARLY);
   const descriptor = head[4]!;
   const isSingleSegment = (descriptor & 0x20) !== 0;
   const contentCode = descriptor >> 6;
@@ -116,6 +116,6 @@ function frameAt(source: ByteSource, offset: number): { end: number; isData: boo
 }
 
 function within(source: ByteSource, end: number): number {
-  if (end > source.size) throw expandError(source, source.size, ENDS_EARLY);
+  if (end > source.sizeBytes) throw expandError(source, source.sizeBytes, ENDS_EARLY);
   return end;
 }

@@ -115,7 +115,7 @@ async function verifyFile(path: string, signal: AbortSignal): Promise<BundleRepo
   const source = openParts(parts!);
   const progress = new Progress("verifying");
   try {
-    const onBytes = (done: number) => progress.update(done, source.size);
+    const onBytes = (done: number) => progress.update(done, source.sizeBytes);
     return await verifyBundle(source, { onBytes, signal });
   } finally {
     progress.clear();

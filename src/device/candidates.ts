@@ -186,7 +186,7 @@ function withSource<T>(
     const opened = file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     return use({
       name: path,
-      size: sizeBytes,
+      sizeBytes,
       read: (offset, into) =>
         offset >= sizeBytes ? 0 : readSync(opened, into, 0, into.length, offset),
     });

@@ -61,7 +61,7 @@ export function describeContent(source: ByteSource, partitions: readonly Run[]):
 function contentAt(source: ByteSource, startBytes: number): string | undefined {
   const shifted: ByteSource = {
     name: source.name,
-    size: source.size - startBytes,
+    sizeBytes: source.sizeBytes - startBytes,
     read: (offset, into) => source.read(startBytes + offset, into),
   };
   if (isPayload(shifted)) return "payload image";
@@ -105,7 +105,7 @@ export function zfsPool(source: ByteSource): string | undefined {
 }
 
 function isBlank(source: ByteSource): boolean {
-  const first = new Uint8Array(Math.min(MIB, source.size));
+  const first = new Uint8Array(Math.min(MIB, source.sizeBytes));
   return isZero(first.subarray(0, source.read(0, first)));
 }
 

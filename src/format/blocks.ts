@@ -36,7 +36,7 @@ export interface ByteRange {
  */
 export async function blocksDigest(
   source: ByteSource,
-  ranges: readonly ByteRange[] = [{ offset: 0, size: source.size }],
+  ranges: readonly ByteRange[] = [{ offset: 0, size: source.sizeBytes }],
   onBytes: (bytes: number) => Promise<void> | void = () => {},
 ): Promise<string> {
   const hash = createHash("sha256");
@@ -48,7 +48,7 @@ export async function blocksDigest(
   };
   for (const { offset, size } of ranges) {
     for (let done = 0; done < size; done += buffer.length) {
-      const rest = Math.min(size, source.size - offset) - done;
+      const rest = Math.min(size, source.sizeBytes - offset) - done;
       const part = buffer.subarray(0, Math.max(0, Math.min(buffer.length, rest)));
       const read = source.read(offset + done, part);
       const from = isZero(part.subarray(0, read)) ? read : 0;
@@ -61,5 +61,5 @@ export async function blocksDigest(
       await onBytes(read);
     }
   }
-  return hash.update(u64(source.size)).digest("hex");
+  return hash.update(u64(source.sizeBytes)).digest("hex");
 }

@@ -158,7 +158,7 @@ export function openExt(source: ByteSource, baseBytes = 0): ExtFs {
   const blockCount = block.getUint32(4, true) + (has(BITS_64) ? block.getUint32(336, true) : 0) *
       2 ** 32;
   const sizeBytes = blockCount * blockBytes;
-  const leftBytes = source.size - baseBytes;
+  const leftBytes = source.sizeBytes - baseBytes;
   if (sizeBytes > leftBytes) {
     throw fail(`the file system claims ${sizeBytes} bytes, but only ${leftBytes} are left`);
   }

@@ -13,8 +13,7 @@ import { MIB } from "./segment.ts";
 export interface ByteSource {
   /** Name for messages. */
   readonly name: string;
-  /** Length in bytes. */
-  readonly size: number;
+  readonly sizeBytes: number;
   /**
    * Fills `into` from `offset` on.
    *
@@ -27,7 +26,7 @@ export interface ByteSource {
 export function memorySource(bytes: Uint8Array, name = "memory"): ByteSource {
   return {
     name,
-    size: bytes.length,
+    sizeBytes: bytes.length,
     read(offset, into) {
       const part = bytes.subarray(offset, offset + into.length);
       into.set(part);
@@ -49,7 +48,7 @@ export function readExactly(
   into: Uint8Array | number,
 ): Uint8Array | undefined {
   const size = typeof into === "number" ? into : into.length;
-  if (offset + size > source.size) return undefined;
+  if (offset + size > source.sizeBytes) return undefined;
   const bytes = typeof into === "number" ? new Uint8Array(size) : into;
   return source.read(offset, bytes) === size ? bytes : undefined;
 }
@@ -90,7 +89,7 @@ export class Cursor {
 
   /** The number of bytes from here to the end of the source. */
   get remaining(): number {
-    return Math.max(0, this.source.size - this.offset);
+    return Math.max(0, this.source.sizeBytes - this.offset);
   }
 
   /**

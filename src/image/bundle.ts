@@ -130,10 +130,10 @@ export function readLayout(source: ByteSource): BundleLayout {
       throw damaged(source.name, `the header of ${member.path} is not as seedstrap writes it`);
     }
   }
-  if (layout.sizeBytes !== source.size) {
+  if (layout.sizeBytes !== source.sizeBytes) {
     throw damaged(
       source.name,
-      `it has ${source.size} bytes, expected ${layout.sizeBytes} by its index`,
+      `it has ${source.sizeBytes} bytes, expected ${layout.sizeBytes} by its index`,
     );
   }
   return layout;

@@ -92,7 +92,7 @@ export async function verifyBundle(
   }
   faults.push(...endFaults(source, layout.endOffset));
   const files = layout.members.filter(({ member }) => member.kind === "file").length;
-  return { files, sizeBytes: source.size, isIndexed: true, faults };
+  return { files, sizeBytes: source.sizeBytes, isIndexed: true, faults };
 }
 
 async function verifyByHeaders(
@@ -140,7 +140,7 @@ async function verifyByHeaders(
     faults.push({ member: INDEX_PATH, kind: "data", offset: 0, size: end, message });
   }
   faults.push(...endFaults(source, end));
-  return { files, sizeBytes: source.size, isIndexed: false, faults };
+  return { files, sizeBytes: source.sizeBytes, isIndexed: false, faults };
 }
 
 /** Returns the layout, if the index is sound, and the digests of SHA256SUMS, perhaps damaged. */
@@ -153,7 +153,7 @@ function findIndex(
   const sums = parseSums(sumsText);
   const dataOffset = indexOffset + TAR_BLOCK_BYTES;
   const size = headerAt(source, indexOffset)?.size ?? MAX_INDEX_BYTES;
-  const text = textAt(source, dataOffset, Math.min(size, source.size - dataOffset));
+  const text = textAt(source, dataOffset, Math.min(size, source.sizeBytes - dataOffset));
   // If its header is damaged, the text may run on into the next member.
   const whole = text.slice(0, text.lastIndexOf("\n}\n") + 3);
   const index = parseIndex(whole);
@@ -183,7 +183,7 @@ function findIndexHeader(source: ByteSource): number | undefined {
   if (sums?.name === SUMS_PATH) return blocksEnd(TAR_BLOCK_BYTES + sums.size);
   const name = Buffer.from(`${INDEX_PATH}\0`);
   const window = Buffer.alloc(MIB);
-  for (let offset = 0; offset < Math.min(source.size, MAX_INDEX_BYTES); offset += MIB) {
+  for (let offset = 0; offset < Math.min(source.sizeBytes, MAX_INDEX_BYTES); offset += MIB) {
     const read = source.read(offset, window);
     for (let at = 0; at + TAR_BLOCK_BYTES <= read; at += TAR_BLOCK_BYTES) {
       if (window.subarray(at, at + name.length).equals(name)) return offset + at;
@@ -194,7 +194,9 @@ function findIndexHeader(source: ByteSource): number | undefined {
 
 /** Reads text up to the first NUL. */
 function textAt(source: ByteSource, offset: number, size: number): string {
-  const bytes = Buffer.alloc(Math.max(0, Math.min(size, MAX_INDEX_BYTES, source.size - offset)));
+  const bytes = Buffer.alloc(
+    Math.max(0, Math.min(size, MAX_INDEX_BYTES, source.sizeBytes - offset)),
+  );
   const read = source.read(offset, bytes);
   const end = bytes.indexOf(0);
   return bytes.subarray(0, end < 0 ? read : end).toString();
@@ -233,7 +235,7 @@ function dataFault(
 }
 
 function missingFault(source: ByteSource, member: string, offset: number, size: number) {
-  const message = offset >= source.size
+  const message = offset >= source.sizeBytes
     ? "the bundle ends before it"
     : "the bundle ends within it, or a part is too short";
   return { member, kind: "missing", offset, size, message } as const;
@@ -258,12 +260,12 @@ function endFaults(source: ByteSource, offset: number): BundleFault[] {
   if (bytes === undefined) {
     const message = "the bundle ends too early";
     return fault(
-      Math.min(source.size, offset),
-      Math.max(0, offset + END_BYTES - source.size),
+      Math.min(source.sizeBytes, offset),
+      Math.max(0, offset + END_BYTES - source.sizeBytes),
       message,
     );
   }
-  const more = source.size - offset - END_BYTES;
+  const more = source.sizeBytes - offset - END_BYTES;
   return [
     ...(isZero(bytes) ? [] : fault(offset, END_BYTES, "the end marker is not zero")),
     ...(more === 0 ? [] : fault(offset + END_BYTES, more, "there is data after the end")),

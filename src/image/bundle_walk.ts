@@ -37,7 +37,7 @@ export type FoundMember =
 
 /** Walks from header to header; after a damaged one it goes on at the next sound one. */
 export function* membersByHeader(source: ByteSource): Generator<FoundMember, void, undefined> {
-  for (let offset = 0; offset < source.size;) {
+  for (let offset = 0; offset < source.sizeBytes;) {
     const found = memberAt(source, offset);
     if (found === "end") return;
     if (found !== undefined) {
@@ -83,7 +83,9 @@ function describe(
   const paxSize = pax.get("size");
   const size = paxSize === undefined ? header.size : Number(Buffer.from(paxSize).toString());
   const dataOffset = offset + TAR_BLOCK_BYTES;
-  if (!Number.isSafeInteger(size) || size < 0 || size > source.size - dataOffset) return undefined;
+  if (!Number.isSafeInteger(size) || size < 0 || size > source.sizeBytes - dataOffset) {
+    return undefined;
+  }
   const path = Buffer.from(pax.get("path") ?? header.name).toString().replace(/\/$/, "");
   if (!isFile && header.type !== "5") return undefined;
   const found = readExactly(source, headerOffset, dataOffset - headerOffset);
@@ -102,7 +104,7 @@ function nextHeader(source: ByteSource, from: number): number {
   const buffer = new Uint8Array(MIB);
   // Starts small: a file can consist of headers that only `describe()` rejects.
   let length = 8 * TAR_BLOCK_BYTES;
-  for (let offset = from; offset < source.size;) {
+  for (let offset = from; offset < source.sizeBytes;) {
     const window = buffer.subarray(0, length);
     const read = source.read(offset, window);
     for (let at = 0; at + TAR_BLOCK_BYTES <= read; at += TAR_BLOCK_BYTES) {
@@ -112,5 +114,5 @@ function nextHeader(source: ByteSource, from: number): number {
     offset += length;
     length = Math.min(2 * length, MIB);
   }
-  return source.size;
+  return source.sizeBytes;
 }

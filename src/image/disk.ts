@@ -164,7 +164,7 @@ function verify(fs: ExtFs): DiskReport {
     startOffset: fs.baseBytes,
     ...count,
     endOffset: fs.baseBytes + fs.blockCount * fs.blockBytes,
-    sizeBytes: fs.source.size,
+    sizeBytes: fs.source.sizeBytes,
   };
 }
 

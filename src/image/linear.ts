@@ -85,7 +85,7 @@ export function* readImage(
       }
     }
   }
-  return source.size;
+  return source.sizeBytes;
 }
 
 /** @throws {UserError} "format" for a source that is neither. */
@@ -132,7 +132,7 @@ export function verifyImage(
         commands,
         fileBytes,
         endOffset: value,
-        sizeBytes: source.size,
+        sizeBytes: source.sizeBytes,
       };
     }
     last = value;

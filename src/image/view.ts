@@ -68,19 +68,19 @@ function linearView(
       const walk = readImage(source, kind);
       let step = walk.next();
       while (!step.done) step = walk.next();
-      const end = Math.min(source.size, Math.ceil(step.value / MIB) * MIB);
+      const end = Math.min(source.sizeBytes, Math.ceil(step.value / MIB) * MIB);
       return verifyImage(firstBytes(source, end), kind);
     },
   };
 }
 
-/** Returns a source over the first `size` bytes of a source. */
-export function firstBytes(source: ByteSource, size: number): ByteSource {
+/** Returns a source over the first `sizeBytes` bytes of a source. */
+export function firstBytes(source: ByteSource, sizeBytes: number): ByteSource {
   return {
     name: source.name,
-    size,
+    sizeBytes,
     read: (offset, into) =>
-      source.read(offset, into.subarray(0, Math.max(0, Math.min(into.length, size - offset)))),
+      source.read(offset, into.subarray(0, Math.max(0, Math.min(into.length, sizeBytes - offset)))),
   };
 }
 

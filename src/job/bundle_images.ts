@@ -79,8 +79,8 @@ async function scan(
   signal: AbortSignal | undefined,
 ): Promise<{ sha256: string; segments: Segment[] }> {
   const { sizeBytes, dataBytes } = image;
-  if (source.size !== sizeBytes) {
-    throw distrust(source, `it has ${source.size} bytes, it was built with ${sizeBytes}`);
+  if (source.sizeBytes !== sizeBytes) {
+    throw distrust(source, `it has ${source.sizeBytes} bytes, it was built with ${sizeBytes}`);
   }
   const whole = createHash("sha256");
   const segments: Segment[] = [];

@@ -50,11 +50,11 @@ export function packagesIn(dir: string): Map<string, Package> {
       if (stat?.isFile() !== true) return [];
       return [[name, {
         size: stat.size,
-        digest: () => withFile(path, (source) => digestRange(source, 0, source.size)),
+        digest: () => withFile(path, (source) => digestRange(source, 0, source.sizeBytes)),
         *read() {
           const source = openImage(path);
           try {
-            yield* readRange(source, 0, source.size);
+            yield* readRange(source, 0, source.sizeBytes);
           } finally {
             source.close();
           }

@@ -109,7 +109,7 @@ async function checkRecord(
       );
   }
   const missing = [...recorded.values()].find(({ size }) => size > 0);
-  const sizeBytes = isDevice ? Math.min(source.size, record.sizeBytes) : source.size;
+  const sizeBytes = isDevice ? Math.min(source.sizeBytes, record.sizeBytes) : source.sizeBytes;
   const isWhole = isDevice ? sizeBytes >= record.dataBytes : sizeBytes === record.sizeBytes;
   const wanted = record.sha256 ?? record.blocksSha256;
   const got = missing !== undefined || !isWhole
@@ -121,7 +121,7 @@ async function checkRecord(
   const what = missing !== undefined
     ? `${JSON.stringify(missing.path)} is missing`
     : !isWhole
-    ? `it has ${source.size} bytes, it was built with ${record.sizeBytes}`
+    ? `it has ${source.sizeBytes} bytes, it was built with ${record.sizeBytes}`
     : `SHA-256 is ${got}, it was built with ${wanted}`;
   throw new UserError("verify", `Cannot trust ${source.name}: ${what}`, {
     where: source.name,
@@ -138,7 +138,7 @@ async function diskDigest(source: ByteSource, size: number): Promise<string> {
     return { offset: start, size: end - start };
   });
   const { name, read } = source;
-  return await blocksDigest({ name, size, read }, ranges, () => setImmediate());
+  return await blocksDigest({ name, sizeBytes: size, read }, ranges, () => setImmediate());
 }
 
 /** The result of a comparison with a checkout. */

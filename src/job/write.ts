@@ -43,7 +43,7 @@ export function imageToWrite(path: string): ImageToWrite {
       });
     }
     const kind = detectImage(source);
-    const { size: sizeBytes } = source;
+    const { sizeBytes } = source;
     const extents = readExtents(path, sizeBytes);
     const real = realpathSync(path);
     const record = readRecordIfThere(dirname(real))?.images
@@ -84,7 +84,8 @@ function isZeroBehind(
   return extents.every(({ offsetBytes, sizeBytes }) => {
     const start = Math.max(offsetBytes, dataBytes);
     const end = offsetBytes + sizeBytes;
-    return start >= end || firstNonZero({ ...source, size: end, read: limited(end) }, start) < 0;
+    return start >= end ||
+      firstNonZero({ ...source, sizeBytes: end, read: limited(end) }, start) < 0;
   });
 
   function limited(end: number): typeof source.read {

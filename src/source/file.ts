@@ -50,7 +50,7 @@ export function openImage(path: string): FileSource {
   return {
     name: path,
     isDevice,
-    size: isDevice ? sizeOfDevice(read) : stat.size,
+    sizeBytes: isDevice ? sizeOfDevice(read) : stat.size,
     read,
     close: () => closeSync(file),
   };

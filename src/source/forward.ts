@@ -14,7 +14,7 @@ export type ReadBytes = () => Generator<Uint8Array, void, undefined>;
  * Returns a source over a stream. Reading at a lower offset starts the stream again, so it is fast
  * only where most reads go forward.
  */
-export function forwardSource(name: string, size: number, read: ReadBytes): ByteSource {
+export function forwardSource(name: string, sizeBytes: number, read: ReadBytes): ByteSource {
   let parts: ReturnType<ReadBytes> | undefined;
   let part: Uint8Array = new Uint8Array();
   /** Offset of the first byte of the part. */
@@ -27,7 +27,7 @@ export function forwardSource(name: string, size: number, read: ReadBytes): Byte
   };
   return {
     name,
-    size,
+    sizeBytes,
     read(offset, into) {
       if (parts === undefined || offset < start) {
         parts = read();

@@ -121,7 +121,7 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
   const last = parts.at(-1)!;
   return {
     name: parts[0]!.path,
-    size: last.startBytes + last.sizeBytes,
+    sizeBytes: last.startBytes + last.sizeBytes,
     parts,
     read(offset, into) {
       let done = 0;

@@ -119,7 +119,7 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
       await makeDevices(job, job.entries.filter(isDevice));
       const source = {
         name: path,
-        size: sizeBytes,
+        sizeBytes,
         read: (offset: number, into: Uint8Array) => readSync(file, into, 0, into.length, offset),
       };
       const used = writing(path, () => {

@@ -74,7 +74,7 @@ test("readRange() reports where a source ends too early", () => {
 });
 
 test("readRange() and firstNonZero() take bounded memory whatever size a source claims", () => {
-  const claimed = { name: "x", size: 2 ** 50, read: () => 0 };
+  const claimed = { name: "x", sizeBytes: 2 ** 50, read: () => 0 };
   expect(faultOf(() => [...readRange(claimed, 0, 2 ** 49)])).toEndWith("too early | x, offset 0");
   expect(firstNonZero(claimed, 0)).toBe(-1);
 });
@@ -102,7 +102,7 @@ test("readExactly() returns bytes of a source, or undefined where it is too shor
     expect(readExactly(source, offset, size)).toBeUndefined();
   }
   // A source that has become shorter than its size.
-  expect(readExactly({ ...source, size: 9 }, 4, 2)).toBeUndefined();
+  expect(readExactly({ ...source, sizeBytes: 9 }, 4, 2)).toBeUndefined();
 });
 
 test("takeExactly() reports what is truncated, and its offset", () => {

@@ -230,7 +230,7 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
           });
           // Content is read 16 times its size at most; the metadata is small.
           expect(source.maxRead).toBeLessThanOrEqual(MIB);
-          expect(source.totalRead).toBeLessThan(40 * source.size);
+          expect(source.totalRead).toBeLessThan(40 * source.sizeBytes);
         }),
         { numRuns: 1500 },
       );
@@ -264,13 +264,13 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     makeFileSystem(path, small, { size: "8M" });
     // A device may be larger than the file system on it.
     for (const sectors of [0, 1, 2, 5, 7, 8191, 16384]) {
-      const size = 8 * MIB + sectors * SECTOR_BYTES;
-      truncateSync(path, size);
+      const sizeBytes = 8 * MIB + sectors * SECTOR_BYTES;
+      truncateSync(path, sizeBytes);
       const { stdout } = await run(["losetup", "-f", "--show", "-r", path]);
       const device = stdout.trim();
       try {
         const source = openImage(device);
-        expect(source).toMatchObject({ isDevice: true, size });
+        expect(source).toMatchObject({ isDevice: true, sizeBytes });
         expect(describeDisk(openView(source))).toEqual(describeTree(small));
         source.close();
       } finally {

@@ -141,7 +141,7 @@ test("openImage() reads a file at any offset, also through a link", () => {
   symlinkSync("f", join(dir, "link"));
   const source = openImage(join(dir, "link"));
   try {
-    expect(source.size).toBe(200_000);
+    expect(source.sizeBytes).toBe(200_000);
     const into = new Uint8Array(1000);
     expect(source.read(199_500, into)).toBe(500);
     expect(concat([into.subarray(0, 500)])).toEqual(new Uint8Array(body.subarray(199_500)));

@@ -50,7 +50,7 @@ export function watchedSource(bytes: Uint8Array): WatchedSource {
   const seen = { maxRead: 0, totalRead: 0 };
   return Object.assign(seen, {
     name: inner.name,
-    size: inner.size,
+    sizeBytes: inner.sizeBytes,
     read(offset: number, into: Uint8Array): number {
       if (!Number.isSafeInteger(offset) || offset < 0) throw new Error(`read at ${offset}`);
       const read = inner.read(offset, into);
@@ -83,10 +83,10 @@ export function survive(read: () => unknown): void {
 
 /** Throws if a source was read more than this many times over, or with a buffer above 1 MiB. */
 export function assertBounded(source: WatchedSource, passes: number): void {
-  const most = passes * (source.size + MIB);
+  const most = passes * (source.sizeBytes + MIB);
   if (source.maxRead > MIB || source.totalRead > most) {
     throw new Error(
-      `${source.size} bytes were read with ${source.totalRead} bytes, ${source.maxRead} at once`,
+      `${source.sizeBytes} bytes were read with ${source.totalRead} bytes, ${source.maxRead} at once`,
     );
   }
 }
