@@ -119,7 +119,7 @@ export function readBootHeader(source: ByteSource): BootHeader {
   for (;;) {
     const window = cursor.peek(SECTOR_BYTES);
     const end = window.indexOf(0);
-    const textEnd = cursor.offset + (end < 0 ? window.length : end);
+    const textEnd = cursor.offsetBytes + (end < 0 ? window.length : end);
     if (end >= 0) {
       if (textEnd === SECTOR_BYTES) throw formatError(source, SECTOR_BYTES, "no stage2 text");
       return {
@@ -130,6 +130,6 @@ export function readBootHeader(source: ByteSource): BootHeader {
     if (window.length < SECTOR_BYTES || textEnd > MAX_STAGE2_BYTES) {
       throw formatError(source, textEnd, "the stage2 text has no end");
     }
-    cursor.offset += window.length;
+    cursor.offsetBytes += window.length;
   }
 }

@@ -162,7 +162,7 @@ export function* readPayload(
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let last: Uint8Array | undefined;
   for (let index = 0; index < count; index++) {
-    const offset = cursor.offset;
+    const offset = cursor.offsetBytes;
     const what = `file ${index + 1} of ${count}`;
     const head = cursor.take(2 * width, what);
     const nameLength = readInteger(head, 0, width);
@@ -193,18 +193,18 @@ export function* readPayload(
       );
     }
     last = bytes;
-    const dataOffset = cursor.offset;
-    if (size > cursor.remaining) {
+    const dataOffset = cursor.offsetBytes;
+    if (size > cursor.remainingBytes) {
       throw formatError(
         source,
         offset,
-        `${JSON.stringify(name)} claims ${size} bytes, but only ${cursor.remaining} are left`,
+        `${JSON.stringify(name)} claims ${size} bytes, but only ${cursor.remainingBytes} are left`,
       );
     }
-    cursor.offset += size;
+    cursor.offsetBytes += size;
     yield { name, size, offset, dataOffset };
   }
-  return cursor.offset;
+  return cursor.offsetBytes;
 }
 
 /** Returns the reason why a name is not allowed, or undefined. */

@@ -77,19 +77,19 @@ export const WINDOW_BYTES = 64 * 1024;
 export class Cursor {
   readonly source: ByteSource;
   /** Offset of the next byte. */
-  offset: number;
+  offsetBytes: number;
   #window = new Uint8Array(WINDOW_BYTES);
   #start = 0;
   #length = 0;
 
   constructor(source: ByteSource, offset = 0) {
     this.source = source;
-    this.offset = offset;
+    this.offsetBytes = offset;
   }
 
   /** The number of bytes from here to the end of the source. */
-  get remaining(): number {
-    return Math.max(0, this.source.sizeBytes - this.offset);
+  get remainingBytes(): number {
+    return Math.max(0, this.source.sizeBytes - this.offsetBytes);
   }
 
   /**
@@ -98,10 +98,10 @@ export class Cursor {
    * @param length At most {@link WINDOW_BYTES}. The result is valid until the next call.
    */
   peek(length: number): Uint8Array {
-    const from = this.offset - this.#start;
+    const from = this.offsetBytes - this.#start;
     if (from < 0 || from + length > this.#length) {
-      this.#start = this.offset;
-      this.#length = this.source.read(this.offset, this.#window);
+      this.#start = this.offsetBytes;
+      this.#length = this.source.read(this.offsetBytes, this.#window);
       return this.#window.subarray(0, Math.min(length, this.#length));
     }
     return this.#window.subarray(from, from + length);
@@ -114,8 +114,8 @@ export class Cursor {
    */
   take(length: number, what: string): Uint8Array {
     const bytes = this.peek(length);
-    if (bytes.length < length) throw endsInside(this.source, this.offset, what);
-    this.offset += length;
+    if (bytes.length < length) throw endsInside(this.source, this.offsetBytes, what);
+    this.offsetBytes += length;
     return bytes;
   }
 }

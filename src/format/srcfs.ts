@@ -105,7 +105,7 @@ export function* readSrcfs(
   const cursor = new Cursor(source, start);
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   for (;;) {
-    const offset = cursor.offset;
+    const offset = cursor.offsetBytes;
     const window = cursor.peek(MAX_LINE_BYTES);
     if (window.length === 0 || window[0] === 0) {
       yield { kind: "end", offset };
@@ -121,7 +121,7 @@ export function* readSrcfs(
     } catch {
       throw formatError(source, offset, "a command is not valid UTF-8");
     }
-    cursor.offset += length + 1;
+    cursor.offsetBytes += length + 1;
     if (!line.startsWith(SRC)) {
       if (!/^[\x20-\x7e]+$/.test(line)) {
         throw formatError(source, offset, "neither a src record nor a shell command");
@@ -136,15 +136,15 @@ export function* readSrcfs(
     if (new TextEncoder().encode(path).length > MAX_SRCFS_PATH_BYTES) {
       throw formatError(source, offset, `a path is longer than ${MAX_SRCFS_PATH_BYTES} bytes`);
     }
-    const dataOffset = cursor.offset;
-    if (size > cursor.remaining) {
+    const dataOffset = cursor.offsetBytes;
+    if (size > cursor.remainingBytes) {
       throw formatError(
         source,
         offset,
-        `${quote(path)} claims ${size} bytes, but only ${cursor.remaining} are left`,
+        `${quote(path)} claims ${size} bytes, but only ${cursor.remainingBytes} are left`,
       );
     }
-    cursor.offset += size;
+    cursor.offsetBytes += size;
     yield { kind: "entry", path, size, offset, dataOffset };
   }
 }

@@ -27,8 +27,8 @@ test("Cursor returns the bytes at its offset, however it is moved", () =>
       (moves) => {
         const cursor = new Cursor(memorySource(body));
         for (const { jump, length, takes } of moves) {
-          if (jump !== undefined) cursor.offset = jump;
-          const wanted = body.subarray(cursor.offset, cursor.offset + length);
+          if (jump !== undefined) cursor.offsetBytes = jump;
+          const wanted = body.subarray(cursor.offsetBytes, cursor.offsetBytes + length);
           const isWhole = wanted.length === length;
           const got = takes && isWhole ? cursor.take(length, "it") : cursor.peek(length);
           expect(Buffer.from(got).equals(wanted)).toBe(true);
@@ -42,18 +42,18 @@ test("Cursor.take() reports where a source ends too early, and does not advance"
   expect(faultOf(() => cursor.take(4, "a header"))).toBe(
     "Cannot read image: the image ends inside a header | x.img, offset 7",
   );
-  expect(cursor.offset).toBe(7);
-  expect(cursor.remaining).toBe(3);
+  expect(cursor.offsetBytes).toBe(7);
+  expect(cursor.remainingBytes).toBe(3);
   expect(cursor.take(3, "the rest")).toHaveLength(3);
   expect(cursor.peek(1)).toHaveLength(0);
-  cursor.offset = 11;
-  expect(cursor.remaining).toBe(0);
+  cursor.offsetBytes = 11;
+  expect(cursor.remainingBytes).toBe(0);
 });
 
 test("Cursor never reads more than its window at once", () => {
   const source = watchedSource(body);
   const cursor = new Cursor(source);
-  while (cursor.remaining > 0) cursor.take(Math.min(1000, cursor.remaining), "it");
+  while (cursor.remainingBytes > 0) cursor.take(Math.min(1000, cursor.remainingBytes), "it");
   expect(source.maxRead).toBe(WINDOW_BYTES);
   expect(source.totalRead).toBeLessThan(1.1 * body.length);
 });
