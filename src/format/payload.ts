@@ -112,12 +112,12 @@ export function payloadEnds(
 /** A file of a payload as it is read back. */
 export interface PayloadRecord {
   readonly name: string;
-  /** Size of the content in bytes. */
-  readonly size: number;
+  /** Size of the content. */
+  readonly sizeBytes: number;
   /** Offset of the record in the image. */
-  readonly offset: number;
+  readonly offsetBytes: number;
   /** Offset of the content in the image. */
-  readonly dataOffset: number;
+  readonly dataOffsetBytes: number;
 }
 
 /** The header of a payload. */
@@ -162,15 +162,15 @@ export function* readPayload(
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let last: Uint8Array | undefined;
   for (let index = 0; index < count; index++) {
-    const offset = cursor.offsetBytes;
+    const offsetBytes = cursor.offsetBytes;
     const what = `file ${index + 1} of ${count}`;
     const head = cursor.take(2 * width, what);
     const nameLength = readInteger(head, 0, width);
-    const size = readInteger(head, width, width);
+    const sizeBytes = readInteger(head, width, width);
     if (nameLength < 1 || nameLength > MAX_PAYLOAD_NAME_BYTES) {
       throw formatError(
         source,
-        offset,
+        offsetBytes,
         `the name of ${what} has ${nameLength} bytes, expected 1 to ${MAX_PAYLOAD_NAME_BYTES}`,
       );
     }
@@ -179,30 +179,32 @@ export function* readPayload(
     try {
       name = decoder.decode(bytes);
     } catch {
-      throw formatError(source, offset, `the name of ${what} is not valid UTF-8`);
+      throw formatError(source, offsetBytes, `the name of ${what} is not valid UTF-8`);
     }
     const fault = nameFault(name);
     if (fault !== undefined) {
-      throw formatError(source, offset, `${what} is named ${JSON.stringify(name)}: ${fault}`);
+      throw formatError(source, offsetBytes, `${what} is named ${JSON.stringify(name)}: ${fault}`);
     }
     if (last !== undefined && compareBytes(last, bytes) >= 0) {
       throw formatError(
         source,
-        offset,
+        offsetBytes,
         `${what}, ${JSON.stringify(name)}, is repeated or not in order`,
       );
     }
     last = bytes;
-    const dataOffset = cursor.offsetBytes;
-    if (size > cursor.remainingBytes) {
+    const dataOffsetBytes = cursor.offsetBytes;
+    if (sizeBytes > cursor.remainingBytes) {
       throw formatError(
         source,
-        offset,
-        `${JSON.stringify(name)} claims ${size} bytes, but only ${cursor.remainingBytes} are left`,
+        offsetBytes,
+        `${
+          JSON.stringify(name)
+        } claims ${sizeBytes} bytes, but only ${cursor.remainingBytes} are left`,
       );
     }
-    cursor.offsetBytes += size;
-    yield { name, size, offset, dataOffset };
+    cursor.offsetBytes += sizeBytes;
+    yield { name, sizeBytes, offsetBytes, dataOffsetBytes };
   }
   return cursor.offsetBytes;
 }

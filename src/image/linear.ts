@@ -69,7 +69,12 @@ export function* readImage(
     for (;;) {
       const { done, value } = files.next();
       if (done) return value;
-      yield { kind: "file", path: value.name, size: value.size, dataOffset: value.dataOffset };
+      yield {
+        kind: "file",
+        path: value.name,
+        size: value.sizeBytes,
+        dataOffset: value.dataOffsetBytes,
+      };
     }
   }
   for (const record of readSrcfs(source, readBootHeader(source).srcfsOffset)) {

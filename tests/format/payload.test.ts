@@ -52,8 +52,8 @@ test("readPayload() returns what was written, in both layouts", () =>
         Buffer.compare(Buffer.from(a), Buffer.from(b))
       );
       expect(records.map(({ name }) => name)).toEqual(sorted);
-      for (const { name, size, dataOffset } of records) {
-        const got = image.subarray(dataOffset, dataOffset + size);
+      for (const { name, sizeBytes, dataOffsetBytes } of records) {
+        const got = image.subarray(dataOffsetBytes, dataOffsetBytes + sizeBytes);
         expect(Buffer.from(got).equals(bodies.get(name)!)).toBe(true);
       }
       if (files.length > 0) expect(readPayloadHeader(source).layout).toBe(layout);
@@ -69,7 +69,7 @@ test("payloadEnds() returns the ends of the files in a payload before it is made
       const records = [...readPayload(memorySource(image))];
       const sizes = [...bodies].map(([name, bytes]) => ({ name, sizeBytes: bytes.length }));
       expect([...payloadEnds(sizes, layout)]).toEqual(
-        records.map(({ name, size, dataOffset }) => [name, dataOffset + size]),
+        records.map(({ name, sizeBytes, dataOffsetBytes }) => [name, dataOffsetBytes + sizeBytes]),
       );
     }),
   ));
@@ -114,11 +114,16 @@ test("payload() and readPayload() agree with bytes packed by another program", (
   for (const [layout, known] of [[64, KNOWN_64], [32, KNOWN_32]] as const) {
     const entries = [file("ü", new Uint8Array()), file("a", encoder.encode("abc"))];
     expect(Buffer.from(bytesOfSegments(payload(entries, layout))).equals(image(known))).toBe(true);
-    const offset = layout === 64 ? 16 : 12;
-    const dataOffset = offset + layout / 4 + 1;
+    const offsetBytes = layout === 64 ? 16 : 12;
+    const dataOffsetBytes = offsetBytes + layout / 4 + 1;
     expect([...readPayload(memorySource(image(known)))]).toEqual([
-      { name: "a", size: 3, offset, dataOffset },
-      { name: "ü", size: 0, offset: dataOffset + 3, dataOffset: dataOffset + 5 + layout / 4 },
+      { name: "a", sizeBytes: 3, offsetBytes, dataOffsetBytes },
+      {
+        name: "ü",
+        sizeBytes: 0,
+        offsetBytes: dataOffsetBytes + 3,
+        dataOffsetBytes: dataOffsetBytes + 5 + layout / 4,
+      },
     ]);
   }
 });
