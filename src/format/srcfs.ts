@@ -75,16 +75,16 @@ export type SrcfsRecord =
   | {
     readonly kind: "entry";
     readonly path: string;
-    /** Size of the content in bytes; 0 for a directory. */
-    readonly size: number;
+    /** Size of the content; 0 for a directory. */
+    readonly sizeBytes: number;
     /** Offset of the record in the image. */
-    readonly offset: number;
+    readonly offsetBytes: number;
     /** Offset of the content in the image. */
-    readonly dataOffset: number;
+    readonly dataOffsetBytes: number;
   }
-  | { readonly kind: "command"; readonly text: string; readonly offset: number }
+  | { readonly kind: "command"; readonly text: string; readonly offsetBytes: number }
   /** The end of the list: the offset of the first NUL, or of the end of the image. */
-  | { readonly kind: "end"; readonly offset: number };
+  | { readonly kind: "end"; readonly offsetBytes: number };
 
 const SRC = "src ";
 /** Longest line of a record: "src ", sixteen digits, a space, the path and a newline. */
@@ -105,47 +105,51 @@ export function* readSrcfs(
   const cursor = new Cursor(source, start);
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   for (;;) {
-    const offset = cursor.offsetBytes;
+    const offsetBytes = cursor.offsetBytes;
     const window = cursor.peek(MAX_LINE_BYTES);
     if (window.length === 0 || window[0] === 0) {
-      yield { kind: "end", offset };
+      yield { kind: "end", offsetBytes };
       return;
     }
     const length = window.indexOf(0x0a);
     if (length < 0) {
-      throw formatError(source, offset, `no newline within ${window.length} bytes of a command`);
+      throw formatError(
+        source,
+        offsetBytes,
+        `no newline within ${window.length} bytes of a command`,
+      );
     }
     let line: string;
     try {
       line = decoder.decode(window.subarray(0, length));
     } catch {
-      throw formatError(source, offset, "a command is not valid UTF-8");
+      throw formatError(source, offsetBytes, "a command is not valid UTF-8");
     }
     cursor.offsetBytes += length + 1;
     if (!line.startsWith(SRC)) {
       if (!/^[\x20-\x7e]+$/.test(line)) {
-        throw formatError(source, offset, "neither a src record nor a shell command");
+        throw formatError(source, offsetBytes, "neither a src record nor a shell command");
       }
-      yield { kind: "command", text: line, offset };
+      yield { kind: "command", text: line, offsetBytes };
       continue;
     }
     const match = /^src (0|[1-9][0-9]{0,15}) ([^\0]+)$/.exec(line);
-    if (match === null) throw formatError(source, offset, `not a src record: ${quote(line)}`);
-    const size = Number(match[1]);
+    if (match === null) throw formatError(source, offsetBytes, `not a src record: ${quote(line)}`);
+    const sizeBytes = Number(match[1]);
     const path = match[2]!;
     if (new TextEncoder().encode(path).length > MAX_SRCFS_PATH_BYTES) {
-      throw formatError(source, offset, `a path is longer than ${MAX_SRCFS_PATH_BYTES} bytes`);
+      throw formatError(source, offsetBytes, `a path is longer than ${MAX_SRCFS_PATH_BYTES} bytes`);
     }
-    const dataOffset = cursor.offsetBytes;
-    if (size > cursor.remainingBytes) {
+    const dataOffsetBytes = cursor.offsetBytes;
+    if (sizeBytes > cursor.remainingBytes) {
       throw formatError(
         source,
-        offset,
-        `${quote(path)} claims ${size} bytes, but only ${cursor.remainingBytes} are left`,
+        offsetBytes,
+        `${quote(path)} claims ${sizeBytes} bytes, but only ${cursor.remainingBytes} are left`,
       );
     }
-    cursor.offsetBytes += size;
-    yield { kind: "entry", path, size, offset, dataOffset };
+    cursor.offsetBytes += sizeBytes;
+    yield { kind: "entry", path, sizeBytes, offsetBytes, dataOffsetBytes };
   }
 }
 

@@ -80,12 +80,12 @@ export function* readImage(
   for (const record of readSrcfs(source, readBootHeader(source).srcfsOffset)) {
     switch (record.kind) {
       case "end":
-        return record.offset;
+        return record.offsetBytes;
       case "command":
-        yield { kind: "command", path: record.text, offset: record.offset };
+        yield { kind: "command", path: record.text, offset: record.offsetBytes };
         break;
       case "entry": {
-        const { path, size, dataOffset } = record;
+        const { path, sizeBytes: size, dataOffsetBytes: dataOffset } = record;
         yield { kind: size === 0 ? "empty" : "file", path, size, dataOffset };
       }
     }

@@ -45,7 +45,7 @@ function srcfsOf(boot: ByteSource): Segment {
   const { srcfsOffset } = readBootHeader(boot);
   for (const record of readSrcfs(boot, srcfsOffset)) {
     if (record.kind === "end") {
-      const size = record.offset - srcfsOffset;
+      const size = record.offsetBytes - srcfsOffset;
       return { kind: "file", path: boot.name, offsetBytes: srcfsOffset, sizeBytes: size };
     }
   }

@@ -55,7 +55,7 @@ test("bootImage() has whole MiB, and a MiB of zeros after the last byte of the s
         const bytes = image("9".repeat(stage2Size), srcfs([{ path: "./x", body }], []));
         expect(bytes.length % MIB).toBe(0);
         const { srcfsOffset } = readBootHeader(memorySource(bytes));
-        const end = [...readSrcfs(memorySource(bytes), srcfsOffset)].at(-1)!.offset;
+        const end = [...readSrcfs(memorySource(bytes), srcfsOffset)].at(-1)!.offsetBytes;
         expect(firstNonZero(memorySource(bytes), end)).toBe(-1);
         expect(bytes.length - end).toBeGreaterThanOrEqual(READ_AHEAD_BYTES);
         expect(bytes.length - end).toBeLessThan(READ_AHEAD_BYTES + MIB);

@@ -58,13 +58,16 @@ test("readSrcfs() returns what was written, at any start offset", () =>
         ]);
         const source = watchedSource(image);
         const records = [...readSrcfs(source, start)];
-        expect(records.at(-1)).toEqual({ kind: "end", offset: image.length - (end ? 0 : 700) });
+        expect(records.at(-1)).toEqual({
+          kind: "end",
+          offsetBytes: image.length - (end ? 0 : 700),
+        });
         const files = records.flatMap((record) => record.kind === "entry" ? [record] : []);
         expect(files.map(({ path }) => path)).toEqual(list.map(({ path }) => path));
-        files.forEach(({ size, dataOffset }, i) => {
+        files.forEach(({ sizeBytes, dataOffsetBytes }, i) => {
           const body = list[i]!.body;
           const wanted = body?.kind === "bytes" ? body.bytes : new Uint8Array();
-          const got = image.subarray(dataOffset, dataOffset + size);
+          const got = image.subarray(dataOffsetBytes, dataOffsetBytes + sizeBytes);
           expect(Buffer.from(got).equals(wanted)).toBe(true);
         });
         expect(records.flatMap((record) => record.kind === "command" ? [record.text] : []))
@@ -89,12 +92,12 @@ test("srcfs() makes the expected bytes", () => {
 
 test("readSrcfs() reads bytes that were written by hand", () => {
   expect([...readSrcfs(memorySource(encoder.encode(KNOWN)), 0)]).toEqual([
-    { kind: "entry", path: ".", size: 0, offset: 0, dataOffset: 8 },
-    { kind: "entry", path: "./a b", size: 5, offset: 8, dataOffset: 20 },
-    { kind: "entry", path: "./d", size: 0, offset: 25, dataOffset: 35 },
-    { kind: "entry", path: "./d/x", size: 1, offset: 35, dataOffset: 47 },
-    { kind: "command", text: "hex0 /a /b", offset: 48 },
-    { kind: "end", offset: 59 },
+    { kind: "entry", path: ".", sizeBytes: 0, offsetBytes: 0, dataOffsetBytes: 8 },
+    { kind: "entry", path: "./a b", sizeBytes: 5, offsetBytes: 8, dataOffsetBytes: 20 },
+    { kind: "entry", path: "./d", sizeBytes: 0, offsetBytes: 25, dataOffsetBytes: 35 },
+    { kind: "entry", path: "./d/x", sizeBytes: 1, offsetBytes: 35, dataOffsetBytes: 47 },
+    { kind: "command", text: "hex0 /a /b", offsetBytes: 48 },
+    { kind: "end", offsetBytes: 59 },
   ]);
 });
 
