@@ -172,7 +172,7 @@ function rootEntries(
   const entries = new Map<string, PlannedEntry>();
   const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
   add(directory("."));
-  for (const { path, kind, source, bundled, size, isExecutable } of files) {
+  for (const { path, kind, source, bundled, sizeBytes: size, isExecutable } of files) {
     const content = { kind: "tree", source, ...(bundled && { bundled }) } as const;
     add(
       kind === "directory"
@@ -217,7 +217,7 @@ function distfileEntries(distfiles: readonly PlannedDistfile[], prefix: string):
 }
 
 function repoEntries(repo: readonly TreeEntry[], top: string): PlannedEntry[] {
-  return repo.map(({ path, kind, source, size, isExecutable }) =>
+  return repo.map(({ path, kind, source, sizeBytes: size, isExecutable }) =>
     kind === "directory"
       ? directory(`./${top}/${path}`)
       : { path: `./${top}/${path}`, content: { kind: "repo", source }, size, isExecutable }

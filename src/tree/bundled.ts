@@ -89,7 +89,7 @@ export function walkBundle(
       path: member.path.slice(prefix.length),
       kind: member.kind,
       source: join(root, member.path),
-      size,
+      sizeBytes: size,
     };
     if (member.kind === "directory") return [{ ...entry, isExecutable: true }];
     const { isExecutable } = member;

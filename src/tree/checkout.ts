@@ -132,7 +132,7 @@ export function walkTree(
       const stat = reading(source, () => statSync(source));
       if (stat.isFile()) {
         const isExecutable = (stat.mode & 0o100) !== 0;
-        entries.push({ path: inner, kind: "file", source, size: stat.size, isExecutable });
+        entries.push({ path: inner, kind: "file", source, sizeBytes: stat.size, isExecutable });
       } else if (stat.isDirectory()) {
         const place = real ?? join(above.at(-1)!, name);
         if (above.includes(place)) {
@@ -146,7 +146,7 @@ export function walkTree(
             hint: "Replace links to directories that contain such links by what they point to",
           });
         }
-        entries.push({ path: inner, kind: "directory", source, size: 0, isExecutable: true });
+        entries.push({ path: inner, kind: "directory", source, sizeBytes: 0, isExecutable: true });
         walk(source, inner, [...above, place]);
       } else {
         throw new UserError("tree", `Cannot use ${inner}: neither a file nor a directory`, {

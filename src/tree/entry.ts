@@ -12,8 +12,8 @@ export interface TreeEntry {
   readonly source: string;
   /** Set for a file in a bundle. */
   readonly bundled?: BundledFile;
-  /** Size in bytes; 0 for a directory. */
-  readonly size: number;
+  /** 0 for a directory. */
+  readonly sizeBytes: number;
   /** Whether its owner may execute the file; true for a directory. */
   readonly isExecutable: boolean;
 }

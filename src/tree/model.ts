@@ -133,7 +133,7 @@ function readRootFiles(root: string): TreeEntry[] {
     path: "steps",
     kind: "directory",
     source: `${root}/steps`,
-    size: 0,
+    sizeBytes: 0,
     isExecutable: true,
   });
   for (const entry of walkTree(root, "steps")) {

@@ -370,8 +370,8 @@ test("walkTree() lists the same entries for a bundle as for the checkout", async
   const { request, tree } = scene();
   await createBundle(request);
   const listed = (root: string) =>
-    walkTree(root, "seed").map(({ path, kind, size, isExecutable }) =>
-      `${path} ${kind} ${size} ${isExecutable}`
+    walkTree(root, "seed").map(({ path, kind, sizeBytes, isExecutable }) =>
+      `${path} ${kind} ${sizeBytes} ${isExecutable}`
     ).sort();
   expect(listed(request.output)).toEqual(listed(tree));
   expect(faultOf(() => walkTree(request.output, "none"))).toContain("there is no directory none");

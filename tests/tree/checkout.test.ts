@@ -30,7 +30,7 @@ function checkout(): string {
 }
 
 const walked = (root: string, path = "d") =>
-  walkTree(root, path).map(({ path, kind, size }) => `${path} ${kind} ${size}`).sort();
+  walkTree(root, path).map(({ path, kind, sizeBytes }) => `${path} ${kind} ${sizeBytes}`).sort();
 const PLAIN = ["a file file 5", "inner directory 0", "inner/f file 1", "none directory 0"];
 
 test("openCheckout() accepts a directory with steps/manifest, and no other", () => {
