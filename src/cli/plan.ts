@@ -3,7 +3,8 @@
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
-import { limitError, planBuild } from "../job/build.ts";
+import { planBuild } from "../job/build.ts";
+import { limitError } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
 import { brokenLimits, neededDistfiles, planCommand } from "../plan/plan.ts";
 import type { Limit } from "../plan/limits.ts";

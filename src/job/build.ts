@@ -5,9 +5,9 @@
  * @module
  */
 
-import { relative, resolve, sep } from "node:path";
+import { resolve } from "node:path";
 import { readArchive } from "../archive/archive.ts";
-import { checkAll, UserError } from "../errors.ts";
+import { checkAll } from "../errors.ts";
 import type { Mirror } from "../fetch/mirror.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { GIB } from "../format/segment.ts";
@@ -15,9 +15,8 @@ import { type Extras, REPLACED } from "../plan/preseed.ts";
 import type { Located } from "../plan/images.ts";
 import { FILE_STORE_BYTES } from "../plan/limits.ts";
 import { type BuildOptions, continuesPass, startOf } from "../plan/options.ts";
-import { brokenLimits, makePlan, neededDistfiles } from "../plan/plan.ts";
+import { makePlan, neededDistfiles } from "../plan/plan.ts";
 import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, type Plan } from "../plan/types.ts";
-import { statIfThere } from "../runtime/stat.ts";
 import { walkTree } from "../tree/checkout.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { sbomText } from "../record/sbom.ts";
@@ -29,6 +28,7 @@ import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "../device/write.ts";
 import { findMke2fs } from "../write/disk.ts";
 import { fetchAbsent, locateAll, locateRight, type Places } from "./distfiles.ts";
+import { checkDevices, checkKernel, checkLimits, checkTargetDirectory } from "./check.ts";
 import { continuePass, readPass } from "./pass.ts";
 import {
   builderDigest,
@@ -140,19 +140,6 @@ async function readInputs(
 const MOST_PRESEED_BYTES = 256 * GIB;
 
 /**
- * Checks that the kernel of the user is a file.
- *
- * @throws {UserError} "usage"
- */
-export function checkKernel(path: string): void {
-  if (statIfThere(path)?.isFile() === true) return;
-  throw new UserError("usage", `Cannot use ${path} for --kernel: it is not a file`, {
-    where: path,
-    hint: "It takes a Linux kernel, such as a bzImage",
-  });
-}
-
-/**
  * Builds the media of a bootstrap in a target directory.
  *
  * @throws {UserError} of every kind; the target is then unchanged.
@@ -166,7 +153,7 @@ export async function buildMedia(
   checkAll([
     () => checkLimits(job.plan, request.force, events),
     () => checkDevices(job.plan, request.devices),
-    () => checkTarget(request.target, job.tree),
+    () => checkTargetDirectory(request.target, job.tree),
   ]);
   if (job.plan.disk !== undefined) await findMke2fs();
   const given = await digestGiven(request.options.kernel, request.preseed, signal);
@@ -266,93 +253,10 @@ function openTarget(dir: string, plan: Plan, earlier: TargetRecord | undefined):
     : Target.open(dir, [SBOM_NAME, RECORD_NAME]);
 }
 
-/**
- * Refuses a target in a directory of the checkout that builds read, as it would become part of the
- * next build.
- *
- * @throws {UserError} "usage"
- */
-function checkTarget(target: string, { root }: TreeModel): void {
-  const [top] = relative(root, resolve(target)).split(sep);
-  if (!["builder-hex0", "seed", "steps"].includes(top!)) return;
-  throw new UserError(
-    "usage",
-    `Cannot use ${resolve(target)} as target: ${top}/ is a source of the build`,
-    {
-      where: resolve(target),
-      hint: "Name another --target",
-    },
-  );
-}
-
-/**
- * Checks that the plan has an image for each device.
- *
- * @throws {UserError} "usage"
- */
-function checkDevices(
-  { options, start, hasPayload }: Plan,
-  devices: ImageDevices | undefined,
-): void {
-  if (devices === undefined) return;
-  if (start === "disk") {
-    throw new UserError(
-      "usage",
-      "Cannot use a device with --kernel: a disk with a file system cannot be streamed",
-      {
-        hint: "Build, and write disk.img with seedstrap write",
-      },
-    );
-  }
-  if (options.mode !== "bare-metal") {
-    throw new UserError("usage", "Cannot use a device for the images: that needs --bare-metal", {
-      hint: "Build, and write the images with seedstrap write",
-    });
-  }
-  if (devices.paths.has("payload") && !hasPayload) {
-    throw new UserError("usage", "Cannot use --payload-device: the plan has no payload", {
-      hint: "--payload always makes one; seedstrap plan says why there is none",
-    });
-  }
-}
-
 /** Returns the names that a build may write to its target. */
 function outputNames(plan: Plan): string[] {
   const names = plan.start === "directory"
     ? new Set(plan.entries.map(({ path }) => path.split("/")[1]!).filter((name) => name))
     : [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE];
   return [...names, SBOM_NAME, RECORD_NAME];
-}
-
-/**
- * Refuses a plan that breaks a limit.
- *
- * @throws {UserError} "limit", with the largest contributors and the remedies.
- */
-function checkLimits(plan: Plan, force: boolean, events: BuildEvents): void {
-  const broken = brokenLimits(plan);
-  if (broken.length === 0) return;
-  if (force) {
-    for (const line of brokenLines(broken)) events.onNotice?.(`--force: ${line}`);
-    return;
-  }
-  throw limitError(broken);
-}
-
-function brokenLines(broken: Plan["limits"]): string[] {
-  return broken.map(({ title, used, limit, unit }) =>
-    `${title}: ${used} ${unit}, ${used > limit ? "the maximum is" : "the minimum is"} ${limit}`
-  );
-}
-
-/** Returns the error for broken limits. */
-export function limitError(broken: Plan["limits"]): UserError {
-  const lines = broken.flatMap(({ unit, contributors }, index) => [
-    brokenLines(broken)[index]!,
-    ...contributors.map(({ name, amount }) => `    ${amount} ${unit}  ${name}`),
-  ]);
-  const remedies = [...new Set(broken.map(({ remedy }) => remedy))];
-  return new UserError("limit", `Cannot bootstrap with this plan\n  ${lines.join("\n  ")}`, {
-    hint: `${remedies.join(". ")}. --force continues anyway`,
-  });
 }

@@ -9,7 +9,7 @@ import { sha256Of } from "../bytes.ts";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
 import { MIB, segmentSize } from "../format/segment.ts";
 import { type Image, type Located, planImages, planRoot, type RootEntry } from "../plan/images.ts";
-import { DISK_IMAGE, type Plan } from "../plan/types.ts";
+import { DISK_IMAGE, type Plan, type PlannedDisk } from "../plan/types.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { checkSpace, type Target } from "../write/target.ts";
 import { writeImage, type WrittenImage } from "../write/writer.ts";
@@ -45,12 +45,11 @@ export interface WriteJob {
  *
  * @throws {UserError} Like `writeImage()`, `writeDisk()` and `writeToDevice()`.
  */
-export async function writeImages(
-  { plan, located, target, devices, onWrite, onDevice, signal }: WriteJob,
-): Promise<Written> {
+export async function writeImages(job: WriteJob): Promise<Written> {
+  const { plan, located, target, devices, onWrite } = job;
   const images = planImages(plan, located);
   const inTarget = images.filter(({ role }) => !devices?.paths.has(role));
-  const targets = deviceTargets(images, devices);
+  const onDevices = deviceTargets(images, devices);
   const diskFiles = plan.disk === undefined ? [] : planRoot(plan, located);
   const diskBytes = bytesOf(diskFiles);
   const total = inTarget.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
@@ -58,57 +57,71 @@ export async function writeImages(
   checkSpace(target.dir, total + diskBytes);
   const onBytes = counter(total, onWrite);
   const written: RecordedImage[] = [];
-  let mke2fs: string | undefined;
-  for (const image of inTarget) {
-    target.removePart(image.name);
-    const { segments, sizeBytes } = image;
-    const result = await writeImage(target.partPath(image.name), segments, {
-      sizeBytes,
-      onBytes,
-      ...(signal && { signal }),
-    });
-    written.push(recordImage(image, result));
-  }
-  if (plan.disk !== undefined) {
-    const { name, sizeMib, partitionMib } = plan.disk;
-    target.removePart(name);
-    const disk = await writeDisk({
-      path: target.partPath(name),
-      sizeBytes: sizeMib * MIB,
-      partitionBytes: partitionMib * MIB,
-      entries: diskFiles,
-      scratch: (what) => target.partPath(`${name}.${what}`),
-      onBytes,
-      signal,
-    });
-    mke2fs = disk.mke2fs;
-    written.push({
-      name,
-      role: name === DISK_IMAGE ? "disk" : "external",
-      sizeBytes: sizeMib * MIB,
-      dataBytes: sizeMib * MIB,
-      blocksSha256: disk.blocksSha256,
-      files: recordFiles(diskFiles, disk.digests),
-    });
-  }
+  for (const image of inTarget) written.push(await writeToTarget(image, job, onBytes));
+  const disk = plan.disk && await writeDiskImage(plan.disk, diskFiles, job, onBytes);
+  if (disk !== undefined) written.push(disk.image);
   onWrite?.(total, total);
   // The boot device comes last, so that nothing boots before its payload is written.
-  for (const { image, device } of targets.reverse()) {
-    const { segments, sizeBytes } = image;
-    const { report, fileDigests } = await writeToDevice(
-      { segments, sizeBytes, wantsDigest: true },
-      device,
-      devices?.isVerified ?? true,
-      { ...(onDevice && { onProgress: onDevice }) },
-      signal,
-    );
-    written.push(recordImage(image, { sha256: report.sha256!, fileDigests }));
+  for (const { image, device } of onDevices.reverse()) {
+    written.push(await writeStraight(image, device, job));
   }
   const order = (image: RecordedImage) => plan.images.indexOf(image.name);
   written.sort((a, b) => order(a) - order(b));
-  const onDevices = new Set(targets.map(({ image }) => image.name));
-  const names = plan.images.filter((name) => !onDevices.has(name));
-  return { names, images: written, files: [], mke2fs };
+  const streamed = new Set(onDevices.map(({ image }) => image.name));
+  const names = plan.images.filter((name) => !streamed.has(name));
+  return { names, images: written, files: [], mke2fs: disk?.mke2fs };
+}
+
+/** Writes an image under its temporary name. */
+async function writeToTarget(
+  image: Image,
+  { target, signal }: WriteJob,
+  onBytes: (bytes: number) => void,
+): Promise<RecordedImage> {
+  target.removePart(image.name);
+  const { segments, sizeBytes } = image;
+  const options = { sizeBytes, onBytes, ...(signal && { signal }) };
+  return recordImage(image, await writeImage(target.partPath(image.name), segments, options));
+}
+
+/** Writes a disk with a file system under its temporary name. */
+async function writeDiskImage(
+  { name, sizeMib, partitionMib }: PlannedDisk,
+  entries: readonly RootEntry[],
+  { target, signal }: WriteJob,
+  onBytes: (bytes: number) => void,
+): Promise<{ readonly image: RecordedImage; readonly mke2fs: string | undefined }> {
+  target.removePart(name);
+  const sizeBytes = sizeMib * MIB;
+  const { blocksSha256, digests, mke2fs } = await writeDisk({
+    path: target.partPath(name),
+    sizeBytes,
+    partitionBytes: partitionMib * MIB,
+    entries,
+    scratch: (what) => target.partPath(`${name}.${what}`),
+    onBytes,
+    signal,
+  });
+  const role = name === DISK_IMAGE ? "disk" : "external";
+  const files = recordFiles(entries, digests);
+  return { image: { name, role, sizeBytes, dataBytes: sizeBytes, blocksSha256, files }, mke2fs };
+}
+
+/** Writes an image to its device, with no file in between. */
+async function writeStraight(
+  image: Image,
+  device: WriteTarget,
+  { devices, onDevice, signal }: WriteJob,
+): Promise<RecordedImage> {
+  const { segments, sizeBytes } = image;
+  const { report, fileDigests } = await writeToDevice(
+    { segments, sizeBytes, wantsDigest: true },
+    device,
+    devices?.isVerified ?? true,
+    { ...(onDevice && { onProgress: onDevice }) },
+    signal,
+  );
+  return recordImage(image, { sha256: report.sha256!, fileDigests });
 }
 
 /** Checks the devices again now that the sizes are known, before the first one is written. */

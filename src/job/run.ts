@@ -19,7 +19,8 @@ import { readRecord } from "../record/read.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { type BuildEvents, buildMedia, type BuildRequest, checkKernel } from "./build.ts";
+import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
+import { checkKernel } from "./check.ts";
 
 /** Name of the log of the serial console in a target. */
 export const LOG_NAME = "serial.log";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
 import { GIB, MIB } from "../../src/format/segment.ts";
-import { limitError } from "../../src/job/build.ts";
+import { limitError } from "../../src/job/check.ts";
 import {
   computeLimits,
   FILE_STORE_BYTES,
