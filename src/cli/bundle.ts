@@ -32,7 +32,10 @@ function createCommand(): CommandUnknownOpts {
     .allowExcessArguments(false)
     .addOption(treeOption())
     .requiredOption("-o, --output <file>", "the bundle, such as live-bootstrap.tar")
-    .option("-m, --mirrors <url...>", "where distfiles are looked for first")
+    .option(
+      "-m, --mirrors <url...>",
+      "servers and directories that are asked before the distfiles' own URLs",
+    )
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .option("-j, --jobs <n>", "number of parallel downloads", "4")
     .addOption(offlineOption())

@@ -47,7 +47,7 @@ export function planCommandBase(name: string) {
     .option("--external-sources", "carry every distfile, not only those needed before the network")
     .option(
       "-m, --mirrors <url...>",
-      "where distfiles are looked for first: http(s)://… or file:///dir",
+      "asked before the distfiles' own URLs: http(s)://… or file:///dir",
     )
     .option("--early-preseed <archive>", "tar of the root of an earlier bootstrap to begin from")
     .option("-r, --repo <dir>", "directory of prebuilt packages to include")

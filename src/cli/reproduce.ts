@@ -22,7 +22,10 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .argument("<record>", "the seedstrap.json of a target, or a copy of it")
     .allowExcessArguments(false)
     .addOption(treeOption())
-    .option("-m, --mirrors <url...>", "where distfiles are looked for first")
+    .option(
+      "-m, --mirrors <url...>",
+      "servers and directories that are asked before the distfiles' own URLs",
+    )
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .addOption(offlineOption())
     .option("-r, --repo <dir>", "the prebuilt packages, if the build had some")

@@ -30,7 +30,7 @@ export interface ReproduceRequest {
   readonly record: string;
   /** Directory of the checkout, or a bundle. */
   readonly tree: string;
-  /** Where distfiles are looked for first; if there are none, at the record's HTTP mirrors. */
+  /** Asked before the URLs of the distfiles; the record's HTTP mirrors if there are none. */
   readonly mirrors: readonly Mirror[];
   /** Directory that downloads are kept in. */
   readonly store: string;

@@ -22,7 +22,7 @@ export interface BundlePart {
 }
 
 /** Returns the path of part `number`, from 1 on, of a bundle. */
-export function partPath(path: string, number: number): string {
+export function numberedPath(path: string, number: number): string {
   return `${path}.${String(number).padStart(3, "0")}`;
 }
 
@@ -43,14 +43,16 @@ export function findParts(path: string): BundlePart[] | undefined {
     return [{ path: place, sizeBytes: stat.size, startBytes: 0 }];
   }
   const stem = place.replace(/\.001$/, "");
-  if (stat?.isDirectory() || statIfThere(partPath(stem, 1))?.isFile() !== true) return undefined;
+  if (stat?.isDirectory() || statIfThere(numberedPath(stem, 1))?.isFile() !== true) {
+    return undefined;
+  }
   const sizes = new Map(
-    partNumbers(stem).map((number) => [number, statIfThere(partPath(stem, number))?.size ?? 0]),
+    partNumbers(stem).map((number) => [number, statIfThere(numberedPath(stem, number))?.size ?? 0]),
   );
   const count = Math.max(...sizes.keys());
   const partBytes = Math.max(...[...sizes].map(([, size]) => size));
   return Array.from({ length: count }, (_, index) => {
-    const part = partPath(stem, index + 1);
+    const part = numberedPath(stem, index + 1);
     const sizeBytes = sizes.get(index + 1);
     if (sizeBytes !== undefined) return { path: part, sizeBytes, startBytes: index * partBytes };
     throw new UserError("format", `Cannot use this bundle: its part ${part} is missing`, {
@@ -69,7 +71,7 @@ export function partNumbers(stem: string): number[] {
     name.startsWith(start) && /^\d{3,6}$/.test(name.slice(start.length))
   )
     .map((name) => Number(name.slice(start.length)))
-    .filter((number) => number > 0 && statIfThere(partPath(stem, number))?.isFile())
+    .filter((number) => number > 0 && statIfThere(numberedPath(stem, number))?.isFile())
     .sort((a, b) => a - b);
 }
 

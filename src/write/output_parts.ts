@@ -7,7 +7,7 @@
 
 import { renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { partNumbers, partPath } from "../source/parts.ts";
+import { numberedPath, partNumbers } from "../source/parts.ts";
 import { UserError } from "../errors.ts";
 import { type Segment, totalSize } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
@@ -36,7 +36,7 @@ export function checkOutput(path: string): void {
     ? place
     : part === undefined
     ? undefined
-    : partPath(place, part);
+    : numberedPath(place, part);
   if (there === undefined) return;
   throw new UserError("target", `Cannot write ${place}: ${there} exists`, {
     where: there,
@@ -77,7 +77,7 @@ export async function writeOutputParts(
   try {
     const nameOf = (number: number) => {
       const name = basename(place);
-      return partBytes === undefined ? name : partPath(name, number);
+      return partBytes === undefined ? name : numberedPath(name, number);
     };
     const pathOf = (number: number) => join(work, nameOf(number));
     const written = await writeParts(segments, pathOf, partBytes ?? Infinity, options);
