@@ -44,7 +44,6 @@ const NOT_MEDIA: readonly string[] = [
   ".seedstrap",
   "seedstrap.json",
   "sbom.cdx.json",
-  "serial.log",
   "lost+found",
 ];
 

@@ -3,9 +3,11 @@
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
-import { LOG_NAME, type RunEvents, runTarget } from "../job/run.ts";
+import { PlainOutput } from "../console/plain.ts";
+import { type RunEvents, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
-import { note, warn } from "./output.ts";
+import { MAX_RUNS } from "../record/run.ts";
+import { note, printJson, warn } from "./output.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -19,21 +21,39 @@ export function runSubcommand(): CommandUnknownOpts {
     .argument("[target]", "directory that was built", "target")
     .allowExcessArguments(false)
     .addOption(accelOption())
+    .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
+    .option("--kernel <file>", "the kernel of a target that was built with one (-qk)")
+    .option("--serve <dir...>", "mirror directories that the guest may download from")
+    .option("--json", "for scripts: the outcome; what the guest prints goes to standard error")
     .addHelpText(
       "after",
       `
-The serial console appears here and in TARGET/${LOG_NAME}. Ctrl-C ends the guest.`,
+What the guest prints appears here and in a log below TARGET/.seedstrap/runs, of which the last
+${MAX_RUNS} are kept. Ctrl-C ends the guest.
+
+The exit code is 0 only where the guest has said that every step was built. Whatever else happened
+is 9, with the last step and the lines that matter, and an interrupt is 130.`,
     )
-    .action((target, { accel }) =>
-      withInterrupt((signal) => runTarget(target, accel, printedRun(), signal))
-    );
+    .action((target, { accel, qemuCmd, kernel, serve = [], json = false }) => {
+      const named = { qemuCommand: qemuCmd, kernel, served: serve };
+      return withInterrupt((signal) =>
+        runTarget({ target, accel, named }, printedRun(json), signal)
+      );
+    });
 }
 
-/** Returns handlers for the events of a run, which print the guest to standard output. */
-export function printedRun(): RunEvents {
+/** Events of a run: the guest on standard output, everything else on standard error. */
+export function printedRun(json = false): RunEvents {
+  const out = json ? process.stderr : process.stdout;
+  // A terminal would obey what the guest says to its own; a file gets every byte.
+  const plain = new PlainOutput();
   return {
     onServe: (path, port) => note(`serving ${path} on 127.0.0.1:${port} for the guest`),
-    onSerial: (chunk) => process.stdout.write(chunk),
+    onSerial: (chunk) => out.write(out.isTTY ? plain.push(chunk) : chunk),
     onWarning: warn,
+    onOutcome: (outcome, logPath) => {
+      if (json) printJson({ ...outcome, log: logPath });
+      else if (outcome.verdict === "done") note(`done: ${outcome.why}; the log is ${logPath}`);
+    },
   };
 }

@@ -5,25 +5,32 @@
  * @module
  */
 
+import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
 import { UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { lendingKeys } from "../launch/interrupt.ts";
+import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
-import { requireProgram } from "../launch/process.ts";
+import { requireProgram, shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
-import { type BuildOptions, startsInDirectory } from "../plan/options.ts";
+import { guardingTerminal } from "../launch/terminal.ts";
+import { type BuildOptions, defaultOptions, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
+import { parseReport } from "../preflight/report.ts";
+import { expectedOf } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
+import { beginRun, type RunFiles } from "../record/run.ts";
+import { reading } from "../refused.ts";
+import type { Lock } from "../runtime/lock.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
 import { checkKernel } from "./check.ts";
-
-/** Name of the log of the serial console in a target. */
-export const LOG_NAME = "serial.log";
 
 /**
  * Texts that Fiwix prints when its last process has ended, and Linux on a panic: both then wait for
@@ -34,46 +41,202 @@ const HALT_TEXTS: readonly string[] = [
   "---[ end Kernel panic - not syncing",
 ];
 
+/** What is printed when a kernel runs its first commands: stage0-posix, or Linux. */
+const ALIVE_TEXTS: readonly string[] = [" +> ", "Linux version "];
+
 export type AccelChoice = QemuOptions["accel"];
 
-/** Callbacks of a run. */
+/** What to run. */
+export interface RunRequest {
+  /** Directory that was built. */
+  readonly target: string;
+  readonly accel: AccelChoice;
+  /**
+   * What of this machine the run may use, as the user names it; undefined where the target was
+   * built a moment ago from the user's own options.
+   */
+  readonly named: NamedByUser | undefined;
+}
+
+/** What of this machine a run uses. A record may come from anywhere, and chooses none of it. */
+export interface NamedByUser {
+  /** Program to run as QEMU; the record's if absent, which then has to be the default. */
+  readonly qemuCommand: string | undefined;
+  readonly kernel: string | undefined;
+  /** Directories that are served to the guest. */
+  readonly served: readonly string[];
+}
+
+/** Told what happens in a run. */
 export interface RunEvents {
   /** Called before the guest starts, once for each mirror directory that it downloads from. */
   readonly onServe?: (path: string, port: number) => void;
-  /** Takes the output of the serial console in chunks of any size. */
+  /** What the guest prints on its console, as it comes. */
   readonly onSerial?: (chunk: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;
+  /** Told once, when it is over, also where it failed. */
+  readonly onOutcome?: (outcome: Outcome, logPath: string) => void;
 }
 
 /**
- * Starts built media and waits for the guest to end.
+ * Starts built media, waits for the guest to end, and judges by what it printed how it ended.
  *
- * @param target Directory that was built.
- * @throws {UserError} "target" if nothing was built there, or it has changed since; "usage" for
- * bare metal; "launch"; "interrupt" if the signal is aborted.
+ * @throws {UserError} "target" where nothing was built there, it is not as it was built, or another
+ * process uses it; "usage" for bare metal, and for a record that names what the user did not;
+ * "launch" where the bootstrap did not come to its end, or nothing proves that it did; "interrupt"
+ * when the signal is raised.
  */
 export async function runTarget(
-  target: string,
-  accel: AccelChoice,
+  request: RunRequest,
   events: RunEvents,
   signal: AbortSignal,
 ): Promise<void> {
-  const dir = resolve(target);
-  const record = readRecord(dir);
+  const dir = resolve(request.target);
+  const record = asNamed(readRecord(dir), request.named, dir);
   const { options, images } = record;
-  checkImages(dir, record);
-  if (options.kernel !== undefined) checkKernel(options.kernel);
   const command = planCommand({ options, images: images.map(({ name }) => name) }, dir);
   if (command === undefined) {
     throw new UserError("usage", "Cannot start a bare-metal target here", {
       hint: "Write its images to drives, or build it with --qemu",
     });
   }
+  if (options.kernel !== undefined) checkKernel(options.kernel);
+  const target = useTarget(dir);
+  try {
+    checkImages(dir, record);
+    const expected = expectedOf(dir, record);
+    const files = beginRun(dir);
+    const { outcome, error } = await watched({ record, command, dir, files, expected }, request, {
+      events,
+      signal,
+    });
+    files.finish(outcome);
+    events.onOutcome?.(outcome, files.logPath);
+    if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
+  } finally {
+    target.release();
+  }
+}
+
+/** A run on its way. */
+interface Run {
+  readonly record: TargetRecord;
+  readonly command: readonly string[];
+  /** The target, absolute. */
+  readonly dir: string;
+  readonly files: RunFiles;
+  readonly expected: Expected;
+}
+
+/** Runs the guest, and follows its console. */
+async function watched(
+  run: Run,
+  { accel }: RunRequest,
+  { events, signal }: { events: RunEvents; signal: AbortSignal },
+): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> {
+  const { record, expected, files } = run;
+  const { options } = record;
+  let watch = new RunWatch();
+  const followed: RunEvents & { onRestart: () => void } = {
+    ...events,
+    onSerial: (chunk) => {
+      watch.push(chunk);
+      events.onSerial?.(chunk);
+    },
+    onRestart: () => watch = new RunWatch(),
+  };
   const start = () =>
     options.mode === "qemu"
-      ? runInQemu(record, command, dir, accel, events, signal)
-      : runInDirectory(record, command, dir, events, signal);
-  await serving(record, events, () => needsTerminal(options) ? lendingKeys(start) : start());
+      ? runInQemu(run, accel, followed, signal)
+      : runInDirectory(run, followed, signal);
+  try {
+    await serving(record, events, () =>
+      guardingTerminal(
+        needsTerminal(options),
+        () => needsTerminal(options) ? lendingKeys(start) : start(),
+      ));
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const kind = error.kind === "interrupt" ? "interrupted" : "failed";
+    const outcome = watch.judge(expected, { kind, why: error.message });
+    if (kind === "interrupted") return { outcome, error };
+    return { outcome, error: outcomeError(outcome, files.logPath, error) };
+  }
+  if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
+  return { outcome: watch.judge(expected, { kind: "ended" }) };
+}
+
+/** What the preflight program says is its whole run. */
+function preflightOutcome(logPath: string): Outcome {
+  const { verdict } = parseReport(reading(logPath, () => readFileSync(logPath, "utf8")));
+  return {
+    verdict: verdict === undefined ? "unknown" : verdict.ok ? "done" : "failed",
+    why: verdict === undefined
+      ? "the preflight program gave no verdict"
+      : verdict.ok
+      ? "the preflight program has a good verdict"
+      : `the preflight program has a bad verdict: ${verdict.reasons.join(", ")}`,
+    lines: [],
+  };
+}
+
+/** The error for a run that did not come to its end, or of which that is not known. */
+function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
+  const { verdict, why, lastStep, lines } = outcome;
+  const at = lastStep === undefined ? "" : ` in ${lastStep}`;
+  const what = verdict === "unknown"
+    ? `Cannot tell whether the bootstrap has succeeded${at}`
+    : `The bootstrap failed${at}`;
+  const shown = lines.map((line) => `\n  | ${line}`).join("");
+  return new UserError("launch", `${what}: ${why}${shown}`, {
+    where: logPath,
+    hint: cause?.hint ?? "The log has everything that it printed",
+    cause,
+  });
+}
+
+/** The lock of a target, so that no build replaces what a guest runs from. */
+function useTarget(dir: string): Lock {
+  const lock = takeTarget(dir);
+  if (typeof lock !== "number") return lock;
+  throw new UserError("target", `Cannot run ${dir}: process ${lock} uses it`, {
+    where: dir,
+    hint: "Wait for it, or build another --target",
+  });
+}
+
+/**
+ * The record with what the user names in place of what it names of this machine.
+ *
+ * @throws {UserError} "usage" where it names something that the user did not.
+ */
+function asNamed(
+  record: TargetRecord,
+  named: NamedByUser | undefined,
+  dir: string,
+): TargetRecord {
+  if (named === undefined) return record;
+  const { options, servedMirrors } = record;
+  const refuse = (what: string, option: string) =>
+    new UserError("usage", `Cannot run ${dir} without ${option}: its record names ${what}`, {
+      where: dir,
+      hint: `If you trust it, name it yourself: seedstrap run ${option}`,
+    });
+  const usual = defaultOptions(options.mode).qemuCommand;
+  if (named.qemuCommand === undefined && options.qemuCommand !== usual) {
+    throw refuse("another QEMU", `--qemu-cmd ${shellQuote([options.qemuCommand])}`);
+  }
+  if (options.kernel !== undefined && named.kernel === undefined) {
+    throw refuse("a kernel", `--kernel ${shellQuote([options.kernel])}`);
+  }
+  const served = new Set(named.served.map((path) => resolve(path)));
+  const unnamed = servedMirrors.find(({ path }) => !served.has(resolve(path)));
+  if (unnamed !== undefined) {
+    throw refuse("a directory to serve to the guest", `--serve ${shellQuote([unnamed.path])}`);
+  }
+  const kernel = options.kernel === undefined ? undefined : resolve(named.kernel!);
+  const qemuCommand = named.qemuCommand ?? options.qemuCommand;
+  return { ...record, options: { ...options, kernel, qemuCommand } };
 }
 
 /** The input of the default command, which builds and starts. */
@@ -104,7 +267,8 @@ export async function bootstrap(
   await checkPrograms(options);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
-    if (options.mode !== "bare-metal") await runTarget(target, accel, events, signal);
+    if (options.mode === "bare-metal") return;
+    await runTarget({ target, accel, named: undefined }, events, signal);
   };
   if (size === undefined) return await buildAndRun();
   const onNotice = (text: string) => events.onWarning?.(text);
@@ -168,22 +332,26 @@ async function serving(
 }
 
 async function runInDirectory(
-  { options }: TargetRecord,
-  argv: readonly string[],
-  dir: string,
-  { onWarning }: RunEvents,
+  { record: { options }, command, dir, files }: Run,
+  { onSerial, onWarning }: RunEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
+  const log = openLog(files.logPath, (text) => onWarning?.(text));
   try {
     await runRoot({
-      argv,
+      argv: command,
       needsRoot: needsRoot(options),
       interactive: needsTerminal(options),
+      onOutput: (chunk) => {
+        log.write(chunk);
+        onSerial?.(chunk);
+      },
       signal,
     });
   } finally {
-    // The bootstrap mounts proc and others in its root, which is a directory of this machine.
+    log.close();
+    // The bootstrap mounts proc and the like in its root, and that is a directory of this machine.
     if (options.mode === "chroot") {
       await unmountBelow(dir, before, (text) => onWarning?.(text));
     }
@@ -191,11 +359,9 @@ async function runInDirectory(
 }
 
 async function runInQemu(
-  { options, images }: TargetRecord,
-  [command, ...args]: readonly string[],
-  dir: string,
+  { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onWarning }: RunEvents,
+  { onSerial, onWarning, onRestart }: RunEvents & { readonly onRestart: () => void },
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -204,10 +370,12 @@ async function runInQemu(
     accel,
     interactive: needsTerminal(options),
     disks: images.map(({ name }) => join(dir, name)),
-    logPath: join(dir, LOG_NAME),
+    logPath: files.logPath,
     haltTexts: HALT_TEXTS,
+    aliveTexts: ALIVE_TEXTS,
     signal,
     onSerial: (chunk) => onSerial?.(chunk),
     onNotice: (text) => onWarning?.(text),
+    onRestart,
   });
 }

@@ -4,8 +4,10 @@
  *
  * @module
  */
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { messageOf, UserError } from "../errors.ts";
+
+const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_TRUNC, O_WRONLY } = constants;
 
 /** An open log; close it. */
 export interface GuestLog {
@@ -30,7 +32,7 @@ export interface GuestLog {
 export function openLog(path: string, onProblem: (text: string) => void): GuestLog {
   let fd: number | undefined;
   try {
-    fd = openSync(path, "w");
+    fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0o644);
   } catch (cause) {
     throw new UserError("target", `Cannot open the log "${path}": ${messageOf(cause)}`, {
       where: path,

@@ -46,6 +46,8 @@ export interface QemuOptions {
   readonly signal: AbortSignal;
   /** Takes the output of the serial console: any bytes, in chunks of any size. */
   readonly onSerial: (chunk: Uint8Array) => void;
+  /** Told that the guest starts again, from its beginning. */
+  readonly onRestart?: () => void;
   /** Takes a line for the user: a message of QEMU, or what is done about KVM. */
   readonly onNotice: (text: string) => void;
   /**
@@ -60,6 +62,14 @@ export interface QemuOptions {
   readonly haltTexts?: readonly string[];
   /** Exit codes that mean success, such as those of a debug-exit device; 0 if absent. */
   readonly goodCodes?: readonly number[];
+  /**
+   * Texts on the serial console that show that KVM runs the guest. Until one of them comes by, a
+   * guest that is silent for `silenceMs` under `auto` counts as one that KVM cannot run; none if
+   * absent, so that any silence does.
+   */
+  readonly aliveTexts?: readonly string[];
+  /** In milliseconds; 120,000 if absent: with KVM the early, silent stages take seconds. */
+  readonly silenceMs?: number;
   /** The device to probe under `auto`; /dev/kvm if absent. */
   readonly kvmDevice?: string;
 }
@@ -96,11 +106,15 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
     const text = `KVM cannot run this guest ("${run.kvmFailure.line}"), starting again under TCG`;
     onNotice(text);
     log.separator(text);
+    options.onRestart?.();
     return judge(options, await runOnce(options, "tcg", log));
   } finally {
     log.close();
   }
 }
+
+/** With KVM, builder-hex0 loads its files and begins to print within seconds. */
+const KVM_SILENCE_MS = 120_000;
 
 /** One start of QEMU and how it ended. */
 interface Run {
@@ -135,6 +149,12 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
     haltText ??= text;
     giveUp.abort();
   });
+  const silence = accel === "kvm" && options.accel === "auto" && !interactive
+    ? silenceWatcher(options, (seconds) => {
+      died ??= { kind: "died", line: `the guest has printed nothing for ${seconds} s` };
+      giveUp.abort();
+    })
+    : undefined;
   const lines = lineSplitter((line) => {
     const failure = accel === "kvm" ? classifyKvmFailure(line) : undefined;
     if (died === undefined && failure?.kind === "died") {
@@ -155,6 +175,7 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
         log.write(chunk);
         onSerial(chunk);
         watch(chunk);
+        silence?.heard(chunk);
       },
     }),
     onStderr: (chunk) => {
@@ -162,7 +183,7 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
       lines.push(chunk);
     },
     signal: AbortSignal.any([signal, giveUp.signal]),
-  });
+  }).finally(() => silence?.stop());
   lines.end();
   const run = { accel, argv, outcome, lastLine, haltText };
   if (haltText !== undefined) return run;
@@ -246,6 +267,31 @@ function checkUntouched(
       `failed (${failure.line})`,
     { hint: "Write the images again and start them with --accel tcg" },
   );
+}
+
+/** Calls back when nothing is heard for a while, until one of the texts shows that all is well. */
+function silenceWatcher(
+  { aliveTexts = [], silenceMs = KVM_SILENCE_MS }: QemuOptions,
+  onSilence: (seconds: number) => void,
+): { heard(chunk: Uint8Array): void; stop(): void } {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let isAlive = false;
+  const stop = () => clearTimeout(timer);
+  const begin = () => timer = setTimeout(() => onSilence(silenceMs / 1000), silenceMs);
+  const watch = textWatcher(aliveTexts, () => {
+    isAlive = true;
+    stop();
+  });
+  begin();
+  return {
+    heard: (chunk) => {
+      watch(chunk);
+      if (isAlive) return;
+      stop();
+      begin();
+    },
+    stop,
+  };
 }
 
 /**

@@ -18,8 +18,10 @@ export interface RootRun {
   readonly argv: readonly string[];
   /** Whether only root may run it; then this command, and only this one, runs through sudo. */
   readonly needsRoot: boolean;
-  /** Gives the bootstrap our terminal; otherwise it has no input. */
+  /** Gives the bootstrap our terminal; otherwise it has no input, and what it prints is taken. */
   readonly interactive: boolean;
+  /** Takes what it prints, as it comes: any bytes, cut anywhere. */
+  readonly onOutput: (chunk: Uint8Array) => void;
   /** Ends it. */
   readonly signal: AbortSignal;
 }
@@ -43,11 +45,14 @@ export async function rootCommand(
  *
  * @throws {UserError} "launch" if a program is missing or the bootstrap fails; "interrupt".
  */
-export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun): Promise<void> {
+export async function runRoot(
+  { argv, needsRoot, interactive, onOutput, signal }: RootRun,
+): Promise<void> {
   const whole = await rootCommand({ argv, needsRoot });
   const { code, signal: ended } = await runProcess({
     argv: whole,
     stdin: interactive ? "inherit" : "ignore",
+    ...(!interactive && { onStdout: onOutput, onStderr: onOutput }),
     signal,
     hint: HINT,
   });
@@ -56,8 +61,8 @@ export async function runRoot({ argv, needsRoot, interactive, signal }: RootRun)
   if (ended === "SIGINT" || ended === "SIGQUIT") {
     throw new UserError("interrupt", "Interrupted in the bootstrap");
   }
-  const end = ended === null ? `failed with exit code ${code}` : `was killed by ${ended}`;
-  throw new UserError("launch", `The bootstrap ${end}: ${shellQuote(whole)}`);
+  const end = ended === null ? `exit code ${code}` : `killed by ${ended}`;
+  throw new UserError("launch", `${end}: ${shellQuote(whole)}`);
 }
 
 /** Returns the full path of chroot and bwrap: `env -i` leaves no PATH to find them in. */

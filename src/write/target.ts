@@ -38,6 +38,20 @@ const MADE = "made";
 const LOCK = "lock";
 const PART = ".part";
 
+/**
+ * Takes the lock of a target that is there, without writing anything else to it.
+ *
+ * @returns The lock, or the pid of the process that holds it.
+ * @throws {UserError} "target" where it cannot be taken.
+ */
+export function takeTarget(dir: string): Lock | number {
+  const work = join(dir, WORK_DIR);
+  return writing(work, () => {
+    mkdirSync(work, { recursive: true, mode: 0o700 });
+    return takeLock(join(work, LOCK));
+  });
+}
+
 /** A target directory that this process has locked, until {@link Target.close}. */
 export class Target {
   /** Absolute path. */
@@ -178,7 +192,7 @@ export class Target {
     if (typeof lock !== "number") return lock;
     throw new UserError(
       "target",
-      `Cannot write to ${this.dir}: process ${lock} is writing there`,
+      `Cannot write to ${this.dir}: process ${lock} uses it`,
       { where: path, hint: "Wait until it has ended, or name another --target" },
     );
   }

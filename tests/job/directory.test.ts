@@ -140,16 +140,22 @@ test("run starts what was built, and reports a failure", async () => {
   const bin = join(dir, "bin");
   mkdirSync(bin);
   const standIn = join(bin, "chroot");
-  writeFileSync(standIn, `#!/bin/sh\necho "$@"\nexit \${STATUS:-0}\n`, { mode: 0o755 });
+  writeFileSync(standIn, `#!/bin/sh\necho "$@"\necho "alpha-1.0: build successful"\n`, {
+    mode: 0o755,
+  });
   // Other users run it through sudo.
   writeFileSync(join(bin, "sudo"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
   const env = { PATH: `${bin}:${process.env["PATH"]}` };
   const good = await seedstrap(["run", target], { env });
-  expect(good).toEqual({ code: 0, stdout: `${target} /${SEED}\n`, stderr: "" });
+  expect(good).toEqual({
+    code: 0,
+    stdout: `${target} /${SEED}\nalpha-1.0: build successful\n`,
+    stderr: `done: every step was built; the log is ${target}/.seedstrap/runs/1.log\n`,
+  });
   writeFileSync(standIn, "#!/bin/sh\nexit 3\n");
   const bad = await seedstrap(["run", target], { env });
   expect(bad.stderr).toContain(
-    `The bootstrap failed with exit code 3: `,
+    `The bootstrap failed: exit code 3: `,
   );
   expect(bad.stderr).toContain(`env -i PATH=/bin ${standIn} ${target} /${SEED}`);
   expect(bad.code).toBe(9);

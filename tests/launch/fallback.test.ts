@@ -57,6 +57,34 @@ describe("runQemu() with a stand-in", () => {
     );
   });
 
+  test("falls back to TCG where a guest under KVM prints nothing for a while", async () => {
+    using dir = tempDir();
+    const { outcome, notices } = await run(dir.file("log"), {
+      command: standIn(dir, "printf 'a BIOS'; exec sleep 60", SERIAL),
+      accel: "auto",
+      kvmDevice: device(dir),
+      aliveTexts: [" +> "],
+      silenceMs: 500,
+    });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
+    expect(notices).toHaveLength(1);
+    expect(notices[0]).toContain("the guest has printed nothing for");
+    expect(calls(dir).filter(({ pid }) => isAlive(pid))).toEqual([]);
+  });
+
+  test("waits for a guest that has shown to run under KVM, however long it is silent", async () => {
+    using dir = tempDir();
+    const { outcome, notices } = await run(dir.file("log"), {
+      command: standIn(dir, "printf ' +'; printf '> cmd'; sleep 2; exit 0", "exit 1"),
+      accel: "auto",
+      kvmDevice: device(dir),
+      aliveTexts: [" +> "],
+      silenceMs: 500,
+    });
+    expect(outcome).toEqual({ accel: "kvm", code: 0 });
+    expect(notices).toEqual([]);
+  });
+
   test("ends a guest that prints a halt text, and fails", async () => {
     using dir = tempDir();
     const halts =

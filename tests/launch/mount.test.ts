@@ -30,6 +30,9 @@ always("parseMountPoints() reads mountinfo, also paths with spaces", () => {
 
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
 
+/** What a bootstrap prints when its last step is built. */
+const SUCCEED = 'echo "alpha-1.0: build successful"';
+
 /** Makes a checkout, and a chroot program that runs our script instead of the bootstrap. */
 function scene(script: string) {
   const dir = realpathSync(temp.make());
@@ -46,7 +49,7 @@ function scene(script: string) {
 
 test("--tmpfs is mounted while the bootstrap runs, then unmounted with all below it", async () => {
   const { target, env, args } = scene(
-    'mkdir "$1/proc" && mount -t proc proc "$1/proc" && cat /proc/mounts',
+    `mkdir "$1/proc" && mount -t proc proc "$1/proc" && cat /proc/mounts && ${SUCCEED}`,
   );
   const ran = await seedstrap(args, { env });
   expect(ran).toMatchObject({ code: 0 });
@@ -111,7 +114,9 @@ test("a tmpfs left by a killed run is reported with the command to unmount it", 
 });
 
 test("mounts that a bootstrap has made in its directory are unmounted, and no others", async () => {
-  const { target, env, args } = scene('mkdir "$1/dev" "$1/dev/shm"; mount -t tmpfs x "$1/dev/shm"');
+  const { target, env, args } = scene(
+    `mkdir "$1/dev" "$1/dev/shm"; mount -t tmpfs x "$1/dev/shm"; ${SUCCEED}`,
+  );
   const plain = args.filter((arg) => arg !== "--tmpfs");
   expect(await seedstrap(plain, { env })).toMatchObject({ code: 0 });
   expect(mountsBelow(target)).toEqual([]);

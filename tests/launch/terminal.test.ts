@@ -14,22 +14,41 @@ const temp = new TempDirs();
 afterEach(() => temp.release());
 const test = testAtTerminal();
 
+/** A function of the shell: what a bootstrap prints and leaves when its last step is built. */
+const FINISH = `root=$1
+finish() {
+  mkdir -p "$root/external/repo" && : >"$root/external/repo/alpha-1.0_1.tar.bz2" &&
+    echo "alpha-1.0: build successful"
+}`;
+
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
 
 /** Starts a bootstrap at a terminal, with a script of ours as chroot. */
-function atTerminal(script: string, ...options: string[]) {
+function atTerminal(script: string, ...given: (string | { readonly after: string })[]) {
+  const options = given.filter((option) => typeof option === "string");
+  const after = given.find((option) => typeof option !== "string")?.after;
   const dir = temp.make();
   const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
   const { tree, mirror } = writeMiniTree(dir, mini);
   const bin = join(dir, "bin");
   mkdirSync(bin);
-  writeFileSync(join(bin, "chroot"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  writeFileSync(join(bin, "chroot"), `#!/bin/sh\n${FINISH}\n${script}\n`, { mode: 0o755 });
   writeFileSync(join(bin, "sudo"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
   const argv = [process.execPath, MAIN, "-c", ...options, "--external-sources"];
   const rest = ["-m", `file://${mirror}`, "--tree", tree, "-t", join(dir, "target")];
   const child = Bun.spawn(
-    ["script", "-qefc", `exec ${shellQuote([...argv, ...rest])}`, join(dir, "typescript")],
+    [
+      "script",
+      "-qefc",
+      after === undefined ? `exec ${shellQuote([...argv, ...rest])}` : shellQuote([
+        "bash",
+        "-c",
+        `stty -a >before; ${shellQuote([...argv, ...rest])}; ${after}`,
+      ]),
+      join(dir, "typescript"),
+    ],
     {
+      cwd: dir,
       env: { HOME: dir, PATH: `${bin}:${process.env["PATH"]}` },
       stdin: "pipe",
       stdout: "ignore",
@@ -45,7 +64,7 @@ async function until(isSo: () => boolean): Promise<void> {
 
 test.each(["-i", "--configurator"])("with %s a bootstrap has the terminal", async (option) => {
   const { child, said } = atTerminal(
-    'test -t 0 && test -t 1 && echo "at a terminal"; read -r line && echo "it was told: $line"',
+    `test -t 0 && test -t 1 && echo "at a terminal"; read -r line && echo "it was told: $line"\nfinish`,
     option,
   );
   child.stdin.write("a word\n");
@@ -56,16 +75,39 @@ test.each(["-i", "--configurator"])("with %s a bootstrap has the terminal", asyn
 });
 
 test("without -i and --configurator, the input of a bootstrap is empty", async () => {
-  const { child, said } = atTerminal('read -r line || echo "nothing to read"');
+  const { child, said } = atTerminal(`read -r line || echo "nothing to read"\nfinish`);
   child.stdin.write("a word\n");
   child.stdin.flush();
   expect(await child.exited).toBe(0);
   expect(said()).toContain("nothing to read");
 });
 
+test("a bootstrap that is not interactive leaves the terminal as it was, and no key to the shell", async () => {
+  const script = `printf '\\033[?7l\\033]0;a title\\007plain text\\n'; touch "$1/../begun"
+while [ ! -e "$1/../typed" ]; do sleep 0.1; done
+finish`;
+  const after =
+    'stty -a >after; if read -t 1 -r line; then echo "left: $line"; else echo "no key left"; fi';
+  const { dir, child, said } = atTerminal(script, { after });
+  await until(() => existsSync(join(dir, "begun")));
+  child.stdin.write("rm -rf something\n");
+  child.stdin.flush();
+  await setTimeout(300);
+  writeFileSync(join(dir, "typed"), "");
+  await child.exited;
+  expect(said()).toContain("plain text");
+  expect(said()).toContain("no key left");
+  expect(said()).not.toContain("something");
+  expect(said()).not.toContain("\x1b[?7l");
+  expect(said()).not.toContain("a title");
+  expect(readFileSync(join(dir, "after"), "latin1")).toBe(
+    readFileSync(join(dir, "before"), "latin1"),
+  );
+});
+
 test("Ctrl-C goes to an interactive bootstrap, which may continue", async () => {
   const { dir, child, said } = atTerminal(
-    'trap "echo it was interrupted; read -r line; echo and went on: \\$line; exit 0" INT\n' +
+    'trap "echo it was interrupted; read -r line; echo and went on: \\$line; finish; exit 0" INT\n' +
       'touch "$1/../begun"; while :; do sleep 0.1; done',
     "-i",
   );
@@ -107,7 +149,7 @@ test("Ctrl-C on which a bootstrap fails ends the run as interrupted", async () =
 });
 
 test("Ctrl-\\ goes to an interactive bootstrap, and ends any other cleanly", async () => {
-  const script = 'trap "echo it was told to quit; exit 0" QUIT\n' +
+  const script = 'trap "echo it was told to quit; finish; exit 0" QUIT\n' +
     'touch "$1/../begun"; while :; do :; done';
   for (const [options, code] of [[["-i"], 0], [[], 130]] as const) {
     const { dir, child, said } = atTerminal(script, ...options);

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The runs of a target: what each printed, and how it ended.
+ *
+ *   TARGET/.seedstrap/runs/N.log    what the guest printed, and what QEMU said, as it came
+ *   TARGET/.seedstrap/runs/N.json   the outcome; its verdict is "running" until the run is over, and
+ *                                   stays that where seedstrap was killed
+ *
+ * N counts from 1. The last {@link MAX_RUNS} are kept.
+ *
+ * @module
+ */
+
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import type { Outcome } from "../console/outcome.ts";
+import { UserError } from "../errors.ts";
+import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
+import { attempting, writing } from "../refused.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
+
+/** So many runs are kept, the newest. */
+export const MAX_RUNS = 10;
+
+/** The longest outcome that is read: some twenty lines of a console. */
+const MAX_OUTCOME_BYTES = 1024 * 1024;
+
+const FORMAT = "seedstrap-run/1";
+const RUNS_DIR = join(".seedstrap", "runs");
+
+/** A run as it is recorded. */
+export interface RecordedRun {
+  readonly format: typeof FORMAT;
+  readonly verdict: Outcome["verdict"] | "running";
+  readonly why: string;
+  readonly lastStep?: string;
+  readonly lines: readonly string[];
+  /** Times in ISO 8601, UTC. */
+  readonly began: string;
+  readonly ended?: string;
+}
+
+const time = textThat((value) => !Number.isNaN(Date.parse(value)), "a time");
+
+const runSchema = objectOf<RecordedRun>({
+  format: v.literal(FORMAT, `"${FORMAT}"`),
+  verdict: oneOf(["done", "failed", "interrupted", "unknown", "running"]),
+  why: anyText,
+  lastStep: v.optional(anyText),
+  lines: list(anyText),
+  began: time,
+  ended: v.optional(time),
+});
+
+/** A run that goes on. */
+export interface RunFiles {
+  readonly number: number;
+  /** The log, which is there and empty. */
+  readonly logPath: string;
+  /** Records how it ended. */
+  finish(outcome: Outcome): void;
+}
+
+/**
+ * Begins to record a run, and removes the oldest where there are too many.
+ *
+ * @param dir The target, absolute.
+ * @throws {UserError} "target" where it cannot be written to.
+ */
+export function beginRun(dir: string): RunFiles {
+  const runs = join(dir, RUNS_DIR);
+  return writing(runs, () => {
+    makeOwnDirectory(join(dir, ".seedstrap"));
+    makeOwnDirectory(runs);
+    const numbers = runNumbers(runs);
+    for (const old of numbers.slice(0, Math.max(0, numbers.length - MAX_RUNS + 1))) {
+      for (const end of ["log", "json"]) rmSync(join(runs, `${old}.${end}`), { force: true });
+    }
+    const number = (numbers.at(-1) ?? 0) + 1;
+    const logPath = join(runs, `${number}.log`);
+    closeSync(openSync(logPath, "wx", 0o644));
+    const began = new Date().toISOString();
+    const running = { format: FORMAT, verdict: "running", why: "it is not over", lines: [], began };
+    put(runs, number, running);
+    const finish = (outcome: Outcome) => {
+      const ended = new Date().toISOString();
+      writing(runs, () => put(runs, number, { format: FORMAT, ...outcome, began, ended }));
+    };
+    return { number, logPath, finish };
+  });
+}
+
+/**
+ * The last run of a target.
+ *
+ * @returns undefined where there was none, or what is recorded of it cannot be understood: it is
+ * only told.
+ */
+export function lastRun(dir: string): (RecordedRun & { readonly logPath: string }) | undefined {
+  const runs = join(dir, RUNS_DIR);
+  const number = runNumbers(runs).at(-1);
+  if (number === undefined) return undefined;
+  const path = join(runs, `${number}.json`);
+  const file = attempting(
+    `open ${path}`,
+    path,
+    () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW),
+  );
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile() || stat.size > MAX_OUTCOME_BYTES) return undefined;
+    const parsed = parseJson(runSchema, readFileSync(file, "utf8"));
+    if (typeof parsed === "string") return undefined;
+    return { ...parsed, logPath: join(runs, `${number}.log`) };
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Numbers of the runs whose outcome is recorded, in order. */
+function runNumbers(runs: string): number[] {
+  if (lstatIfThere(runs)?.isDirectory() !== true) return [];
+  return readdirSync(runs).flatMap((name) => /^([1-9]\d{0,8})\.json$/.exec(name)?.[1] ?? [])
+    .map(Number).sort((a, b) => a - b);
+}
+
+/** A directory that is no link: what lies there is ours alone to write. */
+function makeOwnDirectory(path: string): void {
+  if (lstatIfThere(path) === undefined) mkdirSync(path, { mode: 0o700 });
+  if (lstatIfThere(path)?.isDirectory() === true) return;
+  throw new UserError("target", `Cannot use ${path}: it is no directory of seedstrap's own`, {
+    where: path,
+    hint: "Move it away",
+  });
+}
+
+function put(runs: string, number: number, run: object): void {
+  const part = join(runs, `${number}.part`);
+  rmSync(part, { force: true });
+  const file = openSync(part, "wx", 0o644);
+  try {
+    writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(part, join(runs, `${number}.json`));
+}

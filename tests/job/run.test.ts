@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+import { afterAll, expect } from "bun:test";
+import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { TempDirs } from "../support/files.ts";
+import { MAIN, seedstrap, start, testWith } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+afterAll(() => temp.release());
+const test = testWith("qemu-system-x86_64");
+
+/** What a boot sector does when it has printed its text. */
+const ENDS = {
+  /** Resets by the keyboard controller. */
+  reset: "B0 FE E6 64 F4 EB FD",
+  /** Loads an empty interrupt table and takes an interrupt: a triple fault. */
+  fault: "0F 01 1E F0 7D CC F4",
+  hang: "FA F4 EB FD 90 90 90",
+} as const;
+
+/** A boot sector that prints a text on COM1, at 0x7C19, and ends in one of the ways. */
+function bootSector(text: string, end: keyof typeof ENDS): string {
+  const hex = (bytes: Uint8Array) =>
+    [...bytes].map((b) => b.toString(16).padStart(2, "0")).join(" ");
+  const bytes = new TextEncoder().encode(text);
+  if (bytes.length > 450) throw new Error("the text is too long for a boot sector");
+  const zeros = new Uint8Array(510 - 25 - bytes.length);
+  return `31 C0 8E D8 BE 19 7C BA F8 03 ; from here on each byte of the text
+AC 84 C0 74 03 EE EB F8
+${ENDS[end]}
+${hex(bytes)} ${hex(zeros)} 55 AA
+`;
+}
+
+/** Builds a target whose boot sector is all that runs. */
+async function built(text: string, end: keyof typeof ENDS) {
+  const dir = realpathSync(temp.make());
+  const files = { "builder-hex0/builder-hex0-x86-stage1.hex0": bootSector(text, end) };
+  const { tree, mirror } = writeMiniTree(dir, miniTree({ files }));
+  const target = join(dir, "target");
+  const options = ["--external-sources", "-qs", "64M", "-m", `file://${mirror}`];
+  const rest = ["--distfiles", join(dir, "store"), "--tree", tree, "-t", target];
+  const build = ["build", "--qemu", ...options, ...rest];
+  expect(await seedstrap(build)).toMatchObject({ code: 0 });
+  return { target, build, run: ["run", target, "--accel", "tcg"] };
+}
+
+// The BIOS leaves its own last line open.
+const lastStep = "\r\n +> pkg=alpha-1.0\r\n +> kaem --file pass2.kaem\r\n";
+const DONE = `${lastStep}alpha-1.0: build successful\r\n[    1.0] reboot: Power down\r\n`;
+
+test("run ends with 0 where the guest has built its last step and switched itself off", async () => {
+  const { target, run } = await built(DONE, "reset");
+  const ran = await seedstrap(run);
+  expect(ran.code).toBe(0);
+  expect(ran.stdout).toContain("alpha-1.0: build successful");
+  const log = join(target, ".seedstrap/runs/1.log");
+  expect(ran.stderr).toContain(`done: every step was built; the log is ${log}`);
+  expect(readFileSync(log, "latin1")).toContain("reboot: Power down");
+});
+
+for (
+  const [what, text, end, why] of [
+    [
+      "a step fails",
+      `${lastStep}Subprocess error 1\r\nABORTING HARD\r\nBuild finished.\r\n`,
+      "reset",
+      "The bootstrap failed in alpha-1.0 pass 2: Subprocess error 1",
+    ],
+    [
+      "the guest only resets",
+      "",
+      "reset",
+      "The bootstrap failed: it ended before alpha-1.0 pass 2, the last step, was built",
+    ],
+    [
+      "the guest dies of a triple fault",
+      lastStep,
+      "fault",
+      "The bootstrap failed in alpha-1.0 pass 2: it ended before alpha-1.0 pass 2",
+    ],
+    [
+      "the kernel panics, and waits",
+      `${lastStep}Kernel panic - not syncing: x\r\n---[ end Kernel panic - not syncing: x\r\n`,
+      "hang",
+      "The bootstrap failed in alpha-1.0 pass 2: Kernel panic - not syncing: x",
+    ],
+  ] as const
+) {
+  test(`run ends with 9, and names the step, where ${what}`, async () => {
+    const { target, run } = await built(text, end);
+    const ran = await seedstrap(run);
+    expect(ran.stderr).toContain(why);
+    expect(ran.code).toBe(9);
+    const recorded = JSON.parse(readFileSync(join(target, ".seedstrap/runs/1.json"), "utf8"));
+    expect(recorded).toMatchObject({ format: "seedstrap-run/1", verdict: "failed" });
+  });
+}
+
+test("run --json prints the outcome alone, and each run keeps its own log, up to ten", async () => {
+  const { target, run } = await built(`${lastStep}Subprocess error 7\r\n`, "reset");
+  for (let number = 1; number <= 12; number++) {
+    const ran = await seedstrap([...run, "--json"]);
+    expect(ran.code).toBe(9);
+    expect(JSON.parse(ran.stdout)).toMatchObject({
+      verdict: "failed",
+      why: "Subprocess error 7",
+      lastStep: "alpha-1.0 pass 2",
+      log: join(target, `.seedstrap/runs/${number}.log`),
+    });
+  }
+  const names = readdirSync(join(target, ".seedstrap/runs")).sort();
+  const numbers = [3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+  expect(names).toEqual(numbers.flatMap((n) => [`${n}.json`, `${n}.log`]).sort());
+});
+
+test("no build and no second run begins while a guest runs, and an interrupt is recorded", async () => {
+  const { target, build, run } = await built(lastStep, "hang");
+  const guest = start([process.execPath, MAIN, ...run]);
+  const log = join(target, ".seedstrap/runs/1.log");
+  while (!existsSync(log) || !readFileSync(log, "latin1").includes("pass2")) await setTimeout(50);
+  for (const args of [build, run]) {
+    const refused = await seedstrap(args);
+    expect(refused.code).toBe(7);
+    expect(refused.stderr).toContain(`process ${guest.pid} uses it`);
+  }
+  guest.kill("SIGTERM");
+  expect(await guest.exited).toBe(130);
+  const recorded = JSON.parse(readFileSync(join(target, ".seedstrap/runs/1.json"), "utf8"));
+  expect(recorded).toMatchObject({ verdict: "interrupted", lastStep: "alpha-1.0 pass 2" });
+  expect(await seedstrap(build)).toMatchObject({ code: 0 });
+});
