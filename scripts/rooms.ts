@@ -17,6 +17,7 @@ import process from "node:process";
 const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["errors.ts", "the one error class and its exit codes"],
   ["refused.ts", "what the system refused to read or write, and what helps"],
+  ["read.ts", "opens what is read, and reads files whole, with a limit"],
   ["bytes.ts", "bytes compared, sorted, hashed, tested for zeros; UUIDs"],
   ["json.ts", "JSON checked by a schema, field by field"],
   ["version.ts", "the version"],

@@ -11,6 +11,15 @@ import * as v from "valibot";
 /** How much of a value an error shows. */
 const MAX_SHOWN_CHARS = 60;
 
+/** Deepest nesting that is parsed: an in-toto statement of ours has some ten levels. */
+const MAX_DEPTH = 64;
+
+/**
+ * Most values in a text, as one of a byte takes up to a hundred bytes when it is parsed. The index
+ * of a bundle has six for each file; live-bootstrap has some 3,000 files.
+ */
+const MAX_VALUES = 2_000_000;
+
 /**
  * Parses a text and checks the value by a schema.
  *
@@ -22,18 +31,58 @@ export function parseJson<T extends object>(
   schema: v.GenericSchema<unknown, T>,
   text: string,
 ): T | string {
+  const beyond = extentFault(text);
+  if (beyond !== undefined) return beyond;
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    // A deeply nested text ends in a RangeError.
-    if (error instanceof SyntaxError || error instanceof RangeError) return "it is not JSON";
+    if (error instanceof SyntaxError) return "it is not JSON";
     throw error;
   }
   const message = ({ expected }: v.BaseIssue<unknown>) => String(expected);
   const read = v.safeParse(schema, value, { abortEarly: true, message });
   // valibot's copy has the keys in the order of the schema.
   return read.success ? value as T : faultOf(read.issues[0]);
+}
+
+/** What is beyond reason in a text, before it is parsed; it may be no JSON at all. */
+function extentFault(text: string): string | undefined {
+  let depth = 0;
+  let values = 1;
+  for (let at = 0; at < text.length; at++) {
+    switch (text.charCodeAt(at)) {
+      case QUOTE:
+        at = endOfText(text, at);
+        break;
+      case COMMA:
+        values++;
+        break;
+      case OPEN_LIST:
+      case OPEN_OBJECT:
+        values++;
+        if (++depth > MAX_DEPTH) return `it is nested deeper than ${MAX_DEPTH} levels`;
+        break;
+      case CLOSE_LIST:
+      case CLOSE_OBJECT:
+        depth--;
+    }
+    if (values > MAX_VALUES) return `it has more than ${MAX_VALUES} values`;
+  }
+  return undefined;
+}
+
+const [QUOTE, COMMA, BACKSLASH] = [0x22, 0x2c, 0x5c];
+const [OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d];
+
+/** Index of the quote that ends a text, or the length where none does. */
+function endOfText(text: string, start: number): number {
+  for (let at = start + 1; at < text.length; at++) {
+    const char = text.charCodeAt(at);
+    if (char === BACKSLASH) at++;
+    else if (char === QUOTE) return at;
+  }
+  return text.length;
 }
 
 function faultOf({ path, input, expected, message }: v.BaseIssue<unknown>): string {

@@ -57,6 +57,26 @@ test("nesting of any depth is a fault, not a crash", () => {
   }
 });
 
+test("a text is refused for its extent before it is parsed", () => {
+  const deep = (levels: number) => `${"[".repeat(levels)}${"]".repeat(levels)}`;
+  expect(parseJson(POINT, deep(64))).toBe("x is missing");
+  expect(parseJson(POINT, deep(65))).toBe("it is nested deeper than 64 levels");
+  expect(parseJson(POINT, "[".repeat(30_000_000))).toBe("it is nested deeper than 64 levels");
+  expect(parseJson(POINT, "{},".repeat(1_000_000))).toBe("it has more than 2000000 values");
+  expect(parseJson(POINT, `[0${",0".repeat(1_999_998)}]`)).toBe("x is missing");
+  expect(parseJson(POINT, `[0${",0".repeat(1_999_999)}]`)).toBe("it has more than 2000000 values");
+});
+
+test("brackets and commas within a text do not count, quoted quotes end none", () => {
+  const odd = `${"[".repeat(100)}${",".repeat(3_000_000)}\\\"`;
+  const schema = openObject({ x: anyText });
+  expect(parseJson(schema, JSON.stringify({ x: odd }))).toEqual({ x: odd });
+  expect(parseJson(schema, `{"x":"${"[".repeat(100)}`)).toBe("it is not JSON");
+  expect(parseJson(schema, `{"x":"a\\\\"${"[".repeat(100)}`)).toBe(
+    "it is nested deeper than 64 levels",
+  );
+});
+
 test("openObject() accepts unknown fields, and keeps them in their order", () => {
   const read = parseJson(openObject({ x: anyText }), '{"y":1,"x":"1","__proto__":{"z":1}}');
   expect(JSON.stringify(read)).toBe('{"y":1,"x":"1","__proto__":{"z":1}}');

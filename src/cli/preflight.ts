@@ -2,16 +2,20 @@
 /** `seedstrap preflight`: checks whether a machine could carry a bootstrap. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import process from "node:process";
 import { UserError } from "../errors.ts";
 import { preflightForStick, preflightInQemu, type PreflightRequest } from "../job/preflight.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseSizeMib } from "../plan/options.ts";
-import { parseReport, type PreflightReport, type ReportLine } from "../preflight/report.ts";
+import {
+  MAX_LOG_BYTES,
+  parseReport,
+  type PreflightReport,
+  type ReportLine,
+} from "../preflight/report.ts";
 import { checkVerdict } from "../preflight/run.ts";
-import { reading } from "../refused.ts";
+import { readWholeText } from "../read.ts";
 import {
   formatBytes,
   formatCount,
@@ -127,7 +131,7 @@ async function writeStick(
 }
 
 function explainLog(path: string, asJson: boolean): void {
-  const report = parseReport(reading(path, () => readFileSync(path, "utf8")));
+  const report = parseReport(readWholeText(path, { limitBytes: MAX_LOG_BYTES }));
   if (report.verdict === undefined) {
     throw new UserError("format", "Cannot find a verdict of the preflight program", {
       where: path,

@@ -13,10 +13,11 @@
  */
 
 import { randomUUID } from "node:crypto";
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { systemCode } from "../errors.ts";
+import { UserError } from "../errors.ts";
+import { readWholeText } from "../read.ts";
 import { object, parseJson, textThat } from "../json.ts";
 import { publicUrl } from "./failure.ts";
 
@@ -100,17 +101,16 @@ export async function rememberOrigin(
  *
  * @returns undefined if none is known, or the file of the origin is not valid.
  */
-export async function recallOrigin(store: string, sha256: string): Promise<Origin | undefined> {
+export function recallOrigin(store: string, sha256: string): Origin | undefined {
   try {
-    const path = originPath(store, sha256);
-    // Checked before it is opened, as opening a pipe would wait for its other end.
-    const found = await stat(path);
-    if (!found.isFile() || found.size > MAX_BYTES) return undefined;
-    const read = parseJson(origin, await readFile(path, "utf8"));
+    const read = parseJson(
+      origin,
+      readWholeText(originPath(store, sha256), { limitBytes: MAX_BYTES }),
+    );
     return typeof read === "string" ? undefined : read;
   } catch (error) {
-    if (systemCode(error) === undefined) throw error;
-    return undefined;
+    if (error instanceof UserError) return undefined;
+    throw error;
   }
 }
 

@@ -41,8 +41,8 @@ export const DISTFILES_DIR = "distfiles";
 const FORMAT = "seedstrap-bundle/1";
 /** Zeros that end a tar file. */
 export const END_BYTES = 2 * TAR_BLOCK_BYTES;
-/** Largest SHA256SUMS and index that are read: live-bootstrap's have less than one MiB. */
-export const MAX_INDEX_BYTES = 64 * 1024 * 1024;
+/** Longest SHA256SUMS and index: live-bootstrap's have less than one MiB. */
+export const MAX_INDEX_BYTES = 32 * 1024 * 1024;
 /** PATH_MAX. */
 const MAX_PATH_BYTES = 4095;
 

@@ -7,6 +7,7 @@
 
 import { sha256Of } from "../bytes.ts";
 import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import {
   type BundleIndex,
@@ -19,7 +20,7 @@ import {
   type PlacedMember,
   SUMS_PATH,
 } from "../format/bundle.ts";
-import { type ByteSource, readExactly } from "../format/reader.ts";
+import { type ByteSource, readExactly, readRange } from "../format/reader.ts";
 import { readTarHeader, TAR_BLOCK_BYTES } from "../format/tar.ts";
 import type { BundledFile } from "../format/segment.ts";
 import { type BundlePart, findParts, openParts, runsIn } from "../source/parts.ts";
@@ -82,7 +83,29 @@ export function readBundled(bundle: Bundle, placed: PlacedMember): Uint8Array {
   } finally {
     source.close();
   }
-  throw damaged(bundle.path, `${JSON.stringify(name)} does not have the SHA-256 of the index`);
+  throw wrongDigest(bundle, name);
+}
+
+/**
+ * SHA-256 of a file of a bundle of any size.
+ *
+ * @throws {UserError} "verify" where it is not that of the index.
+ */
+export function digestBundled(bundle: Bundle, placed: PlacedMember): string {
+  const { name, sha256 } = bundledFile(bundle, placed);
+  const source = openParts(bundle.parts);
+  try {
+    const hash = createHash("sha256");
+    for (const part of readRange(source, placed.dataOffset, placed.size)) hash.update(part);
+    if (hash.digest("hex") === sha256) return sha256;
+  } finally {
+    source.close();
+  }
+  throw wrongDigest(bundle, name);
+}
+
+function wrongDigest({ path }: Bundle, name: string): UserError {
+  return damaged(path, `${JSON.stringify(name)} does not have the SHA-256 of the index`);
 }
 
 /** Reports whether a file begins like a bundle. */

@@ -17,6 +17,7 @@ import {
   DISTFILES_DIR,
   layOut,
   makeIndex,
+  MAX_INDEX_BYTES,
   sortByPath,
 } from "../format/bundle.ts";
 import { type Body, fileSegment, segmentSize, textSegment } from "../format/segment.ts";
@@ -139,6 +140,14 @@ async function writeBundle(
   }));
   const index = makeIndex(VERSION, distfiles, pieces.map(({ member }) => member));
   const layout = layOut(index);
+  const indexBytes = layout.members[1]!.size;
+  if (indexBytes > MAX_INDEX_BYTES) {
+    throw new UserError(
+      "usage",
+      `Cannot make this bundle: its index would have ${indexBytes} bytes, at most ${MAX_INDEX_BYTES} are read`,
+      { where: output, hint: "Are there files in the checkout that are not of it?" },
+    );
+  }
   const bodies = new Map(pieces.map(({ member, body }) => [member.path, body]));
   const segments = bundleSegments(layout, (path) => bodies.get(path)!);
   const total = segments.reduce(

@@ -6,10 +6,10 @@
  */
 
 import { createHash, type Hash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
+import { readWhole } from "../read.ts";
 import { blocksDigest } from "../format/blocks.ts";
 import type { BundleMember } from "../format/bundle.ts";
 import { readRange } from "../format/reader.ts";
@@ -18,7 +18,7 @@ import { isZero, sha256Of } from "../bytes.ts";
 import { type FileSource, openImage } from "../source/file.ts";
 import { SBOM_NAME } from "../record/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { readRecord } from "../record/read.ts";
+import { MAX_RECORD_BYTES, readRecord } from "../record/read.ts";
 import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 
 /** A member of a bundle, and the segments of its data. */
@@ -53,7 +53,7 @@ export async function imagePieces(
   const pieces = [RECORD_NAME, SBOM_NAME].flatMap((name) => {
     const path = join(dir, name);
     if (statIfThere(path)?.isFile() !== true) return [];
-    const bytes = readFileSync(path);
+    const bytes = readWhole(path, { limitBytes: MAX_RECORD_BYTES });
     return [piece(`${into}/${name}`, [{ kind: "bytes", bytes }], sha256Of(bytes))];
   });
   for (const image of images) {

@@ -67,7 +67,7 @@ export async function continuePass(
   );
   // bootstrap.cfg stays the one that the first pass has left there.
   const { options, servedMirrors, warnings } = plan;
-  const distfiles = recordDistfiles(plan, await originsOf(plan, located, store));
+  const distfiles = recordDistfiles(plan, originsOf(plan, located, store));
   const record = { ...before, options, servedMirrors, distfiles, warnings };
   target.replace(SBOM_NAME, sbomText(record));
   target.replace(RECORD_NAME, statementText(record));

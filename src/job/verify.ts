@@ -26,7 +26,7 @@ import {
 } from "../image/types.ts";
 import { bootEntries } from "../plan/entries.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
-import { readTreeFile } from "../tree/checkout.ts";
+import { digestTreeFile } from "../tree/checkout.ts";
 import { type Manifest } from "../tree/manifest.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { FIRST_LIST, overlayManifest, REST_LIST, RESTORE_EMPTY_SCRIPT } from "../plan/overlay.ts";
@@ -182,7 +182,7 @@ function checkTree(view: ImageView, dir: string): TreeCheck {
     const wanted = name !== undefined
       ? distfiles.get(name)
       : known?.kind === "tree"
-      ? sha256Of(readTreeFile(tree.root, relative(tree.root, known.source)))
+      ? digestTreeFile(tree.root, relative(tree.root, known.source))
       : OVERLAY.get(path);
     if (got === wanted || (path === MANIFEST && manifests.has(got))) same++;
     else if (BUILD_ONLY.has(path)) generated.push(path);

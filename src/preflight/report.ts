@@ -27,7 +27,10 @@ export interface PreflightReport {
   readonly verdict?: { readonly ok: boolean; readonly reasons: readonly string[] };
 }
 
-/** Longest log that is parsed, in characters: a real report has about 4,000. */
+/** Longest log that is read: a real report has some 4,000 bytes. */
+export const MAX_LOG_BYTES = 16 * 1024 * 1024;
+
+/** Characters at the end of a log that are looked through. */
 const MAX_LOG = 4 * 1024 * 1024;
 
 /**

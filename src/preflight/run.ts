@@ -5,14 +5,14 @@
  * @module
  */
 
-import { readFileSync } from "node:fs";
 import { UserError } from "../errors.ts";
+import { readWholeText } from "../read.ts";
 import type { PreflightOrders } from "../format/preflight.ts";
 import { openImage } from "../source/file.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { preflightImage } from "./image.ts";
 import { preflightArgs, type PreflightMachine, VERDICT_CODES } from "./qemu.ts";
-import { explainReason, parseReport, type PreflightReport } from "./report.ts";
+import { explainReason, MAX_LOG_BYTES, parseReport, type PreflightReport } from "./report.ts";
 import { writeOutputParts } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 
@@ -74,7 +74,7 @@ export async function runPreflight(run: PreflightRun): Promise<PreflightReport> 
     onNotice: (text) => run.onNotice?.(text),
     goodCodes: [0, VERDICT_CODES.ok, VERDICT_CODES.failed],
   });
-  const report = parseReport(readFileSync(run.logPath, "utf8"));
+  const report = parseReport(readWholeText(run.logPath, { limitBytes: MAX_LOG_BYTES }));
   if (report.verdict !== undefined) return report;
   throw new UserError("launch", "The preflight program ended without a verdict", {
     where: run.logPath,

@@ -36,10 +36,8 @@ export interface BuiltJob {
 /** Gathers the materials of a build. */
 export async function gatherMaterials(job: BuiltJob): Promise<Materials> {
   const { tree, store, plan, located, given, builder } = job;
-  const [origins, builderSha256] = await Promise.all([
-    originsOf(plan, located, store),
-    builder,
-  ]);
+  const origins = originsOf(plan, located, store);
+  const builderSha256 = await builder;
   const checkout = describeCheckout(tree, writtenDigests(job));
   return { checkout, origins, ...given, builderSha256 };
 }
@@ -114,23 +112,19 @@ function writtenDigests({ plan, written }: BuiltJob): Map<string, string> {
   }));
 }
 
-/** Returns the origin of each distfile that a plan needs, by name. */
-export async function originsOf(
+/** Where each distfile was had that a plan needs. */
+export function originsOf(
   plan: Plan,
   located: Located,
   store: string,
-): Promise<Map<string, DistfileOrigin>> {
-  const origin = async ({ name, sha256 }: PlannedDistfile): Promise<DistfileOrigin> => {
+): Map<string, DistfileOrigin> {
+  const origin = ({ name, sha256 }: PlannedDistfile): DistfileOrigin => {
     const { from } = located.get(name)!;
     if (from !== "store") return { kind: from };
-    const known = await recallOrigin(store, sha256);
+    const known = recallOrigin(store, sha256);
     return known === undefined ? { kind: "store" } : { kind: "url", ...known };
   };
   return new Map(
-    await Promise.all(
-      neededDistfiles(plan).map(async (distfile) =>
-        [distfile.name, await origin(distfile)] as const
-      ),
-    ),
+    neededDistfiles(plan).map((distfile) => [distfile.name, origin(distfile)] as const),
   );
 }

@@ -18,15 +18,15 @@ import {
   type TargetRecord,
   type Written,
 } from "./types.ts";
-import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { messageOf, orRefused, UserError } from "../errors.ts";
+import { UserError } from "../errors.ts";
+import { readWholeText } from "../read.ts";
 import type { Plan } from "../plan/types.ts";
 import { recordOfStatement } from "./statement.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 
-/** Largest seedstrap.json that is read. That of live-bootstrap is smaller than 1 MiB. */
-const MAX_RECORD_BYTES = 64 * 1024 * 1024;
+/** Longest seedstrap.json that is read: that of live-bootstrap has less than one MiB. */
+export const MAX_RECORD_BYTES = 16 * 1024 * 1024;
 
 /** Makes the record of a build. */
 export function makeRecord(
@@ -78,23 +78,14 @@ export function readRecord(dir: string): TargetRecord {
 
 /** Reads a record from a file of any name, such as a copy; throws as {@link readRecord}. */
 export function readRecordFile(path: string): TargetRecord {
-  const text = orRefused(
-    () => {
-      const stat = statIfThere(path);
-      if (stat?.isFile() === false) throw notUnderstood(path, "it is no file");
-      if ((stat?.size ?? 0) > MAX_RECORD_BYTES) throw notUnderstood(path, "it is too large");
-      return readFileSync(path, "utf8");
-    },
-    (code, cause) =>
-      new UserError(
-        "target",
-        code === "ENOENT"
-          ? `Cannot find a built target in ${dirname(path)}`
-          : `Cannot read ${path}: ${messageOf(cause)}`,
-        { where: path, hint: "Build it first: seedstrap build --target DIR", cause },
-      ),
-  );
-  return parseRecord(text, path);
+  const hint = () => "Build it first: seedstrap build --target DIR";
+  if (statIfThere(path) === undefined) {
+    throw new UserError("target", `Cannot find a built target in ${dirname(path)}`, {
+      where: path,
+      hint: hint(),
+    });
+  }
+  return parseRecord(readWholeText(path, { limitBytes: MAX_RECORD_BYTES, hint }), path);
 }
 
 /**

@@ -6,10 +6,18 @@
  */
 
 import { dirname, join } from "node:path";
-import { type Bundle, bundledFile, isBundle, openBundle, readBundled } from "../image/bundle.ts";
+import {
+  type Bundle,
+  bundledFile,
+  digestBundled,
+  isBundle,
+  openBundle,
+  readBundled,
+} from "../image/bundle.ts";
 import { findParts } from "../source/parts.ts";
 import { UserError } from "../errors.ts";
-import { BUNDLE_DIR, DISTFILES_DIR } from "../format/bundle.ts";
+import { tooLong } from "../read.ts";
+import { BUNDLE_DIR, DISTFILES_DIR, type PlacedMember } from "../format/bundle.ts";
 import type { BundledFile } from "../format/segment.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import type { TreeEntry } from "./entry.ts";
@@ -47,11 +55,32 @@ export function hasBundled(bundle: Bundle, path: string): boolean {
  * Reads a whole file of a bundle.
  *
  * @param source Its name in messages.
- * @throws {UserError} "tree" if it is missing, "verify" if its SHA-256 is wrong.
+ * @param limitBytes Most bytes that it may have.
+ * @throws {UserError} "tree" if it is missing or longer, "verify" if its SHA-256 is wrong.
  */
-export function readBundledFile(bundle: Bundle, path: string, source: string): Uint8Array {
+export function readBundledFile(
+  bundle: Bundle,
+  path: string,
+  source: string,
+  limitBytes: number,
+): Uint8Array {
+  const placed = fileAt(bundle, path, source);
+  if (placed.size <= limitBytes) return readBundled(bundle, placed);
+  throw tooLong(`read ${path}`, source, "tree", `${placed.size} bytes`, limitBytes);
+}
+
+/**
+ * SHA-256 of a file of a bundle, as it is now.
+ *
+ * @throws {UserError} "tree" if it is missing, "verify" if it is not that of the index.
+ */
+export function digestBundledFile(bundle: Bundle, path: string, source: string): string {
+  return digestBundled(bundle, fileAt(bundle, path, source));
+}
+
+function fileAt(bundle: Bundle, path: string, source: string): PlacedMember {
   const placed = bundle.members.get(path);
-  if (placed?.member.kind === "file") return readBundled(bundle, placed);
+  if (placed?.member.kind === "file") return placed;
   throw new UserError("tree", `Cannot read the checkout: there is no file ${path} in the bundle`, {
     where: source,
     hint: "Make the bundle again from a complete checkout",

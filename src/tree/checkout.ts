@@ -6,15 +6,23 @@
  */
 
 import type { TreeEntry } from "./entry.ts";
-import { lstatSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { lstatSync, readdirSync, readSync, realpathSync, statSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
 import { UserError } from "../errors.ts";
+import { type OpenOptions, openRegular, readWhole } from "../read.ts";
 import { attempting } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { bundleAt, hasBundled, readBundledFile, walkBundle } from "./bundled.ts";
+import { bundleAt, digestBundledFile, hasBundled, readBundledFile, walkBundle } from "./bundled.ts";
 
 /** The file that makes a directory a checkout. */
 const MANIFEST = "steps/manifest";
+
+/**
+ * Longest file of a checkout that is read whole. Of live-bootstrap's, the manifest has 10 KB, a
+ * sources file and a script less than 10 KB, the hex0 of the second stage 90 KB.
+ */
+export const MAX_TREE_FILE_BYTES = 4 * 1024 * 1024;
 
 /** Limit for links to directories: with two in each directory, twenty levels make a million. */
 const MAX_LINKS = 1000;
@@ -47,7 +55,7 @@ function isCheckout(dir: string): boolean {
  * Reads a file of the checkout as text.
  *
  * @param path Relative to the checkout.
- * @throws {UserError} "tree" if it is missing, unreadable or not UTF-8.
+ * @throws {UserError} "tree" if it is missing, unreadable, too long or not UTF-8.
  */
 export function readTreeText(root: string, path: string): string {
   const bytes = readTreeFile(root, path);
@@ -62,24 +70,51 @@ export function readTreeText(root: string, path: string): string {
 }
 
 /**
- * Reads a whole file of the checkout.
+ * Reads a whole file of the checkout, of at most {@link MAX_TREE_FILE_BYTES}.
  *
  * @throws {UserError} "tree", and "verify" in a bundle.
  */
 export function readTreeFile(root: string, path: string): Uint8Array {
+  const limitBytes = MAX_TREE_FILE_BYTES;
   const source = join(root, path);
   const bundle = bundleAt(root);
-  if (bundle !== undefined) return readBundledFile(bundle, path, source);
+  if (bundle !== undefined) return readBundledFile(bundle, path, source, limitBytes);
   return reading(source, () => {
     inside(realpathSync(root), source);
-    // Reading a pipe would wait for its other end.
-    if (!statSync(source).isFile()) {
-      throw new UserError("tree", `Cannot use ${path}: not a regular file`, {
-        where: source,
-      });
-    }
-    return readFileSync(source);
+    return readWhole(source, { ...ofTree(path), limitBytes });
   });
+}
+
+/**
+ * SHA-256 of a file of the checkout of any size, in lower-case hex.
+ *
+ * @throws {UserError} as {@link readTreeFile}
+ */
+export function digestTreeFile(root: string, path: string): string {
+  const source = join(root, path);
+  const bundle = bundleAt(root);
+  if (bundle !== undefined) return digestBundledFile(bundle, path, source);
+  return reading(source, () => {
+    inside(realpathSync(root), source);
+    const { file, close } = openRegular(source, ofTree(path));
+    try {
+      const hash = createHash("sha256");
+      const buffer = new Uint8Array(PIECE_BYTES);
+      while (true) {
+        const read = readSync(file, buffer);
+        if (read === 0) return hash.digest("hex");
+        hash.update(buffer.subarray(0, read));
+      }
+    } finally {
+      close();
+    }
+  });
+}
+
+const PIECE_BYTES = 64 * 1024;
+
+function ofTree(path: string): OpenOptions {
+  return { what: `read ${path}`, kind: "tree", hint: hintFor("the checkout") };
 }
 
 /** Reports whether the checkout has a regular file with that path. */
@@ -181,9 +216,13 @@ function reading<T>(place: string, read: () => T): T {
 function readingOf<T>(what: string, place: string, read: () => T): T {
   return attempting(`read ${what}`, place, read, {
     kind: "tree",
-    hint: (code) =>
-      code === "ENOENT" && what === "the checkout"
-        ? "Is the checkout complete? git submodule update --init --recursive"
-        : `Check the permissions of ${what}`,
+    hint: hintFor(what),
   });
+}
+
+function hintFor(what: string): (code: string) => string {
+  return (code) =>
+    code === "ENOENT" && what === "the checkout"
+      ? "Is the checkout complete? git submodule update --init --recursive"
+      : `Check the permissions of ${what}`;
 }

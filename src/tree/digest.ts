@@ -19,7 +19,7 @@
 import { createHash } from "node:crypto";
 import { relative } from "node:path";
 import { sha256Of, sortedByBytes } from "../bytes.ts";
-import { readTreeFile } from "./checkout.ts";
+import { digestTreeFile } from "./checkout.ts";
 import { STAGE1_PATH, STAGE2_PATH, type TreeModel } from "./model.ts";
 
 /** A file or directory of a checkout. */
@@ -56,7 +56,7 @@ export function treeDigest(
   const entries = files.map(({ kind, source, isExecutable }): DigestedEntry => {
     const path = relative(root, source);
     if (kind === "directory") return { path, isExecutable };
-    return { path, isExecutable, sha256: known.get(source) ?? sha256Of(readTreeFile(root, path)) };
+    return { path, isExecutable, sha256: known.get(source) ?? digestTreeFile(root, path) };
   });
   // The image has them assembled, so their modes do not matter.
   const boot = [[STAGE1_PATH, stage1], [STAGE2_PATH, stage2]] as const;

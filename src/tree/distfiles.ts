@@ -51,8 +51,9 @@ export interface PlacedSource {
  */
 export function readSources(root: string, manifest: Manifest): PlacedSource[] {
   const known = new Map<string, readonly Source[]>();
-  return manifest.lines.flatMap((line, index) => {
-    if (line.kind !== "build") return [];
+  const placed: PlacedSource[] = [];
+  manifest.lines.forEach((line, index) => {
+    if (line.kind !== "build") return;
     const step = line.name;
     let sources = known.get(step);
     if (sources === undefined) {
@@ -60,9 +61,19 @@ export function readSources(root: string, manifest: Manifest): PlacedSource[] {
       sources = hasTreeFile(root, path) ? parseSources(readTreeText(root, path), path) : [];
       known.set(step, sources);
     }
-    return sources.map((source) => ({ step, index, source }));
+    // A step may be built many times, and each time counts.
+    if (placed.length + sources.length > MAX_PLACED) {
+      throw new UserError("tree", `Cannot use more than ${MAX_PLACED} sources of build lines`, {
+        where: `${manifest.file}:${line.line}`,
+      });
+    }
+    for (const source of sources) placed.push({ step, index, source });
   });
+  return placed;
 }
+
+/** Most pairs of a build line and a source of its step: live-bootstrap has some 400. */
+const MAX_PLACED = 200_000;
 
 /**
  * Merges sources into distfiles.

@@ -15,9 +15,9 @@
  * @module
  */
 
-import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { systemCode } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
+import { readWholeText } from "../read.ts";
 import { statIfThere } from "../runtime/stat.ts";
 
 /** Longest HEAD, reference or path that is read. */
@@ -87,7 +87,11 @@ function isCommit(text: string): boolean {
 
 /** Reads the text of a small regular file without white space at its end. */
 function readSmall(path: string, most = MAX_SMALL_BYTES): string | undefined {
-  const stat = statIfThere(path);
-  if (stat?.isFile() !== true || stat.size > most) return undefined;
-  return readFileSync(path, "utf8").trimEnd();
+  if (statIfThere(path)?.isFile() !== true) return undefined;
+  try {
+    return readWholeText(path, { limitBytes: most }).trimEnd();
+  } catch (error) {
+    if (error instanceof UserError) return undefined;
+    throw error;
+  }
 }

@@ -190,8 +190,11 @@ export interface ActiveLine {
  * @returns The lines that are executed, without defines, in order.
  */
 export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine[] {
-  const variables = config.map(([name, value]) => ({ name, value }));
-  const lookup = (name: string) => variables.find((v) => v.name === name)?.value ?? "";
+  // The in-system reader never changes its first variable: a definition of it adds a second one of
+  // that name, which no lookup finds. Of several in bootstrap.cfg the first one counts.
+  let [first] = config;
+  const others = new Map(config.slice(1).toReversed());
+  const lookup = (name: string) => (name === first?.[0] ? first[1] : others.get(name)) ?? "";
   const holds = (predicate: Logic | undefined) =>
     predicate === undefined || evaluateLogic(predicate, lookup) === "True";
   const active: ActiveLine[] = [];
@@ -200,11 +203,8 @@ export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine
     if (!holds(line.predicate)) return;
     if (line.kind === "define") {
       const value = typeof line.value === "string" ? line.value : evaluateLogic(line.value, lookup);
-      // The in-system reader never changes its first variable: it adds a second one with that name,
-      // which no lookup finds.
-      const known = variables.findIndex((v, i) => i > 0 && v.name === line.name);
-      if (known > 0) variables[known]!.value = value;
-      else variables.push({ name: line.name, value });
+      if (first === undefined) first = [line.name, value];
+      else others.set(line.name, value);
       return;
     }
     // Passes are counted by argument only, for all directives.

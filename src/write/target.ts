@@ -19,7 +19,6 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   realpathSync,
   renameSync,
   rmSync,
@@ -28,6 +27,7 @@ import {
 } from "node:fs";
 import { join, resolve } from "node:path";
 import { systemCode, UserError } from "../errors.ts";
+import { readWholeText } from "../read.ts";
 import { type Lock, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
@@ -37,6 +37,8 @@ const WORK_DIR = ".seedstrap";
 const MADE = "made";
 const LOCK = "lock";
 const PART = ".part";
+/** Longest list of names that is read: a target has some ten. */
+const MAX_MADE_BYTES = 1024 * 1024;
 
 /**
  * Takes the lock of a target that is there, without writing anything else to it.
@@ -245,13 +247,9 @@ export class Target {
 
   /** Reads the names of the outputs, and whether each is a directory. */
   #made(): Map<string, boolean> {
-    let text: string;
-    try {
-      text = readFileSync(join(this.#work, MADE), "utf8");
-    } catch (error) {
-      if (systemCode(error) === "ENOENT") return new Map();
-      throw error;
-    }
+    const path = join(this.#work, MADE);
+    if (lstatIfThere(path) === undefined) return new Map();
+    const text = readWholeText(path, { limitBytes: MAX_MADE_BYTES, followsLink: false });
     const entries = text.split("\n").map((line) =>
       [line.replace(/\/$/, ""), line.endsWith("/")] as const
     );

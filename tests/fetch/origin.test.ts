@@ -14,13 +14,13 @@ const DIGEST = sha256(BODY);
 test("the store has the origin of a file that it has downloaded, and of no other", async () => {
   const good = await bench.files(BODY);
   const store = await bench.dir();
-  expect(await recallOrigin(store, DIGEST)).toBeUndefined();
+  expect(recallOrigin(store, DIGEST)).toBeUndefined();
   await get(store, [`${good.url}/${NAME}`]);
-  expect(await recallOrigin(store, DIGEST)).toEqual({ url: `${good.url}/${NAME}` });
+  expect(recallOrigin(store, DIGEST)).toEqual({ url: `${good.url}/${NAME}` });
   await get(store, [`http://127.0.0.1:9/${NAME}`]); // it is in the store, so no URL is asked
-  expect(await recallOrigin(store, DIGEST)).toEqual({ url: `${good.url}/${NAME}` });
+  expect(recallOrigin(store, DIGEST)).toEqual({ url: `${good.url}/${NAME}` });
   expect(await readdir(join(store, ORIGINS_DIR))).toEqual([DIGEST]);
-  expect(await recallOrigin(store, "0".repeat(64))).toBeUndefined();
+  expect(recallOrigin(store, "0".repeat(64))).toBeUndefined();
 });
 
 test("the origin of a redirected download has no keys and passwords", async () => {
@@ -32,7 +32,7 @@ test("the origin of a redirected download has no keys and passwords", async () =
   asked.username = "me";
   asked.password = "secret";
   await get(store, [asked.href]);
-  expect(await recallOrigin(store, DIGEST)).toEqual({
+  expect(recallOrigin(store, DIGEST)).toEqual({
     url: `${first.url}/a/${NAME}?v=1`,
     redirectedTo: `${good.url}/${NAME}`,
   });
@@ -62,7 +62,7 @@ test("recallOrigin() ignores an invalid origin", async () => {
   const store = await bench.dir();
   const path = join(store, ORIGINS_DIR, DIGEST);
   await rememberOrigin(store, DIGEST, { url: "https://a.example/b" });
-  expect(await recallOrigin(store, DIGEST)).toEqual({ url: "https://a.example/b" });
+  expect(recallOrigin(store, DIGEST)).toEqual({ url: "https://a.example/b" });
   const texts = [
     "",
     "{",
@@ -80,12 +80,12 @@ test("recallOrigin() ignores an invalid origin", async () => {
   ];
   for (const text of texts) {
     await writeFile(path, text);
-    expect([text, await recallOrigin(store, DIGEST)]).toEqual([text, undefined]);
+    expect([text, recallOrigin(store, DIGEST)]).toEqual([text, undefined]);
   }
   await rm(path);
   execFileSync("mkfifo", [path]);
-  expect(await recallOrigin(store, DIGEST)).toBeUndefined();
+  expect(recallOrigin(store, DIGEST)).toBeUndefined();
   await rm(path);
   await mkdir(path);
-  expect(await recallOrigin(store, DIGEST)).toBeUndefined();
+  expect(recallOrigin(store, DIGEST)).toBeUndefined();
 });

@@ -300,7 +300,7 @@ test("reproduceBuild() refuses unusable requests before anything is built", asyn
     "Cannot find the record none",
   );
   expect((await rejection(reproduceBuild({ ...request, record: target }))).message).toContain(
-    "it is no file",
+    "it is no regular file",
   );
   expect(readdirSync(target).sort()).toEqual([
     ".seedstrap",

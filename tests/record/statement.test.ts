@@ -211,12 +211,12 @@ test("parseRecord() refuses a damaged record with an error, and does not crash",
   );
 });
 
-test("readRecordFile() does not read a file of more than 64 MiB", () => {
+test("readRecordFile() does not read a file of more than 16 MiB", () => {
   const path = join(temp.make(), "seedstrap.json");
   writeFileSync(path, "{}");
   expect(faultOf(() => readRecordFile(path))).toContain("_type is missing");
-  truncateSync(path, 64 * 1024 * 1024 + 1);
-  expect(faultOf(() => readRecordFile(path))).toContain("it is too large");
+  truncateSync(path, 16 * 1024 * 1024 + 1);
+  expect(faultOf(() => readRecordFile(path))).toContain("it has 16777217 bytes, at most");
 });
 
 /** Returns what was parsed, or the error. */

@@ -126,7 +126,7 @@ testWith("mkfifo")("walkTree() refuses a fifo, and does not hang", () => {
   expect(faultOf(() => walkTree(root, "d"))).toBe(
     `Cannot use pipe: neither a file nor a directory | ${join(root, "d/pipe")}`,
   );
-  expect(faultOf(() => readTreeFile(root, "d/pipe"))).toStartWith("Cannot use ");
+  expect(faultOf(() => readTreeFile(root, "d/pipe"))).toStartWith("Cannot read d/pipe: it is no");
 });
 
 test("walkTree() refuses a file name that is not UTF-8", () => {
@@ -165,7 +165,7 @@ test("a file in place of a directory, and a directory in place of a file, is rep
   );
   expect(faultOf(() => readTreeFile(root, "d/a file/x"))).toContain("ENOTDIR");
   expect(faultOf(() => readTreeFile(root, "d/inner"))).toStartWith(
-    "Cannot use d/inner: not a regular file",
+    "Cannot read d/inner: it is no regular file",
   );
   expect(hasTreeFile(root, "d/a file/x")).toBe(false);
   expect(hasTreeFile(root, "d/inner")).toBe(false);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
+import * as fc from "fast-check";
 import type { Config } from "../../src/tree/config.ts";
 import { evaluateManifest, type Manifest, parseManifest } from "../../src/tree/manifest.ts";
 import { faultOf } from "../support/sources.ts";
@@ -167,4 +168,44 @@ test("evaluateManifest() replaces a variable of the configuration, but never the
 test("evaluateManifest() returns the index of each line in the manifest", () => {
   const manifest = parse("define: A = 1", "build: x ( A == 2 )", "build: y");
   expect(evaluateManifest(manifest, [["Q", ""]]).map(({ index }) => index)).toEqual([2]);
+});
+
+test("evaluateManifest() keeps variables as the in-system reader does, whatever is defined", () => {
+  const name = fc.constantFrom("A", "B", "C");
+  const value = fc.constantFrom("0", "1", "2");
+  const pairs = fc.array(fc.tuple(name, value), { maxLength: 4 });
+  fc.assert(
+    fc.property(pairs, fc.array(fc.tuple(name, value), { maxLength: 12 }), (config, defs) => {
+      const probes = ["A", "B", "C"].flatMap((name) =>
+        ["1", "2"].map((value) => `build: ${name}${value} ( ${name} == ${value} )`)
+      );
+      const manifest = parse(
+        ...defs.map(([name, value]) => `define: ${name} = ${value}`),
+        ...probes,
+      );
+      // The list of the in-system reader, searched from its beginning.
+      const list = config.map(([name, value]) => ({ name, value }));
+      for (const [name, value] of defs) {
+        const at = list.findIndex((variable, index) => index > 0 && variable.name === name);
+        if (at > 0) list[at]!.value = value;
+        else list.push({ name, value });
+      }
+      const wanted = ["A", "B", "C"].flatMap((name) => {
+        const found = list.find((variable) => variable.name === name)?.value ?? "";
+        return found === "" || found === "0" ? [] : [`build:${name}${found}/1`];
+      });
+      expect(active(manifest, config)).toEqual(wanted);
+    }),
+  );
+});
+
+// With a search through all variables for each line this takes many minutes.
+test("evaluateManifest() takes 200,000 definitions and as many lookups", () => {
+  const size = 200_000;
+  const lines = Array.from({ length: size }, (_, index) => [
+    `define: V${index} = x`,
+    `build: a ( V${index} == x )`,
+  ]);
+  const config = lines.map((_, index): [string, string] => [`C${index}`, "1"]);
+  expect(evaluateManifest(parse(...lines.flat()), config)).toHaveLength(size);
 });
