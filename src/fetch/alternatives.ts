@@ -43,6 +43,9 @@ export class HostHealth {
   /** Failures in a row, by origin. */
   readonly #failures = new Map<string, number>();
 
+  /** When a host may be asked again, by origin. */
+  readonly #restUntil = new Map<string, number>();
+
   /** Notes that a host answered, with any status. */
   answered(url: string): void {
     this.#failures.delete(origin(url));
@@ -51,6 +54,17 @@ export class HostHealth {
   /** Notes that a host could not be reached. */
   down(url: string): void {
     this.#failures.set(origin(url), (this.#failures.get(origin(url)) ?? 0) + 1);
+  }
+
+  /** Notes that a host wants no request for some time, in milliseconds. */
+  rest(url: string, restMs: number): void {
+    const until = performance.now() + restMs;
+    this.#restUntil.set(origin(url), Math.max(until, this.#restUntil.get(origin(url)) ?? 0));
+  }
+
+  /** How long a host still wants no request, in milliseconds; 0 if it may be asked. */
+  restMs(url: string): number {
+    return Math.max(0, (this.#restUntil.get(origin(url)) ?? 0) - performance.now());
   }
 
   /** Reports whether a host has failed to answer several times in a row. */

@@ -9,8 +9,8 @@ import { STATUS_CODES } from "node:http";
 import { join } from "node:path";
 import { plainText, UrlFailure } from "./failure.ts";
 import { type HttpAnswer, type HttpOptions, openUrl } from "./http.ts";
-import { originOf, rememberOrigin } from "./origin.ts";
-import { local, PartFile } from "./part.ts";
+import { announceOrigin, forgetOrigin, originOf, settleOrigin } from "./origin.ts";
+import { isNoRoom, local, PartFile } from "./part.ts";
 
 /** The default limit for the size of a body, 4 GiB: far more than any distfile has. */
 export const MAX_DISTFILE_BYTES = 4 * 1024 ** 3;
@@ -68,15 +68,25 @@ export async function download(
     }
     const sizeBytes = part.sizeBytes;
     options.signal?.throwIfAborted();
-    if (finalUrl !== undefined) {
-      const origin = originOf(request.url, finalUrl);
-      await local(path, () => rememberOrigin(options.store, request.sha256, origin));
-    }
+    await local(path, () => settle(request, finalUrl, options));
     await part.commit(path);
     return { path, sizeBytes, finalUrl };
   } finally {
-    await part.close();
+    // There is nothing in an empty one to go on from.
+    await (part.sizeBytes === 0 ? part.discard() : part.close());
   }
+}
+
+/** Keeps the origin of a part that is whole; one that an earlier run has left has its own. */
+async function settle(
+  { name, sha256, url }: DownloadRequest,
+  finalUrl: string | undefined,
+  { store }: DownloadOptions,
+): Promise<void> {
+  if (await settleOrigin(store, name, sha256) || finalUrl === undefined) return;
+  // Somebody has removed it.
+  await announceOrigin(store, name, originOf(url, finalUrl));
+  await settleOrigin(store, name, sha256);
 }
 
 async function fill(
@@ -99,18 +109,34 @@ async function fill(
 async function receive(
   part: PartFile,
   startByte: number,
-  { url, sha256 }: DownloadRequest,
+  request: DownloadRequest,
   options: DownloadOptions,
 ): Promise<string> {
+  const { name, url, sha256 } = request;
   const answer = await openUrl(url, startByte, options);
   try {
     const total = await begin(part, startByte, answer);
     if (total !== undefined && total > options.maxBytes) {
       throw new UrlFailure(`${total} bytes announced, above the limit of ${options.maxBytes}`);
     }
+    const noRoom = total === undefined ? undefined : part.fault(total - part.sizeBytes);
+    if (noRoom !== undefined) {
+      throw new UrlFailure(`${total} bytes announced, ${part.freeBytes()} are free in the store`, {
+        noRoom,
+      });
+    }
+    await local(part.path, () => announceOrigin(options.store, name, originOf(url, answer.url)));
     const continued = part.sizeBytes > 0;
     options.onBytes?.(part.sizeBytes, total);
-    await copy(part, total, answer, options);
+    try {
+      await copy(part, total, answer, request, options);
+    } catch (error) {
+      if (!isNoRoom(error)) throw error;
+      // What is free is needed for other files, and the next URL may have a shorter body.
+      await discard(part, request, options);
+      const reach = { transient: true, noRoom: error };
+      throw new UrlFailure(`the store is full after ${part.sizeBytes} bytes`, reach, error);
+    }
     const got = part.digest();
     if (got === sha256) return answer.url;
     if (continued) {
@@ -118,11 +144,20 @@ async function receive(
       throw new CannotResume();
     }
     const sizeBytes = part.sizeBytes;
-    await part.discard();
+    await discard(part, request, options);
     throw new UrlFailure(`wrong SHA-256: got ${got}, ${sizeBytes} bytes${bodyRemark(answer)}`);
   } finally {
     answer.close();
   }
+}
+
+async function discard(
+  part: PartFile,
+  { name }: DownloadRequest,
+  { store }: DownloadOptions,
+): Promise<void> {
+  await local(part.path, () => forgetOrigin(store, name));
+  await part.discard();
 }
 
 /** Prepares the part for the body of an answer; returns the size of the whole file, if known. */
@@ -140,24 +175,51 @@ async function begin(
   if (status !== 200) {
     const transient = status >= 500 || status === 408 || status === 429;
     const text = STATUS_CODES[status];
-    throw new UrlFailure(`HTTP ${status}${text === undefined ? "" : ` ${text}`}`, { transient });
+    const restMs = status === 429 || status === 503
+      ? parseRetryAfter(headers["retry-after"], headers.date)
+      : undefined;
+    throw new UrlFailure(
+      `HTTP ${status}${text === undefined ? "" : ` ${text}`}${restRemark(restMs)}`,
+      { transient, restMs },
+    );
   }
   await part.restart();
   return parseSize(headers["content-length"]);
 }
 
+/** A body of unknown size is weighed against the free space each time it has grown by so much. */
+const LOOK_BYTES = 1024 * 1024;
+
 async function copy(
   part: PartFile,
   total: number | undefined,
   answer: HttpAnswer,
+  request: DownloadRequest,
   options: DownloadOptions,
 ): Promise<void> {
+  let lookAt = LOOK_BYTES;
   const of = total === undefined ? "" : ` of ${total}`;
   try {
     for await (const chunk of answer.chunks) {
-      if (part.sizeBytes + chunk.length > options.maxBytes) {
-        await part.discard();
-        throw new UrlFailure(`body is longer than the limit of ${options.maxBytes} bytes`);
+      const sizeBytes = part.sizeBytes + chunk.length;
+      const tooLong = sizeBytes > options.maxBytes
+        ? `body is longer than the limit of ${options.maxBytes} bytes`
+        : total !== undefined && sizeBytes > total
+        ? `body is longer than the ${total} bytes announced`
+        : undefined;
+      if (tooLong !== undefined) {
+        await discard(part, request, options);
+        throw new UrlFailure(tooLong);
+      }
+      // A body without end would fill the store: one that says no size gets as much as it leaves.
+      if (total === undefined && sizeBytes >= lookAt) {
+        lookAt = sizeBytes + LOOK_BYTES;
+        if (sizeBytes > part.freeBytes()) {
+          await discard(part, request, options);
+          throw new UrlFailure(
+            `body of unknown size: given up after ${sizeBytes} bytes, as less is free in the store`,
+          );
+        }
       }
       await part.append(chunk);
       options.onBytes?.(part.sizeBytes, total);
@@ -195,6 +257,37 @@ export function parseContentRange(
   const totalBytes = parseSize(match?.[3]);
   if (totalBytes === undefined || totalBytes <= lastByte) return undefined;
   return { startByte, lastByte, totalBytes };
+}
+
+/**
+ * Parses `Retry-After`: seconds, or a date.
+ *
+ * @param date The `Date` of the answer: the clock of the server, which may not be ours.
+ * @returns Milliseconds, not negative; undefined for anything else.
+ * @see RFC 9110, section 10.2.3
+ */
+export function parseRetryAfter(
+  value: string | undefined,
+  date: string | undefined,
+): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d{1,12}$/.test(value)) return Number(value) * 1000;
+  const until = parseDate(value);
+  if (until === undefined) return undefined;
+  return Math.max(0, until - (parseDate(date) ?? Date.now()));
+}
+
+/** Milliseconds since 1970 of a date as HTTP has it, such as `Sun, 06 Nov 1994 08:49:37 GMT`. */
+function parseDate(text: string | undefined): number | undefined {
+  if (!/^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT$/.test(text ?? "")) {
+    return undefined;
+  }
+  const ms = Date.parse(text!);
+  return Number.isNaN(ms) ? undefined : ms;
+}
+
+function restRemark(restMs: number | undefined): string {
+  return restMs === undefined ? "" : `, Retry-After ${Math.ceil(restMs / 1000)} s`;
 }
 
 function parseSize(digits: string | undefined): number | undefined {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { messageOf, systemCode } from "../errors.ts";
+import { messageOf, systemCode, type UserError } from "../errors.ts";
 
 /** The scope of a failure of one URL. */
 export interface FailureReach {
@@ -12,12 +12,18 @@ export interface FailureReach {
   readonly transient?: boolean;
   /** The host itself could not be reached, so other files from it are likely to fail as well. */
   readonly hostDown?: boolean;
+  /** The server wants no request before so many milliseconds have passed. */
+  readonly restMs?: number | undefined;
+  /** The store has no room for the file. */
+  readonly noRoom?: UserError | undefined;
 }
 
 /** One URL did not deliver the file; another one may. Never thrown out of `fetch/`. */
 export class UrlFailure extends Error {
   readonly transient: boolean;
   readonly hostDown: boolean;
+  readonly restMs: number | undefined;
+  readonly noRoom: UserError | undefined;
 
   /** @param answer What the URL answered: short plain text on one line, no final period. */
   constructor(answer: string, reach: FailureReach = {}, cause?: unknown) {
@@ -25,6 +31,8 @@ export class UrlFailure extends Error {
     this.name = "UrlFailure";
     this.transient = reach.transient ?? false;
     this.hostDown = reach.hostDown ?? false;
+    this.restMs = reach.restMs;
+    this.noRoom = reach.noRoom;
   }
 }
 

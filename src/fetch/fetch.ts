@@ -9,17 +9,21 @@ import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { messageOf, systemCode, UserError } from "../errors.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { alternatives, HostHealth } from "./alternatives.ts";
 import { download, MAX_DISTFILE_BYTES } from "./download.ts";
 import { plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
 import { checkDistfileName, locate, verifyFile } from "./store.ts";
-import { takeTurn } from "./turn.ts";
+import { takeTurn, tidyStore } from "./turn.ts";
 import type { Attempt, Fetched, FetchEvent, FetchOptions, FetchReport, Wanted } from "./types.ts";
 
 const DEFAULT_JOBS = 4;
 const DEFAULT_STALL_MS = 20_000;
 const DEFAULT_RETRY_DELAY_MS = 1000;
+
+/** Longest rest that a server asks for and gets; for a longer one it is not asked again. */
+const MAX_REST_MS = 120_000;
 
 /** Number of rounds in which URLs with temporary failures are asked again. */
 const RETRY_ROUNDS = 2;
@@ -31,6 +35,10 @@ interface Task extends Wanted {
   readonly attempts: Map<string, Attempt>;
   /** URLs to try again. */
   again: string[];
+  /** The file in the store that was looked at and is wrong. */
+  looked: string | undefined;
+  /** Why the store could not take it, if so. */
+  noRoom: UserError | undefined;
 }
 
 /** The state that all tasks share. */
@@ -80,6 +88,10 @@ export async function fetchAll(
   } finally {
     options.signal?.removeEventListener("abort", interrupt);
   }
+  await tidyStore(run.store);
+  // What another URL might have had does not matter then: the next run would end in the same way.
+  const full = tasks.find(({ found, noRoom }) => found === undefined && noRoom !== undefined);
+  if (full?.noRoom !== undefined) throw full.noRoom;
   return {
     store: run.store,
     files: new Map(tasks.flatMap(({ name, found }) => found ? [[name, found] as const] : [])),
@@ -90,7 +102,16 @@ export async function fetchAll(
 
 function taskOf({ name, sha256, urls }: Wanted): Task {
   checkDistfileName(name);
-  return { name, sha256, urls, found: undefined, attempts: new Map(), again: [] };
+  return {
+    name,
+    sha256,
+    urls,
+    found: undefined,
+    attempts: new Map(),
+    again: [],
+    looked: undefined,
+    noRoom: undefined,
+  };
 }
 
 /** Calls `work` for each task, several at a time; an error stops the others. */
@@ -121,19 +142,22 @@ async function firstRound(task: Task, run: Run): Promise<void> {
   const random = run.options.random ?? Math.random;
   const urls = alternatives(task.name, task.urls, run.options.mirrors, random);
   if (urls.length > 0) await local(run.store, () => mkdir(run.store, { recursive: true }));
-  await tryUrls(task, urls, run);
+  await tryUrls(task, urls, run, false);
 }
 
 async function nextRound(task: Task, run: Run): Promise<void> {
   const urls = task.again.filter((url) => !run.health.seemsDead(url));
   task.again = [];
-  await tryUrls(task, urls, run);
+  await tryUrls(task, urls, run, true);
 }
 
 /** Takes the file from the store if it is there and verified. */
 async function tryStore(task: Task, run: Run): Promise<boolean> {
   const [candidate] = await locate(task.name, [run.store]);
   if (candidate === undefined) return false;
+  const looked = identityOf(candidate.path);
+  if (looked === task.looked) return false;
+  task.looked = looked;
   const url = pathToFileURL(candidate.path).href;
   try {
     const { ok, got, sizeBytes } = await verifyFile(candidate.path, task.sha256, run.signal);
@@ -148,24 +172,43 @@ async function tryStore(task: Task, run: Run): Promise<boolean> {
   }
 }
 
+/** Tells a file from one that has replaced it. */
+function identityOf(path: string): string {
+  const stat = statIfThere(path);
+  return `${stat?.dev} ${stat?.ino} ${stat?.size} ${stat?.mtimeMs} ${stat?.ctimeMs}`;
+}
+
 /** Waits until no other process fetches the file, then tries the URLs until one delivers it. */
-async function tryUrls(task: Task, urls: readonly string[], run: Run): Promise<void> {
+async function tryUrls(
+  task: Task,
+  urls: readonly string[],
+  run: Run,
+  waits: boolean,
+): Promise<void> {
   if (urls.length === 0) return;
   const turn = await takeTurn(run.store, task.name, {
     signal: run.signal,
     onWait: (pid) => run.tell({ kind: "wait", name: task.name, pid }),
   });
   try {
-    if (turn.waited && await tryStore(task, run)) return;
-    await askUrls(task, urls, run);
+    // Another process may have fetched it since the store was looked at, and be done already.
+    if (await tryStore(task, run)) return;
+    await askUrls(task, urls, run, waits);
   } finally {
     turn.release();
   }
 }
 
-async function askUrls(task: Task, urls: readonly string[], run: Run): Promise<void> {
+/** @param waits Whether the rest that a server asks for is waited for, or its URL put off. */
+async function askUrls(
+  task: Task,
+  urls: readonly string[],
+  run: Run,
+  waits: boolean,
+): Promise<void> {
   for (const url of run.health.deadLast(urls)) {
     const shown = publicUrl(url);
+    if (!await mayAsk(task, url, run, waits)) continue;
     if (task.attempts.has(shown)) run.tell({ kind: "retry", name: task.name, url: shown });
     try {
       const { path, sizeBytes, finalUrl } = await downloadFrom(task, url, run);
@@ -185,10 +228,31 @@ async function askUrls(task: Task, urls: readonly string[], run: Run): Promise<v
       if (!(error instanceof UrlFailure)) throw error;
       if (error.hostDown) run.health.down(url);
       else run.health.answered(url);
+      if (error.restMs !== undefined) run.health.rest(url, error.restMs);
+      if (error.noRoom !== undefined) task.noRoom = error.noRoom;
       if (error.transient) task.again.push(url);
       note(task, shown, error.message, run);
     }
   }
+}
+
+/** Waits until the server of a URL may be asked, or puts the URL off, or gives it up. */
+async function mayAsk(task: Task, url: string, run: Run, waits: boolean): Promise<boolean> {
+  // Others ask the same server meanwhile, and it may want another rest.
+  for (let restMs = run.health.restMs(url); restMs > 0; restMs = run.health.restMs(url)) {
+    if (restMs > MAX_REST_MS) {
+      const shown = publicUrl(url);
+      const rest = `Retry-After ${Math.ceil(restMs / 1000)} s`;
+      if (!task.attempts.has(shown)) note(task, shown, `not asked: the server said ${rest}`, run);
+      return false;
+    }
+    if (!waits) {
+      task.again.push(url);
+      return false;
+    }
+    await pause(restMs, run.signal);
+  }
+  return true;
 }
 
 function downloadFrom(task: Task, url: string, run: Run): ReturnType<typeof download> {

@@ -40,6 +40,9 @@ export interface HttpAnswer {
 const MAX_REDIRECTS = 10;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
+/** Most answers such as `100 Continue` before the answer itself. */
+const MAX_INTERIM = 20;
+
 /** A body slower than this over a whole `stallMs` is aborted like one that stalls. */
 const MIN_BYTES_PER_SECOND = 1024;
 
@@ -98,6 +101,12 @@ async function request(url: URL, startByte: number, options: HttpOptions): Promi
         const sent = secure
           ? https.request(url.href, settings, resolve)
           : http.request(url.href, settings, resolve);
+        let interim = 0;
+        sent.on("information", () => {
+          if (++interim > MAX_INTERIM) {
+            sent.destroy(new UrlFailure(`more than ${MAX_INTERIM} interim answers`));
+          }
+        });
         sent.on("error", reject); // also catches the error that closing causes later
         sent.end();
       })

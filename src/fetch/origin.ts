@@ -3,22 +3,25 @@
  * The origin of a file in the store, kept there for later builds.
  *
  *   STORE/.origins/SHA256     JSON: { "url": …, "redirectedTo": … }
+ *   STORE/.origins/NAME.part  likewise, of STORE/NAME.part
  *
  * The name is the digest of the distfile that was downloaded, so a file with other content, or one
- * replaced by hand, has no origin. It is written after the body is verified and before the distfile
- * gets its name, so every downloaded file has one. No distfile can have the name of the directory,
- * as no distfile name begins with a dot.
+ * replaced by hand, has no origin. That of a part is written before the first byte of a body, and
+ * gets the digest as its name after the body is verified and before the distfile gets its own name.
+ * So every downloaded file has one, at whatever moment a fetch is killed. No distfile can have the
+ * name of the directory, as no distfile name begins with a dot.
  *
  * @module
  */
 
-import { randomUUID } from "node:crypto";
-import { mkdir, open, rename, rm } from "node:fs/promises";
+import { readdirSync } from "node:fs";
+import { mkdir, open, rename, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { UserError } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
 import { object, parseJson, textThat } from "../json.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
 import { publicUrl } from "./failure.ts";
 
 /** Directory in a store. */
@@ -69,31 +72,60 @@ export function originOf(asked: string, answered: string): Origin {
 }
 
 /**
- * Writes an origin into the store.
+ * Writes down where the bytes come from that are about to be added to a part. Who does it has the
+ * turn of the file.
  *
+ * @param name A checked distfile name.
  * @throws The system's error if the store cannot be written.
  */
-export async function rememberOrigin(
-  store: string,
-  sha256: string,
-  origin: Origin,
-): Promise<void> {
-  const path = originPath(store, sha256);
-  const part = `${path}.${randomUUID()}.part`;
+export async function announceOrigin(store: string, name: string, origin: Origin): Promise<void> {
+  const path = partOriginPath(store, name);
   await mkdir(join(store, ORIGINS_DIR), { recursive: true });
+  // One of an earlier run, or whatever else has that name.
+  await rm(path, { force: true });
+  // One that is cut short by a kill is that of a part that has no byte of this body yet.
+  const file = await open(path, "wx", 0o666);
   try {
-    const file = await open(part, "wx", 0o666);
-    try {
-      await file.writeFile(`${JSON.stringify(origin)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(part, path);
+    await file.writeFile(`${JSON.stringify(origin)}\n`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Makes the origin of a part that of the distfile it has become.
+ *
+ * @returns Whether one had been announced.
+ * @throws The system's error if the store cannot be written.
+ */
+export async function settleOrigin(store: string, name: string, sha256: string): Promise<boolean> {
+  try {
+    await rename(partOriginPath(store, name), originPath(store, sha256));
+    return true;
   } catch (error) {
-    await rm(part, { force: true });
+    if (systemCode(error) === "ENOENT") return false;
     throw error;
   }
+}
+
+/** Removes the origin of a part that held a wrong body. */
+export async function forgetOrigin(store: string, name: string): Promise<void> {
+  await rm(partOriginPath(store, name), { force: true });
+  // The directory still holds others.
+  await rmdir(join(store, ORIGINS_DIR)).catch(() => {});
+}
+
+/** Names of distfiles that have the origin of a part, and no part: a killed fetch left them. */
+export function strayOrigins(store: string): string[] {
+  return namesIn(join(store, ORIGINS_DIR)).filter((name) => name.endsWith(PART))
+    .map((name) => name.slice(0, -PART.length))
+    .filter((name) => isStrayOrigin(store, name));
+}
+
+/** Whether there is no part with a name. */
+export function isStrayOrigin(store: string, name: string): boolean {
+  return lstatIfThere(join(store, `${name}${PART}`)) === undefined;
 }
 
 /**
@@ -112,6 +144,22 @@ export function recallOrigin(store: string, sha256: string): Origin | undefined 
     if (error instanceof UserError) return undefined;
     throw error;
   }
+}
+
+/** Names in a directory; none where there is no such directory. */
+function namesIn(dir: string): string[] {
+  try {
+    return readdirSync(dir);
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return [];
+    throw error;
+  }
+}
+
+const PART = ".part";
+
+function partOriginPath(store: string, name: string): string {
+  return join(store, ORIGINS_DIR, `${name}${PART}`);
 }
 
 function originPath(store: string, sha256: string): string {

@@ -9,8 +9,9 @@
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
-import { constants } from "node:fs";
+import { constants, statfsSync } from "node:fs";
 import { type FileHandle, lstat, open, rename, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
 import { systemCode, UserError } from "../errors.ts";
 import { writeError } from "../refused.ts";
 import { hashHandle } from "./store.ts";
@@ -82,6 +83,30 @@ export class PartFile {
     this.#sizeBytes += chunk.length;
   }
 
+  /**
+   * Reports whether the file system has room for more bytes, as far as it says.
+   *
+   * @returns The error for a part that cannot be written, or undefined.
+   */
+  fault(wantedBytes: number): UserError | undefined {
+    const freeBytes = this.freeBytes();
+    if (wantedBytes <= freeBytes) return undefined;
+    const message = `ENOSPC: ${wantedBytes} bytes are to come, ${freeBytes} are free`;
+    const cause = Object.assign(new Error(message), { code: "ENOSPC" });
+    return storeError(this.path, cause);
+  }
+
+  /** Bytes that are free where the part is; Infinity where the system does not say. */
+  freeBytes(): number {
+    try {
+      const { bavail, bsize } = statfsSync(dirname(this.path));
+      return bavail * bsize;
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      return Infinity;
+    }
+  }
+
   /** Empties the part. */
   async restart(): Promise<void> {
     await local(this.path, () => this.#open.truncate(0));
@@ -140,6 +165,16 @@ export async function local<T>(
   } catch (error) {
     signal?.throwIfAborted();
     if (error instanceof UserError) throw error;
-    throw writeError(path, error, "store", "run again to go on");
+    throw storeError(path, error);
   }
+}
+
+function storeError(path: string, cause: unknown): UserError {
+  return writeError(path, cause, "store", "run again to go on");
+}
+
+/** Whether an error of the store is that it is full, or takes no file of that size. */
+export function isNoRoom(error: unknown): error is UserError {
+  const code = error instanceof UserError ? systemCode(error.cause) : undefined;
+  return code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG";
 }

@@ -9,8 +9,12 @@
 import { rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Lock, takeLock } from "../runtime/lock.ts";
+import { systemCode, UserError } from "../errors.ts";
+import { type Lock, removeDeadLocks, takeLock } from "../runtime/lock.ts";
+import { forgetOrigin, isStrayOrigin, strayOrigins } from "./origin.ts";
 import { local } from "./part.ts";
+
+const LOCKS_DIR = ".locks";
 
 /** Interval at which the lock is tried again, in milliseconds. */
 const LOOK_MS = 100;
@@ -23,14 +27,9 @@ export interface TurnOptions {
   readonly onWait: (pid: number) => void;
 }
 
-/** A turn that lasts until the lock is released. */
-export interface Turn extends Lock {
-  /** Whether another process has fetched the file meanwhile, so that it may be in the store now. */
-  readonly waited: boolean;
-}
-
 /**
- * Waits until no other process fetches a file.
+ * Waits until no other process fetches a file. One may have done so before, waited for or not: look
+ * at the store again.
  *
  * @param store The store, which exists.
  * @param name A checked distfile name.
@@ -41,19 +40,44 @@ export async function takeTurn(
   store: string,
   name: string,
   { signal, onWait }: TurnOptions,
-): Promise<Turn> {
-  const dir = join(store, ".locks");
+): Promise<Lock> {
+  const dir = join(store, LOCKS_DIR);
   const path = join(dir, name);
   let waitedFor: number | undefined;
   while (true) {
     signal.throwIfAborted();
     const lock = await local(path, () => Promise.resolve(takeLock(path)));
     if (typeof lock !== "number") {
-      return { waited: waitedFor !== undefined, release: () => giveBack(lock, dir) };
+      return { release: () => giveBack(lock, dir) };
     }
     if (lock !== waitedFor) onWait(lock);
     waitedFor = lock;
     await sleep(LOOK_MS, undefined, { signal }).catch(() => {});
+  }
+}
+
+/**
+ * Removes what killed fetches have left in a store that no later one would come across: locks of
+ * files that are whole, and origins of parts that are not there. What cannot be removed stays.
+ *
+ * @param store The store, which may not exist.
+ */
+export async function tidyStore(store: string): Promise<void> {
+  try {
+    for (const name of strayOrigins(store)) {
+      // A fetch that runs has the lock: what it has just announced is not stray.
+      const path = join(store, LOCKS_DIR, name);
+      const lock = takeLock(path);
+      if (typeof lock === "number") continue;
+      try {
+        if (isStrayOrigin(store, name)) await forgetOrigin(store, name);
+      } finally {
+        giveBack(lock, join(store, LOCKS_DIR));
+      }
+    }
+    removeDeadLocks(join(store, LOCKS_DIR));
+  } catch (error) {
+    if (systemCode(error) === undefined && !(error instanceof UserError)) throw error;
   }
 }
 

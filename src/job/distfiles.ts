@@ -12,6 +12,7 @@ import { fetchAll } from "../fetch/fetch.ts";
 import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
 import { fetchError } from "../fetch/report.ts";
 import { locate } from "../fetch/store.ts";
+import { tidyStore } from "../fetch/turn.ts";
 import type { Failure, FetchEvent } from "../fetch/types.ts";
 import { fileSegment } from "../format/segment.ts";
 import type { Located, LocatedFile } from "../plan/images.ts";
@@ -124,7 +125,10 @@ export async function fetchAbsent(
   signal: AbortSignal | undefined,
 ): Promise<Located> {
   const absent = wanted.filter(({ name }) => !located.has(name));
-  if (absent.length === 0) return located;
+  if (absent.length === 0) {
+    await tidyStore(places.store);
+    return located;
+  }
   const directories = directoriesOf(places);
   if (isOffline) throw offlineError(absent, directories.map(({ path }) => path));
   const { store, mirrors } = places;

@@ -26,6 +26,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { systemCode, UserError } from "../errors.ts";
 
+const PART = ".part";
 /** `PID-START`; the start is empty where the system does not report it. */
 const NAME = /^([1-9]\d*)-(\d*)$/;
 
@@ -48,7 +49,7 @@ export interface Lock {
  */
 export function takeLock(path: string): Lock | number {
   const own = ownName();
-  const fresh = join(dirname(path), `${own}.part`);
+  const fresh = join(dirname(path), `${own}${PART}`);
   for (let round = 1;; round++) {
     try {
       mkdirSync(fresh, { recursive: true });
@@ -93,6 +94,50 @@ function notOurs(path: string): UserError {
     where: path,
     hint: "Move it away",
   });
+}
+
+/**
+ * Removes the locks in a directory whose holders are dead, which nobody may ever want again, and
+ * the directory, where it is empty then.
+ *
+ * @throws The system's error if they cannot be removed.
+ */
+export function removeDeadLocks(dir: string): void {
+  let names: string[];
+  try {
+    names = readdirSync(dir);
+  } catch (error) {
+    if (isOneOf(error, "ENOENT")) return;
+    throw error;
+  }
+  for (const name of names) {
+    const path = join(dir, name);
+    const maker = name.endsWith(PART) ? name.slice(0, -PART.length) : undefined;
+    // What is being made is empty, or has the name of its maker in it.
+    const holder = maker !== undefined && NAME.test(maker) ? maker : heldBy(path);
+    if (holder === undefined || isRunning(holder) !== false) continue;
+    ignoring(["ENOENT", "ENOTDIR"], () => unlinkSync(join(path, holder)));
+    ignoring(["ENOENT", "ENOTDIR", "ENOTEMPTY", "EEXIST"], () => rmdirSync(path));
+  }
+  ignoring(["ENOENT", "ENOTEMPTY", "EEXIST"], () => rmdirSync(dir));
+}
+
+/** Likewise {@link holderOf}; undefined also for what is no lock. */
+function heldBy(path: string): string | undefined {
+  try {
+    return holderOf(path);
+  } catch (error) {
+    if (error instanceof UserError) return undefined;
+    throw error;
+  }
+}
+
+function ignoring(codes: readonly string[], work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    if (!isOneOf(error, ...codes)) throw error;
+  }
 }
 
 function giveUp(path: string, name: string): void {

@@ -3,7 +3,13 @@ import { afterEach, expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { originOf, ORIGINS_DIR, recallOrigin, rememberOrigin } from "../../src/fetch/origin.ts";
+import {
+  announceOrigin,
+  originOf,
+  ORIGINS_DIR,
+  recallOrigin,
+  settleOrigin,
+} from "../../src/fetch/origin.ts";
 import { bench, BODY, get, NAME, rejection } from "./harness.ts";
 import { sha256 } from "./servers.ts";
 
@@ -55,13 +61,15 @@ test("an origin that cannot be written is an error of the store, and no file is 
   await writeFile(join(store, ORIGINS_DIR), "in the way");
   const error = await rejection(get(store, [`${good.url}/${NAME}`]));
   expect(error.kind).toBe("target");
-  expect((await readdir(store)).sort()).toEqual([ORIGINS_DIR, `${NAME}.part`]);
+  expect((await readdir(store)).sort()).toEqual([ORIGINS_DIR]);
 });
 
 test("recallOrigin() ignores an invalid origin", async () => {
   const store = await bench.dir();
   const path = join(store, ORIGINS_DIR, DIGEST);
-  await rememberOrigin(store, DIGEST, { url: "https://a.example/b" });
+  await announceOrigin(store, NAME, { url: "https://a.example/b" });
+  expect(await settleOrigin(store, NAME, DIGEST)).toBe(true);
+  expect(await settleOrigin(store, NAME, DIGEST)).toBe(false);
   expect(recallOrigin(store, DIGEST)).toEqual({ url: "https://a.example/b" });
   const texts = [
     "",
