@@ -27,7 +27,7 @@ import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
-import { readTree, type TreeModel } from "../tree/model.ts";
+import { CONFIG_PATH, isBuildInput, readTree, type TreeModel } from "../tree/model.ts";
 import { VERSION } from "../version.ts";
 import { digestSegment } from "../write/copy.ts";
 import { type DirectoryEntry, writeDirectory } from "../write/directory.ts";
@@ -164,8 +164,8 @@ async function writeBundle(
 }
 
 /**
- * Lists the files of a checkout, except generated and fetched ones: its distfiles, its
- * bootstrap.cfg, and targets and bundles inside it.
+ * Everything of a checkout that builds read, and of the rest what is neither made nor fetched:
+ * without distfiles, targets, bundles and what Python keeps.
  */
 async function checkoutPieces(
   root: string,
@@ -186,9 +186,10 @@ async function checkoutPieces(
   return pieces;
 }
 
-const LEFT_OUT: ReadonlySet<string> = new Set([DISTFILES_DIR, BUNDLE_DIR, "steps/bootstrap.cfg"]);
+const LEFT_OUT: ReadonlySet<string> = new Set([DISTFILES_DIR, BUNDLE_DIR, CONFIG_PATH]);
 
 function isLeftOut(root: string, path: string): boolean {
+  if (isBuildInput(path)) return false;
   const place = join(root, path);
   if (LEFT_OUT.has(path) || /(^|\/)__pycache__$/.test(path)) return true;
   if (existsSync(join(place, ".seedstrap"))) return true;

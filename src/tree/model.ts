@@ -16,6 +16,21 @@ import { importsPayload, type Manifest, parseManifest } from "./manifest.ts";
 export const STAGE1_PATH = "builder-hex0/builder-hex0-x86-stage1.hex0";
 export const STAGE2_PATH = "builder-hex0/builder-hex0-x86-stage2.hex0";
 
+/**
+ * Directories of a checkout that builds read. All that lies in them is of the checkout, whatever its
+ * name: images, digests and bundles have the same files. Only `.git` and an existing
+ * steps/bootstrap.cfg are left out.
+ */
+const BUILD_DIRS = ["builder-hex0", "seed", "steps"];
+/** Generated anew for each build. */
+export const CONFIG_PATH = "steps/bootstrap.cfg";
+
+/** Reports whether a path, relative to the checkout, is of what builds read. */
+export function isBuildInput(path: string): boolean {
+  return path !== CONFIG_PATH &&
+    BUILD_DIRS.some((dir) => path === dir || path.startsWith(`${dir}/`));
+}
+
 /** A checkout as data. */
 export interface TreeModel {
   /** Absolute path. */
@@ -137,7 +152,8 @@ function readRootFiles(root: string): TreeEntry[] {
     isExecutable: true,
   });
   for (const entry of walkTree(root, "steps")) {
-    if (entry.path !== "bootstrap.cfg") add(entry, `steps/${entry.path}`);
+    const path = `steps/${entry.path}`;
+    if (isBuildInput(path)) add(entry, path);
   }
   return [...files.values()];
 }

@@ -79,7 +79,7 @@ test("createBundle() includes the checkout and its distfiles, and no other files
     "builder-hex0/.git": "gitdir: elsewhere",
     "steps/bootstrap.cfg": "ARCH=x86\n",
     "distfiles/other.tar.gz": "not wanted",
-    "steps/__pycache__/x.pyc": "",
+    "__pycache__/x.pyc": "",
     "target/.seedstrap/made": "",
     "target/init.img": "image",
   });
@@ -132,6 +132,37 @@ test("buildMedia() builds the same images from a bundle as from the checkout", a
   expect(describeDir(dir).filter((line) => line.startsWith("b.tar"))).toEqual(before);
   expect(existsSync(`${request.output}.store`)).toBe(false);
   expect(record.distfiles.every(({ size }) => size !== null)).toBe(true);
+});
+
+test("a step with names that are left out elsewhere is built from a bundle as from the checkout", async () => {
+  const { request, build, dir, tree } = scene();
+  const odd = {
+    "steps/alpha-1.0/.seedstrap/made": "a file of the step",
+    "steps/alpha-1.0/__pycache__/x.pyc": "another",
+    "steps/beta-2.0/files/.seedstrap": "no directory",
+    "steps/.seedstrap/inner/": "",
+    "steps/seedstrap-bundle/plan.json": "{}",
+    "steps/.x.part-1": "of no bundle",
+    "steps/distfiles/x": "of no mirror",
+    "seed/stage0-posix/__pycache__/y.pyc": "of the seed",
+    "seed/stage0-posix/.seedstrap/made": "likewise",
+    "builder-hex0/.seedstrap/made": "not read",
+  };
+  writeFiles(tree, odd);
+  const plain = await buildMedia(build);
+  await createBundle(request);
+  expect(paths(request.output)).toEqual(
+    expect.arrayContaining(Object.keys(odd).map((path) => path.replace(/\/$/, ""))),
+  );
+  const target = join(dir, "offline");
+  const bundled = await buildMedia({ ...fromBundle(build, request.output), target });
+  expect(images(target)).toEqual(images(build.target));
+  expect(bundled.checkout.digest).toBe(plain.checkout.digest);
+  // They are in the image, and not only left out of both.
+  rmSync(join(tree, "steps/alpha-1.0/__pycache__"), { recursive: true });
+  const without = await buildMedia({ ...build, target: join(dir, "without") });
+  expect(images(join(dir, "without"))).not.toEqual(images(target));
+  expect(without.checkout.digest).not.toBe(plain.checkout.digest);
 });
 
 test("buildMedia() makes the same directory from a bundle as from the checkout", async () => {
