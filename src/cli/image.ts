@@ -15,7 +15,16 @@ import { writeOutputDirectory } from "../write/output.ts";
 import { verifySubcommand } from "./image_verify.ts";
 import { asOption, recordOption, withView } from "./image_source.ts";
 import { recordFor } from "../record/find.ts";
-import { formatBytes, formatCount, note, paint, print, printable, printJson } from "./output.ts";
+import {
+  formatBytes,
+  formatCount,
+  note,
+  paint,
+  print,
+  printable,
+  printAll,
+  printJson,
+} from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export function imageSubcommand(): CommandUnknownOpts {
@@ -199,10 +208,10 @@ function diffCommand(): CommandUnknownOpts {
     .addOption(asOption())
     .action((a, b, { json, as }) =>
       withView(a, as, (one) =>
-        withView(b, as, (other) => {
+        withView(b, as, async (other) => {
           const differences = diffViews(one, other);
           if (json) printJson({ equal: differences.length === 0, differences });
-          else for (const line of differences.flatMap(imageDifferenceLines)) print(line);
+          else await printAll(differenceLines(differences));
           if (differences.length === 0) return;
           const count = (kind: Difference["kind"]) =>
             differences.filter((difference) => difference.kind === kind).length;
@@ -214,6 +223,10 @@ function diffCommand(): CommandUnknownOpts {
           );
         }))
     );
+}
+
+function* differenceLines(differences: readonly Difference[]): Generator<string> {
+  for (const difference of differences) yield* imageDifferenceLines(difference);
 }
 
 function imageDifferenceLines(difference: Difference): string[] {

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { once } from "node:events";
 import process from "node:process";
 import { styleText } from "node:util";
 import { messageOf, UserError } from "../errors.ts";
@@ -13,6 +14,20 @@ import { messageOf, UserError } from "../errors.ts";
 /** Prints a line of a result. */
 export function print(line = ""): void {
   process.stdout.write(`${line}\n`);
+}
+
+/** Prints any number of lines of a result, no faster than they are read. */
+export async function printAll(lines: Iterable<string>): Promise<void> {
+  let block = "";
+  const write = async () => {
+    if (!process.stdout.write(block)) await once(process.stdout, "drain");
+    block = "";
+  };
+  for (const line of lines) {
+    block += `${line}\n`;
+    if (block.length >= 64 * 1024) await write();
+  }
+  if (block !== "") await write();
 }
 
 /** Prints a line that is not part of a result. */

@@ -5,15 +5,16 @@
  * @module
  */
 
+import { createHash } from "node:crypto";
 import { KIB } from "../format/segment.ts";
 import { diffText } from "./text_diff.ts";
-import { digestEntry } from "./view.ts";
-import { type ImageView, plainPath, type ViewEntry } from "./types.ts";
+import { type Compared, Pairs, type Side } from "./pairs.ts";
+import type { ImageView } from "./types.ts";
 
 /** An aspect in which two entries differ. */
 export type Aspect = "kind" | "size" | "content" | "mode" | "target";
 
-/** A difference between two images; paths are as in {@link plainPath}. */
+/** A difference between two images; paths are as in `plainPath()`. */
 export type Difference =
   | { readonly kind: "added" | "removed"; readonly path: string; readonly size: number }
   | {
@@ -45,112 +46,109 @@ const MAX_TEXT_BYTES = 64 * KIB;
  * @throws {UserError} "format"
  */
 export function diffViews(a: ImageView, b: ImageView): Difference[] {
-  const [before, after] = [entriesOf(a), entriesOf(b)];
-  const removed = [...before.values()].filter(({ path, kind }) => !after.has(key(path, kind)));
-  const added = [...after.values()].filter(({ path, kind }) => !before.has(key(path, kind)));
-  const moved = movedEntries(a, removed, b, added);
-  const gone = new Set(moved.map(({ from }) => from));
-  const come = new Set(moved.map(({ path }) => path));
-  const single = (kind: "added" | "removed", entries: readonly ViewEntry[], left: Set<string>) =>
-    entries.map((entry) => ({ kind, path: shown(entry), size: sizeOf(entry) }))
-      .filter(({ path }) => !left.has(path));
-  const differences: Difference[] = [
-    ...single("removed", removed, gone),
-    ...single("added", added, come),
-    ...moved,
-  ];
-  for (const [path, entry] of before) {
-    const other = after.get(path);
-    const change = other && changeOf(a, entry, b, other);
+  const pairs = new Pairs(a, b);
+  const removed: number[] = [];
+  const added: number[] = [];
+  for (let number = 0; number < pairs.count; number++) {
+    if (!pairs.has(1, number)) removed.push(number);
+    else if (!pairs.has(0, number)) added.push(number);
+  }
+  const single = (kind: "added" | "removed", side: Side, number: number): Difference => ({
+    kind,
+    path: pairs.path(number),
+    size: pairs.get(side, number).size,
+  });
+  const { moved, gone, come } = movedEntries(pairs, removed, added);
+  const differences: Difference[] = moved;
+  for (const number of removed) {
+    if (!gone.has(number)) differences.push(single("removed", 0, number));
+  }
+  for (const number of added) {
+    if (!come.has(number)) differences.push(single("added", 1, number));
+  }
+  for (let number = 0; number < pairs.count; number++) {
+    if (!pairs.has(0, number) || !pairs.has(1, number)) continue;
+    const change = changeOf(pairs, number);
     if (change !== undefined) differences.push(change);
   }
   return differences.sort((one, two) => one.path < two.path ? -1 : one.path > two.path ? 1 : 0);
 }
 
-/** Returns the entries by path, without the root; the last one of a path counts. */
-function entriesOf(view: ImageView): Map<string, ViewEntry> {
-  const entries = new Map<string, ViewEntry>();
-  for (const entry of view.entries()) {
-    const path = key(entry.path, entry.kind);
-    if (path !== "") entries.set(path, entry);
+/** What has gone in one place and come in another; only sizes that are in both are read. */
+function movedEntries(pairs: Pairs, removed: readonly number[], added: readonly number[]): {
+  readonly moved: Difference[];
+  /** Numbers of what has moved: where it was, and where it is. */
+  readonly gone: ReadonlySet<number>;
+  readonly come: ReadonlySet<number>;
+} {
+  const sizeOf = (side: Side, number: number) => {
+    const { kind, size } = pairs.get(side, number);
+    return kind === "file" ? size : 0;
+  };
+  const sizes = new Set(added.map((number) => sizeOf(1, number)));
+  const before = new Map<string, number[]>();
+  for (const number of removed) {
+    const size = sizeOf(0, number);
+    if (size === 0 || !sizes.has(size)) continue;
+    const sha256 = digest(pairs, 0, number);
+    const alike = before.get(sha256);
+    if (alike === undefined) before.set(sha256, [number]);
+    else alike.push(number);
   }
-  return entries;
-}
-
-/** Returns the key of an entry. That of a command begins with a NUL, which no path does. */
-function key(path: string, kind: ViewEntry["kind"]): string {
-  return kind === "command" ? `\0${path}` : plainPath(path);
-}
-
-function shown({ path, kind }: ViewEntry): string {
-  return kind === "command" ? path : plainPath(path);
-}
-
-function sizeOf(entry: ViewEntry): number {
-  return entry.kind === "command" ? 0 : entry.size;
-}
-
-/** Pairs removed and added files of equal content; reads only files of a size that both have. */
-function movedEntries(
-  a: ImageView,
-  removed: readonly ViewEntry[],
-  b: ImageView,
-  added: readonly ViewEntry[],
-): Extract<Difference, { kind: "moved" }>[] {
-  const isFile = (entry: ViewEntry) => entry.kind === "file" && entry.size > 0;
-  const sizes = new Set(added.filter(isFile).map(sizeOf));
-  const gone = new Map<string, ViewEntry[]>();
-  for (const entry of removed.filter(isFile)) {
-    if (!sizes.has(sizeOf(entry))) continue;
-    const sha256 = digestEntry(a, entry);
-    const alike = gone.get(sha256);
-    if (alike === undefined) gone.set(sha256, [entry]);
-    else alike.push(entry);
-  }
-  const left = new Set([...gone.values()].map(([first]) => sizeOf(first!)));
+  const left = new Set([...before.values()].map(([first]) => sizeOf(0, first!)));
   const taken = new Map<string, number>();
-  return added.filter((entry) => isFile(entry) && left.has(sizeOf(entry))).flatMap((entry) => {
-    const sha256 = digestEntry(b, entry);
+  const moved: Difference[] = [];
+  const gone = new Set<number>();
+  const come = new Set<number>();
+  for (const number of added) {
+    const { kind, size } = pairs.get(1, number);
+    if (kind !== "file" || size === 0 || !left.has(size)) continue;
+    const sha256 = digest(pairs, 1, number);
     const index = taken.get(sha256) ?? 0;
-    const from = gone.get(sha256)?.[index];
-    if (from === undefined) return [];
+    const from = before.get(sha256)?.[index];
+    if (from === undefined) continue;
     taken.set(sha256, index + 1);
-    return [{
-      kind: "moved" as const,
-      path: shown(entry),
-      from: shown(from),
-      size: sizeOf(entry),
+    gone.add(from);
+    come.add(number);
+    moved.push({
+      kind: "moved",
+      path: pairs.path(number),
+      from: pairs.path(from),
+      size,
       sha256,
-    }];
-  });
+    });
+  }
+  return { moved, gone, come };
 }
 
-function changeOf(
-  a: ImageView,
-  before: ViewEntry,
-  b: ImageView,
-  after: ViewEntry,
-): Difference | undefined {
-  const sizes = [sizeOf(before), sizeOf(after)] as const;
+function digest(pairs: Pairs, side: Side, number: number): string {
+  const hash = createHash("sha256");
+  for (const part of pairs.read(side, number)) hash.update(part);
+  return hash.digest("hex");
+}
+
+function changeOf(pairs: Pairs, number: number): Difference | undefined {
+  const [before, after] = [pairs.get(0, number), pairs.get(1, number)];
+  const sizes = [before.size, after.size] as const;
   const aspects: Aspect[] = [];
   if (!isSameKind(before, after)) aspects.push("kind");
-  if ("mode" in before && "mode" in after && before.mode !== after.mode) aspects.push("mode");
-  if ("target" in before && "target" in after && before.target !== after.target) {
-    aspects.push("target");
-  }
+  const isOther = <T>(one: T | undefined, other: T | undefined) =>
+    one !== undefined && other !== undefined && one !== other;
+  if (isOther(before.mode, after.mode)) aspects.push("mode");
+  if (isOther(before.target, after.target)) aspects.push("target");
   let digests: [string, string] | undefined;
   const areFiles = [before, after].every(({ kind }) => kind === "file" || kind === "empty");
   if (areFiles && sizes.some((size) => size > 0)) {
     if (sizes[0] !== sizes[1]) aspects.push("size");
-    digests = [digestEntry(a, before), digestEntry(b, after)];
+    digests = [digest(pairs, 0, number), digest(pairs, 1, number)];
     if (digests[0] !== digests[1]) aspects.push("content");
     else digests = undefined;
   }
   if (aspects.length === 0) return undefined;
-  const text = digests && textOf(a, before, b, after);
+  const text = digests && textOf(pairs, number, sizes);
   return {
     kind: "changed",
-    path: shown(before),
+    path: pairs.path(number),
     aspects,
     sizes,
     ...(digests && { digests }),
@@ -159,31 +157,30 @@ function changeOf(
 }
 
 /** An empty entry of a boot image can be a file or a directory, and matches both. */
-function isSameKind(a: ViewEntry, b: ViewEntry): boolean {
+function isSameKind(a: Compared, b: Compared): boolean {
   if (a.kind === b.kind) return true;
-  const isOpen = (entry: ViewEntry) =>
-    entry.kind === "empty" || entry.kind === "directory" || entry.kind === "file";
+  const isOpen = ({ kind }: Compared) =>
+    kind === "empty" || kind === "directory" || kind === "file";
   return (a.kind === "empty" && isOpen(b)) || (b.kind === "empty" && isOpen(a));
 }
 
 function textOf(
-  a: ImageView,
-  before: ViewEntry,
-  b: ImageView,
-  after: ViewEntry,
+  pairs: Pairs,
+  number: number,
+  sizes: readonly [before: number, after: number],
 ): string[] | undefined {
-  if (Math.max(sizeOf(before), sizeOf(after)) > MAX_TEXT_BYTES) return undefined;
-  const texts = [readText(a, before), readText(b, after)];
+  if (Math.max(...sizes) > MAX_TEXT_BYTES) return undefined;
+  const texts = [readText(pairs, 0, number), readText(pairs, 1, number)];
   return texts[0] === undefined || texts[1] === undefined
     ? undefined
     : diffText(texts[0], texts[1]);
 }
 
-function readText(view: ImageView, entry: ViewEntry): string | undefined {
+function readText(pairs: Pairs, side: Side, number: number): string | undefined {
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   try {
     let text = "";
-    for (const part of view.read(entry)) text += decoder.decode(part, { stream: true });
+    for (const part of pairs.read(side, number)) text += decoder.decode(part, { stream: true });
     text += decoder.decode();
     return text.includes("\0") ? undefined : text;
   } catch (error) {

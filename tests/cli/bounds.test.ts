@@ -94,3 +94,24 @@ test("a record of 1 GiB, and one of brackets, is refused, and takes no memory", 
     expect(ran.peakBytes).toBeLessThan(MOST_BYTES);
   }
 });
+
+test("image diff of 400,000 entries takes some hundred bytes of memory for each", async () => {
+  const sector = new Uint8Array(512);
+  sector.set([0x55, 0xaa], 510);
+  const records = Array.from(
+    { length: 400_000 },
+    (_, index) => `src 2 steps/p/files/a-longer-name-${index}\nxx`,
+  );
+  const image = Buffer.concat([
+    sector,
+    Buffer.from("# a\n".padEnd(512, "\0")),
+    Buffer.from(records.join("")),
+    Buffer.alloc(2 * 1024 * 1024),
+  ]);
+  const dir = temp.make();
+  const [a, b] = [join(dir, "a.img"), join(dir, "b.img")];
+  for (const path of [a, b]) writeFileSync(path, image);
+  const ran = await measure(["image", "diff", a, b]);
+  expect(ran).toMatchObject({ code: 0, stderr: "" });
+  expect(ran.peakBytes).toBeLessThan(MOST_BYTES + 400_000 * 300);
+});
