@@ -143,14 +143,28 @@ export function findBundledDistfile(
   sha256: string,
 ): BundledDistfileFile | undefined {
   const named = bundle.members.get(`${DISTFILES_DIR}/${name}`);
-  const placed = isDistfile(named, sha256)
-    ? named
-    : bundle.layout.members.find((other) => isDistfile(other, sha256));
+  const placed = isDistfile(named, sha256) ? named : distfilesOf(bundle).get(sha256);
   if (placed === undefined) return undefined;
   return { path: bundle.path, sizeBytes: placed.size, bundled: bundledFile(bundle, placed) };
 }
 
-function isDistfile(placed: Bundle["layout"]["members"][number] | undefined, sha256: string) {
+/** The first distfile of each SHA-256, by bundle. */
+const byDigest = new WeakMap<Bundle, ReadonlyMap<string, PlacedMember>>();
+
+function distfilesOf(bundle: Bundle): ReadonlyMap<string, PlacedMember> {
+  const known = byDigest.get(bundle);
+  if (known !== undefined) return known;
+  const found = new Map<string, PlacedMember>();
+  for (const placed of bundle.layout.members) {
+    const { member } = placed;
+    if (member.kind !== "file" || found.has(member.sha256)) continue;
+    if (isDistfile(placed, member.sha256)) found.set(member.sha256, placed);
+  }
+  byDigest.set(bundle, found);
+  return found;
+}
+
+function isDistfile(placed: PlacedMember | undefined, sha256: string) {
   return placed?.member.kind === "file" && placed.member.sha256 === sha256 &&
     placed.member.path.startsWith(`${DISTFILES_DIR}/`);
 }
