@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /** Files that are far too long, as everything that is read whole: told, and not taken in. */
 import { afterAll, expect, test } from "bun:test";
-import { mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { TempDirs } from "../support/files.ts";
-import { MAIN, testWith } from "../support/run.ts";
+import { MAIN, seedstrap, testWith } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
 
+const PEAK = fileURLToPath(new URL("../support/peak.ts", import.meta.url).href);
 const temp = new TempDirs();
 afterAll(() => temp.release());
 
@@ -22,14 +24,10 @@ interface Measured {
 
 /** Runs seedstrap and measures the most memory that it had. */
 async function measure(args: readonly string[]): Promise<Measured> {
-  const child = Bun.spawn([process.execPath, MAIN, ...args], {
-    stdin: "ignore",
-    stdout: "ignore",
-    stderr: "pipe",
-  });
-  const stderr = await new Response(child.stderr).text();
-  const code = await child.exited;
-  return { code, stderr, peakBytes: child.resourceUsage()!.maxRSS };
+  const file = join(temp.make(), "peak");
+  const command = [process.execPath, "--preload", PEAK, MAIN];
+  const { code, stderr } = await seedstrap(args, { command, env: { PEAK_FILE: file } });
+  return { code, stderr, peakBytes: Number(readFileSync(file, "utf8")) };
 }
 
 function holes(path: string): string {

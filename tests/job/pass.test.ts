@@ -12,14 +12,17 @@ afterEach(() => temp.release());
 
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
 
-/** Makes a checkout, and a bwrap program that prints its arguments. */
+/** Prints its arguments, and what a bootstrap prints when its last step is built. */
+const STAND_IN = '#!/bin/sh\necho "$@"\necho "alpha-1.0: build successful"\n';
+
+/** Makes a checkout, and a stand-in for bwrap. */
 function scene() {
   const dir = temp.make();
   const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
   const { tree, mirror } = writeMiniTree(dir, mini);
   const bin = join(dir, "bin");
   mkdirSync(bin);
-  writeFileSync(join(bin, "bwrap"), '#!/bin/sh\necho "$@"\n', { mode: 0o755 });
+  writeFileSync(join(bin, "bwrap"), STAND_IN, { mode: 0o755 });
   const target = join(dir, "target");
   const pass = (name: string, ...more: string[]) =>
     seedstrap(
@@ -44,7 +47,7 @@ test("pass2 continues in the target of pass1 with all distfiles, and starts its 
   const { target, pass, names } = scene();
   const first = await pass("pass1");
   expect(first).toMatchObject({ code: 0 });
-  expect(first.stdout.trimEnd()).toEndWith(`--tmpfs /tmp /${SEED}`);
+  expect(first.stdout).toContain(`--tmpfs /tmp /${SEED}\n`);
   // The bootstrap of the first pass has removed, created and changed files.
   const distfiles = join(target, "external/distfiles");
   rmSync(join(distfiles, "beta-2.0.tar.gz"));
@@ -56,7 +59,7 @@ test("pass2 continues in the target of pass1 with all distfiles, and starts its 
 
   const second = await pass("pass2", "--external-sources");
   expect(second).toMatchObject({ code: 0 });
-  expect(second.stdout.trimEnd()).toEndWith("--tmpfs /tmp /init");
+  expect(second.stdout).toContain("--tmpfs /tmp /init\n");
   expect(second.stdout).toContain("--unshare-net");
   expect(readdirSync(distfiles).sort()).toEqual([...names, "made-there"].sort());
   expect(readFileSync(join(distfiles, "gamma-3.0.tar.gz")).length).toBeGreaterThan(3);
@@ -103,6 +106,6 @@ test("a pass replaces a half-written file of a pass that was killed", async () =
   const distfiles = join(target, "external/distfiles");
   rmSync(join(distfiles, "beta-2.0.tar.gz"));
   writeFileSync(join(distfiles, ".beta-2.0.tar.gz.part"), "cut");
-  expect(await pass("pass2", "--external-sources")).toMatchObject({ code: 0, stderr: "" });
+  expect(await pass("pass2", "--external-sources")).toMatchObject({ code: 0 });
   expect(readdirSync(distfiles).sort()).toEqual(names);
 });

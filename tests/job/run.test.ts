@@ -20,14 +20,17 @@ const ENDS = {
   hang: "FA F4 EB FD 90 90 90",
 } as const;
 
-/** A boot sector that prints a text on COM1, at 0x7C19, and ends in one of the ways. */
+/**
+ * A boot sector that prints a text on COM1, at 0x7C1A, and ends in one of the ways. Interrupts are
+ * off, or the BIOS would print the rest of its own text in between.
+ */
 function bootSector(text: string, end: keyof typeof ENDS): string {
   const hex = (bytes: Uint8Array) =>
     [...bytes].map((b) => b.toString(16).padStart(2, "0")).join(" ");
   const bytes = new TextEncoder().encode(text);
   if (bytes.length > 450) throw new Error("the text is too long for a boot sector");
-  const zeros = new Uint8Array(510 - 25 - bytes.length);
-  return `31 C0 8E D8 BE 19 7C BA F8 03 ; from here on each byte of the text
+  const zeros = new Uint8Array(510 - 26 - bytes.length);
+  return `FA 31 C0 8E D8 BE 1A 7C BA F8 03 ; from here on each byte of the text
 AC 84 C0 74 03 EE EB F8
 ${ENDS[end]}
 ${hex(bytes)} ${hex(zeros)} 55 AA

@@ -118,7 +118,7 @@ test("Target refuses while another process writes there, and not once that is de
   const start = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
   writeFiles(dir, { [`.seedstrap/lock/${child.pid}-${start}`]: "" });
   expect(faultOf(() => open(dir))).toStartWith(
-    `Cannot write to ${dir}: process ${child.pid} is writing there`,
+    `Cannot write to ${dir}: process ${child.pid} uses it`,
   );
   expect(existsSync(join(dir, ".seedstrap/lock"))).toBe(true);
   child.kill();
@@ -130,7 +130,7 @@ test("Target refuses while another process writes there, and not once that is de
 test("Target cannot be opened twice by one process", () => {
   const dir = temp.make();
   const target = open(dir);
-  expect(faultOf(() => open(dir))).toContain(`process ${process.pid} is writing there`);
+  expect(faultOf(() => open(dir))).toContain(`process ${process.pid} uses it`);
   target.close();
   open(dir).close();
 });
