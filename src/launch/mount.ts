@@ -12,7 +12,7 @@ import process from "node:process";
 import { setTimeout } from "node:timers/promises";
 import { messageOf, orRefused, throwIfInterrupted, UserError } from "../errors.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
-import { runProcess, shellQuote } from "./process.ts";
+import { findSystemProgram, runProcess, shellQuote } from "./process.ts";
 
 /** A tmpfs to build in. */
 export interface TmpfsOptions {
@@ -61,10 +61,11 @@ export async function withTmpfs<T>(options: TmpfsOptions, job: () => Promise<T>)
   // The user who builds there owns it, and no other user may write.
   const owner = `uid=${process.getuid?.() ?? 0},gid=${process.getgid?.() ?? 0}`;
   const mount = ["mount", "-t", "tmpfs", "-o", `size=${size},mode=755,${owner}`, "tmpfs", dir];
+  const umount = await findSystemProgram("umount", "It is part of util-linux");
   // On a second Ctrl-C the process exits at once, and only this still runs.
   const unmountNow = () => {
     for (const place of mountsBelow(dir).reverse()) {
-      spawnSync("umount", ["-l", place], { stdio: "ignore" });
+      spawnSync(umount, ["-l", place], { stdio: "ignore" });
     }
   };
   process.on("exit", unmountNow);

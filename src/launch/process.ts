@@ -18,7 +18,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { access, constants, stat } from "node:fs/promises";
-import { delimiter, resolve } from "node:path";
+import { delimiter, isAbsolute, resolve } from "node:path";
 import process from "node:process";
 import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../errors.ts";
@@ -116,14 +116,14 @@ export async function requireProgram(
  * Finds a program.
  *
  * @param name A path, or a name to look up in the PATH of `env`, or in ours if `env` is absent.
+ * Only absolute directories count: what lies in the current one does not run because of its name.
  * @returns An absolute path to an executable file, or undefined.
  */
 export async function findProgram(
   name: string,
   { cwd = ".", env }: Pick<ProcessOptions, "cwd" | "env"> = {},
 ): Promise<string | undefined> {
-  const path = (env ?? process.env)["PATH"] ?? "";
-  const folders = name.includes("/") ? [""] : path.split(delimiter).map((folder) => folder || ".");
+  const folders = name.includes("/") ? [""] : searchedFolders((env ?? process.env)["PATH"]);
   for (const folder of folders) {
     const file = resolve(cwd, folder, name);
     try {
@@ -136,6 +136,25 @@ export async function findProgram(
   return undefined;
 }
 
+/** Where programs are if PATH does not say it. */
+const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
+
+/** Returns the absolute directories of a PATH, or the usual ones if it has none. */
+function searchedFolders(path: string | undefined): string[] {
+  const folders = (path ?? "").split(delimiter).filter((folder) => isAbsolute(folder));
+  return folders.length > 0 ? folders : DEFAULT_PATH.split(delimiter);
+}
+
+/**
+ * Returns the environment of a child. Its PATH, too, has only absolute directories: a child such as
+ * sudo looks programs up by itself.
+ */
+function childEnvironment(env: ProcessOptions["env"]): Record<string, string | undefined> {
+  if (env !== undefined && env["PATH"] === undefined) return { ...env };
+  const all = { ...(env ?? process.env) };
+  return { ...all, PATH: searchedFolders(all["PATH"]).join(delimiter) };
+}
+
 /** Directories of programs for root, which are not in every PATH. */
 const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
 
@@ -146,7 +165,7 @@ const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
  * @throws {UserError} "launch" if it is missing.
  */
 export async function findSystemProgram(name: string, hint: string): Promise<string> {
-  const PATH = `${process.env["PATH"] ?? ""}:${ROOT_PATH}`;
+  const PATH = [...searchedFolders(process.env["PATH"]), ROOT_PATH].join(delimiter);
   const program = await findProgram(name, { env: { PATH } });
   if (program !== undefined) return program;
   throw new UserError("launch", `Cannot find ${name}`, { hint });
@@ -185,7 +204,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
       child = spawn(command[0] ?? "", command.slice(1), {
         stdio: [options.stdin, onStdout ? "pipe" : "inherit", onStderr ? "pipe" : "inherit"],
         ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-        ...(options.env === undefined ? {} : { env: { ...options.env } }),
+        env: childEnvironment(options.env),
       });
     } catch (cause) {
       reject(new SpawnError("spawn", { cause }));

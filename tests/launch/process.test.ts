@@ -48,6 +48,23 @@ describe("findProgram()", () => {
     expect(await findProgram("folder", { env })).toBeUndefined();
     expect(await findProgram("nothing", { env })).toBeUndefined();
   });
+
+  test("looks names up in absolute directories only, in the usual ones if there are none", async () => {
+    using dir = tempDir();
+    mkdirSync(dir.file("bin"));
+    for (const name of ["sh", "tool"]) {
+      script(dir.file(name), "");
+      script(dir.file(`bin/${name}`), "");
+    }
+    const cwd = dir.path;
+    for (const PATH of ["", ":", ".", "bin", "./bin:", ":/nonexistent", "/nonexistent:bin"]) {
+      expect(await findProgram("tool", { cwd, env: { PATH } })).toBeUndefined();
+    }
+    for (const env of [{}, { PATH: "" }, { PATH: ".:bin" }]) {
+      expect(await findProgram("sh", { cwd, env })).toMatch(/^(\/usr)?\/bin\/sh$/);
+    }
+    expect(await findProgram("bin/tool", { cwd, env: {} })).toBe(dir.file("bin/tool"));
+  });
 });
 
 describe("runProcess()", () => {
@@ -90,6 +107,21 @@ describe("runProcess()", () => {
       onStdout: (chunk) => out += new TextDecoder().decode(chunk),
     });
     expect(out).toBe(`${dir.path}\nb-\n$A|a b|*|`);
+  });
+
+  test("gives a child a PATH without the current directory", async () => {
+    using dir = tempDir();
+    const tool = script(dir.file("tool"), 'echo "$PATH"\n');
+    const paths = [":/usr/bin:.:bin:/bin:", "", "."];
+    const seen = [];
+    for (const PATH of paths) {
+      let out = "";
+      const onStdout = (chunk: Uint8Array) => void (out += new TextDecoder().decode(chunk));
+      await runProcess({ argv: [tool], env: { PATH }, stdin: "ignore", onStdout });
+      seen.push(out.trim());
+    }
+    const usual = "/usr/local/bin:/usr/bin:/bin";
+    expect(seen).toEqual(["/usr/bin:/bin", usual, usual]);
   });
 
   test("names a missing program and how to get it", async () => {
