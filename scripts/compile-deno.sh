@@ -4,6 +4,11 @@
 # Makes the binary with Deno: dist/seedstrap-deno. Deno downloads the base of such binaries
 # (denort) on first use; DENORT_BIN=FILE names a local one.
 #
+# By Deno's documentation such a binary reads no deno.json and no .env from the directory that it is
+# started in (it would only with --env-file, given here), and neither DENO_V8_FLAGS nor NODE_OPTIONS.
+# What else its Node layer obeys, such as NODE_TLS_REJECT_UNAUTHORIZED, is not switched off as
+# scripts/harden.ts does it for Bun. None of this is tested: releases are made with Bun.
+#
 # usage: compile-deno.sh
 
 set -eu
