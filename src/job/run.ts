@@ -348,6 +348,7 @@ async function runInDirectory(
         onSerial?.(chunk);
       },
       signal,
+      onNotice: (text) => onWarning?.(text),
     });
   } finally {
     log.close();

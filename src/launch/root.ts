@@ -5,7 +5,10 @@
  * @module
  */
 
+import { constants } from "node:os";
 import { UserError } from "../errors.ts";
+import { libc } from "../runtime/libc.ts";
+import { contain } from "./contain.ts";
 import { asRoot } from "./mount.ts";
 import { findSystemProgram, requireProgram, runProcess, shellQuote } from "./process.ts";
 
@@ -24,6 +27,8 @@ export interface RootRun {
   readonly onOutput: (chunk: Uint8Array) => void;
   /** Ends it. */
   readonly signal: AbortSignal;
+  /** Takes a message about what does not work as it should here. */
+  readonly onNotice: (text: string) => void;
 }
 
 /**
@@ -34,28 +39,44 @@ export interface RootRun {
 export async function rootCommand(
   { argv, needsRoot }: Pick<RootRun, "argv" | "needsRoot">,
 ): Promise<string[]> {
+  return (await locatedCommand({ argv, needsRoot })).whole;
+}
+
+async function locatedCommand(
+  { argv, needsRoot }: Pick<RootRun, "argv" | "needsRoot">,
+): Promise<{ readonly command: string[]; readonly whole: string[] }> {
   const command = await Promise.all(argv.map(locate));
   const whole = needsRoot ? asRoot(command) : command;
   await requireProgram(whole[0]!, { hint: HINT });
-  return whole;
+  return { command, whole };
 }
 
 /**
- * Runs the bootstrap to its end, with our standard output and standard error.
+ * Runs the bootstrap to its end, with our standard output and standard error. Whatever it has
+ * started ends with it.
  *
  * @throws {UserError} "launch" if a program is missing or the bootstrap fails; "interrupt".
  */
 export async function runRoot(
-  { argv, needsRoot, interactive, onOutput, signal }: RootRun,
+  { argv, needsRoot, interactive, onOutput, signal, onNotice }: RootRun,
 ): Promise<void> {
-  const whole = await rootCommand({ argv, needsRoot });
-  const { code, signal: ended } = await runProcess({
-    argv: whole,
+  const { command, whole } = await locatedCommand({ argv, needsRoot });
+  const contained = await contain(command, needsRoot, onNotice);
+  signal.addEventListener("abort", contained.release, { once: true });
+  const outcome = await runProcess({
+    argv: contained.argv,
     stdin: interactive ? "inherit" : "ignore",
     ...(!interactive && { onStdout: onOutput, onStderr: onOutput }),
     signal,
     hint: HINT,
+  }).finally(() => {
+    signal.removeEventListener("abort", contained.release);
+    contained.release();
+    // A shell in a PID namespace cannot give the terminal back to a group outside.
+    if (interactive) libc()?.takeTerminal(0);
   });
+  const ended = outcome.signal ?? (contained.isShell ? signalOfShell(outcome.code) : null);
+  const code = ended === null ? outcome.code : null;
   if (signal.aborted) throw new UserError("interrupt", "Interrupted, the bootstrap was ended");
   if (code === 0) return;
   if (ended === "SIGINT" || ended === "SIGQUIT") {
@@ -63,6 +84,12 @@ export async function runRoot(
   }
   const end = ended === null ? `exit code ${code}` : `killed by ${ended}`;
   throw new UserError("launch", `${end}: ${shellQuote(whole)}`);
+}
+
+/** Returns the signal that a shell's exit code tells of: 128 and its number. */
+function signalOfShell(code: number | null): string | null {
+  const found = Object.entries(constants.signals).find(([, number]) => number + 128 === code);
+  return found?.[0] ?? null;
 }
 
 /** Returns the full path of chroot and bwrap: `env -i` leaves no PATH to find them in. */

@@ -36,6 +36,11 @@ export interface Libc {
   nextData(file: number, offset: number): number;
   /** Returns the offset of the next byte of a hole; the end of a file counts as one. */
   nextHole(file: number, offset: number): number;
+  /**
+   * Makes our process group the foreground one of a terminal, if the one that is has no process any
+   * more. Does nothing where `file` is no terminal of ours.
+   */
+  takeTerminal(file: number): void;
   /** Returns the memory address of the first byte of a view. */
   addressOf(view: Uint8Array): number;
 }
@@ -49,6 +54,11 @@ interface Calls {
   posix_fadvise(file: number, offset: bigint, size: bigint, advice: number): number;
   ioctl(file: number, request: bigint): number;
   lseek(file: number, offset: bigint, whence: number): number | bigint;
+  getpgrp(): number;
+  kill(pid: number, signal: number): number;
+  signal(number: number, handler: bigint): number | bigint;
+  tcgetpgrp(file: number): number;
+  tcsetpgrp(file: number, group: number): number;
   errno(): number;
   addressOf(view: Uint8Array): number;
 }
@@ -64,6 +74,9 @@ const POSIX_FADV_DONTNEED = 4;
 const LOCK_EX_NB = 2 + 4;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+const SIGTTOU = 22;
+const SIG_DFL = 0n;
+const SIG_IGN = 1n;
 
 let known: Libc | undefined;
 
@@ -115,6 +128,16 @@ function withErrors(calls: Calls): Libc {
       }
     },
     nextHole: (file, offset) => seek(file, offset, SEEK_HOLE),
+    takeTerminal(file) {
+      const group = calls.tcgetpgrp(file);
+      if (group <= 0 || calls.kill(-group, 0) === 0) return;
+      if (calls.errno() !== system.errno.ESRCH) return;
+      // It stops a process in the background that sets anything at the terminal.
+
+      calls.signal(SIGTTOU, SIG_IGN);
+      calls.tcsetpgrp(file, calls.getpgrp());
+      calls.signal(SIGTTOU, SIG_DFL);
+    },
     addressOf: calls.addressOf,
   };
 }
@@ -143,6 +166,11 @@ function loadByBun(name: string): Calls {
     posix_fadvise: { args: ["i32", "i64", "i64", "i32"], returns: "i32" },
     ioctl: { args: ["i32", "u64"], returns: "i32" },
     lseek: { args: ["i32", "i64", "i32"], returns: "i64" },
+    getpgrp: { args: [], returns: "i32" },
+    kill: { args: ["i32", "i32"], returns: "i32" },
+    signal: { args: ["i32", "i64"], returns: "i64" },
+    tcgetpgrp: { args: ["i32"], returns: "i32" },
+    tcsetpgrp: { args: ["i32", "i32"], returns: "i32" },
     __errno_location: { args: [], returns: "ptr" },
   });
   return {
@@ -161,6 +189,11 @@ function loadByDeno(name: string): Calls {
     posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
     ioctl: { parameters: ["i32", "u64"], result: "i32" },
     lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+    getpgrp: { parameters: [], result: "i32" },
+    kill: { parameters: ["i32", "i32"], result: "i32" },
+    signal: { parameters: ["i32", "i64"], result: "i64" },
+    tcgetpgrp: { parameters: ["i32"], result: "i32" },
+    tcsetpgrp: { parameters: ["i32", "i32"], result: "i32" },
     __errno_location: { parameters: [], result: "pointer" },
   });
   return {
@@ -171,6 +204,11 @@ function loadByDeno(name: string): Calls {
     posix_fadvise: symbols.posix_fadvise,
     ioctl: symbols.ioctl,
     lseek: symbols.lseek,
+    getpgrp: symbols.getpgrp,
+    kill: symbols.kill,
+    signal: symbols.signal,
+    tcgetpgrp: symbols.tcgetpgrp,
+    tcsetpgrp: symbols.tcsetpgrp,
     errno: () => new Deno.UnsafePointerView(symbols.__errno_location()!).getInt32(),
     addressOf: (view) =>
       Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(view as Uint8Array<ArrayBuffer>))),

@@ -69,6 +69,20 @@ test("pass2 continues in the target of pass1 with all distfiles, and starts its 
   expect(await pass("pass3", "--external-sources")).toMatchObject({ code: 0 });
 });
 
+test("a bwrap that makes no PID namespace starts a bootstrap without one, which is told", async () => {
+  const { dir, pass } = scene();
+  const first = await pass("pass1");
+  expect(first).toMatchObject({ code: 0, stderr: expect.not.stringContaining("PID namespace") });
+  expect(first.stdout).toContain("--unshare-pid --die-with-parent --unshare-user");
+  const refuses = '#!/bin/sh\ncase "$*" in *--unshare-pid*) exit 1 ;; esac\n' +
+    'echo "$@"\necho "alpha-1.0: build successful"\n';
+  writeFileSync(join(dir, "bin/bwrap"), refuses, { mode: 0o755 });
+  const second = await pass("pass2");
+  expect(second.code).toBe(0);
+  expect(second.stderr).toContain("bwrap makes no PID namespace here");
+  expect(second.stdout).toContain("\n--unshare-user --uid 0");
+});
+
 test("a later pass is refused if no pass1 has run in the target", async () => {
   const { dir, target, pass } = scene();
   const none = await pass("pass2");

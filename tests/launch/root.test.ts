@@ -17,8 +17,9 @@ import { asRoot } from "../../src/launch/mount.ts";
 import { mountsBelow } from "../../src/runtime/mounts.ts";
 import { TempDirs } from "../support/files.ts";
 import { asNobody, NOBODY, nobodyObstacle } from "../support/nobody.ts";
-import { type Ran, type RunOptions, seedstrap } from "../support/run.ts";
+import { MAIN, type Ran, type RunOptions, seedstrap, start } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
+import { eventually, pidsWith } from "./guest.ts";
 
 const temp = new TempDirs();
 afterAll(() => temp.release());
@@ -178,5 +179,87 @@ test.skipIf(bwrap !== undefined)(
     expect(told(ran, "network")).toEqual([readlinkSync("/proc/self/ns/net")]);
     expect(ran.stderr).toContain("The bootstrap failed: exit code 37: ");
     expect(ran.code).toBe(9);
+  },
+);
+
+/** Sends a signal to a process of whatever user. */
+function killAsRoot(signal: string, pid: number): void {
+  const [program, ...args] = asRoot(["kill", `-${signal}`, String(pid)]);
+  spawnSync(program!, args);
+}
+
+const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGKILL"] as const;
+let lingering = 0;
+
+/**
+ * Starts a bootstrap that stays, in a target that is built, and sends seedstrap a signal.
+ *
+ * @returns How seedstrap ended, and whether everything that it had started did.
+ */
+async function endedBy(
+  signal: typeof SIGNALS[number],
+  target: string,
+  command: readonly string[],
+): Promise<{ readonly code: number; readonly stderr: string; readonly isAllGone: boolean }> {
+  const word = `lingering-${process.pid}-${++lingering}`;
+  await Bun.write(join(target, "linger"), `${word}\n`);
+  const child = start([...command, "run", target]);
+  const stderr = new Response(child.stderr).text();
+  let said = "";
+  for await (const chunk of child.stdout) {
+    said += new TextDecoder().decode(chunk);
+    if (said.includes("lingers now\n")) break;
+  }
+  // The seed, its child, and its daemon
+  expect(pidsWith(word)).toHaveLength(3);
+  child.kill(signal);
+  const code = await child.exited;
+  const isAllGone = await eventually(() => pidsWith(word).length === 0, 10_000);
+  for (const pid of pidsWith(word)) killAsRoot("KILL", pid);
+  return { code, stderr: await stderr, isAllGone };
+}
+
+function expectEnded(
+  signal: typeof SIGNALS[number],
+  { code, stderr, isAllGone }: Awaited<ReturnType<typeof endedBy>>,
+): void {
+  expect(isAllGone).toBe(true);
+  if (signal === "SIGKILL") return;
+  expect(stderr).toBe("seedstrap: Interrupted, the bootstrap was ended\n");
+  expect(code).toBe(130);
+}
+
+test.skipIf(chroot !== undefined).each(SIGNALS)(
+  "with %s everything that runs in chroot ends, and what is mounted there is unmounted",
+  async (signal) => {
+    const { dir, target, args } = scene("--chroot", "--external-sources");
+    await seedstrap(["build", ...args], { cwd: dir });
+    expectEnded(signal, await endedBy(signal, target, [process.execPath, MAIN]));
+    expect(mountsBelow(target)).toEqual([]);
+  },
+);
+
+test.skipIf(chroot !== undefined)("what a bootstrap in chroot leaves ends with it", async () => {
+  const { dir, target, args } = scene("--chroot", "--external-sources");
+  await seedstrap(["build", ...args], { cwd: dir });
+  const word = `lingering-${process.pid}-${++lingering}`;
+  await Bun.write(join(target, "linger"), `${word}\n`);
+  const child = start([process.execPath, MAIN, "run", target]);
+  const stderr = new Response(child.stderr).text();
+  expect(await eventually(() => pidsWith(word).length === 3)).toBe(true);
+  // The seed is the one that was there first.
+  killAsRoot("SEGV", Math.min(...pidsWith(word)));
+  expect(await child.exited).toBe(9);
+  expect(await stderr).toContain("The bootstrap was killed by SIGSEGV: ");
+  expect(await eventually(() => pidsWith(word).length === 0, 10_000)).toBe(true);
+});
+
+test.skipIf(bwrap !== undefined).each(SIGNALS)(
+  "with %s everything that runs in bwrap ends",
+  async (signal) => {
+    const { dir, target, args } = scene("--bwrap", "--external-sources");
+    await asSomebody(dir, ["build", ...args]);
+    const command = binary ?? [process.execPath, MAIN];
+    expectEnded(signal, await endedBy(signal, target, command));
   },
 );

@@ -3,14 +3,16 @@
  * The first program of a bootstrap, in tests of its start: it tells where it finds itself, and does
  * there what a bootstrap does. Each line of its output is a word, and what is to be told. Its exit
  * code is the number in /exit-code, or 99 where something does not work, which is then told on
- * standard error.
+ * standard error. Where there is a file /linger, it stays until it is killed.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -37,6 +39,53 @@ static void tell_directory(const char *word, const char *path)
 
 	must(stat(path, &found) == 0, path);
 	printf("%s %lu:%lu\n", word, (unsigned long)found.st_dev, (unsigned long)found.st_ino);
+}
+
+static void stay(void)
+{
+	for (;;)
+		pause();
+}
+
+/*
+ * Stays, with a child and a daemon that heed no signal, as a step of a bootstrap may leave them. The
+ * word in the file becomes the first word of their command line, by which they are found.
+ */
+static void linger(FILE *file, char *name)
+{
+	char word[64];
+	pid_t pid;
+
+	must(fscanf(file, "%63s", word) == 1 && strlen(word) <= strlen(name), "/linger");
+	memset(name, 0, strlen(name));
+	strcpy(name, word);
+	fflush(stdout);
+	pid = fork();
+	must(pid >= 0, "fork");
+	if (pid == 0) {
+		signal(SIGTERM, SIG_IGN);
+		stay();
+	}
+	pid = fork();
+	must(pid >= 0, "fork");
+	if (pid == 0) {
+		must(setsid() > 0, "setsid");
+		signal(SIGHUP, SIG_IGN);
+		signal(SIGINT, SIG_IGN);
+		signal(SIGTERM, SIG_IGN);
+		pid = fork();
+		must(pid >= 0, "fork");
+		if (pid > 0)
+			_exit(0);
+		fclose(stdin);
+		fclose(stdout);
+		fclose(stderr);
+		stay();
+	}
+	must(waitpid(pid, NULL, 0) == pid, "waitpid");
+	printf("lingers now\n");
+	fflush(stdout);
+	stay();
 }
 
 int main(int argc, char **argv)
@@ -74,6 +123,9 @@ int main(int argc, char **argv)
 		must(access("/proc/self/exe", F_OK) == 0, "/proc/self/exe");
 	}
 
+	file = fopen("/linger", "r");
+	if (file != NULL)
+		linger(file, argv[0]);
 	file = fopen("/exit-code", "r");
 	must(file != NULL && fscanf(file, "%d", &code) == 1, "/exit-code");
 	/* As a bootstrap does when its last step is built */
