@@ -87,7 +87,21 @@ function readRecord(record: string, dir: string): string[][] {
   if (!existsSync(record)) return [];
   const runs = readFileSync(record, "utf8").split("\0\n").slice(0, -1);
   const nameOf = (word: string) => word.startsWith(`${dir}/`) ? basename(word) : word;
-  return runs.map((run) => run.split("\0").map(nameOf));
+  return runs.map((run) => run.split("\0").map(nameOf)).flatMap(withoutNamespace);
+}
+
+/**
+ * Takes out what seedstrap adds to a command to keep the processes of a bootstrap together
+ * (src/launch/contain.ts), and the trials whether that works.
+ */
+function withoutNamespace(run: string[]): string[][] {
+  const [program, first = ""] = run;
+  if (program === "bwrap") return []; // env is recorded, and starts none
+  if (program !== "sudo" || basename(first) !== "unshare") {
+    return [run.filter((word) => word !== "--unshare-pid" && word !== "--die-with-parent")];
+  }
+  const start = run.indexOf("env");
+  return start < 0 ? [] : [[program, ...run.slice(start)]];
 }
 
 function definedOf(env: NodeJS.ProcessEnv): Record<string, string> {

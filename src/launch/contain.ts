@@ -18,8 +18,9 @@ import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { systemCode } from "../errors.ts";
 import { asRoot } from "./mount.ts";
-import { findProgram, findSystemProgram, runProcess } from "./process.ts";
+import { findProgram, runProcess } from "./process.ts";
 
 /** A command that starts a bootstrap whose processes are kept together. */
 export interface Contained {
@@ -46,11 +47,15 @@ const OUTSIDE = `${STAYS}
 (exec "$@" 2>&4 4>&-)
 exit $?`;
 
+/** Holds in the first process of a namespace only. Elsewhere "all others" are the whole machine. */
+const IS_FIRST = "[ $$ -eq 1 ] || exit 1";
+
 /**
  * The first process of the namespace; its arguments are the FIFO and the command. The bootstrap is
  * not the first one itself, as signals do not end that.
  */
-const FIRST = `${STAYS}
+const FIRST = `${IS_FIRST}
+${STAYS}
 exec 3<"$1" || exit
 shift
 { trap "" HUP INT QUIT TERM; read -r _ <&3; kill -KILL -1; } </dev/null >/dev/null 4>&- &
@@ -72,12 +77,14 @@ export async function contain(
 ): Promise<Contained> {
   const bare = { argv: needsRoot ? asRoot(argv) : argv, isShell: false, release() {} };
   if (process.platform !== "linux") return bare;
-  const place = argv.findIndex((word) => word.endsWith("/bwrap"));
-  const contained = place < 0
-    ? await inNamespace(argv, needsRoot)
-    : await inSandbox(argv, place + 1);
+  // The first of them: a target, too, may have such a name.
+  const place = argv.findIndex((word) => /\/(chroot|bwrap)$/.test(word));
+  const isSandbox = argv[place]?.endsWith("/bwrap") ?? false;
+  const contained = isSandbox
+    ? await inSandbox(argv, place + 1)
+    : await inNamespace(argv, needsRoot);
   if (contained !== undefined) return contained;
-  const program = place < 0 ? "unshare" : "bwrap";
+  const program = isSandbox ? "bwrap" : "unshare";
   onNotice(
     `${program} makes no PID namespace here: a process that the bootstrap leaves may outlive it`,
   );
@@ -100,16 +107,14 @@ async function inNamespace(
   argv: readonly string[],
   needsRoot: boolean,
 ): Promise<Contained | undefined> {
-  const [unshare, shell, nothing] = await Promise.all(
-    ["unshare", "sh", "true"].map((name) => findProgram(name)),
-  );
-  if (unshare === undefined || shell === undefined || nothing === undefined) return undefined;
+  const [unshare, shell] = await Promise.all([findProgram("unshare"), findProgram("sh")]);
+  if (unshare === undefined || shell === undefined) return undefined;
   const inRoot = (words: readonly string[]) => needsRoot ? asRoot(words) : [...words];
   // Under sudo once only: it may ask for a password each time.
   const isAsked = needsRoot && process.getuid?.() !== 0;
   for (const more of isAsked ? [["--mount"]] : [["--mount"], []]) {
     const namespace = [unshare, "--pid", ...more, "--", shell, "-c", OUTSIDE, "seedstrap"];
-    if (!await works(inRoot([...namespace, nothing]))) continue;
+    if (!await works(inRoot([...namespace, shell, "-c", IS_FIRST]))) continue;
     const fifo = await openFifo();
     if (fifo === undefined) return undefined;
     let isOpen = true;
@@ -130,14 +135,18 @@ async function inNamespace(
 
 /** Opens a FIFO without a name, for both reading and writing, which waits for nobody. */
 async function openFifo(): Promise<number | undefined> {
-  const mkfifo = await findSystemProgram("mkfifo", "It is part of coreutils");
-  const dir = mkdtempSync(join(tmpdir(), "seedstrap-"));
+  const mkfifo = await findProgram("mkfifo");
+  if (mkfifo === undefined) return undefined;
+  let dir: string | undefined;
   try {
+    dir = mkdtempSync(join(tmpdir(), "seedstrap-"));
     const path = join(dir, "fifo");
-    if (!await works([mkfifo, "-m", "600", path])) return undefined;
-    return openSync(path, "r+");
+    return await works([mkfifo, "-m", "600", path]) ? openSync(path, "r+") : undefined;
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return undefined;
   } finally {
-    rmSync(dir, { recursive: true });
+    if (dir !== undefined) rmSync(dir, { recursive: true });
   }
 }
 
