@@ -103,7 +103,7 @@ export async function reproduceBuild(
   }
 }
 
-/** Gives what was built a name under which no later run takes it for left behind. */
+/** Gives what was built a name that no later run takes for a leftover. */
 function keepFrom(dir: string): string {
   const kept = mkdtempSync(join(dirname(dir), PREFIX));
   renameSync(dir, kept);

@@ -320,7 +320,9 @@ describe.each(USERS)("started by %s, the binary runs no program of the current d
     ];
     expect(await run([...command, ...disk], { cwd: dir })).toMatchObject({ code: 0 });
     // QEMU refuses the kernel.
-    const ran = await run([...command, "run", target], { cwd: dir });
+    const ran = await run([...command, "run", target, "--kernel", join(dir, "kernel")], {
+      cwd: dir,
+    });
     expect(ran.stderr).toContain("qemu");
     expect(ran.code).toBe(9);
     expect(readdirSync(dir).filter((name) => name.startsWith("ran-"))).toEqual([]);
