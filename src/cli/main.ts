@@ -88,6 +88,8 @@ async function main(args: readonly string[]): Promise<number> {
 
 // When the reader goes away (`| head`), the program ends without a message, but not with 0.
 process.stdout.on("error", (error: Error & { code?: string }) => {
+  // A terminal that was closed: SIGHUP says so, too, and a run ends in good order by that.
+  if (error.code === "EIO") return;
   if (error.code === "EPIPE") process.exit(EXIT.readerGone);
   printError(new UserError("target", `Cannot write the output: ${error.code ?? error.message}`));
   process.exit(EXIT.target);

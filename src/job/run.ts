@@ -8,9 +8,9 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
-import { lendingKeys } from "../launch/interrupt.ts";
+import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
 import { requireProgram, shellQuote } from "../launch/process.ts";
@@ -56,6 +56,8 @@ export interface RunRequest {
    * built a moment ago from the user's own options.
    */
   readonly named: NamedByUser | undefined;
+  /** Age in milliseconds from which on a run is interrupted by a second key only; 10 min if absent. */
+  readonly confirmAfterMs?: number;
 }
 
 /** What of this machine a run uses. A record may come from anywhere, and chooses none of it. */
@@ -131,7 +133,7 @@ interface Run {
 /** Runs the guest, and follows its console. */
 async function watched(
   run: Run,
-  { accel }: RunRequest,
+  { accel, confirmAfterMs = CONFIRM_AFTER_MS }: RunRequest,
   { events, signal }: { events: RunEvents; signal: AbortSignal },
 ): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> {
   const { record, expected, files } = run;
@@ -145,6 +147,16 @@ async function watched(
     },
     onRestart: () => watch = new RunWatch(),
   };
+  const began = performance.now();
+  const ask = () => {
+    const ageMs = performance.now() - began;
+    if (ageMs < confirmAfterMs) return false;
+    const at = watch.lastStep === undefined ? "" : `, and is in ${watch.lastStep}`;
+    events.onWarning?.(
+      `the run is ${formatAge(ageMs)} old${at}; press Ctrl-C again within 5 s to end it`,
+    );
+    return true;
+  };
   const start = () =>
     options.mode === "qemu"
       ? runInQemu(run, accel, followed, signal)
@@ -153,17 +165,35 @@ async function watched(
     await serving(record, events, () =>
       guardingTerminal(
         needsTerminal(options),
-        () => needsTerminal(options) ? lendingKeys(start) : start(),
+        () => needsTerminal(options) ? lendingKeys(start) : confirmingKeys(ask, start),
       ));
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     const kind = error.kind === "interrupt" ? "interrupted" : "failed";
     const outcome = watch.judge(expected, { kind, why: error.message });
-    if (kind === "interrupted") return { outcome, error };
+    if (kind === "interrupted") return { outcome, error: interruptedError(error, run) };
     return { outcome, error: outcomeError(outcome, files.logPath, error) };
   }
   if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
   return { outcome: watch.judge(expected, { kind: "ended" }) };
+}
+
+/** A run of less is interrupted by the first key: little is lost. */
+const CONFIRM_AFTER_MS = 10 * 60 * 1000;
+
+function formatAge(ms: number): string {
+  const minutes = Math.floor(ms / 60_000);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** The error for a run that was ended from outside, which says what became of the media. */
+function interruptedError({ message }: UserError, { record, dir, files }: Run): UserError {
+  const [disk] = record.images;
+  const what = disk === undefined ? dir : join(dir, disk.name);
+  return new UserError("interrupt", message, {
+    where: files.logPath,
+    hint: `${what} is as the guest left it, and does not go on from there: build the target again`,
+  });
 }
 
 /** What the preflight program says is its whole run. */
@@ -351,6 +381,7 @@ async function runInDirectory(
       onNotice: (text) => onWarning?.(text),
     });
   } finally {
+    if (signal.aborted) log.separator(messageOf(signal.reason));
     log.close();
     // The bootstrap mounts proc and the like in its root, and that is a directory of this machine.
     if (options.mode === "chroot") {

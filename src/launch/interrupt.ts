@@ -15,6 +15,35 @@ const KEYS: readonly string[] = ["SIGINT", "SIGQUIT"];
 /** `npm run` and similar programs forward a Ctrl-C that the terminal has already sent to us. */
 const SAME_KEY_MS = 300;
 
+/** Within so long a second key ends what the first one asked about. */
+const CONFIRM_MS = 5000;
+
+/** Asked before a key interrupts: reports whether it may. */
+let mayInterrupt: (() => boolean) | undefined;
+
+/**
+ * Runs `fn` while a key has to be pressed twice to interrupt: the first one only asks, a second one
+ * within 5 s interrupts. SIGTERM and SIGHUP interrupt at once.
+ *
+ * @param ask Called at a first key: tells the user what the key would do, or returns false where it
+ * is to interrupt at once.
+ */
+export async function confirmingKeys<T>(ask: () => boolean, fn: () => Promise<T>): Promise<T> {
+  let askedAt = -Infinity;
+  mayInterrupt = () => {
+    const sinceMs = performance.now() - askedAt;
+    if (sinceMs <= SAME_KEY_MS) return false;
+    if (sinceMs <= CONFIRM_MS || !ask()) return true;
+    askedAt = performance.now();
+    return false;
+  };
+  try {
+    return await fn();
+  } finally {
+    mayInterrupt = undefined;
+  }
+}
+
 /** Number of running children that handle these keys. */
 let keyOwners = 0;
 
@@ -49,6 +78,7 @@ export async function withInterrupt<T>(fn: (signal: AbortSignal) => Promise<T>):
     const handler = () => {
       const isKey = KEYS.includes(name);
       if (isKey && keyOwners > 0) return;
+      if (isKey && !controller.signal.aborted && mayInterrupt?.() === false) return;
       if (!controller.signal.aborted) {
         abortedAt = performance.now();
         controller.abort(new UserError("interrupt", `Interrupted by ${name}`));

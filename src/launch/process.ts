@@ -47,6 +47,11 @@ export interface ProcessOptions {
   readonly signal?: AbortSignal;
   /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
   readonly killAfterMs?: number;
+  /**
+   * Starts the child in a session of its own, which the keys of our terminal do not reach: Ctrl-C
+   * is then ours alone. Such a child cannot use the terminal.
+   */
+  readonly isApart?: boolean;
   /** How to get the program, as a sentence: the hint if it is missing. */
   readonly hint?: string;
 }
@@ -202,6 +207,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     let child: ChildProcess;
     try {
       child = spawn(command[0] ?? "", command.slice(1), {
+        ...(options.isApart && { detached: true }),
         stdio: [options.stdin, onStdout ? "pipe" : "inherit", onStderr ? "pipe" : "inherit"],
         ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
         env: childEnvironment(options.env),

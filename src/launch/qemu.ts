@@ -14,7 +14,7 @@
  * @module
  */
 import { stat } from "node:fs/promises";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
 import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
@@ -97,6 +97,7 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
     const accel = await firstAccel(options);
     const before = await stamps(options.disks ?? []);
     const run = await runOnce(options, accel, log);
+    if (options.signal.aborted) log.separator(messageOf(options.signal.reason));
     if (run.kvmFailure === undefined || options.accel !== "auto") return judge(options, run);
 
     // The second start must not use a disk that the first one has changed. A guest that KVM cannot
@@ -170,6 +171,7 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
   const outcome = await runProcess({
     argv,
     stdin: interactive ? "inherit" : "ignore",
+    isApart: !interactive,
     ...(interactive ? {} : {
       onStdout: (chunk) => {
         log.write(chunk);

@@ -67,6 +67,8 @@ export async function runRoot(
     argv: contained.argv,
     stdin: interactive ? "inherit" : "ignore",
     ...(!interactive && { onStdout: onOutput, onStderr: onOutput }),
+    // sudo may have to ask for a password, on the terminal.
+    isApart: !interactive && process.getuid?.() === 0,
     signal,
     hint: HINT,
   }).finally(() => {

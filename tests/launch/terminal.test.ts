@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { shellQuote } from "../../src/launch/process.ts";
 import { TempDirs } from "../support/files.ts";
-import { MAIN } from "../support/run.ts";
+import { MAIN, seedstrap } from "../support/run.ts";
 import { testAtTerminal } from "../support/terminal.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
 
@@ -159,4 +159,76 @@ test("Ctrl-\\ goes to an interactive bootstrap, and ends any other cleanly", asy
     expect(await child.exited).toBe(code);
     if (code === 0) expect(said()).toContain("it was told to quit");
   }
+});
+
+/** Starts a run of a guest that hangs, at a terminal, which asks before the first key ends it. */
+async function hangingRun() {
+  const dir = temp.make();
+  // Prints " +> x" on COM1 with interrupts off, and stops.
+  const code = "FA BA F8 03 B0 20 EE B0 2B EE B0 3E EE B0 20 EE B0 78 EE B0 0A EE F4 EB FD";
+  const zeros = " 00".repeat(510 - code.split(" ").length);
+  const files = { "builder-hex0/builder-hex0-x86-stage1.hex0": `${code}${zeros} 55 AA\n` };
+  const { tree, mirror } = writeMiniTree(dir, miniTree({ files }));
+  const target = join(dir, "target");
+  const build = ["build", "-q", "--external-sources", "-qs", "64M", "-m", `file://${mirror}`];
+  const built = await seedstrap([...build, "--tree", tree, "-t", target, "--distfiles", dir]);
+  expect(built.code).toBe(0);
+  const source = (path: string) =>
+    JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href);
+  writeFileSync(
+    join(dir, "run.ts"),
+    `import { runTarget } from ${source("job/run.ts")};
+import { withInterrupt } from ${source("launch/interrupt.ts")};
+const request = { target: ${
+      JSON.stringify(target)
+    }, accel: "tcg", named: undefined, confirmAfterMs: 0 };
+const events = { onWarning: (text) => console.error(text) };
+await withInterrupt((signal) => runTarget(request, events, signal)).catch((error) => {
+  console.error(error.message, "|", error.hint);
+  process.exitCode = error.exitCode;
+});
+`,
+  );
+  const argv = [process.execPath, join(dir, "run.ts")];
+  const child = Bun.spawn(
+    ["script", "-qefc", `exec ${shellQuote(argv)}`, join(dir, "typescript")],
+    {
+      env: { HOME: dir, PATH: process.env["PATH"] ?? "" },
+      stdin: "pipe",
+      stdout: "ignore",
+      stderr: "ignore",
+    },
+  );
+  const log = join(target, ".seedstrap/runs/1.log");
+  await until(() => existsSync(log) && readFileSync(log, "latin1").includes(" +> x"));
+  const press = (key: string) => {
+    child.stdin.write(key);
+    child.stdin.flush();
+  };
+  const said = () => readFileSync(join(dir, "typescript"), "latin1");
+  const outcome = () => JSON.parse(readFileSync(join(target, ".seedstrap/runs/1.json"), "utf8"));
+  return { child, press, said, outcome, log };
+}
+
+const testQemu = Bun.which("qemu-system-x86_64") === null ? test.skip : test;
+if (testQemu !== test) console.log("skipped: keys at a running guest: QEMU is not installed here");
+
+testQemu("Ctrl-C in an old run asks once, and a second one ends it", async () => {
+  const { child, press, said, outcome } = await hangingRun();
+  press("\x03");
+  await until(() => said().includes("press Ctrl-C again within 5 s"));
+  await setTimeout(500);
+  expect(outcome().verdict).toBe("running");
+  press("\x03");
+  expect(await child.exited).toBe(130);
+  expect(said()).toContain("init.img is as the guest left it");
+  expect(outcome().verdict).toBe("interrupted");
+});
+
+testQemu("a terminal that is closed ends a run in good order, and the log says so", async () => {
+  const { child, outcome, log } = await hangingRun();
+  child.kill("SIGKILL"); // it held the other side of the terminal
+  await until(() => outcome().verdict === "interrupted");
+  expect(outcome().verdict).toBe("interrupted");
+  expect(readFileSync(log, "latin1")).toContain("--- seedstrap: Interrupted by SIGHUP ---");
 });
