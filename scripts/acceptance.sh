@@ -11,29 +11,30 @@
 #   - kill -9 at random moments leaves only complete images under their final names, and the next
 #     run succeeds
 #   - the preflight boots that take too long for scripts/test.sh
+#   - runs of the real stages that fail end with exit code 9 and name the step
 #
 # The checkout is only read. Needs Python with `requests` for the first two. The last line is
 # `N passed, N failed, N skipped`; fails if anything did.
 #
-# usage: acceptance.sh [--mib N] [--kills N] [--only python|copies|kills|boots] CHECKOUT
+# usage: acceptance.sh [--mib N] [--kills N] [--only python|copies|kills|boots|outcomes] CHECKOUT
 
 # shellcheck disable=SC2034 # the parts use these variables
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 
 usage() {
-	echo "usage: acceptance.sh [--mib N] [--kills N] [--only python|copies|kills|boots] CHECKOUT" >&2
+	echo "usage: acceptance.sh [--mib N] [--kills N] [--only python|copies|kills|boots|outcomes] CHECKOUT" >&2
 	exit 2
 }
 mib=60
 kills=20
-parts="python copies kills boots"
+parts="python copies kills boots outcomes"
 while [ $# -gt 1 ]; do
 	case $1 in
 		--mib) mib=$2 ;;
 		--kills) kills=$2 ;;
 		--only)
-			case $2 in python | copies | kills | boots) parts=$2 ;; *) usage ;; esac
+			case $2 in python | copies | kills | boots | outcomes) parts=$2 ;; *) usage ;; esac
 			;;
 		*) usage ;;
 	esac
