@@ -28,7 +28,13 @@ import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "../device/write.ts";
 import { findMke2fs } from "../write/disk.ts";
 import { fetchAbsent, locateAll, locateRight, type Places } from "./distfiles.ts";
-import { checkDevices, checkKernel, checkLimits, checkTargetDirectory } from "./check.ts";
+import {
+  checkDevices,
+  checkKernel,
+  checkLimits,
+  checkTargetDirectory,
+  checkUnchanged,
+} from "./check.ts";
 import { continuePass, readPass } from "./pass.ts";
 import {
   builderDigest,
@@ -60,7 +66,7 @@ export interface PlanRequest {
 /** The input of a build. */
 export interface BuildRequest extends PlanRequest {
   readonly target: string;
-  /** Whether to continue although the plan breaks a limit. */
+  /** Whether to continue although the plan breaks a limit, or a guest has changed an image. */
   readonly force: boolean;
   /** Number of simultaneous downloads. */
   readonly jobs: number;
@@ -160,6 +166,7 @@ export async function buildMedia(
   const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
   const target = openTarget(request.target, job.plan, earlier);
   try {
+    await checkUnchanged(target.dir, request.force, events);
     const build = { request, target, earlier, given, builder: builderDigest(), events, signal };
     const ready = await fetchFor(job, build);
     events.onPlan?.(ready.plan);

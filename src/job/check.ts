@@ -5,13 +5,17 @@
  * @module
  */
 
-import { relative, resolve, sep } from "node:path";
+import { join, relative, resolve, sep } from "node:path";
 import { UserError } from "../errors.ts";
 import type { Image } from "../plan/images.ts";
 import { brokenLimits } from "../plan/plan.ts";
 import type { Plan } from "../plan/types.ts";
+import { readRecord } from "../record/read.ts";
+import { lastRun } from "../record/run.ts";
+import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import type { TreeModel } from "../tree/model.ts";
+import { isAsBuilt } from "./verify.ts";
 
 /**
  * Checks that the kernel of the user is a file.
@@ -73,6 +77,51 @@ export function checkDevices(
     throw new UserError("usage", "Cannot use --payload-device: the plan has no payload", {
       hint: "--payload always makes one; seedstrap plan says why there is none",
     });
+  }
+}
+
+/**
+ * Refuses to replace an image that is not as it was built: a guest has worked on it, for hours as a
+ * rule. An image that is older than its record was not written since; of another the content decides.
+ *
+ * @param dir The target, absolute, which this process has locked.
+ * @param force Replaces it nevertheless.
+ * @throws {UserError} "target", naming the run that changed it if one is recorded.
+ */
+export async function checkUnchanged(
+  dir: string,
+  force: boolean,
+  { onNotice }: { readonly onNotice?: (text: string) => void },
+): Promise<void> {
+  const recorded = statIfThere(join(dir, RECORD_NAME));
+  if (recorded === undefined) return;
+  for (const image of imagesOf(dir)) {
+    const path = join(dir, image.name);
+    const stat = statIfThere(path);
+    if (stat?.isFile() !== true || stat.mtimeMs <= recorded.mtimeMs) continue;
+    if (await isAsBuilt(path, image)) continue;
+    const run = lastRun(dir);
+    const by = run === undefined
+      ? "no run is recorded"
+      : `the last run began at ${run.began} and is ${run.verdict}; its log is ${run.logPath}`;
+    const what = `${path} is not as it was built: ${by}`;
+    if (!force) {
+      throw new UserError("target", `Cannot replace ${what}`, {
+        where: path,
+        hint: "Take what you need out of it (seedstrap harvest), then use --force",
+      });
+    }
+    onNotice?.(`--force: ${what}`);
+  }
+}
+
+/** The images that the record of a target knows; none where it cannot be understood. */
+function imagesOf(dir: string): readonly RecordedImage[] {
+  try {
+    return readRecord(dir).images;
+  } catch (error) {
+    if (error instanceof UserError) return [];
+    throw error;
   }
 }
 

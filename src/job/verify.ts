@@ -13,8 +13,8 @@ import { UserError } from "../errors.ts";
 import { BLOCK_BYTES, blocksDigest } from "../format/blocks.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { kindOf, recordFor } from "../record/find.ts";
-import { readExtents } from "../source/extents.ts";
-import type { FileSource } from "../source/file.ts";
+import { isZeroAfter, readExtents } from "../source/extents.ts";
+import { type FileSource, openImage } from "../source/file.ts";
 import { digestRange } from "../image/linear.ts";
 import { digestEntry } from "../image/view.ts";
 import {
@@ -127,6 +127,24 @@ async function checkRecord(
     where: source.name,
     hint: "A guest that was started from it also changes it; build the target again",
   });
+}
+
+/**
+ * Reports whether an image file is as it was built, by its content.
+ *
+ * @throws {UserError} "target" if it cannot be read.
+ */
+export async function isAsBuilt(path: string, record: RecordedImage): Promise<boolean> {
+  const source = openImage(path);
+  try {
+    const { sizeBytes, dataBytes, sha256, blocksSha256 } = record;
+    if (source.isDevice || source.sizeBytes !== sizeBytes) return false;
+    if (sha256 === undefined) return await diskDigest(source, sizeBytes) === blocksSha256;
+    return isZeroAfter(source, readExtents(path, sizeBytes), dataBytes) &&
+      digestRange(source, 0, dataBytes) === sha256;
+  } finally {
+    source.close();
+  }
 }
 
 /** Computes the digest of a disk in a file, or at the beginning of a device. */

@@ -9,11 +9,10 @@ import { realpathSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { type DeviceImage, notAsBuilt } from "../device/write.ts";
 import { UserError } from "../errors.ts";
-import { firstNonZero } from "../format/reader.ts";
 import { detectImage } from "../image/linear.ts";
 import type { ImageKind } from "../image/types.ts";
 import { readRecordIfThere } from "../record/read.ts";
-import { type DataExtent, extentSegments, readExtents } from "../source/extents.ts";
+import { extentSegments, isZeroAfter, readExtents } from "../source/extents.ts";
 import { openImage } from "../source/file.ts";
 
 /** An image file that is ready to be written. */
@@ -61,7 +60,7 @@ export function imageToWrite(path: string): ImageToWrite {
     }
     // The record of a disk with a file system has another digest, which is not computed here.
     const { dataBytes, sha256 } = record;
-    if (sizeBytes !== record.sizeBytes || !isZeroBehind(source, extents, dataBytes)) {
+    if (sizeBytes !== record.sizeBytes || !isZeroAfter(source, extents, dataBytes)) {
       throw notAsBuilt(
         path,
         sizeBytes !== record.sizeBytes
@@ -73,22 +72,5 @@ export function imageToWrite(path: string): ImageToWrite {
     return { path, kind, sizeBytes, dataBytes, segments, ...(sha256 !== undefined && { sha256 }) };
   } finally {
     source.close();
-  }
-}
-
-function isZeroBehind(
-  source: ReturnType<typeof openImage>,
-  extents: readonly DataExtent[],
-  dataBytes: number,
-): boolean {
-  return extents.every(({ offsetBytes, sizeBytes }) => {
-    const start = Math.max(offsetBytes, dataBytes);
-    const end = offsetBytes + sizeBytes;
-    return start >= end ||
-      firstNonZero({ ...source, sizeBytes: end, read: limited(end) }, start) < 0;
-  });
-
-  function limited(end: number): typeof source.read {
-    return (at, into) => source.read(at, into.subarray(0, Math.max(0, end - at)));
   }
 }

@@ -16,7 +16,6 @@ import {
   constants,
   fstatSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -27,9 +26,9 @@ import {
 import { join } from "node:path";
 import * as v from "valibot";
 import type { Outcome } from "../console/outcome.ts";
-import { UserError } from "../errors.ts";
 import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
 import { attempting, writing } from "../refused.ts";
+import { makeOwnDirectory } from "../runtime/own.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 
 /** So many runs are kept, the newest. */
@@ -135,16 +134,6 @@ function runNumbers(runs: string): number[] {
   if (lstatIfThere(runs)?.isDirectory() !== true) return [];
   return readdirSync(runs).flatMap((name) => /^([1-9]\d{0,8})\.json$/.exec(name)?.[1] ?? [])
     .map(Number).sort((a, b) => a - b);
-}
-
-/** A directory that is no link: what lies there is ours alone to write. */
-function makeOwnDirectory(path: string): void {
-  if (lstatIfThere(path) === undefined) mkdirSync(path, { mode: 0o700 });
-  if (lstatIfThere(path)?.isDirectory() === true) return;
-  throw new UserError("target", `Cannot use ${path}: it is no directory of seedstrap's own`, {
-    where: path,
-    hint: "Move it away",
-  });
 }
 
 function put(runs: string, number: number, run: object): void {

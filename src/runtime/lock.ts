@@ -13,6 +13,7 @@
  * @module
  */
 import {
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -52,7 +53,8 @@ export function takeLock(path: string): Lock | number {
   const fresh = join(dirname(path), `${own}${PART}`);
   for (let round = 1;; round++) {
     try {
-      mkdirSync(fresh, { recursive: true });
+      mkdirSync(dirname(path), { recursive: true });
+      mkdirSync(fresh);
       writeFileSync(join(fresh, own), "");
       renameSync(fresh, path);
       return { release: () => giveUp(path, own) };
@@ -78,6 +80,8 @@ export function ownName(): string {
 function holderOf(path: string): string | undefined {
   let names: string[];
   try {
+    // A link is no lock: what it leads to is not ours to empty.
+    if (lstatSync(path).isDirectory() === false) throw notOurs(path);
     names = readdirSync(path);
   } catch (error) {
     if (isOneOf(error, "ENOENT")) return undefined;

@@ -6,6 +6,7 @@
  */
 
 import { closeSync, openSync } from "node:fs";
+import { type ByteSource, firstNonZero } from "../format/reader.ts";
 import { MIB, type Segment } from "../format/segment.ts";
 import { reading } from "../refused.ts";
 import { libc } from "../runtime/libc.ts";
@@ -79,4 +80,19 @@ export function extentSegments(
   }
   if (at < dataBytes) segments.push({ kind: "zeros", sizeBytes: dataBytes - at });
   return segments;
+}
+
+/** Reports whether all data of a source from an offset on is zeros. */
+export function isZeroAfter(
+  source: ByteSource,
+  extents: readonly DataExtent[],
+  offsetBytes: number,
+): boolean {
+  return extents.every((extent) => {
+    const start = Math.max(extent.offsetBytes, offsetBytes);
+    const end = extent.offsetBytes + extent.sizeBytes;
+    const read = (at: number, into: Uint8Array) =>
+      source.read(at, into.subarray(0, Math.max(0, end - at)));
+    return start >= end || firstNonZero({ ...source, sizeBytes: end, read }, start) < 0;
+  });
 }

@@ -30,6 +30,7 @@ import { systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
 import { type Lock, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
+import { makeOwnDirectory } from "../runtime/own.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { writing } from "../refused.ts";
 
@@ -49,7 +50,7 @@ const MAX_MADE_BYTES = 1024 * 1024;
 export function takeTarget(dir: string): Lock | number {
   const work = join(dir, WORK_DIR);
   return writing(work, () => {
-    mkdirSync(work, { recursive: true, mode: 0o700 });
+    makeOwnDirectory(work);
     return takeLock(join(work, LOCK));
   });
 }
@@ -89,7 +90,7 @@ export class Target {
       // It may become the root of a machine, which all users must be able to enter.
       if (isNew) chmodSync(target.dir, 0o755);
       // 0700, because unfinished outputs in it may have set-user-id bits.
-      mkdirSync(target.#work, { recursive: true, mode: 0o700 });
+      makeOwnDirectory(target.#work);
       target.#lock = target.#take();
       try {
         target.#check(names);
@@ -292,7 +293,9 @@ function isDirectory(path: string): boolean {
 }
 
 function writeDurably(path: string, text: string): void {
-  const file = openSync(path, "w", 0o644);
+  // A link of that name would lead elsewhere.
+  rmSync(path, { force: true });
+  const file = openSync(path, "wx", 0o644);
   try {
     writeFileSync(file, text);
     fsyncSync(file);

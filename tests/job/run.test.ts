@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, expect } from "bun:test";
-import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { TempDirs } from "../support/files.ts";
@@ -134,4 +144,58 @@ test("no build and no second run begins while a guest runs, and an interrupt is 
   const recorded = JSON.parse(readFileSync(join(target, ".seedstrap/runs/1.json"), "utf8"));
   expect(recorded).toMatchObject({ verdict: "interrupted", lastStep: "alpha-1.0 pass 2" });
   expect(await seedstrap(build)).toMatchObject({ code: 0 });
+});
+
+test("a disk that a guest has written to is not replaced without --force", async () => {
+  const { target, build, run } = await built(DONE, "reset");
+  await seedstrap(run);
+  // Opened for writing by QEMU, but not written to: it is as it was built.
+  expect(await seedstrap(build)).toMatchObject({ code: 0 });
+  const disk = join(target, "init.img");
+  const before = readFileSync(disk);
+  const changed = Buffer.from(before);
+  changed[5_000_000] = 1;
+  writeFileSync(disk, changed);
+  const refused = await seedstrap(build);
+  expect(refused.code).toBe(7);
+  expect(refused.stderr).toContain(`Cannot replace ${disk} is not as it was built`);
+  expect(refused.stderr).toContain(".seedstrap/runs/1.log");
+  expect(readFileSync(disk).equals(changed)).toBe(true);
+  // One that was only touched, or copied, is not accused.
+  writeFileSync(disk, before);
+  expect(await seedstrap(build)).toMatchObject({ code: 0 });
+  writeFileSync(disk, changed);
+  expect(await seedstrap([...build, "--force"])).toMatchObject({ code: 0 });
+  expect(readFileSync(disk).equals(before)).toBe(true);
+});
+
+test("links in a target lead a build and a run nowhere", async () => {
+  const { target, build, run } = await built(DONE, "reset");
+  const victim = temp.make();
+  const names = ["made", "made.part", "init.img.part", "1-1", "1.json"];
+  for (const name of names) writeFileSync(join(victim, name), name);
+  const isUntouched = () =>
+    names.every((name) => readFileSync(join(victim, name), "utf8") === name);
+  for (const path of [".seedstrap", ".seedstrap/lock", ".seedstrap/runs"]) {
+    const place = join(target, path);
+    const kept = `${place}.kept`;
+    if (existsSync(place)) renameSync(place, kept);
+    symlinkSync(victim, place);
+    for (const args of [build, run]) {
+      const ran = await seedstrap(args);
+      // A build has no use for the runs.
+      expect([path, args[0], ran.code]).toEqual([
+        path,
+        args[0],
+        path.endsWith("runs") && args === build ? 0 : 7,
+      ]);
+      expect([path, isUntouched(), readdirSync(victim).sort()]).toEqual([
+        path,
+        true,
+        [...names].sort(),
+      ]);
+    }
+    rmSync(place);
+    if (existsSync(kept)) renameSync(kept, place);
+  }
 });
