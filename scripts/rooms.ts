@@ -16,6 +16,7 @@ import process from "node:process";
 /** Every room and its content, the base first. A name with a dot is a file, else a directory. */
 const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["errors.ts", "the one error class and its exit codes"],
+  ["text.ts", "text from outside, made fit for a terminal"],
   ["refused.ts", "what the system refused to read or write, and what helps"],
   ["read.ts", "opens what is read, and reads files whole, with a limit"],
   ["bytes.ts", "bytes compared, sorted, hashed, tested for zeros; UUIDs"],

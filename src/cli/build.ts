@@ -16,7 +16,7 @@ import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText } from "./digest.ts";
-import { formatBytes, note, paint, print, printable, printJson } from "./output.ts";
+import { formatBytes, type Line, note, paint, print, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { accelOption, printedRun } from "./run.ts";
 
@@ -163,14 +163,14 @@ export function printedEvents(): BuildEvents {
     }
     return progress!;
   };
-  const line = (text: string) => {
+  const line = (text: Line) => {
     progress?.clear();
     note(text);
   };
   return {
-    onNotice: (text) => line(`${paint("yellow", "notice:")} ${printable(text)}`),
+    onNotice: (text) => line([paint("yellow", "notice:"), ` ${text}`]),
     onPlan: (plan) => {
-      for (const warning of plan.warnings) line(`${paint("yellow", "warning:")} ${warning}`);
+      for (const warning of plan.warnings) line([paint("yellow", "warning:"), ` ${warning}`]);
     },
     onFetch: (event) => printFetch(event, show, line),
     onWrite: (done, total) => {
@@ -189,24 +189,24 @@ function printFetch(
   show: (title: string) => Progress,
   line: (text: string) => void,
 ): void {
-  const name = printable(event.name);
+  const name = event.name;
   switch (event.kind) {
     case "bytes":
       show("fetching").update(event.bytes, event.total, name);
       break;
     case "done":
       if (!event.url.startsWith("file:")) {
-        line(`fetched ${name} (${formatBytes(event.bytes)}) from ${printable(event.url)}`);
+        line(`fetched ${name} (${formatBytes(event.bytes)}) from ${event.url}`);
       }
       break;
     case "failed-attempt":
       // A directory need not have every file. A file that nothing has is in the report at the end.
       if (!event.url.startsWith("file:")) {
-        line(`${name}: ${printable(event.url)}: ${printable(event.answer)}`);
+        line(`${name}: ${event.url}: ${event.answer}`);
       }
       break;
     case "retry":
-      line(`${name}: trying ${printable(event.url)} again`);
+      line(`${name}: trying ${event.url} again`);
       break;
     case "start":
       break;
@@ -223,7 +223,10 @@ export function printSummary(
   devices: ReadonlyMap<string, string> = new Map(),
 ): void {
   const dir = resolve(target);
-  if (record.files.length > 0) print(`${dir}\n  ${record.files.length} files`);
+  if (record.files.length > 0) {
+    print(dir);
+    print(`  ${record.files.length} files`);
+  }
   for (const image of record.images) {
     print(devices.get(image.role) ?? join(dir, image.name));
     const tail = image.sizeBytes - image.dataBytes;

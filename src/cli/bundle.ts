@@ -14,7 +14,7 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
-import { formatBytes, formatCount, print, printable, printJson } from "./output.ts";
+import { formatBytes, formatCount, print, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export function bundleSubcommand(): CommandUnknownOpts {
@@ -134,7 +134,7 @@ function reportLines({ files, sizeBytes, faults }: BundleReport): string[] {
     ];
   }
   return faults.map(({ member, kind, offset, size, message }) =>
-    `${kind.padEnd(8)}${member === undefined ? "(no member)" : printable(member)}: ${size} ${
+    `${kind.padEnd(8)}${member === undefined ? "(no member)" : member}: ${size} ${
       size === 1 ? "byte" : "bytes"
     } at ${offset}: ${message}`
   );
@@ -145,7 +145,7 @@ function summary(faults: readonly BundleFault[]): string {
   const [first] = members;
   if (first === undefined) return faults[0]!.message;
   const others = members.size - 1;
-  return `${printable(first)}${others === 0 ? " is" : ` and ${others} more are`} damaged`;
+  return `${first}${others === 0 ? " is" : ` and ${others} more are`} damaged`;
 }
 
 function lsCommand(): CommandUnknownOpts {
@@ -167,7 +167,7 @@ function lsCommand(): CommandUnknownOpts {
           String(size).padStart(12),
           ...(long ? [String(dataOffset).padStart(12)] : []),
           ...(long ? [isFile ? member.sha256 : "-".repeat(64)] : []),
-          printable(member.path) + (isFile ? "" : "/"),
+          member.path + (isFile ? "" : "/"),
         ];
         print(columns.join("  "));
       }

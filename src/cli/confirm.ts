@@ -10,7 +10,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import type { WriteTarget } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
-import { printable } from "./output.ts";
+import { printable } from "../text.ts";
 
 /** Returns what `--yes` must be: the serial number, or the name of a target that has none. */
 export function confirmationOf(target: WriteTarget): string {
@@ -36,7 +36,7 @@ export async function confirmTarget(
     const what = target.kind === "device" && target.device.serial !== "" ? "serial" : "name";
     throw new UserError(
       "usage",
-      `Cannot write to ${target.path}: --yes ${yes} is not its ${what}, ${printable(want)}`,
+      `Cannot write to ${target.path}: --yes ${yes} is not its ${what}, ${want}`,
       { hint: "Check that it is the right device: seedstrap devices" },
     );
   }
@@ -46,7 +46,7 @@ export async function confirmTarget(
     });
   }
   const name = basename(target.path);
-  const answer = await ask(`Everything on it is lost. Type ${name} to go on: `, signal);
+  const answer = await ask(`Everything on it is lost. Type ${printable(name)} to go on: `, signal);
   if (answer?.trim() === name) return;
   throw new UserError("usage", `Cannot write to ${target.path}: the answer was not ${name}`);
 }

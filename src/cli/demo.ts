@@ -18,7 +18,7 @@ import { writing } from "../refused.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
-import { note, paintResult, print } from "./output.ts";
+import { guestWriter, note, paint, print } from "./output.ts";
 import { planAsText } from "./plan.ts";
 import { printReport } from "./preflight.ts";
 
@@ -64,7 +64,10 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
     } finally {
       await server.close();
     }
-    if (keep !== undefined) print(`\nKept in ${dir}`);
+    if (keep !== undefined) {
+      print();
+      print(`Kept in ${dir}`);
+    }
   } finally {
     if (keep === undefined) rmSync(dir, { recursive: true, force: true });
   }
@@ -88,7 +91,7 @@ async function boot(record: TargetRecord, target: string, signal: AbortSignal): 
     accel: "tcg",
     logPath: join(target, "serial.log"),
     signal,
-    onSerial: (chunk) => process.stderr.write(chunk),
+    onSerial: guestWriter(process.stderr),
     onNotice: note,
   });
   heading("What it found");
@@ -97,7 +100,8 @@ async function boot(record: TargetRecord, target: string, signal: AbortSignal): 
 }
 
 function heading(text: string): void {
-  print(`\n${paintResult(["bold", "cyan"], `== ${text}`)}`);
+  print();
+  print(paint(["bold", "cyan"], `== ${text}`));
 }
 
 /** Creates the directory to keep the demo in, unless it is there and empty. */

@@ -3,7 +3,7 @@
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { type CandidateDevice, readCandidates, type WriteTarget } from "../device/candidates.ts";
-import { formatBytes, formatTable, note, print, printable, printJson } from "./output.ts";
+import { formatBytes, formatTable, note, print, printJson } from "./output.ts";
 
 export function devicesSubcommand(): CommandUnknownOpts {
   return new Command("devices")
@@ -37,7 +37,7 @@ function row(candidate: CandidateDevice): string[] {
     serial || "-",
     content || "?",
     reasons.join("; "),
-  ].map(printable);
+  ];
 }
 
 function forScripts(candidate: CandidateDevice): object {
@@ -71,5 +71,5 @@ export function describeTarget(target: WriteTarget): string[] {
       ["attached by", target.device.transport],
       ["holds", target.device.content || "cannot be read"],
     ];
-  return formatTable(rows.map((row) => row.map(printable)), "ll");
+  return formatTable(rows, "ll");
 }

@@ -14,7 +14,7 @@ import {
 import { withInterrupt } from "../launch/interrupt.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { withView } from "./image_source.ts";
-import { formatBytes, formatCount, note, paint, print, printable, printJson } from "./output.ts";
+import { formatBytes, formatCount, note, paint, print, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export function harvestSubcommand(): CommandUnknownOpts {
@@ -63,10 +63,10 @@ async function harvestDisk(
       harvest(view, output, { force, signal, onBytes })
     ).finally(() => progress.clear());
     for (const { path, why } of harvested.skipped) {
-      note(`${paint("yellow", "skipped:")} ${printable(path)}: ${why}`);
+      note([paint("yellow", "skipped:"), ` ${path}: ${why}`]);
     }
     for (const path of harvested.wrong) {
-      note(`${paint("yellow", "warning:")} ${printable(path)} is not as a list on the disk says`);
+      note([paint("yellow", "warning:"), ` ${path} is not as a list on the disk says`]);
     }
     if (json) return printJson(harvested);
     const bytes = harvested.files.reduce((sum, { size }: HarvestedFile) => sum + size, 0);
@@ -114,11 +114,11 @@ async function withPackages(
 const MAX_MEMBERS = 20;
 
 function packageDifferenceLines(difference: PackageDifference): string[] {
-  const name = printable(difference.name);
+  const name = difference.name;
   if (difference.kind !== "different") return [`${difference.kind}: ${name}`];
   const { digests, members, unread } = difference;
   const lines = [`different: ${name}`, `    ${digests[0]} -> ${digests[1]}`];
-  if (members === undefined) return [...lines, `    ${printable(unread ?? "")}`];
+  if (members === undefined) return [...lines, `    ${unread ?? ""}`];
   if (members.length === 0) {
     return [
       ...lines,
@@ -128,7 +128,7 @@ function packageDifferenceLines(difference: PackageDifference): string[] {
   const more = members.length - MAX_MEMBERS;
   return [
     ...lines,
-    ...members.slice(0, MAX_MEMBERS).map(({ kind, path }) => `    ${kind}: ${printable(path)}`),
+    ...members.slice(0, MAX_MEMBERS).map(({ kind, path }) => `    ${kind}: ${path}`),
     ...(more > 0 ? [`    and ${more} more; --json lists all`] : []),
   ];
 }

@@ -10,6 +10,7 @@ import { extract } from "../write/extract.ts";
 import { digestEntry, findEntry } from "../image/view.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
 import { type DistfileSteps, stepsOf, stepsOfRecord, stepsOfTree } from "../record/steps.ts";
+import { printable } from "../text.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { verifySubcommand } from "./image_verify.ts";
@@ -21,8 +22,9 @@ import {
   note,
   paint,
   print,
-  printable,
+  printableLines,
   printAll,
+  printExact,
   printJson,
 } from "./output.ts";
 import { Progress } from "./progress.ts";
@@ -58,7 +60,7 @@ function lsCommand(): CommandUnknownOpts {
         for (const entry of view.entries()) {
           const details = long ? detailsOf(view, entry, known) : {};
           if (json) printJson({ ...entry, ...details }, 0);
-          else print(long ? longLine(entry, details) : shortLine(entry));
+          else printExact(long ? longLine(entry, details) : shortLine(entry));
         }
       });
     });
@@ -81,7 +83,7 @@ function knownSteps(
   } catch (error) {
     // The list is printed without steps, unless --record asks for them.
     if (record !== undefined || !(error instanceof UserError)) throw error;
-    note(`${paint("yellow", "warning:")} ${printable(error.message)}`);
+    note([paint("yellow", "warning:"), ` ${error.message}`]);
     return new Map();
   }
 }
@@ -106,7 +108,7 @@ function longLine(entry: ViewEntry, { sha256, steps = [] }: Details): string {
     sizeColumn(entry),
     String(offset ?? "-").padStart(12),
     sha256 ?? "-".repeat(64),
-    printable(steps.map((step) => step.replaceAll(" ", "")).join(",") || "-").padEnd(20),
+    (steps.map((step) => step.replaceAll(" ", "")).join(",") || "-").padEnd(20),
     pathColumn(entry),
   ].join("  ");
 }
@@ -117,7 +119,7 @@ function sizeColumn(entry: ViewEntry): string {
 
 function pathColumn(entry: ViewEntry): string {
   const target = "target" in entry ? ` -> ${entry.target}` : "";
-  return entry.kind === "command" ? entry.path : printable(`${entry.path}${target}`);
+  return entry.kind === "command" ? entry.path : `${entry.path}${target}`;
 }
 
 const LETTERS: Readonly<Record<string, string>> = {
@@ -139,7 +141,7 @@ function formatMode(kind: string, mode: number): string {
 
 function catCommand(): CommandUnknownOpts {
   return new Command("cat")
-    .description("print a file of an image")
+    .description("print a file of an image; on a terminal, control characters are escaped")
     .argument("<image>")
     .argument("<path>", "as image ls prints it")
     .addOption(asOption())
@@ -150,9 +152,15 @@ function catCommand(): CommandUnknownOpts {
           const target = "target" in entry ? ` to ${entry.target}` : "";
           throw new UserError("usage", `Cannot print ${name}: it is a ${entry.kind}${target}`);
         }
+        const isShown = process.stdout.isTTY === true;
+        const decoder = new TextDecoder();
+        const shown = (part: Uint8Array) =>
+          printableLines(decoder.decode(part, { stream: true }), "\t");
         for (const part of view.read(entry)) {
-          if (!process.stdout.write(part.slice())) await once(process.stdout, "drain");
+          const isWritten = process.stdout.write(isShown ? shown(part) : part.slice());
+          if (!isWritten) await once(process.stdout, "drain");
         }
+        if (isShown) process.stdout.write(printable(decoder.decode()));
       })
     );
 }
@@ -188,7 +196,7 @@ Links are created but never followed. Devices are left out, owners are not resto
             }))
         ).finally(() => progress.clear());
         for (const { path, why } of extracted.skipped) {
-          note(`${paint("yellow", "skipped:")} ${printable(path)}: ${why}`);
+          note([paint("yellow", "skipped:"), ` ${path}: ${why}`]);
         }
         print(
           `${output}: ${formatCount(extracted.files)} files, ${
@@ -230,20 +238,20 @@ function* differenceLines(differences: readonly Difference[]): Generator<string>
 }
 
 function imageDifferenceLines(difference: Difference): string[] {
-  const path = printable(difference.path);
+  const path = difference.path;
   switch (difference.kind) {
     case "added":
     case "removed":
       return [`${difference.kind.padEnd(7)}  ${path}  (${difference.size} bytes)`];
     case "moved":
-      return [`moved    ${printable(difference.from)} -> ${path}`];
+      return [`moved    ${difference.from} -> ${path}`];
     case "changed": {
       const sizes = difference.aspects.includes("size")
         ? ` (${difference.sizes[0]} -> ${difference.sizes[1]} bytes)`
         : "";
       return [
         `changed  ${path}: ${difference.aspects.join(", ")}${sizes}`,
-        ...(difference.text ?? []).map((line) => `    ${printable(line)}`),
+        ...(difference.text ?? []).map((line) => `    ${line}`),
       ];
     }
   }

@@ -9,7 +9,7 @@ import { checkImage, hasOwnIndex, type VerifiedImage } from "../job/verify.ts";
 import { asOption, recordOption, withView } from "./image_source.ts";
 import { checkBundle } from "./bundle.ts";
 import { digestText } from "./digest.ts";
-import { formatCount, print, printable, printJson } from "./output.ts";
+import { formatCount, print, printJson } from "./output.ts";
 
 export function verifySubcommand(): CommandUnknownOpts {
   return new Command("verify")
@@ -55,7 +55,7 @@ function reportLines({ report, record, tree }: VerifiedImage): string[] {
     ...(tree === undefined ? [] : [
       `as in the checkout: ${formatCount(tree.same)} files; not compared: ${
         [
-          ...tree.generated.map(printable),
+          ...tree.generated,
           ...(tree.others > 0 ? [`${formatCount(tree.others)} files that it does not have`] : []),
         ].join(", ") || "none"
       }`,

@@ -14,7 +14,7 @@ import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
-import { printError } from "./output.ts";
+import { printableLines, printError } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
@@ -52,7 +52,13 @@ Start here:
   seedstrap build --qemu --tree DIR      build the media
   seedstrap run                          start them`,
     );
-  for (const command of everyCommand(root)) command.exitOverride();
+  for (const command of everyCommand(root)) {
+    command.exitOverride().configureOutput({
+      // What commander quotes from the command line may come from a file name.
+      writeErr: (text) => process.stderr.write(printableLines(text)),
+      writeOut: (text) => process.stdout.write(printableLines(text)),
+    });
+  }
   return root;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * Prints for people: numbers, tables, errors. Results go to standard output, everything else to
- * standard error.
+ * standard error. What is printed is escaped here, and only here.
  *
  * @module
  */
@@ -9,65 +9,129 @@
 import { once } from "node:events";
 import process from "node:process";
 import { styleText } from "node:util";
+import { PlainOutput } from "../console/plain.ts";
 import { messageOf, UserError } from "../errors.ts";
+import { printable, printableJson } from "../text.ts";
 
-/** Prints a line of a result. */
-export function print(line = ""): void {
-  process.stdout.write(`${line}\n`);
+/** Text of our own in a colour, for {@link print} and its like; in a template it has none. */
+export class Painted {
+  readonly #style: Style;
+  readonly #text: string;
+
+  constructor(style: Style, text: string) {
+    this.#style = style;
+    this.#text = text;
+  }
+
+  /** The text with the sequences of the colour, where the stream is a terminal that wants them. */
+  render(stream: NodeJS.WritableStream): string {
+    return styleText(this.#style, printable(this.#text), { stream });
+  }
+
+  toString(): string {
+    return this.#text;
+  }
+}
+
+type Style = Parameters<typeof styleText>[0];
+
+/** A line to print: text, or text with parts in a colour. */
+export type Line = string | Painted | readonly (string | Painted)[];
+
+/** Marks a text as coloured. */
+export function paint(style: Style, text: string): Painted {
+  return new Painted(style, text);
+}
+
+/**
+ * Makes a line fit for a terminal: whatever is in it was not looked at before, as names and texts
+ * come from checkouts, images and servers.
+ */
+function rendered(line: Line, stream: NodeJS.WritableStream): string {
+  const parts = typeof line === "string" || line instanceof Painted ? [line] : line;
+  return parts.map((part) => typeof part === "string" ? printable(part) : part.render(stream)).join(
+    "",
+  );
+}
+
+/** Returns a line without colours. */
+export function plainLine(line: Line): string {
+  return typeof line === "string" || line instanceof Painted ? String(line) : line.join("");
+}
+
+/** Prints a line of a result. What is not fit for a terminal in it is escaped, newlines too. */
+export function print(line: Line = ""): void {
+  process.stdout.write(`${rendered(line, process.stdout)}\n`);
+}
+
+/**
+ * Prints a line that programs read: to anything but a terminal as it is, but for newlines in it.
+ */
+export function printExact(line: string): void {
+  const isShown = process.stdout.isTTY === true;
+  process.stdout.write(`${isShown ? printable(line) : line.replaceAll("\n", "\\x0a")}\n`);
 }
 
 /** Prints any number of lines of a result, no faster than they are read. */
-export async function printAll(lines: Iterable<string>): Promise<void> {
+export async function printAll(lines: Iterable<Line>): Promise<void> {
   let block = "";
   const write = async () => {
     if (!process.stdout.write(block)) await once(process.stdout, "drain");
     block = "";
   };
   for (const line of lines) {
-    block += `${line}\n`;
+    block += `${rendered(line, process.stdout)}\n`;
     if (block.length >= 64 * 1024) await write();
   }
   if (block !== "") await write();
 }
 
-/** Prints a line that is not part of a result. */
-export function note(line: string): void {
-  process.stderr.write(`${line}\n`);
+/** Prints a line that is not part of a result, escaped as {@link print} does. */
+export function note(line: Line): void {
+  process.stderr.write(`${rendered(line, process.stderr)}\n`);
 }
 
-/** Prints a warning; the work goes on. */
+/** Prints a warning, which may have several lines; the work goes on. */
 export function warn(text: string): void {
-  note(`${paint("yellow", "seedstrap:")} ${text}`);
+  noteLines(paint("yellow", "seedstrap:"), text);
 }
 
-/** Prints a value as JSON, for scripts. */
+/** Prints a text of several lines after a title. */
+function noteLines(title: Painted, text: string): void {
+  text.split("\n").forEach((line, index) => note(index === 0 ? [title, " ", line] : line));
+}
+
+/** Prints a value as JSON, for scripts; what is not fit for a terminal is escaped. */
 export function printJson(value: unknown, indent = 2): void {
-  // JSON.stringify() does not escape U+007F to U+009F, which a terminal may obey.
-  const text = JSON.stringify(value, null, indent);
-  print(text.replace(/[\x7f-\x9f]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`));
+  process.stdout.write(`${printableJson(JSON.stringify(value, null, indent))}\n`);
 }
 
 /** Prints an error: a {@link UserError} with its location and hint, a bug with its stack. */
 export function printError(error: unknown): void {
   const isExpected = error instanceof UserError;
-  const message = isExpected ? error.message : `bug: ${messageOf(error)}`;
-  note(`${paint("red", "seedstrap:")} ${message.split("\n").map(printable).join("\n")}`);
+  noteLines(paint("red", "seedstrap:"), isExpected ? error.message : `bug: ${messageOf(error)}`);
   if (isExpected) {
-    if (error.where !== undefined) note(`  at ${printable(error.where)}`);
-    if (error.hint !== undefined) note(`  ${paint("cyan", "hint:")} ${printable(error.hint)}`);
+    if (error.where !== undefined) note(`  at ${error.where}`);
+    if (error.hint !== undefined) note(["  ", paint("cyan", "hint:"), ` ${error.hint}`]);
   } else if (error instanceof Error && error.stack !== undefined) {
-    note(error.stack);
+    error.stack.split("\n").forEach((line) => note(line));
   }
 }
 
-/** Colours a text where standard error is a terminal and NO_COLOR allows it. */
-export function paint(style: Parameters<typeof styleText>[0], text: string): string {
-  return styleText(style, text, { stream: process.stderr });
+/**
+ * Makes a text of several lines fit for a terminal.
+ *
+ * @param also What is left as it is besides newlines.
+ */
+export function printableLines(text: string, also = ""): string {
+  const kept = new RegExp(`([\n${also}])`);
+  return text.split(kept).map((part) => kept.test(part) ? part : printable(part)).join("");
 }
 
-/** Colours a text where standard output is a terminal and NO_COLOR allows it. */
-export function paintResult(style: Parameters<typeof styleText>[0], text: string): string {
-  return styleText(style, text, { stream: process.stdout });
+/** Writes what a guest prints to a stream; a terminal gets no control sequences. */
+export function guestWriter(stream: NodeJS.WriteStream): (chunk: Uint8Array) => void {
+  const plain = new PlainOutput();
+  return (chunk) => void stream.write(stream.isTTY ? plain.push(chunk) : chunk);
 }
 
 /** Formats a number of bytes: `1.41 GiB`, `512 B`. */
@@ -88,11 +152,14 @@ export function formatCount(count: number): string {
 }
 
 /**
- * Formats rows as lines of a table, with aligned columns and two spaces between.
+ * Formats rows as lines of a table, with aligned columns and two spaces between. Cells are escaped
+ * first, as that changes their width.
  *
+ * @param given The cells of each row.
  * @param align One letter a column: `l` left, `r` right.
  */
-export function formatTable(rows: readonly (readonly string[])[], align: string): string[] {
+export function formatTable(given: readonly (readonly string[])[], align: string): string[] {
+  const rows = given.map((row) => row.map(printable));
   const widths = [...align].map((_, column) =>
     Math.max(0, ...rows.map((row) => row[column]?.length ?? 0))
   );
@@ -100,13 +167,5 @@ export function formatTable(rows: readonly (readonly string[])[], align: string)
     row.map((cell, column) =>
       align[column] === "r" ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
     ).join("  ").trimEnd()
-  );
-}
-
-/** Escapes control characters: text from a checkout, an image or a server may hold some. */
-export function printable(text: string): string {
-  return text.replace(
-    /\p{Cc}/gu,
-    (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`,
   );
 }

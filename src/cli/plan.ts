@@ -21,10 +21,11 @@ import {
   formatBytes,
   formatCount,
   formatTable,
+  type Line,
   note,
-  paintResult,
+  paint,
+  type Painted,
   print,
-  printable,
   printJson,
 } from "./output.ts";
 
@@ -75,8 +76,8 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
 }
 
 /** Returns a plan as lines of text. */
-export function planAsText(plan: Plan, target: string): string[] {
-  const title = (text: string) => paintResult("bold", text);
+export function planAsText(plan: Plan, target: string): Line[] {
+  const title = (text: string) => paint("bold", text);
   return [
     title("Distfiles"),
     ...indent(distfileLines(plan)),
@@ -92,8 +93,8 @@ export function planAsText(plan: Plan, target: string): string[] {
     "",
     title("Start"),
     ...indent([startLine(plan, target)]),
-    ...plan.advice.flatMap((advice) => ["", `${paintResult("cyan", "Note:")} ${advice}`]),
-    ...plan.warnings.flatMap((warning) => ["", `${paintResult("yellow", "Warning:")} ${warning}`]),
+    ...plan.advice.flatMap((advice) => ["", [paint("cyan", "Note:"), ` ${advice}`]]),
+    ...plan.warnings.flatMap((warning) => ["", [paint("yellow", "Warning:"), ` ${warning}`]]),
   ];
 }
 
@@ -122,19 +123,19 @@ function distfileLines(plan: Plan): string[] {
       : plan.start === "disk"
       ? "on the disk"
       : "in the directory";
-    return [`${files.length} ${here}, ${amount(files)}`, ...indent(distfileTable(files))];
+    return [`${files.length} ${here}, ${amount(files)}`, ...distfileTable(files)];
   });
 }
 
 function distfileTable(files: readonly PlannedDistfile[]): string[] {
   return formatTable(
     files.map(({ name, size, why, restored }) => [
-      printable(name),
+      name,
       size === null ? "?" : formatBytes(size),
-      printable(restored === "disk" ? `${why}; restored after jump: move_disk` : why),
+      restored === "disk" ? `${why}; restored after jump: move_disk` : why,
     ]),
     "lrl",
-  );
+  ).map((line) => `  ${line}`);
 }
 
 /** Formats the total size of some files, and says how many sizes are unknown. */
@@ -196,7 +197,7 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
   return lines;
 }
 
-function limitLines(plan: Plan): string[] {
+function limitLines(plan: Plan): (string | Painted)[] {
   const rows = plan.limits.map((limit) => [
     limit.broken ? "BROKEN" : limit.near ? "near" : "ok",
     limit.title,
@@ -208,9 +209,9 @@ function limitLines(plan: Plan): string[] {
   ]);
   return formatTable(rows, "llrrlrl").map((line) =>
     line.startsWith("BROKEN")
-      ? paintResult("red", line)
+      ? paint("red", line)
       : line.startsWith("near")
-      ? paintResult("yellow", line)
+      ? paint("yellow", line)
       : line
   );
 }
@@ -237,14 +238,14 @@ function overlayLines(plan: Plan): string[] {
   return [
     `files that exist only in the image: ${files.join(", ")}`,
     ...(manifestLines.length === 0 ? ["the manifest is that of the checkout"] : []),
-    ...manifestLines.map(({ text, place }) => `manifest, ${place}: ${printable(text)}`),
+    ...manifestLines.map(({ text, place }) => `manifest, ${place}: ${text}`),
     ...(madeAgain.length === 0
       ? []
-      : [`empty, and made again after jump: fiwix: ${madeAgain.map(printable).join(", ")}`]),
+      : [`empty, and made again after jump: fiwix: ${madeAgain.join(", ")}`]),
     `tree: ${basename(plan.tree)}, not modified`,
   ];
 }
 
-function indent(lines: readonly string[]): string[] {
-  return lines.map((line) => `  ${line}`);
+function indent<T extends string | Painted>(lines: readonly T[]): Line[] {
+  return lines.map((line) => ["  ", line]);
 }

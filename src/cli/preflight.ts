@@ -20,7 +20,8 @@ import {
   formatBytes,
   formatCount,
   formatTable,
-  paintResult,
+  guestWriter,
+  paint,
   print,
   printJson,
   warn,
@@ -99,7 +100,7 @@ async function lookInQemu(
     },
     {
       onNotice: warn,
-      ...(!raw.json && { onSerial: (chunk: Uint8Array) => process.stderr.write(chunk) }),
+      ...(!raw.json && { onSerial: guestWriter(process.stderr) }),
     },
     signal,
   );
@@ -156,8 +157,8 @@ export function printReport(report: PreflightReport, asJson: boolean): void {
   const { ok = false, reasons = [] } = report.verdict ?? {};
   print(
     ok
-      ? paintResult("green", "verdict: ok, this machine could carry a bootstrap")
-      : paintResult("red", `verdict: failed: ${reasons.join(", ")}`),
+      ? paint("green", "verdict: ok, this machine could carry a bootstrap")
+      : paint("red", `verdict: failed: ${reasons.join(", ")}`),
   );
 }
 

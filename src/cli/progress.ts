@@ -6,6 +6,7 @@
  */
 
 import process from "node:process";
+import { printable } from "../text.ts";
 import { formatBytes } from "./output.ts";
 
 /** Time between two redraws, and between two plain lines. */
@@ -33,7 +34,7 @@ export class Progress {
     const now = performance.now();
     if (now - this.#last < (this.#isTerminal ? REDRAW_MS : PLAIN_MS)) return;
     this.#last = now;
-    const line = this.#line(done, total, detail);
+    const line = printable(this.#line(done, total, detail));
     if (this.#isTerminal) {
       const columns = process.stderr.columns || 80;
       process.stderr.write(`\r\x1b[K${line.slice(0, columns - 1)}`);

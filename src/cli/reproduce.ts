@@ -11,7 +11,7 @@ import { parseCount } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
-import { print, printable, printJson } from "./output.ts";
+import { print, printJson } from "./output.ts";
 
 /** How many differences of one kind are shown. */
 const MOST_NAMED = 20;
@@ -96,7 +96,7 @@ function reproductionLines({ same, compared, subjects, materials, kept }: Reprod
       ? []
       : ["", same ? "The same, though built from something else:" : "Built from something else:"]),
     ...named(materials, (difference) => digestDifferenceLines(difference, "  ")),
-    ...(kept === undefined ? [] : ["", `what was built is in ${printable(kept)}`]),
+    ...(kept === undefined ? [] : ["", `what was built is in ${kept}`]),
   ];
 }
 
@@ -111,13 +111,13 @@ function digestDifferenceLines(
   { name, stated, found }: DigestDifference,
   indent: string,
 ): string[] {
-  const shown = `${indent}${printable(name)}`;
+  const shown = `${indent}${name}`;
   if (stated === undefined) return [`${shown}: not in the record`];
   if (found === undefined) return [`${shown}: missing`];
   return [
     `${shown}: differs`,
-    `${indent}  stated ${printable(stated)}`,
-    `${indent}  found  ${printable(found)}`,
+    `${indent}  stated ${stated}`,
+    `${indent}  found  ${found}`,
   ];
 }
 

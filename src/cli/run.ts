@@ -3,11 +3,10 @@
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
-import { PlainOutput } from "../console/plain.ts";
 import { type RunEvents, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
-import { note, printJson, warn } from "./output.ts";
+import { guestWriter, note, printJson, warn } from "./output.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -45,11 +44,9 @@ is 9, with the last step and the lines that matter, and an interrupt is 130.`,
 /** Events of a run: the guest on standard output, everything else on standard error. */
 export function printedRun(json = false): RunEvents {
   const out = json ? process.stderr : process.stdout;
-  // A terminal would obey what the guest says to its own; a file gets every byte.
-  const plain = new PlainOutput();
   return {
     onServe: (path, port) => note(`serving ${path} on 127.0.0.1:${port} for the guest`),
-    onSerial: (chunk) => out.write(out.isTTY ? plain.push(chunk) : chunk),
+    onSerial: guestWriter(out),
     onWarning: warn,
     onOutcome: (outcome, logPath) => {
       if (json) printJson({ ...outcome, log: logPath });

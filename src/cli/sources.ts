@@ -10,7 +10,7 @@ import { evaluateManifest } from "../tree/manifest.ts";
 import { readManifest } from "../tree/model.ts";
 import { findBoundaries, phaseOf } from "../plan/split.ts";
 import { treeOption } from "./options.ts";
-import { print, printJson } from "./output.ts";
+import { printExact, printJson } from "./output.ts";
 
 /** The configuration of a kernel bootstrap, for which passes and phases are computed. */
 const CONFIG: Config = [
@@ -45,7 +45,7 @@ Example:
     const sources = readSources(root, manifest)
       .filter(({ index }) => !preNetwork || index < boundaries.network);
     if (!json) {
-      for (const line of manifestLines(sources)) print(line);
+      for (const line of manifestLines(sources)) printExact(line);
       return;
     }
     const passes = new Map(active.map((a) => [a.index, a.pass]));

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { UNFIT_FOR_CONSOLE } from "../text.ts";
+
 /** A sequence that is not over yet: ESC, and what may follow it up to its last character. */
 // deno-lint-ignore no-control-regex -- it is what a terminal obeys
 const OPEN = /\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)?$/;
@@ -13,11 +15,6 @@ const OPEN = /\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/
 const SEQUENCES =
   // deno-lint-ignore no-control-regex -- likewise
   /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])/g;
-/** Controls but for BS, HT, LF and CR, and what changes the direction or the order of text. */
-const CONTROLS =
-  // deno-lint-ignore no-control-regex -- likewise
-  /[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
-
 /** A sequence that does not end is given up after so many characters. */
 const MAX_OPEN_CHARS = 4096;
 
@@ -31,6 +28,6 @@ export class PlainOutput {
     const text = this.#open + this.#decoder.decode(chunk, { stream: true });
     const at = OPEN.exec(text)?.index ?? text.length;
     this.#open = text.length - at > MAX_OPEN_CHARS ? "" : text.slice(at);
-    return text.slice(0, at).replace(SEQUENCES, "").replace(CONTROLS, "");
+    return text.slice(0, at).replace(SEQUENCES, "").replace(UNFIT_FOR_CONSOLE, "");
   }
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { messageOf, systemCode, type UserError } from "../errors.ts";
+import { onOneLine } from "../text.ts";
 
 /** The scope of a failure of one URL. */
 export interface FailureReach {
@@ -40,7 +41,7 @@ const MAX_ANSWER_CHARS = 300;
 
 /** Makes text of a server safe for a terminal: one line, no control characters, limited length. */
 export function plainText(text: string): string {
-  const line = text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ").trim();
+  const line = onOneLine(text).trim();
   return line.length > MAX_ANSWER_CHARS ? `${line.slice(0, MAX_ANSWER_CHARS)}...` : line;
 }
 

@@ -20,6 +20,7 @@
 
 import { UserError } from "../errors.ts";
 import type { Config } from "./config.ts";
+import { controlIn } from "../text.ts";
 import { evaluateLogic, type Logic, parsePredicate } from "./predicate.ts";
 
 /** Longest token in bytes. */
@@ -120,8 +121,13 @@ function parseLine(text: string, place: Line): ManifestLine | string {
 
 /** Returns a message about a token with control characters, which the in-system reader accepts. */
 function oddToken(tokens: readonly string[]): string | undefined {
-  const odd = tokens.find((token) => /[\t\r\0]/.test(token));
-  return odd && `a tab, return or NUL is part of ${JSON.stringify(odd)}`;
+  for (const token of tokens) {
+    const found = controlIn(token);
+    if (found === undefined) continue;
+    const what = /[\t\r\0]/.test(token) ? "a tab, return or NUL" : `the control character ${found}`;
+    return `${what} is part of ${JSON.stringify(token)}`;
+  }
+  return undefined;
 }
 
 function parseTokens(tokens: readonly string[], place: Line): ManifestLine | string {

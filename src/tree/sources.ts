@@ -16,6 +16,7 @@
 
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { UserError } from "../errors.ts";
+import { controlIn } from "../text.ts";
 
 /** One line of a sources file. */
 export interface Source {
@@ -58,6 +59,8 @@ export function parseSources(text: string, name: string): Source[] {
 function parseSource(text: string, line: number): Source | string {
   const fields = text.split(" ");
   if (fields.includes("")) return text === "" ? "an empty line" : "one space too many";
+  const control = controlIn(text);
+  if (control !== undefined) return `the control character ${control} in ${JSON.stringify(text)}`;
   const type = fields.shift()!;
   let git: Source["git"];
   if (type === "g" || type === "git") {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
 import { expandAbbreviations, expandShortOptions } from "../../src/cli/argv.ts";
-import { formatBytes, formatCount, formatTable, printable } from "../../src/cli/output.ts";
+import { formatBytes, formatCount, formatTable } from "../../src/cli/output.ts";
+import { printable } from "../../src/text.ts";
 
 test.each([
   [["-qr4096"], ["--qemu-ram=4096"]],
@@ -57,6 +58,9 @@ test("formatTable() aligns its columns", () => {
   expect(formatTable([], "lr")).toEqual([]);
 });
 
-test("printable() leaves no control character", () => {
+test("printable() leaves no control character, and none that changes the order of text", () => {
+  expect(printable("a\u202eb\u200b\u061c\ufeff\u2066")).toBe(
+    "a\\u202eb\\u200b\\u061c\\ufeff\\u2066",
+  );
   expect(printable("a\x1b[31m\x07\u009b\r\nä")).toBe("a\\x1b[31m\\x07\\x9b\\x0d\\x0aä");
 });

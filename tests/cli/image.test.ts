@@ -133,7 +133,7 @@ test("names in an image cannot drive a terminal", async () => {
   const evil = "./\x1b]0;owned\x07\u009b31m";
   const body = textSegment("x");
   const path = handmade(srcfs([{ path: evil, body }], []));
-  for (const args of [["ls"], ["ls", "--long"], ["ls", "--json"], ["verify"]]) {
+  for (const args of [["ls", "--json"], ["verify"]]) {
     const ran = await seedstrap(["image", ...args, path]);
     expect(ran.code).toBe(0);
     expect(ran.stdout + ran.stderr).not.toMatch(/[^\P{Cc}\n]/u);
@@ -141,7 +141,8 @@ test("names in an image cannot drive a terminal", async () => {
   const held = join(temp.make(), "p.img");
   const image = bytesOfSegments(payload([{ name: evil.slice(2), body }]));
   writeFileSync(held, image);
-  expect((await seedstrap(["image", "ls", held])).stdout).toContain("\\x1b]0;owned\\x07\\x9b31m");
+  // A program gets the names as they are; at a terminal, see terminal.test.ts.
+  expect((await seedstrap(["image", "ls", held])).stdout).toContain(evil.slice(2));
   // Errors name such files, too.
   image[24] = 99;
   image[26] = 99;

@@ -215,21 +215,34 @@ test("nothing is coloured without a terminal, nor with NO_COLOR", async () => {
   }
 });
 
+/** C0 but for LF, DEL, C1, and what changes the order of text. */
+const UNFIT = /[^\P{Cc}\n]|[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/u;
+
 test("names in a checkout cannot drive a terminal", async () => {
-  const manifest = "build: a\x1b[31m\x9b1m\n";
+  const step = "a\u202e\u2066\u200b";
+  const manifest = `build: ${step}\n`;
   const sources = `f http://127.0.0.1:9/x ${"0".repeat(64)}\n`;
   const bad = temp.make();
   setUp(bad, {
-    files: { "steps/manifest": manifest, "steps/a\x1b[31m\x9b1m/sources": sources },
+    files: {
+      "steps/manifest": manifest,
+      [`steps/${step}/sources`]: sources,
+      "seed/\x1b[31m\x9b1m": "",
+    },
   });
   const tree = ["--tree", join(bad, "tree")];
   for (const json of [[], ["--json"]]) {
     const ran = await seedstrap(["plan", "-b", ...tree, ...json]);
     expect(ran.code).toBe(0);
-    expect(ran.stdout + ran.stderr).not.toMatch(/[^\P{Cc}\n]/u);
+    expect(ran.stdout + ran.stderr).not.toMatch(UNFIT);
   }
-  writeFileSync(join(bad, "tree/steps/a\x1b[31m\x9b1m/sources"), "x\n");
+  writeFileSync(join(bad, `tree/steps/${step}/sources`), "x\n");
   const ran = await seedstrap(["plan", "-b", ...tree]);
   expect(ran.code).toBe(3);
-  expect(ran.stderr).not.toMatch(/[^\P{Cc}\n]/u);
+  expect(ran.stderr).not.toMatch(UNFIT);
+  writeFileSync(join(bad, "tree/steps/manifest"), "build: alpha-1.0\nbuild: a\x1b[31m\n");
+  const refused = await seedstrap(["plan", "-b", ...tree]);
+  expect(refused.code).toBe(3);
+  expect(refused.stderr).toContain("the control character U+001B is part of");
+  expect(refused.stderr).toContain("steps/manifest:2");
 });

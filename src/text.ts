@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Text from outside, such as names in a checkout or the answer of a server, made fit for a
+ * terminal.
+ *
+ * @module
+ */
+
+/** What changes the direction of text, joins or separates letters unseen, or ends a line. */
+const FORMAT = "\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u2069\\ufeff";
+
+/** Characters that a terminal obeys or hides: C0, DEL, C1, and those that change the order of text. */
+const UNFIT = new RegExp(`[\\x00-\\x1f\\x7f-\\x9f${FORMAT}]`, "g");
+
+/** The same but for BS, HT, LF and CR, which a console prints with. */
+export const UNFIT_FOR_CONSOLE = new RegExp(
+  `[\\x00-\\x07\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f${FORMAT}]`,
+  "g",
+);
+
+/** Characters with which the text of JSON would not be fit for a terminal; LF is between lines. */
+const UNFIT_IN_JSON = new RegExp(`[\\x7f-\\x9f${FORMAT}]`, "g");
+
+/** Escapes every character that is not fit for a terminal, as `\x1b` or `\u202e`; also newlines. */
+export function printable(text: string): string {
+  return text.replace(UNFIT, (char) => {
+    const code = char.charCodeAt(0);
+    return code < 0x100 ? `\\x${hex(code, 2)}` : `\\u${hex(code, 4)}`;
+  });
+}
+
+/** Escapes such characters in the text of JSON, which stays equivalent. */
+export function printableJson(json: string): string {
+  return json.replace(UNFIT_IN_JSON, (char) => `\\u${hex(char.charCodeAt(0), 4)}`);
+}
+
+/** Replaces every run of such characters by a space. */
+export function onOneLine(text: string): string {
+  return text.replaceAll(new RegExp(`(?:${UNFIT.source}|\\p{Cf}|\\p{Zl}|\\p{Zp})+`, "gu"), " ");
+}
+
+/** Returns what a text has first of C0, DEL and C1, as `U+001B`, or undefined. */
+export function controlIn(text: string): string | undefined {
+  const found = /\p{Cc}/u.exec(text)?.[0];
+  return found && `U+${hex(found.charCodeAt(0), 4).toUpperCase()}`;
+}
+
+function hex(code: number, digits: number): string {
+  return code.toString(16).padStart(digits, "0");
+}
