@@ -82,5 +82,6 @@ const WRITE_HINTS: Readonly<Record<string, (other: string) => string>> = {
   EROFS: (other) => `The file system is mounted read-only: name another ${other}`,
   EACCES: CHECK_OWNER,
   EPERM: CHECK_OWNER,
+  ENAMETOOLONG: () => "A name has at most 255 bytes, a path at most 4095: use a shorter one",
   EFBIG: () => "The file system cannot hold a file of this size: use a smaller --target-size",
 };

@@ -58,7 +58,7 @@ while [ "$round" -lt "$kills" ]; do
 		! cmp "$work/T/payload.img" "$work/A/payload.img"; then
 		stuck=$((stuck + 1))
 	fi
-	if find "$work/T" -name '*.part' | grep -q .; then
+	if find "$work/T" -path '*/.seedstrap/parts*' -o -path '*/.seedstrap/scratch*' | grep -q .; then
 		stuck=$((stuck + 1))
 		echo "half-written files are left after the next run: $(left)"
 	fi

@@ -15,12 +15,13 @@
  */
 
 import { readdirSync } from "node:fs";
-import { mkdir, open, rename, rm, rmdir } from "node:fs/promises";
+import { open, rename, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
 import { object, parseJson, textThat } from "../json.ts";
+import { hasOwnDirectory, makeOwnDirectory } from "../runtime/own.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { publicUrl } from "./failure.ts";
 
@@ -80,7 +81,7 @@ export function originOf(asked: string, answered: string): Origin {
  */
 export async function announceOrigin(store: string, name: string, origin: Origin): Promise<void> {
   const path = partOriginPath(store, name);
-  await mkdir(join(store, ORIGINS_DIR), { recursive: true });
+  makeOwnDirectory(join(store, ORIGINS_DIR));
   // One of an earlier run, or whatever else has that name.
   await rm(path, { force: true });
   // One that is cut short by a kill is that of a part that has no byte of this body yet.
@@ -100,6 +101,7 @@ export async function announceOrigin(store: string, name: string, origin: Origin
  * @throws The system's error if the store cannot be written.
  */
 export async function settleOrigin(store: string, name: string, sha256: string): Promise<boolean> {
+  if (!hasOwnDirectory(join(store, ORIGINS_DIR))) return false;
   try {
     await rename(partOriginPath(store, name), originPath(store, sha256));
     return true;
@@ -111,6 +113,7 @@ export async function settleOrigin(store: string, name: string, sha256: string):
 
 /** Removes the origin of a part that held a wrong body. */
 export async function forgetOrigin(store: string, name: string): Promise<void> {
+  if (!hasOwnDirectory(join(store, ORIGINS_DIR))) return;
   await rm(partOriginPath(store, name), { force: true });
   // The directory still holds others.
   await rmdir(join(store, ORIGINS_DIR)).catch(() => {});
@@ -118,6 +121,7 @@ export async function forgetOrigin(store: string, name: string): Promise<void> {
 
 /** Names of distfiles that have the origin of a part, and no part: a killed fetch left them. */
 export function strayOrigins(store: string): string[] {
+  if (!hasOwnDirectory(join(store, ORIGINS_DIR))) return [];
   return namesIn(join(store, ORIGINS_DIR)).filter((name) => name.endsWith(PART))
     .map((name) => name.slice(0, -PART.length))
     .filter((name) => isStrayOrigin(store, name));
@@ -135,10 +139,9 @@ export function isStrayOrigin(store: string, name: string): boolean {
  */
 export function recallOrigin(store: string, sha256: string): Origin | undefined {
   try {
-    const read = parseJson(
-      origin,
-      readWholeText(originPath(store, sha256), { limitBytes: MAX_BYTES }),
-    );
+    if (!hasOwnDirectory(join(store, ORIGINS_DIR))) return undefined;
+    const options = { limitBytes: MAX_BYTES, followsLink: false };
+    const read = parseJson(origin, readWholeText(originPath(store, sha256), options));
     return typeof read === "string" ? undefined : read;
   } catch (error) {
     if (error instanceof UserError) return undefined;

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { systemCode, UserError } from "../errors.ts";
 import { type Lock, removeDeadLocks, takeLock } from "../runtime/lock.ts";
+import { makeOwnDirectory } from "../runtime/own.ts";
 import { forgetOrigin, isStrayOrigin, strayOrigins } from "./origin.ts";
 import { local } from "./part.ts";
 
@@ -46,7 +47,8 @@ export async function takeTurn(
   let waitedFor: number | undefined;
   while (true) {
     signal.throwIfAborted();
-    const lock = await local(path, () => Promise.resolve(takeLock(path)));
+    const take = () => takeLock(path, () => makeOwnDirectory(dir));
+    const lock = await local(path, () => Promise.resolve(take()));
     if (typeof lock !== "number") {
       return { release: () => giveBack(lock, dir) };
     }
@@ -66,13 +68,13 @@ export async function tidyStore(store: string): Promise<void> {
   try {
     for (const name of strayOrigins(store)) {
       // A fetch that runs has the lock: what it has just announced is not stray.
-      const path = join(store, LOCKS_DIR, name);
-      const lock = takeLock(path);
+      const dir = join(store, LOCKS_DIR);
+      const lock = takeLock(join(dir, name), () => makeOwnDirectory(dir));
       if (typeof lock === "number") continue;
       try {
         if (isStrayOrigin(store, name)) await forgetOrigin(store, name);
       } finally {
-        giveBack(lock, join(store, LOCKS_DIR));
+        giveBack(lock, dir);
       }
     }
     removeDeadLocks(join(store, LOCKS_DIR));

@@ -7,7 +7,7 @@
 
 import { resolve } from "node:path";
 import { readArchive } from "../archive/archive.ts";
-import { checkAll } from "../errors.ts";
+import { checkAll, UserError } from "../errors.ts";
 import type { Mirror } from "../fetch/mirror.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { GIB } from "../format/segment.ts";
@@ -23,7 +23,7 @@ import { sbomText } from "../record/sbom.ts";
 import { SBOM_NAME } from "../record/types.ts";
 import { statementText } from "../record/statement.ts";
 import { VERSION } from "../version.ts";
-import { Target } from "../write/target.ts";
+import { Target, WORK_DIR } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "../device/write.ts";
 import { findMke2fs } from "../write/disk.ts";
@@ -260,10 +260,21 @@ function openTarget(dir: string, plan: Plan, earlier: TargetRecord | undefined):
     : Target.open(dir, [SBOM_NAME, RECORD_NAME]);
 }
 
-/** Returns the names that a build may write to its target. */
+/**
+ * Returns the names that a build may write to its target.
+ *
+ * @throws {UserError} "target" where the root of a bootstrap has one of our own in it.
+ */
 function outputNames(plan: Plan): string[] {
-  const names = plan.start === "directory"
-    ? new Set(plan.entries.map(({ path }) => path.split("/")[1]!).filter((name) => name))
-    : [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE];
-  return [...names, SBOM_NAME, RECORD_NAME];
+  const own = [SBOM_NAME, RECORD_NAME];
+  if (plan.start !== "directory") {
+    return [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE, ...own];
+  }
+  const names = new Set(plan.entries.map(({ path }) => path.split("/")[1]!).filter((name) => name));
+  const taken = [WORK_DIR, ...own].find((name) => names.has(name));
+  if (taken === undefined) return [...names, ...own];
+  throw new UserError("target", `Cannot put ${taken} into the target: seedstrap has that name`, {
+    where: taken,
+    hint: "Leave it out of the archive or of the checkout",
+  });
 }

@@ -15,7 +15,7 @@ import { checkSpace, type Target } from "../write/target.ts";
 import { writeImage, type WrittenImage } from "../write/writer.ts";
 import { type DeviceEvents, writeToDevice } from "../device/write.ts";
 import { writeDisk } from "../write/disk.ts";
-import type { RecordedFile, RecordedImage, Written } from "../record/types.ts";
+import { type RecordedFile, type RecordedImage, type Written } from "../record/types.ts";
 
 /** Devices that images are streamed to, without an image file in the target. */
 export interface ImageDevices {
@@ -98,7 +98,7 @@ async function writeDiskImage(
     sizeBytes,
     partitionBytes: partitionMib * MIB,
     entries,
-    scratch: (what) => target.partPath(`${name}.${what}`),
+    scratch: (what) => target.scratchPath(`${name}.${what}`),
     onBytes,
     signal,
   });
@@ -151,7 +151,7 @@ export async function writeRoot(
   const total = bytesOf(entries);
   checkSpace(target.dir, total);
   target.removePart(root);
-  const digests = await writeDirectory(target.partPath(root), entries, {
+  const digests = await writeDirectory(target.scratchPath(root), entries, {
     onBytes: counter(total, onWrite),
     onLeftOut: (path, why) => onNotice?.(`${path} is left out: ${why}`),
     ...(signal && { signal }),

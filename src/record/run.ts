@@ -23,7 +23,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import * as v from "valibot";
 import type { Outcome } from "../console/outcome.ts";
 import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
@@ -82,8 +82,8 @@ export interface RunFiles {
 export function beginRun(dir: string): RunFiles {
   const runs = join(dir, RUNS_DIR);
   return writing(runs, () => {
-    makeOwnDirectory(join(dir, ".seedstrap"));
-    makeOwnDirectory(runs);
+    makeOwnDirectory(join(dir, ".seedstrap"), { isPrivate: true });
+    makeOwnDirectory(runs, { isPrivate: true });
     const numbers = runNumbers(runs);
     for (const old of numbers.slice(0, Math.max(0, numbers.length - MAX_RUNS + 1))) {
       for (const end of ["log", "json"]) rmSync(join(runs, `${old}.${end}`), { force: true });
@@ -131,7 +131,8 @@ export function lastRun(dir: string): (RecordedRun & { readonly logPath: string 
 
 /** Numbers of the runs whose outcome is recorded, in order. */
 function runNumbers(runs: string): number[] {
-  if (lstatIfThere(runs)?.isDirectory() !== true) return [];
+  const isReal = (path: string) => lstatIfThere(path)?.isDirectory() === true;
+  if (!isReal(dirname(runs)) || !isReal(runs)) return [];
   return readdirSync(runs).flatMap((name) => /^([1-9]\d{0,8})\.json$/.exec(name)?.[1] ?? [])
     .map(Number).sort((a, b) => a - b);
 }

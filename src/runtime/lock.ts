@@ -13,7 +13,6 @@
  * @module
  */
 import {
-  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -26,8 +25,11 @@ import {
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { systemCode, UserError } from "../errors.ts";
+import { lstatIfThere } from "./stat.ts";
 
 const PART = ".part";
+/** What rmdir() says of what is no empty directory. */
+const NOT_EMPTY = ["ENOENT", "ENOTDIR", "ENOTEMPTY", "EEXIST"];
 /** `PID-START`; the start is empty where the system does not report it. */
 const NAME = /^([1-9]\d*)-(\d*)$/;
 
@@ -43,24 +45,26 @@ export interface Lock {
 /**
  * Takes a lock.
  *
- * @param path The directory of the lock; its parent must exist.
+ * @param path The directory of the lock; its parent must exist, or `makeParent` makes it.
+ * @param makeParent Called before each attempt, for a parent that other processes remove.
  * @returns The lock, or the pid of the process that holds it.
  * @throws {UserError} "target" if something other than a lock is there.
  * @throws The system's error if nothing can be written there.
  */
-export function takeLock(path: string): Lock | number {
+export function takeLock(path: string, makeParent: () => void = () => {}): Lock | number {
   const own = ownName();
   const fresh = join(dirname(path), `${own}${PART}`);
   for (let round = 1;; round++) {
+    makeParent();
     try {
-      mkdirSync(dirname(path), { recursive: true });
+      // Neither follows a link: what has that name is removed below, and made in the next round.
       mkdirSync(fresh);
-      writeFileSync(join(fresh, own), "");
+      writeFileSync(join(fresh, own), "", { flag: "wx" });
       renameSync(fresh, path);
       return { release: () => giveUp(path, own) };
     } catch (error) {
       rmSync(fresh, { recursive: true, force: true });
-      // ENOENT: the holder of the lock has removed our `.part`, which looked unfinished to it.
+      // ENOENT: the parent was removed, or our `.part`, which looked unfinished to another process.
       const isPassing = isOneOf(error, "ENOTEMPTY", "EEXIST", "ENOTDIR", "ENOENT");
       if (!isPassing || round === MOST_ROUNDS) throw error;
     }
@@ -78,10 +82,10 @@ export function ownName(): string {
 
 /** Returns the name of the holder of a lock, or undefined if it is free at this moment. */
 function holderOf(path: string): string | undefined {
+  // A link would lead to the directory of others, where a name is removed that looks like a holder.
+  if (lstatIfThere(path)?.isDirectory() === false) throw notOurs(path);
   let names: string[];
   try {
-    // A link is no lock: what it leads to is not ours to empty.
-    if (lstatSync(path).isDirectory() === false) throw notOurs(path);
     names = readdirSync(path);
   } catch (error) {
     if (isOneOf(error, "ENOENT")) return undefined;
@@ -107,6 +111,7 @@ function notOurs(path: string): UserError {
  * @throws The system's error if they cannot be removed.
  */
 export function removeDeadLocks(dir: string): void {
+  if (lstatIfThere(dir)?.isDirectory() === false) return;
   let names: string[];
   try {
     names = readdirSync(dir);
@@ -116,14 +121,37 @@ export function removeDeadLocks(dir: string): void {
   }
   for (const name of names) {
     const path = join(dir, name);
-    const maker = name.endsWith(PART) ? name.slice(0, -PART.length) : undefined;
-    // What is being made is empty, or has the name of its maker in it.
-    const holder = maker !== undefined && NAME.test(maker) ? maker : heldBy(path);
-    if (holder === undefined || isRunning(holder) !== false) continue;
-    ignoring(["ENOENT", "ENOTDIR"], () => unlinkSync(join(path, holder)));
-    ignoring(["ENOENT", "ENOTDIR", "ENOTEMPTY", "EEXIST"], () => rmdirSync(path));
+    const holder = makerOf(name) ?? heldBy(path);
+    if (holder !== undefined) removeDead(path, holder);
+    // A process that is killed as it gives a lock up leaves an empty one, which is free.
+    else ignoring(NOT_EMPTY, () => rmdirSync(path));
   }
   ignoring(["ENOENT", "ENOTEMPTY", "EEXIST"], () => rmdirSync(dir));
+}
+
+/**
+ * Removes what dead processes have left in a directory when they were to take a lock in it.
+ *
+ * @throws The system's error if it cannot be removed.
+ */
+export function removeDeadParts(dir: string): void {
+  for (const name of readdirSync(dir)) {
+    const maker = makerOf(name);
+    if (maker !== undefined) removeDead(join(dir, name), maker);
+  }
+}
+
+/** Returns the process `PID-START` that a name `PID-START.part` is of. */
+function makerOf(name: string): string | undefined {
+  const maker = name.endsWith(PART) ? name.slice(0, -PART.length) : "";
+  return NAME.test(maker) ? maker : undefined;
+}
+
+/** Removes the lock of a dead process, or what was to become one, which is empty or has its name. */
+function removeDead(path: string, holder: string): void {
+  if (isRunning(holder) !== false || lstatIfThere(path)?.isDirectory() !== true) return;
+  ignoring(["ENOENT", "ENOTDIR"], () => unlinkSync(join(path, holder)));
+  ignoring(NOT_EMPTY, () => rmdirSync(path));
 }
 
 /** Likewise {@link holderOf}; undefined also for what is no lock. */

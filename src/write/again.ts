@@ -15,6 +15,9 @@ import { digestPlaced, putFile } from "./copy.ts";
 import { makeDirectory } from "./directory.ts";
 import { writing } from "../refused.ts";
 
+/** Short, as the name of a file may be as long as one can be; no distfile has it. */
+const PART = ".seedstrap.part";
+
 /** A file that a directory must have. */
 export interface WantedFile {
   readonly name: string;
@@ -56,7 +59,7 @@ export async function putAgain(
     const isRight = stat?.isFile() && stat.size === body.sizeBytes &&
       await digestPlaced(place, body, signal) === body.sha256;
     if (!isRight) {
-      const part = join(dir, `.${name}.part`);
+      const part = join(dir, PART);
       // Left by a killed process, or another file of that name.
       writing(part, () => rmSync(part, { force: true }));
       try {

@@ -6,11 +6,11 @@
  */
 
 import { chmodSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { writing } from "../refused.ts";
-import { makeScratch } from "./scratch.ts";
+import { makeScratch, SCRATCH_PREFIX } from "./scratch.ts";
 import { syncDirectory } from "./target.ts";
 
 /**
@@ -28,7 +28,7 @@ export async function writeOutputDirectory<T>(
 ): Promise<T> {
   const place = checkPlace(dir);
   const parent = dirname(place);
-  const part = writing(parent, () => makeScratch(join(parent, `.${basename(place)}.part-`)));
+  const part = writing(parent, () => makeScratch(join(parent, SCRATCH_PREFIX)));
   try {
     const result = await write(part);
     writing(parent, () => {

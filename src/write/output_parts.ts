@@ -13,7 +13,7 @@ import { type Segment, totalSize } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { PartsSink, type WrittenPart } from "./parts_sink.ts";
 import { writing } from "../refused.ts";
-import { makeScratch } from "./scratch.ts";
+import { makeScratch, SCRATCH_PREFIX } from "./scratch.ts";
 import { checkSpace, syncDirectory } from "./target.ts";
 import { type StreamOptions, streamSegments } from "./writer.ts";
 
@@ -32,7 +32,7 @@ export function checkOutput(path: string): void {
     });
   }
   const [part] = partNumbers(place);
-  const there = lstatIfThere(place) !== undefined
+  const there = writing(place, () => lstatIfThere(place)) !== undefined
     ? place
     : part === undefined
     ? undefined
@@ -73,7 +73,7 @@ export async function writeOutputParts(
   const holes = segments.filter(({ kind }) => kind === "zeros");
   checkSpace(dir, totalSize(segments) - totalSize(holes));
   // Only the owner can enter it.
-  const work = writing(dir, () => makeScratch(join(dir, `.${basename(place)}.part-`)));
+  const work = writing(dir, () => makeScratch(join(dir, SCRATCH_PREFIX)));
   try {
     const nameOf = (number: number) => {
       const name = basename(place);

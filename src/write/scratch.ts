@@ -16,6 +16,12 @@ import { systemCode } from "../errors.ts";
 import { isRunning, ownName } from "../runtime/lock.ts";
 
 /**
+ * The prefix beside an output. It is short, and has nothing of the name of the output, which may be
+ * as long as a name can be.
+ */
+export const SCRATCH_PREFIX = ".seedstrap.part-";
+
+/**
  * Makes a directory that only the owner can enter, and removes those of the same prefix that dead
  * processes of the same user left.
  *

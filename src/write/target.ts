@@ -4,10 +4,12 @@
  *
  *   TARGET/.seedstrap/made   names of the files and directories that seedstrap made in TARGET, one
  *                            per line; those of directories end in a slash
- *   TARGET/.seedstrap/lock   the process that is writing there, see runtime/lock.ts
- *   TARGET/.seedstrap/*.part outputs that are being written
+ *   TARGET/.seedstrap/lock   the process that uses the target, see runtime/lock.ts
+ *   TARGET/.seedstrap/parts/ outputs that are being written, under their final names
+ *   TARGET/.seedstrap/scratch/ what they are made from
  *
- * Only what `made` lists is ever replaced or removed.
+ * Only what `made` lists is ever replaced or removed, and what is in the last two. A target may come
+ * from anywhere: none of these is used if it is a link.
  *
  * @module
  */
@@ -28,16 +30,20 @@ import {
 import { join, resolve } from "node:path";
 import { systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
-import { type Lock, takeLock } from "../runtime/lock.ts";
+import { type Lock, removeDeadParts, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
-import { makeOwnDirectory } from "../runtime/own.ts";
+import { hasOwnDirectory, makeOwnDirectory } from "../runtime/own.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { writing } from "../refused.ts";
 
-const WORK_DIR = ".seedstrap";
+/** The directory of a target that is not an output: its lock, unfinished outputs and runs. */
+export const WORK_DIR = ".seedstrap";
 const MADE = "made";
 const LOCK = "lock";
-const PART = ".part";
+const PARTS = "parts";
+const SCRATCH = "scratch";
+/** 0700, because unfinished outputs may have set-user-id bits. */
+const PRIVATE = { isPrivate: true } as const;
 /** Longest list of names that is read: a target has some ten. */
 const MAX_MADE_BYTES = 1024 * 1024;
 
@@ -50,7 +56,7 @@ const MAX_MADE_BYTES = 1024 * 1024;
 export function takeTarget(dir: string): Lock | number {
   const work = join(dir, WORK_DIR);
   return writing(work, () => {
-    makeOwnDirectory(work);
+    makeOwnDirectory(work, PRIVATE);
     return takeLock(join(work, LOCK));
   });
 }
@@ -89,13 +95,13 @@ export class Target {
       const isNew = mkdirSync(target.dir, { recursive: true }) !== undefined;
       // It may become the root of a machine, which all users must be able to enter.
       if (isNew) chmodSync(target.dir, 0o755);
-      // 0700, because unfinished outputs in it may have set-user-id bits.
-      makeOwnDirectory(target.#work);
+      makeOwnDirectory(target.#work, PRIVATE);
       target.#lock = target.#take();
       try {
         target.#check(names);
         if (isRoot) target.#checkOwn();
         target.#clear();
+        for (const name of [PARTS, SCRATCH]) makeOwnDirectory(join(target.#work, name), PRIVATE);
       } catch (error) {
         target.close();
         throw error;
@@ -106,16 +112,22 @@ export class Target {
 
   /** Returns the path under which an output is written until it is complete. */
   partPath(name: string): string {
-    return join(this.#work, `${name}${PART}`);
+    return join(this.#work, PARTS, name);
+  }
+
+  /** Returns the path of a file or directory that outputs are made from. */
+  scratchPath(name: string): string {
+    return join(this.#work, SCRATCH, name);
   }
 
   /**
-   * Turns each entry of a directory that was written at {@link partPath} into an output of its own.
+   * Turns each entry of a directory that was written at {@link scratchPath} into an output of its
+   * own.
    *
    * @returns The names of the entries, for {@link commit}.
    */
   adopt(name: string): string[] {
-    const dir = this.partPath(name);
+    const dir = this.scratchPath(name);
     return writing(this.dir, () => {
       const names = readdirSync(dir);
       for (const inner of names) renameSync(join(dir, inner), this.partPath(inner));
@@ -124,9 +136,13 @@ export class Target {
     });
   }
 
-  /** Removes an unfinished output. */
+  /** Removes an unfinished output, and what it was made from. */
   removePart(name: string): void {
-    writing(this.dir, () => rmSync(this.partPath(name), { force: true, recursive: true }));
+    writing(this.dir, () => {
+      for (const path of [this.partPath(name), this.scratchPath(name)]) {
+        rmSync(path, { force: true, recursive: true });
+      }
+    });
   }
 
   /** Writes a small output, for {@link commit}. */
@@ -202,10 +218,12 @@ export class Target {
 
   /** Removes unfinished outputs. Needs the lock: they are then our own, or of dead processes. */
   #clear(): void {
-    for (const name of readdirSync(this.#work)) {
-      if (!name.endsWith(PART)) continue;
-      rmSync(join(this.#work, name), { force: true, recursive: true });
+    if (!hasOwnDirectory(this.#work, PRIVATE)) return;
+    for (const name of [PARTS, SCRATCH]) {
+      const path = join(this.#work, name);
+      if (hasOwnDirectory(path, PRIVATE)) rmSync(path, { recursive: true });
     }
+    removeDeadParts(this.#work);
   }
 
   #check(names: readonly string[]): void {
@@ -258,7 +276,7 @@ export class Target {
   }
 
   #remember(made: ReadonlyMap<string, boolean>): void {
-    const part = join(this.#work, `${MADE}${PART}`);
+    const part = this.scratchPath(MADE);
     const lines = [...made].map(([name, isTree]) => `${name}${isTree ? "/" : ""}\n`);
     writeDurably(part, lines.join(""));
     renameSync(part, join(this.#work, MADE));
@@ -292,8 +310,8 @@ function isDirectory(path: string): boolean {
   return lstatIfThere(path)?.isDirectory() === true;
 }
 
+/** Writes a file in place of what has its name, which may be a link. */
 function writeDurably(path: string, text: string): void {
-  // A link of that name would lead elsewhere.
   rmSync(path, { force: true });
   const file = openSync(path, "wx", 0o644);
   try {

@@ -150,13 +150,27 @@ test.each([
   expect(ran).toMatchObject({ code, stdout: "" });
 });
 
+test("bundle create and unpack take names as long as a name can be", async () => {
+  const dir = temp.make();
+  const args = setUp(dir);
+  const file = join(dir, `${"b".repeat(251)}.tar`);
+  const target = join(dir, "d".repeat(255));
+  expect(await seedstrap(["bundle", "create", ...args, "-o", file])).toMatchObject({ code: 0 });
+  expect(await seedstrap(["bundle", "unpack", file, "-o", target])).toMatchObject({ code: 0 });
+  const long = join(dir, "b".repeat(256));
+  const ran = await seedstrap(["bundle", "create", ...args, "-o", long]);
+  expect(ran).toMatchObject({ code: 7 });
+  expect(ran.stderr).toContain("ENAMETOOLONG");
+  expect(ran.stderr).toContain("hint: A name has at most 255 bytes");
+});
+
 test("bundle create leaves nothing after SIGINT, and ends with 130", async () => {
   const big = temp.make();
   const args = setUp(big, { distfileBytes: 30_000_000 });
   const before = readdirSync(big).sort();
   const argv = [process.execPath, MAIN, "bundle", "create", ...args, "-o", join(big, "b.tar")];
   const child = start(argv);
-  while (!readdirSync(big).some((name) => name.startsWith(".b.tar.part-"))) await Bun.sleep(2);
+  while (!readdirSync(big).some((name) => name.startsWith(".seedstrap.part-"))) await Bun.sleep(2);
   child.kill("SIGINT");
   expect(await child.exited).toBe(130);
   expect(readdirSync(big).sort()).toEqual(before);
@@ -166,7 +180,7 @@ test("bundle create removes what a killed one has left", async () => {
   const big = temp.make();
   const args = setUp(big, { distfileBytes: 30_000_000 });
   const argv = ["bundle", "create", ...args, "-o", join(big, "b.tar")];
-  const isLeft = (name: string) => name.startsWith(".b.tar.part-");
+  const isLeft = (name: string) => name.startsWith(".seedstrap.part-");
   const child = start([process.execPath, MAIN, ...argv]);
   while (!readdirSync(big).some(isLeft)) await Bun.sleep(2);
   child.kill("SIGKILL");

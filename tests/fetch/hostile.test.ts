@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { readFile, writeFile } from "node:fs/promises";
+import { existsSync, symlinkSync } from "node:fs";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
+import { MAX_NAME_BYTES } from "../../src/fetch/distfile_name.ts";
+import { fetchAll } from "../../src/fetch/fetch.ts";
+import { recallOrigin } from "../../src/fetch/origin.ts";
+import { tidyStore } from "../../src/fetch/turn.ts";
+import { describeDir, writeFiles } from "../support/files.ts";
 import { answerOf, answers, bench, BODY, closed, filesOf, get, NAME, OTHER } from "./harness.ts";
 import { deadUrl, sha256 } from "./servers.ts";
 
@@ -203,4 +209,49 @@ test("fetchAll() refuses a body whose announced size is above the limit", async 
   expect(await answerOf(server.url, { maxBytes: 400_000 })).toBe(
     "99999999999 bytes announced, above the limit of 400000",
   );
+});
+
+test("a fetch changes nothing through links in a store", async () => {
+  const good = await bench.files(BODY);
+  const url = `${good.url}/${NAME}`;
+  const outside = await bench.dir();
+  const digest = sha256(BODY);
+  writeFiles(outside, {
+    [`${NAME}.part`]: "mine",
+    "gone.tar.part": "mine",
+    "99999999-5": "mine",
+    "99999999-5.part/99999999-5": "mine",
+    [digest]: `${JSON.stringify({ url: "http://a.example/" })}\n`,
+  });
+  const before = describeDir(outside);
+  for (const name of [".locks", ".origins"]) {
+    const store = await bench.dir();
+    symlinkSync(outside, join(store, name));
+    await expect(get(store, [url])).rejects.toThrow(
+      `Cannot use ${join(store, name)} as a work directory: it is a symbolic link`,
+    );
+    await tidyStore(store);
+    expect(recallOrigin(store, digest)).toBeUndefined();
+    expect(describeDir(outside)).toEqual(before);
+    expect(existsSync(join(store, NAME))).toBe(false);
+  }
+  // Links with the names of files are replaced.
+  const store = await bench.dir();
+  symlinkSync(join(outside, `${NAME}.part`), join(store, `${NAME}.part`));
+  writeFiles(store, { ".origins/": "" });
+  symlinkSync(join(outside, `${NAME}.part`), join(store, `.origins/${NAME}.part`));
+  expect((await get(store, [url])).failures).toEqual([]);
+  expect(recallOrigin(store, digest)).toEqual({ url });
+  expect(describeDir(outside)).toEqual(before);
+});
+
+test("a distfile with the longest name is fetched, and has its origin", async () => {
+  const name = "n".repeat(MAX_NAME_BYTES);
+  const server = await bench.files(BODY);
+  const store = await bench.dir();
+  const wanted = { name, sha256: sha256(BODY), urls: [`${server.url}/${NAME}`] };
+  const report = await fetchAll([wanted], { store, mirrors: [], userAgent: "seedstrap/test" });
+  expect(report.failures).toEqual([]);
+  expect(recallOrigin(store, wanted.sha256)).toEqual({ url: wanted.urls[0]! });
+  expect((await readdir(store)).sort()).toEqual([".origins", name]);
 });

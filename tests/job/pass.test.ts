@@ -2,27 +2,30 @@
 import { afterEach, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { sha256Of } from "../../src/bytes.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { TempDirs } from "../support/files.ts";
 import { seedstrap } from "../support/run.ts";
-import { miniTree, writeMiniTree } from "../support/tree.ts";
+import { type MiniTree, miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
 const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
 
-/** Prints its arguments, and what a bootstrap prints when its last step is built. */
-const STAND_IN = '#!/bin/sh\necho "$@"\necho "alpha-1.0: build successful"\n';
-
-/** Makes a checkout, and a stand-in for bwrap. */
-function scene() {
+/** Makes a checkout, and a bwrap program that prints its arguments. */
+function scene({ files = {}, distfiles = {} }: Partial<MiniTree> = {}) {
   const dir = temp.make();
-  const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed" } });
+  const mini = miniTree({ files: { [`seed/stage0-posix/${SEED}`]: "the seed", ...files } });
+  Object.assign(mini.distfiles, distfiles);
   const { tree, mirror } = writeMiniTree(dir, mini);
   const bin = join(dir, "bin");
   mkdirSync(bin);
-  writeFileSync(join(bin, "bwrap"), STAND_IN, { mode: 0o755 });
+  // What the guest of a bootstrap that has come to its end prints, and the arguments.
+  const done = String.raw`\n +> pkg=alpha-1.0\n +> kaem --file pass2.kaem\n` +
+    String.raw`alpha-1.0: build successful\n`;
+  const script = `#!/bin/sh\nprintf '${done}'\necho "$@"\n`;
+  writeFileSync(join(bin, "bwrap"), script, { mode: 0o755 });
   const target = join(dir, "target");
   const pass = (name: string, ...more: string[]) =>
     seedstrap(
@@ -119,7 +122,22 @@ test("a pass replaces a half-written file of a pass that was killed", async () =
   await pass("pass1");
   const distfiles = join(target, "external/distfiles");
   rmSync(join(distfiles, "beta-2.0.tar.gz"));
-  writeFileSync(join(distfiles, ".beta-2.0.tar.gz.part"), "cut");
+  writeFileSync(join(distfiles, ".seedstrap.part"), "cut");
   expect(await pass("pass2", "--external-sources")).toMatchObject({ code: 0 });
   expect(readdirSync(distfiles).sort()).toEqual(names);
+});
+
+test("a pass puts a distfile again whose name is as long as one can be", async () => {
+  const name = `${"n".repeat(243)}.tar.gz`;
+  const body = new TextEncoder().encode("a body");
+  const sources = `f http://127.0.0.1:9/${name} ${sha256Of(body)}\n`;
+  const { target, pass } = scene({
+    files: { "steps/alpha-1.0/sources": sources },
+    distfiles: { [name]: body },
+  });
+  expect(await pass("pass1")).toMatchObject({ code: 0 });
+  const place = join(target, "external/distfiles", name);
+  rmSync(place, { force: true });
+  expect(await pass("pass2", "--external-sources")).toMatchObject({ code: 0 });
+  expect(readFileSync(place, "utf8")).toBe("a body");
 });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import {
+  existsSync,
   lstatSync,
   readdirSync,
   readFileSync,
@@ -96,6 +97,26 @@ test("a directory has the archive, with steps and distfiles of the checkout", as
     "sbom.cdx.json",
     "seedstrap.json",
   ]);
+});
+
+test("a directory refuses an archive with the names of the target's own files", async () => {
+  const victim = join(temp.make(), "victim");
+  writeFileSync(victim, "mine");
+  for (const name of ["seedstrap.json", "sbom.cdx.json", ".seedstrap"]) {
+    const { archive, target, build } = await scene([], {}, [[victim, name]]);
+    const refused = await build(archive, ["--chroot"]);
+    expect(refused.code).toBe(7);
+    expect(refused.stderr).toContain(`Cannot put ${name} into the target`);
+    expect(existsSync(join(target, "seedstrap.json"))).toBe(false);
+  }
+  // Names of our work files are names like any other.
+  const names = ["made", "lock", "parts", "scratch", "root.part"];
+  const links = names.map((name) => [victim, name] as const);
+  const { archive, target, build } = await scene([], { "root/.profile": "root's" }, links);
+  expect(await build(archive, ["--chroot"])).toMatchObject({ code: 0, stderr: "" });
+  for (const name of names) expect(readlinkSync(join(target, name))).toBe(victim);
+  expect(readFileSync(join(target, "root/.profile"), "utf8")).toBe("root's");
+  expect(readFileSync(victim, "utf8")).toBe("mine");
 });
 
 test("a boot image has copies for links, and is the same for every compression", async () => {

@@ -287,9 +287,9 @@ test("after kill -9 no final name exists, and the next build removes all leftove
   child.kill("SIGKILL");
   await child.exited;
   expect(readdirSync(target)).toEqual([".seedstrap"]);
-  const left = readdirSync(join(target, ".seedstrap"));
-  expect(left).toContain("disk.img.files.part");
-  expect(left).toContain("disk.img.mke2fs.conf.part");
+  const left = readdirSync(join(target, ".seedstrap/scratch"));
+  expect(left).toContain("disk.img.files");
+  expect(left).toContain("disk.img.mke2fs.conf");
   expect(await build(at, target, args)).toMatchObject({ code: 0 });
   expect(readdirSync(join(target, ".seedstrap"))).toEqual(["made"]);
 });

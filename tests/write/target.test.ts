@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import {
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -10,8 +11,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { checkSpace, Target } from "../../src/write/target.ts";
-import { TempDirs, writeFiles } from "../support/files.ts";
+import { beginRun, lastRun } from "../../src/record/run.ts";
+import { checkSpace, takeTarget, Target } from "../../src/write/target.ts";
+import { describeDir, TempDirs, writeFiles } from "../support/files.ts";
+import { testWith } from "../support/run.ts";
 import { faultOf } from "../support/sources.ts";
 
 const temp = new TempDirs();
@@ -105,10 +108,17 @@ test("Target refuses a path that is not a directory", () => {
 
 test("Target removes what an earlier run left half-written, and nothing else", () => {
   const dir = temp.make();
-  writeFiles(dir, { ".seedstrap/init.img.part": "half", ".seedstrap/other": "", "x.part": "" });
+  writeFiles(dir, {
+    ".seedstrap/parts/init.img": "half",
+    ".seedstrap/scratch/disk.img.files/usr/bin/su": "half",
+    ".seedstrap/99999999-5.part/99999999-5": "",
+    ".seedstrap/other": "",
+    ".seedstrap/x.part/y": "mine",
+    "x.part": "",
+  });
   open(dir).close();
   expect(listed(dir)).toEqual([".seedstrap", "x.part"]);
-  expect(listed(join(dir, ".seedstrap"))).toEqual(["other"]);
+  expect(listed(join(dir, ".seedstrap"))).toEqual(["other", "x.part"]);
 });
 
 test("Target refuses while another process writes there, and not once that is dead", async () => {
@@ -195,12 +205,110 @@ test("Target can be used again after its first commit failed in the middle", () 
 test("Target removes the unfinished files of a killed process", () => {
   const dir = temp.make();
   writeFiles(dir, {
-    ".seedstrap/init.img.part": "half",
-    ".seedstrap/root.part/usr/bin/su": "half",
+    ".seedstrap/parts/init.img": "half",
+    ".seedstrap/scratch/root/usr/bin/su": "half",
   });
   const target = open(dir);
-  expect(listed(join(dir, ".seedstrap"))).toEqual(["lock"]);
+  expect(listed(join(dir, ".seedstrap"))).toEqual(["lock", "parts", "scratch"]);
+  expect(listed(join(dir, ".seedstrap/parts"))).toEqual([]);
   target.close();
+});
+
+/** Makes a directory that seedstrap would change if it took it for one of its own. */
+function victim(): string {
+  const dir = temp.make();
+  writeFiles(dir, {
+    "made": "precious\n",
+    "init.img": "mine",
+    "init.img.part": "mine",
+    "root.part/f": "mine",
+    "parts/init.img": "mine",
+    "scratch/made": "mine",
+    "99999999-5": "mine",
+    "99999999-5.part/99999999-5": "mine",
+    "1.log": "mine",
+    "1.json": "mine",
+  });
+  return dir;
+}
+
+test("Target changes nothing through a link in place of a work directory", () => {
+  for (const name of [".seedstrap", ".seedstrap/parts", ".seedstrap/scratch", ".seedstrap/lock"]) {
+    const [dir, outside] = [temp.make(), victim()];
+    const before = describeDir(outside);
+    if (name !== ".seedstrap") mkdirSync(join(dir, ".seedstrap"));
+    symlinkSync(outside, join(dir, name));
+    const place = join(dir, name);
+    const fault = faultOf(() => build(dir, NAMES));
+    if (name === ".seedstrap/lock") expect(fault).toStartWith(`Cannot take the lock "${place}"`);
+    else {
+      expect(fault).toBe(
+        `Cannot use ${place} as a work directory: it is a symbolic link | ${place}`,
+      );
+    }
+    expect(describeDir(outside)).toEqual(before);
+    expect(listed(dir)).toEqual([".seedstrap"]);
+  }
+});
+
+test("Target changes nothing through links inside its work directories", () => {
+  const outside = victim();
+  const before = describeDir(outside);
+  for (const name of ["parts/init.img", "scratch/made", "scratch/root", "parts/deep/er"]) {
+    const dir = temp.make();
+    mkdirSync(join(dir, ".seedstrap", name, ".."), { recursive: true });
+    symlinkSync(outside, join(dir, ".seedstrap", name));
+    build(dir, NAMES);
+    expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
+    expect(describeDir(outside)).toEqual(before);
+  }
+});
+
+test("Target reads no list of its outputs through a link", () => {
+  const dir = temp.make();
+  writeFiles(dir, { "precious": "mine", ".seedstrap/": "" });
+  symlinkSync(join(victim(), "made"), join(dir, ".seedstrap/made"));
+  expect(faultOf(() => open(dir))).toStartWith(
+    `Cannot read ${join(dir, ".seedstrap/made")}: it is a symbolic link`,
+  );
+});
+
+testWith("mkfifo")("Target refuses a fifo in place of its list, and does not wait", () => {
+  const dir = temp.make();
+  mkdirSync(join(dir, ".seedstrap"));
+  Bun.spawnSync(["mkfifo", join(dir, ".seedstrap/made")]);
+  expect(faultOf(() => open(dir))).toStartWith(
+    `Cannot read ${join(dir, ".seedstrap/made")}: it is no regular file`,
+  );
+});
+
+test("A run records nothing through a link, and reads nothing", () => {
+  for (const name of [".seedstrap", ".seedstrap/runs"]) {
+    const [dir, outside] = [temp.make(), victim()];
+    const before = describeDir(outside);
+    if (name !== ".seedstrap") mkdirSync(join(dir, ".seedstrap"));
+    else mkdirSync(join(outside, "runs"));
+    const then = describeDir(outside);
+    symlinkSync(outside, join(dir, name));
+    const fault = `Cannot use ${join(dir, name)} as a work directory: it is a symbolic link`;
+    expect(faultOf(() => beginRun(dir))).toStartWith(fault);
+    if (name === ".seedstrap") expect(faultOf(() => takeTarget(dir))).toStartWith(fault);
+    expect(lastRun(dir)).toBeUndefined();
+    expect(describeDir(outside)).toEqual(name === ".seedstrap" ? then : before);
+  }
+});
+
+test("Target uses no work directory of another user", () => {
+  if (process.getuid?.() !== 0) return console.log("skipped: only root can give a file away");
+  const dir = temp.make();
+  mkdirSync(join(dir, ".seedstrap"));
+  chownSync(join(dir, ".seedstrap"), 12345, 12345);
+  expect(faultOf(() => open(dir))).toStartWith(
+    `Cannot use ${join(dir, ".seedstrap")} as a work directory: it belongs to another user`,
+  );
+  // Root works in the target of a user, which that user has made.
+  chownSync(dir, 12345, 12345);
+  open(dir).close();
 });
 
 test("checkSpace() refuses more than is free", () => {
