@@ -78,7 +78,6 @@ function longOptions(root: CommandUnknownOpts): Set<string> {
 
 /** Runs a command line and returns its exit code. */
 async function main(args: readonly string[]): Promise<number> {
-  process.umask(0o022);
   try {
     const root = program();
     const expanded = expandAbbreviations(expandShortOptions(args), longOptions(root));

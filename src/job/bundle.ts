@@ -269,6 +269,7 @@ export async function unpackBundle(
       writeDirectory(part, sortByPath(entries), {
         isThere: true,
         isDurable: true,
+        followsUmask: true,
         onBytes: (bytes) => onWrite?.(done += bytes, total),
         ...(signal && { signal }),
       }),

@@ -148,7 +148,7 @@ function readSums(view: ImageView, entry: ViewEntry): string {
 
 function writeSums(path: string, files: readonly HarvestedFile[]): void {
   writing(path, () => {
-    const file = openSync(path, "wx", 0o644);
+    const file = openSync(path, "wx", 0o666);
     try {
       writeFileSync(file, formatSums(files));
       fsyncSync(file);

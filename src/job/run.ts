@@ -27,6 +27,7 @@ import { reading } from "../refused.ts";
 import type { Lock } from "../runtime/lock.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
+import { withRootUmask } from "../runtime/umask.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
@@ -369,17 +370,19 @@ async function runInDirectory(
   const before = mountsBelow(dir);
   const log = openLog(files.logPath, (text) => onWarning?.(text));
   try {
-    await runRoot({
-      argv: command,
-      needsRoot: needsRoot(options),
-      interactive: needsTerminal(options),
-      onOutput: (chunk) => {
-        log.write(chunk);
-        onSerial?.(chunk);
-      },
-      signal,
-      onNotice: (text) => onWarning?.(text),
-    });
+    await withRootUmask(() =>
+      runRoot({
+        argv: command,
+        needsRoot: needsRoot(options),
+        interactive: needsTerminal(options),
+        onOutput: (chunk) => {
+          log.write(chunk);
+          onSerial?.(chunk);
+        },
+        signal,
+        onNotice: (text) => onWarning?.(text),
+      })
+    );
   } finally {
     if (signal.aborted) log.separator(messageOf(signal.reason));
     log.close();

@@ -32,7 +32,7 @@ export interface GuestLog {
 export function openLog(path: string, onProblem: (text: string) => void): GuestLog {
   let fd: number | undefined;
   try {
-    fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0o644);
+    fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0o666);
   } catch (cause) {
     throw new UserError("target", `Cannot open the log "${path}": ${messageOf(cause)}`, {
       where: path,

@@ -90,7 +90,7 @@ export function beginRun(dir: string): RunFiles {
     }
     const number = (numbers.at(-1) ?? 0) + 1;
     const logPath = join(runs, `${number}.log`);
-    closeSync(openSync(logPath, "wx", 0o644));
+    closeSync(openSync(logPath, "wx", 0o666));
     const began = new Date().toISOString();
     const running = { format: FORMAT, verdict: "running", why: "it is not over", lines: [], began };
     put(runs, number, running);
@@ -140,7 +140,7 @@ function runNumbers(runs: string): number[] {
 function put(runs: string, number: number, run: object): void {
   const part = join(runs, `${number}.part`);
   rmSync(part, { force: true });
-  const file = openSync(part, "wx", 0o644);
+  const file = openSync(part, "wx", 0o666);
   try {
     writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);
     fsyncSync(file);

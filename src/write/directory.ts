@@ -3,7 +3,7 @@
  * Writes a directory, such as the root of a bootstrap, from entries.
  *
  * Files are copied, or cloned if the file system can, never linked: the bootstrap changes them in
- * place. Modes are 755 and 644, or those of the entries, under any umask. Nothing is synced by
+ * place. Modes are 755 and 644, or those of the entries, under any umask unless asked. Nothing is synced by
  * default, as a bootstrap works in the directory.
  *
  * Set-user-id and set-group-id bits are kept only if root writes, as with tar: the new root needs
@@ -15,6 +15,7 @@
 
 import { createHash } from "node:crypto";
 import { sha256Of } from "../bytes.ts";
+import { underUmask } from "../runtime/umask.ts";
 import {
   chmodSync,
   closeSync,
@@ -58,6 +59,8 @@ export interface DirectoryOptions {
   readonly keepsModes?: boolean;
   /** Whether the directory exists already, and is empty. */
   readonly isThere?: boolean;
+  /** Modes are without what the umask denies; for what is no root of a machine. */
+  readonly followsUmask?: boolean;
   /** Syncs everything before returning. */
   readonly isDurable?: boolean;
   readonly signal?: AbortSignal;
@@ -80,18 +83,19 @@ export async function writeDirectory(
   const digests = new Map<string, string>();
   const directories = new Set([join(dir)]);
   const members = new MemberReader(signal);
-  if (!isThere) writing(dir, () => makeDirectory(dir));
+  const allowed = (mode: number) => options.followsUmask ? underUmask(mode) : mode;
+  if (!isThere) writing(dir, () => makeDirectory(dir, allowed(0o755)));
   try {
     for (const entry of entries) {
       const { path, body, special } = entry;
       if (path.split("/").includes("..")) throw new Error(`${path} leaves its directory`);
       const place = join(dir, path);
       if (!directories.has(dirname(place))) throw notBelow(place);
-      const mode = modeOf(entry, keepsModes);
+      const mode = allowed(modeOf(entry, keepsModes));
       if (special !== undefined) {
         await putSpecial(place, special, mode, (why) => onLeftOut?.(path, why), signal);
       } else if (body === undefined) {
-        writing(place, () => makeDirectory(place));
+        writing(place, () => makeDirectory(place, allowed(0o755)));
         directories.add(place);
       } else {
         digests.set(path, await putBody(place, body, mode, members, signal));
@@ -110,7 +114,7 @@ export async function writeDirectory(
       continue;
     }
     const place = join(dir, entry.path);
-    writing(place, () => chmodSync(place, modeOf(entry, keepsModes)));
+    writing(place, () => chmodSync(place, allowed(modeOf(entry, keepsModes))));
   }
   if (options.isDurable) await syncEntries(dir, entries, signal);
   return digests;
@@ -155,10 +159,10 @@ function notBelow(place: string): UserError {
   });
 }
 
-/** Makes a directory of mode 755, under any umask. */
-export function makeDirectory(place: string): void {
+/** Makes a directory of this mode, under any umask. */
+export function makeDirectory(place: string, mode = 0o755): void {
   mkdirSync(place);
-  chmodSync(place, 0o755);
+  chmodSync(place, mode);
 }
 
 async function putSpecial(

@@ -109,7 +109,7 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
       ...(signal && { signal }),
     });
     const seed = contentSeed(job, digests);
-    const file = writing(path, () => openSync(path, "wx+", 0o644));
+    const file = writing(path, () => openSync(path, "wx+", 0o666));
     try {
       writing(path, () => {
         ftruncateSync(file, sizeBytes);

@@ -27,6 +27,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { isZero } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
+import { underUmask } from "../runtime/umask.ts";
 import { writing } from "../refused.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
 import { writeAll } from "./piece.ts";
@@ -154,7 +155,7 @@ class Extraction {
     }
     // Inner ones first: the mode of an outer one may deny access.
     for (const [path, mode] of [...this.#directories].reverse()) {
-      if (path !== "") writing(this.#dir, () => chmodSync(join(this.#dir, path), mode));
+      if (path !== "") writing(this.#dir, () => chmodSync(join(this.#dir, path), underUmask(mode)));
     }
     return {
       ...this.#count,
@@ -231,7 +232,7 @@ class Extraction {
     const mode = "mode" in entry ? entry.mode % 0o1000 : 0o644;
     writing(this.#dir, () => {
       if ("mtime" in entry) utimesSync(place, entry.mtime, entry.mtime);
-      chmodSync(place, mode);
+      chmodSync(place, underUmask(mode));
     });
     if (hash !== undefined) this.#digests.set(path, { sha256: hash.digest("hex"), size });
     if (this.#view.kind === "boot") this.#files.add(path);

@@ -8,6 +8,7 @@
 import { chmodSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
+import { underUmask } from "../runtime/umask.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { writing } from "../refused.ts";
 import { makeScratch, SCRATCH_PREFIX } from "./scratch.ts";
@@ -32,7 +33,7 @@ export async function writeOutputDirectory<T>(
   try {
     const result = await write(part);
     writing(parent, () => {
-      chmodSync(part, 0o755);
+      chmodSync(part, underUmask(0o777));
       syncDirectory(part);
       renameSync(part, place);
       syncDirectory(parent);

@@ -65,7 +65,7 @@ export class Sink implements ImageSink {
    */
   static async open(path: string): Promise<Sink> {
     try {
-      return new Sink(path, await open(path, "wx", 0o644));
+      return new Sink(path, await open(path, "wx", 0o666));
     } catch (error) {
       throw writeError(path, error);
     }
