@@ -4,6 +4,7 @@
 
 import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import process from "node:process";
+import { withoutSecrets } from "../fetch/secret.ts";
 import { EXIT, EXITS, UserError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { expandAbbreviations, expandShortOptions } from "./argv.ts";
@@ -55,7 +56,7 @@ Start here:
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({
       // What commander quotes from the command line may come from a file name.
-      writeErr: (text) => process.stderr.write(printableLines(text)),
+      writeErr: (text) => process.stderr.write(printableLines(withoutSecrets(text))),
       writeOut: (text) => process.stdout.write(printableLines(text)),
     });
   }

@@ -49,6 +49,10 @@ export function planCommandBase(name: string) {
       "-m, --mirrors <url...>",
       "asked before the distfiles' own URLs: http(s)://… or file:///dir",
     )
+    .option(
+      "--mirror-credentials",
+      "write user names, passwords and queries of mirrors to bootstrap.cfg, for the machine",
+    )
     .option("--early-preseed <archive>", "tar of the root of an earlier bootstrap to begin from")
     .option("-r, --repo <dir>", "directory of prebuilt packages to include")
     .option("-s, --swap <size>", "swap space under Linux in MiB, or 4G", "0")
@@ -122,6 +126,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     internalCi: raw.internalCi === undefined ? undefined : checkedPass(raw.internalCi),
     externalSources: raw.externalSources === true,
     mirrors: parseMirrorOption(raw.mirrors ?? []),
+    ...(raw.mirrorCredentials === true && { mirrorCredentials: true }),
     // As in rootfs.py, a directory has no swap, whatever is asked for.
     swapMib: isForMachine ? parseSizeMib(raw.swap, "--swap", 0) : 0,
     qemuCommand: raw.qemuCmd,

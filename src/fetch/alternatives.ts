@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { HttpMirror } from "./mirror.ts";
+import { type HttpMirror, requestUrl } from "./mirror.ts";
 
 /**
  * Returns the URLs to ask for a file: first the mirrors, shuffled for each file so that they share
@@ -17,7 +17,7 @@ export function alternatives(
   random: () => number,
 ): string[] {
   const mirrored = shuffled(mirrors, random).map((mirror) => {
-    const url = new URL(mirror.url);
+    const url = new URL(requestUrl(mirror));
     url.pathname += `${url.pathname.endsWith("/") ? "" : "/"}${encodeURIComponent(name)}`;
     return url.href;
   });

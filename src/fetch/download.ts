@@ -22,6 +22,8 @@ export interface DownloadRequest {
   /** The expected digest, in lower-case hex. */
   readonly sha256: string;
   readonly url: string;
+  /** The URL as it may be recorded. */
+  readonly shownUrl: string;
 }
 
 /** How to download. */
@@ -79,13 +81,13 @@ export async function download(
 
 /** Keeps the origin of a part that is whole; one that an earlier run has left has its own. */
 async function settle(
-  { name, sha256, url }: DownloadRequest,
+  { name, sha256, url, shownUrl }: DownloadRequest,
   finalUrl: string | undefined,
   { store }: DownloadOptions,
 ): Promise<void> {
   if (await settleOrigin(store, name, sha256) || finalUrl === undefined) return;
   // Somebody has removed it.
-  await announceOrigin(store, name, originOf(url, finalUrl));
+  await announceOrigin(store, name, originOf(url, finalUrl, shownUrl));
   await settleOrigin(store, name, sha256);
 }
 
@@ -112,7 +114,7 @@ async function receive(
   request: DownloadRequest,
   options: DownloadOptions,
 ): Promise<string> {
-  const { name, url, sha256 } = request;
+  const { name, url, shownUrl, sha256 } = request;
   const answer = await openUrl(url, startByte, options);
   try {
     const total = await begin(part, startByte, answer);
@@ -125,7 +127,10 @@ async function receive(
         noRoom,
       });
     }
-    await local(part.path, () => announceOrigin(options.store, name, originOf(url, answer.url)));
+    await local(
+      part.path,
+      () => announceOrigin(options.store, name, originOf(url, answer.url, shownUrl)),
+    );
     const continued = part.sizeBytes > 0;
     options.onBytes?.(part.sizeBytes, total);
     try {

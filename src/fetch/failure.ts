@@ -5,6 +5,8 @@
  * @module
  */
 import { messageOf, systemCode, type UserError } from "../errors.ts";
+import process from "node:process";
+import { withoutSecrets } from "./secret.ts";
 import { onOneLine } from "../text.ts";
 
 /** The scope of a failure of one URL. */
@@ -28,7 +30,7 @@ export class UrlFailure extends Error {
 
   /** @param answer What the URL answered: short plain text on one line, no final period. */
   constructor(answer: string, reach: FailureReach = {}, cause?: unknown) {
-    super(plainText(answer), { cause });
+    super(plainText(withoutSecrets(answer, process.env)), { cause });
     this.name = "UrlFailure";
     this.transient = reach.transient ?? false;
     this.hostDown = reach.hostDown ?? false;
@@ -53,6 +55,17 @@ export function publicUrl(url: string): string {
   shown.username = "";
   shown.password = "";
   return shown.href;
+}
+
+/** Removes the query and the fragment too: a mirror's, and a redirect's, may have a key. */
+export function bareUrl(url: string): string {
+  const shown = publicUrl(url);
+  if (!URL.canParse(shown)) return shown;
+  const bare = new URL(shown);
+  if (bare.search === "" && bare.hash === "") return shown;
+  bare.search = "";
+  bare.hash = "";
+  return bare.href;
 }
 
 const HOST_DOWN: Readonly<Record<string, string>> = {

@@ -12,7 +12,7 @@ import { messageOf, systemCode, UserError } from "../errors.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { alternatives, HostHealth } from "./alternatives.ts";
 import { download, MAX_DISTFILE_BYTES } from "./download.ts";
-import { plainText, publicUrl, UrlFailure } from "./failure.ts";
+import { bareUrl, plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
 import { checkDistfileName, locate, verifyFile } from "./store.ts";
 import { takeTurn, tidyStore } from "./turn.ts";
@@ -207,7 +207,7 @@ async function askUrls(
   waits: boolean,
 ): Promise<void> {
   for (const url of run.health.deadLast(urls)) {
-    const shown = publicUrl(url);
+    const shown = shownUrl(task, url);
     if (!await mayAsk(task, url, run, waits)) continue;
     if (task.attempts.has(shown)) run.tell({ kind: "retry", name: task.name, url: shown });
     try {
@@ -217,8 +217,8 @@ async function askUrls(
         return finish(task, { path, sizeBytes, source: pathToFileURL(path).href }, run);
       }
       run.health.answered(url);
-      const redirectedTo = publicUrl(finalUrl);
-      const isSame = redirectedTo === new URL(shown).href;
+      const redirectedTo = bareUrl(finalUrl);
+      const isSame = publicUrl(finalUrl) === new URL(publicUrl(url)).href;
       return finish(
         task,
         { path, sizeBytes, source: shown, ...(!isSame && { redirectedTo }) },
@@ -241,7 +241,7 @@ async function mayAsk(task: Task, url: string, run: Run, waits: boolean): Promis
   // Others ask the same server meanwhile, and it may want another rest.
   for (let restMs = run.health.restMs(url); restMs > 0; restMs = run.health.restMs(url)) {
     if (restMs > MAX_REST_MS) {
-      const shown = publicUrl(url);
+      const shown = shownUrl(task, url);
       const rest = `Retry-After ${Math.ceil(restMs / 1000)} s`;
       if (!task.attempts.has(shown)) note(task, shown, `not asked: the server said ${rest}`, run);
       return false;
@@ -255,11 +255,16 @@ async function mayAsk(task: Task, url: string, run: Run, waits: boolean): Promis
   return true;
 }
 
+/** Returns a URL as it may be shown and recorded; the query of a mirror's may be a key. */
+function shownUrl(task: Task, url: string): string {
+  return task.urls.includes(url) ? publicUrl(url) : bareUrl(url);
+}
+
 function downloadFrom(task: Task, url: string, run: Run): ReturnType<typeof download> {
-  const shown = publicUrl(url);
+  const shown = shownUrl(task, url);
   const { userAgent, stallMs, maxBytes } = run.options;
   let kind: "start" | "bytes" = "start";
-  return download({ name: task.name, sha256: task.sha256, url }, {
+  return download({ name: task.name, sha256: task.sha256, url, shownUrl: shown }, {
     store: run.store,
     userAgent,
     stallMs: stallMs ?? DEFAULT_STALL_MS,

@@ -12,6 +12,7 @@
 import http from "node:http";
 import https from "node:https";
 import process from "node:process";
+import { UserError } from "../errors.ts";
 import { networkFailure, UrlFailure } from "./failure.ts";
 
 /** Options of every request. */
@@ -53,6 +54,7 @@ const MIN_BYTES_PER_SECOND = 1024;
  *
  * @param startByte First byte wanted; if not 0, a `Range` header requests the rest from there.
  * @throws {UrlFailure} If there is no answer. A status of 4xx or 5xx is an answer.
+ * @throws {UserError} "usage" for a proxy in the environment that is no URL.
  */
 export async function openUrl(
   url: string,
@@ -82,12 +84,28 @@ function checkedUrl(url: string, what: string): URL {
   return parsed;
 }
 
+/**
+ * Returns an agent that uses the proxies of the environment.
+ *
+ * @throws {UserError} "usage" for a proxy that is no URL.
+ */
+function agentFor(secure: boolean): http.Agent {
+  try {
+    return secure
+      ? new https.Agent({ proxyEnv: process.env })
+      : new http.Agent({ proxyEnv: process.env });
+  } catch {
+    // The error has the URL, with its password, so it is not the cause either.
+    throw new UserError("usage", "Cannot use the proxy of the environment: it is no URL", {
+      hint: "Check http_proxy and https_proxy: http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT",
+    });
+  }
+}
+
 async function request(url: URL, startByte: number, options: HttpOptions): Promise<HttpAnswer> {
-  const watch = watchdog(options);
   const secure = url.protocol === "https:";
-  const agent = secure
-    ? new https.Agent({ proxyEnv: process.env })
-    : new http.Agent({ proxyEnv: process.env });
+  const agent = agentFor(secure);
+  const watch = watchdog(options);
   const headers: Record<string, string> = {
     "Accept": "*/*",
     "Accept-Encoding": "identity",

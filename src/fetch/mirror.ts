@@ -6,11 +6,15 @@
  */
 
 import { UserError } from "../errors.ts";
+import { Secret } from "./secret.ts";
 
-/** A server with distfiles by name, below a URL without a slash at its end. */
+/** A server with distfiles by name. */
 export interface HttpMirror {
   readonly kind: "http";
+  /** Without user name, password, query, and slash at its end. */
   readonly url: string;
+  /** The URL as it was given, where it has any of these. */
+  readonly secret?: Secret;
 }
 
 /** A local directory with distfiles by name, which is read in place. */
@@ -39,12 +43,35 @@ export function parseMirror(text: string): Mirror {
     }
     return { kind: "directory", path };
   }
-  if (!/^https?:\/\/[^\s"$`\\]+$/.test(text) || !URL.canParse(text)) {
-    throw new UserError("usage", `Cannot use mirror ${JSON.stringify(text)}`, {
+  if (!/^https?:\/\/[^\s\p{Cc}"$`\\]+$/u.test(text) || !URL.canParse(text)) {
+    // What is no URL may still have a password.
+    const shown = text.replace(/\/\/.*@/s, "//").replace(/[?#].*$/s, "");
+    throw new UserError("usage", `Cannot use mirror ${JSON.stringify(shown)}`, {
       hint: "A mirror is http://…, https://… or file:///absolute/directory",
     });
   }
-  return { kind: "http", url: text.replace(/\/+$/, "") };
+  const given = text.replace(/\/+$/, "");
+  // Not by way of URL, which would change the spelling of others.
+  const url = given.replace(/[?#].*$/s, "").replace(/\/\/[^/]*@/, "//").replace(/\/+$/, "");
+  return { kind: "http", url, ...(url !== given && { secret: new Secret(given) }) };
+}
+
+/** Returns the URL of a mirror for requests to it. */
+export function requestUrl({ url, secret }: HttpMirror): string {
+  return secret?.reveal() ?? url;
+}
+
+/** Returns what of a mirror's URL is not public, for messages; undefined if nothing is. */
+export function secretOf(mirror: HttpMirror): "password" | "user name" | "query" | undefined {
+  if (mirror.secret === undefined) return undefined;
+  const { password, username } = new URL(mirror.secret.reveal());
+  return password !== "" ? "password" : username !== "" ? "user name" : "query";
+}
+
+/** Returns mirrors with the secrets of those of other mirrors that have the same public URL. */
+export function withSecretsOf(mirrors: readonly Mirror[], others: readonly Mirror[]): Mirror[] {
+  const known = new Map(httpMirrors(others).map((mirror) => [mirror.url, mirror]));
+  return mirrors.map((mirror) => mirror.kind === "http" ? known.get(mirror.url) ?? mirror : mirror);
 }
 
 /** Returns the mirrors that are servers. */

@@ -23,7 +23,7 @@ import { readWholeText } from "../read.ts";
 import { object, parseJson, textThat } from "../json.ts";
 import { hasOwnDirectory, makeOwnDirectory } from "../runtime/own.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { publicUrl } from "./failure.ts";
+import { bareUrl, publicUrl } from "./failure.ts";
 
 /** Directory in a store. */
 export const ORIGINS_DIR = ".origins";
@@ -61,15 +61,11 @@ export type Origin = v.InferOutput<typeof origin>;
  *
  * @param asked The requested URL.
  * @param answered The URL after all redirects.
+ * @param url The requested URL as it may be recorded.
  */
-export function originOf(asked: string, answered: string): Origin {
-  const url = publicUrl(asked);
-  const shown = publicUrl(answered);
-  if (shown === new URL(url).href) return { url };
-  const bare = new URL(shown);
-  bare.search = "";
-  bare.hash = "";
-  return { url, redirectedTo: bare.href };
+export function originOf(asked: string, answered: string, url = publicUrl(asked)): Origin {
+  const wasRedirected = publicUrl(answered) !== new URL(publicUrl(asked)).href;
+  return { url, ...(wasRedirected && { redirectedTo: bareUrl(answered) }) };
 }
 
 /**

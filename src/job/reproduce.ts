@@ -10,7 +10,7 @@
  * @module
  */
 
-import { type Mirror } from "../fetch/mirror.ts";
+import { httpMirrors, type Mirror, withSecretsOf } from "../fetch/mirror.ts";
 import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
@@ -130,6 +130,13 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
     { option: "--repo DIR", needed: options.hasRepo, given: request.repo },
     { option: "--early-preseed ARCHIVE", needed: options.hasPreseed, given: request.preseed },
   ];
+  const isSecretGiven = httpMirrors(request.mirrors).some(({ secret }) => secret !== undefined);
+  if (options.mirrorCredentials && !isSecretGiven) {
+    throw new UserError("usage", "Cannot reproduce without the mirror's user name and password", {
+      where,
+      hint: "They are in the image, and not in the record: give the mirror again, with -m URL",
+    });
+  }
   const missing = wanted.filter(({ needed, given }) => needed && given === undefined);
   if (missing.length > 0) {
     const names = missing.map(({ option }) => option).join(", ");
@@ -147,6 +154,8 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
   }
   return {
     ...options,
+    // A record has no secrets. The machine gets those of the same mirror as it is named now.
+    mirrors: withSecretsOf(options.mirrors, request.mirrors),
     kernel: request.kernel === undefined ? undefined : resolve(request.kernel),
   };
 }

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { httpMirrors, secretOf } from "../fetch/mirror.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { networkLines } from "./overlay.ts";
 import type { Limit } from "./limits.ts";
@@ -33,16 +34,20 @@ export function findAdvice(
 
 /** Returns warnings about options that apply to every mode. */
 export function optionWarnings(options: BuildOptions): string[] {
-  const { arch, mirrors, externalSources, createConfig } = options;
+  const { arch, mirrors, mirrorCredentials, externalSources, createConfig } = options;
   const isInConfig = createConfig && !externalSources;
   return [
     ...(arch === "x86" ? [] : [`--arch ${arch} is for development only: only x86 can bootstrap`]),
-    ...mirrors.flatMap((mirror) => {
-      const url = mirror.kind === "http" ? new URL(mirror.url) : undefined;
-      if (url === undefined || (url.username === "" && url.password === "")) return [];
-      const places = `${isInConfig ? "the image, in bootstrap.cfg, and of " : ""}seedstrap.json`;
-      const what = url.password === "" ? "user name" : "password";
-      return [`the ${what} for the mirror ${url.host} becomes part of ${places}`];
+    ...httpMirrors(mirrors).flatMap((mirror) => {
+      const what = secretOf(mirror);
+      if (what === undefined || !isInConfig) return [];
+      const { host } = new URL(mirror.url);
+      return [
+        mirrorCredentials
+          ? `the ${what} for the mirror ${host} becomes part of the image, in bootstrap.cfg`
+          : `the machine will ask the mirror ${host} without the ${what}: ` +
+            "--mirror-credentials writes it to bootstrap.cfg",
+      ];
     }),
   ];
 }

@@ -5,7 +5,8 @@
  * @module
  */
 
-import type { Config } from "../tree/config.ts";
+import { requestUrl } from "../fetch/mirror.ts";
+import { type Config, formatConfig } from "../tree/config.ts";
 import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
 
 /** The address of the host's 127.0.0.1 in QEMU's user network. */
@@ -51,6 +52,24 @@ export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Con
   return config;
 }
 
+/** The bootstrap.cfg of a plan as text; empty where none is made. */
+export interface ConfigTexts {
+  /** For the image. */
+  readonly text: string;
+  /** Without the secrets of mirrors, for all else. */
+  readonly shown: string;
+}
+
+/** Returns the text of bootstrap.cfg, see {@link bootstrapConfig}. */
+export function configTexts(options: BuildOptions, hasPayload: boolean): ConfigTexts {
+  if (!options.createConfig) return { text: "", shown: "" };
+  const { mirrorCredentials: _, ...others } = options;
+  return {
+    text: formatConfig(bootstrapConfig(options, hasPayload)),
+    shown: formatConfig(bootstrapConfig(others, hasPayload)),
+  };
+}
+
 /** A mirror directory that has to be served while the guest runs. */
 export interface ServedMirror {
   readonly path: string;
@@ -68,7 +87,9 @@ export function servedMirrors(options: BuildOptions): ServedMirror[] {
 function guestMirrors(options: BuildOptions): string[] {
   let port = options.mirrorPort;
   return options.mirrors.flatMap((mirror) => {
-    if (mirror.kind === "http") return [mirror.url];
+    if (mirror.kind === "http") {
+      return [options.mirrorCredentials ? requestUrl(mirror) : mirror.url];
+    }
     const host = options.mode === "qemu" ? HOST_SEEN_FROM_GUEST : "127.0.0.1";
     return options.mode === "bare-metal" ? [] : [`http://${host}:${port++}`];
   });

@@ -7,12 +7,11 @@
  */
 
 import { UserError } from "../errors.ts";
-import { formatConfig } from "../tree/config.ts";
 import { evaluateManifest } from "../tree/manifest.ts";
 import type { Extras } from "./preseed.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { findAdvice, optionWarnings } from "./advice.ts";
-import { archDir, bootstrapConfig, servedMirrors } from "./config.ts";
+import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
 import { directoryEntries, seedPath, withOverlay } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
 import { type BuildOptions, continuesPass, startOf } from "./options.ts";
@@ -54,8 +53,8 @@ export function planRootDirectory(
       why: isCarried ? `${step} needs it` : `${step} downloads it`,
     });
   });
-  const configText = options.createConfig ? formatConfig(config) : "";
-  const overlay = overlayFiles(tree, options, configText, distfiles, undefined);
+  const configText = configTexts(options, false);
+  const overlay = overlayFiles(tree, options, configText.text, distfiles, undefined);
   const arch = archDir(options.arch);
   const root = directoryEntries(tree, arch, distfiles, repo, preseed);
   const entries = withOverlay(root, overlay.files);
@@ -64,7 +63,7 @@ export function planRootDirectory(
     options,
     start,
     tree: tree.root,
-    config: configText,
+    config: configText.shown,
     distfiles,
     stage1: new Uint8Array(),
     stage2: new Uint8Array(),

@@ -60,6 +60,8 @@ export interface BuildOptions {
   readonly internalCi: CiPass | undefined;
   readonly externalSources: boolean;
   readonly mirrors: readonly Mirror[];
+  /** The machine gets the mirrors with their user names, passwords and queries. */
+  readonly mirrorCredentials?: true;
   readonly swapMib: number;
   readonly qemuCommand: string;
   readonly qemuRamMib: number;

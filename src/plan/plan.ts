@@ -11,12 +11,12 @@ import { assembleHex0 } from "../format/hex0.ts";
 import { checkStage1, checkStage2 } from "../format/boot.ts";
 import { payloadEnds } from "../format/payload.ts";
 import { MIB } from "../format/segment.ts";
-import { type Config, formatConfig } from "../tree/config.ts";
+import type { Config } from "../tree/config.ts";
 import { type ActiveLine, evaluateManifest, type Manifest } from "../tree/manifest.ts";
 import { noPlaceFor } from "./overlay.ts";
 import { type FiwixSizes, STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
-import { bootstrapConfig, servedMirrors } from "./config.ts";
+import { bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
 import { bootEntries, withOverlay } from "./entries.ts";
 import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes } from "./images.ts";
@@ -160,12 +160,12 @@ function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: st
   const distfiles = restore === undefined
     ? placed
     : placed.map((file) => restoredBy(restore, file));
-  const configText = options.createConfig ? formatConfig(config) : "";
+  const configText = configTexts(options, wantsPayload);
   const lost = fiwix === undefined
     ? NOTHING_LOST
     : findLost(root, tree.manifest, active, boundaries);
   const again = canMakeAgain(lost);
-  const overlay = overlayFiles(tree, options, configText, distfiles, restore, again);
+  const overlay = overlayFiles(tree, options, configText.text, distfiles, restore, again);
   const entries = withoutLost(withOverlay(root, overlay.files), again);
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
   const limits = [
@@ -176,7 +176,7 @@ function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: st
     options,
     start: "builder-hex0",
     tree: tree.root,
-    config: configText,
+    config: configText.shown,
     distfiles,
     stage1,
     stage2: tree.stage2,

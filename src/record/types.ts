@@ -61,8 +61,12 @@ export const buildOptions = objectOf<BuildOptions>({
   externalSources: bool,
   mirrors: list(v.variant("kind", [
     object({ kind: v.literal("directory"), path: absolutePath }),
-    object({ kind: v.literal("http"), url: textThat(isMirrorUrl, "a mirror") }),
+    object({
+      kind: v.literal("http"),
+      url: textThat(isMirrorUrl, "a mirror, without user name, password and query"),
+    }),
   ])),
+  mirrorCredentials: v.exactOptional(v.literal(true)),
   swapMib: count(0, MAX_SIZE_MIB),
   qemuCommand: anyText,
   qemuRamMib: count(1, MAX_SIZE_MIB),
@@ -81,7 +85,8 @@ export const buildOptions = objectOf<BuildOptions>({
 function isMirrorUrl(value: string): boolean {
   if (!/^https?:/.test(value)) return false;
   try {
-    return parseMirror(value).kind === "http";
+    const mirror = parseMirror(value);
+    return mirror.kind === "http" && mirror.secret === undefined;
   } catch {
     return false;
   }

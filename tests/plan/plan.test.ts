@@ -4,6 +4,7 @@ import { brokenLimits, makePlan, neededDistfiles } from "../../src/plan/plan.ts"
 import type { BuildOptions } from "../../src/plan/options.ts";
 import type { Plan } from "../../src/plan/types.ts";
 import { readTree } from "../../src/tree/model.ts";
+import { parseMirror } from "../../src/fetch/mirror.ts";
 import { plainLine } from "../../src/cli/output.ts";
 import { planAsText } from "../../src/cli/plan.ts";
 import { TempDirs } from "../support/files.ts";
@@ -196,22 +197,33 @@ test("warnings name an unusual architecture and mirrors that bare metal cannot r
   ]);
 });
 
-test("a warning says that the password of a mirror becomes public, without showing it", () => {
+test("warnings say whether the machine gets the password of a mirror, without showing it", () => {
   const mirrors = [
-    { kind: "http", url: "https://u:secret@a.example/x" },
-    { kind: "http", url: "https://b.example:8443" },
-    { kind: "http", url: "https://token@c.example" },
-  ] as const;
-  const where = "becomes part of the image, in bootstrap.cfg, and of seedstrap.json";
-  expect(plan({ mirrors }).warnings).toEqual([
+    "https://u:secret@a.example/x",
+    "https://b.example:8443",
+    "https://token@c.example",
+    "https://d.example/x?key=secret",
+  ].map(parseMirror);
+  const without = "--mirror-credentials writes it to bootstrap.cfg";
+  const made = plan({ mirrors });
+  expect(made.warnings).toEqual([
+    `the machine will ask the mirror a.example without the password: ${without}`,
+    `the machine will ask the mirror c.example without the user name: ${without}`,
+    `the machine will ask the mirror d.example without the query: ${without}`,
+  ]);
+  const urls = "https://a.example/x https://b.example:8443 https://c.example https://d.example/x";
+  expect(made.config).toContain(`MIRRORS="${urls}"\n`);
+  const told = plan({ mirrors, mirrorCredentials: true });
+  const where = "becomes part of the image, in bootstrap.cfg";
+  expect(told.warnings).toEqual([
     `the password for the mirror a.example ${where}`,
     `the user name for the mirror c.example ${where}`,
+    `the query for the mirror d.example ${where}`,
   ]);
+  expect(told.config).toBe(made.config);
+  expect(JSON.stringify(told)).not.toContain("u:secret");
   const kernel = { mode: "bare-metal", kernel: "/k" } as const;
-  expect(plan({ mirrors, ...kernel, externalSources: true }, WITH_SEED).warnings).toEqual([
-    "the password for the mirror a.example becomes part of seedstrap.json",
-    "the user name for the mirror c.example becomes part of seedstrap.json",
-  ]);
+  expect(plan({ mirrors, ...kernel, externalSources: true }, WITH_SEED).warnings).toEqual([]);
 });
 
 test("a plan reads like this", () => {
