@@ -79,18 +79,31 @@ export function openRegular(path: string, options: OpenOptions = {}): OpenedFile
  * be read.
  */
 export function readWhole(path: string, options: ReadWholeOptions): Uint8Array {
-  const { limitBytes, what = `read ${path}`, kind = "target" } = options;
-  const { file, stat, close } = openRegular(path, options);
+  const opened = openRegular(path, options);
   try {
-    if (stat.size > limitBytes) throw tooLong(what, path, kind, `${stat.size} bytes`, limitBytes);
-    const bytes = attempting(what, path, () => readUpTo(file, stat.size, limitBytes + 1), options);
-    if (bytes.length > limitBytes) {
-      throw tooLong(what, path, kind, `more than ${limitBytes} bytes`, limitBytes);
-    }
-    return bytes;
+    return readWholeFrom(opened, path, options);
   } finally {
-    close();
+    opened.close();
   }
+}
+
+/**
+ * Reads a file whole that is open, and stays open.
+ *
+ * @throws {UserError} as {@link readWhole}
+ */
+export function readWholeFrom(
+  { file, stat }: OpenedFile,
+  path: string,
+  options: ReadWholeOptions,
+): Uint8Array {
+  const { limitBytes, what = `read ${path}`, kind = "target" } = options;
+  if (stat.size > limitBytes) throw tooLong(what, path, kind, `${stat.size} bytes`, limitBytes);
+  const bytes = attempting(what, path, () => readUpTo(file, stat.size, limitBytes + 1), options);
+  if (bytes.length > limitBytes) {
+    throw tooLong(what, path, kind, `more than ${limitBytes} bytes`, limitBytes);
+  }
+  return bytes;
 }
 
 /**

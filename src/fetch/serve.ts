@@ -8,10 +8,11 @@
  *
  * @module
  */
-import { open, stat } from "node:fs/promises";
+import { type FileHandle, stat } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { distfileNameFault } from "./distfile_name.ts";
+import { openFile } from "./store.ts";
 import { messageOf, systemCode, UserError } from "../errors.ts";
 
 /** A running server. Close it, or the process stays alive. */
@@ -96,11 +97,12 @@ async function answer(
   }
   const name = nameOf(request.url ?? "");
   const path = name === undefined ? undefined : find(name);
-  // Checked before it is opened, as opening a pipe would wait for its other end.
+  // A device is not opened at all, as that may have an effect.
   const found = path === undefined ? undefined : await stat(path).catch(() => undefined);
   if (path === undefined || !found?.isFile()) return refuse(response, 404);
 
-  const file = await open(path, "r");
+  const file = await openFile(path).catch(() => undefined);
+  if (file === undefined) return refuse(response, 404);
   try {
     const { size } = await file.stat();
     const range = request.method === "GET" ? parseRange(request.headers.range, size) : undefined;
@@ -124,7 +126,7 @@ async function answer(
 }
 
 async function send(
-  file: Awaited<ReturnType<typeof open>>,
+  file: FileHandle,
   start: number,
   end: number,
   response: ServerResponse,

@@ -5,6 +5,7 @@
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
+import { constants } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
@@ -93,7 +94,7 @@ export async function digestFile(
   path: string,
   signal?: AbortSignal,
 ): Promise<Omit<Verified, "ok">> {
-  const handle = await open(path, "r");
+  const handle = await openFile(path);
   try {
     const hash = createHash("sha256");
     const sizeBytes = await hashHandle(handle, hash, signal);
@@ -101,6 +102,23 @@ export async function digestFile(
   } finally {
     await handle.close();
   }
+}
+
+/**
+ * Opens a regular file for reading, without waiting for the other end of a pipe.
+ *
+ * @throws The system's error; the code of one for what is no regular file is EINVAL.
+ */
+export async function openFile(path: string): Promise<FileHandle> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    if ((await handle.stat()).isFile()) return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+  await handle.close();
+  throw Object.assign(new Error(`EINVAL: ${path} is no regular file`), { code: "EINVAL" });
 }
 
 /** Feeds an open file from its start to its end into a hash, and returns the number of bytes. */

@@ -21,6 +21,12 @@ export interface FileRun {
   readonly sizeBytes: number;
 }
 
+/** Which file a path led to: its device and inode, as stat(2) has them. */
+export interface FileIdentity {
+  readonly dev: number;
+  readonly ino: number;
+}
+
 /** A file in a bundle. */
 export interface BundledFile {
   /** Path in the bundle. */
@@ -36,6 +42,8 @@ export interface FileSegment extends FileRun {
   readonly kind: "file";
   /** SHA-256 that the run must have, in lower-case hex; absent if it is not known. */
   readonly sha256?: string;
+  /** The file that was found at the path, which has to be there still; absent if any may be. */
+  readonly identity?: FileIdentity;
   /** The file may be longer than the run, even if the run starts at offset 0. */
   readonly isPart?: true;
   /** Set if the file is in a bundle; `path` and `offset` are then for messages only. */
@@ -44,9 +52,10 @@ export interface FileSegment extends FileRun {
 
 /** Returns the segment of a whole file, which may be in a bundle. */
 export function fileSegment(
-  { path, sizeBytes, bundled }: {
+  { path, sizeBytes, bundled, identity }: {
     readonly path: string;
     readonly sizeBytes: number;
+    readonly identity?: FileIdentity | undefined;
     readonly bundled?: BundledFile | undefined;
   },
   sha256 = bundled?.sha256,
@@ -58,6 +67,7 @@ export function fileSegment(
     sizeBytes,
     ...(sha256 !== undefined && { sha256 }),
     ...(bundled && { bundled }),
+    ...(identity && { identity }),
   };
 }
 

@@ -178,8 +178,8 @@ async function checkoutPieces(
       pieces.push(directoryPiece(entry.path));
       continue;
     }
-    const { source, sizeBytes, bundled, isExecutable } = entry;
-    const file = { path: source, sizeBytes, bundled };
+    const { source, sizeBytes, bundled, identity, isExecutable } = entry;
+    const file = { path: source, sizeBytes, bundled, identity };
     const sha256 = bundled?.sha256 ?? await digestSegment(fileSegment(file), signal);
     pieces.push(filePiece(entry.path, fileSegment(file, sha256), sha256, isExecutable));
   }

@@ -5,7 +5,6 @@
  * @module
  */
 
-import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
 import { messageOf, UserError } from "../errors.ts";
@@ -19,16 +18,16 @@ import { rootCommand, runRoot } from "../launch/root.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import { type BuildOptions, defaultOptions, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
-import { parseReport } from "../preflight/report.ts";
+import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
 import { expectedOf } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
 import { beginRun, type RunFiles } from "../record/run.ts";
-import { reading } from "../refused.ts";
+import { readWholeText } from "../read.ts";
 import type { Lock } from "../runtime/lock.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { withRootUmask } from "../runtime/umask.ts";
-import { statIfThere } from "../runtime/stat.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
 import { checkKernel } from "./check.ts";
@@ -199,7 +198,8 @@ function interruptedError({ message }: UserError, { record, dir, files }: Run): 
 
 /** What the preflight program says is its whole run. */
 function preflightOutcome(logPath: string): Outcome {
-  const { verdict } = parseReport(reading(logPath, () => readFileSync(logPath, "utf8")));
+  const options = { limitBytes: MAX_LOG_BYTES, followsLink: false };
+  const { verdict } = parseReport(readWholeText(logPath, options));
   return {
     verdict: verdict === undefined ? "unknown" : verdict.ok ? "done" : "failed",
     why: verdict === undefined
@@ -332,13 +332,17 @@ function needsTerminal({ interactive, configurator }: BuildOptions): boolean {
 function checkImages(dir: string, record: TargetRecord): void {
   for (const { name, sizeBytes } of record.images) {
     const path = join(dir, name);
-    const size = statIfThere(path)?.size;
-    if (size === sizeBytes) continue;
+    // A guest would write to whatever a link leads to.
+    const stat = lstatIfThere(path);
+    if (stat?.isFile() && stat.size === sizeBytes) continue;
+    const found = stat === undefined
+      ? "it is missing"
+      : stat.isFile()
+      ? `it has ${stat.size} bytes`
+      : "it is no regular file";
     throw new UserError(
       "target",
-      `Cannot start ${path}: ${
-        size === undefined ? "it is missing" : `it has ${size} bytes`
-      }, it was built with ${sizeBytes} bytes`,
+      `Cannot start ${path}: ${found}, it was built with ${sizeBytes} bytes`,
       { where: path, hint: "Build the target again" },
     );
   }

@@ -172,8 +172,9 @@ function rootEntries(
   const entries = new Map<string, PlannedEntry>();
   const add = (entry: PlannedEntry) => entries.set(entry.path, entry);
   add(directory("."));
-  for (const { path, kind, source, bundled, sizeBytes: size, isExecutable } of files) {
-    const content = { kind: "tree", source, ...(bundled && { bundled }) } as const;
+  for (const file of files) {
+    const { path, kind, sizeBytes: size, isExecutable } = file;
+    const content = { kind: "tree", ...foundFile(file) } as const;
     add(
       kind === "directory"
         ? directory(`./${path}`)
@@ -217,11 +218,16 @@ function distfileEntries(distfiles: readonly PlannedDistfile[], prefix: string):
 }
 
 function repoEntries(repo: readonly TreeEntry[], top: string): PlannedEntry[] {
-  return repo.map(({ path, kind, source, sizeBytes: size, isExecutable }) =>
-    kind === "directory"
-      ? directory(`./${top}/${path}`)
-      : { path: `./${top}/${path}`, content: { kind: "repo", source }, size, isExecutable }
-  );
+  return repo.map((file) => {
+    const { path, kind, sizeBytes: size, isExecutable } = file;
+    if (kind === "directory") return directory(`./${top}/${path}`);
+    const content = { kind: "repo", ...foundFile(file) } as const;
+    return { path: `./${top}/${path}`, content, size, isExecutable };
+  });
+}
+
+function foundFile({ source, bundled, identity }: TreeEntry) {
+  return { source, ...(bundled && { bundled }), ...(identity && { identity }) };
 }
 
 /** Returns the directories above a path, outermost first. */

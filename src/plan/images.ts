@@ -140,7 +140,7 @@ function entryBody(
       return distfileBody(content.name);
     case "tree":
     case "repo":
-      return fileSegment({ path: content.source, sizeBytes: size, bundled: content.bundled });
+      return fileSegment({ ...content, path: content.source, sizeBytes: size });
   }
 }
 

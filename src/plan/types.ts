@@ -7,8 +7,9 @@
 
 import type { SpecialFile } from "../archive/entries.ts";
 import type { PayloadLayout } from "../format/payload.ts";
-import type { BundledFile, MemberSegment } from "../format/segment.ts";
+import type { MemberSegment } from "../format/segment.ts";
 import type { ServedMirror } from "./config.ts";
+import type { TreeEntry } from "../tree/entry.ts";
 import type { Limit, RamdiskUse } from "./limits.ts";
 import type { BuildOptions, Start } from "./options.ts";
 import type { Phase } from "./split.ts";
@@ -43,6 +44,9 @@ export interface PlannedDistfile {
   readonly steps: readonly string[];
 }
 
+/** A file that a walk of a directory or a bundle has found, see `tree/entry.ts`. */
+type FoundFile = Pick<TreeEntry, "source" | "bundled" | "identity">;
+
 /** An entry of the boot image, in image order. */
 export interface PlannedEntry {
   /** Path in the image, beginning with `./`, or `.` itself. */
@@ -50,9 +54,9 @@ export interface PlannedEntry {
   readonly content:
     | { readonly kind: "directory" }
     /** A file of the checkout. */
-    | { readonly kind: "tree"; readonly source: string; readonly bundled?: BundledFile }
+    | ({ readonly kind: "tree" } & FoundFile)
     /** A file of the directory of prebuilt packages. */
-    | { readonly kind: "repo"; readonly source: string; readonly bundled?: BundledFile }
+    | ({ readonly kind: "repo" } & FoundFile)
     /** A file of the archive that replaces stage0-posix. */
     | { readonly kind: "preseed"; readonly body: MemberSegment }
     /** A link or device of that archive; only in a directory, and on a disk. */

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { closeSync, openSync } from "node:fs";
 import { type ByteSource, firstNonZero } from "../format/reader.ts";
+import { closeSync, constants, openSync } from "node:fs";
 import { MIB, type Segment } from "../format/segment.ts";
 import { reading } from "../refused.ts";
 import { libc } from "../runtime/libc.ts";
@@ -30,7 +30,7 @@ export function readExtents(path: string, sizeBytes: number): DataExtent[] {
   const calls = libc();
   if (calls === undefined) return sizeBytes === 0 ? [] : [{ offsetBytes: 0, sizeBytes }];
   return reading(path, () => {
-    const file = openSync(path, "r");
+    const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const extents: DataExtent[] = [];
       for (let at = 0; at < sizeBytes;) {

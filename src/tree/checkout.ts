@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, readSync, realpathSync, statSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
 import { UserError } from "../errors.ts";
-import { type OpenOptions, openRegular, readWhole } from "../read.ts";
+import { type OpenedFile, type OpenOptions, openRegular, readWholeFrom } from "../read.ts";
 import { attempting } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { bundleAt, digestBundledFile, hasBundled, readBundledFile, walkBundle } from "./bundled.ts";
@@ -80,8 +80,12 @@ export function readTreeFile(root: string, path: string): Uint8Array {
   const bundle = bundleAt(root);
   if (bundle !== undefined) return readBundledFile(bundle, path, source, limitBytes);
   return reading(source, () => {
-    inside(realpathSync(root), source);
-    return readWhole(source, { ...ofTree(path), limitBytes });
+    const opened = openInside(root, path);
+    try {
+      return readWholeFrom(opened, source, { ...ofTree(path), limitBytes });
+    } finally {
+      opened.close();
+    }
   });
 }
 
@@ -95,8 +99,7 @@ export function digestTreeFile(root: string, path: string): string {
   const bundle = bundleAt(root);
   if (bundle !== undefined) return digestBundledFile(bundle, path, source);
   return reading(source, () => {
-    inside(realpathSync(root), source);
-    const { file, close } = openRegular(source, ofTree(path));
+    const { file, close } = openInside(root, path);
     try {
       const hash = createHash("sha256");
       const buffer = new Uint8Array(PIECE_BYTES);
@@ -109,6 +112,29 @@ export function digestTreeFile(root: string, path: string): string {
       close();
     }
   });
+}
+
+/**
+ * Opens a file of the checkout. What was opened is the file that the path leads to inside of it,
+ * whatever the path led to a moment before.
+ */
+function openInside(root: string, path: string): OpenedFile {
+  const source = join(root, path);
+  const home = realpathSync(root);
+  // Told as what it is, before the error for something that cannot be opened.
+  inside(home, source);
+  const opened = openRegular(source, ofTree(path));
+  try {
+    const found = lstatSync(inside(home, source));
+    if (found.dev === opened.stat.dev && found.ino === opened.stat.ino) return opened;
+    throw new UserError("tree", `Cannot read ${path}: it was replaced while it was read`, {
+      where: source,
+      hint: "Do not change files while a build or a write reads them",
+    });
+  } catch (error) {
+    opened.close();
+    throw error;
+  }
 }
 
 const PIECE_BYTES = 64 * 1024;
@@ -167,7 +193,9 @@ export function walkTree(
       const stat = reading(source, () => statSync(source));
       if (stat.isFile()) {
         const isExecutable = (stat.mode & 0o100) !== 0;
-        entries.push({ path: inner, kind: "file", source, sizeBytes: stat.size, isExecutable });
+        const identity = { dev: stat.dev, ino: stat.ino };
+        const sizeBytes = stat.size;
+        entries.push({ path: inner, kind: "file", source, identity, sizeBytes, isExecutable });
       } else if (stat.isDirectory()) {
         const place = real ?? join(above.at(-1)!, name);
         if (above.includes(place)) {

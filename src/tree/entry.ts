@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** A file or directory of a checkout, which may be a directory or in a bundle. */
 
-import type { BundledFile } from "../format/segment.ts";
+import type { BundledFile, FileIdentity } from "../format/segment.ts";
 
 /** A file or directory below the checkout. */
 export interface TreeEntry {
@@ -12,6 +12,8 @@ export interface TreeEntry {
   readonly source: string;
   /** Set for a file in a bundle. */
   readonly bundled?: BundledFile;
+  /** The file that `source` led to; absent for a directory, and in a bundle. */
+  readonly identity?: FileIdentity;
   /** 0 for a directory. */
   readonly sizeBytes: number;
   /** Whether its owner may execute the file; true for a directory. */

@@ -11,7 +11,6 @@ import {
   closeSync,
   constants,
   copyFileSync,
-  fstatSync,
   ftruncateSync,
   openSync,
   readSync,
@@ -22,7 +21,7 @@ import { type FileSegment, MIB, runsOf } from "../format/segment.ts";
 import { isZero } from "../bytes.ts";
 import { writeAll } from "./piece.ts";
 import { reading, writing } from "../refused.ts";
-import { checkLength, DigestMismatch } from "./writer.ts";
+import { DigestMismatch, openRun } from "./writer.ts";
 
 /**
  * Copies or clones a file to a new path, and verifies it.
@@ -39,7 +38,7 @@ export async function putFile(
 ): Promise<string> {
   // Only a whole file can be cloned.
   const isWhole = body.bundled === undefined && body.offsetBytes === 0 && body.isPart !== true;
-  const isCloned = isWhole && writing(place, () => clone(body.path, place));
+  const isCloned = isWhole && cloneFrom(body, place);
   const sha256 = isCloned
     ? await digestPlaced(place, body, signal)
     : await copy(body, place, signal);
@@ -63,6 +62,17 @@ export function digestPlaced(
   return digestSegment(placed, signal, () => {}, "target");
 }
 
+/** Clones the file of a segment, and reports whether the file system can. */
+function cloneFrom(body: FileSegment, place: string): boolean {
+  const { file, close } = openRun(body, body);
+  try {
+    // What was opened and looked at, whatever the path leads to by now.
+    return writing(place, () => clone(`/proc/self/fd/${file}`, place));
+  } finally {
+    close();
+  }
+}
+
 /** Clones a file, and reports whether the file system can. */
 function clone(from: string, to: string): boolean {
   try {
@@ -74,8 +84,13 @@ function clone(from: string, to: string): boolean {
   }
 }
 
-/** Error codes of file systems that cannot clone, or not from one to the other. */
-const CANNOT_CLONE = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EINVAL", "EXDEV"]);
+/**
+ * Error codes of file systems that cannot clone, or not from one to the other. ENOENT: there is no
+ * /proc, or no directory to clone into, which the copy will say.
+ */
+const CANNOT_CLONE = new Set(
+  ["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EINVAL", "EXDEV", "ENOENT"],
+);
 
 const buffer = new Uint8Array(MIB / 4);
 
@@ -116,9 +131,8 @@ export async function digestSegment(
   const hash = createHash("sha256");
   let unseen = 0;
   for (const run of runsOf(segment)) {
-    const file = reading(run.path, () => openSync(run.path, "r"), { kind });
+    const { file, close } = openRun(segment, run, kind);
     try {
-      checkLength(segment, run, fstatSync(file).size);
       for (let done = 0; done < run.sizeBytes;) {
         const most = Math.min(buffer.length, run.sizeBytes - done);
         const read = () => readSync(file, buffer, 0, most, run.offsetBytes + done);
@@ -137,7 +151,7 @@ export async function digestSegment(
         throwIfInterrupted(signal);
       }
     } finally {
-      closeSync(file);
+      close();
     }
   }
   return hash.digest("hex");

@@ -7,7 +7,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { readSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { checkMember, MemberReader } from "../archive/reader.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
@@ -19,6 +19,7 @@ import {
   runsOf,
   type Segment,
 } from "../format/segment.ts";
+import { type OpenedFile, openRegular } from "../read.ts";
 import { reading } from "../refused.ts";
 import { PIECE_BYTES } from "./piece.ts";
 import { type ImageSink, Sink } from "./sink.ts";
@@ -177,9 +178,8 @@ async function copyRun(
   onPart: (part: Uint8Array) => void,
   { onBytes, signal }: StreamOptions,
 ): Promise<void> {
-  const file = reading(run.path, () => openSync(run.path, "r"), SOURCE);
+  const { file, close } = openRun(segment, run);
   try {
-    checkLength(segment, run, fstatSync(file).size);
     for (let done = 0; done < run.sizeBytes;) {
       const room = await sink.room();
       const part = room.subarray(0, Math.min(room.length, run.sizeBytes - done, PIECE_BYTES));
@@ -194,7 +194,39 @@ async function copyRun(
       throwIfInterrupted(signal);
     }
   } finally {
-    closeSync(file);
+    close();
+  }
+}
+
+/**
+ * Opens the file that a run of a segment is in: a regular one, with the size, and if it is known
+ * the identity that it had when the segment was made.
+ *
+ * @param kind "target" for a file that was written, which is no link then.
+ * @throws {UserError} of the kind for what is no regular file, or cannot be opened; "tree" for
+ * another file
+ */
+export function openRun(
+  segment: FileSegment,
+  run: FileRun,
+  kind: "tree" | "target" = "tree",
+): OpenedFile {
+  const opened = openRegular(run.path, { kind, followsLink: kind === "tree" });
+  try {
+    const { identity } = segment;
+    const { dev, ino, size } = opened.stat;
+    if (identity !== undefined && (identity.dev !== dev || identity.ino !== ino)) {
+      throw new UserError(
+        "tree",
+        `Cannot use ${fileName(segment)}: another file is in its place now`,
+        { where: segment.path, hint: UNCHANGED_HINT },
+      );
+    }
+    checkLength(segment, run, size);
+    return opened;
+  } catch (error) {
+    opened.close();
+    throw error;
   }
 }
 
@@ -266,10 +298,12 @@ class RunningCrc32 {
   }
 }
 
+const UNCHANGED_HINT = "Do not change files while a build or a write reads them";
+
 function changed(segment: FileSegment, what: string): UserError {
   return new UserError(
     "tree",
     `Cannot use ${fileName(segment)}: it had ${segment.sizeBytes} bytes at the start, now ${what}`,
-    { where: segment.path, hint: "Do not change files while a build or a write reads them" },
+    { where: segment.path, hint: UNCHANGED_HINT },
   );
 }
