@@ -9,6 +9,7 @@ import { preflightForStick, preflightInQemu, type PreflightRequest } from "../jo
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseSizeMib } from "../plan/options.ts";
 import {
+  isNumber,
   MAX_LOG_BYTES,
   parseReport,
   type PreflightReport,
@@ -154,6 +155,10 @@ export function printReport(report: PreflightReport, asJson: boolean): void {
     return row === undefined ? [] : [[row[0], line.values["state"] ?? "", row[1]]];
   });
   for (const line of formatTable(rows, "lll")) print(line);
+  if (report.damagedLines > 0) {
+    const lines = report.damagedLines === 1 ? "1 line is" : `${report.damagedLines} lines are`;
+    warn(`${lines} damaged: what is shown of the log may be wrong, record it again`);
+  }
   const { ok = false, reasons = [] } = report.verdict ?? {};
   print(
     ok
@@ -167,22 +172,27 @@ function describe({ topic, values: v }: ReportLine): [string, string] | undefine
   switch (topic) {
     case "boot":
       return [
-        `boot disk ${v["drive"]}`,
-        `${count(v["entries"])} entries, ${bytes(v["bytes"])}, checksum ${v["crc"]}`,
+        `boot disk ${shown(v["drive"])}`,
+        `${count(v["entries"])} entries, ${bytes(v["bytes"])}, checksum ${shown(v["crc"])}`,
       ];
     case "ram":
-      return [`RAM for ${v["use"]}`, `${v["base"]} to ${v["end"]}, ${bytes(v["free"])} free`];
+      return [
+        `RAM for ${shown(v["use"])}`,
+        `${shown(v["base"])} to ${shown(v["end"])}, ${bytes(v["free"])} free`,
+      ];
     case "memory":
       return [
         "memory test",
         v["places"] === undefined
           ? ""
-          : `${count(v["places"])} places, ${v["passes"]} passes, ${count(v["faults"])} faults`,
+          : `${count(v["places"])} places, ${count(v["passes"])} passes, ${
+            count(v["faults"])
+          } faults`,
       ];
     case "payload":
       return [
-        `payload on disk ${v["drive"]}`,
-        `layout ${v["layout"]}, ${count(v["files"])} of ${count(v["of"])} files, ${
+        `payload on disk ${shown(v["drive"])}`,
+        `layout ${shown(v["layout"])}, ${count(v["files"])} of ${count(v["of"])} files, ${
           bytes(v["bytes"])
         }`,
       ];
@@ -191,10 +201,15 @@ function describe({ topic, values: v }: ReportLine): [string, string] | undefine
   }
 }
 
+/** Returns a value of a line, or a question mark where it is lost. */
+function shown(value: string | undefined): string {
+  return value ?? "?";
+}
+
 function count(digits: string | undefined): string {
-  return digits === undefined ? "?" : formatCount(Number(digits));
+  return digits !== undefined && isNumber(digits) ? formatCount(Number(digits)) : "?";
 }
 
 function bytes(digits: string | undefined): string {
-  return digits === undefined ? "?" : formatBytes(Number(digits));
+  return digits !== undefined && isNumber(digits) ? formatBytes(Number(digits)) : "?";
 }

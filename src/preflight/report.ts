@@ -23,6 +23,8 @@ export interface ReportLine {
 /** A parsed report. */
 export interface PreflightReport {
   readonly lines: readonly ReportLine[];
+  /** Number of lines that are not as the program prints them: the serial line lost something. */
+  readonly damagedLines: number;
   /** Absent if the guest ended without one: it crashed, or was ended early. */
   readonly verdict?: { readonly ok: boolean; readonly reasons: readonly string[] };
 }
@@ -41,6 +43,7 @@ const MAX_LOG = 4 * 1024 * 1024;
 export function parseReport(log: string): PreflightReport {
   let lines: ReportLine[] = [];
   let verdict: PreflightReport["verdict"];
+  let damaged = 0;
   for (const line of log.slice(-MAX_LOG).split(/[\r\n]+/)) {
     const match = /^preflight: ([a-z0-9]+)( .*)?$/.exec(line);
     if (match === null) continue;
@@ -50,15 +53,43 @@ export function parseReport(log: string): PreflightReport {
       const failed = /^failed ([a-z0-9,-]+)$/.exec(rest);
       if (rest === "ok") verdict = { ok: true, reasons: [] };
       else if (failed !== null) verdict = { ok: false, reasons: failed[1]!.split(",") };
+      else damaged++;
       continue;
     }
     if (topic === "start") {
       lines = [];
       verdict = undefined;
+      damaged = 0;
     }
+    if (isDamaged(topic, rest)) damaged++;
     lines.push({ topic, values: parseValues(rest) });
   }
-  return { lines, ...(verdict && { verdict }) };
+  return { lines, damagedLines: damaged, ...(verdict && { verdict }) };
+}
+
+/** Topics whose lines all have a state. */
+const WITH_STATE: ReadonlySet<string> = new Set(["boot", "ram", "memory", "payload", "disk"]);
+/** Keys whose values are decimal numbers. */
+const NUMBERS: ReadonlySet<string> = new Set(
+  "sectors entries commands bytes retries free spans places passes faults layout files of".split(
+    " ",
+  ),
+);
+
+/** Reports whether a line of the program has lost something on its way. */
+function isDamaged(topic: string, text: string): boolean {
+  const words = text === "" ? [] : text.split(" ");
+  const pairs = words.map((word) => /^([a-z0-9-]+)=([!-~]+)$/.exec(word));
+  if (pairs.some((pair) => pair === null || (NUMBERS.has(pair[1]!) && !isNumber(pair[2]!)))) {
+    return true;
+  }
+  const keys = new Set(pairs.map((pair) => pair![1]!));
+  return keys.size < pairs.length || (WITH_STATE.has(topic) && !keys.has("state"));
+}
+
+/** Reports whether a value is a decimal number that can be shown. */
+export function isNumber(value: string): boolean {
+  return /^\d{1,15}$/.test(value);
 }
 
 function parseValues(text: string): Record<string, string> {

@@ -33,7 +33,7 @@ let last: { readonly root: string; readonly state: string; readonly bundle: Bund
  * @throws {UserError} "verify" if the index is damaged.
  */
 export function bundleAt(root: string): Bundle | undefined {
-  if (statIfThere(root)?.isDirectory()) return undefined;
+  if (statIfThere(root, { kind: "tree" })?.isDirectory()) return undefined;
   const parts = findParts(root);
   if (parts === undefined) return undefined;
   const state = parts.map(({ path }) => {

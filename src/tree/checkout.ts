@@ -24,6 +24,9 @@ const MANIFEST = "steps/manifest";
  */
 export const MAX_TREE_FILE_BYTES = 4 * 1024 * 1024;
 
+/** What is read, for messages. */
+const CHECKOUT = "the checkout";
+
 /** Limit for links to directories: with two in each directory, twenty levels make a million. */
 const MAX_LINKS = 1000;
 
@@ -147,7 +150,7 @@ function ofTree(path: string): OpenOptions {
 export function hasTreeFile(root: string, path: string): boolean {
   const bundle = bundleAt(root);
   if (bundle !== undefined) return hasBundled(bundle, path);
-  return statIfThere(join(root, path))?.isFile() === true;
+  return statIfThere(join(root, path), ofTree(path))?.isFile() === true;
 }
 
 /**
@@ -166,7 +169,7 @@ export function hasTreeFile(root: string, path: string): boolean {
 export function walkTree(
   root: string,
   path: string,
-  what = "the checkout",
+  what = CHECKOUT,
   skips: (path: string) => boolean = () => false,
 ): TreeEntry[] {
   const bundle = bundleAt(root);
@@ -185,6 +188,13 @@ export function walkTree(
       if (name.includes("\uFFFD")) {
         throw new UserError("tree", `Cannot use a file name that is not UTF-8: ${inner}`, {
           where: dir,
+          hint: `Rename the file, or move it out of ${what}`,
+        });
+      }
+      // A list of files has one in each line: in the image, and of a bundle.
+      if (name.includes("\n") && what === CHECKOUT) {
+        throw new UserError("tree", `Cannot use ${JSON.stringify(inner)}: its name has a newline`, {
+          where: join(dir, name),
           hint: `Rename the file, or move it out of ${what}`,
         });
       }

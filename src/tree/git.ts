@@ -87,8 +87,8 @@ function isCommit(text: string): boolean {
 
 /** Reads the text of a small regular file without white space at its end. */
 function readSmall(path: string, most = MAX_SMALL_BYTES): string | undefined {
-  if (statIfThere(path)?.isFile() !== true) return undefined;
   try {
+    if (statIfThere(path)?.isFile() !== true) return undefined;
     return readWholeText(path, { limitBytes: most }).trimEnd();
   } catch (error) {
     if (error instanceof UserError) return undefined;

@@ -98,6 +98,21 @@ test("preflight explains the log of a real machine", async () => {
   expect((await preflight("--log", log)).code).toBe(6);
 });
 
+test("preflight --log shows what is lost in a damaged log as unknown, and says so", async () => {
+  const log = join(dir, "mangled.txt");
+  const lines = ["boot", "ram x=1", "payload bytes=xx files=-1 of=1e9", "memory places=a"];
+  const body = lines.map((line) => `preflight: ${line}\r\n`).join("");
+  writeFileSync(
+    log,
+    `${body}preflight: boot drive=1 entries=99999999999999999999\r\n` +
+      "preflight: verdict ok\r\n",
+  );
+  const ran = await seedstrap(["preflight", "--log", log]);
+  expect(ran.stdout + ran.stderr).not.toMatch(/undefined|NaN|e\+/);
+  expect(ran.stderr).toContain("5 lines are damaged");
+  expect(ran.code).toBe(0);
+});
+
 test("preflight requires exactly one mode", async () => {
   expect((await preflight()).code).toBe(2);
   expect((await preflight("--qemu", "--bare-metal")).code).toBe(2);

@@ -55,3 +55,32 @@ test("checkVerdict() turns a bad verdict into an error that explains each reason
   // A property name that every object has.
   expect(explainReason("constructor")).toContain("lines above");
 });
+
+test("parseReport() counts lines that have lost something on the way", () => {
+  const real = [
+    "start version=1.0 drive=80 srcfs-lba=189",
+    "e820 base=0000000000100000 end=00000000BFFE0000 type=1",
+    "boot drive=80 sectors=4096 entries=5 commands=0 bytes=700022 end=796937 retries=0 crc=ok state=ok",
+    "ram use=files base=54000000 end=C0000000 free=1811808256 state=short",
+    "memory spans=1 places=49132 passes=4 faults=0 state=ok",
+    "disk drive=81 sectors=2048 sector-bytes=512 state=ok",
+    "payload drive=81 at=0 layout=64 files=3 of=3 bytes=370001 end=370112 state=ok",
+    "payloads found=1 required=1",
+    "verdict ok",
+  ];
+  const log = (lines: readonly string[]) => lines.map((line) => `preflight: ${line}\r\n`).join("");
+  expect(parseReport(log(real)).damagedLines).toBe(0);
+  for (
+    const damaged of [
+      "boot",
+      "boot drive=80 st",
+      "ram use=files base=54000000 free=-1 state=ok",
+      "payload bytes=xx state=ok",
+      "memory spans=1 spans=1 state=ok",
+      "disk drive=8\x1b1 state=ok",
+      "verdict o",
+    ]
+  ) {
+    expect(parseReport(log([...real, damaged]))).toMatchObject({ damagedLines: 1 });
+  }
+});
