@@ -72,7 +72,7 @@ test("a fifo in a target is refused at once, by its name", async () => {
     [".seedstrap", (copy) => ["run", copy]],
     [".seedstrap/lock", (copy) => ["run", copy]],
     [".seedstrap/runs", (copy) => ["run", copy]],
-    ...["made", "stamps", "lock", "parts", "scratch"].map((name): typeof cases[number] => [
+    ...["made", "lock", "parts", "scratch"].map((name): typeof cases[number] => [
       `.seedstrap/${name}`,
       (copy) => [...build, "-t", copy],
     ]),
