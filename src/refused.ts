@@ -26,7 +26,7 @@ export function attempting<T>(
   what: string,
   place: string,
   run: () => T,
-  { kind = "target", hint = () => READ_HINT }: RefusalOptions = {},
+  { kind = "target", hint = readHint }: RefusalOptions = {},
 ): T {
   return orRefused(
     run,
@@ -69,7 +69,14 @@ export function writeError(
   });
 }
 
-const READ_HINT = "Check the file, its permissions and the disk that it is on";
+const TOO_LONG = "A name has at most 255 bytes, a path at most 4095: use a shorter one";
+
+/** Returns the hint for a failed read, by the code of the system error. */
+function readHint(code: string): string {
+  return code === "ENAMETOOLONG"
+    ? TOO_LONG
+    : "Check the file, its permissions and the disk that it is on";
+}
 
 const CHECK_PLACE = () => "Check the directory, its permissions and its free space";
 const CHECK_OWNER = (other: string) =>
@@ -82,6 +89,6 @@ const WRITE_HINTS: Readonly<Record<string, (other: string) => string>> = {
   EROFS: (other) => `The file system is mounted read-only: name another ${other}`,
   EACCES: CHECK_OWNER,
   EPERM: CHECK_OWNER,
-  ENAMETOOLONG: () => "A name has at most 255 bytes, a path at most 4095: use a shorter one",
+  ENAMETOOLONG: () => TOO_LONG,
   EFBIG: () => "The file system cannot hold a file of this size: use a smaller --target-size",
 };
