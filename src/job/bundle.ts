@@ -23,6 +23,7 @@ import {
 import { type Body, fileSegment, segmentSize, textSegment } from "../format/segment.ts";
 import type { Located } from "../plan/images.ts";
 import { findNetwork } from "../plan/split.ts";
+import { WORK_DIR } from "../runtime/own.ts";
 import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { walkTree } from "../tree/checkout.ts";
@@ -192,7 +193,7 @@ function isLeftOut(root: string, path: string): boolean {
   if (isBuildInput(path)) return false;
   const place = join(root, path);
   if (LEFT_OUT.has(path) || /(^|\/)__pycache__$/.test(path)) return true;
-  if (existsSync(join(place, ".seedstrap"))) return true;
+  if (existsSync(join(place, WORK_DIR))) return true;
   if (path.includes("/")) return false;
   // A bundle, one of its parts, or one that is being written.
   if (/^\..*\.part-/.test(path)) return true;

@@ -13,12 +13,9 @@
 
 import {
   closeSync,
-  constants,
-  fstatSync,
   fsyncSync,
   openSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -26,9 +23,11 @@ import {
 import { dirname, join } from "node:path";
 import * as v from "valibot";
 import type { Outcome } from "../console/outcome.ts";
+import { UserError } from "../errors.ts";
 import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
-import { attempting, writing } from "../refused.ts";
-import { makeOwnDirectory } from "../runtime/own.ts";
+import { readWholeText } from "../read.ts";
+import { writing } from "../refused.ts";
+import { makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 
 /** So many runs are kept, the newest. */
@@ -38,7 +37,7 @@ export const MAX_RUNS = 10;
 const MAX_OUTCOME_BYTES = 1024 * 1024;
 
 const FORMAT = "seedstrap-run/1";
-const RUNS_DIR = join(".seedstrap", "runs");
+const RUNS_DIR = join(WORK_DIR, "runs");
 
 /** A run as it is recorded. */
 export interface RecordedRun {
@@ -66,7 +65,6 @@ const runSchema = objectOf<RecordedRun>({
 
 /** A run that goes on. */
 export interface RunFiles {
-  readonly number: number;
   /** The log, which is there and empty. */
   readonly logPath: string;
   /** Records how it ended. */
@@ -82,7 +80,7 @@ export interface RunFiles {
 export function beginRun(dir: string): RunFiles {
   const runs = join(dir, RUNS_DIR);
   return writing(runs, () => {
-    makeOwnDirectory(join(dir, ".seedstrap"), { isPrivate: true });
+    makeOwnDirectory(join(dir, WORK_DIR), { isPrivate: true });
     makeOwnDirectory(runs, { isPrivate: true });
     const numbers = runNumbers(runs);
     for (const old of numbers.slice(0, Math.max(0, numbers.length - MAX_RUNS + 1))) {
@@ -98,7 +96,7 @@ export function beginRun(dir: string): RunFiles {
       const ended = new Date().toISOString();
       writing(runs, () => put(runs, number, { format: FORMAT, ...outcome, began, ended }));
     };
-    return { number, logPath, finish };
+    return { logPath, finish };
   });
 }
 
@@ -113,19 +111,14 @@ export function lastRun(dir: string): (RecordedRun & { readonly logPath: string 
   const number = runNumbers(runs).at(-1);
   if (number === undefined) return undefined;
   const path = join(runs, `${number}.json`);
-  const file = attempting(
-    `open ${path}`,
-    path,
-    () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW),
-  );
   try {
-    const stat = fstatSync(file);
-    if (!stat.isFile() || stat.size > MAX_OUTCOME_BYTES) return undefined;
-    const parsed = parseJson(runSchema, readFileSync(file, "utf8"));
+    const options = { limitBytes: MAX_OUTCOME_BYTES, followsLink: false };
+    const parsed = parseJson(runSchema, readWholeText(path, options));
     if (typeof parsed === "string") return undefined;
     return { ...parsed, logPath: join(runs, `${number}.log`) };
-  } finally {
-    closeSync(file);
+  } catch (error) {
+    if (error instanceof UserError) return undefined;
+    throw error;
   }
 }
 

@@ -15,6 +15,9 @@ import process from "node:process";
 import { systemCode, UserError } from "../errors.ts";
 import { lstatIfThere } from "./stat.ts";
 
+/** The directory of a target that is not an output: its lock, unfinished outputs and runs. */
+export const WORK_DIR = ".seedstrap";
+
 /** Other processes cause a few failed rounds. */
 const MOST_ROUNDS = 1000;
 

@@ -32,12 +32,10 @@ import { systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
 import { type Lock, removeDeadParts, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
-import { hasOwnDirectory, makeOwnDirectory } from "../runtime/own.ts";
+import { hasOwnDirectory, makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { writing } from "../refused.ts";
 
-/** The directory of a target that is not an output: its lock, unfinished outputs and runs. */
-export const WORK_DIR = ".seedstrap";
 const MADE = "made";
 const LOCK = "lock";
 const PARTS = "parts";

@@ -163,6 +163,18 @@ test("takeLock() and removeDeadLocks() change nothing through a link", () => {
   expect(existsSync(join(dir, "lock"))).toBe(false);
 });
 
+test("removeDeadLocks() removes an empty lock, which a kill leaves, and none that is held", () => {
+  const dir = join(temp.make(), "locks");
+  mkdirSync(join(dir, "empty"), { recursive: true });
+  removeDeadLocks(dir);
+  expect(existsSync(dir)).toBe(false);
+  mkdirSync(join(dir, "empty"), { recursive: true });
+  const lock = takeLock(join(dir, "held"));
+  removeDeadLocks(dir);
+  expect(readdirSync(dir)).toEqual(["held"]);
+  if (typeof lock === "object") lock.release();
+});
+
 test("release() may be called twice, and does not release the lock of the next holder", () => {
   const path = join(temp.make(), "lock");
   const first = takeLock(path);
