@@ -78,8 +78,7 @@ export function planCommandBase(name: string) {
     .option("--air-gapped", "do not let the booted machine wait for a network")
     .option(
       "--mirror-port <port>",
-      "port on which file:// mirrors are served to the guest",
-      String(MIRROR_PORT),
+      `port on which file:// mirrors are served to the guest (default: ${MIRROR_PORT}, or a free one)`,
     )
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .addOption(offlineOption());
@@ -139,7 +138,9 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     payloadLayout: raw.payloadLayout === "auto" ? "auto" : raw.payloadLayout === "32" ? 32 : 64,
     payloadPhases: raw.payloadPhases,
     airGapped: raw.airGapped === true,
-    mirrorPort: parseCount(raw.mirrorPort, "--mirror-port", 1, 65000),
+    mirrorPort: raw.mirrorPort === undefined
+      ? MIRROR_PORT
+      : parseCount(raw.mirrorPort, "--mirror-port", 1, 65000),
     bootProgram: "builder-hex0",
   };
   return {
@@ -149,6 +150,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     repo: raw.repo,
     preseed: raw.earlyPreseed,
     isOffline: raw.offline === true,
+    isPortChosen: raw.mirrorPort !== undefined,
   };
 }
 

@@ -10,6 +10,7 @@
  */
 import { type FileHandle, stat } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createListener, type Server } from "node:net";
 import { join } from "node:path";
 import { distfileNameFault } from "./distfile_name.ts";
 import { openFile } from "./store.ts";
@@ -80,9 +81,53 @@ export async function serveFiles(
 function cannotListen(error: unknown, port: number): UserError {
   return new UserError("launch", `Cannot listen on ${HOST}:${port}: ${messageOf(error)}`, {
     hint: systemCode(error) === "EADDRINUSE"
-      ? "Another process uses this port: end it, choose another port, or give none"
-      : "Choose another port, or give none",
+      ? "Another process uses this port, which is in the image: wait for it, or build again"
+      : "Build again with another --mirror-port",
     cause: error,
+  });
+}
+
+/** Ports that are free, as no other process can take them before they are released. */
+export interface HeldPorts {
+  /** The first of them; the others follow. */
+  readonly first: number;
+  release(): Promise<void>;
+}
+
+/**
+ * Finds ports on 127.0.0.1 that are free and follow each other, and holds them.
+ *
+ * @param from The lowest port to try.
+ * @param count How many are needed, at least 1.
+ * @throws {UserError} "launch" where there are none within {@link PORTS_TRIED}.
+ */
+export async function holdPorts(from: number, count: number): Promise<HeldPorts> {
+  const held: Server[] = [];
+  const release = async () => {
+    await Promise.all(held.splice(0).map((server) => new Promise((end) => server.close(end))));
+  };
+  let last: unknown;
+  for (let port = from; port < from + PORTS_TRIED; port++) {
+    try {
+      held.push(await listenOn(port));
+    } catch (error) {
+      last = error;
+      await release();
+    }
+    if (held.length === count) return { first: port - count + 1, release };
+  }
+  await release();
+  throw cannotListen(last, from);
+}
+
+/** More than the runs of one machine. */
+const PORTS_TRIED = 1000;
+
+function listenOn(port: number): Promise<Server> {
+  const server = createListener((socket) => socket.destroy());
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ port, host: HOST }, () => resolve(server));
   });
 }
 

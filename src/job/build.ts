@@ -9,8 +9,10 @@ import { resolve } from "node:path";
 import { readArchive } from "../archive/archive.ts";
 import { checkAll, UserError } from "../errors.ts";
 import type { Mirror } from "../fetch/mirror.ts";
+import { holdPorts } from "../fetch/serve.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { GIB } from "../format/segment.ts";
+import { servedMirrors } from "../plan/config.ts";
 import { type Extras, REPLACED } from "../plan/preseed.ts";
 import type { Located } from "../plan/images.ts";
 import { FILE_STORE_BYTES } from "../plan/limits.ts";
@@ -62,6 +64,8 @@ export interface PlanRequest {
   readonly sources?: readonly Mirror[] | undefined;
   /** Whether nothing is downloaded, so that every distfile has to be on this machine. */
   readonly isOffline?: boolean | undefined;
+  /** False: the mirror port of the options is only the first to try. */
+  readonly isPortChosen?: boolean;
 }
 
 /** The input of a build. */
@@ -155,6 +159,32 @@ export async function buildMedia(
   request: BuildRequest,
   events: BuildEvents = {},
   signal?: AbortSignal,
+): Promise<TargetRecord> {
+  const { options, isPortChosen = true } = request;
+  const withPort = (mirrorPort: number) =>
+    planAndWrite({ ...request, options: { ...options, mirrorPort } }, events, signal);
+  const count = servedMirrors(options).length;
+  if (isPortChosen || count === 0) return await planAndWrite(request, events, signal);
+  // A later pass goes on with the bootstrap.cfg of the first.
+  if (continuesPass(options)) return await withPort(readPass(request.target).options.mirrorPort);
+  const held = await holdPorts(options.mirrorPort, count);
+  try {
+    if (held.first !== options.mirrorPort) {
+      events.onNotice?.(
+        `port ${options.mirrorPort} is in use on this machine: the image has ${held.first} for ` +
+          "its mirror, see --mirror-port",
+      );
+    }
+    return await withPort(held.first);
+  } finally {
+    await held.release();
+  }
+}
+
+async function planAndWrite(
+  request: BuildRequest,
+  events: BuildEvents,
+  signal: AbortSignal | undefined,
 ): Promise<TargetRecord> {
   const job = await planBuild(request, signal);
   checkAll([

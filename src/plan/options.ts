@@ -119,7 +119,8 @@ export function defaultOptions(mode: Mode): BuildOptions {
 
 /**
  * Port on 127.0.0.1 for the first mirror that is a directory; the others get the next ports. It is
- * fixed, as it becomes part of the image, and below the range of ephemeral ports of Linux (32768).
+ * part of the image, so it changes only where it is in use, and is below the range of ephemeral
+ * ports of Linux (32768).
  */
 export const MIRROR_PORT = 24816;
 

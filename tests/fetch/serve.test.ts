@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../src/errors.ts";
-import { type FileServer, serveDirectory, serveFiles } from "../../src/fetch/serve.ts";
+import { type FileServer, holdPorts, serveDirectory, serveFiles } from "../../src/fetch/serve.ts";
 import { Bench, sampleBody } from "./servers.ts";
 
 const BODY = sampleBody(2_000_000);
@@ -138,4 +138,20 @@ test("serveDirectory() reports a port that is in use", async () => {
   expect(error.kind).toBe("launch");
   expect(error.message).toStartWith(`Cannot listen on 127.0.0.1:${server.port}: `);
   expect(error.hint).toStartWith("Another process uses this port");
+});
+
+test("holdPorts() passes over ports that are in use, and holds what it finds", async () => {
+  const { server: inUse } = await serve();
+  const held = await holdPorts(inUse.port, 2);
+  try {
+    expect(held.first).toBeGreaterThan(inUse.port);
+    const next = await holdPorts(held.first, 1);
+    expect(next.first).toBeGreaterThan(held.first + 1);
+    await next.release();
+  } finally {
+    await held.release();
+  }
+  const again = await serveDirectory(await bench.dir(), { port: held.first });
+  expect(again.port).toBe(held.first);
+  await again.close();
 });

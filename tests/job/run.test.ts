@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import { readRecord } from "../../src/record/read.ts";
 import { TempDirs } from "../support/files.ts";
 import { MAIN, seedstrap, start, testWith } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
@@ -48,16 +49,20 @@ ${hex(bytes)} ${hex(zeros)} 55 AA
 }
 
 /** Builds a target whose boot sector is all that runs. */
-async function built(text: string, end: keyof typeof ENDS) {
+async function built(
+  text: string,
+  end: keyof typeof ENDS,
+  carried: readonly string[] = ["--external-sources"],
+) {
   const dir = realpathSync(temp.make());
   const files = { "builder-hex0/builder-hex0-x86-stage1.hex0": bootSector(text, end) };
   const { tree, mirror } = writeMiniTree(dir, miniTree({ files }));
   const target = join(dir, "target");
-  const options = ["--external-sources", "-qs", "64M", "-m", `file://${mirror}`];
+  const options = [...carried, "-qs", "64M", "-m", `file://${mirror}`];
   const rest = ["--distfiles", join(dir, "store"), "--tree", tree, "-t", target];
   const build = ["build", "--qemu", ...options, ...rest];
   expect(await seedstrap(build)).toMatchObject({ code: 0 });
-  return { target, build, run: ["run", target, "--accel", "tcg"] };
+  return { target, mirror, build, run: ["run", target, "--accel", "tcg"] };
 }
 
 // The BIOS leaves its own last line open.
@@ -197,5 +202,30 @@ test("links in a target lead a build and a run nowhere", async () => {
     }
     rmSync(place);
     if (existsSync(kept)) renameSync(kept, place);
+  }
+});
+
+test("two targets built while the other runs have mirrors of their own, on ports of their own", async () => {
+  const started: ReturnType<typeof start>[] = [];
+  const ports: number[] = [];
+  try {
+    for (const _ of [1, 2]) {
+      const { target, mirror, run } = await built(lastStep, "hang", []);
+      started.push(start([process.execPath, MAIN, ...run, "--serve", mirror]));
+      const log = join(target, ".seedstrap/runs/1.log");
+      while (!existsSync(log) || !readFileSync(log, "latin1").includes("pass2")) {
+        await setTimeout(50);
+      }
+      const { mirrorPort } = readRecord(target).options;
+      expect(readFileSync(join(target, "init.img"), "latin1"))
+        .toContain(`MIRRORS="http://10.0.2.2:${mirrorPort}"`);
+      const answer = await fetch(`http://127.0.0.1:${mirrorPort}/omega-6.0.tar.gz`);
+      expect(answer.status).toBe(200);
+      ports.push(mirrorPort);
+    }
+    expect(new Set(ports).size).toBe(2);
+  } finally {
+    for (const guest of started) guest.kill("SIGTERM");
+    for (const guest of started) expect(await guest.exited).toBe(130);
   }
 });
