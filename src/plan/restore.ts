@@ -19,7 +19,7 @@ import { findRestPlace } from "./overlay.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { bySize, contributor, ramdiskUse, type StepCosts } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
-import { survivesCleaning } from "./split.ts";
+import { survivorsOfCleaning } from "./split.ts";
 import type { PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
 
 /** Name of the list of digests in a payload, for `payload-import --verify`. */
@@ -88,8 +88,7 @@ export function survivors(
   isThere: (distfile: PlannedDistfile) => boolean,
 ): PlannedDistfile[] {
   const kept = new Set(
-    tree.distfiles.filter((distfile) => survivesCleaning(distfile, tree.manifest))
-      .map(({ name }) => name),
+    survivorsOfCleaning(tree.distfiles, tree.manifest).map(({ name }) => name),
   );
   return distfiles.filter((distfile) =>
     (distfile.place === "boot" || distfile.place === "payload") && kept.has(distfile.name) &&

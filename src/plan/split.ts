@@ -61,12 +61,15 @@ export function phaseOf(distfile: Distfile, boundaries: Boundaries): Phase {
 }
 
 /**
- * Reports whether `improve: clean_sources` keeps a distfile: it deletes those that no build line
+ * Returns the distfiles that `improve: clean_sources` keeps: it deletes those that no build line
  * from the first `linux-N` on needs, whatever the predicates.
  */
-export function survivesCleaning(distfile: Distfile, manifest: Manifest): boolean {
+export function survivorsOfCleaning(
+  distfiles: readonly Distfile[],
+  manifest: Manifest,
+): readonly Distfile[] {
   const linux = manifest.lines.findIndex((line) =>
     line.kind === "build" && /^linux-[0-9]/.test(line.name)
   );
-  return linux < 0 || distfile.uses.some(({ index }) => index >= linux);
+  return distfiles.filter(({ uses }) => linux < 0 || uses.some(({ index }) => index >= linux));
 }
