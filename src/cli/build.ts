@@ -12,11 +12,12 @@ import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { type Mode, parseCount } from "../plan/options.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
+import type { Plan } from "../plan/types.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText } from "./digest.ts";
-import { formatBytes, type Line, note, paint, print, printJson } from "./output.ts";
+import { adviceLine, formatBytes, type Line, note, paint, print, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { accelOption, printedRun } from "./run.ts";
 
@@ -47,13 +48,14 @@ Examples:
       withInterrupt(async (signal) => {
         const request = buildRequest(raw);
         const paths = await confirmedDevices(raw, signal);
+        let advice: Plan["advice"] = [];
         const record = await buildMedia(
           paths.size === 0 ? request : { ...request, devices: { paths, isVerified: raw.verify } },
-          printedEvents(),
+          printedEvents((given) => advice = given),
           signal,
         );
         if (raw.json) printJson(record);
-        else printSummary(record, raw.target, paths);
+        else printSummary(record, raw.target, paths, advice);
       })
     );
 }
@@ -75,10 +77,11 @@ Example:
       withInterrupt((signal) => {
         const build = buildRequest(raw);
         const tmpfsSize = parseTmpfsSize(raw, build.options.mode);
+        let advice: Plan["advice"] = [];
         const events = {
-          ...printedEvents(),
+          ...printedEvents((given) => advice = given),
           ...printedRun(),
-          onBuilt: (record: TargetRecord) => printSummary(record, build.target),
+          onBuilt: (record: TargetRecord) => printSummary(record, build.target, new Map(), advice),
         };
         return bootstrap({ ...build, accel: raw.accel, tmpfsSize }, events, signal);
       })
@@ -151,8 +154,14 @@ async function confirmedDevices(
   return paths;
 }
 
-/** Returns handlers for the events of a build, which print to standard error. */
-export function printedEvents(): BuildEvents {
+/**
+ * Returns handlers for the events of a build, which print to standard error.
+ *
+ * @param onAdvice Gets the advice about the final plan, for the summary.
+ */
+export function printedEvents(
+  onAdvice: (advice: Plan["advice"]) => void = () => {},
+): BuildEvents {
   let progress: Progress | undefined;
   let stage = "";
   const show = (title: string): Progress => {
@@ -170,6 +179,7 @@ export function printedEvents(): BuildEvents {
   return {
     onNotice: (text) => line([paint("yellow", "notice:"), ` ${text}`]),
     onPlan: (plan) => {
+      onAdvice(plan.advice);
       for (const warning of plan.warnings) line([paint("yellow", "warning:"), ` ${warning}`]);
     },
     onFetch: (event) => printFetch(event, show, line),
@@ -216,11 +226,12 @@ function printFetch(
   }
 }
 
-/** Prints what was built and, for bare metal, what to do with it. */
+/** Prints what was built, advice as `plan` gives it and, for bare metal, what to do with it. */
 export function printSummary(
   record: TargetRecord,
   target: string,
   devices: ReadonlyMap<string, string> = new Map(),
+  advice: Plan["advice"] = [],
 ): void {
   const dir = resolve(target);
   if (record.files.length > 0) {
@@ -236,6 +247,7 @@ export function printSummary(
     );
     print(`  ${digestText(image)}`);
   }
+  for (const text of advice) print(adviceLine(text));
   if (record.options.mode !== "bare-metal") return;
   print("Please:");
   bareMetalSteps(record, devices).forEach((step, index) => print(`  ${index + 1}. ${step}`));

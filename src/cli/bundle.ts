@@ -41,6 +41,10 @@ function createCommand(): CommandUnknownOpts {
     .addOption(offlineOption())
     .addOption(new Option("--all", "every distfile (the default)").conflicts("preNetwork"))
     .option("--pre-network", "only distfiles that are needed before the network")
+    .addOption(
+      new Option("--air-gapped", "builds from it are --air-gapped, unless told otherwise")
+        .conflicts("preNetwork"),
+    )
     .option("--images <target>", "include the images of a built target")
     .option("--binary", "include this program")
     .option("--split <size>", "split it into files smaller than this: 4G for FAT")
@@ -62,6 +66,7 @@ Examples:
         jobs: parseCount(raw.jobs, "--jobs", 1, 64),
         isOffline: raw.offline === true,
         preNetwork: raw.preNetwork === true,
+        airGapped: raw.airGapped === true,
         images: raw.images,
         hasBinary: raw.binary === true,
         output: raw.output,

@@ -24,6 +24,7 @@ import {
   parseSizeMib,
   startsInDirectory,
 } from "../plan/options.ts";
+import { isForAirGap } from "../tree/bundled.ts";
 
 /** Declares a command with the options that describe a build. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -76,6 +77,7 @@ export function planCommandBase(name: string) {
         .choices(["auto", "one", "two"] as const).default("auto" as const),
     )
     .option("--air-gapped", "do not let the booted machine wait for a network")
+    .option("--no-air-gapped", "let it, although the bundle was made with --air-gapped")
     .option(
       "--mirror-port <port>",
       `port on which file:// mirrors are served to the guest (default: ${MIRROR_PORT}, or a free one)`,
@@ -111,6 +113,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
   const raw = withoutEmpty(given);
   const mode = chosenMode(raw);
   checkTogether(mode, raw);
+  const tree = raw.tree ?? process.cwd();
   const isForMachine = !startsInDirectory(mode);
   const options: BuildOptions = {
     mode,
@@ -137,14 +140,14 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     payload: raw.payload,
     payloadLayout: raw.payloadLayout === "auto" ? "auto" : raw.payloadLayout === "32" ? 32 : 64,
     payloadPhases: raw.payloadPhases,
-    airGapped: raw.airGapped === true,
+    airGapped: raw.airGapped ?? isForAirGap(resolve(tree)),
     mirrorPort: raw.mirrorPort === undefined
       ? MIRROR_PORT
       : parseCount(raw.mirrorPort, "--mirror-port", 1, 65000),
     bootProgram: "builder-hex0",
   };
   return {
-    tree: raw.tree ?? process.cwd(),
+    tree,
     options,
     store: raw.distfiles ?? defaultStore(),
     repo: raw.repo,

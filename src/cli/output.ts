@@ -13,6 +13,8 @@ import { PlainOutput } from "../console/plain.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { printable, printableJson } from "../text.ts";
 
+export { formatBytes, formatCount } from "../text.ts";
+
 /** Text of our own in a colour, for {@link print} and its like; in a template it has none. */
 export class Painted {
   readonly #style: Style;
@@ -86,6 +88,11 @@ export async function printAll(lines: Iterable<Line>): Promise<void> {
   if (block !== "") await write();
 }
 
+/** Returns a line with advice about a plan. */
+export function adviceLine(advice: string): Line {
+  return [paint("cyan", "Note:"), ` ${advice}`];
+}
+
 /** Prints a line that is not part of a result, escaped as {@link print} does. */
 export function note(line: Line): void {
   process.stderr.write(`${rendered(line, process.stderr)}\n`);
@@ -132,23 +139,6 @@ export function printableLines(text: string, also = ""): string {
 export function guestWriter(stream: NodeJS.WriteStream): (chunk: Uint8Array) => void {
   const plain = new PlainOutput();
   return (chunk) => void stream.write(stream.isTTY ? plain.push(chunk) : chunk);
-}
-
-/** Formats a number of bytes: `1.41 GiB`, `512 B`. */
-export function formatBytes(bytes: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`;
-}
-
-/** Formats a number with commas between its thousands, whatever the locale. */
-export function formatCount(count: number): string {
-  return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /**

@@ -4,10 +4,12 @@
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
 import { planBuild } from "../job/build.ts";
-import { limitError } from "../job/check.ts";
+import { checkLimits } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
-import { brokenLimits, neededDistfiles, planCommand } from "../plan/plan.ts";
-import type { Limit } from "../plan/limits.ts";
+import { neededDistfiles, planCommand } from "../plan/plan.ts";
+import { formatAmount, type Limit, limitState } from "../plan/limits.ts";
+import { isReachable } from "../plan/reach.ts";
+import { payloadFiles } from "../plan/restore.ts";
 import { MIB } from "../format/segment.ts";
 import {
   BOOT_IMAGE,
@@ -18,6 +20,7 @@ import {
 } from "../plan/types.ts";
 import { parsePlanRequest, planCommandBase } from "./options.ts";
 import {
+  adviceLine,
   formatBytes,
   formatCount,
   formatTable,
@@ -45,10 +48,7 @@ Example:
       const { plan } = await planBuild(parsePlanRequest(raw));
       if (raw.json) printJson(planAsJson(plan, raw.target));
       else for (const line of planAsText(plan, raw.target)) print(line);
-      const broken = brokenLimits(plan);
-      if (broken.length === 0) return;
-      if (!raw.force) throw limitError(broken);
-      note("--force: going on although the plan breaks a limit");
+      checkLimits(plan, raw.force === true, { onNotice: note });
     });
 }
 
@@ -59,6 +59,8 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
     config: plan.config,
     payload: { present: plan.hasPayload, reason: plan.payloadReason, ...plan.restore },
     distfiles: plan.distfiles,
+    tls: plan.tls ?? null,
+    downloads: plan.downloads,
     entries: plan.entries.map(({ path, size, content }) => ({ path, size, origin: content.kind })),
     limits: plan.limits,
     images: plan.images,
@@ -80,7 +82,7 @@ export function planAsText(plan: Plan, target: string): Line[] {
   const title = (text: string) => paint("bold", text);
   return [
     title("Distfiles"),
-    ...indent(distfileLines(plan)),
+    ...indent([...distfileLines(plan), ...downloadLines(plan)]),
     "",
     title(plan.images.length === 0 ? "Target" : "Images"),
     ...indent(mediaLines(plan)),
@@ -93,7 +95,7 @@ export function planAsText(plan: Plan, target: string): Line[] {
     "",
     title("Start"),
     ...indent([startLine(plan, target)]),
-    ...plan.advice.flatMap((advice) => ["", [paint("cyan", "Note:"), ` ${advice}`]]),
+    ...plan.advice.flatMap((advice) => ["", adviceLine(advice)]),
     ...plan.warnings.flatMap((warning) => ["", [paint("yellow", "Warning:"), ` ${warning}`]]),
   ];
 }
@@ -127,6 +129,32 @@ function distfileLines(plan: Plan): string[] {
   });
 }
 
+/** Counts what the machine would download, by when it can and from where. */
+function downloadLines({ distfiles, downloads, tls }: Plan): string[] {
+  if (downloads.length === 0) return [];
+  const left = new Set(
+    distfiles.filter(({ place }) => place === "network").map(({ name }) => name),
+  );
+  const rows = (["before TLS", "after TLS"] as const).flatMap((when) =>
+    (["http", "https", "nowhere"] as const).flatMap((by) => {
+      const files = downloads.filter((download) => download.when === when && download.by === by);
+      if (files.length === 0) return [];
+      const carried = files.filter(({ name }) => !left.has(name)).length;
+      const fate = isReachable({ when, by })
+        ? ""
+        : carried === files.length
+        ? "carried"
+        : `${files.length - carried} out of reach`;
+      return [[when, by === "https" ? "https only" : by, String(files.length), fate]];
+    })
+  );
+  return [
+    `${downloads.length} are first needed after the network is up; ` +
+    (tls === undefined ? "no script gives the machine TLS" : `https works after ${tls}`),
+    ...formatTable(rows, "llrl").map((line) => `  ${line}`),
+  ];
+}
+
 function distfileTable(files: readonly PlannedDistfile[]): string[] {
   return formatTable(
     files.map(({ name, size, why, restored }) => [
@@ -141,12 +169,20 @@ function distfileTable(files: readonly PlannedDistfile[]): string[] {
 /** Formats the total size of some files, and says how many sizes are unknown. */
 function amount(files: readonly PlannedDistfile[]): string {
   const unknown = files.filter(({ size }) => size === null).length;
-  const known = formatBytes(files.reduce((sum, { size }) => sum + (size ?? 0), 0));
-  return unknown === 0 ? known : `${known} and ${unknown} of unknown size until they are fetched`;
+  if (unknown === files.length && unknown > 0) return "sizes unknown";
+  return sizeText(files.reduce((sum, { size }) => sum + (size ?? 0), 0), unknown);
+}
+
+/** Formats a total, which is a lower bound if some sizes are unknown. */
+function sizeText(bytes: number, unknown: number): string {
+  const known = formatBytes(bytes);
+  return unknown === 0 ? known : `at least ${known} (${unknownText(unknown)})`;
 }
 
 function mediaLines(plan: Plan): string[] {
   const size = plan.options.targetSizeMib;
+  const sizes = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.size]));
+  const contentOf = (entries: Plan["entries"]) => contentText(entries, sizes);
   if (plan.start === "directory") return [`a directory: ${contentOf(plan.entries)}`];
   const disk = plan.disk === undefined ? [] : [
     `${plan.disk.name}: ${contentOf(plan.disk.entries)}, ext3 from ` +
@@ -160,16 +196,24 @@ function mediaLines(plan: Plan): string[] {
     (size > 0 ? `, on a disk of ${formatBytes(size * MIB)}` : ""),
     ...disk,
     plan.hasPayload
-      ? `${PAYLOAD_IMAGE}: ${payload.length} files, ${amount(payload)}, layout ` +
+      ? `${PAYLOAD_IMAGE}: ${payloadFiles(plan).length} files, ${amount(payload)}, layout ` +
         `${plan.restore?.layout} (${plan.payloadReason})`
       : `no payload image: ${plan.payloadReason}`,
     ...restoreLines(plan),
   ];
 }
 
-function contentOf(entries: Plan["entries"]): string {
+function contentText(
+  entries: Plan["entries"],
+  sizes: ReadonlyMap<string, number | null>,
+): string {
   const bytes = entries.reduce((sum, { size }) => sum + size, 0);
-  return `${formatCount(entries.length)} entries, ${formatBytes(bytes)}`;
+  const files = entries.filter(({ content }) => content.kind !== "directory").length;
+  const directories = formatCount(entries.length - files);
+  const unknown =
+    entries.filter(({ content }) => content.kind === "distfile" && sizes.get(content.name) === null)
+      .length;
+  return `${formatCount(files)} files in ${directories} directories, ${sizeText(bytes, unknown)}`;
 }
 
 /** Says where the payload is restored, with the arithmetic that decides it. */
@@ -187,9 +231,13 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
   for (const [name, title] of [["ramdisk", "Fiwix"], ["kexec", "kexec"]] as const) {
     const sum = restore.inOneGo?.[name];
     if (sum === undefined) continue;
-    const verdict = sum.used + sum.expected <= sum.limit ? "fits" : "does not fit";
+    const verdict = sum.used + sum.expected > sum.limit
+      ? "does not fit"
+      : sum.unknownSizes === undefined
+      ? "fits"
+      : "unknown";
     lines.push(
-      `  at once: ${formatBytes(sum.used)} + ~${formatBytes(sum.expected)} of ` +
+      `  at once: ${atLeast(sum)}${formatBytes(sum.used)} + ~${formatBytes(sum.expected)} of ` +
         `${formatBytes(sum.limit)} on the ${title} ramdisk: ${verdict}`,
     );
   }
@@ -199,18 +247,18 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
 
 function limitLines(plan: Plan): (string | Painted)[] {
   const rows = plan.limits.map((limit) => [
-    limit.broken ? "BROKEN" : limit.near ? "near" : "ok",
+    limit.broken ? "BROKEN" : limitState(limit),
     limit.title,
-    figure(limit.used, limit.unit),
-    limit.expected > 0 ? `+ ~${figure(limit.expected, limit.unit)}` : "",
+    (isFloor(limit) ? "" : atLeast(limit)) + formatAmount(limit.used, limit.unit),
+    limit.expected > 0 ? `+ ~${formatAmount(limit.expected, limit.unit)}` : "",
     isFloor(limit) ? "at least" : "of",
-    figure(limit.limit, limit.unit),
-    limit.note === undefined ? "" : `(${limit.note})`,
+    formatAmount(limit.limit, limit.unit),
+    notes(limit),
   ]);
   return formatTable(rows, "llrrlrl").map((line) =>
     line.startsWith("BROKEN")
       ? paint("red", line)
-      : line.startsWith("near")
+      : line.startsWith("near") || line.startsWith("unknown")
       ? paint("yellow", line)
       : line
   );
@@ -223,14 +271,22 @@ function unknownLines(plan: Plan): string[] {
   return [`sizes that are not known yet: ${count}; a build checks again when it has the files`];
 }
 
-function isFloor({ id }: Limit): boolean {
-  return id === "memory" || id === "disk";
+function notes({ note, unknownSizes }: Limit): string {
+  const unknown = unknownSizes === undefined ? [] : [unknownText(unknownSizes)];
+  const all = [...unknown, ...(note === undefined ? [] : [note])];
+  return all.length === 0 ? "" : `(${all.join("; ")})`;
 }
 
-function figure(value: number, unit: Limit["unit"]): string {
-  return unit === "bytes"
-    ? formatBytes(value)
-    : formatCount(value) + (unit === "MiB" ? " MiB" : "");
+function unknownText(count: number): string {
+  return count === 1 ? "1 size unknown" : `${count} sizes unknown`;
+}
+
+function atLeast({ unknownSizes }: Pick<Limit, "unknownSizes">): string {
+  return unknownSizes === undefined ? "" : "at least ";
+}
+
+function isFloor({ id }: Limit): boolean {
+  return id === "memory" || id === "disk";
 }
 
 function overlayLines(plan: Plan): string[] {

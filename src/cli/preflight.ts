@@ -152,7 +152,7 @@ export function printReport(report: PreflightReport, asJson: boolean): void {
   }
   const rows = report.lines.flatMap((line) => {
     const row = describe(line);
-    return row === undefined ? [] : [[row[0], line.values["state"] ?? "", row[1]]];
+    return row === undefined ? [] : [[row[0], stateOf(line), row[1]]];
   });
   for (const line of formatTable(rows, "lll")) print(line);
   if (report.damagedLines > 0) {
@@ -165,6 +165,11 @@ export function printReport(report: PreflightReport, asJson: boolean): void {
       ? paint("green", "verdict: ok, this machine could carry a bootstrap")
       : paint("red", `verdict: failed: ${reasons.join(", ")}`),
   );
+}
+
+/** Returns the state of a line. RAM that is short of its range only is as much as is needed. */
+function stateOf({ topic, values: { state = "" } }: ReportLine): string {
+  return topic === "ram" && state === "short" ? "enough" : state;
 }
 
 /** Returns subject and facts of a line for the table, or undefined for one that is left out. */

@@ -17,6 +17,8 @@ import { networkFailure, UrlFailure } from "./failure.ts";
 
 /** Options of every request. */
 export interface HttpOptions {
+  /** GET if absent. */
+  readonly method?: "GET" | "HEAD";
   /** Value of the `User-Agent` header. */
   readonly userAgent: string;
   /** Longest wait for the headers and for each chunk, in milliseconds. */
@@ -48,7 +50,7 @@ const MAX_INTERIM = 20;
 const MIN_BYTES_PER_SECOND = 1024;
 
 /**
- * Sends a GET and follows redirects, to http and https only.
+ * Sends a GET, or a HEAD, and follows redirects, to http and https only.
  *
  * Honours `http_proxy`, `https_proxy` and `no_proxy`.
  *
@@ -115,7 +117,8 @@ async function request(url: URL, startByte: number, options: HttpOptions): Promi
   try {
     const message = await watch.during(() =>
       new Promise<http.IncomingMessage>((resolve, reject) => {
-        const settings = { headers, agent, signal: watch.signal };
+        const { method = "GET" } = options;
+        const settings = { method, headers, agent, signal: watch.signal };
         const sent = secure
           ? https.request(url.href, settings, resolve)
           : http.request(url.href, settings, resolve);

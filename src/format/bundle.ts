@@ -78,6 +78,8 @@ const bundleIndex = openObject({
   format: v.literal(FORMAT),
   /** Version of the seedstrap that made it. */
   seedstrap: anyText,
+  /** Builds from it are for machines without a network, unless they are told otherwise. */
+  airGapped: v.exactOptional(v.literal(true)),
   distfiles: list(bundledDistfile),
   /** All members but SHA256SUMS and the index, in order. */
   members: list(bundleMember),
@@ -117,11 +119,13 @@ export function makeIndex(
   seedstrap: string,
   distfiles: readonly BundledDistfile[],
   members: readonly BundleMember[],
+  airGapped = false,
 ): BundleIndex {
   const sorted = sortByPath(members);
   const fault = membersFault(sorted);
   if (fault !== undefined) throw new UserError("usage", `Cannot make this bundle: ${fault}`);
-  return { format: FORMAT, seedstrap, distfiles, members: sorted };
+  const marks = airGapped ? { airGapped } as const : {};
+  return { format: FORMAT, seedstrap, ...marks, distfiles, members: sorted };
 }
 
 /** Returns entries sorted by the bytes of their paths. */

@@ -30,7 +30,7 @@ import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "../device/write.ts";
 import { findMke2fs } from "../write/disk.ts";
-import { fetchAbsent, locateAll, locateRight, type Places } from "./distfiles.ts";
+import { askMirrors, fetchAbsent, locateAll, locateRight, type Places } from "./distfiles.ts";
 import {
   checkDevices,
   checkKernel,
@@ -92,8 +92,10 @@ export interface BuildEvents {
 /** A plan and its inputs. */
 export interface PlannedBuild extends Inputs {
   readonly plan: Plan;
-  /** The distfiles on this machine; the plan does not know the sizes of others. */
+  /** The distfiles on this machine. */
   readonly located: Located;
+  /** Whether the plan has sizes of others, as a mirror told them. */
+  readonly isHearsay: boolean;
 }
 
 /** The inputs of a plan except the distfiles on this machine. */
@@ -104,7 +106,7 @@ interface Inputs {
 
 /**
  * Plans without downloading or writing anything. Files on this machine are only located, not
- * verified.
+ * verified; the sizes of others are asked of the mirrors, if they are servers.
  */
 export async function planBuild(
   request: PlanRequest,
@@ -112,16 +114,23 @@ export async function planBuild(
 ): Promise<PlannedBuild> {
   const inputs = await readInputs(request, signal);
   const located = await locateAll(inputs.tree.distfiles, placesOf(inputs, request));
-  return planWith(inputs, request, located);
+  const job = planWith(inputs, request, located);
+  const absent = neededDistfiles(job.plan).filter(({ size }) => size === null);
+  if (request.isOffline === true || absent.length === 0) return job;
+  const { mirrors } = placesOf(inputs, request);
+  const told = await askMirrors(absent.map(({ name }) => name), mirrors, signal);
+  return told.size === 0 ? job : planWith(inputs, request, located, told);
 }
 
 function planWith(
   { tree, extras }: Inputs,
   { options }: PlanRequest,
   located: Located,
+  told: ReadonlyMap<string, number> = new Map(),
 ): PlannedBuild {
-  const sizes = new Map([...located].map(([name, { sizeBytes }]) => [name, sizeBytes]));
-  return { tree, extras, located, plan: makePlan(tree, options, sizes, extras) };
+  const here = [...located].map(([name, { sizeBytes }]) => [name, sizeBytes] as const);
+  const plan = makePlan(tree, options, new Map([...told, ...here]), extras);
+  return { tree, extras, located, isHearsay: told.size > 0, plan };
 }
 
 function placesOf({ tree }: Inputs, { store, sources, options }: PlanRequest): Places {
@@ -236,7 +245,8 @@ interface Build {
 async function fetchFor(planned: PlannedBuild, build: Build): Promise<PlannedBuild> {
   const { request, events, signal } = build;
   const { isOffline = false, jobs } = request;
-  let job = planned;
+  // What a mirror tells decides nothing that is written.
+  let job = planned.isHearsay ? planWith(planned, request, planned.located) : planned;
   for (;;) {
     const { plan, located } = job;
     const here = await fetchAbsent(

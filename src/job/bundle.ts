@@ -46,6 +46,8 @@ export interface BundleRequest extends DistfileRequest {
   readonly tree: string;
   /** Whether to leave out distfiles that are only needed after the network is up. */
   readonly preNetwork: boolean;
+  /** Whether builds from it are air-gapped, unless they are told otherwise. */
+  readonly airGapped?: boolean;
   /** Target whose images are included. */
   readonly images?: string | undefined;
   /** Whether our own binary is included. */
@@ -125,7 +127,7 @@ interface BundleParts {
 }
 
 async function writeBundle(
-  { request: { output, partBytes }, tree, wanted, fixed }: BundleParts,
+  { request: { output, partBytes, airGapped }, tree, wanted, fixed }: BundleParts,
   located: Located,
   { onWrite }: BuildEvents,
   signal: AbortSignal | undefined,
@@ -139,7 +141,7 @@ async function writeBundle(
     steps: [...new Set(uses.map(({ step }) => step))],
     isBundled: names.has(name),
   }));
-  const index = makeIndex(VERSION, distfiles, pieces.map(({ member }) => member));
+  const index = makeIndex(VERSION, distfiles, pieces.map(({ member }) => member), airGapped);
   const layout = layOut(index);
   const indexBytes = layout.members[1]!.size;
   if (indexBytes > MAX_INDEX_BYTES) {

@@ -8,7 +8,9 @@
 import { join, relative, resolve, sep } from "node:path";
 import { UserError } from "../errors.ts";
 import type { Image } from "../plan/images.ts";
-import { brokenLimits } from "../plan/plan.ts";
+import { formatAmount, limitFigures } from "../plan/limits.ts";
+import { brokenLimits, isDoomed } from "../plan/plan.ts";
+import { type ReachFault, reachFaults } from "../plan/reach.ts";
 import type { Plan } from "../plan/types.ts";
 import { readRecord } from "../record/read.ts";
 import { lastRun } from "../record/run.ts";
@@ -126,7 +128,7 @@ function imagesOf(dir: string): readonly RecordedImage[] {
 }
 
 /**
- * Refuses a plan that breaks a limit.
+ * Refuses a plan that is certain to fail: it breaks a limit, or distfiles are out of reach.
  *
  * @throws {UserError} "limit", with the largest contributors and the remedies.
  */
@@ -135,28 +137,47 @@ export function checkLimits(
   force: boolean,
   events: { readonly onNotice?: (text: string) => void },
 ): void {
-  const broken = brokenLimits(plan);
-  if (broken.length === 0) return;
-  if (force) {
-    for (const line of brokenLines(broken)) events.onNotice?.(`--force: ${line}`);
-    return;
-  }
-  throw limitError(broken);
+  if (!isDoomed(plan)) return;
+  if (!force) throw limitError(brokenLimits(plan), reachFaults(plan));
+  const lines = [
+    ...brokenLimits(plan).map(brokenLine),
+    ...reachFaults(plan).map((fault) => reachLine(fault)),
+  ];
+  for (const line of lines) events.onNotice?.(`--force: ${line}`);
 }
 
-function brokenLines(broken: Plan["limits"]): string[] {
-  return broken.map(({ title, used, limit, unit }) =>
-    `${title}: ${used} ${unit}, ${used > limit ? "the maximum is" : "the minimum is"} ${limit}`
-  );
+function brokenLine(limit: Plan["limits"][number]): string {
+  const figures = limitFigures(limit);
+  const isFloor = limit.used < limit.limit;
+  const atLeast = limit.unknownSizes === undefined || isFloor ? "" : "at least ";
+  return `${limit.title}: ${atLeast}${figures.used}, ` +
+    `the ${isFloor ? "minimum" : "maximum"} is ${figures.limit}`;
 }
 
-/** Returns the error for broken limits. */
-export function limitError(broken: Plan["limits"]): UserError {
-  const lines = broken.flatMap(({ unit, contributors }, index) => [
-    brokenLines(broken)[index]!,
-    ...contributors.map(({ name, amount }) => `    ${amount} ${unit}  ${name}`),
-  ]);
-  const remedies = [...new Set(broken.map(({ remedy }) => remedy))];
+/** Most names in the line of a fault. */
+const MAX_NAMES = 5;
+
+function reachLine({ what, names }: ReachFault): string {
+  const others = names.length - MAX_NAMES;
+  const shown = names.slice(0, MAX_NAMES).join(", ") + (others > 0 ? ` and ${others} more` : "");
+  return `${names.length} distfiles ${what}: ${shown}`;
+}
+
+/** Returns the error for broken limits, and for distfiles that are out of reach. */
+export function limitError(
+  broken: Plan["limits"],
+  faults: readonly ReachFault[] = [],
+): UserError {
+  const lines = [
+    ...broken.flatMap((limit) => [
+      brokenLine(limit),
+      ...limit.contributors.map(({ name, amount }) =>
+        `    ${formatAmount(amount, limit.unit)}  ${name}`
+      ),
+    ]),
+    ...faults.map((fault) => reachLine(fault)),
+  ];
+  const remedies = [...new Set([...broken, ...faults].map(({ remedy }) => remedy))];
   return new UserError("limit", `Cannot bootstrap with this plan\n  ${lines.join("\n  ")}`, {
     hint: `${remedies.join(". ")}. --force continues anyway`,
   });

@@ -10,6 +10,7 @@ import { join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
+import { askSizes } from "../fetch/sizes.ts";
 import { fetchError } from "../fetch/report.ts";
 import { locate } from "../fetch/store.ts";
 import { tidyStore } from "../fetch/turn.ts";
@@ -80,6 +81,19 @@ export async function locateAll(wanted: readonly Wanted[], places: Places): Prom
   return new Map(
     found.flatMap(({ distfile: { name }, files: [first] }) => first ? [[name, first]] : []),
   );
+}
+
+/**
+ * Asks the mirrors for the sizes of distfiles that are not on this machine.
+ *
+ * @returns Sizes in bytes by name, unverified; none of a file that no mirror has.
+ */
+export function askMirrors(
+  names: readonly string[],
+  mirrors: readonly Mirror[],
+  signal: AbortSignal | undefined,
+): Promise<ReadonlyMap<string, number>> {
+  return askSizes(names, { mirrors: httpMirrors(mirrors), userAgent: USER_AGENT, signal });
 }
 
 /**

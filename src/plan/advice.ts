@@ -8,7 +8,7 @@
 import { httpMirrors, secretOf } from "../fetch/mirror.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { networkLines } from "./overlay.ts";
-import type { Limit } from "./limits.ts";
+import { formatAmount, type Limit } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
 import type { Boundaries } from "./split.ts";
 import type { PlannedDistfile } from "./types.ts";
@@ -85,5 +85,6 @@ export function findWarnings(
 
 /** Returns the warning about a limit that is not broken, but likely will be during the run. */
 export function nearWarning({ title, used, expected, limit, unit }: Limit): string {
-  return `probably too much (an estimate): ${title}: ${used} + ${expected} of ${limit} ${unit}`;
+  const [here, later, most] = [used, expected, limit].map((amount) => formatAmount(amount, unit));
+  return `probably too much (an estimate): ${title}: ${here} + ${later} of ${most}`;
 }

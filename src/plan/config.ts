@@ -84,7 +84,7 @@ export function servedMirrors(options: BuildOptions): ServedMirror[] {
 }
 
 /** Returns the URLs of mirrors for the guest; on bare metal, local directories are left out. */
-function guestMirrors(options: BuildOptions): string[] {
+export function guestMirrors(options: BuildOptions): string[] {
   let port = options.mirrorPort;
   return options.mirrors.flatMap((mirror) => {
     if (mirror.kind === "http") {

@@ -14,9 +14,11 @@ import { findAdvice, optionWarnings } from "./advice.ts";
 import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
 import { directoryEntries, seedPath, withOverlay } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
+import { countUnknown } from "./limits.ts";
 import { type BuildOptions, continuesPass, startOf } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
-import { planned } from "./place.ts";
+import { planned, whyIncluded } from "./place.ts";
+import { carriedNote, networkOf, plannedDownloads } from "./reach.ts";
 import { findBoundaries, phaseOf } from "./split.ts";
 import type { Plan, PlannedDistfile } from "./types.ts";
 
@@ -43,16 +45,20 @@ export function planRootDirectory(
   const config = bootstrapConfig(options, false);
   const active = evaluateManifest(tree.manifest, config);
   const boundaries = findBoundaries(tree.manifest, active);
+  const network = networkOf(tree, options, active);
+  const input = { manifest: tree.manifest, boundaries, options, sizes, network, carries: true };
   const distfiles = tree.distfiles.map((distfile): PlannedDistfile => {
     const phase = phaseOf(distfile, boundaries);
-    const isCarried = phase !== "network" || options.externalSources;
+    const included = phase === "network" ? whyIncluded(distfile, input) : "";
+    const isCarried = included !== undefined;
     const step = distfile.uses[0]!.step;
     return planned(distfile, sizes, {
       phase,
       place: isCarried ? "boot" : "network",
-      why: isCarried ? `${step} needs it` : `${step} downloads it`,
+      why: isCarried ? `${step} needs it ${included}`.trimEnd() : `${step} downloads it`,
     });
   });
+  const made = plannedDownloads(network, distfiles, options);
   const configText = configTexts(options, false);
   const overlay = overlayFiles(tree, options, configText.text, distfiles, undefined);
   const arch = archDir(options.arch);
@@ -65,13 +71,14 @@ export function planRootDirectory(
     tree: tree.root,
     config: configText.shown,
     distfiles,
+    ...made,
     stage1: new Uint8Array(),
     stage2: new Uint8Array(),
     entries,
     ...(disk && { disk }),
     hasPayload: false,
     payloadReason: `the distfiles are ${disk ? "on the disk" : "in the directory"}`,
-    limits: disk === undefined ? [] : fileSystemLimits(disk),
+    limits: disk === undefined ? [] : fileSystemLimits(disk, countUnknown(distfiles)),
     images: disk === undefined ? [] : [disk.name],
     overlay: {
       manifestLines: overlay.changes,
@@ -79,7 +86,10 @@ export function planRootDirectory(
       madeAgain: [],
     },
     servedMirrors: servedMirrors(options),
-    advice: disk === undefined ? [] : findAdvice(tree, options, distfiles),
+    advice: [
+      ...(disk === undefined ? [] : findAdvice(tree, options, distfiles)),
+      ...carriedNote(distfiles, made.downloads),
+    ],
     warnings: optionWarnings(options),
   };
 }

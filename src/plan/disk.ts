@@ -10,7 +10,7 @@ import { UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import type { TreeEntry } from "../tree/entry.ts";
 import { externalEntries } from "./entries.ts";
-import { atMost, bySize, countByDirectory, largest, type Limit } from "./limits.ts";
+import { atMost, bySize, countByDirectory, largest, type Limit, unknownSizes } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
 import {
   DISK_IMAGE,
@@ -60,8 +60,15 @@ export function externalDisk(
   return { name: EXTERNAL_IMAGE, sizeMib: DISK_MIB, partitionMib: ALIGNED_MIB, entries };
 }
 
-/** Returns the limits of a file system: space for its files without that of ext3 itself, inodes. */
-export function fileSystemLimits({ name, sizeMib, partitionMib, entries }: PlannedDisk): Limit[] {
+/**
+ * Returns the limits of a file system: space for its files without that of ext3 itself, inodes.
+ *
+ * @param unknown Number of files on it whose size is not known yet.
+ */
+export function fileSystemLimits(
+  { name, sizeMib, partitionMib, entries }: PlannedDisk,
+  unknown: number,
+): Limit[] {
   const bytes = (sizeMib - partitionMib) * MIB;
   const inodes = Math.floor(bytes / BYTES_PER_INODE);
   // A file takes whole blocks, and for each of them four bytes of an indirect block.
@@ -76,6 +83,7 @@ export function fileSystemLimits({ name, sizeMib, partitionMib, entries }: Plann
       unit: "bytes",
       used: blocks.reduce((sum, count) => sum + count, 0) * BLOCK_BYTES,
       limit: bytes - inodes * INODE_BYTES,
+      ...unknownSizes(unknown),
       expected: 0,
       contributors: largest(bySize(entries)),
       remedy,

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { formatBytes, formatCount } from "../text.ts";
 import { GIB, MIB } from "../format/segment.ts";
 import type { FiwixSizes } from "../tree/model.ts";
 
@@ -77,12 +78,47 @@ export interface Limit {
   readonly broken: boolean;
   /** Whether it is likely to fail: not broken, but `used` and `expected` together are too much. */
   readonly near: boolean;
+  /**
+   * Number of files whose size is not known yet and counts as 0, so that the plan uses at least
+   * what it says; absent if all sizes are known, or do not matter.
+   */
+  readonly unknownSizes?: number;
   /** What the figures do not include. */
   readonly note?: string;
   /** The five largest contributors, largest first. */
   readonly contributors: readonly Contributor[];
   /** What to do if it is broken. */
   readonly remedy: string;
+}
+
+/** What a plan knows about a limit: `unknown` if it holds with the sizes that are known. */
+export type LimitState = "broken" | "near" | "unknown" | "ok";
+
+/** Returns what a plan knows about a limit. */
+export function limitState({ broken, near, unknownSizes = 0 }: Limit): LimitState {
+  return broken ? "broken" : near ? "near" : unknownSizes > 0 ? "unknown" : "ok";
+}
+
+/** Counts the distfiles whose size is not known, of all that are included or of some. */
+export function countUnknown<T extends { readonly size: number | null; readonly place: string }>(
+  distfiles: readonly T[],
+  test = ({ place }: T): boolean => place !== "network",
+): number {
+  return distfiles.filter((distfile) => distfile.size === null && test(distfile)).length;
+}
+
+/** Returns the figures of a limit for people; exact ones where they would look the same. */
+export function limitFigures({ used, limit, unit }: Limit): { used: string; limit: string } {
+  const figures = { used: formatAmount(used, unit), limit: formatAmount(limit, unit) };
+  if (figures.used !== figures.limit || used === limit) return figures;
+  return { used: `${formatCount(used)} ${unit}`, limit: `${formatCount(limit)} ${unit}` };
+}
+
+/** Formats an amount for people. */
+export function formatAmount(amount: number, unit: Limit["unit"]): string {
+  return unit === "bytes"
+    ? formatBytes(amount)
+    : formatCount(amount) + (unit === "MiB" ? " MiB" : "");
 }
 
 /** The input for the computation of limits. */
@@ -95,6 +131,12 @@ export interface LimitInput {
   readonly restored: readonly Contributor[];
   /** Offset of the end of the last of these in the payload image; 0 without a payload. */
   readonly restoredEnd: number;
+  /** Numbers of files of unknown size among the entries, the restored and the surviving ones. */
+  readonly unknown: {
+    readonly entries: number;
+    readonly restored: number;
+    readonly surviving: number;
+  };
   /** Distfiles on the Fiwix ramdisk that `improve: clean_sources` keeps. */
   readonly surviving: readonly Contributor[];
   /** Undefined if the manifest does not jump to Fiwix. */
@@ -159,6 +201,7 @@ function fileStore(input: LimitInput, remedy: string): Limit {
       : "bytes of files in builder-hex0",
     unit: "bytes",
     used: total(bySize(input.entries)),
+    ...unknownSizes(input.unknown.entries),
     limit: Math.max(0, FILE_STORE_BYTES - initrd),
     expected: input.costs?.bytes ?? 0,
     note: onTop(input.costs?.bytes, "what the steps build"),
@@ -192,6 +235,13 @@ export interface RamdiskUse {
   /** Estimate of the amount that the steps add; 0 if it is not known. */
   readonly expected: number;
   readonly limit: number;
+  /** Number of files whose size is not known yet; absent if all are known. */
+  readonly unknownSizes?: number;
+}
+
+/** Returns the field for a number of unknown sizes, which is absent if there are none. */
+export function unknownSizes(count: number | undefined): { readonly unknownSizes?: number } {
+  return count === undefined || count === 0 ? {} : { unknownSizes: count };
 }
 
 /**
@@ -206,16 +256,30 @@ export function ramdiskUse(
   root: readonly Contributor[],
   surviving: readonly Contributor[],
   costs: StepCosts | undefined,
+  unknown: { readonly root: number; readonly surviving: number },
 ): Readonly<Record<"ramdisk" | "kexec", RamdiskUse>> {
   return {
-    ramdisk: { used: total(root), expected: costs?.bytes ?? 0, limit: ramdiskBytes },
-    kexec: { used: total(surviving), expected: costs?.kexecBytes ?? 0, limit: kexecBytes },
+    ramdisk: {
+      used: total(root),
+      expected: costs?.bytes ?? 0,
+      limit: ramdiskBytes,
+      ...unknownSizes(unknown.root),
+    },
+    kexec: {
+      used: total(surviving),
+      expected: costs?.kexecBytes ?? 0,
+      limit: kexecBytes,
+      ...unknownSizes(unknown.surviving),
+    },
   };
 }
 
 function fiwixLimits(input: LimitInput, fiwix: FiwixSizes): Limit[] {
   const content = [...bySize(input.entries), ...input.restored];
-  const { ramdisk, kexec } = ramdiskUse(fiwix, content, input.surviving, input.costs);
+  const { ramdisk, kexec } = ramdiskUse(fiwix, content, input.surviving, input.costs, {
+    root: input.unknown.entries + input.unknown.restored,
+    surviving: input.unknown.surviving,
+  });
   const remedy = "Use fewer or smaller distfiles before jump: move_disk";
   const limits = [
     atMost({
@@ -223,6 +287,7 @@ function fiwixLimits(input: LimitInput, fiwix: FiwixSizes): Limit[] {
       title: "bytes on the Fiwix ramdisk",
       unit: "bytes",
       used: ramdisk.used,
+      ...unknownSizes(ramdisk.unknownSizes),
       limit: ramdisk.limit,
       expected: ramdisk.expected,
       note: onTop(input.costs?.bytes, "what the steps build"),
@@ -234,6 +299,7 @@ function fiwixLimits(input: LimitInput, fiwix: FiwixSizes): Limit[] {
       title: "bytes of distfiles in the kexec ramdisk at jump: linux",
       unit: "bytes",
       used: kexec.used,
+      ...unknownSizes(kexec.unknownSizes),
       limit: kexec.limit,
       expected: kexec.expected,
       note: onTop(input.costs?.kexecBytes, "the kernel and the rest of the root"),
@@ -247,6 +313,7 @@ function fiwixLimits(input: LimitInput, fiwix: FiwixSizes): Limit[] {
       title: "end of the data that Fiwix reads from the payload disk",
       unit: "bytes",
       used: input.restoredEnd,
+      ...unknownSizes(input.unknown.restored),
       limit: FIWIX_DISK_BYTES,
       expected: 0,
       contributors: largest(input.restored),
@@ -270,6 +337,7 @@ function diskLimit(
     unit: "MiB",
     used: Math.floor(disk.sizeBytes / MIB),
     limit: Math.ceil(least / MIB),
+    ...unknownSizes(input.unknown.entries),
     expected: 0,
     broken: disk.sizeBytes < least,
     near: false,

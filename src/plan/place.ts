@@ -8,6 +8,7 @@
 import { type Distfile, usingSteps } from "../tree/distfiles.ts";
 import type { Manifest } from "../tree/manifest.ts";
 import type { BuildOptions } from "./options.ts";
+import { isObtainable, isReachable, type Network, obstacleOf, reachOf } from "./reach.ts";
 import { type Boundaries, phaseOf } from "./split.ts";
 import type { Place, PlannedDistfile } from "./types.ts";
 
@@ -25,6 +26,32 @@ export function planned(
   return { name, sha256, urls, size, ...decided, steps: usingSteps(distfile) };
 }
 
+/** What decides where the distfiles of a plan go. */
+export interface PlaceInput {
+  readonly manifest: Manifest;
+  readonly boundaries: Boundaries;
+  readonly options: Pick<BuildOptions, "externalSources" | "hasRepo">;
+  readonly sizes: KnownSizes;
+  readonly network: Network;
+  /** Whether what the machine cannot download is carried. */
+  readonly carries: boolean;
+}
+
+/**
+ * Returns why a distfile of the phase "network" is included, as a phrase; undefined if it is not.
+ * One that this machine cannot get either is left to the booted one.
+ */
+export function whyIncluded(distfile: Distfile, input: PlaceInput): string | undefined {
+  const { options, sizes, network, carries } = input;
+  if (options.externalSources) {
+    return "after the network is up, --external-sources includes it";
+  }
+  const reach = reachOf(distfile, network);
+  if (!carries || isReachable(reach)) return undefined;
+  const canGet = isObtainable(distfile, sizes.has(distfile.name), network.sources);
+  return canGet ? `after the network is up, but ${obstacleOf(reach)}` : undefined;
+}
+
 /**
  * Decides where a distfile of a kernel bootstrap goes.
  *
@@ -32,18 +59,17 @@ export function planned(
  */
 export function placeDistfile(
   distfile: Distfile,
-  manifest: Manifest,
-  boundaries: Boundaries,
-  options: BuildOptions,
   wantsPayload: boolean,
-  sizes: KnownSizes,
+  input: PlaceInput,
 ): PlannedDistfile {
+  const { manifest, boundaries, options, sizes } = input;
   const { uses } = distfile;
   const phase = phaseOf(distfile, boundaries);
   const first = uses[0]!;
+  const included = phase === "network" ? whyIncluded(distfile, input) : undefined;
   const place: Place = phase === "boot"
     ? "boot"
-    : phase === "network" && !options.externalSources
+    : phase === "network" && included === undefined
     ? "network"
     : phase === "network" && options.hasRepo
     ? "external"
@@ -57,7 +83,7 @@ export function placeDistfile(
     : phase === "boot" && boundaries.split !== Infinity
     ? `${needed} before ${short(line(boundaries.split).text)}`
     : phase === "network"
-    ? `${needed} after the network is up, --external-sources includes it`
+    ? `${needed} ${included}`
     : needed;
   return planned(distfile, sizes, { phase, place, why });
 }

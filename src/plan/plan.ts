@@ -22,9 +22,10 @@ import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes } from "./images.ts";
 import {
   computeLimits,
-  type Contributor,
   contributor,
+  countUnknown,
   type Limit,
+  type LimitInput,
   LIVE_BOOTSTRAP_COSTS,
   type StepCosts,
 } from "./limits.ts";
@@ -36,6 +37,7 @@ import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
 import { planRestore, survivors } from "./restore.ts";
 import { type KnownSizes, placeDistfile } from "./place.ts";
+import { carriedNote, type Network, networkOf, plannedDownloads, reachFaults } from "./reach.ts";
 import { type Boundaries, findBoundaries } from "./split.ts";
 import {
   BOOT_IMAGE,
@@ -47,6 +49,8 @@ import {
   SEED_COMMANDS,
   SEED_DIRECTORIES,
 } from "./types.ts";
+
+const FITS = "everything fits into the boot image";
 
 /**
  * Plans a build.
@@ -65,23 +69,53 @@ export function makePlan(
   if (extras.preseed !== undefined) checkPreseed(extras.preseed, options);
   if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, extras);
   const input = { tree, options, sizes, extras };
-  const draft = (wantsPayload: boolean, reason: string) => draftImages(input, wantsPayload, reason);
+  const draft = (wantsPayload: boolean, reason: string, carries = true) =>
+    draftImages(input, wantsPayload, reason, carries);
   if (options.payload === "always") return draft(true, "--payload always");
-  if (options.payload === "never") return draft(false, "--payload never");
+  if (options.payload === "never") {
+    const whole = draft(false, "--payload never");
+    if (brokenLimits(whole).length === 0 || whole.downloads.length === 0) return whole;
+    // What the machine cannot download is carried only where it fits.
+    const bare = draft(false, "--payload never", false);
+    return brokenLimits(bare).length < brokenLimits(whole).length ? bare : whole;
+  }
   // With prebuilt packages there is a second disk with a file system, which has room for distfiles.
   if (options.externalSources && !options.hasRepo) {
     return draft(true, "--external-sources includes every distfile");
   }
-  const plain = draft(false, "everything fits into the boot image");
-  if (brokenLimits(plain).length === 0) return plain;
-  const title = brokenLimits(plain)[0]!.title;
-  const split = draft(true, `without it the plan breaks: ${title}`);
-  return brokenLimits(split).length < brokenLimits(plain).length ? split : plain;
+  const plain = draft(false, FITS);
+  const [trouble] = troubles(plain);
+  if (trouble !== undefined) {
+    const what = trouble.broken ? "the plan breaks" : "there is probably too much (an estimate)";
+    const split = draft(true, `without it ${what}: ${trouble.title}`);
+    if (isBetter(split, plain)) return split;
+    return { ...plain, payloadReason: `a payload would not help with: ${trouble.title}` };
+  }
+  const unknown = countUnknown(plain.distfiles);
+  if (unknown === 0) return plain;
+  const payloadReason = `${unknown} sizes are not known yet: a build decides when it has the files`;
+  return { ...plain, payloadReason };
+}
+
+/** Returns the limits that a plan breaks, then those that it likely will break during the run. */
+function troubles({ limits }: Plan): Limit[] {
+  return [...limits.filter(({ broken }) => broken), ...limits.filter(({ near }) => near)];
+}
+
+/** Reports whether a plan breaks fewer limits than another, or the same with fewer near ones. */
+function isBetter(plan: Plan, other: Plan): boolean {
+  const fewerBroken = brokenLimits(other).length - brokenLimits(plan).length;
+  return fewerBroken > 0 || (fewerBroken === 0 && troubles(plan).length < troubles(other).length);
 }
 
 /** Returns the limits that a plan breaks. */
 export function brokenLimits(plan: Plan): Limit[] {
   return plan.limits.filter(({ broken }) => broken);
+}
+
+/** Reports whether a plan is certain to fail: it breaks a limit, or distfiles are out of reach. */
+export function isDoomed(plan: Plan): boolean {
+  return brokenLimits(plan).length > 0 || reachFaults(plan).length > 0;
 }
 
 /** Returns the distfiles that a build needs. */
@@ -120,36 +154,44 @@ interface Course {
   /** The ramdisks of the Fiwix jump; undefined if the manifest does not jump to Fiwix. */
   readonly fiwix: FiwixSizes | undefined;
   readonly costs: StepCosts | undefined;
+  readonly network: Network;
 }
 
-function courseOf({ manifest, fiwix }: TreeModel, config: Config): Course {
+function courseOf(tree: TreeModel, options: BuildOptions, config: Config): Course {
+  const { manifest, fiwix } = tree;
   const active = evaluateManifest(manifest, config);
   const boundaries = findBoundaries(manifest, active);
   const jumps = active.some(({ line }) => line.kind === "jump" && line.name === "fiwix");
   const costs = knownCosts(manifest, boundaries);
-  return { active, boundaries, fiwix: jumps ? fiwix : undefined, costs };
+  const network = networkOf(tree, options, active);
+  return { active, boundaries, fiwix: jumps ? fiwix : undefined, costs, network };
 }
 
 /**
  * Plans the images of a kernel bootstrap.
  *
  * @param wantsPayload Whether there will be a payload image, if there are any files for it.
+ * @param carries Whether what the machine cannot download is carried.
  */
-function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: string): Plan {
+function draftImages(
+  input: DraftInput,
+  wantsPayload: boolean,
+  payloadReason: string,
+  carries: boolean,
+): Plan {
   const { tree, options, sizes, extras: { repo, preseed } } = input;
   const config = bootstrapConfig(options, wantsPayload);
-  const course = courseOf(tree, config);
-  const { active, boundaries, fiwix, costs } = course;
-  const placed = tree.distfiles.map((distfile) =>
-    placeDistfile(distfile, tree.manifest, boundaries, options, wantsPayload, sizes)
-  );
+  const course = courseOf(tree, options, config);
+  const { active, boundaries, fiwix, costs, network } = course;
+  const placing = { manifest: tree.manifest, boundaries, options, sizes, network, carries };
+  const placed = tree.distfiles.map((distfile) => placeDistfile(distfile, wantsPayload, placing));
   if (options.payload === "always" && boundaries.split === Infinity) {
     throw noPlaceFor(tree.manifest, "jump: fiwix");
   }
   const hasPayload = placed.some(({ place }) => place === "payload");
   // Without any files for it there is no payload disk, and nothing must wait for one.
   if (wantsPayload && !hasPayload) {
-    return draftImages(input, false, "no distfile is left for a payload");
+    return draftImages(input, false, "no distfile is left for a payload", carries);
   }
   checkAirGap(options, placed);
   const stage1 = bootSector(tree);
@@ -168,9 +210,10 @@ function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: st
   const overlay = overlayFiles(tree, options, configText.text, distfiles, restore, again);
   const entries = withoutLost(withOverlay(root, overlay.files), again);
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
+  const made = plannedDownloads(network, distfiles, options);
   const limits = [
     ...imageLimits(input, course, entries, distfiles, restore),
-    ...(disk === undefined ? [] : fileSystemLimits(disk)),
+    ...(disk === undefined ? [] : fileSystemLimits(disk, countUnknown(distfiles))),
   ];
   return {
     options,
@@ -178,6 +221,7 @@ function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: st
     tree: tree.root,
     config: configText.shown,
     distfiles,
+    ...made,
     stage1,
     stage2: tree.stage2,
     entries,
@@ -193,7 +237,10 @@ function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: st
       madeAgain: [...again.directories.map((path) => `${path}/`), ...again.files],
     },
     servedMirrors: servedMirrors(options),
-    advice: findAdvice(tree, options, distfiles),
+    advice: [
+      ...findAdvice(tree, options, distfiles),
+      ...carriedNote(distfiles, made.downloads),
+    ],
     warnings: [
       ...findWarnings(tree, options, hasPayload, boundaries),
       ...limits.filter(({ near }) => near).map(nearWarning),
@@ -259,7 +306,7 @@ function underFiwix(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
   restore: PlannedRestore | undefined,
-): { restored: Contributor[]; restoredEnd: number; surviving: Contributor[] } {
+): Pick<LimitInput, "restored" | "restoredEnd" | "surviving" | "unknown"> {
   const restored = distfiles.filter((distfile) => distfile.restored === "fiwix");
   const carried = distfiles.filter(({ place }) => place === "payload")
     .map(({ name, size }) => ({ name, sizeBytes: size ?? 0 }));
@@ -271,6 +318,11 @@ function underFiwix(
     restored: restored.map(contributor),
     restoredEnd: Math.max(0, ...restored.map(({ name }) => ends.get(name)!)),
     surviving: surviving.map(contributor),
+    unknown: {
+      entries: countUnknown(distfiles, ({ place }) => place === "boot"),
+      restored: countUnknown(restored),
+      surviving: countUnknown(surviving),
+    },
   };
 }
 

@@ -17,10 +17,10 @@ import type { PayloadLayout } from "../format/payload.ts";
 import { formatSums } from "../format/sums.ts";
 import { findRestPlace } from "./overlay.ts";
 import type { TreeModel } from "../tree/model.ts";
-import { bySize, contributor, ramdiskUse, type StepCosts } from "./limits.ts";
+import { bySize, contributor, countUnknown, ramdiskUse, type StepCosts } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
 import { survivorsOfCleaning } from "./split.ts";
-import type { PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
+import type { Plan, PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
 
 /** Name of the list of digests in a payload, for `payload-import --verify`. */
 export const SUMS_NAME = "SHA256SUMS";
@@ -45,11 +45,16 @@ export interface RestoreInput {
 export function planRestore(input: RestoreInput): PlannedRestore {
   const { tree, options, distfiles, entries, fiwix, costs } = input;
   const carried = distfiles.filter(({ place }) => place === "payload");
+  const surviving = survivors(tree, distfiles, () => true);
   const inOneGo = fiwix && ramdiskUse(
     fiwix,
     [...bySize(entries), ...carried.map(contributor)],
-    survivors(tree, distfiles, () => true).map(contributor),
+    surviving.map(contributor),
     costs,
+    {
+      root: countUnknown(distfiles, ({ place }) => place === "boot" || place === "payload"),
+      surviving: countUnknown(surviving),
+    },
   );
   const fits = inOneGo === undefined ||
     Object.values(inOneGo).every(({ used, expected, limit }) => used + expected <= limit);
@@ -120,6 +125,14 @@ export function restoreList(
     );
   }
   return list;
+}
+
+/** Returns the names of the files of a payload image: its distfiles, and their digests. */
+export function payloadFiles(
+  { distfiles, restore }: Pick<Plan, "distfiles" | "restore">,
+): string[] {
+  const carried = distfiles.filter(({ place }) => place === "payload").map(({ name }) => name);
+  return restore?.importer === "overlay" ? [...carried, SUMS_NAME] : carried;
 }
 
 /** Returns the content of {@link SUMS_NAME}: the output of `sha256sum` for distfiles of a payload. */

@@ -95,6 +95,19 @@ export interface PlannedDisk {
   readonly entries: readonly PlannedEntry[];
 }
 
+/** How a distfile can be downloaded by the machine that needs it. */
+export interface Reach {
+  /** Whether its first step is built before or after the machine has TLS. */
+  readonly when: "before TLS" | "after TLS";
+  /** The plainest way that is sure to lead to it. */
+  readonly by: "http" | "https" | "nowhere";
+}
+
+/** A distfile that the machine would download, and how it can. */
+export interface PlannedDownload extends Reach {
+  readonly name: string;
+}
+
 export interface Plan {
   readonly options: BuildOptions;
   readonly start: Start;
@@ -103,6 +116,13 @@ export interface Plan {
   /** The text of bootstrap.cfg in the image. */
   readonly config: string;
   readonly distfiles: readonly PlannedDistfile[];
+  /**
+   * The distfiles that are first needed after the network is up, and not included on request. One
+   * that the machine cannot download is carried where that is possible.
+   */
+  readonly downloads: readonly PlannedDownload[];
+  /** The manifest line after which the machine has TLS; undefined if none is known. */
+  readonly tls: string | undefined;
   readonly stage1: Uint8Array;
   readonly stage2: Uint8Array;
   /** The root that the bootstrap starts in: that of the boot image, the directory or the disk. */

@@ -101,6 +101,7 @@ const limit = objectOf<Limit>({
   expected: amount,
   broken: bool,
   near: bool,
+  unknownSizes: v.exactOptional(amount),
   note: v.exactOptional(anyText),
   contributors: list(objectOf<Contributor>({ name: anyText, amount })),
   remedy: anyText,
@@ -211,7 +212,12 @@ function namesDiffer(items: readonly { readonly name: string }[]): boolean {
 
 const NAMES_DIFFER = "one with unique names";
 
-const estimate = object({ used: amount, expected: amount, limit: amount });
+const estimate = object({
+  used: amount,
+  expected: amount,
+  limit: amount,
+  unknownSizes: v.exactOptional(amount),
+});
 
 /** All of a record except the options, which the statement holds in another field. */
 export const recordBody = object({

@@ -46,6 +46,16 @@ export function bundleAt(root: string): Bundle | undefined {
   return last.bundle;
 }
 
+/**
+ * Reports whether a checkout is in a bundle for machines without a network.
+ *
+ * @param root Absolute.
+ * @throws {UserError} "verify" if the index is damaged.
+ */
+export function isForAirGap(root: string): boolean {
+  return bundleAt(root)?.layout.index.airGapped === true;
+}
+
 /** Reports whether a bundle has a file with that path. */
 export function hasBundled(bundle: Bundle, path: string): boolean {
   return bundle.members.get(path)?.member.kind === "file";

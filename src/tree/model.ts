@@ -10,6 +10,7 @@ import { UserError } from "../errors.ts";
 import { hasTreeFile, openCheckout, readTreeFile, readTreeText, walkTree } from "./checkout.ts";
 import { type TreeEntry } from "./entry.ts";
 import { type Distfile, mergeSources, type PlacedSource, readSources } from "./distfiles.ts";
+import { type Downloads, readDownloads } from "./downloads.ts";
 import { importsPayload, type Manifest, parseManifest } from "./manifest.ts";
 
 /** Paths of builder-hex0 in a checkout. */
@@ -43,6 +44,8 @@ export interface TreeModel {
   readonly distfiles: readonly Distfile[];
   /** Entries of the root directory of the booted machine, with paths relative to it. */
   readonly files: readonly TreeEntry[];
+  /** How the booted machine downloads. */
+  readonly downloads: Downloads;
   /** Names of the improves whose script mounts proc. */
   readonly procImproves: readonly string[];
   /** The layouts that the checkout's own importer reads; absent if it has none. */
@@ -81,6 +84,7 @@ export function readTree(dir: string): TreeModel {
     sources,
     distfiles: mergeSources(sources),
     files: readRootFiles(root),
+    downloads: readDownloads(root, manifest),
     procImproves: findProcImproves(root, manifest),
     ...findOwnImporter(root, manifest),
     ...findKexecFiwix(root, manifest),

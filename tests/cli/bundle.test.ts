@@ -233,3 +233,40 @@ test("reproduce builds again from a bundle, and downloads nothing with --offline
   expect(lacking.stderr).toContain("Cannot continue with --offline: ");
   expect(lacking.code).toBe(4);
 });
+
+test("builds from a bundle made with --air-gapped are air-gapped, unless they are told otherwise", async () => {
+  const gapped = join(temp.make(), "gapped.tar");
+  const make = ["bundle", "create", ...args, "--offline", "-o", gapped];
+  expect((await seedstrap([...make, "--air-gapped", "--pre-network"])).code).toBe(2);
+  expect(await seedstrap([...make, "--air-gapped"])).toMatchObject({ code: 0, stderr: "" });
+  expect((await seedstrap(["bundle", "verify", gapped])).code).toBe(0);
+  expect(openBundle(gapped).layout.index.airGapped).toBe(true);
+  expect(openBundle(bundle).layout.indexText).not.toContain("airGapped");
+  const plan = (from: string, ...more: string[]) =>
+    seedstrap(["plan", "-b", "--external-sources", "--offline", "--tree", from, ...more, "--json"]);
+  const isGapped = async (from: string, ...more: string[]) =>
+    JSON.parse((await plan(from, ...more)).stdout).config.includes("AIR_GAPPED=True\n");
+  expect(await isGapped(gapped)).toBe(true);
+  expect(await isGapped(gapped, "--no-air-gapped")).toBe(false);
+  expect(await isGapped(bundle)).toBe(false);
+  expect(await isGapped(bundle, "--air-gapped")).toBe(true);
+  // A machine without a network needs every distfile.
+  const some = await seedstrap(["plan", "-b", "--offline", "--tree", gapped]);
+  expect(some.stderr).toContain("Use --external-sources too");
+  expect(some.code).toBe(2);
+});
+
+test("build gives the advice of plan, and counts the files of the payload as plan does", async () => {
+  const plain = ["--bare-metal", "--external-sources", ...args];
+  const note = "Note: every distfile is included: for a machine without a network use --air-gapped";
+  const built = await seedstrap(["build", ...plain, "-t", join(dir, "advised")]);
+  const planned = await seedstrap(["plan", ...plain]);
+  for (const { stdout } of [built, planned]) expect(stdout).toContain(note);
+  expect(planned.stdout).toContain("payload.img: 4 files");
+  expect(built.stdout).toContain("payload, 4 files");
+  const boot = /init\.img: (\d+) files in/.exec(planned.stdout)?.[1];
+  expect(built.stdout).toContain(`boot, ${boot} files`);
+  const gapped = await seedstrap(["build", ...plain, "--air-gapped", "-t", join(dir, "gapped")]);
+  expect(gapped).toMatchObject({ code: 0, stderr: "" });
+  expect(gapped.stdout).not.toContain("Note:");
+});

@@ -146,7 +146,9 @@ test("every kind of failure has its exit code", async () => {
 
   const limit = await seedstrap(["plan", "-q", "-qs64", "-qr100", ...args]);
   expect(limit.code).toBe(8);
-  expect(limit.stderr).toContain("memory that builder-hex0 needs: 100 MiB, the minimum is 4096");
+  expect(limit.stderr).toContain(
+    "memory that builder-hex0 needs: 100 MiB, the minimum is 4,096 MiB",
+  );
   expect(limit.stdout).toContain("BROKEN");
   const forced = await seedstrap(["plan", "-q", "-qs64", "-qr100", "--force", ...args]);
   expect(forced.code).toBe(0);

@@ -15,6 +15,7 @@ const FINE: LimitInput = {
   seedFiles: 6,
   restored: [{ name: "r", amount: 10 }],
   restoredEnd: 100,
+  unknown: { entries: 0, restored: 0, surviving: 0 },
   surviving: [{ name: "s", amount: 10 }],
   fiwix: { ramdiskBytes: 1000 * MIB, kexecBytes: 100 * MIB },
   movesToDisk: true,
@@ -174,10 +175,10 @@ test("limitError() has every broken limit with its contributors, and each remedy
   expect(error.exitCode).toBe(8);
   expect(error.message).toBe(
     "Cannot bootstrap with this plan\n" +
-      "  memory that builder-hex0 needs: 1 MiB, the minimum is 4096\n" +
-      "  end of the data that Fiwix reads from the payload disk: 5368709120 bytes, " +
-      "the maximum is 4294967296\n" +
-      "      10 bytes  r",
+      "  memory that builder-hex0 needs: 1 MiB, the minimum is 4,096 MiB\n" +
+      "  end of the data that Fiwix reads from the payload disk: 5.00 GiB, " +
+      "the maximum is 4.00 GiB\n" +
+      "      10 B  r",
   );
   expect(error.hint).toBe(
     "Use --qemu-ram 4096 or more. Use fewer or smaller distfiles before jump: move_disk. " +

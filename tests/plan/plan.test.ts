@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import { brokenLimits, makePlan, neededDistfiles } from "../../src/plan/plan.ts";
+import { limitState } from "../../src/plan/limits.ts";
+import { payloadFiles } from "../../src/plan/restore.ts";
 import type { BuildOptions } from "../../src/plan/options.ts";
 import type { Plan } from "../../src/plan/types.ts";
 import { readTree } from "../../src/tree/model.ts";
@@ -224,6 +226,77 @@ test("warnings say whether the machine gets the password of a mirror, without sh
   expect(JSON.stringify(told)).not.toContain("u:secret");
   const kernel = { mode: "bare-metal", kernel: "/k" } as const;
   expect(plan({ mirrors, ...kernel, externalSources: true }, WITH_SEED).warnings).toEqual([]);
+});
+
+test("--payload auto also makes a payload where the estimate of the steps says so", () => {
+  const manifest = String(miniTree().files["steps/manifest"])
+    .replace("build: alpha-1.0", "build: alpha-1.0\nbuild: mes-1.0");
+  const options = {
+    ramdiskKib: 1_700_000,
+    kexecKib: 300_000,
+    files: { "steps/manifest": manifest },
+  };
+  const sizes = [3000, 3000, 10_000_000, 3000, 3000, 3000];
+  const of = (payload: "auto" | "never") => plan({ targetSizeMib: 200, payload }, options, sizes);
+  const never = of("never");
+  expect(never.limits.filter(({ near }) => near).map(({ id }) => id)).toEqual(["file-store"]);
+  expect(never.warnings).toEqual([
+    "probably too much (an estimate): bytes of files in builder-hex0, beside the Fiwix ramdisk: " +
+    "9.55 MiB + 84.6 MiB of 67.8 MiB",
+  ]);
+  const made = of("auto");
+  expect(made.hasPayload).toBe(false);
+  const less = { ...options, ramdiskKib: 1_675_000 };
+  const split = plan({ targetSizeMib: 200 }, less, sizes);
+  expect(split.payloadReason).toBe(
+    "without it there is probably too much (an estimate): " +
+      "bytes of files in builder-hex0, beside the Fiwix ramdisk",
+  );
+  expect(split.hasPayload).toBe(true);
+  expect(split.limits.filter(({ near }) => near)).toEqual([]);
+});
+
+test("a size that is not known counts as unknown, not as zero", () => {
+  const made = plan({}, {}, [3000, undefined, undefined, undefined, 3000, undefined]);
+  const states = new Map(made.limits.map((limit) => [limit.id, limitState(limit)]));
+  expect(Object.fromEntries(states)).toEqual({
+    "files": "ok",
+    "file-store": "unknown",
+    "path": "ok",
+    "memory": "ok",
+    "fiwix-ramdisk": "unknown",
+    "kexec-ramdisk": "unknown",
+    "disk": "unknown",
+  });
+  const unknown = made.limits.map(({ id, unknownSizes }) => [id, unknownSizes ?? 0]);
+  // Of the three in the boot image, clean_sources keeps one. The last one is not included.
+  expect(unknown.filter(([, count]) => count !== 0)).toEqual([
+    ["file-store", 3],
+    ["fiwix-ramdisk", 3],
+    ["kexec-ramdisk", 1],
+    ["disk", 3],
+  ]);
+  expect(made.payloadReason).toStartWith("3 sizes are not known yet");
+  expect(planAsText(made, "/t").map(plainLine).join("\n")).not.toMatch(/\bfits\b/);
+  const whole = plan();
+  expect(whole.limits.filter((limit) => limitState(limit) !== "ok")).toEqual([]);
+  expect(whole.payloadReason).toBe("everything fits into the boot image");
+});
+
+test("a limit that the known sizes break is broken, whatever the others are", () => {
+  const sizes = [3000, undefined, 9_000_000, 3000, 3000, 3000];
+  const made = plan({ payload: "never" }, {}, sizes);
+  const [limit] = brokenLimits(made);
+  expect(limit).toMatchObject({ id: "fiwix-ramdisk", unknownSizes: 1 });
+  expect(limitState(limit!)).toBe("broken");
+});
+
+test("a plan counts the files of its payload as the record of the build does", () => {
+  const made = plan({ ...ALL });
+  const text = planAsText(made, "/t").map(plainLine).join("\n");
+  expect(payloadFiles(made)).toHaveLength(6);
+  expect(text).toContain("payload.img: 6 files");
+  expect(payloadFiles(plan(ALL, { importsPayload: true }))).toHaveLength(4);
 });
 
 test("a plan reads like this", () => {

@@ -98,6 +98,17 @@ test("preflight explains the log of a real machine", async () => {
   expect((await preflight("--log", log)).code).toBe(6);
 });
 
+test("preflight calls RAM enough that is short of its range but all that is needed", async () => {
+  const log = join(dir, "enough.txt");
+  const ram = "preflight: ram use=files base=54000000 end=C0000000 free=1811808256 state=short";
+  writeFileSync(log, `${ram}\r\npreflight: verdict ok\r\n`);
+  const ran = await seedstrap(["preflight", "--log", log]);
+  expect(ran.stdout).toMatch(/^RAM for files {2}enough {2}54000000 to C0000000, 1\.69 GiB free\n/);
+  expect(ran).toMatchObject({ code: 0, stderr: "" });
+  const json = JSON.parse((await seedstrap(["preflight", "--log", log, "--json"])).stdout);
+  expect(json.lines[0].values.state).toBe("short");
+});
+
 test("preflight --log shows what is lost in a damaged log as unknown, and says so", async () => {
   const log = join(dir, "mangled.txt");
   const lines = ["boot", "ram x=1", "payload bytes=xx files=-1 of=1e9", "memory places=a"];
