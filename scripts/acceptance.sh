@@ -11,28 +11,34 @@
 #   - kill -9 at random moments leaves only complete images under their final names, and the next
 #     run succeeds
 #   - the preflight boots that take too long for scripts/test.sh
-#   - runs of the real stages that fail end with exit code 9 and name the step
+#   - runs of the real stages that fail end with exit code 9 and name the step; with --real a
+#     bootstrap in chroot gets as far as the first step after those of which DIR has the distfiles
 #
 # The checkout is only read. Needs Python with `requests` for the first two. The last line is
 # `N passed, N failed, N skipped`; fails if anything did.
 #
-# usage: acceptance.sh [--mib N] [--kills N] [--only python|copies|kills|boots|outcomes] CHECKOUT
+# usage: acceptance.sh [--mib N] [--kills N] [--real DIR] [--only PART] CHECKOUT
+#
+# The parts are python, copies, kills, boots and outcomes.
 
 # shellcheck disable=SC2034 # the parts use these variables
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 
+parts="python copies kills boots outcomes"
 usage() {
-	echo "usage: acceptance.sh [--mib N] [--kills N] [--only python|copies|kills|boots|outcomes] CHECKOUT" >&2
+	echo "usage: acceptance.sh [--mib N] [--kills N] [--real DIR] [--only PART] CHECKOUT" >&2
+	echo "parts: $parts" >&2
 	exit 2
 }
 mib=60
 kills=20
-parts="python copies kills boots outcomes"
+real=""
 while [ $# -gt 1 ]; do
 	case $1 in
 		--mib) mib=$2 ;;
 		--kills) kills=$2 ;;
+		--real) real=$(cd "$2" && pwd) ;;
 		--only)
 			case $2 in python | copies | kills | boots | outcomes) parts=$2 ;; *) usage ;; esac
 			;;
@@ -87,7 +93,7 @@ build() { # TREE TARGET OPTION...
 }
 
 run "making synthetic inputs" "$home/node_modules/.bin/bun" "$home/scripts/bench/synthetic.ts" \
-	"$checkout" "$work/inputs" "$mib"
+	"$checkout" "$work/inputs" "$mib" ${real:+"$real"}
 tree=$work/inputs/tree
 mirror=file://$work/inputs/mirror
 cat "$work/log"

@@ -3,24 +3,24 @@
  * Makes a checkout that can be built without the internet: a copy of a real one, with a synthetic
  * distfile for every source and its checksum in the sources of the copy.
  *
- * usage: bun scripts/bench/synthetic.ts CHECKOUT OUT [MIB]
+ * usage: bun scripts/bench/synthetic.ts CHECKOUT OUT [MIB [REAL]]
  *
  * Writes OUT/tree and OUT/mirror with MIB (default 1400) MiB of distfiles. The same arguments give
  * the same bytes: content is an AES-CTR key stream, sizes are distributed like real ones (most are
- * small, few are large).
+ * small, few are large). A distfile that the directory REAL has is taken from there.
  */
 
 import { createCipheriv, createHash } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { statIfThere } from "../../src/runtime/stat.ts";
 import { hasTreeFile, readTreeText } from "../../src/tree/checkout.ts";
 import { parseSources } from "../../src/tree/sources.ts";
 
-const [checkout, out, mib = "1400"] = process.argv.slice(2);
+const [checkout, out, mib = "1400", real] = process.argv.slice(2);
 if (checkout === undefined || out === undefined) {
-  process.stderr.write("usage: synthetic.ts CHECKOUT OUT [MIB]\n");
+  process.stderr.write("usage: synthetic.ts CHECKOUT OUT [MIB [REAL]]\n");
   process.exit(2);
 }
 const tree = join(out, "tree");
@@ -45,7 +45,10 @@ const sum = [...weights.values()].reduce((a, b) => a + b, 0);
 const digests = new Map<string, string>();
 for (const [name, share] of weights) {
   const size = Math.max(1, Math.round(share / sum * Number(mib) * 1024 * 1024));
-  const bytes = keyStream(name, size);
+  const given = real === undefined ? undefined : join(real, name);
+  const bytes = given !== undefined && existsSync(given)
+    ? readFileSync(given)
+    : keyStream(name, size);
   writeFileSync(join(mirror, name), bytes);
   digests.set(name, createHash("sha256").update(bytes).digest("hex"));
 }
