@@ -4,7 +4,7 @@
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
 import { planBuild } from "../job/build.ts";
-import { limitError } from "../job/check.ts";
+import { checkMissing, checkTargetDirectory, limitError } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
 import { brokenLimits, neededDistfiles, planCommand } from "../plan/plan.ts";
 import type { Limit } from "../plan/limits.ts";
@@ -33,7 +33,7 @@ export function planSubcommand(): CommandUnknownOpts {
   return planCommandBase("plan")
     .description("show what would be built and how near it comes to every limit")
     .option("-t, --target <dir>", "where the media would go", "target")
-    .option("--force", "exit with 0 although the plan breaks a limit")
+    .option("--force", "exit with 0 although the plan breaks a limit or files are missing")
     .option("--json", "for scripts, with every entry")
     .addHelpText(
       "after",
@@ -42,9 +42,11 @@ Example:
   seedstrap plan --qemu --external-sources -m file:///srv/distfiles --tree live-bootstrap`,
     )
     .action(async (raw) => {
-      const { plan } = await planBuild(parsePlanRequest(raw));
+      const { plan, tree } = await planBuild(parsePlanRequest(raw));
+      checkTargetDirectory(raw.target, tree);
       if (raw.json) printJson(planAsJson(plan, raw.target));
       else for (const line of planAsText(plan, raw.target)) print(line);
+      checkMissing(plan, raw.force === true, { onNotice: note });
       const broken = brokenLimits(plan);
       if (broken.length === 0) return;
       if (!raw.force) throw limitError(broken);
@@ -70,6 +72,8 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
     }),
     command: planCommand(plan, target) ?? null,
     overlay: plan.overlay,
+    missing: plan.missing,
+    untracked: plan.untracked,
     advice: plan.advice,
     warnings: plan.warnings,
   };
@@ -180,17 +184,23 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
     return `${files.length} files, ${amount(files)}`;
   };
   const lines = [
-    restore.phases === 1
+    distfiles.every(({ restored }) => restored !== "fiwix")
+      ? `restored at once after jump: move_disk: ${part("disk")}`
+      : restore.phases === 1
       ? `restored at once after jump: fiwix: ${part("fiwix")}`
       : `restored after jump: fiwix: ${part("fiwix")}; after jump: move_disk: ${part("disk")}`,
   ];
   for (const [name, title] of [["ramdisk", "Fiwix"], ["kexec", "kexec"]] as const) {
     const sum = restore.inOneGo?.[name];
     if (sum === undefined) continue;
-    const verdict = sum.used + sum.expected <= sum.limit ? "fits" : "does not fit";
+    const verdict = sum.limit === null
+      ? "not known whether it fits"
+      : sum.used + sum.expected <= sum.limit
+      ? "fits"
+      : "does not fit";
     lines.push(
       `  at once: ${formatBytes(sum.used)} + ~${formatBytes(sum.expected)} of ` +
-        `${formatBytes(sum.limit)} on the ${title} ramdisk: ${verdict}`,
+        `${figure(sum.limit, "bytes")} on the ${title} ramdisk: ${verdict}`,
     );
   }
   if (restore.obstacle !== undefined) lines.push(`  not in two phases: ${restore.obstacle}`);
@@ -199,7 +209,7 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
 
 function limitLines(plan: Plan): (string | Painted)[] {
   const rows = plan.limits.map((limit) => [
-    limit.broken ? "BROKEN" : limit.near ? "near" : "ok",
+    limit.broken ? "BROKEN" : limit.limit === null ? "unknown" : limit.near ? "near" : "ok",
     limit.title,
     figure(limit.used, limit.unit),
     limit.expected > 0 ? `+ ~${figure(limit.expected, limit.unit)}` : "",
@@ -210,7 +220,7 @@ function limitLines(plan: Plan): (string | Painted)[] {
   return formatTable(rows, "llrrlrl").map((line) =>
     line.startsWith("BROKEN")
       ? paint("red", line)
-      : line.startsWith("near")
+      : /^(near|unknown)/.test(line)
       ? paint("yellow", line)
       : line
   );
@@ -227,7 +237,8 @@ function isFloor({ id }: Limit): boolean {
   return id === "memory" || id === "disk";
 }
 
-function figure(value: number, unit: Limit["unit"]): string {
+function figure(value: number | null, unit: Limit["unit"]): string {
+  if (value === null) return "?";
   return unit === "bytes"
     ? formatBytes(value)
     : formatCount(value) + (unit === "MiB" ? " MiB" : "");

@@ -33,6 +33,7 @@ import {
   checkDevices,
   checkKernel,
   checkLimits,
+  checkMissing,
   checkTargetDirectory,
   checkUnchanged,
 } from "./check.ts";
@@ -128,7 +129,7 @@ async function readInputs(
   { tree, repo, preseed, options }: PlanRequest,
   signal: AbortSignal | undefined,
 ): Promise<Inputs> {
-  if (options.kernel !== undefined) checkKernel(options.kernel);
+  if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const model = readTree(tree);
   const extras = {
     repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),
@@ -158,6 +159,7 @@ export async function buildMedia(
 ): Promise<TargetRecord> {
   const job = await planBuild(request, signal);
   checkAll([
+    () => checkMissing(job.plan, request.force, events),
     () => checkLimits(job.plan, request.force, events),
     () => checkDevices(job.plan, request.devices),
     () => checkTargetDirectory(request.target, job.tree),

@@ -8,15 +8,16 @@
 
 import { UserError } from "../errors.ts";
 import { evaluateManifest } from "../tree/manifest.ts";
+import { findMissing } from "./missing.ts";
 import type { Extras } from "./preseed.ts";
 import type { TreeModel } from "../tree/model.ts";
-import { findAdvice, optionWarnings } from "./advice.ts";
+import { cleanedWarnings, findAdvice, optionWarnings, treeWarnings } from "./advice.ts";
 import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
 import { directoryEntries, seedPath, withOverlay } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
 import { type BuildOptions, continuesPass, startOf } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
-import { planned } from "./place.ts";
+import { OWN, planned } from "./place.ts";
 import { findBoundaries, phaseOf } from "./split.ts";
 import type { Plan, PlannedDistfile } from "./types.ts";
 
@@ -46,11 +47,11 @@ export function planRootDirectory(
   const distfiles = tree.distfiles.map((distfile): PlannedDistfile => {
     const phase = phaseOf(distfile, boundaries);
     const isCarried = phase !== "network" || options.externalSources;
-    const step = distfile.uses[0]!.step;
+    const step = distfile.uses[0]?.step;
     return planned(distfile, sizes, {
       phase,
       place: isCarried ? "boot" : "network",
-      why: isCarried ? `${step} needs it` : `${step} downloads it`,
+      why: step === undefined ? OWN : isCarried ? `${step} needs it` : `${step} downloads it`,
     });
   });
   const configText = configTexts(options, false);
@@ -79,8 +80,14 @@ export function planRootDirectory(
       madeAgain: [],
     },
     servedMirrors: servedMirrors(options),
+    missing: findMissing(tree, active, options),
+    untracked: tree.untracked,
     advice: disk === undefined ? [] : findAdvice(tree, options, distfiles),
-    warnings: optionWarnings(options),
+    warnings: [
+      ...treeWarnings(tree),
+      ...optionWarnings(options),
+      ...cleanedWarnings(tree, distfiles),
+    ],
   };
 }
 

@@ -69,8 +69,11 @@ export interface Limit {
   readonly unit: "files" | "bytes" | "MiB";
   /** The amount that the plan uses; a lower bound if some sizes are not known yet. */
   readonly used: number;
-  /** The limit: for `memory` and `disk` the minimum, otherwise the maximum. */
-  readonly limit: number;
+  /**
+   * The limit: for `memory` and `disk` the minimum, otherwise the maximum; null where the checkout
+   * does not say it.
+   */
+  readonly limit: number | null;
   /** Estimate of the amount that the run itself adds; 0 if there is none. */
   readonly expected: number;
   /** Whether it is certain to fail, as `used` alone is too much. */
@@ -156,6 +159,8 @@ function fileStore(input: LimitInput, remedy: string): Limit {
     id: "file-store",
     title: initrd > 0
       ? "bytes of files in builder-hex0, beside the Fiwix ramdisk"
+      : input.fiwix !== undefined && input.fiwix.ramdiskBytes === undefined
+      ? "bytes of files in builder-hex0, without the Fiwix ramdisk"
       : "bytes of files in builder-hex0",
     unit: "bytes",
     used: total(bySize(input.entries)),
@@ -191,7 +196,8 @@ export interface RamdiskUse {
   readonly used: number;
   /** Estimate of the amount that the steps add; 0 if it is not known. */
   readonly expected: number;
-  readonly limit: number;
+  /** null if it is not known. */
+  readonly limit: number | null;
 }
 
 /**
@@ -208,8 +214,12 @@ export function ramdiskUse(
   costs: StepCosts | undefined,
 ): Readonly<Record<"ramdisk" | "kexec", RamdiskUse>> {
   return {
-    ramdisk: { used: total(root), expected: costs?.bytes ?? 0, limit: ramdiskBytes },
-    kexec: { used: total(surviving), expected: costs?.kexecBytes ?? 0, limit: kexecBytes },
+    ramdisk: { used: total(root), expected: costs?.bytes ?? 0, limit: ramdiskBytes ?? null },
+    kexec: {
+      used: total(surviving),
+      expected: costs?.kexecBytes ?? 0,
+      limit: kexecBytes ?? null,
+    },
   };
 }
 
@@ -278,11 +288,12 @@ function diskLimit(
   };
 }
 
-/** Returns a limit that is a maximum. */
+/** Returns a limit that is a maximum; one that is not known is neither broken nor near. */
 export function atMost(limit: Omit<Limit, "broken" | "near">): Limit {
   const { used, expected } = limit;
-  const broken = used > limit.limit;
-  return { ...limit, broken, near: !broken && used + expected > limit.limit };
+  const most = limit.limit ?? Infinity;
+  const broken = used > most;
+  return { ...limit, broken, near: !broken && used + expected > most };
 }
 
 /** Returns the note about what the figures of a limit do not include. */

@@ -14,6 +14,9 @@ import type { Place, PlannedDistfile } from "./types.ts";
 /** Sizes in bytes of the distfiles that are already on this machine, by name. */
 export type KnownSizes = ReadonlyMap<string, number>;
 
+/** The reason for a file that no sources file names. */
+export const OWN = "it is in distfiles/ of the checkout, --external-sources includes it";
+
 /** Returns a distfile of the checkout as one of a plan. */
 export function planned(
   distfile: Distfile,
@@ -40,16 +43,17 @@ export function placeDistfile(
 ): PlannedDistfile {
   const { uses } = distfile;
   const phase = phaseOf(distfile, boundaries);
-  const first = uses[0]!;
+  const [first] = uses;
   const place: Place = phase === "boot"
     ? "boot"
     : phase === "network" && !options.externalSources
     ? "network"
     : phase === "network" && options.hasRepo
     ? "external"
-    : wantsPayload && boundaries.split !== Infinity
+    : wantsPayload && (first?.index ?? Infinity) > boundaries.split
     ? "payload"
     : "boot";
+  if (first === undefined) return planned(distfile, sizes, { phase, place, why: OWN });
   const line = (index: number) => manifest.lines[index]!;
   const needed = `${first.step} (manifest line ${line(first.index).line}) needs it`;
   const why = place === "network"
