@@ -28,7 +28,7 @@ import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "../device/write.ts";
 import { findMke2fs } from "../write/disk.ts";
-import { fetchAbsent, locateAll, locateRight, type Places } from "./distfiles.ts";
+import { fetchAbsent, findOwnDistfiles, locateAll, locateRight, type Places } from "./distfiles.ts";
 import {
   checkDevices,
   checkKernel,
@@ -130,7 +130,7 @@ async function readInputs(
   signal: AbortSignal | undefined,
 ): Promise<Inputs> {
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
-  const model = readTree(tree);
+  const model = await withOwnDistfiles(readTree(tree), options, signal);
   const extras = {
     repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),
     ...(preseed !== undefined && {
@@ -142,6 +142,22 @@ async function readInputs(
     }),
   };
   return { tree: model, extras };
+}
+
+/** Adds the files that `--external-sources` carries although no sources file names them. */
+async function withOwnDistfiles(
+  tree: TreeModel,
+  { externalSources }: BuildOptions,
+  signal: AbortSignal | undefined,
+): Promise<TreeModel> {
+  if (!externalSources) return tree;
+  const named = new Set(tree.distfiles.map(({ name }) => name));
+  const own = await findOwnDistfiles(tree.root, named, signal);
+  return {
+    ...tree,
+    distfiles: [...tree.distfiles, ...own.distfiles],
+    remarks: [...tree.remarks, ...own.remarks],
+  };
 }
 
 /** Limit for an expanded archive if builder-hex0 sets none: far larger than any root. */
