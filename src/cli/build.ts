@@ -25,7 +25,10 @@ import { accelOption, printedRun } from "./run.ts";
 function buildCommandBase(name: string) {
   return planCommandBase(name)
     .option("-t, --target <dir>", "where the media go", "target")
-    .option("--force", "go on although the plan breaks a limit, or a guest has changed a disk")
+    .option(
+      "--force",
+      "go on although a limit is broken, files are missing, or a guest has changed a disk",
+    )
     .option("-j, --jobs <n>", "number of parallel downloads", "4");
 }
 

@@ -9,10 +9,11 @@
 import { Command, Option } from "@commander-js/extra-typings";
 import { resolve } from "node:path";
 import process from "node:process";
-import { type Mirror, parseMirror } from "../fetch/mirror.ts";
+import { type Mirror, mirrorDirectories, parseMirror } from "../fetch/mirror.ts";
 import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
 import type { PlanRequest } from "../job/build.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import {
   type BuildOptions,
   CI_PASSES,
@@ -220,10 +221,20 @@ function chosenMode(raw: RawOptions): Mode {
 /**
  * Parses the values of `--mirrors`.
  *
- * @throws {UserError} "usage", naming one that is neither a server nor a directory.
+ * @throws {UserError} "usage", naming one that is neither a server nor a directory that is there.
  */
 export function parseMirrorOption(texts: readonly string[]): Mirror[] {
-  return texts.map(parseMirror);
+  const mirrors = texts.map(parseMirror);
+  for (const path of mirrorDirectories(mirrors)) {
+    const stat = statIfThere(path, { kind: "usage" });
+    if (stat?.isDirectory() === true) continue;
+    const what = stat === undefined ? "there is no such directory" : "it is not a directory";
+    throw new UserError("usage", `Cannot use mirror file://${path}: ${what}`, {
+      where: path,
+      hint: "Name a directory that holds distfiles, or a server",
+    });
+  }
+  return mirrors;
 }
 
 function checkedArch(text: string): string {

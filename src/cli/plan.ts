@@ -4,7 +4,7 @@
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
 import { planBuild } from "../job/build.ts";
-import { checkLimits } from "../job/check.ts";
+import { checkLimits, checkMissing, checkTargetDirectory } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
 import { neededDistfiles, planCommand } from "../plan/plan.ts";
 import { formatAmount, type Limit, limitState } from "../plan/limits.ts";
@@ -36,7 +36,7 @@ export function planSubcommand(): CommandUnknownOpts {
   return planCommandBase("plan")
     .description("show what would be built and how near it comes to every limit")
     .option("-t, --target <dir>", "where the media would go", "target")
-    .option("--force", "exit with 0 although the plan breaks a limit")
+    .option("--force", "exit with 0 although the plan breaks a limit or files are missing")
     .option("--json", "for scripts, with every entry")
     .addHelpText(
       "after",
@@ -45,9 +45,11 @@ Example:
   seedstrap plan --qemu --external-sources -m file:///srv/distfiles --tree live-bootstrap`,
     )
     .action(async (raw) => {
-      const { plan } = await planBuild(parsePlanRequest(raw));
+      const { plan, tree } = await planBuild(parsePlanRequest(raw));
+      checkTargetDirectory(raw.target, tree);
       if (raw.json) printJson(planAsJson(plan, raw.target));
       else for (const line of planAsText(plan, raw.target)) print(line);
+      checkMissing(plan, raw.force === true, { onNotice: note });
       checkLimits(plan, raw.force === true, { onNotice: note });
     });
 }
@@ -72,6 +74,8 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
     }),
     command: planCommand(plan, target) ?? null,
     overlay: plan.overlay,
+    missing: plan.missing,
+    untracked: plan.untracked,
     advice: plan.advice,
     warnings: plan.warnings,
   };
@@ -224,21 +228,25 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
     return `${files.length} files, ${amount(files)}`;
   };
   const lines = [
-    restore.phases === 1
+    distfiles.every(({ restored }) => restored !== "fiwix")
+      ? `restored at once after jump: move_disk: ${part("disk")}`
+      : restore.phases === 1
       ? `restored at once after jump: fiwix: ${part("fiwix")}`
       : `restored after jump: fiwix: ${part("fiwix")}; after jump: move_disk: ${part("disk")}`,
   ];
   for (const [name, title] of [["ramdisk", "Fiwix"], ["kexec", "kexec"]] as const) {
     const sum = restore.inOneGo?.[name];
     if (sum === undefined) continue;
-    const verdict = sum.used + sum.expected > sum.limit
+    const verdict = sum.limit === null
+      ? "not known whether it fits"
+      : sum.used + sum.expected > sum.limit
       ? "does not fit"
       : sum.unknownSizes === undefined
       ? "fits"
       : "unknown";
     lines.push(
       `  at once: ${atLeast(sum)}${formatBytes(sum.used)} + ~${formatBytes(sum.expected)} of ` +
-        `${formatBytes(sum.limit)} on the ${title} ramdisk: ${verdict}`,
+        `${formatAmount(sum.limit, "bytes")} on the ${title} ramdisk: ${verdict}`,
     );
   }
   if (restore.obstacle !== undefined) lines.push(`  not in two phases: ${restore.obstacle}`);

@@ -30,11 +30,19 @@ import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { DeviceEvents } from "../device/write.ts";
 import { findMke2fs } from "../write/disk.ts";
-import { askMirrors, fetchAbsent, locateAll, locateRight, type Places } from "./distfiles.ts";
+import {
+  askMirrors,
+  fetchAbsent,
+  findOwnDistfiles,
+  locateAll,
+  locateRight,
+  type Places,
+} from "./distfiles.ts";
 import {
   checkDevices,
   checkKernel,
   checkLimits,
+  checkMissing,
   checkTargetDirectory,
   checkUnchanged,
 } from "./check.ts";
@@ -141,8 +149,8 @@ async function readInputs(
   { tree, repo, preseed, options }: PlanRequest,
   signal: AbortSignal | undefined,
 ): Promise<Inputs> {
-  if (options.kernel !== undefined) checkKernel(options.kernel);
-  const model = readTree(tree);
+  if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
+  const model = await withOwnDistfiles(readTree(tree), options, signal);
   const extras = {
     repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),
     ...(preseed !== undefined && {
@@ -154,6 +162,22 @@ async function readInputs(
     }),
   };
   return { tree: model, extras };
+}
+
+/** Adds the files that `--external-sources` carries although no sources file names them. */
+async function withOwnDistfiles(
+  tree: TreeModel,
+  { externalSources }: BuildOptions,
+  signal: AbortSignal | undefined,
+): Promise<TreeModel> {
+  if (!externalSources) return tree;
+  const named = new Set(tree.distfiles.map(({ name }) => name));
+  const own = await findOwnDistfiles(tree.root, named, signal);
+  return {
+    ...tree,
+    distfiles: [...tree.distfiles, ...own.distfiles],
+    remarks: [...tree.remarks, ...own.remarks],
+  };
 }
 
 /** Limit for an expanded archive if builder-hex0 sets none: far larger than any root. */
@@ -197,6 +221,7 @@ async function planAndWrite(
 ): Promise<TargetRecord> {
   const job = await planBuild(request, signal);
   checkAll([
+    () => checkMissing(job.plan, request.force, events),
     () => checkLimits(job.plan, request.force, events),
     () => checkDevices(job.plan, request.devices),
     () => checkTargetDirectory(request.target, job.tree),

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Bundle, bundledFile, isBundle } from "../image/bundle.ts";
 import { UserError } from "../errors.ts";
@@ -20,15 +20,20 @@ import {
   MAX_INDEX_BYTES,
   sortByPath,
 } from "../format/bundle.ts";
+import { isBootSector } from "../format/boot.ts";
+import { isPayload } from "../format/payload.ts";
 import { type Body, fileSegment, segmentSize, textSegment } from "../format/segment.ts";
 import type { Located } from "../plan/images.ts";
+import { SUMS_NAME } from "../plan/restore.ts";
 import { findNetwork } from "../plan/split.ts";
 import { WORK_DIR } from "../runtime/own.ts";
 import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { openImage } from "../source/file.ts";
 import { walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { CONFIG_PATH, isBuildInput, readTree, type TreeModel } from "../tree/model.ts";
+import { readTracked } from "../tree/tracked.ts";
 import { VERSION } from "../version.ts";
 import { digestSegment } from "../write/copy.ts";
 import { type DirectoryEntry, writeDirectory } from "../write/directory.ts";
@@ -95,7 +100,7 @@ export async function createBundle(
     signal,
   );
   const fixed = [
-    ...await checkoutPieces(tree.root, signal),
+    ...await checkoutPieces(tree, events, signal),
     ...(request.images === undefined ? [] : [
       directoryPiece(IMAGES_DIR),
       ...await imagePieces(request.images, IMAGES_DIR, signal),
@@ -167,15 +172,28 @@ async function writeBundle(
 }
 
 /**
- * Everything of a checkout that builds read, and of the rest what is neither made nor fetched:
- * without distfiles, targets, bundles and what Python keeps.
+ * Everything of a checkout that builds read, and of the rest what is of the checkout: neither what
+ * is made or fetched, nor what git does not track. Without git, targets, images, bundles and
+ * harvests are known by what is in them.
  */
 async function checkoutPieces(
-  root: string,
+  { root, untracked }: TreeModel,
+  { onNotice }: BuildEvents,
   signal: AbortSignal | undefined,
 ): Promise<BundlePiece[]> {
   const pieces: BundlePiece[] = [];
-  const skips = (path: string) => isLeftOut(root, path);
+  const tracked = readTracked(root);
+  if (untracked.length > 0) {
+    onNotice?.(`git does not track these files, which builds read: ${untracked.join(", ")}`);
+  }
+  const skips = (path: string) => {
+    if (isBuildInput(path)) return false;
+    if (isMade(root, path)) return true;
+    if (tracked === undefined) return !path.includes("/") && isOurs(join(root, path));
+    if (tracked.hasBelow(path)) return false;
+    onNotice?.(`${path} is left out: git does not track it`);
+    return true;
+  };
   for (const entry of walkTree(root, "", "the checkout", skips)) {
     if (entry.kind === "directory") {
       pieces.push(directoryPiece(entry.path));
@@ -191,8 +209,8 @@ async function checkoutPieces(
 
 const LEFT_OUT: ReadonlySet<string> = new Set([DISTFILES_DIR, BUNDLE_DIR, CONFIG_PATH]);
 
-function isLeftOut(root: string, path: string): boolean {
-  if (isBuildInput(path)) return false;
+/** Reports whether something of a checkout is made or fetched by programs, whatever git says. */
+function isMade(root: string, path: string): boolean {
   const place = join(root, path);
   if (LEFT_OUT.has(path) || /(^|\/)__pycache__$/.test(path)) return true;
   if (existsSync(join(place, WORK_DIR))) return true;
@@ -201,6 +219,23 @@ function isLeftOut(root: string, path: string): boolean {
   if (/^\..*\.part-/.test(path)) return true;
   const first = place.replace(/\.\d{3,6}$/, ".001");
   return statIfThere(first)?.isFile() === true && isBundle(first);
+}
+
+/** Reports whether something is an image that seedstrap has made, or a harvest. */
+function isOurs(place: string): boolean {
+  const stat = statIfThere(place);
+  if (stat?.isFile() === true) {
+    const source = openImage(place);
+    try {
+      return isPayload(source) || isBootSector(source);
+    } finally {
+      source.close();
+    }
+  }
+  if (stat?.isDirectory() !== true) return false;
+  const names = readdirSync(place);
+  return names.includes(SUMS_NAME) &&
+    names.every((name) => name === SUMS_NAME || /_\d+\.tar\.bz2$/.test(name));
 }
 
 function distfilePiece({ name, sha256 }: Distfile, located: Located): BundlePiece {

@@ -5,50 +5,101 @@
  * @module
  */
 
-import { join, relative, resolve, sep } from "node:path";
+import { readSync, realpathSync } from "node:fs";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { UserError } from "../errors.ts";
+import { DISTFILES_DIR } from "../format/bundle.ts";
 import type { Image } from "../plan/images.ts";
 import { formatAmount, limitFigures } from "../plan/limits.ts";
 import { brokenLimits, isDoomed } from "../plan/plan.ts";
 import { type ReachFault, reachFaults } from "../plan/reach.ts";
 import type { Plan } from "../plan/types.ts";
+import { openRegular } from "../read.ts";
 import { readRecord } from "../record/read.ts";
 import { lastRun } from "../record/run.ts";
 import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import type { TreeModel } from "../tree/model.ts";
+import { isBuildInput, type TreeModel } from "../tree/model.ts";
+import { readTracked } from "../tree/tracked.ts";
 import { isAsBuilt } from "./verify.ts";
 
+/** Offset and content of the magic of a bzImage: Linux, Documentation/arch/x86/boot.rst. */
+const BZIMAGE_MAGIC = { offsetBytes: 0x202, text: "HdrS" };
+
 /**
- * Checks that the kernel of the user is a file.
+ * Checks that the kernel of the user is a file, and for the x86 architectures a bzImage.
  *
  * @throws {UserError} "usage"
  */
-export function checkKernel(path: string): void {
-  if (statIfThere(path)?.isFile() === true) return;
-  throw new UserError("usage", `Cannot use ${path} for --kernel: it is not a file`, {
+export function checkKernel(path: string, arch: string): void {
+  const why = kernelFault(path, arch);
+  if (why === undefined) return;
+  throw new UserError("usage", `Cannot use ${path} for --kernel: ${why}`, {
     where: path,
-    hint: "It takes a Linux kernel, such as a bzImage",
+    hint: "It takes a Linux kernel, such as a bzImage (arch/x86/boot/bzImage, /boot/vmlinuz-…)",
   });
 }
 
+function kernelFault(path: string, arch: string): string | undefined {
+  if (statIfThere(path)?.isFile() !== true) return "it is not a file";
+  if (!["x86", "amd64"].includes(arch)) return undefined;
+  const { offsetBytes, text } = BZIMAGE_MAGIC;
+  const { file, close } = openRegular(path, { what: `read ${path}`, kind: "usage" });
+  try {
+    const magic = new Uint8Array(text.length);
+    const read = readSync(file, magic, 0, magic.length, offsetBytes);
+    if (new TextDecoder().decode(magic.subarray(0, read)) === text) return undefined;
+    return `it is no bzImage: "${text}" is not at offset ${offsetBytes}`;
+  } finally {
+    close();
+  }
+}
+
+/** Directories of the system: nothing below them can be a target either. */
+const SYSTEM_TREES =
+  /^\/(bin|boot|dev|etc|lib\w*|proc|sbin|sys|usr\/(bin|include|lib\w*|sbin|share))(\/|$)/;
+/** Directories of the system in which a target can be. */
+const SYSTEM_DIRS = ["/", "/home", "/root", "/run", "/usr", "/usr/local", "/var"];
+/** A file system in memory below one of these. */
+const MEMORY = /^\/dev\/shm\/./;
+
+/** What a checkout has in its first level where git does not say it. */
+const CHECKOUT_DIRS = [".git", ".github", "LICENSES", "builder-hex0", "lib", "seed", "steps"];
+
 /**
- * Refuses a target in a directory of the checkout that builds read, as it would become part of the
- * next build.
+ * Refuses a target in the system, and one in a directory of the checkout, as it would become part of
+ * the next build, or lie among the files of the checkout.
  *
  * @throws {UserError} "usage"
  */
 export function checkTargetDirectory(target: string, { root }: TreeModel): void {
-  const [top] = relative(root, resolve(target)).split(sep);
-  if (!["builder-hex0", "seed", "steps"].includes(top!)) return;
-  throw new UserError(
-    "usage",
-    `Cannot use ${resolve(target)} as target: ${top}/ is a source of the build`,
-    {
-      where: resolve(target),
-      hint: "Name another --target",
-    },
-  );
+  const dir = realPlace(resolve(target));
+  const why = targetFault(dir, realPlace(root));
+  if (why === undefined) return;
+  throw new UserError("usage", `Cannot use ${resolve(target)} as target: ${why}`, {
+    where: resolve(target),
+    hint: "Name another --target",
+  });
+}
+
+function targetFault(dir: string, root: string): string | undefined {
+  if (SYSTEM_DIRS.includes(dir) || (SYSTEM_TREES.test(dir) && !MEMORY.test(dir))) {
+    return `${dir} is a directory of the system`;
+  }
+  if (dir === root) return "it is the checkout";
+  const path = relative(root, dir);
+  const [top] = path.split(sep);
+  if (top === "..") return undefined;
+  if (isBuildInput(top!)) return `${top}/ is a source of the build`;
+  if (top === DISTFILES_DIR) return `${top}/ holds distfiles`;
+  const isOfCheckout = CHECKOUT_DIRS.includes(top!) || readTracked(root)?.hasBelow(top!) === true;
+  return isOfCheckout ? `${top}/ is a directory of the checkout` : undefined;
+}
+
+/** Returns a path without symbolic links, as far as it exists. */
+function realPlace(path: string): string {
+  if (statIfThere(path) !== undefined) return realpathSync(path);
+  return join(realPlace(dirname(path)), basename(path));
 }
 
 /**
@@ -146,9 +197,33 @@ export function checkLimits(
   for (const line of lines) events.onNotice?.(`--force: ${line}`);
 }
 
+/**
+ * Refuses a checkout without files that its manifest names.
+ *
+ * @throws {UserError} "tree", with all of them.
+ */
+export function checkMissing(
+  { missing }: Plan,
+  force: boolean,
+  events: { readonly onNotice?: (text: string) => void },
+): void {
+  if (force) {
+    for (const line of missing) events.onNotice?.(`--force: ${line}`);
+    return;
+  }
+  if (missing.length === 0) return;
+  throw new UserError(
+    "tree",
+    `Cannot bootstrap with this checkout: it does not have what its manifest names\n  ${
+      missing.join("\n  ")
+    }`,
+    { hint: "Restore the files or correct the manifest. --force continues anyway" },
+  );
+}
+
 function brokenLine(limit: Plan["limits"][number]): string {
   const figures = limitFigures(limit);
-  const isFloor = limit.used < limit.limit;
+  const isFloor = limit.limit !== null && limit.used < limit.limit;
   const atLeast = limit.unknownSizes === undefined || isFloor ? "" : "at least ";
   return `${limit.title}: ${atLeast}${figures.used}, ` +
     `the ${isFloor ? "minimum" : "maximum"} is ${figures.limit}`;

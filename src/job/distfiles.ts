@@ -5,18 +5,23 @@
  * @module
  */
 
-import { rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { UserError } from "../errors.ts";
+import { sortedByBytes } from "../bytes.ts";
+import { messageOf, UserError } from "../errors.ts";
+import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
 import { askSizes } from "../fetch/sizes.ts";
 import { fetchError } from "../fetch/report.ts";
-import { locate } from "../fetch/store.ts";
+import { digestFile, locate } from "../fetch/store.ts";
 import { tidyStore } from "../fetch/turn.ts";
 import type { Failure, FetchEvent } from "../fetch/types.ts";
+import { DISTFILES_DIR } from "../format/bundle.ts";
 import { fileSegment } from "../format/segment.ts";
 import type { Located, LocatedFile } from "../plan/images.ts";
+import { reading } from "../refused.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { USER_AGENT } from "../version.ts";
@@ -45,6 +50,55 @@ export interface Places extends Pick<DistfileRequest, "store" | "mirrors"> {
 export interface DistfileEvents {
   readonly onNotice?: (text: string) => void;
   readonly onFetch?: (event: FetchEvent) => void;
+}
+
+/** Files in distfiles/ of a checkout that no sources file names. */
+export interface OwnDistfiles {
+  readonly distfiles: readonly Distfile[];
+  /** What there is that cannot be carried, and why. */
+  readonly remarks: readonly string[];
+}
+
+/**
+ * Finds the files that users have put into distfiles/ of a checkout, as rootfs.py does. A bundle has
+ * none.
+ *
+ * @param named Names of the distfiles that the checkout names.
+ * @throws {UserError} "tree" if one cannot be read.
+ */
+export async function findOwnDistfiles(
+  root: string,
+  named: ReadonlySet<string>,
+  signal?: AbortSignal,
+): Promise<OwnDistfiles> {
+  const dir = join(root, DISTFILES_DIR);
+  if (statIfThere(root)?.isDirectory() !== true || statIfThere(dir)?.isDirectory() !== true) {
+    return { distfiles: [], remarks: [] };
+  }
+  const distfiles: Distfile[] = [];
+  const remarks: string[] = [];
+  for (const name of sortedByBytes(reading(dir, () => readdirSync(dir)), (name) => name)) {
+    // A dot begins what seedstrap keeps in a store.
+    if (named.has(name) || name.startsWith(".") || name.endsWith(".part")) continue;
+    const path = join(dir, name);
+    const fault = statIfThere(path)?.isFile() === true
+      ? distfileNameFault(name)
+      : "it is not a file";
+    if (fault !== undefined) {
+      remarks.push(`${DISTFILES_DIR}/${name} is not carried: ${fault}`);
+      continue;
+    }
+    const { got } = await digestFile(path, signal).catch((cause: unknown) => {
+      signal?.throwIfAborted();
+      throw new UserError("tree", `Cannot read ${path}: ${messageOf(cause)}`, {
+        where: path,
+        hint: "Move it out of the checkout, or leave --external-sources out",
+        cause,
+      });
+    });
+    distfiles.push({ name, sha256: got, urls: [], git: [], uses: [] });
+  }
+  return { distfiles, remarks };
 }
 
 type Wanted = Pick<Distfile, "name" | "sha256">;

@@ -102,7 +102,7 @@ export async function runTarget(
       hint: "Write its images to drives, or build it with --qemu",
     });
   }
-  if (options.kernel !== undefined) checkKernel(options.kernel);
+  if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const target = useTarget(dir);
   try {
     checkImages(dir, record);

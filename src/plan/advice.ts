@@ -6,7 +6,7 @@
  */
 
 import { httpMirrors, secretOf } from "../fetch/mirror.ts";
-import type { TreeModel } from "../tree/model.ts";
+import { FIWIX_PATH, type TreeModel } from "../tree/model.ts";
 import { networkLines } from "./overlay.ts";
 import { formatAmount, type Limit } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
@@ -30,6 +30,29 @@ export function findAdvice(
       waits.join(", ")
     }`,
   ];
+}
+
+/** Returns warnings about a checkout that apply to every mode. */
+export function treeWarnings({ remarks, emptySubmodules, untracked }: TreeModel): string[] {
+  return [
+    ...remarks,
+    ...(emptySubmodules.length === 0 ? [] : [
+      `submodules that this build does not need are empty: ${
+        listed(emptySubmodules, 3)
+      }: the image is not that of a complete clone`,
+    ]),
+    ...(untracked.length === 0 ? [] : [
+      `git does not track these files of the checkout, which are packed too: ${
+        listed(untracked, 12)
+      }`,
+    ]),
+  ];
+}
+
+function listed(names: readonly string[], most: number): string {
+  const others = names.length - most;
+  const shown = names.slice(0, most).join(", ");
+  return others > 0 ? `${shown} and ${others} more` : shown;
 }
 
 /** Returns warnings about options that apply to every mode. */
@@ -59,7 +82,7 @@ export function findWarnings(
   hasPayload: boolean,
   boundaries: Boundaries,
 ): string[] {
-  const warnings = optionWarnings(options);
+  const warnings = [...treeWarnings(tree), ...optionWarnings(options)];
   if (tree.kexecFiwix !== undefined && tree.kexecFiwix.sha256 !== KEXEC_FIWIX_SHA256) {
     warnings.push(
       `${tree.kexecFiwix.path} is not the version that is known to work: its SHA-256 is ${tree.kexecFiwix.sha256}, that of live-bootstrap 984b8322 is ${KEXEC_FIWIX_SHA256}`,
@@ -81,6 +104,28 @@ export function findWarnings(
     }
   }
   return warnings;
+}
+
+/** Returns the warning about files of the user that the bootstrap itself deletes. */
+export function cleanedWarnings(
+  { manifest }: TreeModel,
+  distfiles: readonly PlannedDistfile[],
+): string[] {
+  const cleans = manifest.lines.some(({ kind, name }) =>
+    kind === "improve" && name === "clean_sources"
+  );
+  const own = distfiles.filter(({ steps, place, restored }) =>
+    steps.length === 0 && (place === "boot" || restored === "fiwix")
+  );
+  if (!cleans || own.length === 0) return [];
+  const names = listed(own.map(({ name }) => name), 12);
+  return [`improve: clean_sources will delete what no step needs: ${names}`];
+}
+
+/** Returns the warning about a limit that the checkout does not say. */
+export function unknownWarning({ title, used, unit }: Limit): string {
+  return `cannot be checked: ${title}: ${formatAmount(used, unit)} of an unknown number, ` +
+    `as ${FIWIX_PATH} does not set one`;
 }
 
 /** Returns the warning about a limit that is not broken, but likely will be during the run. */

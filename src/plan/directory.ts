@@ -8,16 +8,17 @@
 
 import { UserError } from "../errors.ts";
 import { evaluateManifest } from "../tree/manifest.ts";
+import { findMissing } from "./missing.ts";
 import type { Extras } from "./preseed.ts";
 import type { TreeModel } from "../tree/model.ts";
-import { findAdvice, optionWarnings } from "./advice.ts";
+import { cleanedWarnings, findAdvice, optionWarnings, treeWarnings } from "./advice.ts";
 import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
 import { directoryEntries, seedPath, withOverlay } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
 import { countUnknown } from "./limits.ts";
 import { type BuildOptions, continuesPass, startOf } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
-import { planned, whyIncluded } from "./place.ts";
+import { OWN, planned, whyIncluded } from "./place.ts";
 import { carriedNote, networkOf, plannedDownloads } from "./reach.ts";
 import { findBoundaries, phaseOf } from "./split.ts";
 import type { Plan, PlannedDistfile } from "./types.ts";
@@ -51,11 +52,15 @@ export function planRootDirectory(
     const phase = phaseOf(distfile, boundaries);
     const included = phase === "network" ? whyIncluded(distfile, input) : "";
     const isCarried = included !== undefined;
-    const step = distfile.uses[0]!.step;
+    const step = distfile.uses[0]?.step;
     return planned(distfile, sizes, {
       phase,
       place: isCarried ? "boot" : "network",
-      why: isCarried ? `${step} needs it ${included}`.trimEnd() : `${step} downloads it`,
+      why: step === undefined
+        ? OWN
+        : isCarried
+        ? `${step} needs it ${included}`.trimEnd()
+        : `${step} downloads it`,
     });
   });
   const made = plannedDownloads(network, distfiles, options);
@@ -86,11 +91,17 @@ export function planRootDirectory(
       madeAgain: [],
     },
     servedMirrors: servedMirrors(options),
+    missing: findMissing(tree, active, options),
+    untracked: tree.untracked,
     advice: [
       ...(disk === undefined ? [] : findAdvice(tree, options, distfiles)),
       ...carriedNote(distfiles, made.downloads),
     ],
-    warnings: optionWarnings(options),
+    warnings: [
+      ...treeWarnings(tree),
+      ...optionWarnings(options),
+      ...cleanedWarnings(tree, distfiles),
+    ],
   };
 }
 

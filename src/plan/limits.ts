@@ -70,8 +70,11 @@ export interface Limit {
   readonly unit: "files" | "bytes" | "MiB";
   /** The amount that the plan uses; a lower bound if some sizes are not known yet. */
   readonly used: number;
-  /** The limit: for `memory` and `disk` the minimum, otherwise the maximum. */
-  readonly limit: number;
+  /**
+   * The limit: for `memory` and `disk` the minimum, otherwise the maximum; null where the checkout
+   * does not say it.
+   */
+  readonly limit: number | null;
   /** Estimate of the amount that the run itself adds; 0 if there is none. */
   readonly expected: number;
   /** Whether it is certain to fail, as `used` alone is too much. */
@@ -91,12 +94,17 @@ export interface Limit {
   readonly remedy: string;
 }
 
-/** What a plan knows about a limit: `unknown` if it holds with the sizes that are known. */
+/**
+ * What a plan knows about a limit: `unknown` if it holds with the sizes that are known, or the
+ * checkout does not say what it is.
+ */
 export type LimitState = "broken" | "near" | "unknown" | "ok";
 
 /** Returns what a plan knows about a limit. */
-export function limitState({ broken, near, unknownSizes = 0 }: Limit): LimitState {
-  return broken ? "broken" : near ? "near" : unknownSizes > 0 ? "unknown" : "ok";
+export function limitState({ broken, near, limit, unknownSizes = 0 }: Limit): LimitState {
+  if (broken) return "broken";
+  if (near) return "near";
+  return limit === null || unknownSizes > 0 ? "unknown" : "ok";
 }
 
 /** Counts the distfiles whose size is not known, of all that are included or of some. */
@@ -110,12 +118,13 @@ export function countUnknown<T extends { readonly size: number | null; readonly 
 /** Returns the figures of a limit for people; exact ones where they would look the same. */
 export function limitFigures({ used, limit, unit }: Limit): { used: string; limit: string } {
   const figures = { used: formatAmount(used, unit), limit: formatAmount(limit, unit) };
-  if (figures.used !== figures.limit || used === limit) return figures;
+  if (limit === null || figures.used !== figures.limit || used === limit) return figures;
   return { used: `${formatCount(used)} ${unit}`, limit: `${formatCount(limit)} ${unit}` };
 }
 
-/** Formats an amount for people. */
-export function formatAmount(amount: number, unit: Limit["unit"]): string {
+/** Formats an amount for people; null is not known. */
+export function formatAmount(amount: number | null, unit: Limit["unit"]): string {
+  if (amount === null) return "?";
   return unit === "bytes"
     ? formatBytes(amount)
     : formatCount(amount) + (unit === "MiB" ? " MiB" : "");
@@ -198,6 +207,8 @@ function fileStore(input: LimitInput, remedy: string): Limit {
     id: "file-store",
     title: initrd > 0
       ? "bytes of files in builder-hex0, beside the Fiwix ramdisk"
+      : input.fiwix !== undefined && input.fiwix.ramdiskBytes === undefined
+      ? "bytes of files in builder-hex0, without the Fiwix ramdisk"
       : "bytes of files in builder-hex0",
     unit: "bytes",
     used: total(bySize(input.entries)),
@@ -234,7 +245,8 @@ export interface RamdiskUse {
   readonly used: number;
   /** Estimate of the amount that the steps add; 0 if it is not known. */
   readonly expected: number;
-  readonly limit: number;
+  /** null if it is not known. */
+  readonly limit: number | null;
   /** Number of files whose size is not known yet; absent if all are known. */
   readonly unknownSizes?: number;
 }
@@ -262,13 +274,13 @@ export function ramdiskUse(
     ramdisk: {
       used: total(root),
       expected: costs?.bytes ?? 0,
-      limit: ramdiskBytes,
+      limit: ramdiskBytes ?? null,
       ...unknownSizes(unknown.root),
     },
     kexec: {
       used: total(surviving),
       expected: costs?.kexecBytes ?? 0,
-      limit: kexecBytes,
+      limit: kexecBytes ?? null,
       ...unknownSizes(unknown.surviving),
     },
   };
@@ -346,11 +358,12 @@ function diskLimit(
   };
 }
 
-/** Returns a limit that is a maximum. */
+/** Returns a limit that is a maximum; one that is not known is neither broken nor near. */
 export function atMost(limit: Omit<Limit, "broken" | "near">): Limit {
   const { used, expected } = limit;
-  const broken = used > limit.limit;
-  return { ...limit, broken, near: !broken && used + expected > limit.limit };
+  const most = limit.limit ?? Infinity;
+  const broken = used > most;
+  return { ...limit, broken, near: !broken && used + expected > most };
 }
 
 /** Returns the note about what the figures of a limit do not include. */

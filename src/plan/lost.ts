@@ -29,10 +29,10 @@ export function findLost(
   entries: readonly PlannedEntry[],
   manifest: Manifest,
   active: readonly ActiveLine[],
-  { split }: Boundaries,
+  { fiwix }: Boundaries,
 ): LostEntries {
   const built = active.filter(({ line }) => line.kind === "build");
-  const later = new Set(built.filter(({ index }) => index > split).map(({ line }) => line.name));
+  const later = new Set(built.filter(({ index }) => index > fiwix).map(({ line }) => line.name));
   const steps = new Set(
     manifest.lines.flatMap((line) => line.kind === "build" ? [line.name] : []),
   );

@@ -164,3 +164,12 @@ export function noPlaceFor(manifest: Manifest, missing: string): UserError {
     },
   );
 }
+
+/** Returns the error for a checkout whose early scripts are not for kaem, as the importer's are. */
+export function noImporterFor(shell: string): UserError {
+  return new UserError(
+    "tree",
+    `Cannot have a payload restored on the booted machine: the early scripts of the checkout are .${shell}, the importer has one for kaem`,
+    { where: "steps/", hint: "Use --payload never" },
+  );
+}

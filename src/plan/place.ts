@@ -15,6 +15,9 @@ import type { Place, PlannedDistfile } from "./types.ts";
 /** Sizes in bytes of the distfiles that are already on this machine, by name. */
 export type KnownSizes = ReadonlyMap<string, number>;
 
+/** The reason for a file that no sources file names. */
+export const OWN = "it is in distfiles/ of the checkout, --external-sources includes it";
+
 /** Returns a distfile of the checkout as one of a plan. */
 export function planned(
   distfile: Distfile,
@@ -65,7 +68,7 @@ export function placeDistfile(
   const { manifest, boundaries, options, sizes } = input;
   const { uses } = distfile;
   const phase = phaseOf(distfile, boundaries);
-  const first = uses[0]!;
+  const [first] = uses;
   const included = phase === "network" ? whyIncluded(distfile, input) : undefined;
   const place: Place = phase === "boot"
     ? "boot"
@@ -73,9 +76,10 @@ export function placeDistfile(
     ? "network"
     : phase === "network" && options.hasRepo
     ? "external"
-    : wantsPayload && boundaries.split !== Infinity
+    : wantsPayload && (first?.index ?? Infinity) > boundaries.split
     ? "payload"
     : "boot";
+  if (first === undefined) return planned(distfile, sizes, { phase, place, why: OWN });
   const line = (index: number) => manifest.lines[index]!;
   const needed = `${first.step} (manifest line ${line(first.index).line}) needs it`;
   const why = place === "network"

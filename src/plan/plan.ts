@@ -13,10 +13,24 @@ import { payloadEnds } from "../format/payload.ts";
 import { MIB } from "../format/segment.ts";
 import type { Config } from "../tree/config.ts";
 import { type ActiveLine, evaluateManifest, type Manifest } from "../tree/manifest.ts";
-import { noPlaceFor } from "./overlay.ts";
-import { type FiwixSizes, STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
-import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
-import { bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
+import { earlyShell, findMissing } from "./missing.ts";
+import { noImporterFor, noPlaceFor } from "./overlay.ts";
+import {
+  type FiwixSizes,
+  neededSubmodules,
+  STAGE1_PATH,
+  STAGE2_PATH,
+  type TreeModel,
+} from "../tree/model.ts";
+import { emptySubmoduleError } from "../tree/submodules.ts";
+import {
+  cleanedWarnings,
+  findAdvice,
+  findWarnings,
+  nearWarning,
+  unknownWarning,
+} from "./advice.ts";
+import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
 import { bootEntries, withOverlay } from "./entries.ts";
 import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes } from "./images.ts";
@@ -35,7 +49,7 @@ import { canMakeAgain, findLost, lostForGood, NOTHING_LOST, withoutLost } from "
 import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
-import { planRestore, survivors } from "./restore.ts";
+import { planRestore, restoresToDisk, survivors } from "./restore.ts";
 import { type KnownSizes, placeDistfile } from "./place.ts";
 import { carriedNote, type Network, networkOf, plannedDownloads, reachFaults } from "./reach.ts";
 import { type Boundaries, findBoundaries } from "./split.ts";
@@ -67,6 +81,8 @@ export function makePlan(
   extras: Extras = { repo: [] },
 ): Plan {
   if (extras.preseed !== undefined) checkPreseed(extras.preseed, options);
+  checkArch(options);
+  checkSubmodules(tree, options);
   if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, extras);
   const input = { tree, options, sizes, extras };
   const draft = (wantsPayload: boolean, reason: string, carries = true) =>
@@ -164,7 +180,8 @@ function courseOf(tree: TreeModel, options: BuildOptions, config: Config): Cours
   const jumps = active.some(({ line }) => line.kind === "jump" && line.name === "fiwix");
   const costs = knownCosts(manifest, boundaries);
   const network = networkOf(tree, options, active);
-  return { active, boundaries, fiwix: jumps ? fiwix : undefined, costs, network };
+  const unknown = { ramdiskBytes: undefined, kexecBytes: undefined };
+  return { active, boundaries, fiwix: jumps ? fiwix ?? unknown : undefined, costs, network };
 }
 
 /**
@@ -193,20 +210,23 @@ function draftImages(
   if (wantsPayload && !hasPayload) {
     return draftImages(input, false, "no distfile is left for a payload", carries);
   }
+  const shell = earlyShell(tree, active);
+  const overlays = shell === "kaem";
+  if (hasPayload && tree.ownImporter === undefined && !overlays) throw noImporterFor(shell);
   checkAirGap(options, placed);
   const stage1 = bootSector(tree);
   const root = bootEntries(tree, placed, preseed);
   const restore = hasPayload
-    ? planRestore({ tree, options, distfiles: placed, entries: root, fiwix, costs })
+    ? planRestore({ tree, options, distfiles: placed, entries: root, fiwix, costs, boundaries })
     : undefined;
   const distfiles = restore === undefined
     ? placed
-    : placed.map((file) => restoredBy(restore, file));
+    : placed.map((file) => restoredBy(restore, boundaries, file));
   const configText = configTexts(options, wantsPayload);
   const lost = fiwix === undefined
     ? NOTHING_LOST
     : findLost(root, tree.manifest, active, boundaries);
-  const again = canMakeAgain(lost);
+  const again = overlays ? canMakeAgain(lost) : NOTHING_LOST;
   const overlay = overlayFiles(tree, options, configText.text, distfiles, restore, again);
   const entries = withoutLost(withOverlay(root, overlay.files), again);
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
@@ -237,19 +257,52 @@ function draftImages(
       madeAgain: [...again.directories.map((path) => `${path}/`), ...again.files],
     },
     servedMirrors: servedMirrors(options),
+    missing: findMissing(tree, active, options),
+    untracked: tree.untracked,
     advice: [
       ...findAdvice(tree, options, distfiles),
       ...carriedNote(distfiles, made.downloads),
     ],
     warnings: [
       ...findWarnings(tree, options, hasPayload, boundaries),
+      ...cleanedWarnings(tree, distfiles),
       ...limits.filter(({ near }) => near).map(nearWarning),
+      ...limits.filter(({ limit }) => limit === null).map(unknownWarning),
       ...(preseed === undefined ? [] : preseedWarnings(flatEntries(preseed).leftOut)),
-      ...lostForGood(lost).map((path) =>
-        `${path} is empty and will be lost at jump: fiwix: kaem cannot read its name in a script`
+      ...(overlays ? lostForGood(lost) : [...lost.files, ...lost.directories]).map((path) =>
+        `${path} is empty and will be lost at jump: fiwix: ` +
+        (overlays ? "kaem cannot read its name in a script" : `no script of ours is for .${shell}`)
       ),
     ],
   };
+}
+
+/**
+ * Checks that builder-hex0 can boot the architecture.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkArch(options: BuildOptions): void {
+  if (startOf(options) !== "builder-hex0" || options.arch === "x86") return;
+  throw new UserError(
+    "usage",
+    `Cannot use --arch ${options.arch} with --${options.mode}: builder-hex0 boots x86 only`,
+    { hint: "Use --chroot or --bwrap, or a --kernel for that architecture" },
+  );
+}
+
+/**
+ * Checks that every submodule that the bootstrap needs is cloned. An archive replaces those of
+ * stage0-posix, and builder-hex0 makes the seeds itself.
+ *
+ * @throws {UserError} "tree"
+ */
+function checkSubmodules(tree: TreeModel, options: BuildOptions): void {
+  if (options.hasPreseed) return;
+  const empty = neededSubmodules(tree, archDir(options.arch)).filter((path) =>
+    startOf(options) !== "builder-hex0" || !path.endsWith("/bootstrap-seeds")
+  );
+  if (empty.length > 0) throw emptySubmoduleError(tree.root, empty);
 }
 
 /** Assembles and checks the boot sector of a checkout, and checks the text that it loads. */
@@ -261,8 +314,13 @@ function bootSector(tree: TreeModel): Uint8Array {
 }
 
 /** Adds to a distfile of the payload the phase in which the importer restores it. */
-function restoredBy({ phases }: PlannedRestore, distfile: PlannedDistfile): PlannedDistfile {
+function restoredBy(
+  { phases }: PlannedRestore,
+  boundaries: Boundaries,
+  distfile: PlannedDistfile,
+): PlannedDistfile {
   if (distfile.place !== "payload") return distfile;
+  if (restoresToDisk(boundaries)) return { ...distfile, restored: "disk" };
   return { ...distfile, restored: phases === 1 || distfile.phase === "fiwix" ? "fiwix" : "disk" };
 }
 
@@ -270,9 +328,9 @@ function optional<T>(item: T | false | undefined): T[] {
   return item === false || item === undefined ? [] : [item];
 }
 
-/** Returns the costs of the steps before the split, which are known for live-bootstrap's own. */
-function knownCosts(manifest: Manifest, { split }: Boundaries): StepCosts | undefined {
-  const isMes = manifest.lines.slice(0, split).some((line) =>
+/** Returns the costs of the steps before the jump, which are known for live-bootstrap's own. */
+function knownCosts(manifest: Manifest, { fiwix }: Boundaries): StepCosts | undefined {
+  const isMes = manifest.lines.slice(0, fiwix).some((line) =>
     line.kind === "build" && line.name.startsWith("mes-")
   );
   return isMes ? LIVE_BOOTSTRAP_COSTS : undefined;

@@ -6,7 +6,8 @@
  * After `jump: fiwix` the root is a ramdisk, and at `jump: linux` everything in it that
  * `improve: clean_sources` has kept must fit the kexec ramdisk. If the whole payload does not fit
  * both, the first phase only restores what the steps up to `jump: move_disk` need; the second phase
- * restores the rest once the root is on a disk.
+ * restores the rest once the root is on a disk. The importer of a checkout may stand after
+ * `jump: move_disk`: then no ramdisk has any of it.
  *
  * @module
  */
@@ -19,7 +20,7 @@ import { findRestPlace } from "./overlay.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { bySize, contributor, countUnknown, ramdiskUse, type StepCosts } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
-import { survivorsOfCleaning } from "./split.ts";
+import { type Boundaries, survivorsOfCleaning } from "./split.ts";
 import type { Plan, PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
 
 /** Name of the list of digests in a payload, for `payload-import --verify`. */
@@ -34,6 +35,7 @@ export interface RestoreInput {
   readonly entries: readonly PlannedEntry[];
   /** Undefined if the manifest does not jump to Fiwix. */
   readonly fiwix: TreeModel["fiwix"];
+  readonly boundaries: Boundaries;
   readonly costs: StepCosts | undefined;
 }
 
@@ -43,7 +45,8 @@ export interface RestoreInput {
  * @throws {UserError} "usage" if two phases are requested and not possible.
  */
 export function planRestore(input: RestoreInput): PlannedRestore {
-  const { tree, options, distfiles, entries, fiwix, costs } = input;
+  const { tree, options, distfiles, entries, boundaries, costs } = input;
+  const fiwix = restoresToDisk(boundaries) ? undefined : input.fiwix;
   const carried = distfiles.filter(({ place }) => place === "payload");
   const surviving = survivors(tree, distfiles, () => true);
   const inOneGo = fiwix && ramdiskUse(
@@ -57,14 +60,19 @@ export function planRestore(input: RestoreInput): PlannedRestore {
     },
   );
   const fits = inOneGo === undefined ||
-    Object.values(inOneGo).every(({ used, expected, limit }) => used + expected <= limit);
+    Object.values(inOneGo).every(({ used, expected, limit }) =>
+      limit !== null && used + expected <= limit
+    );
   const obstacle = twoPhaseObstacle(tree);
   if (options.payloadPhases === "two" && obstacle !== undefined) {
     throw new UserError("usage", `Cannot use --payload-phases two: ${obstacle}`, {
       hint: "Use --payload-phases auto",
     });
   }
-  const wantsTwo = options.payloadPhases === "two" || (options.payloadPhases === "auto" && !fits);
+  // `improve: clean_sources`, which comes before the second phase, deletes what no step needs.
+  const hasOwn = carried.some(({ steps }) => steps.length === 0);
+  const wantsTwo = options.payloadPhases === "two" ||
+    (options.payloadPhases === "auto" && (!fits || hasOwn));
   return {
     phases: wantsTwo && obstacle === undefined ? 2 : 1,
     ...(inOneGo && { inOneGo }),
@@ -72,6 +80,11 @@ export function planRestore(input: RestoreInput): PlannedRestore {
     layout: layoutOf(tree, options),
     importer: tree.ownImporter === undefined ? "overlay" : "checkout",
   };
+}
+
+/** Reports whether a payload is restored only when the root is on a disk. */
+export function restoresToDisk({ split, moveDisk }: Boundaries): boolean {
+  return split > moveDisk;
 }
 
 /** Returns the reason why a payload cannot be restored in two phases, or undefined. */

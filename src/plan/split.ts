@@ -12,7 +12,8 @@ import type { ActiveLine, Manifest } from "../tree/manifest.ts";
  * The phase in which a distfile is first needed.
  *
  * - boot: before the split, so it has to be in the boot image
- * - fiwix: between the split and `jump: move_disk`, while the root is a ramdisk
+ * - fiwix: between the split and `jump: move_disk`, while the root is a ramdisk; none if the split
+ *   comes after that jump
  * - disk: after `jump: move_disk`, before the network is up
  * - network: after the first `improve:` with "network" in its line
  */
@@ -22,6 +23,7 @@ export type Phase = "boot" | "fiwix" | "disk" | "network";
 export interface Boundaries {
   /** `improve: import_payload`, else `jump: fiwix`. */
   readonly split: number;
+  readonly fiwix: number;
   readonly moveDisk: number;
   readonly network: number;
 }
@@ -31,10 +33,10 @@ export function findBoundaries(manifest: Manifest, active: readonly ActiveLine[]
   const first = (test: (line: ActiveLine["line"]) => boolean) =>
     active.find(({ line }) => test(line))?.index ?? Infinity;
   const importer = first((line) => line.kind === "improve" && line.name === "import_payload");
+  const fiwix = first((line) => line.kind === "jump" && line.name === "fiwix");
   return {
-    split: importer !== Infinity
-      ? importer
-      : first((line) => line.kind === "jump" && line.name === "fiwix"),
+    split: importer !== Infinity ? importer : fiwix,
+    fiwix,
     moveDisk: first((line) => line.kind === "jump" && line.name === "move_disk"),
     network: findNetwork(manifest),
   };
@@ -53,9 +55,10 @@ export function findNetwork(manifest: Manifest): number {
 
 /** Returns the phase in which a distfile is first needed. */
 export function phaseOf(distfile: Distfile, boundaries: Boundaries): Phase {
-  const first = distfile.uses[0]!.index;
-  if (first < boundaries.split && boundaries.split !== Infinity) return "boot";
+  // What no build line needs is there for who uses the machine afterwards.
+  const first = distfile.uses[0]?.index ?? Infinity;
   if (first > boundaries.network) return "network";
+  if (first < boundaries.split && boundaries.split !== Infinity) return "boot";
   if (boundaries.split === Infinity) return "boot";
   return first < boundaries.moveDisk ? "fiwix" : "disk";
 }

@@ -145,6 +145,10 @@ export interface Plan {
     readonly madeAgain: readonly string[];
   };
   readonly servedMirrors: readonly ServedMirror[];
+  /** What the manifest names and the checkout does not have: the bootstrap would stop there. */
+  readonly missing: readonly string[];
+  /** Files of the checkout that git does not track, or directories of them. */
+  readonly untracked: readonly string[];
   readonly warnings: readonly string[];
   /** Suggestions for a plan that is correct but could be better. */
   readonly advice: readonly string[];

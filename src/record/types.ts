@@ -92,12 +92,18 @@ function isMirrorUrl(value: string): boolean {
   }
 }
 
+/** null for a limit that the checkout did not say. */
+const amountOrNone = v.custom<number | null>(
+  (value) => value === null || v.is(amount, value),
+  "an amount or null",
+);
+
 const limit = objectOf<Limit>({
   id: v.custom<Limit["id"]>((value) => typeof value === "string", "a string"),
   title: anyText,
   unit: oneOf(["files", "bytes", "MiB"]),
   used: amount,
-  limit: amount,
+  limit: amountOrNone,
   expected: amount,
   broken: bool,
   near: bool,
@@ -215,7 +221,7 @@ const NAMES_DIFFER = "one with unique names";
 const estimate = object({
   used: amount,
   expected: amount,
-  limit: amount,
+  limit: amountOrNone,
   unknownSizes: v.exactOptional(amount),
 });
 

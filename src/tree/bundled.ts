@@ -61,6 +61,11 @@ export function hasBundled(bundle: Bundle, path: string): boolean {
   return bundle.members.get(path)?.member.kind === "file";
 }
 
+/** Reports whether a directory of a bundle has anything in it. */
+export function holdsBundled(bundle: Bundle, path: string): boolean {
+  return bundle.layout.members.some(({ member }) => member.path.startsWith(`${path}/`));
+}
+
 /**
  * Reads a whole file of a bundle.
  *

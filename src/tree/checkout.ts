@@ -13,7 +13,14 @@ import { UserError } from "../errors.ts";
 import { type OpenedFile, type OpenOptions, openRegular, readWholeFrom } from "../read.ts";
 import { attempting } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { bundleAt, digestBundledFile, hasBundled, readBundledFile, walkBundle } from "./bundled.ts";
+import {
+  bundleAt,
+  digestBundledFile,
+  hasBundled,
+  holdsBundled,
+  readBundledFile,
+  walkBundle,
+} from "./bundled.ts";
 
 /** The file that makes a directory a checkout. */
 const MANIFEST = "steps/manifest";
@@ -151,6 +158,15 @@ export function hasTreeFile(root: string, path: string): boolean {
   const bundle = bundleAt(root);
   if (bundle !== undefined) return hasBundled(bundle, path);
   return statIfThere(join(root, path), ofTree(path))?.isFile() === true;
+}
+
+/** Reports whether a directory of the checkout is there and has more in it than `.git`. */
+export function holdsAnything(root: string, path: string): boolean {
+  const bundle = bundleAt(root);
+  if (bundle !== undefined) return holdsBundled(bundle, path);
+  const place = join(root, path);
+  if (statIfThere(place, ofTree(path))?.isDirectory() !== true) return false;
+  return reading(place, () => readdirSync(place)).some((name) => name !== ".git");
 }
 
 /**

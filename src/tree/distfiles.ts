@@ -8,7 +8,7 @@
 import { UserError } from "../errors.ts";
 import { hasTreeFile, readTreeText } from "./checkout.ts";
 import type { Manifest } from "./manifest.ts";
-import { parseSources, type Source } from "./sources.ts";
+import { type OnRemark, parseSources, type Source } from "./sources.ts";
 
 /** A distfile with everything that the checkout says about it. */
 export interface Distfile {
@@ -19,7 +19,10 @@ export interface Distfile {
   readonly urls: readonly string[];
   /** Git repositories and references from which it can be archived. */
   readonly git: readonly { readonly url: string; readonly reference: string }[];
-  /** The build lines that need it, in manifest order. */
+  /**
+   * The build lines that need it, in manifest order; none for a file that only lies in distfiles/ of
+   * the checkout.
+   */
   readonly uses: readonly DistfileUse[];
 }
 
@@ -49,7 +52,11 @@ export interface PlacedSource {
  * @returns One item per build line and source, in manifest order.
  * @throws {UserError} "tree"
  */
-export function readSources(root: string, manifest: Manifest): PlacedSource[] {
+export function readSources(
+  root: string,
+  manifest: Manifest,
+  onRemark?: OnRemark,
+): PlacedSource[] {
   const known = new Map<string, readonly Source[]>();
   const placed: PlacedSource[] = [];
   manifest.lines.forEach((line, index) => {
@@ -58,7 +65,9 @@ export function readSources(root: string, manifest: Manifest): PlacedSource[] {
     let sources = known.get(step);
     if (sources === undefined) {
       const path = `steps/${step}/sources`;
-      sources = hasTreeFile(root, path) ? parseSources(readTreeText(root, path), path) : [];
+      sources = hasTreeFile(root, path)
+        ? parseSources(readTreeText(root, path), path, onRemark)
+        : [];
       known.set(step, sources);
     }
     // A step may be built many times, and each time counts.
@@ -69,7 +78,23 @@ export function readSources(root: string, manifest: Manifest): PlacedSource[] {
     }
     for (const source of sources) placed.push({ step, index, source });
   });
+  checkTypes(placed);
   return placed;
+}
+
+/** Refuses lines with and without a type in one checkout: it has one reader, which misreads some. */
+function checkTypes(placed: readonly PlacedSource[]): void {
+  const typed = placed.find(({ source }) => source.isUntyped === undefined);
+  const untyped = placed.find(({ source }) => source.isUntyped === true);
+  if (typed === undefined || untyped === undefined) return;
+  throw new UserError(
+    "tree",
+    `Cannot read sources: a line has no type, while ${place(typed)} has one`,
+    {
+      where: place(untyped),
+      hint: "Begin the line with f for a file, or with g for a git repository",
+    },
+  );
 }
 
 /** Most pairs of a build line and a source of its step: live-bootstrap has some 400. */

@@ -46,7 +46,12 @@ export function headCommit(dir: string): string | undefined {
   }
 }
 
-function findGitDir(dir: string): string | undefined {
+/**
+ * Returns the directory with the repository of a work tree; undefined if there is none.
+ *
+ * @throws {UserError} as {@link statIfThere}
+ */
+export function findGitDir(dir: string): string | undefined {
   const path = join(dir, ".git");
   if (statIfThere(path)?.isDirectory() === true) return path;
   const match = /^gitdir: (.+)$/s.exec(readSmall(path) ?? "");

@@ -44,6 +44,13 @@ export interface ActionLine extends Line {
   readonly name: string;
 }
 
+/** A directive that is not known here. */
+export interface UnknownLine extends Line {
+  readonly kind: "unknown";
+  /** The directive, such as `fetch:`. */
+  readonly name: string;
+}
+
 /** `define:`. */
 export interface DefineLine extends Line {
   readonly kind: "define";
@@ -51,7 +58,7 @@ export interface DefineLine extends Line {
   readonly value: string | Logic;
 }
 
-export type ManifestLine = ActionLine | DefineLine;
+export type ManifestLine = ActionLine | DefineLine | UnknownLine;
 
 /** A parsed manifest. */
 export interface Manifest {
@@ -60,6 +67,8 @@ export interface Manifest {
   /** The whole text. */
   readonly text: string;
   readonly lines: readonly ManifestLine[];
+  /** What is odd but readable, with its place. */
+  readonly remarks: readonly string[];
 }
 
 /**
@@ -67,10 +76,12 @@ export interface Manifest {
  *
  * @param name Name of the file for messages.
  * @throws {UserError} "tree" with file and line, for anything that the in-system reader would stop
- * at, crash on, or silently misread.
+ * at, crash on, or silently misread, except directives that are not known and inner brackets: the
+ * checkout may have a newer reader.
  */
 export function parseManifest(text: string, name: string): Manifest {
   const lines: ManifestLine[] = [];
+  const remarks: string[] = [];
   text.split("\n").forEach((line, index) => {
     if (line === "" || line.startsWith("#")) return;
     const parsed = parseLine(line, { line: index + 1, text: line });
@@ -81,8 +92,28 @@ export function parseManifest(text: string, name: string): Manifest {
       });
     }
     lines.push(parsed);
+    if (parsed.kind === "unknown") {
+      remarks.push(
+        `${name}:${index + 1}: the directive ${parsed.name} is not known: ` +
+          "what it needs is neither counted nor carried",
+      );
+    } else if (hasInnerBrackets(line)) {
+      remarks.push(
+        `${name}:${index + 1}: a predicate with inner brackets, ` +
+          "at which live-bootstrap's own reader stops",
+      );
+    }
   });
-  return { file: name, text, lines };
+  return { file: name, text, lines, remarks };
+}
+
+function hasInnerBrackets(line: string): boolean {
+  let depth = 0;
+  return tokenize(line).some((token) => {
+    if (token === "(") depth++;
+    if (token === ")") depth--;
+    return depth > 1;
+  });
 }
 
 /** Splits a line like the in-system reader. */
@@ -150,6 +181,9 @@ function parseTokens(tokens: readonly string[], place: Line): ManifestLine | str
     case "define:":
       return parseDefine(tokens, place);
     default:
+      if (verb !== undefined && /^[a-z][\w-]*:$/.test(verb) && !tokens.includes("")) {
+        return { kind: "unknown", name: verb, ...place };
+      }
       return `expected build:, improve:, jump:, define: or uninstall:, found ${
         JSON.stringify(verb)
       }`;
@@ -206,7 +240,7 @@ export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine
   const active: ActiveLine[] = [];
   const seen = new Map<string, number>();
   manifest.lines.forEach((line, index) => {
-    if (!holds(line.predicate)) return;
+    if (line.kind === "unknown" || !holds(line.predicate)) return;
     if (line.kind === "define") {
       const value = typeof line.value === "string" ? line.value : evaluateLogic(line.value, lookup);
       if (first === undefined) first = [line.name, value];

@@ -6,11 +6,13 @@
  */
 
 import { sha256Of } from "../bytes.ts";
-import { UserError } from "../errors.ts";
 import { hasTreeFile, openCheckout, readTreeFile, readTreeText, walkTree } from "./checkout.ts";
 import { type TreeEntry } from "./entry.ts";
 import { type Distfile, mergeSources, type PlacedSource, readSources } from "./distfiles.ts";
 import { type Downloads, readDownloads } from "./downloads.ts";
+import { type PassScript, readPassScripts } from "./scripts.ts";
+import { emptySubmoduleError, findEmptySubmodules, STAGE0 } from "./submodules.ts";
+import { findUntracked, readTracked } from "./tracked.ts";
 import { importsPayload, type Manifest, parseManifest } from "./manifest.ts";
 
 /** Paths of builder-hex0 in a checkout. */
@@ -54,14 +56,45 @@ export interface TreeModel {
   readonly kexecFiwix?: { readonly path: string; readonly sha256: string };
   /** Sizes set in steps/jump/fiwix.sh; absent if the checkout has no such jump. */
   readonly fiwix?: FiwixSizes;
+  /** The pass scripts of the steps that the manifest builds, by their path in the root. */
+  readonly scripts: ReadonlyMap<string, PassScript>;
+  /** Paths of submodules that are not cloned. */
+  readonly emptySubmodules: readonly string[];
+  /** Files in the root that git does not track, or directories of them; none without git. */
+  readonly untracked: readonly string[];
+  /** What is odd about the checkout but readable, each with its place. */
+  readonly remarks: readonly string[];
 }
 
-/** The ramdisks of the Fiwix jump, in bytes. */
+/** The ramdisks of the Fiwix jump, in bytes; undefined where the script sets no number. */
 export interface FiwixSizes {
   /** The ext2 root of Fiwix: `make_fiwix_initrd -s KIB`. */
-  readonly ramdiskBytes: number;
+  readonly ramdiskBytes: number | undefined;
   /** Space for the Linux kernel and its initramfs: `kexec_size=KIB`. */
-  readonly kexecBytes: number;
+  readonly kexecBytes: number | undefined;
+}
+
+/** Submodules without which no checkout can be read. */
+const READ_HERE = ["builder-hex0", STAGE0];
+
+/** Directories of stage0-posix for one architecture each, in the spelling of its ARCH_DIR. */
+const ARCH_DIRS = ["AArch64", "AMD64", "armv7l", "riscv32", "riscv64", "x86"];
+
+/**
+ * Returns the empty submodules that a bootstrap needs: those of stage0-posix itself, except those
+ * for other architectures. Each of these has its own copy of M2libc, which only its own tests use.
+ *
+ * @param archDir Architecture in the spelling of stage0-posix; that of none if it is not known.
+ */
+export function neededSubmodules(
+  { emptySubmodules }: Pick<TreeModel, "emptySubmodules">,
+  archDir?: string,
+): string[] {
+  return emptySubmodules.filter((path) => {
+    if (!path.startsWith(`${STAGE0}/`)) return false;
+    const inner = path.slice(STAGE0.length + 1);
+    return !inner.includes("/") && (inner === archDir || !ARCH_DIRS.includes(inner));
+  });
 }
 
 /**
@@ -71,8 +104,16 @@ export interface FiwixSizes {
  */
 export function readTree(dir: string): TreeModel {
   const root = openCheckout(dir);
+  const emptySubmodules = findEmptySubmodules(root);
+  const unread = emptySubmodules.filter((path) => READ_HERE.includes(path));
+  if (unread.length > 0) {
+    const others = neededSubmodules({ emptySubmodules });
+    throw emptySubmoduleError(root, [...unread, ...others]);
+  }
   const manifest = readManifest(root);
-  const sources = readSources(root, manifest);
+  const remarks = [...manifest.remarks];
+  const sources = readSources(root, manifest, (where, what) => remarks.push(`${where}: ${what}`));
+  const files = readRootFiles(root);
   const fiwix = hasTreeFile(root, FIWIX_PATH)
     ? parseFiwixSizes(readTreeText(root, FIWIX_PATH))
     : undefined;
@@ -83,13 +124,24 @@ export function readTree(dir: string): TreeModel {
     stage2: readTreeFile(root, STAGE2_PATH),
     sources,
     distfiles: mergeSources(sources),
-    files: readRootFiles(root),
     downloads: readDownloads(root, manifest),
+    files,
+    scripts: readPassScripts(root, files, new Set(stepsNamed(manifest, ""))),
     procImproves: findProcImproves(root, manifest),
     ...findOwnImporter(root, manifest),
     ...findKexecFiwix(root, manifest),
     ...(fiwix && { fiwix }),
+    emptySubmodules,
+    untracked: findUntrackedFiles(root, files),
+    remarks,
   };
+}
+
+function findUntrackedFiles(root: string, files: readonly TreeEntry[]): string[] {
+  const tracked = readTracked(root);
+  if (tracked === undefined) return [];
+  const sources = files.flatMap(({ kind, source }) => kind === "file" ? [source] : []);
+  return findUntracked(tracked, sources.map((source) => source.slice(root.length + 1)));
 }
 
 function findProcImproves(root: string, manifest: Manifest): string[] {
@@ -144,7 +196,7 @@ export function readManifest(root: string): Manifest {
 function readRootFiles(root: string): TreeEntry[] {
   const files = new Map<string, TreeEntry>();
   const add = (entry: TreeEntry, path = entry.path) => files.set(path, { ...entry, path });
-  for (const entry of walkTree(root, "seed/stage0-posix")) add(entry);
+  for (const entry of walkTree(root, STAGE0)) add(entry);
   for (const entry of walkTree(root, "seed")) {
     if (entry.kind === "file" && !entry.path.includes("/")) add(entry);
   }
@@ -162,32 +214,30 @@ function readRootFiles(root: string): TreeEntry[] {
   return [...files.values()];
 }
 
-const FIWIX_PATH = "steps/jump/fiwix.sh";
+/** The script of the jump to Fiwix. */
+export const FIWIX_PATH = "steps/jump/fiwix.sh";
 
-/**
- * Finds the sizes of the ramdisks in the script of the Fiwix jump.
- *
- * @throws {UserError} "tree" if it does not set them, as the limits cannot be checked without them.
- */
+/** Finds the sizes of the ramdisks in the script of the Fiwix jump. */
 export function parseFiwixSizes(script: string): FiwixSizes {
   const code = script.replace(/(^|\s)#.*$/gm, "$1");
   return {
-    ramdiskBytes: kibibytes(
-      code,
-      /\bmake_fiwix_initrd\s+-s\s+(\d{1,12})\b/,
-      "make_fiwix_initrd -s",
-    ),
-    kexecBytes: kibibytes(code, /\bkexec_size=(\d{1,12})\b/, "kexec_size="),
+    ramdiskBytes: kibibytes(code, /\bmake_fiwix_initrd\s+-s\s+(?<kib>\S+)/),
+    kexecBytes: kibibytes(code, /\bkexec_size=(?<kib>[^\s"'\\]+)/),
   };
 }
 
-function kibibytes(code: string, pattern: RegExp, what: string): number {
-  const match = pattern.exec(code);
-  if (match === null) {
-    throw new UserError("tree", `Cannot find the number after "${what}"`, {
-      where: FIWIX_PATH,
-      hint: "The limits of the Fiwix jump are read from this script",
-    });
-  }
-  return Number(match[1]) * 1024;
+/** A variable as a whole word of a script. */
+const VARIABLE = /^"?\$(?:\{(\w+)\}|(\w+))"?$/;
+
+/** Returns a size that stands in a script as a number, or as a variable that it sets to one once. */
+function kibibytes(code: string, pattern: RegExp): number | undefined {
+  const word = pattern.exec(code)?.groups?.["kib"] ?? "";
+  const variable = VARIABLE.exec(word);
+  const name = variable?.[1] ?? variable?.[2];
+  const values = name === undefined
+    ? [word]
+    : [...code.matchAll(new RegExp(`^\\s*${name}=(\\S*)\\s*$`, "gm"))].map(([, value]) => value!);
+  const [value] = values;
+  if (value === undefined || values.length > 1 || !/^\d{1,12}$/.test(value)) return undefined;
+  return Number(value) * 1024;
 }

@@ -4,11 +4,12 @@
  *
  *   predicate = "(" logic ")"
  *   logic     = term [ ( "&&" | "||" ) logic ]
- *   term      = NAME ( "==" | "!=" ) VALUE | CONSTANT
+ *   term      = NAME ( "==" | "!=" ) VALUE | CONSTANT | predicate
  *
  * A constant can only be the last term. The in-system reader is right-recursive and has no
- * precedence: `( a && b || c )` means `a && (b || c)`. There are no inner brackets, and anything
- * after the closing bracket is not read.
+ * precedence: `( a && b || c )` means `a && (b || c)`. Anything after the closing bracket is not
+ * read. The in-system reader of live-bootstrap stops at inner brackets; here they mean what they
+ * mean everywhere, as a checkout may have another reader.
  *
  * Source: live-bootstrap, seed/script-generator.c.
  *
@@ -21,7 +22,7 @@ export type Logic =
   | Comparison
   | {
     readonly kind: "and" | "or";
-    readonly left: Comparison;
+    readonly left: Logic;
     readonly right: Logic;
   };
 
@@ -53,29 +54,47 @@ export function parsePredicate(tokens: readonly string[], at: number): ParsedLog
 }
 
 function parseLogic(tokens: readonly string[], at: number): ParsedLogic | string {
-  const left = tokens[at];
-  const operator = tokens[at + 1];
-  if (left === undefined || operator === undefined) return 'the predicate has no closing ")"';
-  if (operator === ")") return { logic: { kind: "constant", value: left }, next: at + 2 };
-  if (operator !== "==" && operator !== "!=") {
-    return `expected == or != after ${quote(left)}, found ${quote(operator)}`;
-  }
-  const value = tokens[at + 2];
-  const link = tokens[at + 3];
-  if (value === undefined || link === undefined) return 'the predicate has no closing ")"';
-  const comparison: Comparison = {
-    kind: operator === "==" ? "equal" : "unequal",
-    name: left,
-    value,
-  };
-  if (link === ")") return { logic: comparison, next: at + 4 };
+  const left = parseTerm(tokens, at);
+  if (typeof left === "string" || left.logic.kind === "constant") return left;
+  const link = tokens[left.next];
+  if (link === undefined) return UNCLOSED;
+  if (link === ")") return { ...left, next: left.next + 1 };
   if (link !== "&&" && link !== "||") return `expected && or || or ")", found ${quote(link)}`;
-  const right = parseLogic(tokens, at + 4);
+  const right = parseLogic(tokens, left.next + 1);
   if (typeof right === "string") return right;
   return {
-    logic: { kind: link === "&&" ? "and" : "or", left: comparison, right: right.logic },
+    logic: { kind: link === "&&" ? "and" : "or", left: left.logic, right: right.logic },
     next: right.next,
   };
+}
+
+const UNCLOSED = 'the predicate has no closing ")"';
+
+/** Parses a term; a constant with the closing bracket after it. */
+function parseTerm(tokens: readonly string[], at: number): ParsedLogic | string {
+  const name = tokens[at];
+  if (name === "(") {
+    const inner = parseLogic(tokens, at + 1);
+    if (typeof inner === "string") return inner;
+    const { logic } = inner;
+    // A constant in brackets of its own may have more terms after it.
+    const term: Logic = logic.kind === "constant"
+      ? { kind: "or", left: logic, right: logic }
+      : logic;
+    return { logic: term, next: inner.next };
+  }
+  const operator = tokens[at + 1];
+  if (name === undefined || operator === undefined) return UNCLOSED;
+  if (operator === ")") {
+    return { logic: { kind: "constant", value: name }, next: at + 2 };
+  }
+  if (operator !== "==" && operator !== "!=") {
+    return `expected == or != after ${quote(name)}, found ${quote(operator)}`;
+  }
+  const value = tokens[at + 2];
+  if (value === undefined || tokens[at + 3] === undefined) return UNCLOSED;
+  const kind = operator === "==" ? "equal" : "unequal";
+  return { logic: { kind, name, value }, next: at + 3 };
 }
 
 /**

@@ -5,9 +5,13 @@
  *   line = ( "f" | "file" ) URL SHA256 [ FILE_NAME ]
  *        | ( "g" | "git" ) GIT_URL ( URL | "_" ) SHA256 [ FILE_NAME ]
  *
- * Fields are separated by single spaces; white space at the end of a line is ignored. If FILE_NAME
- * is absent, it is the part of the URL after its last slash; `_` (no HTTP snapshot) needs one.
- * A git URL is `scheme://host/path~REFERENCE`.
+ * Before October 2025 (release 1.0) lines had no type: `git://` as the first field makes a line one
+ * of git, everything else one of a file.
+ *
+ * Fields are separated by white space, and what follows FILE_NAME is not read. If FILE_NAME is
+ * absent, it is the part of the URL after its last slash; `_` (no HTTP snapshot) needs one. A git
+ * URL is `scheme://host/path~REFERENCE`. Any other type is read like a file, as the booted machine
+ * does. Neither comments nor empty lines exist there; here both are left out with a remark.
  *
  * Source: live-bootstrap, DEVEL.md "sources file", and the programs that read it.
  *
@@ -30,7 +34,12 @@ export interface Source {
   readonly git?: { readonly url: string; readonly reference: string };
   /** Line number, from 1. */
   readonly line: number;
+  /** Set for a line without a type. */
+  readonly isUntyped?: true;
 }
+
+/** Called with what is odd but readable: place as `file:line`, and a phrase. */
+export type OnRemark = (where: string, what: string) => void;
 
 /**
  * Parses a sources file.
@@ -38,7 +47,11 @@ export interface Source {
  * @param name Name of the file for messages.
  * @throws {UserError} "tree" with file and line.
  */
-export function parseSources(text: string, name: string): Source[] {
+export function parseSources(
+  text: string,
+  name: string,
+  onRemark: OnRemark = () => {},
+): Source[] {
   if (text === "") return [];
   const lines = text.split("\n");
   if (lines.pop() !== "") {
@@ -49,19 +62,38 @@ export function parseSources(text: string, name: string): Source[] {
       "the last line has no newline, the booted machine would skip it",
     );
   }
-  return lines.map((line, index) => {
-    const parsed = parseSource(line.trimEnd(), index + 1);
+  return lines.flatMap((line, index) => {
+    const parsed = parseSource(
+      line,
+      index + 1,
+      (what) => onRemark(`${name}:${index + 1}`, what),
+    );
     if (typeof parsed === "string") throw sourcesError(name, index + 1, parsed);
-    return parsed;
+    return parsed ?? [];
   });
 }
 
-function parseSource(text: string, line: number): Source | string {
-  const fields = text.split(" ");
-  if (fields.includes("")) return text === "" ? "an empty line" : "one space too many";
-  const control = controlIn(text);
+const SHA256 = /^[0-9a-f]{64}$/;
+
+/** Returns a source, nothing for a line without one, or a phrase that says what is wrong. */
+function parseSource(
+  text: string,
+  line: number,
+  onRemark: (what: string) => void,
+): Source | undefined | string {
+  const all = text.split(/[ \t]+/).filter((field) => field !== "");
+  const comment = all.findIndex((field) => field.startsWith("#"));
+  const fields = comment < 0 ? all : all.slice(0, comment);
+  if (fields.length === 0) {
+    const what = comment < 0 ? "an empty line" : "a comment";
+    onRemark(`${what}: the booted machine takes it for a distfile if it reads this file`);
+    return undefined;
+  }
+  const control = controlIn(fields.join(" "));
   if (control !== undefined) return `the control character ${control} in ${JSON.stringify(text)}`;
-  const type = fields.shift()!;
+  const [first = ""] = fields;
+  const isUntyped = first.includes("://");
+  const type = isUntyped ? (first.startsWith("git://") ? "g" : "f") : fields.shift();
   let git: Source["git"];
   if (type === "g" || type === "git") {
     const gitUrl = fields.shift() ?? "";
@@ -71,25 +103,40 @@ function parseSource(text: string, line: number): Source | string {
     }
     git = { url: gitUrl.slice(0, tilde), reference: gitUrl.slice(tilde + 1) };
   } else if (type !== "f" && type !== "file") {
-    return `expected f, file, g or git, found ${JSON.stringify(type)}`;
+    const digest = fields.findIndex((field) => SHA256.test(field));
+    if (digest < 1) return `expected f, file, g or git, found ${JSON.stringify(first)}`;
+    onRemark(`the type ${JSON.stringify(first)} is not known: read by its URL and SHA-256`);
+    fields.splice(0, digest - 1);
   }
-  const [url, sha256, fileName, ...rest] = fields;
-  if (url === undefined || sha256 === undefined || rest.length > 0) {
-    return "expected URL SHA256 [FILE_NAME]";
-  }
+  const [url, sha256, fileName] = fields;
+  if (url === undefined || sha256 === undefined) return "expected URL SHA256 [FILE_NAME]";
   if (url === "_" ? git === undefined : !/^https?:\/\/./.test(url)) {
     return `expected an http or https URL, found ${JSON.stringify(url)}`;
   }
-  if (!/^[0-9a-f]{64}$/.test(sha256)) {
+  if (!SHA256.test(sha256)) {
     return `expected a SHA-256 of 64 lower-case hex digits, found ${JSON.stringify(sha256)}`;
   }
   if (url === "_" && fileName === undefined) {
     return "a source without an HTTP URL needs a file name";
   }
+  if (comment >= 0 && fileName === undefined) {
+    onRemark(
+      `a comment after the SHA-256: the booted machine takes ${
+        JSON.stringify(all[comment])
+      } for the file name if it reads this file`,
+    );
+  }
   const chosen = fileName ?? url.slice(url.lastIndexOf("/") + 1);
   const fault = chosen === "_" ? '"_" stands for no URL' : distfileNameFault(chosen);
   if (fault !== undefined) return `${JSON.stringify(chosen)} cannot be a file name: ${fault}`;
-  return { url, sha256, fileName: chosen, ...(git && { git }), line };
+  return {
+    url,
+    sha256,
+    fileName: chosen,
+    ...(git && { git }),
+    line,
+    ...(isUntyped && { isUntyped }),
+  };
 }
 
 function sourcesError(name: string, line: number, what: string): UserError {

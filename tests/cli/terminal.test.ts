@@ -55,6 +55,7 @@ beforeAll(async () => {
     "steps/manifest": `${manifest}build: ${step}\nimprove: net${ORDER}work\n`,
     [`steps/${step}/sources`]: `f ${url}/${ORDER}/x ${sha256(body)} ${distfile}\n`,
     [`steps/${step}/${HOSTILE}`]: HOSTILE,
+    [`steps/${step}/pass1.kaem`]: "exec x\n",
     [`seed/${HOSTILE}`]: HOSTILE,
     [`steps/improve/net${ORDER}work.sh`]: "true\n",
   };

@@ -55,6 +55,17 @@ test.each([
   ["build -b --no-verify", "Cannot use --no-verify: no device is given", "Name a --boot-device"],
   ["-b -t tree/steps/x", "as target: steps/ is a source of the build", "Name another --target"],
   ["-b -t tree/seed", "as target: seed/ is a source of the build", "Name another --target"],
+  ["plan -b -t tree/seed", "seed/ is a source of the build", "Name another --target"],
+  ["-b -t tree", "as target: it is the checkout", "Name another --target"],
+  ["-b -t tree/lib", "as target: lib/ is a directory of the checkout", "Name another --target"],
+  ["-b -t tree/distfiles/x", "distfiles/ holds distfiles", "Name another --target"],
+  ["-b -t /etc", "as target: /etc is a directory of the system", "Name another --target"],
+  ["-b -t /usr/lib/x", "/usr/lib/x is a directory of the system", "Name another --target"],
+  ["-b -t /", "as target: / is a directory of the system", "Name another --target"],
+  ["-q --kernel /bin/sh", 'it is no bzImage: "HdrS" is not at offset 514', "arch/x86/boot/bzImage"],
+  ["-q -a i686", "--arch i686 with --qemu: builder-hex0 boots x86 only", "Use --chroot"],
+  ["-b -m file:///nowhere/m", "mirror file:///nowhere/m: there is no such directory", "Name a dir"],
+  ["-b -m file:///dev/null", "mirror file:///dev/null: it is not a directory", "Name a directory"],
   ["-q --tar x", "Cannot use --tar: it is ambiguous", "It could be --target or --target-size"],
 ])("%s is refused before anything happens, with what to do instead", async (args, why, remedy) => {
   const cwd = temp.make();
@@ -229,6 +240,7 @@ test("names in a checkout cannot drive a terminal", async () => {
     files: {
       "steps/manifest": manifest,
       [`steps/${step}/sources`]: sources,
+      [`steps/${step}/pass1.kaem`]: "exec x\n",
       "seed/\x1b[31m\x9b1m": "",
     },
   });

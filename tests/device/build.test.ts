@@ -14,6 +14,7 @@ import { sha256 } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
 import { loopObstacle, Loops, must } from "../support/loop.ts";
 import { seedstrap } from "../support/run.ts";
+import { kernelLike } from "../support/kernel.ts";
 
 const why = loopObstacle();
 if (why !== undefined) console.log(`skipped: building to loop devices: ${why}`);
@@ -103,7 +104,7 @@ describe.skipIf(why !== undefined)("seedstrap build", () => {
     expect(stderr).toContain("the plan has no payload");
     expect(code).toBe(EXIT.usage);
     const kernel = join(dir, "vmlinuz");
-    writeFileSync(kernel, "a kernel");
+    writeFileSync(kernel, kernelLike());
     const seeds = join(dir, "tree/seed/stage0-posix/bootstrap-seeds/POSIX/x86");
     mkdirSync(seeds, { recursive: true });
     writeFileSync(join(seeds, "kaem-optional-seed"), "a seed");

@@ -100,6 +100,69 @@ test("createBundle() includes the checkout and its distfiles, and no other files
   expect(paths(output)).toContain("notes.txt");
 });
 
+testWith("git")(
+  "what git does not track is no part of a bundle, but for what builds read",
+  async () => {
+    const { request, dir, tree } = scene({ files: { "lib/a.py": "", "README.rst": "" } });
+    await createBundle(request);
+    const before = readFileSync(request.output);
+    const git = async (...args: string[]) => {
+      const all = ["git", "-C", tree, "-c", "user.name=a", "-c", "user.email=a@b", ...args];
+      expect(await run(all, { env: { ...process.env as Record<string, string>, HOME: dir } }))
+        .toMatchObject({ code: 0 });
+    };
+    await git("init", "-q");
+    await git("add", "-A");
+    await git("commit", "-q", "-m", "x");
+    writeFiles(tree, {
+      ".gitignore": "ignored\n",
+      "preflight.img": "an image",
+      "etc/passwd": "extracted",
+      "run1/SHA256SUMS": "a harvest",
+      "lib/b.py": "",
+      "lib/deep/c.py": "",
+      ignored: "",
+      "empty/": "",
+      "seed/extra.kaem": "",
+    });
+    const notices: string[] = [];
+    const output = join(dir, "again.tar");
+    await createBundle({ ...request, output }, { onNotice: (text) => notices.push(text) });
+    const others = paths(request.output).filter((path) => !path.startsWith("seedstrap-bundle"));
+    expect(paths(output).filter((path) => !path.startsWith("seedstrap-bundle")).sort())
+      .toEqual([...others, "seed/extra.kaem"].sort());
+    const left = (path: string) => `${path} is left out: git does not track it`;
+    expect(notices.sort()).toEqual([
+      left(".gitignore"),
+      left("empty"),
+      left("etc"),
+      "git does not track these files, which builds read: seed/extra.kaem",
+      left("ignored"),
+      left("lib/b.py"),
+      left("lib/deep"),
+      left("preflight.img"),
+      left("run1"),
+    ].sort());
+    rmSync(join(tree, "seed/extra.kaem"));
+    rmSync(output);
+    await createBundle({ ...request, output });
+    expect(readFileSync(output).equals(before)).toBe(true);
+  },
+);
+
+test("without git, images and harvests of ours are no part of a bundle", async () => {
+  const { request, build, dir, tree } = scene();
+  await createBundle(request);
+  const before = readFileSync(request.output);
+  await buildMedia(build);
+  cpSync(join(build.target, "init.img"), join(tree, "preflight.img"));
+  cpSync(join(build.target, "payload.img"), join(tree, "p.img"));
+  writeFiles(tree, { "run1/SHA256SUMS": "", "run1/bash-2.05b_0.tar.bz2": "a package" });
+  const output = join(dir, "again.tar");
+  await createBundle({ ...request, output });
+  expect(readFileSync(output).equals(before)).toBe(true);
+});
+
 test("a bundle of a bundle, or of an unpacked one, is the same bundle", async () => {
   const { request, dir, tree } = scene();
   chmodSync(join(tree, "steps/helpers.sh"), 0o755);

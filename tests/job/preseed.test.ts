@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { readRecord } from "../../src/record/read.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { TempDirs, writeFiles } from "../support/files.ts";
+import { kernelLike } from "../support/kernel.ts";
 import { asNobody, nobodyObstacle } from "../support/nobody.ts";
 import { run, type RunOptions, seedstrap, testWith } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
@@ -60,7 +61,7 @@ async function scene(
   ]);
   expect(made).toMatchObject({ code: 0, stderr: "" });
   const kernel = join(dir, "vmlinuz");
-  writeFileSync(kernel, "a kernel");
+  writeFileSync(kernel, kernelLike());
   const target = join(dir, "target");
   const build = (archive: string, args: readonly string[], options: RunOptions = {}) =>
     seedstrap([

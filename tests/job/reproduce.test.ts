@@ -21,6 +21,7 @@ import { Bench, sampleBody, sha256 } from "../fetch/servers.ts";
 import { describeDir, TempDirs, writeFiles } from "../support/files.ts";
 import { testWith } from "../support/run.ts";
 import { buildOptions, type MiniOptions, miniTree, writeMiniTree } from "../support/tree.ts";
+import { kernelLike } from "../support/kernel.ts";
 
 const temp = new TempDirs();
 const bench = new Bench();
@@ -244,7 +245,11 @@ test("reproduceBuild() leaves nothing when it is aborted", async () => {
 
 testWith("mke2fs")("a kernel and packages have to be named again, and are compared", async () => {
   const dir = temp.make();
-  writeFiles(dir, { vmlinuz: "kernel", "repo/a.tar.bz2": "package", "other/a.tar.bz2": "other" });
+  writeFiles(dir, {
+    vmlinuz: kernelLike(),
+    "repo/a.tar.bz2": "package",
+    "other/a.tar.bz2": "other",
+  });
   const kernel = join(dir, "vmlinuz");
   const repo = join(dir, "repo");
   const options = { mode: "qemu", kernel, hasRepo: true, targetSizeMib: 1200 } as const;
@@ -257,7 +262,7 @@ testWith("mke2fs")("a kernel and packages have to be named again, and are compar
     "Cannot reproduce without --repo DIR",
   );
   expect(await reproduceBuild({ ...request, kernel })).toMatchObject({ same: true, materials: [] });
-  writeFiles(dir, { "vmlinuz-2": "another kernel" });
+  writeFiles(dir, { "vmlinuz-2": kernelLike("another kernel") });
   const changed = { ...request, kernel: join(dir, "vmlinuz-2"), repo: join(dir, "other") };
   const result = await reproduceBuild(changed);
   expect(result.same).toBe(false);

@@ -42,6 +42,10 @@ const WITH_SEED = {
   files: { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "the seed" },
 };
 
+const RISCV_SEED = {
+  files: { "seed/stage0-posix/bootstrap-seeds/POSIX/riscv64/kaem-optional-seed": "the seed" },
+};
+
 test("without the payload every distfile needed before the network is in the boot image", () => {
   const made = plan();
   expect(made.hasPayload).toBe(false);
@@ -192,9 +196,12 @@ test("entries are sorted bytewise, each directory before its content", () => {
 
 test("warnings name an unusual architecture and mirrors that bare metal cannot reach", () => {
   const mirrors = [{ kind: "directory", path: "/m" }] as const;
-  const made = plan({ mode: "bare-metal", arch: "riscv64", mirrors });
-  expect(made.warnings).toEqual([
+  const kernel = { arch: "riscv64", kernel: "/k" } as const;
+  const made = plan({ mode: "bare-metal", mirrors });
+  expect(plan({ mode: "bare-metal", ...kernel }, RISCV_SEED).warnings).toEqual([
     "--arch riscv64 is for development only: only x86 can bootstrap",
+  ]);
+  expect(made.warnings).toEqual([
     "the machine cannot reach file:///m, it is left out of MIRRORS",
   ]);
 });
@@ -297,6 +304,114 @@ test("a plan counts the files of its payload as the record of the build does", (
   expect(payloadFiles(made)).toHaveLength(6);
   expect(text).toContain("payload.img: 6 files");
   expect(payloadFiles(plan(ALL, { importsPayload: true }))).toHaveLength(4);
+});
+
+test("builder-hex0 is refused for any architecture but x86", () => {
+  for (const arch of ["i686", "amd64", "riscv64"]) {
+    expect(() => plan({ arch })).toThrow(
+      `Cannot use --arch ${arch} with --qemu: builder-hex0 boots x86 only`,
+    );
+  }
+});
+
+/** Moves the importer of the checkout behind the jump to the disk. */
+const LATE_IMPORT = {
+  importsPayload: true,
+  movesToDisk: true,
+  files: {
+    "steps/manifest": String(
+      miniTree({ importsPayload: true, movesToDisk: true }).files["steps/manifest"],
+    ).replace(/^improve: import_payload.*\n/m, "")
+      .replace("improve: finalize_fhs\n", "improve: finalize_fhs\nimprove: import_payload\n"),
+  },
+};
+
+test("an importer after jump: move_disk fills the disk, and neither of the ramdisks", () => {
+  const made = plan({ ...ALL, targetSizeMib: 2000 }, LATE_IMPORT, [1, 2, 3, 4, 9e9, 9e9]);
+  expect(places(made)).toEqual([
+    "alpha boot",
+    "beta boot",
+    "gamma boot",
+    "linux boot",
+    "delta payload/disk",
+    "omega payload/disk",
+  ]);
+  expect(made.restore).toEqual({ phases: 1, layout: 32, importer: "checkout" });
+  expect(brokenLimits(made)).toEqual([]);
+  const ids = made.limits.map(({ id }) => id);
+  expect(ids).toContain("fiwix-ramdisk");
+  expect(ids).not.toContain("fiwix-disk");
+  expect(planAsText(made, "/t").map(plainLine)).toContainEqual(
+    expect.stringContaining("restored at once after jump: move_disk: 2 files"),
+  );
+});
+
+test("sizes that the jump does not say are unknown: a warning, and two phases", () => {
+  const files = { "steps/jump/fiwix.sh": "make_fiwix_initrd -s ${RAMDISK}\nkexec_size=512\n" };
+  const made = plan({ ...ALL, targetSizeMib: 2000 }, { movesToDisk: true, files });
+  expect(made.restore).toMatchObject({ phases: 2, inOneGo: { ramdisk: { limit: null } } });
+  expect(made.limits.find(({ id }) => id === "fiwix-ramdisk")).toMatchObject({
+    limit: null,
+    broken: false,
+    near: false,
+  });
+  expect(made.warnings).toHaveLength(1);
+  expect(made.warnings[0]).toMatch(
+    /^cannot be checked: bytes on the Fiwix ramdisk: [\d.]+ KiB of an unknown number, as steps\/jump/,
+  );
+  const chroot = plan({ mode: "chroot" }, { files: { ...files, ...WITH_SEED.files } });
+  expect(chroot.warnings).toEqual([]);
+});
+
+/** A checkout whose early scripts are for another shell than kaem. */
+const OTHER_SHELL = {
+  files: {
+    "steps/beta-2.0/none": "",
+    "steps/alpha-1.0/pass1.bake": "exec alpha\n",
+    "steps/alpha-1.0/pass2.bake": "exec alpha\n",
+  },
+};
+function otherShell(changes: Partial<BuildOptions>): Plan {
+  const { files, distfiles } = miniTree(OTHER_SHELL);
+  const kept = Object.entries(files).filter(([path]) => !path.endsWith(".kaem"));
+  const bakes = kept.filter(([path]) => path.endsWith("1.sh"))
+    .map(([path, text]) => [path.replace(/sh$/, "bake"), text]);
+  const all = { ...Object.fromEntries(kept), ...Object.fromEntries(bakes) };
+  const { tree } = writeMiniTree(temp.make(), { files: all, distfiles });
+  return makePlan(readTree(tree), buildOptions(changes), new Map());
+}
+
+test("a checkout whose early scripts are not for kaem has no overlay", () => {
+  for (const payload of ["always", "auto"] as const) {
+    expect(() => otherShell({ ...ALL, payload })).toThrow(
+      "the early scripts of the checkout are .bake, the importer has one for kaem",
+    );
+  }
+  const made = otherShell({ ...ALL, payload: "never" });
+  expect(made.overlay.files).toEqual(["steps/bootstrap.cfg"]);
+  expect(made.missing).toEqual([]);
+  expect(made.warnings).toEqual([
+    "steps/beta-2.0/none is empty and will be lost at jump: fiwix: no script of ours is for .bake",
+  ]);
+});
+
+test("an empty submodule is an error only where the bootstrap needs it", () => {
+  const inner = ["x86", "AMD64", "bootstrap-seeds"]
+    .map((name) => `[submodule "${name}"]\n  path = ${name}\n`).join("");
+  const files = { "seed/stage0-posix/.gitmodules": inner };
+  const made = plan({}, { files });
+  expect(made.warnings).toEqual([
+    "submodules that this build does not need are empty: seed/stage0-posix/AMD64: " +
+    "the image is not that of a complete clone",
+  ]);
+  const { files: all, distfiles } = miniTree({ files });
+  const without = Object.entries(all).filter(([path]) => !path.startsWith("seed/stage0-posix/x86"));
+  const { tree } = writeMiniTree(temp.make(), { files: Object.fromEntries(without), distfiles });
+  expect(() => makePlan(readTree(tree), buildOptions(), new Map())).toThrow(
+    "Cannot bootstrap with this checkout: the submodule seed/stage0-posix/x86 is empty",
+  );
+  expect(() => makePlan(readTree(tree), buildOptions({ hasPreseed: true }), new Map()))
+    .not.toThrow("submodule");
 });
 
 test("a plan reads like this", () => {

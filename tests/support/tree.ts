@@ -60,7 +60,11 @@ export function miniTree(options: MiniOptions = {}): MiniTree {
     "steps/jump/fiwix.sh": `# make_fiwix_initrd -s 1\nmake_fiwix_initrd -s ${
       options.ramdiskKib ?? 1024
     } /boot/fiwix.ext2\nkexec_args="kexec_size=${options.kexecKib ?? 512}"\n`,
+    "steps/jump/linux.sh": "kexec-linux\n",
     "steps/improve/get_network.sh": "dhcpcd\n",
+    "steps/alpha-1.0/pass2.kaem": "exec again\n",
+    ...(options.movesToDisk && { "steps/jump/move_disk.sh": "sfdisk\n" }),
+    ...(options.importsPayload && { "steps/improve/import_payload.sh": "payload-import\n" }),
     ...(options.movesToDisk && { "steps/improve/finalize_fhs.sh": "mount -t proc proc /proc\n" }),
   };
   steps.forEach((step, index) => {
@@ -69,6 +73,7 @@ export function miniTree(options: MiniOptions = {}): MiniTree {
     distfiles[name] = body;
     files[`steps/${step}/sources`] = `f ${url}/${name} ${sha256(body)}\n`;
     files[`steps/${step}/pass1.sh`] = `echo ${step}\n`;
+    files[`steps/${step}/pass1.kaem`] = `exec ${step}\n`;
   });
   return { files: { ...files, ...options.files }, distfiles };
 }

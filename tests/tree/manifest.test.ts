@@ -62,7 +62,8 @@ test("evaluateManifest() compares an unset variable as the empty string", () => 
 });
 
 test.each([
-  ["frob: x", 'expected build:, improve:, jump:, define: or uninstall:, found "frob:"'],
+  ["frob x", 'expected build:, improve:, jump:, define: or uninstall:, found "frob"'],
+  ["frob:  x", "one space too many"],
   ["build:", "build: needs a name"],
   ["build: # x", "build: needs a name"],
   ["build:  x", "one space too many"],
@@ -79,7 +80,8 @@ test.each([
   ["build: a ( )", 'the predicate has no closing ")"'],
   ["build: a ( A = b )", 'expected == or != after "A", found "="'],
   ["build: a ( A == b & C == d )", 'expected && or || or ")", found "&"'],
-  ["build: a ( ( A == b ) )", 'expected == or != after "(", found "A"'],
+  ["build: a ( ( A == b )", 'the predicate has no closing ")"'],
+  ["build: a ( ( A == b ) C )", 'expected && or || or ")", found "C"'],
   ["define: A", "expected define: NAME = VALUE"],
   ["define: A =", "expected define: NAME = VALUE"],
   ["define: A == b", "expected define: NAME = VALUE"],
@@ -111,6 +113,35 @@ test("evaluateManifest() reads `a && b || c` as `a && (b || c)`, without precede
       }
     }
   }
+});
+
+test("evaluateManifest() reads inner brackets, at which upstream's reader stops", () => {
+  for (const [a, b, c] of [[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 1]]) {
+    const config: Config = [["A", `${a}`], ["B", `${b}`], ["C", `${c}`]];
+    const is = (predicate: string) => active(parse(`build: x ( ${predicate} )`), config).length;
+    expect(is("( A == 1 && B == 1 ) || C == 1")).toBe((a && b) || c ? 1 : 0);
+    expect(is("A == 1 && ( B == 1 || ( C == 1 ) )")).toBe(a && (b || c) ? 1 : 0);
+    expect(is("( ( True ) ) && A == 1")).toBe(a!);
+    expect(is("( ( False ) )")).toBe(0);
+  }
+  expect(parse("build: a", "build: x ( ( A == 1 ) )").remarks).toEqual([
+    "m:2: a predicate with inner brackets, at which live-bootstrap's own reader stops",
+  ]);
+  expect(parse("build: x ( A == 1 ) # ( (").remarks).toEqual([]);
+});
+
+test("a directive that is not known is kept with a remark, and never executed", () => {
+  const manifest = parse("build: a", "fetch: b ( A == 1 )", "build: c");
+  expect(active(manifest)).toEqual(["build:a/1", "build:c/1"]);
+  expect(manifest.lines[1]).toEqual({
+    kind: "unknown",
+    name: "fetch:",
+    line: 2,
+    text: "fetch: b ( A == 1 )",
+  });
+  expect(manifest.remarks).toEqual([
+    "m:2: the directive fetch: is not known: what it needs is neither counted nor carried",
+  ]);
 });
 
 test("evaluateManifest() treats a single constant as true only if it is True", () => {

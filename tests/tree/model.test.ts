@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
-import { parseFiwixSizes, readTree } from "../../src/tree/model.ts";
+import { neededSubmodules, parseFiwixSizes, readTree } from "../../src/tree/model.ts";
 import { TempDirs } from "../support/files.ts";
 import { faultOf } from "../support/sources.ts";
 import { type MiniOptions, miniTree, writeMiniTree } from "../support/tree.ts";
@@ -102,15 +102,78 @@ test("parseFiwixSizes() does not read comments", () => {
   expect(parseFiwixSizes(script)).toEqual({ ramdiskBytes: 7 * 1024, kexecBytes: 8 * 1024 });
 });
 
+test("parseFiwixSizes() reads a variable that the script sets once to a number", () => {
+  for (const size of ["$RAMDISK", "${RAMDISK}", '"${RAMDISK}"']) {
+    const script = `RAMDISK=7\nmake_fiwix_initrd -s ${size} /x\nx="kexec_size=\${K} y"\n  K=8\n`;
+    expect(parseFiwixSizes(script)).toEqual({ ramdiskBytes: 7 * 1024, kexecBytes: 8 * 1024 });
+  }
+});
+
 test.each([
-  ["", "make_fiwix_initrd -s"],
-  ["kexec_size=1", "make_fiwix_initrd -s"],
-  ["make_fiwix_initrd -s 1", "kexec_size="],
-  ["make_fiwix_initrd -s SIZE\nkexec_size=1", "make_fiwix_initrd -s"],
-  ["make_fiwix_initrd -s 1\nkexec_size=$SIZE", "kexec_size="],
-  ["make_fiwix_initrd -s 1\nmy_kexec_size=1", "kexec_size="],
-])("parseFiwixSizes() finds no number in %j", (script, what) => {
-  expect(faultOf(() => parseFiwixSizes(script))).toBe(
-    `Cannot find the number after "${what}" | steps/jump/fiwix.sh`,
+  "",
+  "kexec_size=a\nmy_kexec_size=1",
+  "make_fiwix_initrd",
+  "make_fiwix_initrd -s SIZE\nkexec_size=$SIZE",
+  "make_fiwix_initrd -s ${RAMDISK}",
+  "A=1\nA=2\nmake_fiwix_initrd -s ${A}\nkexec_size=$A",
+  "make_fiwix_initrd -s ${A:-1}\nkexec_size=1k",
+  "A=$(size)\nmake_fiwix_initrd -s ${A}",
+])("parseFiwixSizes() knows no size in %j", (script) => {
+  expect(parseFiwixSizes(script)).toEqual({ ramdiskBytes: undefined, kexecBytes: undefined });
+});
+
+test("readTree() refuses lines with and without a type in one checkout", () => {
+  const line = `http://127.0.0.1:9/x ${"a".repeat(64)}\n`;
+  const root = tree({ files: { "steps/beta-2.0/sources": line } });
+  expect(faultOf(() => readTree(root))).toBe(
+    "Cannot read sources: a line has no type, while steps/alpha-1.0/sources:1 has one " +
+      "| steps/beta-2.0/sources:1",
   );
+});
+
+const GITMODULES = '[submodule "seed/stage0-posix"]\n\tpath = seed/stage0-posix\n\turl = u\n' +
+  '[submodule "b"]\n\tpath = "builder-hex0"\n';
+const INNER = ["x86", "AMD64", "M2libc", "M2-Planet", "bootstrap-seeds"]
+  .map((name) => `[submodule "${name}"]\n  path = ${name}\n`).join("");
+
+test("readTree() finds empty and absent submodules, nested ones too", () => {
+  const files = {
+    ".gitmodules": GITMODULES,
+    "seed/stage0-posix/.gitmodules": INNER,
+    "seed/stage0-posix/AMD64/": "",
+    "seed/stage0-posix/M2libc/.git": "gitdir: elsewhere\n",
+    "seed/stage0-posix/M2-Planet/.gitmodules": '[submodule "M2libc"]\n path = M2libc\n',
+  };
+  const model = readTree(tree({ files }));
+  expect(model.emptySubmodules.map((path) => path.replace("seed/stage0-posix/", ""))).toEqual([
+    "AMD64",
+    "M2libc",
+    "M2-Planet/M2libc",
+  ]);
+  expect(neededSubmodules(model, "x86")).toEqual(["seed/stage0-posix/M2libc"]);
+  expect(neededSubmodules(model, "AMD64")).toEqual([
+    "seed/stage0-posix/AMD64",
+    "seed/stage0-posix/M2libc",
+  ]);
+});
+
+test("readTree() names every empty submodule, where it can read nothing without one", () => {
+  const { files } = miniTree({ files: { ".gitmodules": GITMODULES } });
+  const others = Object.entries(files).filter(([path]) =>
+    !/^(builder-hex0|seed\/stage0-posix)\//.test(path)
+  );
+  const { tree } = writeMiniTree(temp.make(), {
+    files: { ...Object.fromEntries(others), "builder-hex0/": "" },
+    distfiles: {},
+  });
+  expect(faultOf(() => readTree(tree))).toBe(
+    "Cannot bootstrap with this checkout: 2 submodules are empty: seed/stage0-posix, " +
+      `builder-hex0 | ${join(tree, "seed/stage0-posix")}`,
+  );
+});
+
+test("readTree() looks at no path of .gitmodules outside of the checkout", () => {
+  const outside = ["../x", "/etc", "a/../../b", ".", ""]
+    .map((path) => `[submodule "s"]\n  path = ${path}\n`).join("");
+  expect(readTree(tree({ files: { ".gitmodules": outside } })).emptySubmodules).toEqual([]);
 });

@@ -35,13 +35,11 @@ test("parseSources() ignores white space at the end of a line, and accepts an em
 
 test.each([
   [`f http://h/a ${A}`, "the last line has no newline, the booted machine would skip it"],
-  ["\n", "an empty line"],
-  [`f  http://h/a ${A}\n`, "one space too many"],
-  [` f http://h/a ${A}\n`, "one space too many"],
-  [`x http://h/a ${A}\n`, 'expected f, file, g or git, found "x"'],
+  ["x http://h/a\n", 'expected f, file, g or git, found "x"'],
+  [`x ${A}\n`, 'expected f, file, g or git, found "x"'],
+  [`git://h/r ${A} n\n`, 'expected git://host/path~REFERENCE, found "git://h/r"'],
   ["f\n", "expected URL SHA256 [FILE_NAME]"],
   ["f http://h/a\n", "expected URL SHA256 [FILE_NAME]"],
-  [`f http://h/a ${A} n m\n`, "expected URL SHA256 [FILE_NAME]"],
   [`f ftp://h/a ${A}\n`, 'expected an http or https URL, found "ftp://h/a"'],
   [`f _ ${A} n\n`, 'expected an http or https URL, found "_"'],
   [`f http://h/a ${A.slice(1)}\n`, "expected a SHA-256 of 64 lower-case hex digits"],
@@ -64,6 +62,61 @@ test.each([
   const fault = faultOf(() => parse(`${good}${text}`));
   expect(fault).toStartWith(`Cannot read sources: ${message}`);
   expect(fault).toEndWith("| steps/x/sources:2");
+});
+
+test("parseSources() reads lines without a type, as before October 2025", () => {
+  const url = "https://h/p/a-1.tar.gz";
+  expect(parse(`${url} ${A}\ngit://h/r~v1 ${url} ${A}\ngit://h/r~v2 _ ${B} r.tar\n`)).toEqual([
+    { url, sha256: A, fileName: "a-1.tar.gz", line: 1, isUntyped: true },
+    {
+      url,
+      sha256: A,
+      fileName: "a-1.tar.gz",
+      git: { url: "git://h/r", reference: "v1" },
+      line: 2,
+      isUntyped: true,
+    },
+    {
+      url: "_",
+      sha256: B,
+      fileName: "r.tar",
+      git: { url: "git://h/r", reference: "v2" },
+      line: 3,
+      isUntyped: true,
+    },
+  ]);
+});
+
+test("parseSources() takes the white space, types and last fields that upstream's reader takes", () => {
+  const read = (text: string) => {
+    const remarks: string[] = [];
+    const sources = parseSources(text, "s", (where, what) => remarks.push(`${where}: ${what}`));
+    return { sources: sources.map(({ url, fileName }) => `${url} ${fileName}`), remarks };
+  };
+  const taken = { sources: ["http://h/a a"], remarks: [] };
+  expect(read(`f  http://h/a   ${A}\n`)).toEqual(taken);
+  expect(read(` \tf http://h/a\t${A} a\n`)).toEqual(taken);
+  expect(read(`f http://h/a ${A} a more\n`)).toEqual(taken);
+  expect(read(`f http://h/a ${A} a # a comment\n`)).toEqual(taken);
+  const typed = read(`z http://h/a ${A}\nz zz://h/r~1 _ ${A} n\n`.replace("_", "http://h/b"));
+  expect(typed.sources).toEqual(["http://h/a a", "http://h/b n"]);
+  expect(typed.remarks).toEqual([
+    's:1: the type "z" is not known: read by its URL and SHA-256',
+    's:2: the type "z" is not known: read by its URL and SHA-256',
+  ]);
+});
+
+test("parseSources() leaves out comments and empty lines, and says what the machine does", () => {
+  const remarks: string[] = [];
+  const text = `# why\n\nf http://h/a ${A} # so\n`;
+  const sources = parseSources(text, "s", (where, what) => remarks.push(`${where}: ${what}`));
+  expect(sources.map(({ fileName, line }) => `${fileName} ${line}`)).toEqual(["a 3"]);
+  const reads = "if it reads this file";
+  expect(remarks).toEqual([
+    `s:1: a comment: the booted machine takes it for a distfile ${reads}`,
+    `s:2: an empty line: the booted machine takes it for a distfile ${reads}`,
+    `s:3: a comment after the SHA-256: the booted machine takes "#" for the file name ${reads}`,
+  ]);
 });
 
 test("mergeSources() joins the URLs of a name, in order and without duplicates", () => {

@@ -21,6 +21,7 @@ import { describeDir, TempDirs, writeFiles } from "../support/files.ts";
 import { asNobody, nobodyObstacle } from "../support/nobody.ts";
 import { MAIN, run, type RunOptions, seedstrap, start, testWith } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
+import { kernelLike } from "../support/kernel.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
@@ -36,7 +37,7 @@ function scene() {
   });
   const { tree, mirror } = writeMiniTree(dir, mini);
   const kernel = join(dir, "vmlinuz");
-  writeFileSync(kernel, "no kernel, but a file");
+  writeFileSync(kernel, kernelLike());
   writeFiles(join(dir, "repo"), { "a_0.tar.bz2": "one", 'sub/b c "d"': "two", "empty": "" });
   chmodSync(join(dir, "repo/a_0.tar.bz2"), 0o755);
   return { dir, tree, mirror, kernel, repo: join(dir, "repo"), distfiles: mini.distfiles };
@@ -194,14 +195,14 @@ test("a disk that is too small is refused before anything is written", async () 
   const small = await build(at, target, ["-q", "--kernel", at.kernel, "-qs", "1G"]);
   expect(small.stderr).toContain("Cannot make a disk of 1024 MiB");
   expect(small.code).toBe(2);
-  const full = await build(at, target, ["-q", "--kernel", at.kernel, "-qs", "1025"]);
+  const full = await build(at, target, ["-q", "--kernel", at.kernel, "-qs", "1026"]);
   expect(full.code).toBe(0);
   writeFileSync(join(at.repo, "big"), new Uint8Array(2 * MIB));
   const broken = await build(at, target, ["-q", "-qk", at.kernel, "-qs", "1025", "-r", at.repo]);
   expect(broken.stderr).toContain("bytes of files on disk.img");
   expect(broken.stderr).toContain("./external/repo-preseeded/big");
   expect(broken.code).toBe(8);
-  expect(readRecord(target).images[0]!.sizeBytes).toBe(1025 * MIB);
+  expect(readRecord(target).images[0]!.sizeBytes).toBe(1026 * MIB);
 });
 
 test("missing and failing mke2fs are reported, and nothing is left", async () => {
