@@ -16,7 +16,7 @@ import { type ActiveLine, evaluateManifest, type Manifest } from "../tree/manife
 import { noPlaceFor } from "./overlay.ts";
 import { type FiwixSizes, STAGE1_PATH, STAGE2_PATH, type TreeModel } from "../tree/model.ts";
 import { findAdvice, findWarnings, nearWarning } from "./advice.ts";
-import { bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
+import { BOOT_DISK, bootstrapConfig, configTexts, diskOf, servedMirrors } from "./config.ts";
 import { bootEntries, withOverlay } from "./entries.ts";
 import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes } from "./images.ts";
@@ -165,7 +165,15 @@ function draftImages(input: DraftInput, wantsPayload: boolean, payloadReason: st
     ? NOTHING_LOST
     : findLost(root, tree.manifest, active, boundaries);
   const again = canMakeAgain(lost);
-  const overlay = overlayFiles(tree, options, configText.text, distfiles, restore, again);
+  const overlay = overlayFiles(
+    tree,
+    options,
+    configText.text,
+    distfiles,
+    restore,
+    again,
+    boundaries.moveDisk === Infinity ? undefined : { stage1, stage2: tree.stage2 },
+  );
   const entries = withoutLost(withOverlay(root, overlay.files), again);
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
   const limits = [
@@ -245,8 +253,7 @@ function imageLimits(
     ...underFiwix(tree, distfiles, restore),
     fiwix,
     costs,
-    // With prebuilt packages the system is installed to the second disk.
-    movesToDisk: boundaries.moveDisk !== Infinity && !options.hasRepo,
+    movesToDisk: boundaries.moveDisk !== Infinity && diskOf(options) === BOOT_DISK,
     ramMib: options.mode === "qemu" ? options.qemuRamMib : undefined,
     disk: options.mode === "qemu"
       ? { sizeBytes, dataBytes: bootDataBytes(tree.stage2.length, entries) }
