@@ -48,7 +48,7 @@ export function planCommandBase(name: string) {
     .option("--external-sources", "carry every distfile, not only those needed before the network")
     .option(
       "-m, --mirrors <url...>",
-      "asked before the distfiles' own URLs: http(s)://… or file:///dir",
+      "asked before the distfiles' own URLs: http(s)://… or a directory: /dir, ./dir",
     )
     .option(
       "--mirror-credentials",

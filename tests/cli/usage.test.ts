@@ -134,6 +134,9 @@ test("every kind of failure has its exit code", async () => {
   const tree = await seedstrap(["plan", "-q", "--tree", other]);
   expect(tree.code).toBe(3);
   expect(tree.stderr).toContain("Cannot find a live-bootstrap checkout");
+  expect(tree.stderr).toContain(
+    "git clone --recursive https://github.com/fosslinux/live-bootstrap",
+  );
   expect(tree.stderr).toContain(`  at ${join(other, "steps/manifest")}`);
 
   mkdirSync(join(other, "mirror"));
