@@ -22,9 +22,9 @@ import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes } from "./images.ts";
 import {
   computeLimits,
-  type Contributor,
   contributor,
   type Limit,
+  type LimitInput,
   LIVE_BOOTSTRAP_COSTS,
   type StepCosts,
 } from "./limits.ts";
@@ -247,10 +247,12 @@ function imageLimits(
   restore: PlannedRestore | undefined,
 ): Limit[] {
   const sizeBytes = options.targetSizeMib * MIB;
+  const { installed, ...restored } = onDisks(tree, distfiles, restore);
   return computeLimits({
     entries,
     seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
-    ...underFiwix(tree, distfiles, restore),
+    ...restored,
+    installed: [...installed, { name: "/swapfile", amount: options.swapMib * MIB }],
     fiwix,
     costs,
     movesToDisk: boundaries.moveDisk !== Infinity && diskOf(options) === BOOT_DISK,
@@ -262,11 +264,12 @@ function imageLimits(
   });
 }
 
-function underFiwix(
+/** Returns what the machine restores, and what of it comes to the disk of the system. */
+function onDisks(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
   restore: PlannedRestore | undefined,
-): { restored: Contributor[]; restoredEnd: number; surviving: Contributor[] } {
+): Pick<LimitInput, "restored" | "restoredEnd" | "surviving" | "installed"> {
   const restored = distfiles.filter((distfile) => distfile.restored === "fiwix");
   const carried = distfiles.filter(({ place }) => place === "payload")
     .map(({ name, size }) => ({ name, sizeBytes: size ?? 0 }));
@@ -274,10 +277,15 @@ function underFiwix(
     ? new Map<string, number>()
     : payloadEnds(carried, restore.layout);
   const surviving = survivors(tree, distfiles, ({ restored }) => restored !== "disk");
+  // What the machine restores or downloads when the system is on its disk.
+  const afterwards = distfiles.filter(({ restored, place }) =>
+    restored === "disk" || place === "network"
+  );
   return {
     restored: restored.map(contributor),
     restoredEnd: Math.max(0, ...restored.map(({ name }) => ends.get(name)!)),
     surviving: surviving.map(contributor),
+    installed: [...surviving, ...afterwards].map(contributor),
   };
 }
 

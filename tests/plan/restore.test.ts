@@ -111,6 +111,19 @@ test("a checkout with an importer is used as it is, with the layout that it read
   expect(wrong.warnings.join()).toContain("reads layout 32 only");
 });
 
+test("distfiles and swap on the disk of the system count against its size", () => {
+  const used = (made: Plan) => made.limits.find(({ id }) => id === "system-disk")?.used;
+  const two = { payloadPhases: "two", targetSizeMib: 2048 } as const;
+  // linux-4.0 and all after it, and alpha, which is built again at the end.
+  expect(used(plan(two))).toBe(4 * 3000);
+  expect(used(plan({ ...two, swapMib: 1 }))).toBe(4 * 3000 + 1024 * 1024);
+  expect(used(plan({ externalSources: false, targetSizeMib: 2048 }))).toBe(4 * 3000);
+  expect(used(plan({ ...two, disk: "sdc" }))).toBeUndefined();
+  expect(brokenLimits(plan({ ...two, swapMib: 1024 })).map(({ id }) => id)).toEqual([
+    "system-disk",
+  ]);
+});
+
 test("the disk is looked at where the system is installed to one, and nowhere else", () => {
   const guards = (made: Plan) => made.overlay.manifestLines.some(({ text }) => /guard_/.test(text));
   expect(guards(plan({ payload: "never" }))).toBe(true);
