@@ -6,6 +6,7 @@
  */
 
 import { join, resolve } from "node:path";
+import process from "node:process";
 import { type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
@@ -16,7 +17,12 @@ import { requireProgram, shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
-import { type BuildOptions, defaultOptions, startsInDirectory } from "../plan/options.ts";
+import {
+  type BuildOptions,
+  continuesPass,
+  defaultOptions,
+  startsInDirectory,
+} from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
 import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
 import { expectedOf } from "../record/expected.ts";
@@ -102,6 +108,7 @@ export async function runTarget(
       hint: "Write its images to drives, or build it with --qemu",
     });
   }
+  checkTerminal(options);
   if (options.kernel !== undefined) checkKernel(options.kernel);
   const target = useTarget(dir);
   try {
@@ -296,6 +303,7 @@ export async function bootstrap(
   const { target, accel, tmpfsSize: size, options } = request;
   // Before hours are spent on a build that could not be started.
   await checkPrograms(options);
+  checkTerminal(options);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
     if (options.mode === "bare-metal") return;
@@ -324,8 +332,28 @@ function needsRoot({ mode }: Pick<BuildOptions, "mode">): boolean {
 }
 
 /** Reports whether a user works in the guest, so that it needs the terminal. */
-function needsTerminal({ interactive, configurator }: BuildOptions): boolean {
-  return interactive || configurator;
+function needsTerminal(options: BuildOptions): boolean {
+  return options.interactive || asksUser(options);
+}
+
+/** Reports whether the configurator runs in the guest, which asks until it is told. */
+function asksUser(options: BuildOptions): boolean {
+  return (options.configurator || !options.createConfig) && !continuesPass(options);
+}
+
+/**
+ * Checks that somebody can answer the configurator: without input it asks for ever.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkTerminal(options: BuildOptions): void {
+  if (!asksUser(options) || options.mode === "bare-metal" || process.stdin.isTTY) return;
+  const option = options.configurator ? "--configurator" : "--no-create-config";
+  throw new UserError(
+    "usage",
+    `Cannot start a bootstrap with ${option} without a terminal: its configurator asks for ever`,
+    { hint: `Start it at a terminal, or build it without ${option}` },
+  );
 }
 
 /** Refuses media that were truncated or replaced after the build, which would fail hours later. */
