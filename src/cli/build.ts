@@ -20,7 +20,7 @@ import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts
 import { digestText } from "./digest.ts";
 import { formatBytes, type Line, note, paint, print, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { accelOption, printedRun } from "./run.ts";
+import { accelOption, printedRun, qemuArgumentOption } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -65,6 +65,8 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
   return buildCommandBase("bootstrap")
     .description("build the media and start them, as rootfs.py does; the default command")
     .addOption(accelOption())
+    .addOption(qemuArgumentOption())
+    .usage("[options] [-- arguments of QEMU...]")
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
     .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
     .addHelpText(
@@ -82,7 +84,8 @@ Example:
           ...printedRun(),
           onBuilt: (record: TargetRecord) => printSummary(record, build.target),
         };
-        return bootstrap({ ...build, accel: raw.accel, tmpfsSize }, events, signal);
+        const { accel, qemuArg: extraArgs } = raw;
+        return bootstrap({ ...build, accel, extraArgs, tmpfsSize }, events, signal);
       })
     );
 }

@@ -57,6 +57,8 @@ export interface RunRequest {
   /** Directory that was built. */
   readonly target: string;
   readonly accel: AccelChoice;
+  /** Arguments that QEMU gets after all others, as the user gives them; no record has any. */
+  readonly extraArgs?: readonly string[];
   /**
    * What of this machine the run may use, as the user names it; undefined where the target was
    * built a moment ago from the user's own options.
@@ -100,6 +102,7 @@ export async function runTarget(
   signal: AbortSignal,
 ): Promise<void> {
   const dir = resolve(request.target);
+  const { extraArgs = [] } = request;
   const record = asNamed(readRecord(dir), request.named, dir);
   const { options, images } = record;
   const command = planCommand({ options, images: images.map(({ name }) => name) }, dir);
@@ -108,6 +111,7 @@ export async function runTarget(
       hint: "Write its images to drives, or build it with --qemu",
     });
   }
+  checkExtraArgs(options, extraArgs);
   checkTerminal(options);
   if (options.kernel !== undefined) checkKernel(options.kernel);
   const target = useTarget(dir);
@@ -115,10 +119,8 @@ export async function runTarget(
     checkImages(dir, record);
     const expected = expectedOf(dir, record);
     const files = beginRun(dir);
-    const { outcome, error } = await watched({ record, command, dir, files, expected }, request, {
-      events,
-      signal,
-    });
+    const run = { record, command: [...command, ...extraArgs], dir, files, expected };
+    const { outcome, error } = await watched(run, request, { events, signal });
     files.finish(outcome);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
@@ -278,8 +280,7 @@ function asNamed(
 }
 
 /** The input of the default command, which builds and starts. */
-export interface BootstrapRequest extends BuildRequest {
-  readonly accel: AccelChoice;
+export interface BootstrapRequest extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs"> {
   /** Size of a tmpfs to mount on the target, in the form of mount(8); undefined for none. */
   readonly tmpfsSize: string | undefined;
 }
@@ -300,14 +301,15 @@ export async function bootstrap(
   events: BootstrapEvents,
   signal: AbortSignal,
 ): Promise<void> {
-  const { target, accel, tmpfsSize: size, options } = request;
+  const { target, accel, extraArgs = [], tmpfsSize: size, options } = request;
   // Before hours are spent on a build that could not be started.
   await checkPrograms(options);
   checkTerminal(options);
+  checkExtraArgs(options, extraArgs);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
     if (options.mode === "bare-metal") return;
-    await runTarget({ target, accel, named: undefined }, events, signal);
+    await runTarget({ target, accel, extraArgs, named: undefined }, events, signal);
   };
   if (size === undefined) return await buildAndRun();
   const onNotice = (text: string) => events.onWarning?.(text);
@@ -324,6 +326,18 @@ async function checkPrograms(options: BuildOptions): Promise<void> {
   if (argv === undefined) return;
   if (startsInDirectory(options.mode)) await rootCommand({ argv, needsRoot: needsRoot(options) });
   else await requireProgram(argv[0]!);
+}
+
+/**
+ * Refuses arguments for QEMU where none is started.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkExtraArgs({ mode }: BuildOptions, extraArgs: readonly string[]): void {
+  if (extraArgs.length === 0 || mode === "qemu") return;
+  throw new UserError("usage", `Cannot use arguments after "--" with --${mode}`, {
+    hint: "They are for QEMU, which is not started: leave them out, or use --qemu",
+  });
 }
 
 /** Reports whether only root may start it. */
