@@ -17,12 +17,7 @@ import { requireProgram, shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
-import {
-  type BuildOptions,
-  continuesPass,
-  defaultOptions,
-  startsInDirectory,
-} from "../plan/options.ts";
+import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
 import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
 import { expectedOf } from "../record/expected.ts";
@@ -37,6 +32,7 @@ import { lstatIfThere } from "../runtime/stat.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
 import { checkKernel } from "./check.ts";
+import { confirmedQemu, notNamed } from "./named.ts";
 
 /**
  * Texts that Fiwix prints when its last process has ended, and Linux on a panic: both then wait for
@@ -257,25 +253,20 @@ function asNamed(
 ): TargetRecord {
   if (named === undefined) return record;
   const { options, servedMirrors } = record;
-  const refuse = (what: string, option: string) =>
-    new UserError("usage", `Cannot run ${dir} without ${option}: its record names ${what}`, {
-      where: dir,
-      hint: `If you trust it, name it yourself: seedstrap run ${option}`,
-    });
-  const usual = defaultOptions(options.mode).qemuCommand;
-  if (named.qemuCommand === undefined && options.qemuCommand !== usual) {
-    throw refuse("another QEMU", `--qemu-cmd ${shellQuote([options.qemuCommand])}`);
-  }
+  const qemuCommand = confirmedQemu(options, named.qemuCommand, dir);
   if (options.kernel !== undefined && named.kernel === undefined) {
-    throw refuse("a kernel", `--kernel ${shellQuote([options.kernel])}`);
+    throw notNamed(dir, "a kernel", `--kernel ${shellQuote([options.kernel])}`);
   }
   const served = new Set(named.served.map((path) => resolve(path)));
   const unnamed = servedMirrors.find(({ path }) => !served.has(resolve(path)));
   if (unnamed !== undefined) {
-    throw refuse("a directory to serve to the guest", `--serve ${shellQuote([unnamed.path])}`);
+    throw notNamed(
+      dir,
+      "a directory to serve to the guest",
+      `--serve ${shellQuote([unnamed.path])}`,
+    );
   }
   const kernel = options.kernel === undefined ? undefined : resolve(named.kernel!);
-  const qemuCommand = named.qemuCommand ?? options.qemuCommand;
   return { ...record, options: { ...options, kernel, qemuCommand } };
 }
 
