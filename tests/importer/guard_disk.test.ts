@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import {
   chmodSync,
   cpSync,
@@ -26,7 +26,7 @@ const temp = new TempDirs();
 afterEach(() => temp.release());
 
 /** Images of a bootstrap, and the files of the guard as they are in them. */
-const media = { boot: new Uint8Array(), payload: new Uint8Array(), steps: "" };
+const media = { boot: new Uint8Array(), payload: new Uint8Array(), steps: "", told: "" };
 
 beforeAll(async () => {
   const dir = mkdtempSync(join(tmpdir(), "guard-"));
@@ -38,7 +38,10 @@ beforeAll(async () => {
     const target = join(dir, "target");
     const options = ["--bare-metal", "--payload", "always", "-m", `file://${mirror}`, "-t", target];
     const built = await seedstrap(["build", "--tree", tree, ...options]);
-    expect(built).toMatchObject({ code: 0 });
+    expect(built.code).toBe(0);
+    media.told = built.stdout;
+    const verified = await seedstrap(["image", "verify", "--tree", tree, join(target, "init.img")]);
+    expect(verified.code).toBe(0);
     media.boot = readFileSync(join(target, "init.img"));
     media.payload = readFileSync(join(target, "payload.img"));
     media.steps = mkdtempSync(join(tmpdir(), "guard-steps-"));
@@ -51,6 +54,8 @@ beforeAll(async () => {
     rmSync(dir, { recursive: true });
   }
 });
+
+afterAll(() => rmSync(media.steps, { recursive: true, force: true }));
 
 type Disk = Uint8Array | number;
 interface Scene {
@@ -122,6 +127,13 @@ const done = (what: string) => ({
 const refused = (why: string) => ({
   code: 1,
   stdout: expect.stringContaining(`REFUSED: the system is not installed to /dev/sda: ${why}`),
+});
+
+test("the steps for a real machine say which disk is installed to, and what is refused", () => {
+  expect(media.told).toContain(
+    "Detach every disk that is not needed: the system is installed to what Linux calls sda. " +
+      "It stops if that is neither empty nor its boot disk; --disk names another.",
+  );
 });
 
 suite("guard_disk", () => {
