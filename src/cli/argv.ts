@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Spellings of options that rootfs.py accepts and commander does not: short options of several
- * letters, and abbreviated long options.
+ * Spellings that commander does not have: those of rootfs.py, short options of several letters and
+ * abbreviated long options, and arguments for QEMU after `--`.
  *
  * @module
  */
@@ -68,4 +68,23 @@ export function expandAbbreviations(args: readonly string[], known: ReadonlySet<
     });
   });
   return end < 0 ? expanded : [...expanded, ...args.slice(end)];
+}
+
+/** The option that carries arguments of QEMU from the command line to the commands that start one. */
+export const QEMU_ARGUMENT = "--qemu-arg";
+
+/**
+ * Makes `--qemu-arg=ARG` of every argument after `--`, for `run` and the default command: commander
+ * would take them for the target. To other commands, what follows `--` are operands.
+ *
+ * @param commands Names of all commands; without one of them, the default command is meant.
+ */
+export function passQemuArguments(
+  args: readonly string[],
+  commands: ReadonlySet<string>,
+): readonly string[] {
+  const end = args.indexOf("--");
+  const [name = ""] = args;
+  if (end < 0 || (commands.has(name) && !["run", "bootstrap"].includes(name))) return args;
+  return [...args.slice(0, end), ...args.slice(end + 1).map((arg) => `${QEMU_ARGUMENT}=${arg}`)];
 }

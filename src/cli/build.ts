@@ -10,7 +10,9 @@ import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts
 import { bootstrap } from "../job/run.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
-import { type Mode, parseCount } from "../plan/options.ts";
+import { diskOf } from "../plan/config.ts";
+import { type BuildOptions, type Mode, parseCount } from "../plan/options.ts";
+import { GUARD_DISK } from "../plan/overlay.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
 import type { Plan } from "../plan/types.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
@@ -19,7 +21,7 @@ import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts
 import { digestText } from "./digest.ts";
 import { adviceLine, formatBytes, type Line, note, paint, print, printJson } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { accelOption, printedRun } from "./run.ts";
+import { accelOption, printedRun, qemuArgumentOption } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -68,6 +70,8 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
   return buildCommandBase("bootstrap")
     .description("build the media and start them, as rootfs.py does; the default command")
     .addOption(accelOption())
+    .addOption(qemuArgumentOption())
+    .usage("[options] [-- arguments of QEMU...]")
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
     .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
     .addHelpText(
@@ -86,7 +90,8 @@ Example:
           ...printedRun(),
           onBuilt: (record: TargetRecord) => printSummary(record, build.target, new Map(), advice),
         };
-        return bootstrap({ ...build, accel: raw.accel, tmpfsSize }, events, signal);
+        const { accel, qemuArg: extraArgs } = raw;
+        return bootstrap({ ...build, accel, extraArgs, tmpfsSize }, events, signal);
       })
     );
 }
@@ -258,7 +263,7 @@ export function printSummary(
 
 /** Returns the steps that are left to the user, in order. Images on `devices` are written already. */
 function bareMetalSteps(
-  { images, options }: Pick<TargetRecord, "images" | "options">,
+  { images, options, overlay }: Pick<TargetRecord, "images" | "options" | "overlay">,
   devices: ReadonlyMap<string, string> = new Map(),
 ): string[] {
   const write = (image: RecordedImage, drive: string) =>
@@ -270,7 +275,7 @@ function bareMetalSteps(
   }
   for (const image of others) {
     if (devices.has(image.role)) continue;
-    const isInstalledTo = image.role === "external";
+    const isInstalledTo = image.role === "external" && options.disk === undefined;
     steps.push(
       write(
         image,
@@ -278,7 +283,9 @@ function bareMetalSteps(
       ),
     );
   }
-  const isPlain = first!.role === "boot" && others.every(({ role }) => role === "payload");
+  steps.push(...otherDisks(options, overlay));
+  const isPlain = first!.role === "boot" && options.disk === undefined &&
+    others.every(({ role }) => role === "payload");
   steps.push(
     first!.role === "disk"
       ? `Boot the machine with your kernel ${options.kernel} and the command line "${
@@ -289,4 +296,21 @@ function bareMetalSteps(
       }.`,
   );
   return steps;
+}
+
+/** Returns the warning about the disk that the machine installs to, where it looks at that first. */
+function otherDisks(options: BuildOptions, { manifestLines }: TargetRecord["overlay"]): string[] {
+  if (!manifestLines.some(({ text }) => text.startsWith(`improve: ${GUARD_DISK}`))) return [];
+  const disk = diskOf(options);
+  const isPartition = /\d$/.test(disk);
+  const looks = options.overwriteDisk
+    ? "Whatever is on it is lost (--overwrite-disk)"
+    : isPartition
+    ? "It stops if there is more than distfiles and packages on it"
+    : "It stops if that is neither empty nor its boot disk";
+  const other = options.disk === undefined ? "; --disk names another" : "";
+  return [
+    `Detach every disk that is not needed: the system is installed to what Linux calls ${disk}. ` +
+    `${looks}${other}.`,
+  ];
 }

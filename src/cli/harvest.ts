@@ -3,7 +3,9 @@
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { UserError } from "../errors.ts";
-import { harvest, type HarvestedFile } from "../job/harvest.ts";
+import { openDirectoryView } from "../image/directory.ts";
+import type { ReadView } from "../image/types.ts";
+import { type Harvest, harvest, type HarvestedFile, hasRepo } from "../job/harvest.ts";
 import {
   diffPackages,
   type Package,
@@ -11,6 +13,7 @@ import {
   packagesIn,
   packagesOn,
 } from "../job/harvest_diff.ts";
+import { writeRootTar } from "../job/root_tar.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { withView } from "./image_source.ts";
@@ -19,11 +22,15 @@ import { Progress } from "./progress.ts";
 
 export function harvestSubcommand(): CommandUnknownOpts {
   return new Command("harvest")
-    .description("copy the packages that a bootstrap has built out of its disk, without root")
-    .argument("<disk>", "image or block device; with --compare also a directory")
+    .description("copy what a bootstrap has built out of its disk or directory, without root")
+    .argument("<disk>", "image, block device, or the directory that a bootstrap has run in")
     .argument("[other]", "for --compare: the other run")
     .allowExcessArguments(false)
     .option("-o, --output <dir>", "where the packages go: a new or an empty directory")
+    .option(
+      "--root",
+      "write the whole root, a directory, as a tar file that is the same everywhere",
+    )
     .option("--force", "also take packages whose SHA-256 is not the one in a list on the disk")
     .option("--compare", "compare the packages of two runs; exit code 11 where they differ")
     .option("--json", "for scripts")
@@ -32,21 +39,29 @@ export function harvestSubcommand(): CommandUnknownOpts {
       `
 Examples:
   seedstrap harvest target/init.img -o run1
+  seedstrap harvest target --root -o root.tar
   seedstrap harvest --compare run1 run2`,
     )
-    .action(async (disk, other, { output, force = false, compare = false, json = false }) => {
-      if (compare ? other === undefined || output !== undefined : output === undefined || other) {
-        throw new UserError(
-          "usage",
-          compare
-            ? "Cannot compare: two runs are needed, and no --output"
-            : "Cannot harvest: one disk and --output are needed",
-          { hint: "seedstrap harvest DISK -o DIR, or seedstrap harvest --compare A B" },
-        );
-      }
-      if (compare) await compareRuns(disk, other!, json);
-      else await harvestDisk(disk, output!, force, json);
-    });
+    .action(
+      async (
+        disk,
+        other,
+        { output, root = false, force = false, compare = false, json = false },
+      ) => {
+        if (compare ? other === undefined || output !== undefined : output === undefined || other) {
+          throw new UserError(
+            "usage",
+            compare
+              ? "Cannot compare: two runs are needed, and no --output"
+              : "Cannot harvest: one disk and --output are needed",
+            { hint: "seedstrap harvest DISK -o DIR, or seedstrap harvest --compare A B" },
+          );
+        }
+        if (root) return await harvestRoot(disk, output, { compare, force, json });
+        if (compare) await compareRuns(disk, other!, json);
+        else await harvestDisk(disk, output!, force, json);
+      },
+    );
 }
 
 async function harvestDisk(
@@ -55,16 +70,14 @@ async function harvestDisk(
   force: boolean,
   json: boolean,
 ): Promise<void> {
-  await withView(disk, undefined, async (view) => {
+  await withRoot(disk, async (view) => {
     const progress = new Progress("harvest");
     let done = 0;
     const onBytes = (bytes: number) => progress.update(done += bytes, undefined);
     const harvested = await withInterrupt((signal) =>
       harvest(view, output, { force, signal, onBytes })
     ).finally(() => progress.clear());
-    for (const { path, why } of harvested.skipped) {
-      note([paint("yellow", "skipped:"), ` ${path}: ${why}`]);
-    }
+    noteSkipped(harvested.skipped);
     for (const path of harvested.wrong) {
       note([paint("yellow", "warning:"), ` ${path} is not as a list on the disk says`]);
     }
@@ -81,6 +94,48 @@ async function harvestDisk(
         : `${harvested.verified} of them match ${harvested.lists.join(" and ")}`,
     );
   });
+}
+
+/** Writes the root of a bootstrap in a directory as a tar file. */
+async function harvestRoot(
+  dir: string,
+  output: string | undefined,
+  { compare, force, json }: { compare: boolean; force: boolean; json: boolean },
+): Promise<void> {
+  if (compare || force || output === undefined) {
+    throw new UserError("usage", `Cannot use --root with ${compare ? "--compare" : "--force"}`, {
+      hint: "seedstrap harvest DIR --root -o FILE",
+    });
+  }
+  if (statIfThere(dir)?.isDirectory() !== true) {
+    throw new UserError("usage", `Cannot use ${dir} with --root: it is not a directory`, {
+      where: dir,
+      hint: "Name the directory that a bootstrap has run in; a disk can be mounted, or extracted " +
+        "with seedstrap image extract",
+    });
+  }
+  const progress = new Progress("harvest");
+  let done = 0;
+  const onBytes = (bytes: number) => progress.update(done += bytes, undefined);
+  const tar = await withInterrupt((signal) => writeRootTar(dir, output, { signal, onBytes }))
+    .finally(() => progress.clear());
+  noteSkipped(tar.skipped);
+  if (json) return printJson(tar);
+  print(`${tar.path}: ${formatCount(tar.members)} members, ${formatBytes(tar.sizeBytes)}`);
+  print(`SHA-256 ${tar.sha256}`);
+}
+
+/** Opens a disk, or the directory that a bootstrap has run in. */
+async function withRoot(
+  path: string,
+  use: (view: ReadView) => Promise<void>,
+): Promise<void> {
+  if (statIfThere(path)?.isDirectory()) return await use(openDirectoryView(path));
+  await withView(path, undefined, use);
+}
+
+function noteSkipped(skipped: Harvest["skipped"]): void {
+  for (const { path, why } of skipped) note([paint("yellow", "skipped:"), ` ${path}: ${why}`]);
 }
 
 async function compareRuns(a: string, b: string, json: boolean): Promise<void> {
@@ -106,8 +161,11 @@ async function withPackages(
   path: string,
   use: (packages: ReadonlyMap<string, Package>) => Promise<void>,
 ): Promise<void> {
-  if (statIfThere(path)?.isDirectory()) return await use(packagesIn(path));
-  await withView(path, undefined, (view) => use(packagesOn(view)));
+  await withRoot(path, async (view) => {
+    // A directory of harvested packages has them at its top.
+    const isHarvest = statIfThere(path)?.isDirectory() === true && !hasRepo(view);
+    await use(isHarvest ? packagesIn(path) : packagesOn(view));
+  });
 }
 
 /** How many members of a package are shown. */

@@ -7,7 +7,7 @@ import process from "node:process";
 import { withoutSecrets } from "../fetch/secret.ts";
 import { EXIT, EXITS, UserError } from "../errors.ts";
 import { VERSION } from "../version.ts";
-import { expandAbbreviations, expandShortOptions } from "./argv.ts";
+import { expandAbbreviations, expandShortOptions, passQemuArguments } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
 import { demoSubcommand } from "./demo.ts";
@@ -82,7 +82,8 @@ async function main(args: readonly string[]): Promise<number> {
   try {
     const root = program();
     const expanded = expandAbbreviations(expandShortOptions(args), longOptions(root));
-    await root.parseAsync(expanded, { from: "user" });
+    const names = new Set(root.commands.map((command) => command.name()));
+    await root.parseAsync(passQemuArguments(expanded, names), { from: "user" });
     return EXIT.done;
   } catch (error) {
     // commander has printed the error already, or the help or version that was asked for.

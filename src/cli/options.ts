@@ -19,6 +19,7 @@ import {
   CI_PASSES,
   type CiPass,
   isArchName,
+  isDiskName,
   MIRROR_PORT,
   type Mode,
   parseCount,
@@ -49,7 +50,7 @@ export function planCommandBase(name: string) {
     .option("--external-sources", "carry every distfile, not only those needed before the network")
     .option(
       "-m, --mirrors <url...>",
-      "asked before the distfiles' own URLs: http(s)://… or file:///dir",
+      "asked before the distfiles' own URLs: http(s)://… or a directory: /dir, ./dir",
     )
     .option(
       "--mirror-credentials",
@@ -77,6 +78,8 @@ export function planCommandBase(name: string) {
       new Option("--payload-phases <how>", "restore it at once, or in part after jump: move_disk")
         .choices(["auto", "one", "two"] as const).default("auto" as const),
     )
+    .option("--disk <name>", "what the system is installed to, as Linux names it (default: sda)")
+    .option("--overwrite-disk", "let the machine install to a disk that has something on it")
     .option("--air-gapped", "do not let the booted machine wait for a network")
     .option("--no-air-gapped", "let it, although the bundle was made with --air-gapped")
     .option(
@@ -141,6 +144,8 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     payload: raw.payload,
     payloadLayout: raw.payloadLayout === "auto" ? "auto" : raw.payloadLayout === "32" ? 32 : 64,
     payloadPhases: raw.payloadPhases,
+    ...(raw.disk !== undefined && { disk: checkedDisk(raw.disk) }),
+    ...(raw.overwriteDisk === true && { overwriteDisk: true }),
     airGapped: raw.airGapped ?? isForAirGap(resolve(tree)),
     mirrorPort: raw.mirrorPort === undefined
       ? MIRROR_PORT
@@ -178,7 +183,13 @@ function withoutEmpty(raw: RawOptions): RawOptions {
  *
  * @throws {UserError} "usage"
  */
-function checkTogether(mode: Mode, { kernel }: RawOptions): void {
+function checkTogether(mode: Mode, { kernel, disk, overwriteDisk }: RawOptions): void {
+  if ((disk !== undefined || overwriteDisk) && (kernel !== undefined || startsInDirectory(mode))) {
+    const option = disk === undefined ? "--overwrite-disk" : "--disk";
+    throw new UserError("usage", `Cannot use ${option} with --${kernel ? "kernel" : mode}`, {
+      hint: "It is for machines that boot builder-hex0: elsewhere nothing is installed to a disk",
+    });
+  }
   if (kernel !== undefined && startsInDirectory(mode)) {
     throw new UserError("usage", `Cannot use --kernel with --${mode}`, {
       hint: "The running kernel is used there: leave the option out, or use --qemu or --bare-metal",
@@ -235,6 +246,16 @@ export function parseMirrorOption(texts: readonly string[]): Mirror[] {
     });
   }
   return mirrors;
+}
+
+function checkedDisk(text: string): string {
+  const name = text.replace(/^\/dev\//, "");
+  if (isDiskName(name)) return name;
+  throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for --disk`, {
+    hint:
+      "It takes a whole disk such as sda, of which the name has no digit, or a partition with " +
+      "a file system such as sdb1 or nvme0n1p2",
+  });
 }
 
 function checkedArch(text: string): string {

@@ -43,8 +43,8 @@ function declaration() {
     .option("--no-read", "do not read payloads whole")
     .option("--no-memory-test", "do not test the memory")
     .option("--machine <type>", "QEMU's machine", "pc")
-    .option("--qemu-cmd <program>", "QEMU to run (-qc)", "qemu-system-x86_64")
-    .option("--qemu-ram <size>", "memory of the guest in MiB, or 4G (-qr)", "4096")
+    .option("--qemu-cmd <program>", "QEMU to run (-qc); the target's own has to be named")
+    .option("--qemu-ram <size>", "memory in MiB, or 4G (-qr); default: that of the target, or 4096")
     .addOption(accelOption())
     .option("--json", "for scripts")
     .addHelpText(
@@ -95,8 +95,8 @@ async function lookInQemu(
     {
       ...preflightRequest(target, raw),
       machine: raw.machine,
-      ramMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
-      command: raw.qemuCmd,
+      ramMib: raw.qemuRam === undefined ? undefined : parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
+      qemuCommand: raw.qemuCmd,
       accel: raw.accel,
     },
     {
@@ -106,7 +106,7 @@ async function lookInQemu(
     signal,
   );
   printReport(report, raw.json === true);
-  checkVerdict(report, raw.qemuCmd);
+  checkVerdict(report, target ?? "QEMU");
 }
 
 async function writeStick(

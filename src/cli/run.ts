@@ -6,12 +6,22 @@ import process from "node:process";
 import { type RunEvents, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
+import { QEMU_ARGUMENT } from "./argv.ts";
 import { guestWriter, note, printJson, warn } from "./output.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
-  return new Option("--accel <how>", "accelerator; auto is KVM where it works, else TCG")
-    .choices(["auto", "kvm", "tcg"] as const).default("auto" as const);
+  return new Option(
+    "--accel <how>",
+    "accelerator; auto is KVM where it works, else TCG; hvf is for macOS",
+  )
+    .choices(["auto", "kvm", "hvf", "tcg"] as const).default("auto" as const);
+}
+
+/** Declares the option that arguments after `--` become. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function qemuArgumentOption() {
+  return new Option(`${QEMU_ARGUMENT} <arg...>`).default([] as string[]).hideHelp();
 }
 
 export function runSubcommand(): CommandUnknownOpts {
@@ -20,6 +30,8 @@ export function runSubcommand(): CommandUnknownOpts {
     .argument("[target]", "directory that was built", "target")
     .allowExcessArguments(false)
     .addOption(accelOption())
+    .addOption(qemuArgumentOption())
+    .usage("[options] [target] [-- arguments of QEMU...]")
     .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
     .option("--kernel <file>", "the kernel of a target that was built with one (-qk)")
     .option("--serve <dir...>", "mirror directories that the guest may download from")
@@ -33,10 +45,10 @@ ${MAX_RUNS} are kept. Ctrl-C ends the guest.
 The exit code is 0 only where the guest has said that every step was built. Whatever else happened
 is 9, with the last step and the lines that matter, and an interrupt is 130.`,
     )
-    .action((target, { accel, qemuCmd, kernel, serve = [], json = false }) => {
+    .action((target, { accel, qemuArg, qemuCmd, kernel, serve = [], json = false }) => {
       const named = { qemuCommand: qemuCmd, kernel, served: serve };
       return withInterrupt((signal) =>
-        runTarget({ target, accel, named }, printedRun(json), signal)
+        runTarget({ target, accel, extraArgs: qemuArg, named }, printedRun(json), signal)
       );
     });
 }

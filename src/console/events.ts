@@ -58,6 +58,7 @@ const PATTERNS: readonly (readonly [RegExp, (match: RegExpExecArray) => ConsoleE
   [/^Subprocess error\b.*$/, faultOf],
   [/^ABORTING HARD$/, faultOf],
   [/^ERROR: no hda writes!$/, faultOf],
+  [/^guard_disk: REFUSED: .*$/, faultOf],
   [/^.*\bKernel panic - not syncing\b.*$/, haltOf],
   [/^.*\bSafe to Power Off\b.*$/, haltOf],
   [/^(?:\[[\s\d.]*\]\s*)?reboot: Power down$/, () => ({ kind: "power-off" })],

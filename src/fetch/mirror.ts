@@ -5,6 +5,7 @@
  * @module
  */
 
+import { resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { Secret } from "./secret.ts";
 
@@ -27,7 +28,8 @@ export interface DirectoryMirror {
 export type Mirror = HttpMirror | DirectoryMirror;
 
 /**
- * Parses a mirror: `http://…`, `https://…` or `file:///absolute/dir`.
+ * Parses a mirror: `http://…`, `https://…`, `file:///dir`, or the path of a directory that begins
+ * with `/`, `./` or `../`, so that a misspelt server is none.
  *
  * @throws {UserError} "usage"
  */
@@ -43,11 +45,12 @@ export function parseMirror(text: string): Mirror {
     }
     return { kind: "directory", path };
   }
+  if (/^\.{0,2}\//.test(text)) return { kind: "directory", path: resolve(text) };
   if (!/^https?:\/\/[^\s\p{Cc}"$`\\]+$/u.test(text) || !URL.canParse(text)) {
     // What is no URL may still have a password.
     const shown = text.replace(/\/\/.*@/s, "//").replace(/[?#].*$/s, "");
     throw new UserError("usage", `Cannot use mirror ${JSON.stringify(shown)}`, {
-      hint: "A mirror is http://…, https://… or file:///absolute/directory",
+      hint: "A mirror is http://…, https://…, file:///directory, or a directory: /srv/dir, ./dir",
     });
   }
   const given = text.replace(/\/+$/, "");

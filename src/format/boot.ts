@@ -52,9 +52,17 @@ export function bootImageBytes(stage2Bytes: number, srcfsBytes: number): number 
   return Math.ceil(dataBytes / MIB) * MIB;
 }
 
+/** Bytes of stage1 before the signature of the disk and the partition table. */
+export const BOOT_CODE_BYTES = 440;
+
+/** Returns the number of sectors of the stage2 text with the zeros after it, of which one at least. */
+export function sectorsOfStage2(stage2Bytes: number): number {
+  return 1 + Math.floor(stage2Bytes / SECTOR_BYTES);
+}
+
 /** Returns the offset of the srcfs: the next sector after the stage2 text and at least one NUL. */
 function srcfsOffsetAfter(stage2Bytes: number): number {
-  return SECTOR_BYTES * (2 + Math.floor(stage2Bytes / SECTOR_BYTES));
+  return SECTOR_BYTES * (1 + sectorsOfStage2(stage2Bytes));
 }
 
 /**

@@ -116,6 +116,8 @@ export interface TarMember {
 const NAME_BYTES = 100;
 const PREFIX_BYTES = 155;
 const MAX_USTAR_SIZE = 8 ** 11 - 1;
+/** The largest number of 7 octal digits. */
+const MAX_USTAR_OWNER = 8 ** 7 - 1;
 
 /** Name of the pax members: readers that support them never show it. */
 const PAX_NAME = "PaxHeaders/next";
@@ -133,20 +135,63 @@ export function tarHeader({ path, kind, size, isExecutable }: TarMember): Uint8A
       hint: "Rename the file: a name is Unicode text without NUL and newline",
     });
   }
-  const isDirectory = kind === "directory";
-  const name = new TextEncoder().encode(isDirectory ? `${path}/` : path);
+  const mode = kind === "directory" || isExecutable ? 0o755 : 0o644;
+  return headerOf({ path, kind, size, mode, uid: 0, gid: 0 });
+}
+
+/** A member of the tar of a root. Its time is the start of 1970. */
+export interface RootMember extends Pick<TarMember, "path" | "size"> {
+  /** A link is a hard link, to an earlier member. */
+  readonly kind: TarMember["kind"] | "symlink" | "link";
+  /** The lowest 12 bits. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Target of a symlink, path of the member that a link is. */
+  readonly linkName?: string;
+}
+
+/** Types of members in a header. */
+const TYPES = { file: "0", link: "1", symlink: "2", directory: "5" } as const;
+
+/**
+ * Returns the header of a member of a root, in the format of {@link tarHeader}; any name that has no
+ * NUL is kept as it is.
+ *
+ * @returns A multiple of 512 bytes; the data of a file follows, with zeros up to the next multiple.
+ * @throws {UserError} "usage" for a path or a target that is not Unicode text without NUL.
+ */
+export function rootHeader(member: RootMember): Uint8Array {
+  for (const name of [member.path, member.linkName ?? "x"]) {
+    if (name !== "" && !name.includes("\0") && name.isWellFormed()) continue;
+    throw new UserError("usage", `Cannot put ${JSON.stringify(name)} into a tar file`);
+  }
+  return headerOf(member);
+}
+
+function headerOf({ path, kind, size, mode, uid, gid, linkName }: RootMember): Uint8Array {
+  const encoder = new TextEncoder();
+  const name = encoder.encode(kind === "directory" ? `${path}/` : path);
   const place = splitName(name);
-  const fits = size <= MAX_USTAR_SIZE;
+  const link = encoder.encode(linkName ?? "");
+  const fitsSize = size <= MAX_USTAR_SIZE;
+  const fitsOwner = Math.max(uid, gid) <= MAX_USTAR_OWNER;
   const header = ustar({
     name: place?.name ?? name.subarray(0, NAME_BYTES),
     prefix: place?.prefix ?? new Uint8Array(),
-    mode: isDirectory || isExecutable ? 0o755 : 0o644,
-    size: fits ? size : 0,
-    type: isDirectory ? "5" : "0",
+    mode,
+    uid: fitsOwner ? uid : 0,
+    gid: fitsOwner ? gid : 0,
+    size: fitsSize ? size : 0,
+    type: TYPES[kind],
+    linkName: link.subarray(0, NAME_BYTES),
   });
+  const decimal = (key: string, value: number) => paxRecord(key, encoder.encode(String(value)));
   const records = [
     ...(place === undefined ? [paxRecord("path", name)] : []),
-    ...(fits ? [] : [paxRecord("size", new TextEncoder().encode(String(size)))]),
+    ...(link.length <= NAME_BYTES ? [] : [paxRecord("linkpath", link)]),
+    ...(fitsSize ? [] : [decimal("size", size)]),
+    ...(fitsOwner ? [] : [decimal("uid", uid), decimal("gid", gid)]),
   ];
   if (records.length === 0) return header;
   const data = Buffer.concat(records);
@@ -154,8 +199,11 @@ export function tarHeader({ path, kind, size, isExecutable }: TarMember): Uint8A
     name: new TextEncoder().encode(PAX_NAME),
     prefix: new Uint8Array(),
     mode: 0o644,
+    uid: 0,
+    gid: 0,
     size: data.length,
     type: "x",
+    linkName: new Uint8Array(),
   });
   return Buffer.concat([pax, data, Buffer.alloc(-data.length & (TAR_BLOCK_BYTES - 1)), header]);
 }
@@ -170,19 +218,23 @@ function splitName(name: Uint8Array): { prefix: Uint8Array; name: Uint8Array } |
 }
 
 function ustar(
-  { name, prefix, mode, size, type }: {
+  { name, prefix, mode, uid, gid, size, type, linkName }: {
     name: Uint8Array;
     prefix: Uint8Array;
     mode: number;
+    uid: number;
+    gid: number;
     size: number;
     type: string;
+    linkName: Uint8Array;
   },
 ): Uint8Array {
   const block = Buffer.alloc(TAR_BLOCK_BYTES);
   const digits = (value: number, count: number) => value.toString(8).padStart(count, "0");
   block.set(name, 0);
-  block.write(`${digits(mode, 7)}\0${digits(0, 7)}\0${digits(0, 7)}\0`, 100);
+  block.write(`${digits(mode, 7)}\0${digits(uid, 7)}\0${digits(gid, 7)}\0`, 100);
   block.write(`${digits(size, 11)}\0${digits(0, 11)}\0${" ".repeat(8)}${type}`, 124);
+  block.set(linkName, 157);
   block.write("ustar\x0000", 257);
   block.write(`${digits(0, 7)}\0${digits(0, 7)}\0`, 329);
   block.set(prefix, 345);

@@ -128,6 +128,9 @@ export interface ImageView {
   verify(): ImageReport | DiskReport | BundleStructure;
 }
 
+/** What of a view its content is read by; a directory has no structure to verify. */
+export type ReadView = Omit<ImageView, "verify">;
+
 /** Returns a path without leading `./` or slashes, which depend on the kind of the image. */
 export function plainPath(path: string): string {
   return path.replace(/^(?:\.?\/+)+/, "").replace(/^\.$/, "");

@@ -6,7 +6,13 @@
  * @module
  */
 
-import { type ImageView, plainPath, type ViewEntry, type ViewKind } from "./types.ts";
+import {
+  type ImageView,
+  plainPath,
+  type ReadView,
+  type ViewEntry,
+  type ViewKind,
+} from "./types.ts";
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import { type ByteSource, readRange } from "../format/reader.ts";
@@ -100,7 +106,7 @@ export function findEntry(view: ImageView, path: string): ViewEntry {
 }
 
 /** Returns the SHA-256 of the content of a file. */
-export function digestEntry(view: ImageView, entry: ViewEntry): string {
+export function digestEntry(view: ReadView, entry: ViewEntry): string {
   const hash = createHash("sha256");
   for (const part of view.read(entry)) hash.update(part);
   return hash.digest("hex");

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { formatSums, parseSums } from "../format/sums.ts";
 import { extract, type Extracted } from "../write/extract.ts";
-import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
+import { plainPath, type ReadView, type ViewEntry } from "../image/types.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { writing } from "../refused.ts";
@@ -61,7 +61,7 @@ export interface HarvestedFile {
  * "interrupt" if the signal is aborted. Nothing is written then.
  */
 export async function harvest(
-  view: ImageView,
+  view: ReadView,
   dir: string,
   { force, signal, onBytes }: HarvestOptions,
 ): Promise<Harvest> {
@@ -95,15 +95,23 @@ export async function harvest(
   });
 }
 
+/** Reports whether there is a directory of packages. */
+export function hasRepo(view: ReadView): boolean {
+  return repoIn(view) !== undefined;
+}
+
+function repoIn(view: ReadView): string | undefined {
+  if (view.kind !== "disk") return undefined;
+  return REPO_PATHS.find((path) => view.find(path)?.kind === "directory");
+}
+
 /**
  * Finds the directory of packages on a disk, see {@link plainPath}.
  *
  * @throws {UserError} "format" if there is none.
  */
-export function findRepo(view: ImageView): string {
-  const repo = view.kind === "disk"
-    ? REPO_PATHS.find((path) => view.find(path)?.kind === "directory")
-    : undefined;
+export function findRepo(view: ReadView): string {
+  const repo = repoIn(view);
   if (repo !== undefined) return repo;
   throw new UserError(
     "format",
@@ -112,7 +120,9 @@ export function findRepo(view: ImageView): string {
     }`,
     {
       where: view.source.name,
-      hint: "Name the disk on which a bootstrap has run: under QEMU that is target/init.img",
+      hint:
+        "Name the disk on which a bootstrap has run (under QEMU that is target/init.img), or the " +
+        "directory that it has run in",
     },
   );
 }
@@ -124,7 +134,7 @@ interface List {
   readonly sums: ReadonlyMap<string, string>;
 }
 
-function readLists(view: ImageView, repo: string): List[] {
+function readLists(view: ReadView, repo: string): List[] {
   return [STEPS_SUMS, `${repo}/${SUMS_NAME}`].flatMap((path) => {
     const entry = view.find(path);
     if (entry?.kind !== "file") return [];
@@ -134,7 +144,7 @@ function readLists(view: ImageView, repo: string): List[] {
   });
 }
 
-function readSums(view: ImageView, entry: ViewEntry): string {
+function readSums(view: ReadView, entry: ViewEntry): string {
   if (entry.kind !== "file" || entry.size > MAX_SUMS_BYTES) {
     throw new UserError("format", `Cannot read ${entry.path}: it is too long for a list`, {
       where: view.source.name,
@@ -159,7 +169,7 @@ function writeSums(path: string, files: readonly HarvestedFile[]): void {
 }
 
 function notAsListed(
-  view: ImageView,
+  view: ReadView,
   wrong: readonly HarvestedFile[],
   lists: readonly List[],
 ): UserError {

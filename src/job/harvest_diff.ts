@@ -12,7 +12,7 @@ import { openImage } from "../source/file.ts";
 import { digestRange } from "../image/linear.ts";
 import { type ByteSource, readRange } from "../format/reader.ts";
 import { digestEntry } from "../image/view.ts";
-import { type ImageView } from "../image/types.ts";
+import { type ReadView } from "../image/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { writing } from "../refused.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
@@ -74,7 +74,7 @@ function withFile<T>(path: string, use: (source: ReturnType<typeof openImage>) =
 }
 
 /** Finds the packages on a disk. */
-export function packagesOn(view: ImageView): Map<string, Package> {
+export function packagesOn(view: ReadView): Map<string, Package> {
   const repo = findRepo(view);
   const packages = new Map<string, Package>();
   for (const entry of view.entries(repo)) {

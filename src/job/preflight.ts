@@ -11,11 +11,13 @@ import { join, resolve } from "node:path";
 import type { PreflightOrders } from "../format/preflight.ts";
 import { type PreflightRun, runPreflight, writePreflight } from "../preflight/run.ts";
 import type { PreflightReport } from "../preflight/report.ts";
+import { type BuildOptions, defaultOptions } from "../plan/options.ts";
 import { readRecord } from "../record/read.ts";
 import { checkOutput } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 import { writing } from "../refused.ts";
 import { makeScratch } from "../write/scratch.ts";
+import { confirmedQemu } from "./named.ts";
 
 /** What to check. */
 export interface PreflightRequest {
@@ -29,9 +31,12 @@ export interface PreflightRequest {
 }
 
 /** What to check in QEMU, and the machine. */
-export type QemuPreflight =
-  & PreflightRequest
-  & Pick<PreflightRun, "machine" | "ramMib" | "command" | "accel">;
+export interface QemuPreflight extends PreflightRequest, Pick<PreflightRun, "machine" | "accel"> {
+  /** Memory in MiB; that of the target, or the default, if absent. */
+  readonly ramMib: number | undefined;
+  /** Program to run as QEMU; that of the target if absent, which then has to be the default. */
+  readonly qemuCommand: string | undefined;
+}
 
 /** Callbacks of a preflight in QEMU. */
 export type PreflightEvents = Pick<PreflightRun, "onNotice" | "onSerial">;
@@ -40,15 +45,18 @@ export type PreflightEvents = Pick<PreflightRun, "onNotice" | "onSerial">;
  * Boots the preflight program in QEMU.
  *
  * @returns Its report, with a verdict, good or bad.
- * @throws {UserError} "target" if nothing was built; "format"; "launch"; "interrupt".
+ * @throws {UserError} "target" if nothing was built; "usage" where the target has a QEMU that is
+ * not named; "format"; "launch"; "interrupt".
  */
 export async function preflightInQemu(
   request: QemuPreflight,
   events: PreflightEvents,
   signal: AbortSignal,
 ): Promise<PreflightReport> {
-  const { orders, bootImage, payloads } = realRun(request);
-  const { machine, ramMib, command, accel } = request;
+  const { orders, bootImage, payloads, options } = realRun(request);
+  const { machine, accel } = request;
+  const command = confirmedQemu(options, request.qemuCommand, resolve(request.target ?? ""));
+  const ramMib = request.ramMib ?? options.qemuRamMib;
   const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")));
   try {
     const image = join(dir, "preflight.img");
@@ -84,16 +92,20 @@ interface RealRun {
   readonly orders: PreflightOrders;
   readonly bootImage: string | undefined;
   readonly payloads: readonly string[];
+  /** Those of the target, else the defaults. */
+  readonly options: BuildOptions;
 }
 
 function realRun(
   { target, payloads: given, readsPayloads, testsMemory }: PreflightRequest,
 ): RealRun {
   const dir = resolve(target ?? "");
-  const images = target === undefined ? [] : readRecord(dir).images;
+  const { images, options } = target === undefined
+    ? { images: [], options: defaultOptions("qemu") }
+    : readRecord(dir);
   const pathsOf = (role: string) =>
     images.filter((image) => image.role === role).map(({ name }) => join(dir, name));
   const payloads = given?.map((path) => resolve(path)) ?? pathsOf("payload");
   const orders = { payload: payloads.length > 0, read: readsPayloads, memory: testsMemory };
-  return { orders, bootImage: pathsOf("boot")[0], payloads };
+  return { orders, bootImage: pathsOf("boot")[0], payloads, options };
 }

@@ -6,6 +6,7 @@
  */
 
 import { join, resolve } from "node:path";
+import process from "node:process";
 import { type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
@@ -16,7 +17,7 @@ import { requireProgram, shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
-import { type BuildOptions, defaultOptions, startsInDirectory } from "../plan/options.ts";
+import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
 import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
 import { expectedOf } from "../record/expected.ts";
@@ -31,6 +32,7 @@ import { lstatIfThere } from "../runtime/stat.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
 import { checkKernel } from "./check.ts";
+import { confirmedQemu, notNamed } from "./named.ts";
 
 /**
  * Texts that Fiwix prints when its last process has ended, and Linux on a panic: both then wait for
@@ -51,6 +53,8 @@ export interface RunRequest {
   /** Directory that was built. */
   readonly target: string;
   readonly accel: AccelChoice;
+  /** Arguments that QEMU gets after all others, as the user gives them; no record has any. */
+  readonly extraArgs?: readonly string[];
   /**
    * What of this machine the run may use, as the user names it; undefined where the target was
    * built a moment ago from the user's own options.
@@ -94,6 +98,7 @@ export async function runTarget(
   signal: AbortSignal,
 ): Promise<void> {
   const dir = resolve(request.target);
+  const { extraArgs = [] } = request;
   const record = asNamed(readRecord(dir), request.named, dir);
   const { options, images } = record;
   const command = planCommand({ options, images: images.map(({ name }) => name) }, dir);
@@ -102,16 +107,16 @@ export async function runTarget(
       hint: "Write its images to drives, or build it with --qemu",
     });
   }
+  checkExtraArgs(options, extraArgs);
+  checkTerminal(options);
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const target = useTarget(dir);
   try {
     checkImages(dir, record);
     const expected = expectedOf(dir, record);
     const files = beginRun(dir);
-    const { outcome, error } = await watched({ record, command, dir, files, expected }, request, {
-      events,
-      signal,
-    });
+    const run = { record, command: [...command, ...extraArgs], dir, files, expected };
+    const { outcome, error } = await watched(run, request, { events, signal });
     files.finish(outcome);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
@@ -248,31 +253,25 @@ function asNamed(
 ): TargetRecord {
   if (named === undefined) return record;
   const { options, servedMirrors } = record;
-  const refuse = (what: string, option: string) =>
-    new UserError("usage", `Cannot run ${dir} without ${option}: its record names ${what}`, {
-      where: dir,
-      hint: `If you trust it, name it yourself: seedstrap run ${option}`,
-    });
-  const usual = defaultOptions(options.mode).qemuCommand;
-  if (named.qemuCommand === undefined && options.qemuCommand !== usual) {
-    throw refuse("another QEMU", `--qemu-cmd ${shellQuote([options.qemuCommand])}`);
-  }
+  const qemuCommand = confirmedQemu(options, named.qemuCommand, dir);
   if (options.kernel !== undefined && named.kernel === undefined) {
-    throw refuse("a kernel", `--kernel ${shellQuote([options.kernel])}`);
+    throw notNamed(dir, "a kernel", `--kernel ${shellQuote([options.kernel])}`);
   }
   const served = new Set(named.served.map((path) => resolve(path)));
   const unnamed = servedMirrors.find(({ path }) => !served.has(resolve(path)));
   if (unnamed !== undefined) {
-    throw refuse("a directory to serve to the guest", `--serve ${shellQuote([unnamed.path])}`);
+    throw notNamed(
+      dir,
+      "a directory to serve to the guest",
+      `--serve ${shellQuote([unnamed.path])}`,
+    );
   }
   const kernel = options.kernel === undefined ? undefined : resolve(named.kernel!);
-  const qemuCommand = named.qemuCommand ?? options.qemuCommand;
   return { ...record, options: { ...options, kernel, qemuCommand } };
 }
 
 /** The input of the default command, which builds and starts. */
-export interface BootstrapRequest extends BuildRequest {
-  readonly accel: AccelChoice;
+export interface BootstrapRequest extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs"> {
   /** Size of a tmpfs to mount on the target, in the form of mount(8); undefined for none. */
   readonly tmpfsSize: string | undefined;
 }
@@ -293,13 +292,15 @@ export async function bootstrap(
   events: BootstrapEvents,
   signal: AbortSignal,
 ): Promise<void> {
-  const { target, accel, tmpfsSize: size, options } = request;
+  const { target, accel, extraArgs = [], tmpfsSize: size, options } = request;
   // Before hours are spent on a build that could not be started.
   await checkPrograms(options);
+  checkTerminal(options);
+  checkExtraArgs(options, extraArgs);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
     if (options.mode === "bare-metal") return;
-    await runTarget({ target, accel, named: undefined }, events, signal);
+    await runTarget({ target, accel, extraArgs, named: undefined }, events, signal);
   };
   if (size === undefined) return await buildAndRun();
   const onNotice = (text: string) => events.onWarning?.(text);
@@ -318,14 +319,46 @@ async function checkPrograms(options: BuildOptions): Promise<void> {
   else await requireProgram(argv[0]!);
 }
 
+/**
+ * Refuses arguments for QEMU where none is started.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkExtraArgs({ mode }: BuildOptions, extraArgs: readonly string[]): void {
+  if (extraArgs.length === 0 || mode === "qemu") return;
+  throw new UserError("usage", `Cannot use arguments after "--" with --${mode}`, {
+    hint: "They are for QEMU, which is not started: leave them out, or use --qemu",
+  });
+}
+
 /** Reports whether only root may start it. */
 function needsRoot({ mode }: Pick<BuildOptions, "mode">): boolean {
   return mode === "chroot";
 }
 
 /** Reports whether a user works in the guest, so that it needs the terminal. */
-function needsTerminal({ interactive, configurator }: BuildOptions): boolean {
-  return interactive || configurator;
+function needsTerminal(options: BuildOptions): boolean {
+  return options.interactive || asksUser(options);
+}
+
+/** Reports whether the configurator runs in the guest, which asks until it is told. */
+function asksUser(options: BuildOptions): boolean {
+  return (options.configurator || !options.createConfig) && !continuesPass(options);
+}
+
+/**
+ * Checks that somebody can answer the configurator: without input it asks for ever.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkTerminal(options: BuildOptions): void {
+  if (!asksUser(options) || options.mode === "bare-metal" || process.stdin.isTTY) return;
+  const option = options.configurator ? "--configurator" : "--no-create-config";
+  throw new UserError(
+    "usage",
+    `Cannot start a bootstrap with ${option} without a terminal: its configurator asks for ever`,
+    { hint: `Start it at a terminal, or build it without ${option}` },
+  );
 }
 
 /** Refuses media that were truncated or replaced after the build, which would fail hours later. */

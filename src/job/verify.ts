@@ -29,7 +29,13 @@ import { SUMS_NAME } from "../plan/restore.ts";
 import { digestTreeFile } from "../tree/checkout.ts";
 import { type Manifest } from "../tree/manifest.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
-import { FIRST_LIST, overlayManifest, REST_LIST, RESTORE_EMPTY_SCRIPT } from "../plan/overlay.ts";
+import {
+  FIRST_LIST,
+  GUARD_BOOT,
+  overlayManifest,
+  REST_LIST,
+  RESTORE_EMPTY_SCRIPT,
+} from "../plan/overlay.ts";
 import type { RecordedImage } from "../record/types.ts";
 import { distfileName } from "../record/steps.ts";
 
@@ -232,6 +238,7 @@ const BUILD_ONLY: ReadonlySet<string> = new Set([
   FIRST_LIST,
   REST_LIST,
   RESTORE_EMPTY_SCRIPT,
+  GUARD_BOOT,
   SUMS_NAME,
 ]);
 /** SHA-256 of the fixed files of the overlay, by path. */
@@ -245,9 +252,11 @@ function overlaidManifests({ manifest, procImproves }: TreeModel): Set<string> {
   for (const payloadPhases of [0, 1, 2] as const) {
     for (const airGapped of [false, true]) {
       for (const restoresEmpty of [false, true]) {
-        const request = { payloadPhases, airGapped, restoresEmpty };
-        const text = overlaid(manifest, request, procImproves);
-        if (text !== undefined) digests.add(sha256Of(text));
+        for (const guardsDisk of [false, true]) {
+          const request = { payloadPhases, airGapped, restoresEmpty, guardsDisk };
+          const text = overlaid(manifest, request, procImproves);
+          if (text !== undefined) digests.add(sha256Of(text));
+        }
       }
     }
   }

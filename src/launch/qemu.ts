@@ -21,7 +21,7 @@ import { type GuestLog, openLog } from "./log.ts";
 import { type ProcessOutcome, runProcess, shellQuote } from "./process.ts";
 
 /** The accelerator that runs the guest. */
-export type Accel = "kvm" | "tcg";
+export type Accel = "kvm" | "hvf" | "tcg";
 
 /** A guest to run. */
 export interface QemuOptions {

@@ -14,7 +14,7 @@ const HOST_SEEN_FROM_GUEST = "10.0.2.2";
 
 /**
  * Returns the variables of the booted machine, in the order in which rootfs.py writes them, then
- * PAYLOAD_REQUIRED, and AIR_GAPPED if it is requested.
+ * PAYLOAD_REQUIRED, and AIR_GAPPED and OVERWRITE_DISK if they are requested.
  *
  * @param hasPayload Whether there is a payload disk beside the boot disk.
  */
@@ -35,9 +35,7 @@ export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Con
     ["INTERACTIVE", bool(options.interactive)],
     ["QEMU", bool(options.mode === "qemu")],
     ["BARE_METAL", bool(isBareMetal || (options.mode === "qemu" && options.interactive))],
-    // Without a second disk with a file system, the system is installed to the boot disk: a payload
-    // disk is only read.
-    ["DISK", !isKernelBootstrap ? "sda1" : options.hasRepo ? "sdb1" : "sda"],
+    ["DISK", diskOf(options)],
     ["KERNEL_BOOTSTRAP", bool(isKernelBootstrap)],
     ["BUILD_KERNELS", bool(options.updateChecksums || options.buildKernels)],
     ["CONFIGURATOR", bool(options.configurator)],
@@ -49,7 +47,22 @@ export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Con
   }
   config.push(["PAYLOAD_REQUIRED", bool(hasPayload)]);
   if (options.airGapped) config.push(["AIR_GAPPED", "True"]);
+  if (options.overwriteDisk) config.push(["OVERWRITE_DISK", "True"]);
   return config;
+}
+
+/** The boot disk as Linux names it, if the BIOS finds the disks in the same order. */
+export const BOOT_DISK = "sda";
+
+/**
+ * Returns what the system is installed to, as Linux names it. Without a second disk with a file
+ * system that is the boot disk: a payload disk is only read.
+ */
+export function diskOf(
+  options: Pick<BuildOptions, "mode" | "kernel" | "disk" | "hasRepo">,
+): string {
+  if (startOf(options) !== "builder-hex0") return "sda1";
+  return options.disk ?? (options.hasRepo ? "sdb1" : BOOT_DISK);
 }
 
 /** The bootstrap.cfg of a plan as text; empty where none is made. */

@@ -64,6 +64,7 @@ export interface Limit {
     | "kexec-ramdisk"
     | "fiwix-disk"
     | "disk"
+    | "system-disk"
     | "file-system";
   /** What is limited, in a few words. */
   readonly title: string;
@@ -145,9 +146,13 @@ export interface LimitInput {
     readonly entries: number;
     readonly restored: number;
     readonly surviving: number;
+    /** Of those that are installed, without what the machine downloads. */
+    readonly installed: number;
   };
   /** Distfiles on the Fiwix ramdisk that `improve: clean_sources` keeps. */
   readonly surviving: readonly Contributor[];
+  /** What comes to lie on the disk of the system: distfiles, and the file for swap. */
+  readonly installed: readonly Contributor[];
   /** Undefined if the manifest does not jump to Fiwix. */
   readonly fiwix: FiwixSizes | undefined;
   /** Whether the manifest installs to the boot disk. */
@@ -197,7 +202,9 @@ export function computeLimits(input: LimitInput): Limit[] {
     });
   }
   if (input.fiwix !== undefined) limits.push(...fiwixLimits(input, input.fiwix));
-  if (input.disk !== undefined) limits.push(diskLimit(input, input.disk));
+  if (input.disk !== undefined) {
+    limits.push(diskLimit(input, input.disk), ...systemLimit(input, input.disk.sizeBytes));
+  }
   return limits;
 }
 
@@ -356,6 +363,27 @@ function diskLimit(
     contributors: [],
     remedy: "Use a larger --target-size: 16G is the default",
   };
+}
+
+/**
+ * Returns the limit of the partition that the system is installed to. mkfs.ext4 takes 256 of each
+ * 16,384 bytes for inodes; a partition without any room is a disk that is too small, see `disk`.
+ */
+function systemLimit(input: LimitInput, diskBytes: number): Limit[] {
+  const partitionBytes = diskBytes - PARTITION_OFFSET_BYTES;
+  if (!input.movesToDisk || partitionBytes <= 0) return [];
+  return [atMost({
+    id: "system-disk",
+    title: "bytes on the partition of the system: distfiles, and swap",
+    unit: "bytes",
+    used: total(input.installed),
+    limit: partitionBytes - Math.floor(partitionBytes / 16_384) * 256,
+    expected: input.costs?.kexecBytes ?? 0,
+    ...unknownSizes(input.unknown.installed),
+    note: "plus all that is downloaded and built after it is installed, not known",
+    contributors: largest(input.installed),
+    remedy: "Use a larger --target-size: 16G is the default",
+  })];
 }
 
 /** Returns a limit that is a maximum; one that is not known is neither broken nor near. */

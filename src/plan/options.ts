@@ -78,6 +78,10 @@ export interface BuildOptions {
   readonly payloadLayout: 64 | 32 | "auto";
   /** Number of phases of the restore from the payload; auto: one if everything fits. */
   readonly payloadPhases: "auto" | "one" | "two";
+  /** What the system is installed to, as Linux names it; see {@link isDiskName}. */
+  readonly disk?: string;
+  /** The machine may install to a disk that is neither empty nor its boot disk. */
+  readonly overwriteDisk?: true;
   /** Whether nothing on the booted machine waits for a network. */
   readonly airGapped: boolean;
   /** First port for mirrors that are directories, when the guest needs them. */
@@ -130,6 +134,16 @@ export const MAX_SIZE_MIB = 16 * 1024 * 1024;
 /** Reports whether a text can be an architecture. It goes into bootstrap.cfg, which shells read. */
 export function isArchName(text: string): boolean {
   return /^[A-Za-z0-9_.-]{1,64}$/.test(text);
+}
+
+/**
+ * Reports whether `jump: move_disk` can install to a disk of this name. It makes a partition on a
+ * whole disk and takes its name with "1" for that, so a name that ends in a digit has to be that of
+ * a partition: sda, sdb1, nvme0n1p2.
+ */
+export function isDiskName(text: string): boolean {
+  return /^(?:[a-z]{2,12}|[a-z]{3}[1-9][0-9]?|[a-z]{2,8}[0-9]{1,3}(?:n[0-9]{1,3})?p[1-9][0-9]?)$/
+    .test(text);
 }
 
 /**

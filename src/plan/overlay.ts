@@ -3,8 +3,9 @@
  * The overlay: changes to the checkout that are made in the image only.
  *
  * It builds the payload importer before `jump: fiwix` and runs it right after, creates empty files
- * again that are lost at the jump, and disables the wait for a network. Every line that it adds has
- * a predicate, so that the same manifest also works on a machine without a payload.
+ * again that are lost at the jump, looks at the disk before `jump: move_disk` writes to it, and
+ * disables the wait for a network. Every line that it adds has a predicate, so that the same
+ * manifest also works on a machine without a payload.
  *
  * @module
  */
@@ -21,6 +22,11 @@ export const REST_LIST = `steps/${IMPORTER_STEP}/rest.list`;
 const RESTORE_EMPTY = "restore_empty";
 export const RESTORE_EMPTY_SCRIPT = `steps/improve/${RESTORE_EMPTY}.sh`;
 
+/** The improve that looks at the disk to install to, its script, and how its boot disk begins. */
+export const GUARD_DISK = "guard_disk";
+export const GUARD_SCRIPT = `steps/improve/${GUARD_DISK}.sh`;
+export const GUARD_BOOT = `steps/improve/${GUARD_DISK}.boot`;
+
 const KERNEL_BOOTSTRAP = "( KERNEL_BOOTSTRAP == True )";
 const PAYLOAD_REQUIRED = "( PAYLOAD_REQUIRED == True )";
 const NOT_AIR_GAPPED = "AIR_GAPPED != True";
@@ -31,6 +37,8 @@ export interface OverlayRequest {
   readonly payloadPhases: 0 | 1 | 2;
   /** Whether empty files and directories are created again after the Fiwix jump. */
   readonly restoresEmpty: boolean;
+  /** Whether the disk is looked at before each `jump: move_disk`. */
+  readonly guardsDisk: boolean;
   /** Whether every `improve:` for the network is skipped if AIR_GAPPED is True. */
   readonly airGapped: boolean;
 }
@@ -87,6 +95,12 @@ export function overlayManifest(
     if (typeof place === "string") throw noPlaceFor(manifest, place);
     insert("after", place, `improve: import_payload_rest ${PAYLOAD_REQUIRED}`);
   }
+  if (request.guardsDisk) {
+    for (const line of moveDiskLines(manifest)) {
+      // With the conditions of the jump: it runs exactly where that does.
+      insert("before", line, `improve: ${GUARD_DISK}${line.text.slice(verb(line).length)}`);
+    }
+  }
   if (request.airGapped) {
     for (const line of networkLines(manifest)) {
       const gated = gate(line);
@@ -123,6 +137,12 @@ export function findRestPlace(
 export function networkLines(manifest: Manifest): ActionLine[] {
   return manifest.lines.filter((line): line is ActionLine =>
     line.kind === "improve" && line.name.includes("network")
+  );
+}
+
+function moveDiskLines(manifest: Manifest): ActionLine[] {
+  return manifest.lines.filter((line): line is ActionLine =>
+    line.kind === "jump" && line.name === "move_disk"
   );
 }
 

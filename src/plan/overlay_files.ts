@@ -6,9 +6,14 @@
  */
 
 import { STEPS } from "../assets.gen.ts";
+import { sha256Of } from "../bytes.ts";
+import { BOOT_CODE_BYTES, sectorsOfStage2 } from "../format/boot.ts";
+import { SECTOR_BYTES } from "../format/segment.ts";
 import type { TreeModel } from "../tree/model.ts";
 import {
   FIRST_LIST,
+  GUARD_BOOT,
+  GUARD_SCRIPT,
   IMPORTER_STEP,
   type ManifestChange,
   overlayManifest,
@@ -33,6 +38,8 @@ export interface OverlayFiles {
  * @param config Text of bootstrap.cfg.
  * @param restore Undefined if there is no payload.
  * @param lost Files and directories to create again after the Fiwix jump.
+ * @param boot The beginning of the boot disk, if the machine installs to a disk: then it looks at
+ * the disk first.
  * @throws {UserError} "tree" if the manifest lacks a line that a new one goes next to.
  */
 export function overlayFiles(
@@ -42,6 +49,7 @@ export function overlayFiles(
   distfiles: readonly PlannedDistfile[],
   restore: PlannedRestore | undefined,
   lost: LostEntries = { files: [], directories: [] },
+  boot?: BootStart,
 ): OverlayFiles {
   const encoder = new TextEncoder();
   const files = new Map([["steps/bootstrap.cfg", encoder.encode(config)]]);
@@ -49,11 +57,20 @@ export function overlayFiles(
   const restoresEmpty = lost.files.length + lost.directories.length > 0;
   const { text, changes } = overlayManifest(
     tree.manifest,
-    { payloadPhases: ours?.phases ?? 0, restoresEmpty, airGapped: options.airGapped },
+    {
+      payloadPhases: ours?.phases ?? 0,
+      restoresEmpty,
+      guardsDisk: boot !== undefined,
+      airGapped: options.airGapped,
+    },
     tree.procImproves,
   );
   if (changes.length > 0) files.set("steps/manifest", encoder.encode(text));
   if (restoresEmpty) files.set(RESTORE_EMPTY_SCRIPT, encoder.encode(restoreScript(lost)));
+  if (boot !== undefined) {
+    files.set(GUARD_SCRIPT, encoder.encode(STEPS["improve/guard_disk.sh"]));
+    files.set(GUARD_BOOT, encoder.encode(bootStartText(boot)));
+  }
   if (ours !== undefined) {
     for (const [path, content] of Object.entries(STEPS)) {
       if (isImporterFile(path, ours.phases)) files.set(`steps/${path}`, encoder.encode(content));
@@ -62,6 +79,32 @@ export function overlayFiles(
     if (ours.phases === 2) files.set(REST_LIST, encoder.encode(restoreList(distfiles, "disk")));
   }
   return { files, changes };
+}
+
+/** What a boot disk begins with. */
+export interface BootStart {
+  readonly stage1: Uint8Array;
+  readonly stage2: Uint8Array;
+}
+
+/** The guard reads in blocks of this size, and at least a MiB: what is empty has only zeros there. */
+const READ_BYTES = 65536;
+const LEAST_BLOCKS = 16;
+
+/** Returns variables for the shell, by which the guard knows a boot disk. */
+function bootStartText({ stage1, stage2 }: BootStart): string {
+  const sectors = sectorsOfStage2(stage2.length);
+  // The table of partitions in between is written by a run.
+  const start = new Uint8Array(BOOT_CODE_BYTES + sectors * SECTOR_BYTES);
+  start.set(stage1.subarray(0, BOOT_CODE_BYTES));
+  start.set(stage2, BOOT_CODE_BYTES);
+  const blocks = Math.ceil((1 + sectors) * SECTOR_BYTES / READ_BYTES);
+  return [
+    `BOOT_SHA256=${sha256Of(start)}`,
+    `BOOT_SECTORS=${sectors}`,
+    `READ_BLOCKS=${Math.max(LEAST_BLOCKS, blocks)}`,
+    "",
+  ].join("\n");
 }
 
 function isImporterFile(path: string, phases: number): boolean {

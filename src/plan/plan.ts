@@ -30,7 +30,14 @@ import {
   nearWarning,
   unknownWarning,
 } from "./advice.ts";
-import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
+import {
+  archDir,
+  BOOT_DISK,
+  bootstrapConfig,
+  configTexts,
+  diskOf,
+  servedMirrors,
+} from "./config.ts";
 import { bootEntries, withOverlay } from "./entries.ts";
 import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes } from "./images.ts";
@@ -227,7 +234,16 @@ function draftImages(
     ? NOTHING_LOST
     : findLost(root, tree.manifest, active, boundaries);
   const again = overlays ? canMakeAgain(lost) : NOTHING_LOST;
-  const overlay = overlayFiles(tree, options, configText.text, distfiles, restore, again);
+  const isInstalled = overlays && boundaries.moveDisk !== Infinity;
+  const overlay = overlayFiles(
+    tree,
+    options,
+    configText.text,
+    distfiles,
+    restore,
+    again,
+    isInstalled ? { stage1, stage2: tree.stage2 } : undefined,
+  );
   const entries = withoutLost(withOverlay(root, overlay.files), again);
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
   const made = plannedDownloads(network, distfiles, options);
@@ -344,14 +360,15 @@ function imageLimits(
   restore: PlannedRestore | undefined,
 ): Limit[] {
   const sizeBytes = options.targetSizeMib * MIB;
+  const { installed, ...restored } = onDisks(tree, distfiles, restore);
   return computeLimits({
     entries,
     seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
-    ...underFiwix(tree, distfiles, restore),
+    ...restored,
+    installed: [...installed, { name: "/swapfile", amount: options.swapMib * MIB }],
     fiwix,
     costs,
-    // With prebuilt packages the system is installed to the second disk.
-    movesToDisk: boundaries.moveDisk !== Infinity && !options.hasRepo,
+    movesToDisk: boundaries.moveDisk !== Infinity && diskOf(options) === BOOT_DISK,
     ramMib: options.mode === "qemu" ? options.qemuRamMib : undefined,
     disk: options.mode === "qemu"
       ? { sizeBytes, dataBytes: bootDataBytes(tree.stage2.length, entries) }
@@ -360,11 +377,12 @@ function imageLimits(
   });
 }
 
-function underFiwix(
+/** Returns what the machine restores, and what of it comes to the disk of the system. */
+function onDisks(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
   restore: PlannedRestore | undefined,
-): Pick<LimitInput, "restored" | "restoredEnd" | "surviving" | "unknown"> {
+): Pick<LimitInput, "restored" | "restoredEnd" | "surviving" | "installed" | "unknown"> {
   const restored = distfiles.filter((distfile) => distfile.restored === "fiwix");
   const carried = distfiles.filter(({ place }) => place === "payload")
     .map(({ name, size }) => ({ name, sizeBytes: size ?? 0 }));
@@ -372,14 +390,20 @@ function underFiwix(
     ? new Map<string, number>()
     : payloadEnds(carried, restore.layout);
   const surviving = survivors(tree, distfiles, ({ restored }) => restored !== "disk");
+  // What the machine restores or downloads when the system is on its disk.
+  const afterwards = distfiles.filter(({ restored, place }) =>
+    restored === "disk" || place === "network"
+  );
   return {
     restored: restored.map(contributor),
     restoredEnd: Math.max(0, ...restored.map(({ name }) => ends.get(name)!)),
     surviving: surviving.map(contributor),
+    installed: [...surviving, ...afterwards].map(contributor),
     unknown: {
       entries: countUnknown(distfiles, ({ place }) => place === "boot"),
       restored: countUnknown(restored),
       surviving: countUnknown(surviving),
+      installed: countUnknown([...surviving, ...afterwards]),
     },
   };
 }

@@ -26,7 +26,13 @@ import {
 import type { Image } from "../plan/images.ts";
 import type { ServedMirror } from "../plan/config.ts";
 import type { Contributor, Limit } from "../plan/limits.ts";
-import { type BuildOptions, CI_PASSES, isArchName, MAX_SIZE_MIB } from "../plan/options.ts";
+import {
+  type BuildOptions,
+  CI_PASSES,
+  isArchName,
+  isDiskName,
+  MAX_SIZE_MIB,
+} from "../plan/options.ts";
 import {
   BOOT_IMAGE,
   DISK_IMAGE,
@@ -77,6 +83,8 @@ export const buildOptions = objectOf<BuildOptions>({
   payload: oneOf(["auto", "always", "never"]),
   payloadLayout: oneOf([64, 32, "auto"]),
   payloadPhases: oneOf(["auto", "one", "two"]),
+  disk: v.exactOptional(textThat(isDiskName, "a disk")),
+  overwriteDisk: v.exactOptional(v.literal(true)),
   airGapped: bool,
   mirrorPort: count(1, 65000),
   bootProgram: oneOf(["builder-hex0", "preflight"]),

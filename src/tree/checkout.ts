@@ -37,6 +37,9 @@ const CHECKOUT = "the checkout";
 /** Limit for links to directories: with two in each directory, twenty levels make a million. */
 const MAX_LINKS = 1000;
 
+/** The command that gets a checkout with all its submodules. */
+const CLONE = "git clone --recursive https://github.com/fosslinux/live-bootstrap";
+
 /**
  * Checks that a directory is a checkout, or that a bundle contains one.
  *
@@ -50,7 +53,7 @@ export function openCheckout(dir: string): string {
   if (!isCheckout(root)) {
     throw new UserError("tree", `Cannot find a live-bootstrap checkout in ${root}`, {
       where: join(root, MANIFEST),
-      hint: "Name one with --tree DIR, or run seedstrap inside it",
+      hint: `Name one with --tree DIR, or run seedstrap inside it; get one with: ${CLONE}`,
     });
   }
   return root;

@@ -29,7 +29,7 @@ import { isZero } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { underUmask } from "../runtime/umask.ts";
 import { writing } from "../refused.ts";
-import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
+import { plainPath, type ReadView, type ViewEntry } from "../image/types.ts";
 import { writeAll } from "./piece.ts";
 
 export interface ExtractOptions {
@@ -68,7 +68,7 @@ export interface Extracted {
  * the signal is raised.
  */
 export async function extract(
-  view: ImageView,
+  view: ReadView,
   dir: string,
   options: ExtractOptions = {},
 ): Promise<Extracted> {
@@ -80,7 +80,7 @@ export async function extract(
 }
 
 class Extraction {
-  readonly #view: ImageView;
+  readonly #view: ReadView;
   readonly #dir: string;
   readonly #options: ExtractOptions;
   readonly #paths: readonly string[];
@@ -96,7 +96,7 @@ class Extraction {
   readonly #digests = new Map<string, { sha256: string; size: number }>();
   readonly #count = { files: 0, symlinks: 0, bytes: 0 };
 
-  constructor(view: ImageView, dir: string, options: ExtractOptions) {
+  constructor(view: ReadView, dir: string, options: ExtractOptions) {
     this.#view = view;
     this.#dir = dir;
     this.#options = options;
@@ -275,7 +275,7 @@ class Extraction {
 }
 
 /** Returns the empty entries of a boot image that are directories: a path or a command is below. */
-function innerPaths(view: ImageView): Set<string> {
+function innerPaths(view: ReadView): Set<string> {
   const empty: string[] = [];
   const all: string[] = [];
   for (const { kind, path } of view.entries()) {

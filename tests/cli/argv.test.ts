@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
-import { expandAbbreviations, expandShortOptions } from "../../src/cli/argv.ts";
+import { expandAbbreviations, expandShortOptions, passQemuArguments } from "../../src/cli/argv.ts";
 import { formatBytes, formatCount, formatTable } from "../../src/cli/output.ts";
 import { printable } from "../../src/text.ts";
 
@@ -29,6 +29,22 @@ test.each([
   [["--ext", "--", "--ext"], ["--external-sources", "--", "--ext"]],
 ])("expandAbbreviations() makes of %j %j", (args, wanted) => {
   expect(expandAbbreviations(args, KNOWN)).toEqual(wanted);
+});
+
+test.each([
+  [["run", "t", "--", "-vnc", ":1", "--"], ["run", "t", "-vnc", ":1", "--"]],
+  [["run", "--", "a=b", ""], ["run", "a=b", ""]],
+  [["-q", "-m", "plan", "--", "-vnc"], ["-q", "-m", "plan", "-vnc"]],
+])("passQemuArguments() gives QEMU what follows the first -- of %j", (args, words) => {
+  const end = args.indexOf("--");
+  const wanted = words.map((word, index) => index < end ? word : `--qemu-arg=${word}`);
+  expect(passQemuArguments(args, new Set(["plan", "run"]))).toEqual(wanted);
+});
+
+test("passQemuArguments() leaves operands of other commands, and lines without --", () => {
+  for (const args of [["plan", "--", "-x"], ["run", "t"], []]) {
+    expect(passQemuArguments(args, new Set(["plan", "run"]))).toEqual(args);
+  }
 });
 
 test("expandAbbreviations() refuses a prefix of several options", () => {

@@ -46,6 +46,10 @@ test.each([
   ["-b --tmpfs", "Cannot use --tmpfs with --bare-metal", "The images would be lost"],
   ["-c --tmpfs --tmpfs-size 8X", 'Cannot use "8X" for --tmpfs-size', "8G, 512m or 50%"],
   ["-q -c", "Cannot use --qemu and --chroot together", "Choose one"],
+  ["-c --disk sdb", "Cannot use --disk with --chroot", "boot builder-hex0"],
+  ["-q -qk k --overwrite-disk", "Cannot use --overwrite-disk with --kernel", "boot builder-hex0"],
+  ["-b --disk nvme0n1", 'Cannot use "nvme0n1" for --disk', "nvme0n1p2"],
+  ["-b --disk ../sda", 'Cannot use "../sda" for --disk', "a whole disk such as sda"],
   ["-q --cores 0", 'Cannot use "0" for --cores', "a whole number from 1"],
   ["-q --internal-ci pass4", 'Cannot use "pass4" for --internal-ci', "pass1, pass2, pass3"],
   ["-q --kernel /nowhere/k", "Cannot use /nowhere/k for --kernel", "bzImage"],
@@ -141,6 +145,9 @@ test("every kind of failure has its exit code", async () => {
   const tree = await seedstrap(["plan", "-q", "--tree", other]);
   expect(tree.code).toBe(3);
   expect(tree.stderr).toContain("Cannot find a live-bootstrap checkout");
+  expect(tree.stderr).toContain(
+    "git clone --recursive https://github.com/fosslinux/live-bootstrap",
+  );
   expect(tree.stderr).toContain(`  at ${join(other, "steps/manifest")}`);
 
   mkdirSync(join(other, "mirror"));

@@ -100,6 +100,12 @@ for (
       "The bootstrap failed in alpha-1.0 pass 2: it ended before alpha-1.0 pass 2",
     ],
     [
+      "the machine refuses the disk to install to",
+      `${lastStep}guard_disk: REFUSED: the system is not installed to /dev/sda: it is the payload disk\r\n`,
+      "reset",
+      "REFUSED: the system is not installed to /dev/sda: it is the payload disk",
+    ],
+    [
       "the kernel panics, and waits",
       `${lastStep}Kernel panic - not syncing: x\r\n---[ end Kernel panic - not syncing: x\r\n`,
       "hang",
@@ -116,6 +122,34 @@ for (
     expect(recorded).toMatchObject({ format: "seedstrap-run/1", verdict: "failed" });
   });
 }
+
+test("what follows -- goes to QEMU, from the command line only", async () => {
+  const { target, build, run } = await built(DONE, "reset");
+  const bios = join(target, "bios.txt");
+  const extra = [
+    ...["--", "-chardev", `file,id=bios,path=${bios}`],
+    ...["-device", "isa-debugcon,iobase=0x402,chardev=bios"],
+  ];
+  expect((await seedstrap([...run, ...extra])).code).toBe(0);
+  expect(readFileSync(bios, "latin1")).toContain("SeaBIOS");
+  expect(readFileSync(join(target, "seedstrap.json"), "utf8")).not.toContain("debugcon");
+  rmSync(bios);
+  expect((await seedstrap(run)).code).toBe(0);
+  expect(existsSync(bios)).toBe(false);
+  const both = [...build.slice(1), "--accel", "tcg", ...extra];
+  expect((await seedstrap(both)).code).toBe(0);
+  expect(readFileSync(bios, "latin1")).toContain("SeaBIOS");
+  const other = await seedstrap(["-b", ...build.slice(2), "--", "-vnc", ":1"]);
+  expect(other.stderr).toContain('Cannot use arguments after "--" with --bare-metal');
+  expect(other.code).toBe(2);
+});
+
+test("--accel hvf is given to QEMU, which has it on macOS only", async () => {
+  const { target } = await built(DONE, "reset");
+  const ran = await seedstrap(["run", target, "--accel", "hvf"]);
+  expect(ran.stderr).toContain("qemu-system-x86_64 -accel hvf -m 4096M");
+  expect(ran.code).toBe(9);
+});
 
 test("run --json prints the outcome alone, and each run keeps its own log, up to ten", async () => {
   const { target, run } = await built(`${lastStep}Subprocess error 7\r\n`, "reset");

@@ -15,9 +15,10 @@ const FINE: LimitInput = {
   seedFiles: 6,
   restored: [{ name: "r", amount: 10 }],
   restoredEnd: 100,
-  unknown: { entries: 0, restored: 0, surviving: 0 },
+  unknown: { entries: 0, restored: 0, surviving: 0, installed: 0 },
   surviving: [{ name: "s", amount: 10 }],
   fiwix: { ramdiskBytes: 1000 * MIB, kexecBytes: 100 * MIB },
+  installed: [],
   movesToDisk: true,
   ramMib: 4096,
   disk: { sizeBytes: 16 * GIB, dataBytes: 2 * MIB },
@@ -47,6 +48,7 @@ test("computeLimits() returns every limit if all apply, and none is broken", () 
     "kexec-ramdisk",
     "fiwix-disk",
     "disk",
+    "system-disk",
   ]);
   expect(broken({})).toEqual([]);
 });
@@ -114,6 +116,21 @@ test("builder-hex0 needs 4 GiB", () => {
     limit: 4096,
     remedy: "Use --qemu-ram 4096 or more",
   });
+});
+
+test("what is installed has to fit the partition after the first GiB, without its inodes", () => {
+  const disk = { sizeBytes: 2 * GIB, dataBytes: MIB };
+  const room = GIB - GIB / 64;
+  const installed = [{ name: "late.tar", amount: room - 5 }, { name: "/swapfile", amount: 5 }];
+  expect(broken({ disk, installed })).toEqual([]);
+  const more = [...installed, { name: "a", amount: 1 }];
+  expect(only({ disk, installed: more })).toMatchObject({
+    id: "system-disk",
+    used: room + 1,
+    limit: room,
+    remedy: expect.stringContaining("--target-size"),
+  });
+  expect(broken({ disk, installed: more, movesToDisk: false })).toEqual([]);
 });
 
 test("what is imported under Fiwix has to fit its ramdisk, beside the boot image", () => {

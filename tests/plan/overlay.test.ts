@@ -22,7 +22,7 @@ const PROC = ["make_bootable", "finalize_fhs"];
 const overlay = (request: Partial<OverlayRequest>, text = MANIFEST) =>
   overlayManifest(
     parseManifest(text, "steps/manifest"),
-    { payloadPhases: 0, restoresEmpty: false, airGapped: false, ...request },
+    { payloadPhases: 0, restoresEmpty: false, guardsDisk: false, airGapped: false, ...request },
     PROC,
   );
 /** Returns the lines that the booted machine executes, in short form. */
@@ -84,6 +84,27 @@ test("lines that overlayManifest() adds are only executed if a payload is requir
     "build omega-6.0",
     "improve more_network",
   ]);
+});
+
+test("overlayManifest() looks at the disk right before each jump to it, under its conditions", () => {
+  const second = "jump: move_disk ( A == b ) # again";
+  const { text, changes } = overlay(
+    { guardsDisk: true },
+    `${MANIFEST}${second}\njump: move_disk\n`,
+  );
+  const lines = text.split("\n");
+  const at = lines.findIndex((line) => line.startsWith("jump: move_disk"));
+  expect(lines[at - 1]).toBe("improve: guard_disk ( KERNEL_BOOTSTRAP == True )");
+  expect(lines.slice(-5)).toEqual([
+    "improve: guard_disk ( A == b ) # again",
+    second,
+    "improve: guard_disk",
+    "jump: move_disk",
+    "",
+  ]);
+  expect(changes.map(({ place }) => place)).toEqual(Array(3).fill("before jump: move_disk"));
+  const without = "build: a-1\n";
+  expect(overlay({ guardsDisk: true }, without)).toEqual({ text: without, changes: [] });
 });
 
 test("overlayManifest() gates every wait for a network, whatever its predicate", () => {

@@ -327,7 +327,7 @@ const LATE_IMPORT = {
 };
 
 test("an importer after jump: move_disk fills the disk, and neither of the ramdisks", () => {
-  const made = plan({ ...ALL, targetSizeMib: 2000 }, LATE_IMPORT, [1, 2, 3, 4, 9e9, 9e9]);
+  const made = plan({ ...ALL, targetSizeMib: 20_000 }, LATE_IMPORT, [1, 2, 3, 4, 9e9, 9e9]);
   expect(places(made)).toEqual([
     "alpha boot",
     "beta boot",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import type { BuildOptions } from "../../src/plan/options.ts";
+import { type BuildOptions, defaultOptions } from "../../src/plan/options.ts";
 import { brokenLimits, makePlan } from "../../src/plan/plan.ts";
 import { payloadSums } from "../../src/plan/restore.ts";
 import type { Plan } from "../../src/plan/types.ts";
@@ -76,14 +76,27 @@ test("if two phases are not possible, the limit is broken", () => {
   expect(() => plan({ payloadPhases: "two" }, options)).toThrow("Cannot use --payload-phases two");
 });
 
+const WITH_SEED = {
+  files: { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "the seed" },
+};
+/** The overlay of a plan that installs to a disk, and needs nothing else. */
+const GUARDED = {
+  manifestLines: [
+    { text: "improve: guard_disk ( KERNEL_BOOTSTRAP == True )", place: "before jump: move_disk" },
+  ],
+  files: [
+    "steps/bootstrap.cfg",
+    "steps/manifest",
+    "steps/improve/guard_disk.sh",
+    "steps/improve/guard_disk.boot",
+  ],
+  madeAgain: [],
+};
+
 test("a checkout with an importer is used as it is, with the layout that it reads", () => {
   const own = plan({}, { importsPayload: true });
   expect(own.restore).toMatchObject({ importer: "checkout", layout: 32, phases: 1 });
-  expect(own.overlay).toEqual({
-    manifestLines: [],
-    files: ["steps/bootstrap.cfg"],
-    madeAgain: [],
-  });
+  expect(own.overlay).toEqual(GUARDED);
   const wide = plan({}, {
     importsPayload: true,
     files: {
@@ -98,14 +111,33 @@ test("a checkout with an importer is used as it is, with the layout that it read
   expect(wrong.warnings.join()).toContain("reads layout 32 only");
 });
 
+test("distfiles and swap on the disk of the system count against its size", () => {
+  const used = (made: Plan) => made.limits.find(({ id }) => id === "system-disk")?.used;
+  const two = { payloadPhases: "two", targetSizeMib: 2048 } as const;
+  // linux-4.0 and all after it, and alpha, which is built again at the end.
+  expect(used(plan(two))).toBe(4 * 3000);
+  expect(used(plan({ ...two, swapMib: 1 }))).toBe(4 * 3000 + 1024 * 1024);
+  expect(used(plan({ externalSources: false, targetSizeMib: 2048 }))).toBe(4 * 3000);
+  expect(used(plan({ ...two, disk: "sdc" }))).toBeUndefined();
+  expect(brokenLimits(plan({ ...two, swapMib: 1024 })).map(({ id }) => id)).toEqual([
+    "system-disk",
+  ]);
+});
+
+test("the disk is looked at where the system is installed to one, and nowhere else", () => {
+  const guards = (made: Plan) => made.overlay.manifestLines.some(({ text }) => /guard_/.test(text));
+  expect(guards(plan({ payload: "never" }))).toBe(true);
+  expect(guards(plan({}, { movesToDisk: false }))).toBe(false);
+  for (const mode of ["chroot", "bwrap"] as const) {
+    expect(guards(plan(defaultOptions(mode), WITH_SEED))).toBe(false);
+  }
+  expect(guards(plan({ kernel: "/boot/vmlinuz" }, WITH_SEED))).toBe(false);
+});
+
 test("without a payload the image has nothing of the importer", () => {
   const made = plan({ externalSources: false });
   expect(made.restore).toBeUndefined();
-  expect(made.overlay).toEqual({
-    manifestLines: [],
-    files: ["steps/bootstrap.cfg"],
-    madeAgain: [],
-  });
+  expect(made.overlay).toEqual(GUARDED);
 });
 
 test("an air-gapped machine has every distfile and waits for no network", () => {

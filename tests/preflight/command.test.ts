@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -68,6 +75,42 @@ test("image verify accepts a preflight image, and detects a changed byte", async
   expect(stderr).toContain("the CRC-32 of the bytes before is ");
   expect(code).toBe(6);
 });
+
+testWithQemu(
+  "preflight has the memory of the target, and the QEMU that the user names",
+  async () => {
+    const small = join(dir, "small");
+    const qemu = join(dir, "my qemu");
+    writeFileSync(qemu, `#!/bin/sh\necho run >>"$0.log"\nexec qemu-system-x86_64 "$@"\n`, {
+      mode: 0o755,
+    });
+    const own = ["-qr", "256", "--force", "-t", small];
+    const build = ["build", "--qemu", "--external-sources", ...setUp(dir), ...own];
+    const built = await seedstrap(build);
+    expect(built.code).toBe(0);
+    const tcg = ["--no-memory-test", "--accel", "tcg"];
+    const reasons = async (...args: string[]) => {
+      const { code, stdout } = await preflight("--qemu", small, ...tcg, "--json", ...args);
+      return [code, ...JSON.parse(stdout).verdict.reasons];
+    };
+    const [code, ...short] = await reasons();
+    expect(code).toBe(10);
+    expect(short).not.toEqual([]);
+    expect(await reasons("-qr", "4096")).toEqual([0]);
+
+    const record = join(small, "seedstrap.json");
+    writeFileSync(
+      record,
+      readFileSync(record, "utf8").replace('"qemu-system-x86_64"', `"${qemu}"`),
+    );
+    const refused = await preflight("--qemu", small, ...tcg);
+    expect(refused.stderr).toContain(`without --qemu-cmd '${qemu}': its record names another QEMU`);
+    expect(refused.code).toBe(2);
+    expect(existsSync(`${qemu}.log`)).toBe(false);
+    expect(await reasons("-qc", qemu, "-qr", "4G")).toEqual([0]);
+    expect(readFileSync(`${qemu}.log`, "utf8")).toBe("run\n");
+  },
+);
 
 test("preflight does not overwrite a file", async () => {
   const path = await stick("once.img");
