@@ -14,9 +14,11 @@ import { type Mode, parseCount } from "../plan/options.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
+import { GROUPS } from "./help.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText } from "./digest.ts";
-import { formatBytes, type Line, note, paint, print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { formatBytes, type Line, note, print, warningLines } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { accelOption, printedRun } from "./run.ts";
 
@@ -25,13 +27,16 @@ function buildCommandBase(name: string) {
   return planCommandBase(name)
     .option("-t, --target <dir>", "where the media go", "target")
     .option("--force", "go on although the plan breaks a limit, or a guest has changed a disk")
-    .option("-j, --jobs <n>", "number of parallel downloads", "4");
+    .optionsGroup(GROUPS.distfiles)
+    .option("-j, --jobs <n>", "number of parallel downloads", "4")
+    .optionsGroup(GROUPS.place);
 }
 
 export function buildSubcommand(): CommandUnknownOpts {
   return buildCommandBase("build")
     .description("build the media, and start nothing")
     .option("--json", "print the record of the target instead of a summary")
+    .optionsGroup("Devices:")
     .option("--boot-device <device>", "with --bare-metal: write the boot image to this device")
     .option("--payload-device <device>", "the same for the payload image")
     .option("--yes <serial...>", "do not ask about the devices, see seedstrap write")
@@ -62,7 +67,9 @@ Examples:
 export function bootstrapSubcommand(): CommandUnknownOpts {
   return buildCommandBase("bootstrap")
     .description("build the media and start them, as rootfs.py does; the default command")
+    .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
+    .optionsGroup(GROUPS.place)
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
     .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
     .addHelpText(
@@ -168,9 +175,9 @@ export function printedEvents(): BuildEvents {
     note(text);
   };
   return {
-    onNotice: (text) => line([paint("yellow", "notice:"), ` ${text}`]),
+    onNotice: (text) => warningLines(text).forEach(line),
     onPlan: (plan) => {
-      for (const warning of plan.warnings) line([paint("yellow", "warning:"), ` ${warning}`]);
+      plan.warnings.flatMap(warningLines).forEach(line);
     },
     onFetch: (event) => printFetch(event, show, line),
     onWrite: (done, total) => {

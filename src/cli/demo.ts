@@ -18,12 +18,13 @@ import { writing } from "../refused.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
-import { guestWriter, note, paint, print } from "./output.ts";
+import { columnsOf, guestWriter, paint, print, warn } from "./output.ts";
 import { planAsText } from "./plan.ts";
 import { printReport } from "./preflight.ts";
 
 export function demoSubcommand(): CommandUnknownOpts {
   return new Command("demo")
+    .summary("plan, build and boot a miniature tree: a first try")
     .description("plan, build and boot a miniature tree that is embedded in this program")
     .allowExcessArguments(false)
     .option("--keep <dir>", "keep the tree, its mirror and the media in a new directory")
@@ -51,7 +52,8 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
       const target = join(dir, "target");
       heading("Plan, before anything is downloaded");
       const { plan } = await planBuild(request);
-      for (const line of planAsText(plan, target)) print(line);
+      const view = { all: true, columns: columnsOf(process.stdout) };
+      for (const line of planAsText(plan, target, view)) print(line);
       heading(`Fetch from ${url}, and write`);
       const build = { ...request, target, force: false, jobs: 4 };
       const record = await buildMedia(build, printedEvents(), signal);
@@ -92,7 +94,7 @@ async function boot(record: TargetRecord, target: string, signal: AbortSignal): 
     logPath: join(target, "serial.log"),
     signal,
     onSerial: guestWriter(process.stderr),
-    onNotice: note,
+    onNotice: warn,
   });
   heading("What it found");
   printReport(report, false);

@@ -14,11 +14,13 @@ import {
 import { withInterrupt } from "../launch/interrupt.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { withView } from "./image_source.ts";
-import { formatBytes, formatCount, note, paint, print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { formatBytes, formatCount, print, warn } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export function harvestSubcommand(): CommandUnknownOpts {
   return new Command("harvest")
+    .summary("copy the packages that it has built out of its disk")
     .description("copy the packages that a bootstrap has built out of its disk, without root")
     .argument("<disk>", "image or block device; with --compare also a directory")
     .argument("[other]", "for --compare: the other run")
@@ -63,10 +65,10 @@ async function harvestDisk(
       harvest(view, output, { force, signal, onBytes })
     ).finally(() => progress.clear());
     for (const { path, why } of harvested.skipped) {
-      note([paint("yellow", "skipped:"), ` ${path}: ${why}`]);
+      warn(`${path} is left out: ${why}`);
     }
     for (const path of harvested.wrong) {
-      note([paint("yellow", "warning:"), ` ${path} is not as a list on the disk says`]);
+      warn(`${path} is not as a list on the disk says`);
     }
     if (json) return printJson(harvested);
     const bytes = harvested.files.reduce((sum, { size }: HarvestedFile) => sum + size, 0);

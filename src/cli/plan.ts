@@ -3,6 +3,7 @@
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
+import process from "node:process";
 import { planBuild } from "../job/build.ts";
 import { limitError } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
@@ -16,24 +17,28 @@ import {
   type Plan,
   type PlannedDistfile,
 } from "../plan/types.ts";
+import { printJson } from "./json.ts";
 import { parsePlanRequest, planCommandBase } from "./options.ts";
 import {
+  columnsOf,
   formatBytes,
   formatCount,
   formatTable,
   type Line,
-  note,
   paint,
-  type Painted,
+  Painted,
   print,
-  printJson,
+  warn,
+  warningLines,
 } from "./output.ts";
 
 export function planSubcommand(): CommandUnknownOpts {
   return planCommandBase("plan")
+    .summary("show what would be built, and how near it comes to every limit")
     .description("show what would be built and how near it comes to every limit")
     .option("-t, --target <dir>", "where the media would go", "target")
     .option("--force", "exit with 0 although the plan breaks a limit")
+    .option("--all", "list every distfile, every limit, and what the overlay changes")
     .option("--json", "for scripts, with every entry")
     .addHelpText(
       "after",
@@ -43,12 +48,13 @@ Example:
     )
     .action(async (raw) => {
       const { plan } = await planBuild(parsePlanRequest(raw));
+      const view = { all: raw.all === true, columns: columnsOf(process.stdout) };
       if (raw.json) printJson(planAsJson(plan, raw.target));
-      else for (const line of planAsText(plan, raw.target)) print(line);
+      else for (const line of planAsText(plan, raw.target, view)) print(line);
       const broken = brokenLimits(plan);
       if (broken.length === 0) return;
       if (!raw.force) throw limitError(broken);
-      note("--force: going on although the plan breaks a limit");
+      warn("--force: going on although the plan breaks a limit");
     });
 }
 
@@ -75,27 +81,55 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
   };
 }
 
+/** How much of a plan is shown, and where. */
+export interface PlanView {
+  /** Every distfile, limit and file of the overlay, and not a summary that fits a screen. */
+  readonly all: boolean;
+  /** Width that tables have to fit; unlimited if absent. */
+  readonly columns?: number;
+}
+
 /** Returns a plan as lines of text. */
-export function planAsText(plan: Plan, target: string): Line[] {
-  const title = (text: string) => paint("bold", text);
-  return [
-    title("Distfiles"),
-    ...indent(distfileLines(plan)),
-    "",
-    title(plan.images.length === 0 ? "Target" : "Images"),
-    ...indent(mediaLines(plan)),
-    "",
-    ...(plan.limits.length === 0
-      ? []
-      : [title("Limits"), ...indent([...limitLines(plan), ...unknownLines(plan)]), ""]),
-    title("Overlay"),
-    ...indent(overlayLines(plan)),
-    "",
-    title("Start"),
-    ...indent([startLine(plan, target)]),
-    ...plan.advice.flatMap((advice) => ["", [paint("cyan", "Note:"), ` ${advice}`]]),
-    ...plan.warnings.flatMap((warning) => ["", [paint("yellow", "Warning:"), ` ${warning}`]]),
+export function planAsText(
+  plan: Plan,
+  target: string,
+  { all, columns = Infinity }: PlanView,
+): Line[] {
+  // Lines are indented, and again where they go on.
+  const inner = columns - 2 * INDENT.length;
+  const section = (title: string, lines: readonly (string | Painted)[]): Line[] => [
+    paint("bold", title),
+    ...lines.flatMap((line): Line[] =>
+      line instanceof Painted
+        ? [[INDENT, line]]
+        : folded(line, inner).map((part) => `${INDENT}${part}`)
+    ),
+    ...(all ? [""] : []),
   ];
+  const gap = all ? [""] : [];
+  return [
+    ...section("Distfiles", distfileLines(plan, all, inner)),
+    ...section(plan.images.length === 0 ? "Target" : "Images", mediaLines(plan, all)),
+    ...(plan.limits.length === 0 ? [] : section("Limits", [
+      ...(all ? limitTable(plan, inner) : limitSummary(plan, inner)),
+      ...unknownLines(plan),
+    ])),
+    ...section("Overlay", all ? overlayLines(plan) : [overlaySummary(plan)]),
+    // A command is one line, to be copied.
+    paint("bold", "Start"),
+    `${INDENT}${startLine(plan, target)}`,
+    ...plan.advice.flatMap((advice) => [...gap, [paint("cyan", "note:"), ` ${advice}`]]),
+    ...plan.warnings.flatMap((warning) => [...gap, ...warningLines(warning)]),
+    ...(all ? [] : ["--all lists every distfile, every limit, and what the overlay changes"]),
+  ];
+}
+
+const INDENT = "  ";
+
+/** Cuts a line between words where it is too wide; what follows is indented. */
+function folded(line: string, columns: number): string[] {
+  return formatTable([[line]], "l", columns)
+    .map((part, index) => index === 0 ? part : `${INDENT}${part}`);
 }
 
 function startLine(plan: Plan, target: string): string {
@@ -114,7 +148,7 @@ const PLACES: readonly (readonly [Place, string])[] = [
   ["network", "from the network, by the booted machine"],
 ];
 
-function distfileLines(plan: Plan): string[] {
+function distfileLines(plan: Plan, all: boolean, columns: number): string[] {
   return PLACES.flatMap(([place, where]) => {
     const files = plan.distfiles.filter((distfile) => distfile.place === place);
     if (files.length === 0) return [];
@@ -123,19 +157,34 @@ function distfileLines(plan: Plan): string[] {
       : plan.start === "disk"
       ? "on the disk"
       : "in the directory";
-    return [`${files.length} ${here}, ${amount(files)}`, ...distfileTable(files)];
+    const sum = `${files.length} ${here}, ${amount(files)}`;
+    return all ? [sum, ...distfileTable(files, columns)] : [sum];
   });
 }
 
-function distfileTable(files: readonly PlannedDistfile[]): string[] {
-  return formatTable(
-    files.map(({ name, size, why, restored }) => [
-      name,
-      size === null ? "?" : formatBytes(size),
-      restored === "disk" ? `${why}; restored after jump: move_disk` : why,
-    ]),
-    "lrl",
-  ).map((line) => `  ${line}`);
+function distfileTable(files: readonly PlannedDistfile[], columns: number): string[] {
+  const rows = files.map(({ name, size, why, restored }) => [
+    name,
+    size === null ? "?" : formatBytes(size),
+    restored === "disk" ? `${why}; restored after jump: move_disk` : why,
+  ]);
+  const inner = columns - INDENT.length;
+  return fits(rows, "lrl", inner, ([name, size, why]) => [size!, `${name}: ${why}`], "rl")
+    .map((line) => `${INDENT}${line}`);
+}
+
+/** Formats rows as a table, and on a narrow terminal other ones, with fewer columns. */
+function fits(
+  rows: readonly string[][],
+  align: string,
+  columns: number,
+  narrow: (row: string[]) => string[],
+  narrowAlign: string,
+): string[] {
+  const lines = formatTable(rows, align);
+  return lines.every(({ length }) => length <= columns)
+    ? lines
+    : formatTable(rows.map(narrow), narrowAlign, columns);
 }
 
 /** Formats the total size of some files, and says how many sizes are unknown. */
@@ -145,7 +194,7 @@ function amount(files: readonly PlannedDistfile[]): string {
   return unknown === 0 ? known : `${known} and ${unknown} of unknown size until they are fetched`;
 }
 
-function mediaLines(plan: Plan): string[] {
+function mediaLines(plan: Plan, all: boolean): string[] {
   const size = plan.options.targetSizeMib;
   if (plan.start === "directory") return [`a directory: ${contentOf(plan.entries)}`];
   const disk = plan.disk === undefined ? [] : [
@@ -163,7 +212,7 @@ function mediaLines(plan: Plan): string[] {
       ? `${PAYLOAD_IMAGE}: ${payload.length} files, ${amount(payload)}, layout ` +
         `${plan.restore?.layout} (${plan.payloadReason})`
       : `no payload image: ${plan.payloadReason}`,
-    ...restoreLines(plan),
+    ...restoreLines(plan).slice(0, all ? undefined : 1),
   ];
 }
 
@@ -197,9 +246,43 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
   return lines;
 }
 
-function limitLines(plan: Plan): (string | Painted)[] {
-  const rows = plan.limits.map((limit) => [
-    limit.broken ? "BROKEN" : limit.near ? "near" : "ok",
+/** Names the limits that are broken or near, and the nearest of the others. */
+function limitSummary({ limits }: Plan, columns: number): (string | Painted)[] {
+  const notable = limits.filter(({ broken, near }) => broken || near);
+  const others = limits.filter((limit) => !notable.includes(limit));
+  const share = ({ used, expected, limit }: Limit) => (used + expected) / limit;
+  const [nearest] = others.filter((limit) => !isFloor(limit)).sort((a, b) => share(b) - share(a));
+  const count = notable.length > 0
+    ? `the ${others.length} others hold`
+    : `all ${others.length} hold`;
+  return [
+    ...limitRows(notable, columns),
+    nearest === undefined ? count : `${count}; the nearest is ${limitFigures(nearest)}`,
+  ];
+}
+
+function limitState({ broken, near }: Limit): string {
+  return broken ? "BROKEN" : near ? "near" : "ok";
+}
+
+function limitText(limit: Limit): string {
+  return limitFigures(limit) + (limit.note === undefined ? "" : ` (${limit.note})`);
+}
+
+function limitFigures(limit: Limit): string {
+  const { title, used, expected, unit } = limit;
+  return `${title}: ${figure(used, unit)}` +
+    (expected > 0 ? ` + ~${figure(expected, unit)}` : "") +
+    `${isFloor(limit) ? ", at least" : " of"} ${figure(limit.limit, unit)}`;
+}
+
+function limitPaint(line: string, { broken, near }: Limit): string | Painted {
+  return broken ? paint("red", line) : near ? paint("yellow", line) : line;
+}
+
+function limitTable({ limits }: Plan, columns: number): (string | Painted)[] {
+  const rows = limits.map((limit) => [
+    limitState(limit),
     limit.title,
     figure(limit.used, limit.unit),
     limit.expected > 0 ? `+ ~${figure(limit.expected, limit.unit)}` : "",
@@ -207,12 +290,18 @@ function limitLines(plan: Plan): (string | Painted)[] {
     figure(limit.limit, limit.unit),
     limit.note === undefined ? "" : `(${limit.note})`,
   ]);
-  return formatTable(rows, "llrrlrl").map((line) =>
-    line.startsWith("BROKEN")
-      ? paint("red", line)
-      : line.startsWith("near")
-      ? paint("yellow", line)
-      : line
+  const lines = formatTable(rows, "llrrlrl");
+  if (lines.every(({ length }) => length <= columns)) {
+    return lines.map((line, index) => limitPaint(line, limits[index]!));
+  }
+  return limitRows(limits, columns);
+}
+
+/** Returns limits as lines of text, with their state before them. */
+function limitRows(limits: readonly Limit[], columns: number): (string | Painted)[] {
+  return limits.flatMap((limit) =>
+    formatTable([[limitState(limit), limitText(limit)]], "ll", columns)
+      .map((line) => limitPaint(line, limit))
   );
 }
 
@@ -233,6 +322,13 @@ function figure(value: number, unit: Limit["unit"]): string {
     : formatCount(value) + (unit === "MiB" ? " MiB" : "");
 }
 
+function overlaySummary({ overlay, tree }: Plan): string {
+  const count = (number: number, what: string) => `${number} ${what}${number === 1 ? "" : "s"}`;
+  return `${count(overlay.files.length, "file")} only in the image, ` +
+    `${count(overlay.manifestLines.length, "line")} added to the manifest; ` +
+    `${basename(tree)} is not modified`;
+}
+
 function overlayLines(plan: Plan): string[] {
   const { files, manifestLines, madeAgain } = plan.overlay;
   return [
@@ -244,8 +340,4 @@ function overlayLines(plan: Plan): string[] {
       : [`empty, and made again after jump: fiwix: ${madeAgain.join(", ")}`]),
     `tree: ${basename(plan.tree)}, not modified`,
   ];
-}
-
-function indent<T extends string | Painted>(lines: readonly T[]): Line[] {
-  return lines.map((line) => ["  ", line]);
 }

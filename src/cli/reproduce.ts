@@ -11,13 +11,15 @@ import { parseCount } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
-import { print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { print } from "./output.ts";
 
 /** How many differences of one kind are shown. */
 const MOST_NAMED = 20;
 
 export function reproduceSubcommand(): CommandUnknownOpts {
   const command = new Command("reproduce")
+    .summary("build again what a record says was built, and compare")
     .description("build again what the record of a target says was built, and compare")
     .argument("<record>", "the seedstrap.json of a target, or a copy of it")
     .allowExcessArguments(false)
