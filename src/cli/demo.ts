@@ -40,7 +40,7 @@ memory and the disks. Without --keep everything is removed at the end.`,
 
 async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<void> {
   const dir = keep === undefined
-    ? writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-demo-")))
+    ? writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-demo-")), "TMPDIR")
     : newDir(keep);
   try {
     const { tree, mirror } = writing(dir, () => unpackDemo(dir));

@@ -33,6 +33,7 @@ import {
   checkDevices,
   checkKernel,
   checkLimits,
+  checkRepo,
   checkTargetDirectory,
   checkUnchanged,
 } from "./check.ts";
@@ -129,6 +130,7 @@ async function readInputs(
   signal: AbortSignal | undefined,
 ): Promise<Inputs> {
   if (options.kernel !== undefined) checkKernel(options.kernel);
+  if (repo !== undefined) checkRepo(resolve(repo));
   const model = readTree(tree);
   const extras = {
     repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),

@@ -31,6 +31,21 @@ export function checkKernel(path: string): void {
 }
 
 /**
+ * Checks that the packages of the user are a directory.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkRepo(path: string): void {
+  const stat = statIfThere(path);
+  if (stat?.isDirectory() === true) return;
+  const why = stat === undefined ? "there is no such directory" : "it is not a directory";
+  throw new UserError("usage", `Cannot use ${path} for --repo: ${why}`, {
+    where: path,
+    hint: "It takes a directory with packages that a bootstrap has built, as harvest leaves it",
+  });
+}
+
+/**
  * Refuses a target in a directory of the checkout that builds read, as it would become part of the
  * next build.
  *

@@ -49,10 +49,11 @@ export async function preflightInQemu(
 ): Promise<PreflightReport> {
   const { orders, bootImage, payloads } = realRun(request);
   const { machine, ramMib, command, accel } = request;
-  const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")));
+  const option = "TMPDIR";
+  const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")), option);
   try {
     const image = join(dir, "preflight.img");
-    await writePreflight(image, { orders, bootImage }, signal);
+    await writePreflight(image, { orders, bootImage, option }, signal);
     const drives = [image, ...payloads];
     const logPath = join(dir, "serial.log");
     const run = { machine, ramMib, drives, command, accel, logPath, signal, ...events };

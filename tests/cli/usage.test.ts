@@ -49,7 +49,7 @@ test.each([
   ["-q --cores 0", 'Cannot use "0" for --cores', "a whole number from 1"],
   ["-q --internal-ci pass4", 'Cannot use "pass4" for --internal-ci', "pass1, pass2, pass3"],
   ["-q --kernel /nowhere/k", "Cannot use /nowhere/k for --kernel", "bzImage"],
-  ["-q --repo /nowhere", "Cannot read the packages of --repo: ENOENT", "permissions"],
+  ["-q --repo /nowhere", "Cannot use /nowhere for --repo: there is no such", "as harvest leaves"],
   ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M or 4G"],
   ["build -b --yes sda", "Cannot use --yes: no device is given", "Name a --boot-device"],
   ["build -b --no-verify", "Cannot use --no-verify: no device is given", "Name a --boot-device"],
@@ -134,10 +134,12 @@ test("every kind of failure has its exit code", async () => {
 
   mkdirSync(join(other, "mirror"));
   const fetch = await seedstrap([
-    ...["build", "-b", "-t", join(other, "t"), "--tree", join(dir, "tree")],
+    ...["build", "-b", "-t", join(other, "new/t"), "--tree", join(dir, "tree")],
     ...["-m", `file://${other}/mirror`, "--distfiles", join(other, "store")],
   ]);
   expect(fetch.code).toBe(4);
+  // Nothing was written, so there is no empty target either.
+  expect(readdirSync(other)).not.toContain("new");
 
   writeFileSync(join(other, "x.img"), "nothing");
   expect((await seedstrap(["image", "ls", join(other, "x.img")])).code).toBe(6);
