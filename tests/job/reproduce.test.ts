@@ -269,7 +269,7 @@ testWith("mke2fs")("a kernel and packages have to be named again, and are compar
 });
 
 test("reproduceBuild() refuses unusable requests before anything is built", async () => {
-  const { request, target } = await scene();
+  const { request, target, dir } = await scene();
   const text = readFileSync(request.record, "utf8");
   const stated = parseRecord(text, "x");
   const cases: [string, string][] = [
@@ -299,8 +299,8 @@ test("reproduceBuild() refuses unusable requests before anything is built", asyn
   expect((await rejection(reproduceBuild({ ...request, record: "none" }))).message).toBe(
     "Cannot find the record none",
   );
-  expect((await rejection(reproduceBuild({ ...request, record: target }))).message).toContain(
-    "it is no regular file",
+  expect((await rejection(reproduceBuild({ ...request, record: dir }))).where).toBe(
+    join(dir, "seedstrap.json"),
   );
   expect(readdirSync(target).sort()).toEqual([
     ".seedstrap",
