@@ -15,6 +15,7 @@ import type { TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { findProgram } from "../launch/process.ts";
 import { writing } from "../refused.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
@@ -109,9 +110,13 @@ function heading(text: string): void {
 /** Creates the directory to keep the demo in, unless it is there and empty. */
 function newDir(path: string): string {
   const dir = resolve(path);
-  writing(dir, () => mkdirSync(dir, { recursive: true }));
-  if (writing(dir, () => readdirSync(dir)).length === 0) return dir;
-  throw new UserError("target", `Cannot keep the demo in ${dir}: it is not empty`, {
+  const isFile = statIfThere(dir)?.isDirectory() === false;
+  if (!isFile) {
+    writing(dir, () => mkdirSync(dir, { recursive: true }));
+    if (writing(dir, () => readdirSync(dir)).length === 0) return dir;
+  }
+  const why = isFile ? "is not a directory" : "is not empty";
+  throw new UserError("target", `Cannot keep the demo in ${dir}: it ${why}`, {
     where: dir,
     hint: "Name a new directory",
   });

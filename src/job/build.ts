@@ -34,6 +34,7 @@ import {
   checkKernel,
   checkLimits,
   checkRepo,
+  checkStore,
   checkTargetDirectory,
   checkUnchanged,
 } from "./check.ts";
@@ -126,10 +127,11 @@ function placesOf({ tree }: Inputs, { store, sources, options }: PlanRequest): P
 }
 
 async function readInputs(
-  { tree, repo, preseed, options }: PlanRequest,
+  { tree, store, repo, preseed, options }: PlanRequest,
   signal: AbortSignal | undefined,
 ): Promise<Inputs> {
   if (options.kernel !== undefined) checkKernel(options.kernel);
+  checkStore(store);
   if (repo !== undefined) checkRepo(resolve(repo));
   const model = readTree(tree);
   const extras = {

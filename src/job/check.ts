@@ -46,6 +46,24 @@ export function checkRepo(path: string): void {
 }
 
 /**
+ * Checks that the store is a directory, or can become one.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkStore(path: string): void {
+  try {
+    if (statIfThere(path)?.isDirectory() !== false) return;
+  } catch {
+    // The home of another user, for example. It may not be needed.
+    return;
+  }
+  throw new UserError("usage", `Cannot keep downloads in ${path}: it is not a directory`, {
+    where: path,
+    hint: "Name another directory with --distfiles",
+  });
+}
+
+/**
  * Refuses a target in a directory of the checkout that builds read, as it would become part of the
  * next build.
  *

@@ -16,13 +16,12 @@ import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
 import { type BuildOptions, continuesPass } from "../plan/options.ts";
 import { compareRecords, type RecordComparison } from "../record/compare.ts";
-import { statIfThere } from "../runtime/stat.ts";
 import { readTree } from "../tree/model.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { type BuildEvents, buildMedia } from "./build.ts";
 import { describeCheckout } from "../record/materials.ts";
-import { readRecordFile } from "../record/read.ts";
-import { RECORD_NAME, type TargetRecord } from "../record/types.ts";
+import { readRecordFile, recordPlace } from "../record/read.ts";
+import type { TargetRecord } from "../record/types.ts";
 
 /** What to build again, and from what. */
 export interface ReproduceRequest {
@@ -67,7 +66,7 @@ export async function reproduceBuild(
   events: BuildEvents = {},
   signal?: AbortSignal,
 ): Promise<Reproduction> {
-  const record = recordPath(request.record);
+  const record = recordPlace(resolve(request.record));
   const stated = readRecordFile(record);
   const options = optionsAgain(stated, request);
   const isOther = describeCheckout(readTree(request.tree)).digest !== stated.checkout.digest;
@@ -99,18 +98,6 @@ export async function reproduceBuild(
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
-}
-
-/** Returns the path of a record, which may be given as its target. */
-function recordPath(given: string): string {
-  const path = resolve(given);
-  const stat = statIfThere(path);
-  if (stat?.isDirectory()) return join(path, RECORD_NAME);
-  if (stat !== undefined) return path;
-  throw new UserError("target", `Cannot find the record ${given}`, {
-    where: path,
-    hint: `It is the ${RECORD_NAME} that a build leaves in its target`,
-  });
 }
 
 /**

@@ -108,7 +108,7 @@ export class Target {
         throw error;
       }
       return target;
-    });
+    }, "--target");
   }
 
   /** Returns the path under which an output is written until it is complete. */

@@ -9,7 +9,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { buildMedia } from "../../src/job/build.ts";
 import { reproduceBuild, type ReproduceRequest } from "../../src/job/reproduce.ts";
 import type { BuildOptions } from "../../src/plan/options.ts";
@@ -297,7 +297,7 @@ test("reproduceBuild() refuses unusable requests before anything is built", asyn
     "Cannot reproduce with --repo DIR: it was built without",
   );
   expect((await rejection(reproduceBuild({ ...request, record: "none" }))).message).toBe(
-    "Cannot find the record none",
+    `Cannot find the record ${resolve("none")}`,
   );
   expect((await rejection(reproduceBuild({ ...request, record: dir }))).where).toBe(
     join(dir, "seedstrap.json"),

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { UserError } from "../../src/errors.ts";
 import { expect, test } from "bun:test";
 import { configValue, formatConfig, parseConfig } from "../../src/tree/config.ts";
 import { mergeSources } from "../../src/tree/distfiles.ts";
@@ -64,6 +65,18 @@ test.each([
   const fault = faultOf(() => parse(`${good}${text}`));
   expect(fault).toStartWith(`Cannot read sources: ${message}`);
   expect(fault).toEndWith("| steps/x/sources:2");
+});
+
+test("parseSources() has a hint about names for a name, and one about the syntax for the rest", () => {
+  const hintOf = (text: string) => {
+    try {
+      parse(text);
+    } catch (error) {
+      return error instanceof UserError ? error.hint : undefined;
+    }
+  };
+  expect(hintOf(`f http://h/a ${A} a/b\n`)).toStartWith("Give another FILE_NAME");
+  expect(hintOf("f\n")).toStartWith("A line is: f URL SHA256");
 });
 
 test("mergeSources() joins the URLs of a name, in order and without duplicates", () => {
