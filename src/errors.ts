@@ -9,7 +9,7 @@
  */
 
 /**
- * Exit codes and their descriptions; --help, README.md and the manual page use the same words.
+ * Exit codes and their descriptions; README.md and the manual page use the same words.
  * A public interface: scripts rely on it, so add, never renumber.
  */
 export const EXITS = {

@@ -154,5 +154,5 @@ export function tooLong(
 
 function notRegular(what: string, path: string, kind: ErrorKind, found?: string): UserError {
   const why = found === undefined ? "it is no regular file" : `it is ${found}`;
-  return new UserError(kind, `Cannot ${what}: ${why}`, { where: path });
+  return new UserError(kind, `Cannot ${what}: ${why}`, { where: path, hint: "Name a file" });
 }

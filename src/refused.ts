@@ -43,10 +43,11 @@ export function reading<T>(path: string, read: () => T, options: RefusalOptions 
 /**
  * Runs a function that writes to a file or directory.
  *
+ * @param other As for {@link writeError}.
  * @throws {UserError} "target" for a system error; other exceptions are passed on.
  */
-export function writing<T>(place: string, write: () => T): T {
-  return orRefused(write, (_, cause) => writeError(place, cause));
+export function writing<T>(place: string, write: () => T, other?: string): T {
+  return orRefused(write, (_, cause) => writeError(place, cause, other));
 }
 
 /**
@@ -72,11 +73,20 @@ export function writeError(
 const TOO_LONG = "A name has at most 255 bytes, a path at most 4095: use a shorter one";
 
 /** Returns the hint for a failed read, by the code of the system error. */
-function readHint(code: string): string {
-  return code === "ENAMETOOLONG"
-    ? TOO_LONG
-    : "Check the file, its permissions and the disk that it is on";
+export function readHint(code: string): string {
+  return READ_HINTS[code] ?? "Check the file and the disk that it is on";
 }
+
+const NO_ACCESS = "Check the owner and the mode of it, and of the directories above it";
+const READ_HINTS: Readonly<Record<string, string>> = {
+  EACCES: NO_ACCESS,
+  EPERM: NO_ACCESS,
+  ENOENT: "There is nothing with that name: check the path",
+  ENOTDIR: "There is a file in the path where a directory should be: check the path",
+  EISDIR: "It is a directory: name a file",
+  ELOOP: "It is a symbolic link that leads to itself: replace it by what it should be",
+  ENAMETOOLONG: TOO_LONG,
+};
 
 const CHECK_PLACE = () => "Check the directory, its permissions and its free space";
 const CHECK_OWNER = (other: string) =>
@@ -90,5 +100,5 @@ const WRITE_HINTS: Readonly<Record<string, (other: string) => string>> = {
   EACCES: CHECK_OWNER,
   EPERM: CHECK_OWNER,
   ENAMETOOLONG: () => TOO_LONG,
-  EFBIG: () => "The file system cannot hold a file of this size: use a smaller --target-size",
+  EFBIG: (other) => `The file system takes no file of this size: name another ${other}`,
 };

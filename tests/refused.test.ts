@@ -30,7 +30,7 @@ test("reading() reports a system error as a UserError of the given kind", () => 
     kind: "target",
     message: `Cannot read ${path}: ENOENT`,
     where: path,
-    hint: "Check the file, its permissions and the disk that it is on",
+    hint: "There is nothing with that name: check the path",
     cause: { code: "ENOENT" },
   });
   const hint = (code: string) => `look for ${code}`;
@@ -65,7 +65,7 @@ test.each([
   ["EROFS", "The file system is mounted read-only: name another place"],
   ["EACCES", "Check the owner and the mode of the directory, or name another place"],
   ["EPERM", "Check the owner and the mode of the directory, or name another place"],
-  ["EFBIG", "The file system cannot hold a file of this size: use a smaller --target-size"],
+  ["EFBIG", "The file system takes no file of this size: name another place"],
   ["ENOENT", "Check the directory, its permissions and its free space"],
 ])("writeError() has a hint for %s", (code, hint) => {
   expect(writeError("f", Object.assign(new Error(code), { code })).hint).toBe(hint);

@@ -17,9 +17,11 @@ import { kernelCommandLine } from "../plan/qemu.ts";
 import type { Plan } from "../plan/types.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
+import { GROUPS } from "./help.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText } from "./digest.ts";
-import { adviceLine, formatBytes, type Line, note, paint, print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { adviceLine, formatBytes, type Line, note, print, warningLines } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { accelOption, printedRun, qemuArgumentOption } from "./run.ts";
 
@@ -31,13 +33,16 @@ function buildCommandBase(name: string) {
       "--force",
       "go on although a limit is broken, files are missing, or a guest has changed a disk",
     )
-    .option("-j, --jobs <n>", "number of parallel downloads", "4");
+    .optionsGroup(GROUPS.distfiles)
+    .option("-j, --jobs <n>", "number of parallel downloads", "4")
+    .optionsGroup(GROUPS.place);
 }
 
 export function buildSubcommand(): CommandUnknownOpts {
   return buildCommandBase("build")
     .description("build the media, and start nothing")
     .option("--json", "print the record of the target instead of a summary")
+    .optionsGroup("Devices:")
     .option("--boot-device <device>", "with --bare-metal: write the boot image to this device")
     .option("--payload-device <device>", "the same for the payload image")
     .option("--yes <serial...>", "do not ask about the devices, see seedstrap write")
@@ -69,9 +74,11 @@ Examples:
 export function bootstrapSubcommand(): CommandUnknownOpts {
   return buildCommandBase("bootstrap")
     .description("build the media and start them, as rootfs.py does; the default command")
+    .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
     .addOption(qemuArgumentOption())
     .usage("[options] [-- arguments of QEMU...]")
+    .optionsGroup(GROUPS.place)
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
     .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
     .addHelpText(
@@ -185,10 +192,10 @@ export function printedEvents(
     note(text);
   };
   return {
-    onNotice: (text) => line([paint("yellow", "notice:"), ` ${text}`]),
+    onNotice: (text) => warningLines(text).forEach(line),
     onPlan: (plan) => {
       onAdvice(plan.advice);
-      for (const warning of plan.warnings) line([paint("yellow", "warning:"), ` ${warning}`]);
+      plan.warnings.flatMap(warningLines).forEach(line);
     },
     onFetch: (event) => printFetch(event, show, line),
     onWrite: (done, total) => {

@@ -14,11 +14,13 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
-import { formatBytes, formatCount, print, printJson } from "./output.ts";
+import { printJson, printJsonList } from "./json.ts";
+import { fileLines, formatBytes, formatCount, print } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export function bundleSubcommand(): CommandUnknownOpts {
   return new Command("bundle")
+    .summary("all for an offline site in one tar: create, verify, ls, unpack")
     .description("everything for an offline site in one tar: checkout, distfiles, images")
     .addCommand(createCommand())
     .addCommand(verifyCommand())
@@ -158,23 +160,29 @@ function lsCommand(): CommandUnknownOpts {
     .description("list what a bundle holds, as its index says")
     .argument("<bundle>", "the bundle, or the first of its parts")
     .option("-l, --long", "with mode, offset and SHA-256 of each file")
-    .option("--json", "for scripts: one object a line")
-    .action((path, { long, json }) => {
-      for (const { member, size, dataOffset } of openBundle(path).layout.members) {
+    .option("--json", "for scripts")
+    .action(async (path, { long, json }) => {
+      const { members } = openBundle(path).layout;
+      if (json) {
+        const entries = members.map(({ member, dataOffset }) => ({
+          ...member,
+          ...(member.kind === "file" && { dataOffset }),
+        }));
+        return await printJsonList("entries", entries);
+      }
+      for (const { member, size, dataOffset } of members) {
         const isFile = member.kind === "file";
-        if (json) {
-          printJson({ ...member, ...(isFile && { dataOffset }) }, 0);
+        const name = member.path + (isFile ? "" : "/");
+        const sizeColumn = String(size).padStart(12);
+        if (!long) {
+          print(`${sizeColumn}  ${name}`);
           continue;
         }
         const mode = !isFile || member.isExecutable ? "755" : "644";
-        const columns = [
-          ...(long ? [mode] : []),
-          String(size).padStart(12),
-          ...(long ? [String(dataOffset).padStart(12)] : []),
-          ...(long ? [isFile ? member.sha256 : "-".repeat(64)] : []),
-          member.path + (isFile ? "" : "/"),
-        ];
-        print(columns.join("  "));
+        const facts = [mode, sizeColumn, String(dataOffset).padStart(12)];
+        for (const line of fileLines(facts, isFile ? member.sha256 : undefined, undefined, name)) {
+          print(line);
+        }
       }
     });
 }

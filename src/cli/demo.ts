@@ -15,15 +15,17 @@ import type { TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { findProgram } from "../launch/process.ts";
 import { writing } from "../refused.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
-import { guestWriter, note, paint, print } from "./output.ts";
+import { columnsOf, guestWriter, paint, print, warn } from "./output.ts";
 import { planAsText } from "./plan.ts";
 import { printReport } from "./preflight.ts";
 
 export function demoSubcommand(): CommandUnknownOpts {
   return new Command("demo")
+    .summary("plan, build and boot a miniature tree: a first try")
     .description("plan, build and boot a miniature tree that is embedded in this program")
     .allowExcessArguments(false)
     .option("--keep <dir>", "keep the tree, its mirror and the media in a new directory")
@@ -39,7 +41,7 @@ memory and the disks. Without --keep everything is removed at the end.`,
 
 async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<void> {
   const dir = keep === undefined
-    ? writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-demo-")))
+    ? writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-demo-")), "TMPDIR")
     : newDir(keep);
   try {
     const { tree, mirror } = writing(dir, () => unpackDemo(dir));
@@ -51,7 +53,8 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
       const target = join(dir, "target");
       heading("Plan, before anything is downloaded");
       const { plan } = await planBuild(request);
-      for (const line of planAsText(plan, target)) print(line);
+      const view = { all: true, columns: columnsOf(process.stdout) };
+      for (const line of planAsText(plan, target, view)) print(line);
       heading(`Fetch from ${url}, and write`);
       const build = { ...request, target, force: false, jobs: 4 };
       const record = await buildMedia(build, printedEvents(), signal);
@@ -92,7 +95,7 @@ async function boot(record: TargetRecord, target: string, signal: AbortSignal): 
     logPath: join(target, "serial.log"),
     signal,
     onSerial: guestWriter(process.stderr),
-    onNotice: note,
+    onNotice: warn,
   });
   heading("What it found");
   printReport(report, false);
@@ -107,9 +110,13 @@ function heading(text: string): void {
 /** Creates the directory to keep the demo in, unless it is there and empty. */
 function newDir(path: string): string {
   const dir = resolve(path);
-  writing(dir, () => mkdirSync(dir, { recursive: true }));
-  if (writing(dir, () => readdirSync(dir)).length === 0) return dir;
-  throw new UserError("target", `Cannot keep the demo in ${dir}: it is not empty`, {
+  const isFile = statIfThere(dir)?.isDirectory() === false;
+  if (!isFile) {
+    writing(dir, () => mkdirSync(dir, { recursive: true }));
+    if (writing(dir, () => readdirSync(dir)).length === 0) return dir;
+  }
+  const why = isFile ? "is not a directory" : "is not empty";
+  throw new UserError("target", `Cannot keep the demo in ${dir}: it ${why}`, {
     where: dir,
     hint: "Name a new directory",
   });

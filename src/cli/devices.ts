@@ -2,11 +2,14 @@
 /** `seedstrap devices`: lists the devices that an image can be written to, and the others. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import process from "node:process";
 import { type CandidateDevice, readCandidates, type WriteTarget } from "../device/candidates.ts";
-import { formatBytes, formatTable, note, print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { columnsOf, formatBytes, formatTable, note, print } from "./output.ts";
 
 export function devicesSubcommand(): CommandUnknownOpts {
   return new Command("devices")
+    .summary("list the drives that an image can be written to")
     .description("list the drives that an image can be written to, and why others are refused")
     .allowExcessArguments(false)
     .option("--json", "for scripts")
@@ -19,13 +22,18 @@ kernel does not show; write finds that out when it opens the device.`,
     )
     .action(({ json }) => {
       const candidates = readCandidates();
-      if (json) printJson(candidates.map(forScripts));
+      if (json) printJson({ devices: candidates.map(forScripts) });
       else if (candidates.length === 0) note("there are no block devices here");
-      else for (const line of formatTable([HEADER, ...candidates.map(row)], "lrlllll")) print(line);
+      else for (const line of table(candidates)) print(line);
     });
 }
 
 const HEADER = ["device", "size", "by", "model", "serial", "holds", "refused because"];
+
+function table(candidates: readonly CandidateDevice[]): string[] {
+  const rows = [HEADER, ...candidates.map(row)];
+  return formatTable(rows, "lrlllll", columnsOf(process.stdout));
+}
 
 function row(candidate: CandidateDevice): string[] {
   const { path, sizeBytes, transport, model, serial, detail, content, reasons } = candidate;
@@ -71,5 +79,5 @@ export function describeTarget(target: WriteTarget): string[] {
       ["attached by", target.device.transport],
       ["holds", target.device.content || "cannot be read"],
     ];
-  return formatTable(rows, "ll");
+  return formatTable(rows, "ll", columnsOf(process.stderr));
 }

@@ -17,11 +17,13 @@ import { writeRootTar } from "../job/root_tar.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { withView } from "./image_source.ts";
-import { formatBytes, formatCount, note, paint, print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { formatBytes, formatCount, print, warn } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export function harvestSubcommand(): CommandUnknownOpts {
   return new Command("harvest")
+    .summary("copy the packages that it has built out of its disk")
     .description("copy what a bootstrap has built out of its disk or directory, without root")
     .argument("<disk>", "image, block device, or the directory that a bootstrap has run in")
     .argument("[other]", "for --compare: the other run")
@@ -79,7 +81,7 @@ async function harvestDisk(
     ).finally(() => progress.clear());
     noteSkipped(harvested.skipped);
     for (const path of harvested.wrong) {
-      note([paint("yellow", "warning:"), ` ${path} is not as a list on the disk says`]);
+      warn(`${path} is not as a list on the disk says`);
     }
     if (json) return printJson(harvested);
     const bytes = harvested.files.reduce((sum, { size }: HarvestedFile) => sum + size, 0);
@@ -135,7 +137,7 @@ async function withRoot(
 }
 
 function noteSkipped(skipped: Harvest["skipped"]): void {
-  for (const { path, why } of skipped) note([paint("yellow", "skipped:"), ` ${path}: ${why}`]);
+  for (const { path, why } of skipped) warn(`${path} is left out: ${why}`);
 }
 
 async function compareRuns(a: string, b: string, json: boolean): Promise<void> {

@@ -16,21 +16,22 @@ import { writeOutputDirectory } from "../write/output.ts";
 import { verifySubcommand } from "./image_verify.ts";
 import { asOption, recordOption, withView } from "./image_source.ts";
 import { recordFor } from "../record/find.ts";
+import { printJson, printJsonList } from "./json.ts";
 import {
+  fileLines,
   formatBytes,
   formatCount,
-  note,
-  paint,
   print,
   printableLines,
   printAll,
   printExact,
-  printJson,
+  warn,
 } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export function imageSubcommand(): CommandUnknownOpts {
   return new Command("image")
+    .summary("look into images and disks: ls, cat, extract, verify, diff")
     .description("look into boot and payload images, and disks with ext2, ext3 or ext4")
     .addCommand(lsCommand())
     .addCommand(catCommand())
@@ -50,20 +51,29 @@ function lsCommand(): CommandUnknownOpts {
     .description("list what an image holds")
     .argument("<image>")
     .option("-l, --long", "with mode (of a disk), offset, SHA-256 and source step of each file")
-    .option("--json", "for scripts: one object a line")
+    .option("--json", "for scripts")
     .option("--tree <dir>", "a checkout to take the source steps from")
     .addOption(recordOption())
     .addOption(asOption())
     .action(async (path, { long, json, tree, record, as }) => {
-      await withView(path, as, (view) => {
+      await withView(path, as, async (view) => {
         const known = long ? knownSteps(view, tree, record) : new Map<string, readonly string[]>();
+        const details = (entry: ViewEntry) => long ? detailsOf(view, entry, known) : {};
+        if (json) return await printJsonList("entries", detailed(view, details));
         for (const entry of view.entries()) {
-          const details = long ? detailsOf(view, entry, known) : {};
-          if (json) printJson({ ...entry, ...details }, 0);
-          else printExact(long ? longLine(entry, details) : shortLine(entry));
+          if (long) longLines(entry, details(entry)).forEach(printExact);
+          else printExact(shortLine(entry));
         }
       });
     });
+}
+
+/** Returns the entries of an image one by one, each with its details. */
+function* detailed(
+  view: ImageView,
+  details: (entry: ViewEntry) => Details,
+): Generator<ViewEntry & Details> {
+  for (const entry of view.entries()) yield { ...entry, ...details(entry) };
 }
 
 interface Details {
@@ -83,7 +93,7 @@ function knownSteps(
   } catch (error) {
     // The list is printed without steps, unless --record asks for them.
     if (record !== undefined || !(error instanceof UserError)) throw error;
-    note([paint("yellow", "warning:"), ` ${error.message}`]);
+    warn(error.message);
     return new Map();
   }
 }
@@ -101,16 +111,15 @@ function shortLine(entry: ViewEntry): string {
 }
 
 /** Columns of unknown width come last, so that each line can be printed at once. */
-function longLine(entry: ViewEntry, { sha256, steps = [] }: Details): string {
+function longLines(entry: ViewEntry, { sha256, steps = [] }: Details): string[] {
   const offset = entry.kind === "command" ? entry.offset : entry.dataOffset;
-  return [
+  const facts = [
     ...("mode" in entry ? [formatMode(entry.kind, entry.mode)] : []),
     sizeColumn(entry),
     String(offset ?? "-").padStart(12),
-    sha256 ?? "-".repeat(64),
-    (steps.map((step) => step.replaceAll(" ", "")).join(",") || "-").padEnd(20),
-    pathColumn(entry),
-  ].join("  ");
+  ];
+  const known = steps.map((step) => step.replaceAll(" ", "")).join(",");
+  return fileLines(facts, sha256, known, pathColumn(entry));
 }
 
 function sizeColumn(entry: ViewEntry): string {
@@ -196,7 +205,7 @@ Links are created but never followed. Devices are left out, owners are not resto
             }))
         ).finally(() => progress.clear());
         for (const { path, why } of extracted.skipped) {
-          note([paint("yellow", "skipped:"), ` ${path}: ${why}`]);
+          warn(`${path} is left out: ${why}`);
         }
         print(
           `${output}: ${formatCount(extracted.files)} files, ${

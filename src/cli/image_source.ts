@@ -7,7 +7,7 @@ import { openSource } from "../source/open.ts";
 import { type ImageView, VIEW_KINDS, type ViewKind } from "../image/types.ts";
 import { openView } from "../image/view.ts";
 import { RECORD_NAME } from "../record/types.ts";
-import { note, paint } from "./output.ts";
+import { warn } from "./output.ts";
 
 /** Declares `--as`, for every command that opens an image. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -36,7 +36,7 @@ export async function withView(
   try {
     const view = kind === undefined ? openView(source) : openView(source, kind);
     for (const warning of view.warnings) {
-      note([paint("yellow", "warning:"), ` ${path}: ${warning}`]);
+      warn(`${path}: ${warning}`);
     }
     await use(view, source);
   } finally {

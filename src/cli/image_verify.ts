@@ -9,7 +9,8 @@ import { checkImage, hasOwnIndex, type VerifiedImage } from "../job/verify.ts";
 import { asOption, recordOption, withView } from "./image_source.ts";
 import { checkBundle } from "./bundle.ts";
 import { digestText } from "./digest.ts";
-import { formatCount, print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { formatCount, print } from "./output.ts";
 
 export function verifySubcommand(): CommandUnknownOpts {
   return new Command("verify")

@@ -5,7 +5,7 @@
 import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import process from "node:process";
 import { withoutSecrets } from "../fetch/secret.ts";
-import { EXIT, EXITS, UserError } from "../errors.ts";
+import { EXIT, UserError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { expandAbbreviations, expandShortOptions, passQemuArguments } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
@@ -13,8 +13,10 @@ import { bundleSubcommand } from "./bundle.ts";
 import { demoSubcommand } from "./demo.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
+import { programHelp } from "./help.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
+import { endJson } from "./json.ts";
 import { printableLines, printError } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
@@ -23,49 +25,40 @@ import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
 import { writeSubcommand } from "./write.ts";
 
-function program(): CommandUnknownOpts {
+function program(hasDefault: boolean): CommandUnknownOpts {
   const root = new Command("seedstrap")
     .description("Prepares and starts a live-bootstrap: from a checkout to media that boot.")
     .version(VERSION)
-    .addCommand(bootstrapSubcommand(), { isDefault: true })
+    .configureHelp({ formatHelp: programHelp })
+    // Named in the usage.
+    .addCommand(bootstrapSubcommand(), { isDefault: hasDefault })
+    .commandsGroup("Build and start:")
+    .addCommand(planSubcommand())
     .addCommand(buildSubcommand())
     .addCommand(runSubcommand())
-    .addCommand(planSubcommand())
+    .addCommand(demoSubcommand())
+    .commandsGroup("Look and check:")
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
-    .addCommand(reproduceSubcommand())
-    .addCommand(harvestSubcommand())
-    .addCommand(writeSubcommand())
-    .addCommand(devicesSubcommand())
-    .addCommand(bundleSubcommand())
     .addCommand(preflightSubcommand())
-    .addCommand(demoSubcommand())
-    .addCommand(manSubcommand())
-    .addHelpText(
-      "after",
-      `
-Exit codes:
-${exitCodes()}
-
-Start here:
-  seedstrap demo                         plan, build and boot a miniature tree
-  seedstrap plan --qemu --tree DIR       show what a build of a checkout would do
-  seedstrap build --qemu --tree DIR      build the media
-  seedstrap run                          start them`,
-    );
+    .commandsGroup("Real machines and offline sites:")
+    .addCommand(devicesSubcommand())
+    .addCommand(writeSubcommand())
+    .addCommand(bundleSubcommand())
+    .commandsGroup("After a bootstrap:")
+    .addCommand(harvestSubcommand())
+    .addCommand(reproduceSubcommand())
+    .commandsGroup("Manual:")
+    .addCommand(manSubcommand());
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({
-      // What commander quotes from the command line may come from a file name.
       writeErr: (text) => process.stderr.write(printableLines(withoutSecrets(text))),
+      // An error is printed once, by main().
+      outputError: () => {},
       writeOut: (text) => process.stdout.write(printableLines(text)),
     });
   }
   return root;
-}
-
-function exitCodes(): string {
-  return Object.values(EXITS).map(({ code, text }) => `  ${String(code).padEnd(5)}${text}`)
-    .join("\n");
 }
 
 function everyCommand(command: CommandUnknownOpts): CommandUnknownOpts[] {
@@ -80,17 +73,35 @@ function longOptions(root: CommandUnknownOpts): Set<string> {
 /** Runs a command line and returns its exit code. */
 async function main(args: readonly string[]): Promise<number> {
   try {
-    const root = program();
+    // A word before everything is meant as a command, not for the default one.
+    const root = program(args[0]?.startsWith("-") ?? true);
     const expanded = expandAbbreviations(expandShortOptions(args), longOptions(root));
     const names = new Set(root.commands.map((command) => command.name()));
     await root.parseAsync(passQemuArguments(expanded, names), { from: "user" });
+    endJson();
     return EXIT.done;
-  } catch (error) {
-    // commander has printed the error already, or the help or version that was asked for.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  } catch (thrown) {
+    // commander has printed the help or version that was asked for.
+    if (thrown instanceof CommanderError && thrown.exitCode === 0) return EXIT.done;
+    const error = thrown instanceof CommanderError ? usageError(thrown) : thrown;
+    if (asksForJson(args)) endJson(error);
     printError(error);
     return error instanceof UserError ? error.exitCode : EXIT.bug;
   }
+}
+
+function asksForJson(args: readonly string[]): boolean {
+  const end = args.indexOf("--");
+  return args.slice(0, end < 0 ? args.length : end).includes("--json");
+}
+
+/** Returns an error of commander, whose last line may be a suggestion, as one of ours. */
+function usageError({ code, message }: CommanderError): UserError {
+  if (code === "commander.help") return new UserError("usage", "Cannot go on without a command");
+  // What it quotes from the command line may be a URL, or come from a file name.
+  const text = withoutSecrets(message).replace(/^error: /, "");
+  const [, what, hint] = /^(.*?)(?:\n\((Did you mean .*\?)\))?$/s.exec(text)!;
+  return new UserError("usage", what!, hint === undefined ? {} : { hint });
 }
 
 // When the reader goes away (`| head`), the program ends without a message, but not with 0.

@@ -7,6 +7,7 @@ import page from "./seedstrap.1" with { type: "text" };
 
 export function manSubcommand(): CommandUnknownOpts {
   return new Command("man")
+    .summary("print the manual page: seedstrap man | man -l -")
     .description("print the manual page: seedstrap man | man -l -")
     .allowExcessArguments(false)
     .action(() => {

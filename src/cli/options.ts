@@ -12,6 +12,7 @@ import process from "node:process";
 import { type Mirror, mirrorDirectories, parseMirror } from "../fetch/mirror.ts";
 import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
+import { GROUPS } from "./help.ts";
 import type { PlanRequest } from "../job/build.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import {
@@ -33,11 +34,14 @@ import { isForAirGap } from "../tree/bundled.ts";
 export function planCommandBase(name: string) {
   return new Command(name)
     .allowExcessArguments(false)
+    .optionsGroup(GROUPS.place)
     .addOption(treeOption())
+    .optionsGroup(GROUPS.mode)
     .option("-q, --qemu", "for QEMU")
     .option("-b, --bare-metal", "for a real machine")
     .option("-c, --chroot", "in a directory, by chroot")
     .option("--bwrap", "in a directory, in a sandbox of bwrap (-bw)")
+    .optionsGroup(GROUPS.bootstrap)
     .option("-a, --arch <name>", "architecture to bootstrap", "x86")
     .option("--cores <n>", "cores to build with", "2")
     .option("--force-timestamps", "set all timestamps of files to 0")
@@ -47,6 +51,7 @@ export function planCommandBase(name: string) {
     .option("-i, --interactive", "open a shell where something fails, show a QEMU window")
     .option("--configurator", "run the interactive configurator")
     .option("--internal-ci <pass>", "for live-bootstrap's own CI: pass1, pass2 or pass3")
+    .optionsGroup(GROUPS.distfiles)
     .option("--external-sources", "carry every distfile, not only those needed before the network")
     .option(
       "-m, --mirrors <url...>",
@@ -56,13 +61,16 @@ export function planCommandBase(name: string) {
       "--mirror-credentials",
       "write user names, passwords and queries of mirrors to bootstrap.cfg, for the machine",
     )
+    .optionsGroup(GROUPS.bootstrap)
     .option("--early-preseed <archive>", "tar of the root of an earlier bootstrap to begin from")
     .option("-r, --repo <dir>", "directory of prebuilt packages to include")
     .option("-s, --swap <size>", "swap space under Linux in MiB, or 4G", "0")
+    .optionsGroup(GROUPS.machine)
     .option("--qemu-cmd <program>", "QEMU to run (-qc)", "qemu-system-x86_64")
     .option("--qemu-ram <size>", "memory of the guest in MiB, or 4G (-qr)", "4096")
     .option("--kernel <file>", "Linux kernel to boot instead of builder-hex0 (-qk)")
     .option("--target-size <size>", "size of the boot disk under QEMU in MiB, or 16G (-qs)", "16G")
+    .optionsGroup(GROUPS.distfiles)
     .addOption(
       new Option("--payload <when>", "carry distfiles on a disk of their own")
         .choices(["auto", "always", "never"] as const).default("auto" as const),
@@ -87,7 +95,8 @@ export function planCommandBase(name: string) {
       `port on which file:// mirrors are served to the guest (default: ${MIRROR_PORT}, or a free one)`,
     )
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
-    .addOption(offlineOption());
+    .addOption(offlineOption())
+    .optionsGroup(GROUPS.place);
 }
 
 /** Declares `--offline`, for every command that may download. */

@@ -11,7 +11,7 @@ import process from "node:process";
 import { styleText } from "node:util";
 import { PlainOutput } from "../console/plain.ts";
 import { messageOf, UserError } from "../errors.ts";
-import { printable, printableJson } from "../text.ts";
+import { printable } from "../text.ts";
 
 export { formatBytes, formatCount } from "../text.ts";
 
@@ -90,7 +90,7 @@ export async function printAll(lines: Iterable<Line>): Promise<void> {
 
 /** Returns a line with advice about a plan. */
 export function adviceLine(advice: string): Line {
-  return [paint("cyan", "Note:"), ` ${advice}`];
+  return [paint("cyan", "note:"), ` ${advice}`];
 }
 
 /** Prints a line that is not part of a result, escaped as {@link print} does. */
@@ -100,23 +100,24 @@ export function note(line: Line): void {
 
 /** Prints a warning, which may have several lines; the work goes on. */
 export function warn(text: string): void {
-  noteLines(paint("yellow", "seedstrap:"), text);
+  for (const line of warningLines(text)) note(line);
 }
 
-/** Prints a text of several lines after a title. */
-function noteLines(title: Painted, text: string): void {
-  text.split("\n").forEach((line, index) => note(index === 0 ? [title, " ", line] : line));
+/** Returns a warning as lines. Every warning begins with the same word. */
+export function warningLines(text: string): Line[] {
+  return titled(paint("yellow", "warning:"), text);
 }
 
-/** Prints a value as JSON, for scripts; what is not fit for a terminal is escaped. */
-export function printJson(value: unknown, indent = 2): void {
-  process.stdout.write(`${printableJson(JSON.stringify(value, null, indent))}\n`);
+/** Returns a text of several lines after a title. */
+function titled(title: Painted, text: string): Line[] {
+  return text.split("\n").map((line, index) => index === 0 ? [title, " ", line] : line);
 }
 
 /** Prints an error: a {@link UserError} with its location and hint, a bug with its stack. */
 export function printError(error: unknown): void {
   const isExpected = error instanceof UserError;
-  noteLines(paint("red", "seedstrap:"), isExpected ? error.message : `bug: ${messageOf(error)}`);
+  const message = isExpected ? error.message : `bug: ${messageOf(error)}`;
+  for (const line of titled(paint("red", "seedstrap:"), message)) note(line);
   if (isExpected) {
     if (error.where !== undefined) note(`  at ${error.where}`);
     if (error.hint !== undefined) note(["  ", paint("cyan", "hint:"), ` ${error.hint}`]);
@@ -141,21 +142,98 @@ export function guestWriter(stream: NodeJS.WriteStream): (chunk: Uint8Array) => 
   return (chunk) => void stream.write(stream.isTTY ? plain.push(chunk) : chunk);
 }
 
+/** Width of the terminal that a stream is, or Infinity: what programs read is not wrapped. */
+export function columnsOf(stream: NodeJS.WriteStream): number {
+  return stream.isTTY ? stream.columns || DEFAULT_COLUMNS : Infinity;
+}
+
+const DEFAULT_COLUMNS = 80;
+/** No column of text is made narrower than this. */
+const LEAST_COLUMNS = 8;
+
 /**
  * Formats rows as lines of a table, with aligned columns and two spaces between. Cells are escaped
- * first, as that changes their width.
+ * first, as that changes their width. In a table that is too wide the widest columns of text become
+ * narrower, and their cells have several lines.
  *
  * @param given The cells of each row.
  * @param align One letter a column: `l` left, `r` right.
+ * @param columns Width that it has to fit, see {@link columnsOf}.
  */
-export function formatTable(given: readonly (readonly string[])[], align: string): string[] {
+export function formatTable(
+  given: readonly (readonly string[])[],
+  align: string,
+  columns = Infinity,
+): string[] {
   const rows = given.map((row) => row.map(printable));
+  const widths = fittedWidths(rows, align, columns);
+  return rows.flatMap((row) => {
+    const cells = row.map((cell, column) =>
+      align[column] === "r" ? [cell] : wrapped(cell, widths[column]!)
+    );
+    const height = Math.max(...cells.map(({ length }) => length));
+    return Array.from({ length: height }, (_, line) =>
+      cells.map((cell, column) => {
+        const text = cell[line] ?? "";
+        return align[column] === "r"
+          ? text.padStart(widths[column]!)
+          : text.padEnd(widths[column]!);
+      }).join("  ").trimEnd());
+  });
+}
+
+/** No line of a long list is shorter than this. */
+const LONG_COLUMNS = 110;
+
+/**
+ * Formats a file of a long list. On a narrow terminal its digest and what is known of it have a
+ * line of their own.
+ *
+ * @param facts Columns of a fixed width.
+ * @param digest Undefined for what has none.
+ * @param known A column of any width, or none.
+ */
+export function fileLines(
+  facts: readonly string[],
+  digest: string | undefined,
+  known: string | undefined,
+  path: string,
+): string[] {
+  const columns = columnsOf(process.stdout);
+  if (columns < LONG_COLUMNS) {
+    const first = [...facts, path].join("  ");
+    const isShort = first.length <= columns;
+    const more = [isShort ? undefined : path, digest, known].filter((text) => text);
+    return [isShort ? first : facts.join("  "), ...more.map((text) => `    ${text}`)];
+  }
+  const column = known === undefined ? [] : [(known || "-").padEnd(20)];
+  return [[...facts, digest ?? "-".repeat(64), ...column, path].join("  ")];
+}
+
+/** The width of each column: that of its widest cell, or less of the widest ones. */
+function fittedWidths(rows: readonly (readonly string[])[], align: string, columns: number) {
   const widths = [...align].map((_, column) =>
     Math.max(0, ...rows.map((row) => row[column]?.length ?? 0))
   );
-  return rows.map((row) =>
-    row.map((cell, column) =>
-      align[column] === "r" ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
-    ).join("  ").trimEnd()
-  );
+  const total = () => widths.reduce((sum, width) => sum + width + 2, -2);
+  while (total() > columns) {
+    const widest = Math.max(...widths.filter((_, column) => align[column] === "l"));
+    if (widest <= LEAST_COLUMNS) break;
+    const column = widths.findIndex((width, at) => width === widest && align[at] === "l");
+    widths[column] = widest - 1;
+  }
+  return widths;
+}
+
+/** Cuts a text into lines, between words where there is a space, and at least one. */
+function wrapped(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let rest = text;
+  while (rest.length > columns) {
+    const space = rest.lastIndexOf(" ", columns);
+    const end = space > 0 ? space : columns;
+    lines.push(rest.slice(0, end));
+    rest = rest.slice(end).trimStart();
+  }
+  return [...lines, rest];
 }

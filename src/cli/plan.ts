@@ -3,6 +3,7 @@
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
+import process from "node:process";
 import { planBuild } from "../job/build.ts";
 import { checkLimits, checkMissing, checkTargetDirectory } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
@@ -18,25 +19,29 @@ import {
   type Plan,
   type PlannedDistfile,
 } from "../plan/types.ts";
+import { printJson } from "./json.ts";
 import { parsePlanRequest, planCommandBase } from "./options.ts";
 import {
   adviceLine,
+  columnsOf,
   formatBytes,
   formatCount,
   formatTable,
   type Line,
-  note,
   paint,
-  type Painted,
+  Painted,
   print,
-  printJson,
+  warn,
+  warningLines,
 } from "./output.ts";
 
 export function planSubcommand(): CommandUnknownOpts {
   return planCommandBase("plan")
+    .summary("show what would be built, and how near it comes to every limit")
     .description("show what would be built and how near it comes to every limit")
     .option("-t, --target <dir>", "where the media would go", "target")
     .option("--force", "exit with 0 although the plan breaks a limit or files are missing")
+    .option("--all", "list every distfile, every limit, and what the overlay changes")
     .option("--json", "for scripts, with every entry")
     .addHelpText(
       "after",
@@ -47,10 +52,11 @@ Example:
     .action(async (raw) => {
       const { plan, tree } = await planBuild(parsePlanRequest(raw));
       checkTargetDirectory(raw.target, tree);
+      const view = { all: raw.all === true, columns: columnsOf(process.stdout) };
       if (raw.json) printJson(planAsJson(plan, raw.target));
-      else for (const line of planAsText(plan, raw.target)) print(line);
-      checkMissing(plan, raw.force === true, { onNotice: note });
-      checkLimits(plan, raw.force === true, { onNotice: note });
+      else for (const line of planAsText(plan, raw.target, view)) print(line);
+      checkMissing(plan, raw.force === true, { onNotice: warn });
+      checkLimits(plan, raw.force === true, { onNotice: warn });
     });
 }
 
@@ -81,27 +87,57 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
   };
 }
 
+/** How much of a plan is shown, and where. */
+export interface PlanView {
+  /** Every distfile, limit and file of the overlay, and not a summary that fits a screen. */
+  readonly all: boolean;
+  /** Width that tables have to fit; unlimited if absent. */
+  readonly columns?: number;
+}
+
 /** Returns a plan as lines of text. */
-export function planAsText(plan: Plan, target: string): Line[] {
-  const title = (text: string) => paint("bold", text);
-  return [
-    title("Distfiles"),
-    ...indent([...distfileLines(plan), ...downloadLines(plan)]),
-    "",
-    title(plan.images.length === 0 ? "Target" : "Images"),
-    ...indent(mediaLines(plan)),
-    "",
-    ...(plan.limits.length === 0
-      ? []
-      : [title("Limits"), ...indent([...limitLines(plan), ...unknownLines(plan)]), ""]),
-    title("Overlay"),
-    ...indent(overlayLines(plan)),
-    "",
-    title("Start"),
-    ...indent([startLine(plan, target)]),
-    ...plan.advice.flatMap((advice) => ["", adviceLine(advice)]),
-    ...plan.warnings.flatMap((warning) => ["", [paint("yellow", "Warning:"), ` ${warning}`]]),
+export function planAsText(
+  plan: Plan,
+  target: string,
+  { all, columns = Infinity }: PlanView,
+): Line[] {
+  // Lines are indented, and again where they go on.
+  const inner = columns - 2 * INDENT.length;
+  const section = (title: string, lines: readonly (string | Painted)[]): Line[] => [
+    paint("bold", title),
+    ...lines.flatMap((line): Line[] =>
+      line instanceof Painted
+        ? [[INDENT, line]]
+        : folded(line, inner).map((part) => `${INDENT}${part}`)
+    ),
+    ...(all ? [""] : []),
   ];
+  const gap = all ? [""] : [];
+  return [
+    ...section("Distfiles", [
+      ...distfileLines(plan, all, inner),
+      ...(all ? downloadLines(plan) : []),
+    ]),
+    ...section(plan.images.length === 0 ? "Target" : "Images", mediaLines(plan, all)),
+    ...(plan.limits.length === 0 ? [] : section("Limits", [
+      ...(all ? [...limitTable(plan, inner), ...unknownLines(plan)] : limitSummary(plan, inner)),
+    ])),
+    ...section("Overlay", all ? overlayLines(plan) : [overlaySummary(plan)]),
+    // A command is one line, to be copied.
+    paint("bold", "Start"),
+    `${INDENT}${startLine(plan, target)}`,
+    ...plan.advice.flatMap((advice) => [...gap, adviceLine(advice)]),
+    ...plan.warnings.flatMap((warning) => [...gap, ...warningLines(warning)]),
+    ...(all ? [] : ["--all lists every distfile, every limit, and what the overlay changes"]),
+  ];
+}
+
+const INDENT = "  ";
+
+/** Cuts a line between words where it is too wide; what follows is indented. */
+function folded(line: string, columns: number): string[] {
+  return formatTable([[line]], "l", columns)
+    .map((part, index) => index === 0 ? part : `${INDENT}${part}`);
 }
 
 function startLine(plan: Plan, target: string): string {
@@ -120,7 +156,7 @@ const PLACES: readonly (readonly [Place, string])[] = [
   ["network", "from the network, by the booted machine"],
 ];
 
-function distfileLines(plan: Plan): string[] {
+function distfileLines(plan: Plan, all: boolean, columns: number): string[] {
   return PLACES.flatMap(([place, where]) => {
     const files = plan.distfiles.filter((distfile) => distfile.place === place);
     if (files.length === 0) return [];
@@ -129,7 +165,8 @@ function distfileLines(plan: Plan): string[] {
       : plan.start === "disk"
       ? "on the disk"
       : "in the directory";
-    return [`${files.length} ${here}, ${amount(files)}`, ...distfileTable(files)];
+    const sum = `${files.length} ${here}, ${amount(files)}`;
+    return all ? [sum, ...distfileTable(files, columns)] : [sum];
   });
 }
 
@@ -155,19 +192,33 @@ function downloadLines({ distfiles, downloads, tls }: Plan): string[] {
   return [
     `${downloads.length} are first needed after the network is up; ` +
     (tls === undefined ? "no script gives the machine TLS" : `https works after ${tls}`),
-    ...formatTable(rows, "llrl").map((line) => `  ${line}`),
+    ...formatTable(rows, "llrl").map((line) => `${INDENT}${line}`),
   ];
 }
 
-function distfileTable(files: readonly PlannedDistfile[]): string[] {
-  return formatTable(
-    files.map(({ name, size, why, restored }) => [
-      name,
-      size === null ? "?" : formatBytes(size),
-      restored === "disk" ? `${why}; restored after jump: move_disk` : why,
-    ]),
-    "lrl",
-  ).map((line) => `  ${line}`);
+function distfileTable(files: readonly PlannedDistfile[], columns: number): string[] {
+  const rows = files.map(({ name, size, why, restored }) => [
+    name,
+    size === null ? "?" : formatBytes(size),
+    restored === "disk" ? `${why}; restored after jump: move_disk` : why,
+  ]);
+  const inner = columns - INDENT.length;
+  return fits(rows, "lrl", inner, ([name, size, why]) => [size!, `${name}: ${why}`], "rl")
+    .map((line) => `${INDENT}${line}`);
+}
+
+/** Formats rows as a table, and on a narrow terminal other ones, with fewer columns. */
+function fits(
+  rows: readonly string[][],
+  align: string,
+  columns: number,
+  narrow: (row: string[]) => string[],
+  narrowAlign: string,
+): string[] {
+  const lines = formatTable(rows, align);
+  return lines.every(({ length }) => length <= columns)
+    ? lines
+    : formatTable(rows.map(narrow), narrowAlign, columns);
 }
 
 /** Formats the total size of some files, and says how many sizes are unknown. */
@@ -183,7 +234,7 @@ function sizeText(bytes: number, unknown: number): string {
   return unknown === 0 ? known : `at least ${known} (${unknownText(unknown)})`;
 }
 
-function mediaLines(plan: Plan): string[] {
+function mediaLines(plan: Plan, all: boolean): string[] {
   const size = plan.options.targetSizeMib;
   const sizes = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.size]));
   const contentOf = (entries: Plan["entries"]) => contentText(entries, sizes);
@@ -203,7 +254,7 @@ function mediaLines(plan: Plan): string[] {
       ? `${PAYLOAD_IMAGE}: ${payloadFiles(plan).length} files, ${amount(payload)}, layout ` +
         `${plan.restore?.layout} (${plan.payloadReason})`
       : `no payload image: ${plan.payloadReason}`,
-    ...restoreLines(plan),
+    ...(all ? restoreLines(plan) : []),
   ];
 }
 
@@ -253,9 +304,51 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
   return lines;
 }
 
-function limitLines(plan: Plan): (string | Painted)[] {
-  const rows = plan.limits.map((limit) => [
-    limit.broken ? "BROKEN" : limitState(limit),
+/** Names the limits that are broken or near, and the nearest where all hold. */
+function limitSummary(plan: Plan, columns: number): (string | Painted)[] {
+  const { limits } = plan;
+  const notable = limits.filter(({ broken, near }) => broken || near);
+  const unknown = limits.filter((limit) => limitState(limit) === "unknown").length;
+  const others = limits.filter((limit) => limitState(limit) === "ok");
+  if (others.length < limits.length) {
+    const sizes = unknownCount(plan);
+    return [
+      ...limitRows(notable, columns, false),
+      ...(unknown === 0 ? [] : [paint(
+        "yellow",
+        sizes === 0
+          ? `unknown  ${unknown} of them, see the warnings`
+          : `unknown  ${unknown} of them, until ${sizes} sizes are known: a build checks again`,
+      )]),
+      `ok       the ${others.length} others`,
+    ];
+  }
+  const share = ({ used, expected, limit }: Limit) => (used + expected) / (limit ?? Infinity);
+  const [nearest] = others.filter((limit) => !isFloor(limit)).sort((a, b) => share(b) - share(a));
+  const count = `all ${others.length} hold`;
+  return [nearest === undefined ? count : `${count}; the nearest is ${limitText(nearest)}`];
+}
+
+function limitWord(limit: Limit): string {
+  const state = limitState(limit);
+  return state === "broken" ? "BROKEN" : state;
+}
+
+function limitText(limit: Limit): string {
+  const { title, used, expected, unit } = limit;
+  return `${title}: ${isFloor(limit) ? "" : atLeast(limit)}${formatAmount(used, unit)}` +
+    (expected > 0 ? ` + ~${formatAmount(expected, unit)}` : "") +
+    `${isFloor(limit) ? ", at least" : " of"} ${formatAmount(limit.limit, unit)}`;
+}
+
+function limitPaint(line: string, limit: Limit): string | Painted {
+  const state = limitState(limit);
+  return state === "ok" ? line : paint(state === "broken" ? "red" : "yellow", line);
+}
+
+function limitTable({ limits }: Plan, columns: number): (string | Painted)[] {
+  const rows = limits.map((limit) => [
+    limitWord(limit),
     limit.title,
     (isFloor(limit) ? "" : atLeast(limit)) + formatAmount(limit.used, limit.unit),
     limit.expected > 0 ? `+ ~${formatAmount(limit.expected, limit.unit)}` : "",
@@ -263,20 +356,37 @@ function limitLines(plan: Plan): (string | Painted)[] {
     formatAmount(limit.limit, limit.unit),
     notes(limit),
   ]);
-  return formatTable(rows, "llrrlrl").map((line) =>
-    line.startsWith("BROKEN")
-      ? paint("red", line)
-      : line.startsWith("near") || line.startsWith("unknown")
-      ? paint("yellow", line)
-      : line
+  const lines = formatTable(rows, "llrrlrl");
+  if (lines.every(({ length }) => length <= columns)) {
+    return lines.map((line, index) => limitPaint(line, limits[index]!));
+  }
+  return limitRows(limits, columns, true);
+}
+
+/** Returns limits as lines of text, with their state before them. */
+function limitRows(
+  limits: readonly Limit[],
+  columns: number,
+  hasNotes: boolean,
+): (string | Painted)[] {
+  const text = (limit: Limit) =>
+    hasNotes && notes(limit) !== "" ? `${limitText(limit)} ${notes(limit)}` : limitText(limit);
+  return limits.flatMap((limit) =>
+    formatTable([[limitWord(limit), text(limit)]], "ll", columns)
+      .map((line) => limitPaint(line, limit))
   );
+}
+
+function unknownCount(plan: Plan): number {
+  return neededDistfiles(plan).filter(({ size }) => size === null).length;
 }
 
 /** Says how many sizes are unknown, in which case the figures are lower bounds. */
 function unknownLines(plan: Plan): string[] {
-  const count = neededDistfiles(plan).filter(({ size }) => size === null).length;
+  const count = unknownCount(plan);
   if (count === 0) return [];
-  return [`sizes that are not known yet: ${count}; a build checks again when it has the files`];
+  const sizes = count === 1 ? "1 size is" : `${count} sizes are`;
+  return [`${sizes} not known yet; a build checks again when it has the files`];
 }
 
 function notes({ note, unknownSizes }: Limit): string {
@@ -297,6 +407,12 @@ function isFloor({ id }: Limit): boolean {
   return id === "memory" || id === "disk";
 }
 
+function overlaySummary({ overlay }: Plan): string {
+  const count = (number: number, what: string) => `${number} ${what}${number === 1 ? "" : "s"}`;
+  return `${count(overlay.files.length, "file")} only in the image, ` +
+    `${count(overlay.manifestLines.length, "line")} added to the manifest`;
+}
+
 function overlayLines(plan: Plan): string[] {
   const { files, manifestLines, madeAgain } = plan.overlay;
   return [
@@ -308,8 +424,4 @@ function overlayLines(plan: Plan): string[] {
       : [`empty, and made again after jump: fiwix: ${madeAgain.join(", ")}`]),
     `tree: ${basename(plan.tree)}, not modified`,
   ];
-}
-
-function indent<T extends string | Painted>(lines: readonly T[]): Line[] {
-  return lines.map((line) => ["  ", line]);
 }

@@ -17,14 +17,15 @@ import {
 } from "../preflight/report.ts";
 import { checkVerdict } from "../preflight/run.ts";
 import { readWholeText } from "../read.ts";
+import { printJson } from "./json.ts";
 import {
+  columnsOf,
   formatBytes,
   formatCount,
   formatTable,
   guestWriter,
   paint,
   print,
-  printJson,
   warn,
 } from "./output.ts";
 import { accelOption } from "./run.ts";
@@ -32,6 +33,7 @@ import { accelOption } from "./run.ts";
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function declaration() {
   return new Command("preflight")
+    .summary("check whether a machine could carry a bootstrap")
     .description("boot a small program that checks whether the machine could carry a bootstrap")
     .argument("[target]", "a built target: its boot image is read, its payload attached")
     .allowExcessArguments(false)
@@ -154,7 +156,7 @@ export function printReport(report: PreflightReport, asJson: boolean): void {
     const row = describe(line);
     return row === undefined ? [] : [[row[0], stateOf(line), row[1]]];
   });
-  for (const line of formatTable(rows, "lll")) print(line);
+  for (const line of formatTable(rows, "lll", columnsOf(process.stdout))) print(line);
   if (report.damagedLines > 0) {
     const lines = report.damagedLines === 1 ? "1 line is" : `${report.damagedLines} lines are`;
     warn(`${lines} damaged: what is shown of the log may be wrong, record it again`);

@@ -11,15 +11,17 @@ import { parseCount } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
-import { print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { print } from "./output.ts";
 
-/** How many differences of one kind are shown. */
-const MOST_NAMED = 20;
+/** How many things are named in a summary. */
+const MOST_NAMED = 5;
 
 export function reproduceSubcommand(): CommandUnknownOpts {
   const command = new Command("reproduce")
+    .summary("build again what a record says was built, and compare")
     .description("build again what the record of a target says was built, and compare")
-    .argument("<record>", "the seedstrap.json of a target, or a copy of it")
+    .argument("<record>", "a target, its seedstrap.json, or a copy of that")
     .allowExcessArguments(false)
     .addOption(treeOption())
     .option(
@@ -35,6 +37,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .option("--keep", "keep what was built")
     .option("--force", "go on although the plan breaks a limit")
     .option("-j, --jobs <n>", "number of parallel downloads", "4")
+    .option("--all", "list everything that differs, with the digests")
     .option("--json", "for scripts")
     .addHelpText(
       "after",
@@ -65,7 +68,7 @@ The exit code is 0 if every output has the digest that the record states, and 11
         signal,
       );
       if (raw.json) printJson(result);
-      else for (const line of reproductionLines(result)) print(line);
+      else for (const line of reproductionLines(result, raw.all === true)) print(line);
       if (!result.same) throw notTheSame(result, record);
     })
   );
@@ -80,30 +83,54 @@ function notTheSame({ subjects, compared, materials }: Reproduction, where: stri
     {
       where,
       hint: materials.length > 0
-        ? "The inputs differ too, as shown: give the same ones"
+        ? "The inputs differ too, as shown: give the same ones; --all lists everything that differs"
         : "The inputs are the same: the cause may be a changed record, or another version of " +
           "a tool that seedstrap uses (mke2fs, for a disk with a file system)",
     },
   );
 }
 
-/** Returns the result of a reproduction as lines of text. */
-function reproductionLines({ same, compared, subjects, materials, kept }: Reproduction): string[] {
+/** Returns the result of a reproduction as lines of text: a summary, or all that differs. */
+function reproductionLines(
+  { same, compared, subjects, materials, kept }: Reproduction,
+  all: boolean,
+): string[] {
+  const from = same ? "The same, though built from something else:" : "Built from something else:";
+  const summary = [
+    ...subjects.slice(0, MOST_NAMED).map(subjectSummary),
+    ...(subjects.length > MOST_NAMED ? [`and ${subjects.length - MOST_NAMED} more outputs`] : []),
+    ...(materials.length === 0 ? [] : [`${from} ${listed(materials.map(({ name }) => name))}`]),
+  ];
+  const list = [
+    ...subjects.flatMap(subjectLines),
+    ...(materials.length === 0 ? [] : ["", from]),
+    ...materials.flatMap((difference) => digestDifferenceLines(difference, "  ")),
+  ];
   return [
     ...(same ? [`the same: ${compared} outputs have the stated digests`] : []),
-    ...named(subjects, subjectLines),
-    ...(materials.length === 0
-      ? []
-      : ["", same ? "The same, though built from something else:" : "Built from something else:"]),
-    ...named(materials, (difference) => digestDifferenceLines(difference, "  ")),
+    ...(all ? list : summary),
     ...(kept === undefined ? [] : ["", `what was built is in ${kept}`]),
   ];
+}
+
+function subjectSummary({ name, stated, found, files }: SubjectDifference): string {
+  if (stated === undefined) return `${name}: not in the record`;
+  if (found === undefined) return `${name}: missing`;
+  if (files.length === 0) return `${name}: differs`;
+  return `${name}: differs, in ${files.length} ${files.length === 1 ? "file" : "files"}: ` +
+    listed(files.map(({ name }) => name));
+}
+
+/** Names the first of some things, and says how many more there are. */
+function listed(names: readonly string[]): string {
+  const rest = names.length - MOST_NAMED;
+  return names.slice(0, MOST_NAMED).join(", ") + (rest > 0 ? ` and ${rest} more` : "");
 }
 
 function subjectLines(subject: SubjectDifference): string[] {
   return [
     ...digestDifferenceLines(subject, ""),
-    ...named(subject.files, (file) => digestDifferenceLines(file, "  ")),
+    ...subject.files.flatMap((file) => digestDifferenceLines(file, "  ")),
   ];
 }
 
@@ -118,13 +145,5 @@ function digestDifferenceLines(
     `${shown}: differs`,
     `${indent}  stated ${stated}`,
     `${indent}  found  ${found}`,
-  ];
-}
-
-function named<T>(items: readonly T[], lines: (item: T) => string[]): string[] {
-  const more = items.length - MOST_NAMED;
-  return [
-    ...items.slice(0, MOST_NAMED).flatMap(lines),
-    ...(more > 0 ? [`… and ${more} more: --json has all of them`] : []),
   ];
 }

@@ -7,7 +7,8 @@ import { type RunEvents, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
-import { guestWriter, note, printJson, warn } from "./output.ts";
+import { printJson } from "./json.ts";
+import { guestWriter, note, warn } from "./output.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -26,6 +27,7 @@ export function qemuArgumentOption() {
 
 export function runSubcommand(): CommandUnknownOpts {
   return new Command("run")
+    .summary("start what was built: in QEMU, chroot or bwrap")
     .description("start what was built: media in QEMU, a directory in chroot or bwrap")
     .argument("[target]", "directory that was built", "target")
     .allowExcessArguments(false)

@@ -10,7 +10,8 @@ import { evaluateManifest } from "../tree/manifest.ts";
 import { readManifest } from "../tree/model.ts";
 import { findBoundaries, phaseOf } from "../plan/split.ts";
 import { treeOption } from "./options.ts";
-import { printExact, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { printExact } from "./output.ts";
 
 /** The configuration of a kernel bootstrap, for which passes and phases are computed. */
 const CONFIG: Config = [
@@ -22,6 +23,7 @@ const CONFIG: Config = [
 
 export function sourcesCommand(): CommandUnknownOpts {
   const command = new Command("sources")
+    .summary("list every distfile, in manifest order")
     .description("list every distfile: SHA-256, directory, URL and name, in manifest order")
     .allowExcessArguments(false)
     .addOption(treeOption())
@@ -49,8 +51,8 @@ Example:
       return;
     }
     const passes = new Map(active.map((a) => [a.index, a.pass]));
-    printJson(
-      mergeSources(sources).map((distfile) => ({
+    printJson({
+      sources: mergeSources(sources).map((distfile) => ({
         name: distfile.name,
         sha256: distfile.sha256,
         alternatives: distfile.urls,
@@ -62,7 +64,7 @@ Example:
           manifestLine: manifest.lines[index]!.line,
         })),
       })),
-    );
+    });
   });
   return command;
 }

@@ -8,7 +8,8 @@ import { imageToWrite } from "../job/write.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
-import { formatBytes, note, print, printJson } from "./output.ts";
+import { printJson } from "./json.ts";
+import { formatBytes, note, print } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 export function writeSubcommand(): CommandUnknownOpts {

@@ -170,7 +170,7 @@ export async function local<T>(
 }
 
 function storeError(path: string, cause: unknown): UserError {
-  return writeError(path, cause, "store", "run again to go on");
+  return writeError(path, cause, "store with --distfiles", "run again to go on");
 }
 
 /** Whether an error of the store is that it is full, or takes no file of that size. */

@@ -23,6 +23,7 @@ import {
 import { type ByteSource, readExactly, readRange } from "../format/reader.ts";
 import { readTarHeader, TAR_BLOCK_BYTES } from "../format/tar.ts";
 import type { BundledFile } from "../format/segment.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { type BundlePart, findParts, openParts, runsIn } from "../source/parts.ts";
 
 /** A bundle whose index was verified. */
@@ -46,10 +47,14 @@ export interface Bundle {
 export function openBundle(path: string): Bundle {
   const parts = findParts(path);
   if (parts === undefined) {
-    throw new UserError("target", `Cannot find the bundle ${path}`, {
-      where: path,
-      hint: "Name a bundle, or the first of its parts",
-    });
+    const isThere = statIfThere(path) !== undefined;
+    throw new UserError(
+      "target",
+      isThere
+        ? `Cannot use ${path} as a bundle: it is no regular file`
+        : `Cannot find the bundle ${path}`,
+      { where: path, hint: "Name a bundle, or the first of its parts" },
+    );
   }
   const source = openParts(parts);
   try {

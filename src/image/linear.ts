@@ -8,6 +8,7 @@
 
 import type { ImageEntry, ImageKind, ImageReport, LinearKind } from "./types.ts";
 import { createHash } from "node:crypto";
+import { UserError } from "../errors.ts";
 import { isBootSector, readBootHeader } from "../format/boot.ts";
 import { isExt } from "../format/ext.ts";
 import { LINUX_PARTITION, readMbr } from "../format/mbr.ts";
@@ -27,11 +28,13 @@ export function detectImage(source: ByteSource): ImageKind {
   if (isPayload(source)) return "payload";
   if (findFileSystem(source) !== undefined) return "disk";
   if (isBootSector(source)) return "boot";
-  throw formatError(
-    source,
-    0,
-    "neither a boot image (55 AA at 510) nor a payload (LBPAYLD1 at 0) nor a disk with ext2, ext3 or ext4",
-  );
+  const what = source.sizeBytes === 0
+    ? "it is empty"
+    : "neither a boot image (55 AA at 510) nor a payload (LBPAYLD1 at 0) nor a disk with ext2, ext3 or ext4";
+  throw new UserError("format", `Cannot read image: ${what}`, {
+    where: `${source.name}, offset 0`,
+    hint: "Name an image that was built, a copy of it, or a disk that it became",
+  });
 }
 
 /** The location of a file system on a disk. */

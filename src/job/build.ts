@@ -43,6 +43,8 @@ import {
   checkKernel,
   checkLimits,
   checkMissing,
+  checkRepo,
+  checkStore,
   checkTargetDirectory,
   checkUnchanged,
 } from "./check.ts";
@@ -146,10 +148,12 @@ function placesOf({ tree }: Inputs, { store, sources, options }: PlanRequest): P
 }
 
 async function readInputs(
-  { tree, repo, preseed, options }: PlanRequest,
+  { tree, store, repo, preseed, options }: PlanRequest,
   signal: AbortSignal | undefined,
 ): Promise<Inputs> {
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
+  checkStore(store);
+  if (repo !== undefined) checkRepo(resolve(repo));
   const model = await withOwnDistfiles(readTree(tree), options, signal);
   const extras = {
     repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),

@@ -30,6 +30,7 @@ import { WORK_DIR } from "../runtime/own.ts";
 import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { openImage } from "../source/file.ts";
+import { checkStore } from "./check.ts";
 import { walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { CONFIG_PATH, isBuildInput, readTree, type TreeModel } from "../tree/model.ts";
@@ -87,6 +88,7 @@ export async function createBundle(
 ): Promise<CreatedBundle> {
   const binary = request.hasBinary ? checkBinary() : undefined;
   checkOutput(request.output);
+  checkStore(request.store);
   const tree = readTree(request.tree);
   const network = request.preNetwork ? findNetwork(tree.manifest) : Infinity;
   const wanted = tree.distfiles.filter(({ uses }) => uses[0]!.index < network);

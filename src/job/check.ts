@@ -67,6 +67,39 @@ const MEMORY = /^\/dev\/shm\/./;
 const CHECKOUT_DIRS = [".git", ".github", "LICENSES", "builder-hex0", "lib", "seed", "steps"];
 
 /**
+ * Checks that the packages of the user are a directory.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkRepo(path: string): void {
+  const stat = statIfThere(path);
+  if (stat?.isDirectory() === true) return;
+  const why = stat === undefined ? "there is no such directory" : "it is not a directory";
+  throw new UserError("usage", `Cannot use ${path} for --repo: ${why}`, {
+    where: path,
+    hint: "It takes a directory with packages that a bootstrap has built, as harvest leaves it",
+  });
+}
+
+/**
+ * Checks that the store is a directory, or can become one.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkStore(path: string): void {
+  try {
+    if (statIfThere(path)?.isDirectory() !== false) return;
+  } catch {
+    // The home of another user, for example. It may not be needed.
+    return;
+  }
+  throw new UserError("usage", `Cannot keep downloads in ${path}: it is not a directory`, {
+    where: path,
+    hint: "Name another directory with --distfiles",
+  });
+}
+
+/**
  * Refuses a target in the system, and one in a directory of the checkout, as it would become part of
  * the next build, or lie among the files of the checkout.
  *

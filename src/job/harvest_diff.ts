@@ -14,7 +14,7 @@ import { type ByteSource, readRange } from "../format/reader.ts";
 import { digestEntry } from "../image/view.ts";
 import { type ReadView } from "../image/types.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { writing } from "../refused.ts";
+import { reading } from "../refused.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { findRepo } from "./harvest.ts";
 import { diffMembers, type MemberDifference } from "../archive/diff.ts";
@@ -42,7 +42,7 @@ export type PackageDifference =
 
 /** Finds the packages in a directory that was harvested. */
 export function packagesIn(dir: string): Map<string, Package> {
-  const names = writing(dir, () => readdirSync(dir, { recursive: true, encoding: "utf8" }));
+  const names = reading(dir, () => readdirSync(dir, { recursive: true, encoding: "utf8" }));
   return new Map(
     names.filter((name) => name !== SUMS_NAME).flatMap((name) => {
       const path = join(dir, name);

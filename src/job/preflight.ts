@@ -8,6 +8,7 @@
 import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { UserError } from "../errors.ts";
 import type { PreflightOrders } from "../format/preflight.ts";
 import { type PreflightRun, runPreflight, writePreflight } from "../preflight/run.ts";
 import type { PreflightReport } from "../preflight/report.ts";
@@ -16,6 +17,7 @@ import { readRecord } from "../record/read.ts";
 import { checkOutput } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 import { writing } from "../refused.ts";
+import { openImage } from "../source/file.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { confirmedQemu } from "./named.ts";
 
@@ -57,10 +59,11 @@ export async function preflightInQemu(
   const { machine, accel } = request;
   const command = confirmedQemu(options, request.qemuCommand, resolve(request.target ?? ""));
   const ramMib = request.ramMib ?? options.qemuRamMib;
-  const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")));
+  const option = "TMPDIR";
+  const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")), option);
   try {
     const image = join(dir, "preflight.img");
-    await writePreflight(image, { orders, bootImage }, signal);
+    await writePreflight(image, { orders, bootImage, option }, signal);
     const drives = [image, ...payloads];
     const logPath = join(dir, "serial.log");
     const run = { machine, ramMib, drives, command, accel, logPath, signal, ...events };
@@ -100,12 +103,19 @@ function realRun(
   { target, payloads: given, readsPayloads, testsMemory }: PreflightRequest,
 ): RealRun {
   const dir = resolve(target ?? "");
-  const { images, options } = target === undefined
-    ? { images: [], options: defaultOptions("qemu") }
-    : readRecord(dir);
+  const record = target === undefined ? undefined : readRecord(dir);
+  if (record?.options.bootProgram === "preflight") {
+    throw new UserError("usage", `Cannot check ${dir}: its boot image is a preflight program`, {
+      where: dir,
+      hint: `It is checked as it runs: seedstrap run ${dir}`,
+    });
+  }
+  const { images, options } = record ?? { images: [], options: defaultOptions("qemu") };
   const pathsOf = (role: string) =>
     images.filter((image) => image.role === role).map(({ name }) => join(dir, name));
   const payloads = given?.map((path) => resolve(path)) ?? pathsOf("payload");
+  // QEMU would wait for a fifo.
+  for (const path of payloads) openImage(path).close();
   const orders = { payload: payloads.length > 0, read: readsPayloads, memory: testsMemory };
   return { orders, bootImage: pathsOf("boot")[0], payloads, options };
 }

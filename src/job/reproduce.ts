@@ -16,17 +16,16 @@ import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
 import { type BuildOptions, continuesPass } from "../plan/options.ts";
 import { compareRecords, type RecordComparison } from "../record/compare.ts";
-import { statIfThere } from "../runtime/stat.ts";
 import { readTree } from "../tree/model.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { type BuildEvents, buildMedia } from "./build.ts";
 import { describeCheckout } from "../record/materials.ts";
-import { readRecordFile } from "../record/read.ts";
-import { type TargetRecord } from "../record/types.ts";
+import { readRecordFile, recordPlace } from "../record/read.ts";
+import type { TargetRecord } from "../record/types.ts";
 
 /** What to build again, and from what. */
 export interface ReproduceRequest {
-  /** Path of the record of a target, or of a copy of it. */
+  /** Path of a target, of its record, or of a copy of it. */
   readonly record: string;
   /** Directory of the checkout, or a bundle. */
   readonly tree: string;
@@ -67,16 +66,12 @@ export async function reproduceBuild(
   events: BuildEvents = {},
   signal?: AbortSignal,
 ): Promise<Reproduction> {
-  if (statIfThere(request.record) === undefined) {
-    throw new UserError("target", `Cannot find the record ${request.record}`, {
-      where: resolve(request.record),
-      hint: "It is the seedstrap.json that a build leaves in its target",
-    });
-  }
-  const stated = readRecordFile(resolve(request.record));
+  const record = recordPlace(resolve(request.record));
+  const stated = readRecordFile(record);
   const options = optionsAgain(stated, request);
-  warnOfCheckout(stated, request.tree, events);
-  const parent = resolve(request.target ?? dirname(request.record));
+  const isOther = describeCheckout(readTree(request.tree)).digest !== stated.checkout.digest;
+  if (isOther) events.onNotice?.("the checkout is not the one that was built from");
+  const parent = resolve(request.target ?? dirname(record));
   const dir = orRefused(
     () => makeScratch(join(parent, PREFIX)),
     (_, cause) =>
@@ -98,9 +93,28 @@ export async function reproduceBuild(
     );
     const comparison = compareRecords(stated, found);
     return request.keep ? { ...comparison, kept: keepFrom(dir) } : comparison;
+  } catch (error) {
+    throw isOther ? withAnother(error, stated) : error;
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/**
+ * Says of a checkout that cannot be built as the record says that it is another one. What is
+ * missing for it, such as hundreds of distfiles, is of no use then.
+ */
+function withAnother(error: unknown, { checkout }: TargetRecord): unknown {
+  if (!(error instanceof UserError) || error.kind === "interrupt") return error;
+  const [first] = error.message.split("\n");
+  const commit = checkout.commits.find(({ path }) => path === ".")?.commit;
+  const message = `${first}, for a checkout that is not the one that was built from`;
+  return new UserError(error.kind, message, {
+    ...(error.where !== undefined && { where: error.where }),
+    hint: `Name the one that was built from with --tree` +
+      (commit === undefined ? "" : `: commit ${commit}`),
+    cause: error,
+  });
 }
 
 /** Gives what was built a name that no later run takes for a leftover. */
@@ -158,11 +172,4 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
     mirrors: withSecretsOf(options.mirrors, request.mirrors),
     kernel: request.kernel === undefined ? undefined : resolve(request.kernel),
   };
-}
-
-/** Says early that the checkout is another one: it may not even build. */
-function warnOfCheckout(stated: TargetRecord, tree: string, { onNotice }: BuildEvents): void {
-  if (onNotice === undefined) return;
-  if (describeCheckout(readTree(tree)).digest === stated.checkout.digest) return;
-  onNotice("the checkout is not the one that was built from");
 }

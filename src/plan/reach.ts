@@ -169,7 +169,10 @@ export function plannedDownloads(
   };
 }
 
-/** Returns a note about distfiles that are carried because the machine cannot download them. */
+/**
+ * Returns a note about distfiles that are carried because the machine cannot download them, where it
+ * downloads others.
+ */
 export function carriedNote(
   distfiles: readonly PlannedDistfile[],
   downloads: Plan["downloads"],
@@ -177,6 +180,7 @@ export function carriedNote(
   const carried = new Set(
     distfiles.filter(({ place }) => place !== "network").map(({ name }) => name),
   );
+  if (carried.size === distfiles.length) return [];
   const some = downloads.filter(({ name }) => carried.has(name));
   if (some.length === 0) return [];
   const early = some.filter(({ by }) => by === "https").length;

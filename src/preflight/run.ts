@@ -21,6 +21,8 @@ export interface PreflightContent {
   readonly orders: PreflightOrders;
   /** Boot image of the real run, whose srcfs is copied into the preflight image. */
   readonly bootImage?: string | undefined;
+  /** As in OutputOptions. */
+  readonly option?: string;
 }
 
 /**
@@ -30,7 +32,7 @@ export interface PreflightContent {
  */
 export async function writePreflight(
   path: string,
-  { orders, bootImage }: PreflightContent,
+  { orders, bootImage, option }: PreflightContent,
   signal?: AbortSignal,
 ): Promise<WrittenPart> {
   const boot = bootImage === undefined ? undefined : openImage(bootImage);
@@ -38,6 +40,7 @@ export async function writePreflight(
     const segments = preflightImage(orders, boot);
     const [image] = await writeOutputParts(path, segments, undefined, {
       ...(signal && { signal }),
+      ...(option !== undefined && { option }),
     });
     return image!;
   } finally {

@@ -8,8 +8,8 @@
 import { basename, dirname } from "node:path";
 import { UserError } from "../errors.ts";
 import type { ViewKind } from "../image/types.ts";
-import { readRecord, readRecordIfThere } from "./read.ts";
-import { RECORD_NAME, type RecordedImage, type TargetRecord } from "./types.ts";
+import { readRecordFile, readRecordIfThere, recordPlace } from "./read.ts";
+import type { RecordedImage, TargetRecord } from "./types.ts";
 
 /** A record, and the image in it. */
 export interface FoundRecord {
@@ -34,7 +34,7 @@ export function recordFor(
     const image = record?.images.find(({ name }) => name === basename(path));
     return image === undefined || record === undefined ? undefined : { record, image };
   }
-  const record = readRecord(basename(named) === RECORD_NAME ? dirname(named) : named);
+  const record = readRecordFile(recordPlace(named));
   const image = record.images.find(({ name }) => name === basename(path)) ??
     record.images.find(({ role }) => kindOf(role) === kind);
   if (image !== undefined) return { record, image };

@@ -18,7 +18,7 @@ import {
   type TargetRecord,
   type Written,
 } from "./types.ts";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
 import type { Plan } from "../plan/types.ts";
@@ -73,19 +73,37 @@ export function recordDistfiles(
  * @throws {UserError} "target" if there is none, or this version does not understand it.
  */
 export function readRecord(dir: string): TargetRecord {
-  return readRecordFile(join(dir, RECORD_NAME));
+  const path = join(dir, RECORD_NAME);
+  if (statIfThere(path) !== undefined) return readRecordFile(path);
+  const isFile = statIfThere(dir)?.isDirectory() === false;
+  throw new UserError(
+    "target",
+    isFile
+      ? `Cannot use ${dir} as a target: it is not a directory`
+      : `Cannot find a built target in ${dir}`,
+    {
+      where: isFile ? dir : path,
+      hint: isFile
+        ? "Name the directory that was built, which has the images and their record"
+        : "Build it first: seedstrap build --target DIR",
+    },
+  );
+}
+
+/** Returns the path of a record that may be given as the target that it is in. */
+export function recordPlace(path: string): string {
+  return statIfThere(path)?.isDirectory() ? join(path, RECORD_NAME) : path;
 }
 
 /** Reads a record from a file of any name, such as a copy; throws as {@link readRecord}. */
 export function readRecordFile(path: string): TargetRecord {
-  const hint = () => "Build it first: seedstrap build --target DIR";
   if (statIfThere(path) === undefined) {
-    throw new UserError("target", `Cannot find a built target in ${dirname(path)}`, {
+    throw new UserError("target", `Cannot find the record ${path}`, {
       where: path,
-      hint: hint(),
+      hint: `It is the ${RECORD_NAME} that a build leaves in its target`,
     });
   }
-  return parseRecord(readWholeText(path, { limitBytes: MAX_RECORD_BYTES, hint }), path);
+  return parseRecord(readWholeText(path, { limitBytes: MAX_RECORD_BYTES }), path);
 }
 
 /**
@@ -113,6 +131,8 @@ export function parseRecord(text: string, path: string): TargetRecord {
 function notUnderstood(path: string, why: string): UserError {
   return new UserError("target", `Cannot understand ${path}: ${why}`, {
     where: path,
-    hint: "Build the target again with this version of seedstrap",
+    hint:
+      `It should be the ${RECORD_NAME} of a target: name that, or build the target again with ` +
+      "this version of seedstrap",
   });
 }

@@ -34,7 +34,7 @@ export function openImage(path: string): FileSource {
     throw new UserError(
       "target",
       `Cannot read ${path}: it is neither a regular file nor a block device`,
-      { where: path },
+      { where: path, hint: "Name a file or a device" },
     );
   }
   const read = (offset: number, into: Uint8Array) =>

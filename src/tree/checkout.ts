@@ -11,7 +11,7 @@ import { lstatSync, readdirSync, readSync, realpathSync, statSync } from "node:f
 import { join, relative, resolve, sep } from "node:path";
 import { UserError } from "../errors.ts";
 import { type OpenedFile, type OpenOptions, openRegular, readWholeFrom } from "../read.ts";
-import { attempting } from "../refused.ts";
+import { attempting, readHint } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import {
   bundleAt,
@@ -279,7 +279,7 @@ function readingOf<T>(what: string, place: string, read: () => T): T {
 
 function hintFor(what: string): (code: string) => string {
   return (code) =>
-    code === "ENOENT" && what === "the checkout"
+    code === "ENOENT" && what === CHECKOUT
       ? "Is the checkout complete? git submodule update --init --recursive"
-      : `Check the permissions of ${what}`;
+      : readHint(code);
 }

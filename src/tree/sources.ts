@@ -69,7 +69,12 @@ export function parseSources(
       (what) => onRemark(`${name}:${index + 1}`, what),
     );
     if (typeof parsed === "string") throw sourcesError(name, index + 1, parsed);
-    return parsed ?? [];
+    if (parsed === undefined) return [];
+    const { fileName } = parsed;
+    const fault = fileName === "_" ? '"_" stands for no URL' : distfileNameFault(fileName);
+    if (fault === undefined) return [parsed];
+    const what = `${JSON.stringify(fileName)} cannot be a file name: ${fault}`;
+    throw sourcesError(name, index + 1, what, NAME_HINT);
   });
 }
 
@@ -127,8 +132,6 @@ function parseSource(
     );
   }
   const chosen = fileName ?? url.slice(url.lastIndexOf("/") + 1);
-  const fault = chosen === "_" ? '"_" stands for no URL' : distfileNameFault(chosen);
-  if (fault !== undefined) return `${JSON.stringify(chosen)} cannot be a file name: ${fault}`;
   return {
     url,
     sha256,
@@ -139,9 +142,12 @@ function parseSource(
   };
 }
 
-function sourcesError(name: string, line: number, what: string): UserError {
+const SYNTAX_HINT = "A line is: f URL SHA256 [FILE_NAME], or: g GIT_URL URL SHA256 [FILE_NAME]";
+const NAME_HINT = "Give another FILE_NAME, after the SHA-256, and use that in the step";
+
+function sourcesError(name: string, line: number, what: string, hint = SYNTAX_HINT): UserError {
   return new UserError("tree", `Cannot read sources: ${what}`, {
     where: `${name}:${line}`,
-    hint: "A line is: f URL SHA256 [FILE_NAME], or: g GIT_URL URL SHA256 [FILE_NAME]",
+    hint,
   });
 }

@@ -44,6 +44,12 @@ export function checkOutput(path: string): void {
   });
 }
 
+/** How an output is written. */
+export interface OutputOptions extends StreamOptions {
+  /** What names its directory, for a hint; "--output" if absent. */
+  readonly option?: string;
+}
+
 /** Three digits at most: `cat NAME.*` then has the right order. */
 const MOST_PARTS = 999;
 
@@ -59,7 +65,7 @@ export async function writeOutputParts(
   path: string,
   segments: readonly Segment[],
   partBytes: number | undefined,
-  options: StreamOptions,
+  options: OutputOptions,
 ): Promise<WrittenPart[]> {
   checkOutput(path);
   const place = resolve(path);
@@ -71,7 +77,7 @@ export async function writeOutputParts(
     });
   }
   const holes = segments.filter(({ kind }) => kind === "zeros");
-  checkSpace(dir, totalSize(segments) - totalSize(holes));
+  checkSpace(dir, totalSize(segments) - totalSize(holes), options.option ?? "--output");
   // Only the owner can enter it.
   const work = writing(dir, () => makeScratch(join(dir, SCRATCH_PREFIX)));
   try {

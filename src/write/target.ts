@@ -23,11 +23,12 @@ import {
   readdirSync,
   realpathSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statfsSync,
   writeFileSync,
 } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
 import { type Lock, removeDeadParts, takeLock } from "../runtime/lock.ts";
@@ -65,6 +66,8 @@ export class Target {
   readonly dir: string;
   readonly #work: string;
   #lock: Lock | undefined;
+  /** The first of the directories that were made for it, if it was missing. */
+  #firstMade: string | undefined;
 
   private constructor(dir: string) {
     this.dir = dir;
@@ -90,9 +93,9 @@ export class Target {
           hint: "Name another --target",
         });
       }
-      const isNew = mkdirSync(target.dir, { recursive: true }) !== undefined;
+      target.#firstMade = mkdirSync(target.dir, { recursive: true });
       // It may become the root of a machine, which all users must be able to enter.
-      if (isNew) chmodSync(target.dir, 0o755);
+      if (target.#firstMade !== undefined) chmodSync(target.dir, 0o755);
       makeOwnDirectory(target.#work, PRIVATE);
       target.#lock = target.#take();
       try {
@@ -105,7 +108,7 @@ export class Target {
         throw error;
       }
       return target;
-    });
+    }, "--target");
   }
 
   /** Returns the path under which an output is written until it is complete. */
@@ -190,7 +193,7 @@ export class Target {
     });
   }
 
-  /** Removes unfinished outputs, and releases the lock. */
+  /** Removes unfinished outputs, releases the lock, and leaves no directory without a content. */
   close(): void {
     try {
       try {
@@ -198,6 +201,7 @@ export class Target {
       } finally {
         this.#lock?.release();
       }
+      this.#removeEmpty();
     } catch (error) {
       if (systemCode(error) === undefined) throw error;
     }
@@ -222,6 +226,20 @@ export class Target {
       if (hasOwnDirectory(path, PRIVATE)) rmSync(path, { recursive: true });
     }
     removeDeadParts(this.#work);
+  }
+
+  /** Removes what open() has made, where nothing came into it. */
+  #removeEmpty(): void {
+    if (this.#lock === undefined) return;
+    try {
+      rmdirSync(this.#work);
+      if (this.#firstMade === undefined) return;
+      const end = dirname(this.#firstMade);
+      for (let dir = this.dir; dir !== end; dir = dirname(dir)) rmdirSync(dir);
+    } catch (error) {
+      // Another process may have removed it, or have begun to use it.
+      if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(systemCode(error) ?? "")) throw error;
+    }
   }
 
   #check(names: readonly string[]): void {
@@ -286,15 +304,16 @@ export class Target {
  * Checks that a target has enough free space, before a long build starts.
  *
  * @param bytes Number of bytes that will be written, without holes.
+ * @param option What names the directory, for the hint.
  * @throws {UserError} "target"
  */
-export function checkSpace(dir: string, bytes: number): void {
+export function checkSpace(dir: string, bytes: number, option = "--target"): void {
   const { bavail, bsize } = writing(dir, () => statfsSync(dir));
   const free = bavail * bsize;
   if (free < bytes) {
     throw new UserError("target", `Cannot write ${bytes} bytes to ${dir}: ${free} are free`, {
       where: dir,
-      hint: "Free some space there, or name another --target",
+      hint: `Free some space there, or name another ${option}`,
     });
   }
 }

@@ -34,8 +34,10 @@ function copied(path: string, change: (bytes: Buffer) => void = () => {}): strin
 
 test("image ls -l takes source steps from the record or a checkout, or leaves them out", async () => {
   const ls = async (...args: string[]) =>
-    (await seedstrap(["image", "ls", "-l", "--json", ...args])).stdout.trimEnd().split("\n")
-      .map((line) => JSON.parse(line));
+    JSON.parse((await seedstrap(["image", "ls", "-l", "--json", ...args])).stdout).entries as {
+      path: string;
+      steps: unknown;
+    }[];
   const stepsIn = async (...args: string[]) =>
     Object.fromEntries((await ls(...args)).map(({ path, steps }) => [path, steps]));
   const known = await stepsIn(boot);
@@ -135,7 +137,7 @@ test("image diff lists what was added, removed, changed and moved", async () => 
     .toEqual(["changed seed.kaem", "changed steps/helpers.sh", "removed steps/moved.sh"]);
   const same = await seedstrap(["image", "diff", boot, copied(boot), "--json"]);
   expect(same).toMatchObject({ code: 0, stderr: "" });
-  expect(JSON.parse(same.stdout)).toEqual({ equal: true, differences: [] });
+  expect(JSON.parse(same.stdout)).toEqual({ schema: 1, equal: true, differences: [] });
 });
 
 test("image diff recognises a moved file, and compares images of different kinds", async () => {

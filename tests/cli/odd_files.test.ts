@@ -2,43 +2,19 @@
 /** Files that cannot be read, or are not what they should be, are errors of the user, not bugs. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import {
-  chmodSync,
-  mkdirSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { TempDirs } from "../support/files.ts";
 import { asNobody, nobodyObstacle } from "../support/nobody.ts";
 import { type Ran, seedstrap } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
+import { ODD } from "./odd_arguments.ts";
 
 const temp = new TempDirs();
 afterAll(() => temp.release());
 
 const why = nobodyObstacle();
 if (why !== undefined) console.log(`skipped: tests as another user: ${why}`);
-
-/** Bytes that are the same in each run, and are in no format. */
-const NOISE = Uint8Array.from({ length: 1024 * 1024 }, (_, i) => (i * i * 31 + (i >> 5)) % 256);
-
-/** What is made of a file. */
-const ODD: Readonly<Record<string, (path: string) => void>> = {
-  missing: () => {},
-  unreadable: (path) => {
-    writeFileSync(path, "");
-    chmodSync(path, 0);
-  },
-  "a directory": (path) => mkdirSync(path),
-  empty: (path) => writeFileSync(path, ""),
-  noise: (path) => writeFileSync(path, NOISE),
-  "a pipe": (path) => spawnSync("mkfifo", [path]),
-  "a link to itself": (path) => symlinkSync(path, path),
-};
 
 function expectNoBug({ code, stdout, stderr }: Ran): void {
   expect(`${stdout}${stderr}`).not.toMatch(/bug:|undefined|NaN|\[object/);

@@ -111,9 +111,13 @@ const COMMANDS: readonly (readonly [name: string, argv: () => string[], shown?: 
   ["a bad value", () => ["plan", "-q", "--payload", HOSTILE], "\\x9b2J"],
   ["a bad mirror", () => ["plan", "-q", "-m", HOSTILE]],
   ["a tree that is not there", () => ["plan", "-q", "--tree", `/${HOSTILE}`], "\\x1b[2J"],
-  ["plan", () => ["plan", "-b", ...TREE()], "evil\\u202e"],
+  ["plan", () => ["plan", "--all", "-b", ...TREE()], "evil\\u202e"],
   ["plan --json", () => ["plan", "-b", "--json", ...TREE()], "\\u202e"],
-  ["plan --qemu, without the distfiles", () => ["plan", "-q", "--tree", at("tree")], "\\u202e"],
+  [
+    "plan --qemu, without the distfiles",
+    () => ["plan", "--all", "-q", "--tree", at("tree")],
+    "\\u202e",
+  ],
   [
     "build",
     () => ["build", "-b", "--external-sources", ...TREE(), "-t", at(`h${HOSTILE}`)],

@@ -42,7 +42,10 @@ const files = srcfs([
 test("detectImage() detects boot images and payloads, and refuses the rest", () => {
   expect(detectImage(memorySource(boot(files)))).toBe("boot");
   expect(detectImage(memorySource(bytesOfSegments(payload([]))))).toBe("payload");
-  for (const bytes of [new Uint8Array(), new Uint8Array(2000), sampleBody(2000)]) {
+  expect(faultOf(() => detectImage(memorySource(new Uint8Array())))).toStartWith(
+    "Cannot read image: it is empty",
+  );
+  for (const bytes of [new Uint8Array(2000), sampleBody(2000)]) {
     expect(faultOf(() => detectImage(memorySource(bytes)))).toStartWith(
       "Cannot read image: neither a boot image",
     );

@@ -9,7 +9,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { buildMedia } from "../../src/job/build.ts";
 import { reproduceBuild, type ReproduceRequest } from "../../src/job/reproduce.ts";
 import type { BuildOptions } from "../../src/plan/options.ts";
@@ -274,7 +274,7 @@ testWith("mke2fs")("a kernel and packages have to be named again, and are compar
 });
 
 test("reproduceBuild() refuses unusable requests before anything is built", async () => {
-  const { request, target } = await scene();
+  const { request, target, dir } = await scene();
   const text = readFileSync(request.record, "utf8");
   const stated = parseRecord(text, "x");
   const cases: [string, string][] = [
@@ -302,10 +302,10 @@ test("reproduceBuild() refuses unusable requests before anything is built", asyn
     "Cannot reproduce with --repo DIR: it was built without",
   );
   expect((await rejection(reproduceBuild({ ...request, record: "none" }))).message).toBe(
-    "Cannot find the record none",
+    `Cannot find the record ${resolve("none")}`,
   );
-  expect((await rejection(reproduceBuild({ ...request, record: target }))).message).toContain(
-    "it is no regular file",
+  expect((await rejection(reproduceBuild({ ...request, record: dir }))).where).toBe(
+    join(dir, "seedstrap.json"),
   );
   expect(readdirSync(target).sort()).toEqual([
     ".seedstrap",

@@ -284,7 +284,7 @@ test("a size that is not known counts as unknown, not as zero", () => {
     ["disk", 3],
   ]);
   expect(made.payloadReason).toStartWith("3 sizes are not known yet");
-  expect(planAsText(made, "/t").map(plainLine).join("\n")).not.toMatch(/\bfits\b/);
+  expect(planAsText(made, "/t", { all: true }).map(plainLine).join("\n")).not.toMatch(/\bfits\b/);
   const whole = plan();
   expect(whole.limits.filter((limit) => limitState(limit) !== "ok")).toEqual([]);
   expect(whole.payloadReason).toBe("everything fits into the boot image");
@@ -300,7 +300,7 @@ test("a limit that the known sizes break is broken, whatever the others are", ()
 
 test("a plan counts the files of its payload as the record of the build does", () => {
   const made = plan({ ...ALL });
-  const text = planAsText(made, "/t").map(plainLine).join("\n");
+  const text = planAsText(made, "/t", { all: true }).map(plainLine).join("\n");
   expect(payloadFiles(made)).toHaveLength(6);
   expect(text).toContain("payload.img: 6 files");
   expect(payloadFiles(plan(ALL, { importsPayload: true }))).toHaveLength(4);
@@ -341,7 +341,7 @@ test("an importer after jump: move_disk fills the disk, and neither of the ramdi
   const ids = made.limits.map(({ id }) => id);
   expect(ids).toContain("fiwix-ramdisk");
   expect(ids).not.toContain("fiwix-disk");
-  expect(planAsText(made, "/t").map(plainLine)).toContainEqual(
+  expect(planAsText(made, "/t", { all: true }).map(plainLine)).toContainEqual(
     expect.stringContaining("restored at once after jump: move_disk: 2 files"),
   );
 });
@@ -416,5 +416,5 @@ test("an empty submodule is an error only where the bootstrap needs it", () => {
 
 test("a plan reads like this", () => {
   const made = plan(ALL, { importsPayload: true }, [3000, 3001, undefined, 120_000, 5, 6]);
-  expectGolden("plan.txt", `${planAsText(made, "/t").map(plainLine).join("\n")}\n`);
+  expectGolden("plan.txt", `${planAsText(made, "/t", { all: true }).map(plainLine).join("\n")}\n`);
 });

@@ -167,6 +167,17 @@ test("preflight --log shows what is lost in a damaged log as unknown, and says s
   expect(ran.code).toBe(0);
 });
 
+test("preflight of a target that boots a preflight program itself says how that is checked", async () => {
+  const own = mkdtempSync(join(dir, "own-"));
+  const path = join(target, "seedstrap.json");
+  const text = readFileSync(path, "utf8").replace('"builder-hex0"', '"preflight"');
+  writeFileSync(join(own, "seedstrap.json"), text);
+  const ran = await preflight("--qemu", own);
+  expect(ran.stderr).toContain(`its boot image is a preflight program\n  at ${own}\n`);
+  expect(ran.stderr).toContain(`hint: It is checked as it runs: seedstrap run ${own}\n`);
+  expect(ran.code).toBe(2);
+});
+
 test("preflight requires exactly one mode", async () => {
   expect((await preflight()).code).toBe(2);
   expect((await preflight("--qemu", "--bare-metal")).code).toBe(2);

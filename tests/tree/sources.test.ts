@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { UserError } from "../../src/errors.ts";
 import { expect, test } from "bun:test";
 import { configValue, formatConfig, parseConfig } from "../../src/tree/config.ts";
 import { mergeSources } from "../../src/tree/distfiles.ts";
@@ -117,6 +118,18 @@ test("parseSources() leaves out comments and empty lines, and says what the mach
     `s:2: an empty line: the booted machine takes it for a distfile ${reads}`,
     `s:3: a comment after the SHA-256: the booted machine takes "#" for the file name ${reads}`,
   ]);
+});
+
+test("parseSources() has a hint about names for a name, and one about the syntax for the rest", () => {
+  const hintOf = (text: string) => {
+    try {
+      parse(text);
+    } catch (error) {
+      return error instanceof UserError ? error.hint : undefined;
+    }
+  };
+  expect(hintOf(`f http://h/a ${A} a/b\n`)).toStartWith("Give another FILE_NAME");
+  expect(hintOf("f\n")).toStartWith("A line is: f URL SHA256");
 });
 
 test("mergeSources() joins the URLs of a name, in order and without duplicates", () => {

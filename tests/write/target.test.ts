@@ -173,7 +173,7 @@ test("commit() does not replace files that appeared since the target was opened"
     `Cannot replace ${join(dir, "payload.img")}`,
   );
   target.close();
-  expect(listed(dir)).toEqual([".seedstrap", "payload.img"]);
+  expect(listed(dir)).toEqual(["payload.img"]);
   expect(readFileSync(join(dir, "payload.img"), "utf8")).toBe("mine");
 });
 
@@ -309,6 +309,20 @@ test("Target uses no work directory of another user", () => {
   // Root works in the target of a user, which that user has made.
   chownSync(dir, 12345, 12345);
   open(dir).close();
+});
+
+test("close() removes the directories that open() made, unless something came into them", () => {
+  const parent = temp.make();
+  Target.open(join(parent, "a/b/c"), NAMES).close();
+  expect(listed(parent)).toEqual([]);
+  mkdirSync(join(parent, "mine"));
+  Target.open(join(parent, "mine"), NAMES).close();
+  expect(listed(join(parent, "mine"))).toEqual([]);
+  const target = Target.open(join(parent, "a/b/c"), NAMES);
+  writeFileSync(join(parent, "a/x"), "mine");
+  target.close();
+  expect(listed(parent)).toEqual(["a", "mine"]);
+  expect(listed(join(parent, "a"))).toEqual(["x"]);
 });
 
 test("checkSpace() refuses more than is free", () => {
