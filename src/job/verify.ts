@@ -10,10 +10,9 @@ import { relative } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { STEPS } from "../assets.gen.ts";
 import { UserError } from "../errors.ts";
-import { BLOCK_BYTES, blocksDigest } from "../format/blocks.ts";
-import type { ByteSource } from "../format/reader.ts";
+import { blocksDigest } from "../format/blocks.ts";
+import { type ByteSource, firstNonZero } from "../format/reader.ts";
 import { kindOf, recordFor } from "../record/find.ts";
-import { isZeroAfter, readExtents } from "../source/extents.ts";
 import { type FileSource, openImage } from "../source/file.ts";
 import { digestRange } from "../image/linear.ts";
 import { digestEntry } from "../image/view.ts";
@@ -140,23 +139,17 @@ export async function isAsBuilt(path: string, record: RecordedImage): Promise<bo
     const { sizeBytes, dataBytes, sha256, blocksSha256 } = record;
     if (source.isDevice || source.sizeBytes !== sizeBytes) return false;
     if (sha256 === undefined) return await diskDigest(source, sizeBytes) === blocksSha256;
-    return isZeroAfter(source, readExtents(path, sizeBytes), dataBytes) &&
-      digestRange(source, 0, dataBytes) === sha256;
+    return firstNonZero(source, dataBytes) < 0 && digestRange(source, 0, dataBytes) === sha256;
   } finally {
     source.close();
   }
 }
 
 /** Computes the digest of a disk in a file, or at the beginning of a device. */
-async function diskDigest(source: ByteSource, size: number): Promise<string> {
-  const ranges = readExtents(source.name, size).map(({ offsetBytes, sizeBytes }) => {
-    // The holes of the file may not be aligned to blocks.
-    const start = offsetBytes - offsetBytes % BLOCK_BYTES;
-    const end = Math.ceil((offsetBytes + sizeBytes) / BLOCK_BYTES) * BLOCK_BYTES;
-    return { offset: start, size: end - start };
-  });
-  const { name, read } = source;
-  return await blocksDigest({ name, sizeBytes: size, read }, ranges, () => setImmediate());
+async function diskDigest(source: ByteSource, sizeBytes: number): Promise<string> {
+  const { name, read, nextData } = source;
+  const disk = { name, sizeBytes, read, ...(nextData && { nextData }) };
+  return await blocksDigest(disk, undefined, () => setImmediate());
 }
 
 /** The result of a comparison with a checkout. */
