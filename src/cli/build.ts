@@ -5,7 +5,6 @@ import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { join, resolve } from "node:path";
 import { chooseTarget, refusal } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
-import type { FetchEvent } from "../fetch/types.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
 import { bootstrap } from "../job/run.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
@@ -16,8 +15,9 @@ import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText } from "./digest.ts";
-import { formatBytes, type Line, note, paint, print, printJson } from "./output.ts";
-import { Progress } from "./progress.ts";
+import { formatBytes, note, paint, print, printJson } from "./output.ts";
+import { fetchPrinter } from "./fetching.ts";
+import { display, withProgress } from "./progress.ts";
 import { accelOption, printedRun } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -47,10 +47,9 @@ Examples:
       withInterrupt(async (signal) => {
         const request = buildRequest(raw);
         const paths = await confirmedDevices(raw, signal);
-        const record = await buildMedia(
-          paths.size === 0 ? request : { ...request, devices: { paths, isVerified: raw.verify } },
-          printedEvents(),
-          signal,
+        const devices = paths.size === 0 ? {} : { devices: { paths, isVerified: raw.verify } };
+        const record = await withProgress(() =>
+          buildMedia({ ...request, ...devices }, printedEvents(), signal)
         );
         if (raw.json) printJson(record);
         else printSummary(record, raw.target, paths);
@@ -78,9 +77,14 @@ Example:
         const events = {
           ...printedEvents(),
           ...printedRun(),
-          onBuilt: (record: TargetRecord) => printSummary(record, build.target),
+          onBuilt: (record: TargetRecord) => {
+            display.end();
+            printSummary(record, build.target);
+          },
         };
-        return bootstrap({ ...build, accel: raw.accel, tmpfsSize }, events, signal);
+        return withProgress(() =>
+          bootstrap({ ...build, accel: raw.accel, tmpfsSize }, events, signal)
+        );
       })
     );
 }
@@ -153,67 +157,14 @@ async function confirmedDevices(
 
 /** Returns handlers for the events of a build, which print to standard error. */
 export function printedEvents(): BuildEvents {
-  let progress: Progress | undefined;
-  let stage = "";
-  const show = (title: string): Progress => {
-    if (stage !== title) {
-      progress?.clear();
-      progress = new Progress(title);
-      stage = title;
-    }
-    return progress!;
-  };
-  const line = (text: Line) => {
-    progress?.clear();
-    note(text);
-  };
   return {
-    onNotice: (text) => line([paint("yellow", "notice:"), ` ${text}`]),
+    onNotice: (text) => note([paint("yellow", "notice:"), ` ${text}`]),
     onPlan: (plan) => {
-      for (const warning of plan.warnings) line([paint("yellow", "warning:"), ` ${warning}`]);
+      for (const warning of plan.warnings) note([paint("yellow", "warning:"), ` ${warning}`]);
     },
-    onFetch: (event) => printFetch(event, show, line),
-    onWrite: (done, total) => {
-      if (done < total) show("writing").update(done, total);
-      else progress?.clear();
-    },
-    onDevice: (what, done, total) => {
-      if (done < total) show(`${what} the device`).update(done, total);
-      else progress?.clear();
-    },
+    onFetch: fetchPrinter(display),
+    progress: display,
   };
-}
-
-function printFetch(
-  event: FetchEvent,
-  show: (title: string) => Progress,
-  line: (text: string) => void,
-): void {
-  const name = event.name;
-  switch (event.kind) {
-    case "bytes":
-      show("fetching").update(event.bytes, event.total, name);
-      break;
-    case "done":
-      if (!event.url.startsWith("file:")) {
-        line(`fetched ${name} (${formatBytes(event.bytes)}) from ${event.url}`);
-      }
-      break;
-    case "failed-attempt":
-      // A directory need not have every file. A file that nothing has is in the report at the end.
-      if (!event.url.startsWith("file:")) {
-        line(`${name}: ${event.url}: ${event.answer}`);
-      }
-      break;
-    case "retry":
-      line(`${name}: trying ${event.url} again`);
-      break;
-    case "start":
-      break;
-    case "wait":
-      line(`${name}: waiting for process ${event.pid}, which is fetching it`);
-      break;
-  }
 }
 
 /** Prints what was built and, for bare metal, what to do with it. */

@@ -21,6 +21,7 @@ import { verifyLines } from "./image_verify.ts";
 import { guestWriter, note, paint, print } from "./output.ts";
 import { planAsText } from "./plan.ts";
 import { printReport } from "./preflight.ts";
+import { withProgress } from "./progress.ts";
 
 export function demoSubcommand(): CommandUnknownOpts {
   return new Command("demo")
@@ -54,7 +55,7 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
       for (const line of planAsText(plan, target)) print(line);
       heading(`Fetch from ${url}, and write`);
       const build = { ...request, target, force: false, jobs: 4 };
-      const record = await buildMedia(build, printedEvents(), signal);
+      const record = await withProgress(() => buildMedia(build, printedEvents(), signal));
       printSummary(record, target);
       for (const { name } of record.images) {
         heading(`Verify ${name}`);

@@ -15,7 +15,7 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { withView } from "./image_source.ts";
 import { formatBytes, formatCount, note, paint, print, printJson } from "./output.ts";
-import { Progress } from "./progress.ts";
+import { display, withProgress } from "./progress.ts";
 
 export function harvestSubcommand(): CommandUnknownOpts {
   return new Command("harvest")
@@ -55,13 +55,11 @@ async function harvestDisk(
   force: boolean,
   json: boolean,
 ): Promise<void> {
-  await withView(disk, undefined, async (view) => {
-    const progress = new Progress("harvest");
-    let done = 0;
-    const onBytes = (bytes: number) => progress.update(done += bytes, undefined);
+  await withView(disk, undefined, async (view, _, progress) => {
     const harvested = await withInterrupt((signal) =>
-      harvest(view, output, { force, signal, onBytes })
-    ).finally(() => progress.clear());
+      harvest(view, output, { force, signal, progress })
+    );
+    progress.end();
     for (const { path, why } of harvested.skipped) {
       note([paint("yellow", "skipped:"), ` ${path}: ${why}`]);
     }
@@ -86,7 +84,10 @@ async function harvestDisk(
 async function compareRuns(a: string, b: string, json: boolean): Promise<void> {
   await withPackages(a, (one) =>
     withPackages(b, async (other) => {
-      const differences = await diffPackages(one, other);
+      const differences = await withProgress((progress) => {
+        progress.begin("comparing", bytesOf(one) + bytesOf(other));
+        return diffPackages(one, other);
+      });
       if (json) printJson({ equal: differences.length === 0, differences });
       else for (const line of differences.flatMap(packageDifferenceLines)) print(line);
       if (differences.length === 0) {
@@ -106,8 +107,12 @@ async function withPackages(
   path: string,
   use: (packages: ReadonlyMap<string, Package>) => Promise<void>,
 ): Promise<void> {
-  if (statIfThere(path)?.isDirectory()) return await use(packagesIn(path));
+  if (statIfThere(path)?.isDirectory()) return await use(packagesIn(path, display));
   await withView(path, undefined, (view) => use(packagesOn(view)));
+}
+
+function bytesOf(packages: ReadonlyMap<string, Package>): number {
+  return packages.values().reduce((sum, { size }) => sum + size, 0);
 }
 
 /** How many members of a package are shown. */

@@ -7,7 +7,9 @@ import { openSource } from "../source/open.ts";
 import { type ImageView, VIEW_KINDS, type ViewKind } from "../image/types.ts";
 import { openView } from "../image/view.ts";
 import { RECORD_NAME } from "../record/types.ts";
+import { watched } from "../source/watched.ts";
 import { note, paint } from "./output.ts";
+import { type Display, display, withProgress } from "./progress.ts";
 
 /** Declares `--as`, for every command that opens an image. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -26,20 +28,25 @@ export function recordOption() {
   );
 }
 
-/** Opens an image for a command, and prints the warnings of its reader. */
+/**
+ * Opens an image for a command, and prints the warnings of its reader.
+ *
+ * @param use Begins a stage of the progress, of which all that is read of the image is shown.
+ */
 export async function withView(
   path: string,
   kind: ViewKind | undefined,
-  use: (view: ImageView, source: FileSource) => void | Promise<void>,
+  use: (view: ImageView, source: FileSource, progress: Display) => void | Promise<void>,
 ): Promise<void> {
-  const source = openSource(path);
+  const opened = openSource(path);
+  const source = watched(opened, display);
   try {
     const view = kind === undefined ? openView(source) : openView(source, kind);
     for (const warning of view.warnings) {
       note([paint("yellow", "warning:"), ` ${path}: ${warning}`]);
     }
-    await use(view, source);
+    await withProgress((progress) => use(view, source, progress));
   } finally {
-    source.close();
+    opened.close();
   }
 }

@@ -6,6 +6,7 @@ import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/
 import process from "node:process";
 import { withoutSecrets } from "../fetch/secret.ts";
 import { EXIT, EXITS, UserError } from "../errors.ts";
+import { wasClosed } from "../runtime/inherited.ts";
 import { VERSION } from "../version.ts";
 import { expandAbbreviations, expandShortOptions } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
@@ -15,7 +16,7 @@ import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
-import { printableLines, printError } from "./output.ts";
+import { printableLines, printError, writeOut } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
@@ -56,8 +57,8 @@ Start here:
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({
       // What commander quotes from the command line may come from a file name.
-      writeErr: (text) => process.stderr.write(printableLines(withoutSecrets(text))),
-      writeOut: (text) => process.stdout.write(printableLines(text)),
+      writeErr: (text) => writeOut(process.stderr, printableLines(withoutSecrets(text))),
+      writeOut: (text) => writeOut(process.stdout, printableLines(text)),
     });
   }
   return root;
@@ -80,6 +81,8 @@ function longOptions(root: CommandUnknownOpts): Set<string> {
 /** Runs a command line and returns its exit code. */
 async function main(args: readonly string[]): Promise<number> {
   try {
+    // Before any work is done, as its result would be lost.
+    if (wasClosed(1)) throw new UserError("target", "Cannot write the output: it is closed");
     const root = program();
     const expanded = expandAbbreviations(expandShortOptions(args), longOptions(root));
     await root.parseAsync(expanded, { from: "user" });

@@ -12,6 +12,7 @@ import { styleText } from "node:util";
 import { PlainOutput } from "../console/plain.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { printable, printableJson } from "../text.ts";
+import { makeRoomFor } from "./status.ts";
 
 /** Text of our own in a colour, for {@link print} and its like; in a template it has none. */
 export class Painted {
@@ -59,9 +60,15 @@ export function plainLine(line: Line): string {
   return typeof line === "string" || line instanceof Painted ? String(line) : line.join("");
 }
 
+/** Writes to one of our streams: on a terminal what is shown of the progress goes first. */
+export function writeOut(stream: NodeJS.WriteStream, text: string | Uint8Array): boolean {
+  if (stream.isTTY) makeRoomFor(text);
+  return stream.write(text);
+}
+
 /** Prints a line of a result. What is not fit for a terminal in it is escaped, newlines too. */
 export function print(line: Line = ""): void {
-  process.stdout.write(`${rendered(line, process.stdout)}\n`);
+  writeOut(process.stdout, `${rendered(line, process.stdout)}\n`);
 }
 
 /**
@@ -69,14 +76,14 @@ export function print(line: Line = ""): void {
  */
 export function printExact(line: string): void {
   const isShown = process.stdout.isTTY === true;
-  process.stdout.write(`${isShown ? printable(line) : line.replaceAll("\n", "\\x0a")}\n`);
+  writeOut(process.stdout, `${isShown ? printable(line) : line.replaceAll("\n", "\\x0a")}\n`);
 }
 
 /** Prints any number of lines of a result, no faster than they are read. */
 export async function printAll(lines: Iterable<Line>): Promise<void> {
   let block = "";
   const write = async () => {
-    if (!process.stdout.write(block)) await once(process.stdout, "drain");
+    if (!writeOut(process.stdout, block)) await once(process.stdout, "drain");
     block = "";
   };
   for (const line of lines) {
@@ -88,7 +95,7 @@ export async function printAll(lines: Iterable<Line>): Promise<void> {
 
 /** Prints a line that is not part of a result, escaped as {@link print} does. */
 export function note(line: Line): void {
-  process.stderr.write(`${rendered(line, process.stderr)}\n`);
+  writeOut(process.stderr, `${rendered(line, process.stderr)}\n`);
 }
 
 /** Prints a warning, which may have several lines; the work goes on. */
@@ -103,7 +110,7 @@ function noteLines(title: Painted, text: string): void {
 
 /** Prints a value as JSON, for scripts; what is not fit for a terminal is escaped. */
 export function printJson(value: unknown, indent = 2): void {
-  process.stdout.write(`${printableJson(JSON.stringify(value, null, indent))}\n`);
+  writeOut(process.stdout, `${printableJson(JSON.stringify(value, null, indent))}\n`);
 }
 
 /** Prints an error: a {@link UserError} with its location and hint, a bug with its stack. */
@@ -131,7 +138,7 @@ export function printableLines(text: string, also = ""): string {
 /** Writes what a guest prints to a stream; a terminal gets no control sequences. */
 export function guestWriter(stream: NodeJS.WriteStream): (chunk: Uint8Array) => void {
   const plain = new PlainOutput();
-  return (chunk) => void stream.write(stream.isTTY ? plain.push(chunk) : chunk);
+  return (chunk) => void writeOut(stream, stream.isTTY ? plain.push(chunk) : chunk);
 }
 
 /** Formats a number of bytes: `1.41 GiB`, `512 B`. */

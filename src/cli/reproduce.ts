@@ -12,6 +12,7 @@ import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { print, printJson } from "./output.ts";
+import { withProgress } from "./progress.ts";
 
 /** How many differences of one kind are shown. */
 const MOST_NAMED = 20;
@@ -46,23 +47,25 @@ The exit code is 0 if every output has the digest that the record states, and 11
     );
   command.action((record, raw) =>
     withInterrupt(async (signal) => {
-      const result = await reproduceBuild(
-        {
-          record,
-          tree: raw.tree ?? process.cwd(),
-          mirrors: parseMirrorOption(raw.mirrors ?? []),
-          store: raw.distfiles ?? defaultStore(),
-          isOffline: raw.offline === true,
-          repo: raw.repo,
-          preseed: raw.earlyPreseed,
-          kernel: raw.kernel,
-          target: raw.target,
-          keep: raw.keep === true,
-          force: raw.force === true,
-          jobs: parseCount(raw.jobs, "--jobs", 1, 64),
-        },
-        printedEvents(),
-        signal,
+      const result = await withProgress(() =>
+        reproduceBuild(
+          {
+            record,
+            tree: raw.tree ?? process.cwd(),
+            mirrors: parseMirrorOption(raw.mirrors ?? []),
+            store: raw.distfiles ?? defaultStore(),
+            isOffline: raw.offline === true,
+            repo: raw.repo,
+            preseed: raw.earlyPreseed,
+            kernel: raw.kernel,
+            target: raw.target,
+            keep: raw.keep === true,
+            force: raw.force === true,
+            jobs: parseCount(raw.jobs, "--jobs", 1, 64),
+          },
+          printedEvents(),
+          signal,
+        )
       );
       if (raw.json) printJson(result);
       else for (const line of reproductionLines(result)) print(line);

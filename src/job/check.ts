@@ -5,6 +5,7 @@
  * @module
  */
 
+import { UNWATCHED } from "../progress.ts";
 import { join, relative, resolve, sep } from "node:path";
 import { UserError } from "../errors.ts";
 import type { Image } from "../plan/images.ts";
@@ -15,6 +16,7 @@ import { lastRun } from "../record/run.ts";
 import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import type { TreeModel } from "../tree/model.ts";
+import type { DistfileEvents } from "./distfiles.ts";
 import { isAsBuilt } from "./verify.ts";
 
 /**
@@ -91,7 +93,7 @@ export function checkDevices(
 export async function checkUnchanged(
   dir: string,
   force: boolean,
-  { onNotice }: { readonly onNotice?: (text: string) => void },
+  { onNotice, progress = UNWATCHED }: Pick<DistfileEvents, "onNotice" | "progress">,
 ): Promise<void> {
   const recorded = statIfThere(join(dir, RECORD_NAME));
   if (recorded === undefined) return;
@@ -99,7 +101,7 @@ export async function checkUnchanged(
     const path = join(dir, image.name);
     const stat = statIfThere(path);
     if (stat?.isFile() !== true || stat.mtimeMs <= recorded.mtimeMs) continue;
-    if (await isAsBuilt(path, image)) continue;
+    if (await isAsBuilt(path, image, progress)) continue;
     const run = lastRun(dir);
     const by = run === undefined
       ? "no run is recorded"
