@@ -27,6 +27,7 @@ import {
   printJson,
   warn,
 } from "./output.ts";
+import { withProgress } from "./progress.ts";
 import { accelOption } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -91,19 +92,22 @@ async function lookInQemu(
   raw: Raw,
   signal: AbortSignal,
 ): Promise<void> {
-  const report = await preflightInQemu(
-    {
-      ...preflightRequest(target, raw),
-      machine: raw.machine,
-      ramMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
-      command: raw.qemuCmd,
-      accel: raw.accel,
-    },
-    {
-      onNotice: warn,
-      ...(!raw.json && { onSerial: guestWriter(process.stderr) }),
-    },
-    signal,
+  const report = await withProgress((progress) =>
+    preflightInQemu(
+      {
+        ...preflightRequest(target, raw),
+        machine: raw.machine,
+        ramMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
+        command: raw.qemuCmd,
+        accel: raw.accel,
+      },
+      {
+        onNotice: warn,
+        ...(!raw.json && { onSerial: guestWriter(process.stderr) }),
+        progress,
+      },
+      signal,
+    )
   );
   printReport(report, raw.json === true);
   checkVerdict(report, raw.qemuCmd);
@@ -115,11 +119,11 @@ async function writeStick(
   signal: AbortSignal,
 ): Promise<void> {
   const output = resolve(raw.output);
-  const { sha256, sizeBytes, payloadRequired } = await preflightForStick(
-    output,
-    preflightRequest(target, raw),
-    signal,
-  );
+  const request = preflightRequest(target, raw);
+  const { sha256, sizeBytes, payloadRequired } = await withProgress((progress) => {
+    progress.begin("writing");
+    return preflightForStick(output, request, signal);
+  });
   if (raw.json) {
     printJson({ path: output, sizeBytes, sha256, payloadRequired });
     return;

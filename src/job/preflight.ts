@@ -15,6 +15,7 @@ import { readRecord } from "../record/read.ts";
 import { checkOutput } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 import { writing } from "../refused.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { makeScratch } from "../write/scratch.ts";
 
 /** What to check. */
@@ -34,7 +35,7 @@ export type QemuPreflight =
   & Pick<PreflightRun, "machine" | "ramMib" | "command" | "accel">;
 
 /** Callbacks of a preflight in QEMU. */
-export type PreflightEvents = Pick<PreflightRun, "onNotice" | "onSerial">;
+export type PreflightEvents = Pick<PreflightRun, "onNotice" | "onSerial" | "progress">;
 
 /**
  * Boots the preflight program in QEMU.
@@ -52,14 +53,21 @@ export async function preflightInQemu(
   const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")));
   try {
     const image = join(dir, "preflight.img");
+    events.progress?.begin("writing the preflight image");
     await writePreflight(image, { orders, bootImage }, signal);
     const drives = [image, ...payloads];
     const logPath = join(dir, "serial.log");
-    const run = { machine, ramMib, drives, command, accel, logPath, signal, ...events };
-    return await runPreflight(run);
+    const readsBytes = bytesOf(orders.read ? drives : [image]);
+    const run = { machine, ramMib, drives, command, accel, readsBytes, logPath, signal };
+    return await runPreflight({ ...run, ...events });
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** Size of the files together; of a device none is known, nor of what is not there. */
+function bytesOf(paths: readonly string[]): number {
+  return paths.reduce((sum, path) => sum + (statIfThere(path)?.size ?? 0), 0);
 }
 
 /**
