@@ -5,9 +5,8 @@ import { Option } from "@commander-js/extra-typings";
 import type { FileSource } from "../source/file.ts";
 import { openSource } from "../source/open.ts";
 import { type ImageView, VIEW_KINDS, type ViewKind } from "../image/types.ts";
-import { openView } from "../image/view.ts";
+import { openView, watchedView } from "../image/view.ts";
 import { RECORD_NAME } from "../record/types.ts";
-import { watched } from "../source/watched.ts";
 import { note, paint } from "./output.ts";
 import { type Display, display, withProgress } from "./progress.ts";
 
@@ -31,22 +30,22 @@ export function recordOption() {
 /**
  * Opens an image for a command, and prints the warnings of its reader.
  *
- * @param use Begins a stage of the progress, of which all that is read of the image is shown.
+ * @param use Begins a stage of the progress, of which the content that is read is shown.
  */
 export async function withView(
   path: string,
   kind: ViewKind | undefined,
   use: (view: ImageView, source: FileSource, progress: Display) => void | Promise<void>,
 ): Promise<void> {
-  const opened = openSource(path);
-  const source = watched(opened, display);
+  const source = openSource(path);
   try {
-    const view = kind === undefined ? openView(source) : openView(source, kind);
+    const opened = kind === undefined ? openView(source) : openView(source, kind);
+    const view = watchedView(opened, display);
     for (const warning of view.warnings) {
       note([paint("yellow", "warning:"), ` ${path}: ${warning}`]);
     }
     await withProgress((progress) => use(view, source, progress));
   } finally {
-    opened.close();
+    source.close();
   }
 }

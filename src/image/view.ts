@@ -9,6 +9,7 @@
 import { type ImageView, plainPath, type ViewEntry, type ViewKind } from "./types.ts";
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
+import type { Progress } from "../progress.ts";
 import { type ByteSource, readRange } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import { beginsLikeBundle, openBundleView } from "./bundle_view.ts";
@@ -70,6 +71,19 @@ function linearView(
       while (!step.done) step = walk.next();
       const end = Math.min(source.sizeBytes, Math.ceil(step.value / MIB) * MIB);
       return verifyImage(firstBytes(source, end), kind);
+    },
+  };
+}
+
+/** Returns the same view; the content of files that is read counts as done, and nothing else. */
+export function watchedView(view: ImageView, progress: Progress): ImageView {
+  return {
+    ...view,
+    *read(entry) {
+      for (const part of view.read(entry)) {
+        progress.add(part.length);
+        yield part;
+      }
     },
   };
 }

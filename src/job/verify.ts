@@ -17,7 +17,7 @@ import { watched } from "../source/watched.ts";
 import { kindOf, recordFor } from "../record/find.ts";
 import { type FileSource, openImage } from "../source/file.ts";
 import { digestRange } from "../image/linear.ts";
-import { digestEntry } from "../image/view.ts";
+import { digestEntry, openView } from "../image/view.ts";
 import {
   type DiskReport,
   type ImageReport,
@@ -49,7 +49,7 @@ export interface CheckOptions {
   readonly recordPath?: string | undefined;
   /** Directory of a checkout, if any. */
   readonly tree?: string | undefined;
-  /** Told of the stages; the bytes are for the source of the view to tell. */
+  /** Told of the stages; the content of files is for the view to tell. */
   readonly progress?: Progress;
 }
 
@@ -65,7 +65,7 @@ export async function checkImage(
   { recordPath, tree, progress = UNWATCHED }: CheckOptions = {},
 ): Promise<VerifiedImage> {
   progress.begin("checking the structure");
-  const report = view.verify();
+  const report = openView(watched(source, progress), view.kind).verify();
   if (report.kind === "bundle") throw hasOwnIndex(source.name);
   const record = recordFor(source.name, view.kind, recordPath)?.image;
   if (record !== undefined) await checkRecord(view, record, source.isDevice, progress);
@@ -96,7 +96,7 @@ async function checkRecord(
   isDevice: boolean,
   progress: Progress,
 ): Promise<void> {
-  const { source } = view;
+  const source = watched(view.source, progress);
   if (view.kind !== kindOf(record.role)) {
     throw new UserError(
       "verify",

@@ -44,7 +44,7 @@ export interface ExtractOptions {
   readonly emptyFiles?: ReadonlySet<string>;
   /** Syncs every file, and computes its digest. */
   readonly isDurable?: boolean;
-  /** Told how much there is to extract; what is done is for the source of the view to tell. */
+  /** Told how much there is to extract; what is done is for the view to tell. */
   readonly progress?: Progress;
   readonly signal?: AbortSignal;
 }
