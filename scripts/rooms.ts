@@ -20,6 +20,7 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["refused.ts", "what the system refused to read or write, and what helps"],
   ["read.ts", "opens what is read, and reads files whole, with a limit"],
   ["bytes.ts", "bytes compared, sorted, hashed, tested for zeros; UUIDs"],
+  ["progress.ts", "how far long work is, as it tells whoever wants to know"],
   ["json.ts", "JSON checked by a schema, field by field"],
   ["version.ts", "the version"],
   ["assets.gen.ts", "the embedded files: `steps/` and the demo (generated)"],

@@ -5,7 +5,6 @@ import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { join, resolve } from "node:path";
 import { chooseTarget, refusal } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
-import type { FetchEvent } from "../fetch/types.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
 import { bootstrap } from "../job/run.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
@@ -20,9 +19,10 @@ import { describeTarget } from "./devices.ts";
 import { GROUPS } from "./help.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText } from "./digest.ts";
+import { fetchPrinter } from "./fetching.ts";
 import { printJson } from "./json.ts";
-import { adviceLine, formatBytes, type Line, note, print, warningLines } from "./output.ts";
-import { Progress } from "./progress.ts";
+import { adviceLine, formatBytes, note, print, warn } from "./output.ts";
+import { display, withProgress } from "./progress.ts";
 import { accelOption, printedRun, qemuArgumentOption } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -59,10 +59,9 @@ Examples:
         const request = buildRequest(raw);
         const paths = await confirmedDevices(raw, signal);
         let advice: Plan["advice"] = [];
-        const record = await buildMedia(
-          paths.size === 0 ? request : { ...request, devices: { paths, isVerified: raw.verify } },
-          printedEvents((given) => advice = given),
-          signal,
+        const devices = paths.size === 0 ? {} : { devices: { paths, isVerified: raw.verify } };
+        const record = await withProgress(() =>
+          buildMedia({ ...request, ...devices }, printedEvents((given) => advice = given), signal)
         );
         if (raw.json) printJson(record);
         else printSummary(record, raw.target, paths, advice);
@@ -95,10 +94,15 @@ Example:
         const events = {
           ...printedEvents((given) => advice = given),
           ...printedRun(),
-          onBuilt: (record: TargetRecord) => printSummary(record, build.target, new Map(), advice),
+          onBuilt: (record: TargetRecord) => {
+            display.end();
+            printSummary(record, build.target, new Map(), advice);
+          },
         };
         const { accel, qemuArg: extraArgs } = raw;
-        return bootstrap({ ...build, accel, extraArgs, tmpfsSize }, events, signal);
+        return withProgress(() =>
+          bootstrap({ ...build, accel, extraArgs, tmpfsSize }, events, signal)
+        );
       })
     );
 }
@@ -177,68 +181,15 @@ async function confirmedDevices(
 export function printedEvents(
   onAdvice: (advice: Plan["advice"]) => void = () => {},
 ): BuildEvents {
-  let progress: Progress | undefined;
-  let stage = "";
-  const show = (title: string): Progress => {
-    if (stage !== title) {
-      progress?.clear();
-      progress = new Progress(title);
-      stage = title;
-    }
-    return progress!;
-  };
-  const line = (text: Line) => {
-    progress?.clear();
-    note(text);
-  };
   return {
-    onNotice: (text) => warningLines(text).forEach(line),
+    onNotice: warn,
     onPlan: (plan) => {
       onAdvice(plan.advice);
-      plan.warnings.flatMap(warningLines).forEach(line);
+      plan.warnings.forEach(warn);
     },
-    onFetch: (event) => printFetch(event, show, line),
-    onWrite: (done, total) => {
-      if (done < total) show("writing").update(done, total);
-      else progress?.clear();
-    },
-    onDevice: (what, done, total) => {
-      if (done < total) show(`${what} the device`).update(done, total);
-      else progress?.clear();
-    },
+    onFetch: fetchPrinter(display),
+    progress: display,
   };
-}
-
-function printFetch(
-  event: FetchEvent,
-  show: (title: string) => Progress,
-  line: (text: string) => void,
-): void {
-  const name = event.name;
-  switch (event.kind) {
-    case "bytes":
-      show("fetching").update(event.bytes, event.total, name);
-      break;
-    case "done":
-      if (!event.url.startsWith("file:")) {
-        line(`fetched ${name} (${formatBytes(event.bytes)}) from ${event.url}`);
-      }
-      break;
-    case "failed-attempt":
-      // A directory need not have every file. A file that nothing has is in the report at the end.
-      if (!event.url.startsWith("file:")) {
-        line(`${name}: ${event.url}: ${event.answer}`);
-      }
-      break;
-    case "retry":
-      line(`${name}: trying ${event.url} again`);
-      break;
-    case "start":
-      break;
-    case "wait":
-      line(`${name}: waiting for process ${event.pid}, which is fetching it`);
-      break;
-  }
 }
 
 /** Prints what was built, advice as `plan` gives it and, for bare metal, what to do with it. */

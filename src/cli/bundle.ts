@@ -2,9 +2,11 @@
 /** `seedstrap bundle create|verify|ls|unpack`: everything for an offline site in one tar. */
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
+import { basename } from "node:path";
 import process from "node:process";
 import { openBundle } from "../image/bundle.ts";
-import { findParts, openParts } from "../source/parts.ts";
+import { type BundlePart, findParts, openParts } from "../source/parts.ts";
+import { watched } from "../source/watched.ts";
 import { type BundleFault, type BundleReport, verifyBundle } from "../image/bundle_verify.ts";
 import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
@@ -16,7 +18,7 @@ import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { printJson, printJsonList } from "./json.ts";
 import { fileLines, formatBytes, formatCount, print } from "./output.ts";
-import { Progress } from "./progress.ts";
+import { withProgress } from "./progress.ts";
 
 export function bundleSubcommand(): CommandUnknownOpts {
   return new Command("bundle")
@@ -77,7 +79,9 @@ Examples:
           ? undefined
           : parseSizeMib(raw.split, "--split", 1) * MIB - SECTOR_BYTES,
       };
-      const { index, sizeBytes, parts } = await createBundle(request, printedEvents(), signal);
+      const { index, sizeBytes, parts } = await withProgress(() =>
+        createBundle(request, printedEvents(), signal)
+      );
       const files = index.members.filter(({ kind }) => kind === "file").length;
       const distfiles = index.distfiles.filter(({ isBundled }) => isBundled).length;
       if (raw.json) {
@@ -112,38 +116,67 @@ export async function checkBundle(path: string, json: boolean): Promise<void> {
     if (json) printJson(report);
     else reportLines(report).forEach((line) => print(line));
     if (report.faults.length === 0) return;
+    const damaged = [...new Set(report.faults.flatMap(({ parts = [] }) => parts))].sort();
+    const [first = path, ...others] = damaged;
     throw new UserError("verify", `Cannot trust ${path}: ${summary(report.faults)}`, {
-      where: path,
-      hint: "Copy the bundle again, or make it again",
+      where: [first, ...others].join(", "),
+      hint: damaged.length === 0
+        ? "Copy the bundle again, or make it again"
+        : `Copy ${
+          others.length === 0 ? "this part" : "these parts"
+        } again, or make the bundle again`,
     });
   });
 }
 
-async function verifyFile(path: string, signal: AbortSignal): Promise<BundleReport> {
+/** A fault, and the parts of a split bundle that it is in, by path. */
+interface PlacedFault extends BundleFault {
+  readonly parts?: readonly string[];
+}
+
+interface PlacedReport extends BundleReport {
+  readonly faults: readonly PlacedFault[];
+}
+
+async function verifyFile(path: string, signal: AbortSignal): Promise<PlacedReport> {
   const parts = findParts(path);
   if (parts === undefined) openBundle(path);
   const source = openParts(parts!);
-  const progress = new Progress("verifying");
   try {
-    const onBytes = (done: number) => progress.update(done, source.sizeBytes);
-    return await verifyBundle(source, { onBytes, signal });
+    const report = await withProgress((progress) => {
+      progress.begin("verifying", source.sizeBytes);
+      return verifyBundle(watched(source, progress), signal);
+    });
+    if (parts!.length === 1) return report;
+    return { ...report, faults: report.faults.map((fault) => placed(fault, parts!)) };
   } finally {
-    progress.clear();
     source.close();
   }
 }
 
-function reportLines({ files, sizeBytes, faults }: BundleReport): string[] {
+/** Names the parts of a fault; what a short part lacks is of that part. */
+function placed(fault: BundleFault, parts: readonly BundlePart[]): PlacedFault {
+  const end = fault.offset + Math.max(1, fault.size);
+  const within = parts.filter(({ startBytes }, index) => {
+    const nextBytes = parts[index + 1]?.startBytes ?? Infinity;
+    return fault.offset < nextBytes && startBytes < end;
+  });
+  return { ...fault, parts: within.map(({ path }) => path) };
+}
+
+function reportLines({ files, sizeBytes, faults }: PlacedReport): string[] {
   if (faults.length === 0) {
     return [
       `${formatCount(files)} files, ${formatCount(sizeBytes)} bytes: ` +
       "every byte is as the index says",
     ];
   }
-  return faults.map(({ member, kind, offset, size, message }) =>
+  return faults.map(({ member, kind, offset, size, message, parts }) =>
     `${kind.padEnd(8)}${member === undefined ? "(no member)" : member}: ${size} ${
       size === 1 ? "byte" : "bytes"
-    } at ${offset}: ${message}`
+    } at ${offset}${
+      parts === undefined ? "" : `, in ${parts.map((path) => basename(path)).join(", ")}`
+    }: ${message}`
   );
 }
 
@@ -194,7 +227,9 @@ function unpackCommand(): CommandUnknownOpts {
     .requiredOption("-o, --output <dir>", "a new or an empty directory")
     .action((path, { output }) =>
       withInterrupt(async (signal) => {
-        const files = await unpackBundle(openBundle(path), output, printedEvents(), signal);
+        const files = await withProgress(() =>
+          unpackBundle(openBundle(path), output, printedEvents(), signal)
+        );
         print(`${output}: ${formatCount(files)} files`);
       })
     );

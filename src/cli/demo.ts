@@ -19,9 +19,10 @@ import { statIfThere } from "../runtime/stat.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
-import { columnsOf, guestWriter, paint, print, warn } from "./output.ts";
+import { guestWriter, paint, print, warn, widthOf } from "./output.ts";
 import { planAsText } from "./plan.ts";
 import { printReport } from "./preflight.ts";
+import { withProgress } from "./progress.ts";
 
 export function demoSubcommand(): CommandUnknownOpts {
   return new Command("demo")
@@ -53,11 +54,11 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
       const target = join(dir, "target");
       heading("Plan, before anything is downloaded");
       const { plan } = await planBuild(request);
-      const view = { all: true, columns: columnsOf(process.stdout) };
+      const view = { all: true, columns: widthOf(process.stdout) };
       for (const line of planAsText(plan, target, view)) print(line);
       heading(`Fetch from ${url}, and write`);
       const build = { ...request, target, force: false, jobs: 4 };
-      const record = await buildMedia(build, printedEvents(), signal);
+      const record = await withProgress(() => buildMedia(build, printedEvents(), signal));
       printSummary(record, target);
       for (const { name } of record.images) {
         heading(`Verify ${name}`);

@@ -5,7 +5,7 @@ import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import process from "node:process";
 import { type CandidateDevice, readCandidates, type WriteTarget } from "../device/candidates.ts";
 import { printJson } from "./json.ts";
-import { columnsOf, formatBytes, formatTable, note, print } from "./output.ts";
+import { formatBytes, formatTable, note, print, widthOf } from "./output.ts";
 
 export function devicesSubcommand(): CommandUnknownOpts {
   return new Command("devices")
@@ -32,7 +32,7 @@ const HEADER = ["device", "size", "by", "model", "serial", "holds", "refused bec
 
 function table(candidates: readonly CandidateDevice[]): string[] {
   const rows = [HEADER, ...candidates.map(row)];
-  return formatTable(rows, "lrlllll", columnsOf(process.stdout));
+  return formatTable(rows, "lrlllll", widthOf(process.stdout));
 }
 
 function row(candidate: CandidateDevice): string[] {
@@ -79,5 +79,5 @@ export function describeTarget(target: WriteTarget): string[] {
       ["attached by", target.device.transport],
       ["holds", target.device.content || "cannot be read"],
     ];
-  return formatTable(rows, "ll", columnsOf(process.stderr));
+  return formatTable(rows, "ll", widthOf(process.stderr));
 }

@@ -4,6 +4,7 @@
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { UserError } from "../errors.ts";
 import { openDirectoryView } from "../image/directory.ts";
+import { watchedView } from "../image/view.ts";
 import type { ReadView } from "../image/types.ts";
 import { type Harvest, harvest, type HarvestedFile, hasRepo } from "../job/harvest.ts";
 import {
@@ -19,7 +20,7 @@ import { statIfThere } from "../runtime/stat.ts";
 import { withView } from "./image_source.ts";
 import { printJson } from "./json.ts";
 import { formatBytes, formatCount, print, warn } from "./output.ts";
-import { Progress } from "./progress.ts";
+import { type Display, display, withProgress } from "./progress.ts";
 
 export function harvestSubcommand(): CommandUnknownOpts {
   return new Command("harvest")
@@ -72,13 +73,11 @@ async function harvestDisk(
   force: boolean,
   json: boolean,
 ): Promise<void> {
-  await withRoot(disk, async (view) => {
-    const progress = new Progress("harvest");
-    let done = 0;
-    const onBytes = (bytes: number) => progress.update(done += bytes, undefined);
+  await withRoot(disk, async (view, progress) => {
     const harvested = await withInterrupt((signal) =>
-      harvest(view, output, { force, signal, onBytes })
-    ).finally(() => progress.clear());
+      harvest(view, output, { force, signal, progress })
+    );
+    progress.end();
     noteSkipped(harvested.skipped);
     for (const path of harvested.wrong) {
       warn(`${path} is not as a list on the disk says`);
@@ -116,11 +115,11 @@ async function harvestRoot(
         "with seedstrap image extract",
     });
   }
-  const progress = new Progress("harvest");
-  let done = 0;
-  const onBytes = (bytes: number) => progress.update(done += bytes, undefined);
-  const tar = await withInterrupt((signal) => writeRootTar(dir, output, { signal, onBytes }))
-    .finally(() => progress.clear());
+  const tar = await withProgress((progress) => {
+    progress.begin("harvesting");
+    const onBytes = (bytes: number) => progress.add(bytes);
+    return withInterrupt((signal) => writeRootTar(dir, output, { signal, onBytes }));
+  });
   noteSkipped(tar.skipped);
   if (json) return printJson(tar);
   print(`${tar.path}: ${formatCount(tar.members)} members, ${formatBytes(tar.sizeBytes)}`);
@@ -130,10 +129,13 @@ async function harvestRoot(
 /** Opens a disk, or the directory that a bootstrap has run in. */
 async function withRoot(
   path: string,
-  use: (view: ReadView) => Promise<void>,
+  use: (view: ReadView, progress: Display) => Promise<void>,
 ): Promise<void> {
-  if (statIfThere(path)?.isDirectory()) return await use(openDirectoryView(path));
-  await withView(path, undefined, use);
+  if (statIfThere(path)?.isDirectory()) {
+    const view = watchedView(openDirectoryView(path), display);
+    return await withProgress((progress) => use(view, progress));
+  }
+  await withView(path, undefined, (view, _, progress) => use(view, progress));
 }
 
 function noteSkipped(skipped: Harvest["skipped"]): void {
@@ -143,7 +145,10 @@ function noteSkipped(skipped: Harvest["skipped"]): void {
 async function compareRuns(a: string, b: string, json: boolean): Promise<void> {
   await withPackages(a, (one) =>
     withPackages(b, async (other) => {
-      const differences = await diffPackages(one, other);
+      const differences = await withProgress((progress) => {
+        progress.begin("comparing", bytesOf(one) + bytesOf(other));
+        return diffPackages(one, other);
+      });
       if (json) printJson({ equal: differences.length === 0, differences });
       else for (const line of differences.flatMap(packageDifferenceLines)) print(line);
       if (differences.length === 0) {
@@ -166,8 +171,12 @@ async function withPackages(
   await withRoot(path, async (view) => {
     // A directory of harvested packages has them at its top.
     const isHarvest = statIfThere(path)?.isDirectory() === true && !hasRepo(view);
-    await use(isHarvest ? packagesIn(path) : packagesOn(view));
+    await use(isHarvest ? packagesIn(path, display) : packagesOn(view));
   });
+}
+
+function bytesOf(packages: ReadonlyMap<string, Package>): number {
+  return packages.values().reduce((sum, { size }) => sum + size, 0);
 }
 
 /** How many members of a package are shown. */

@@ -26,8 +26,8 @@ import {
   printAll,
   printExact,
   warn,
+  writeOut,
 } from "./output.ts";
-import { Progress } from "./progress.ts";
 
 export function imageSubcommand(): CommandUnknownOpts {
   return new Command("image")
@@ -56,7 +56,8 @@ function lsCommand(): CommandUnknownOpts {
     .addOption(recordOption())
     .addOption(asOption())
     .action(async (path, { long, json, tree, record, as }) => {
-      await withView(path, as, async (view) => {
+      await withView(path, as, async (view, _, progress) => {
+        progress.begin("listing");
         const known = long ? knownSteps(view, tree, record) : new Map<string, readonly string[]>();
         const details = (entry: ViewEntry) => long ? detailsOf(view, entry, known) : {};
         if (json) return await printJsonList("entries", detailed(view, details));
@@ -166,7 +167,7 @@ function catCommand(): CommandUnknownOpts {
         const shown = (part: Uint8Array) =>
           printableLines(decoder.decode(part, { stream: true }), "\t");
         for (const part of view.read(entry)) {
-          const isWritten = process.stdout.write(isShown ? shown(part) : part.slice());
+          const isWritten = writeOut(process.stdout, isShown ? shown(part) : part.slice());
           if (!isWritten) await once(process.stdout, "drain");
         }
         if (isShown) process.stdout.write(printable(decoder.decode()));
@@ -188,22 +189,21 @@ function extractCommand(): CommandUnknownOpts {
 Links are created but never followed. Devices are left out, owners are not restored.`,
     )
     .action((path, paths, { output, record, as }) =>
-      withView(path, as, async (view) => {
+      withView(path, as, async (view, _, progress) => {
         const found = recordFor(path, view.kind, record);
         const emptyFiles = found?.image && new Set(
           found.image.files.filter(({ size }) => size === 0).map((file) => plainPath(file.path)),
         );
-        const progress = new Progress("extract");
-        let done = 0;
         const extracted = await withInterrupt((signal) =>
           writeOutputDirectory(output, (part) =>
             extract(view, part, {
               paths,
               signal,
               ...(emptyFiles && { emptyFiles }),
-              onBytes: (bytes) => progress.update(done += bytes, undefined),
+              progress,
             }))
-        ).finally(() => progress.clear());
+        );
+        progress.end();
         for (const { path, why } of extracted.skipped) {
           warn(`${path} is left out: ${why}`);
         }
@@ -225,8 +225,10 @@ function diffCommand(): CommandUnknownOpts {
     .addOption(asOption())
     .action((a, b, { json, as }) =>
       withView(a, as, (one) =>
-        withView(b, as, async (other) => {
+        withView(b, as, async (other, _, progress) => {
+          progress.begin("comparing");
           const differences = diffViews(one, other);
+          progress.end();
           if (json) printJson({ equal: differences.length === 0, differences });
           else await printAll(differenceLines(differences));
           if (differences.length === 0) return;

@@ -5,9 +5,10 @@ import { Option } from "@commander-js/extra-typings";
 import type { FileSource } from "../source/file.ts";
 import { openSource } from "../source/open.ts";
 import { type ImageView, VIEW_KINDS, type ViewKind } from "../image/types.ts";
-import { openView } from "../image/view.ts";
+import { openView, watchedView } from "../image/view.ts";
 import { RECORD_NAME } from "../record/types.ts";
 import { warn } from "./output.ts";
+import { type Display, display, withProgress } from "./progress.ts";
 
 /** Declares `--as`, for every command that opens an image. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -26,19 +27,24 @@ export function recordOption() {
   );
 }
 
-/** Opens an image for a command, and prints the warnings of its reader. */
+/**
+ * Opens an image for a command, and prints the warnings of its reader.
+ *
+ * @param use Begins a stage of the progress, of which the content that is read is shown.
+ */
 export async function withView(
   path: string,
   kind: ViewKind | undefined,
-  use: (view: ImageView, source: FileSource) => void | Promise<void>,
+  use: (view: ImageView, source: FileSource, progress: Display) => void | Promise<void>,
 ): Promise<void> {
   const source = openSource(path);
   try {
-    const view = kind === undefined ? openView(source) : openView(source, kind);
+    const opened = kind === undefined ? openView(source) : openView(source, kind);
+    const view = watchedView(opened, display);
     for (const warning of view.warnings) {
       warn(`${path}: ${warning}`);
     }
-    await use(view, source);
+    await withProgress((progress) => use(view, source, progress));
   } finally {
     source.close();
   }

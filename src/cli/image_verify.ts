@@ -2,9 +2,7 @@
 /** `seedstrap image verify`: checks an image. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { openImage } from "../source/file.ts";
 import type { DiskReport, ImageReport } from "../image/types.ts";
-import { openView } from "../image/view.ts";
 import { checkImage, hasOwnIndex, type VerifiedImage } from "../job/verify.ts";
 import { asOption, recordOption, withView } from "./image_source.ts";
 import { checkBundle } from "./bundle.ts";
@@ -21,12 +19,13 @@ export function verifySubcommand(): CommandUnknownOpts {
     .addOption(recordOption())
     .addOption(asOption())
     .action((path, { json, tree, record, as }) =>
-      withView(path, as, async (view, source) => {
+      withView(path, as, async (view, source, progress) => {
         if (view.kind === "bundle") {
           if (record !== undefined || tree !== undefined) throw hasOwnIndex(path);
           return await checkBundle(path, json === true);
         }
-        const checked = await checkImage(view, source, record, tree);
+        const checked = await checkImage(view, source, { recordPath: record, tree, progress });
+        progress.end();
         if (!json) return reportLines(checked).forEach((line) => print(line));
         printJson({
           ...checked.report,
@@ -39,12 +38,11 @@ export function verifySubcommand(): CommandUnknownOpts {
 
 /** Verifies an image and returns the report as lines. */
 export async function verifyLines(path: string): Promise<string[]> {
-  const source = openImage(path);
-  try {
-    return reportLines(await checkImage(openView(source), source));
-  } finally {
-    source.close();
-  }
+  let lines: string[] = [];
+  await withView(path, undefined, async (view, source, progress) => {
+    lines = reportLines(await checkImage(view, source, { progress }));
+  });
+  return lines;
 }
 
 function reportLines({ report, record, tree }: VerifiedImage): string[] {

@@ -23,6 +23,7 @@ import { once } from "node:events";
 import process from "node:process";
 import { EXIT, messageOf, UserError } from "../errors.ts";
 import { printableJson } from "../text.ts";
+import { writeOut } from "./output.ts";
 
 const SCHEMA = 1;
 const BLOCK_CHARS = 64 * 1024;
@@ -33,7 +34,7 @@ let isOpen = false;
 /** Prints the result of a command; {@link endJson} ends it. What a terminal obeys is escaped. */
 export function printJson(result: object): void {
   const text = JSON.stringify({ schema: SCHEMA, ...result }, null, 2);
-  process.stdout.write(printableJson(text.slice(0, -"\n}".length)));
+  writeOut(process.stdout, printableJson(text.slice(0, -"\n}".length)));
   isOpen = true;
 }
 
@@ -51,12 +52,12 @@ export async function printJsonList(name: string, items: Iterable<object>): Prom
       block += separator + printableJson(JSON.stringify(item));
       separator = ",\n    ";
       if (block.length < BLOCK_CHARS) continue;
-      const isWritten = process.stdout.write(block);
+      const isWritten = writeOut(process.stdout, block);
       block = "";
       if (!isWritten) await once(process.stdout, "drain");
     }
   } finally {
-    process.stdout.write(`${block}\n  ]`);
+    writeOut(process.stdout, `${block}\n  ]`);
   }
 }
 
@@ -69,9 +70,9 @@ export function endJson(error?: unknown): void {
   if (error !== undefined) {
     if (!isOpen) printJson({});
     const text = JSON.stringify(errorObject(error), null, 2).replaceAll("\n", "\n  ");
-    process.stdout.write(printableJson(`,\n  "error": ${text}`));
+    writeOut(process.stdout, printableJson(`,\n  "error": ${text}`));
   }
-  if (isOpen) process.stdout.write("\n}\n");
+  if (isOpen) writeOut(process.stdout, "\n}\n");
   isOpen = false;
 }
 

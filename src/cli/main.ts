@@ -6,6 +6,7 @@ import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/
 import process from "node:process";
 import { withoutSecrets } from "../fetch/secret.ts";
 import { EXIT, UserError } from "../errors.ts";
+import { wasClosed } from "../runtime/inherited.ts";
 import { VERSION } from "../version.ts";
 import { expandAbbreviations, expandShortOptions, passQemuArguments } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
@@ -17,7 +18,7 @@ import { programHelp } from "./help.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { endJson } from "./json.ts";
-import { printableLines, printError } from "./output.ts";
+import { printableLines, printError, writeOut } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
@@ -52,10 +53,11 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(manSubcommand());
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({
-      writeErr: (text) => process.stderr.write(printableLines(withoutSecrets(text))),
+      // What commander quotes from the command line may come from a file name.
+      writeErr: (text) => writeOut(process.stderr, printableLines(withoutSecrets(text))),
       // An error is printed once, by main().
       outputError: () => {},
-      writeOut: (text) => process.stdout.write(printableLines(text)),
+      writeOut: (text) => writeOut(process.stdout, printableLines(text)),
     });
   }
   return root;
@@ -73,6 +75,8 @@ function longOptions(root: CommandUnknownOpts): Set<string> {
 /** Runs a command line and returns its exit code. */
 async function main(args: readonly string[]): Promise<number> {
   try {
+    // Before any work is done, as its result would be lost.
+    if (wasClosed(1)) throw new UserError("target", "Cannot write the output: it is closed");
     // A word before everything is meant as a command, not for the default one.
     const root = program(args[0]?.startsWith("-") ?? true);
     const expanded = expandAbbreviations(expandShortOptions(args), longOptions(root));

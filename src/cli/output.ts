@@ -12,6 +12,7 @@ import { styleText } from "node:util";
 import { PlainOutput } from "../console/plain.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { printable } from "../text.ts";
+import { makeRoomFor } from "./status.ts";
 
 export { formatBytes, formatCount } from "../text.ts";
 
@@ -61,9 +62,15 @@ export function plainLine(line: Line): string {
   return typeof line === "string" || line instanceof Painted ? String(line) : line.join("");
 }
 
+/** Writes to one of our streams: on a terminal what is shown of the progress goes first. */
+export function writeOut(stream: NodeJS.WriteStream, text: string | Uint8Array): boolean {
+  if (stream.isTTY) makeRoomFor(text);
+  return stream.write(text);
+}
+
 /** Prints a line of a result. What is not fit for a terminal in it is escaped, newlines too. */
 export function print(line: Line = ""): void {
-  process.stdout.write(`${rendered(line, process.stdout)}\n`);
+  writeOut(process.stdout, `${rendered(line, process.stdout)}\n`);
 }
 
 /**
@@ -71,14 +78,14 @@ export function print(line: Line = ""): void {
  */
 export function printExact(line: string): void {
   const isShown = process.stdout.isTTY === true;
-  process.stdout.write(`${isShown ? printable(line) : line.replaceAll("\n", "\\x0a")}\n`);
+  writeOut(process.stdout, `${isShown ? printable(line) : line.replaceAll("\n", "\\x0a")}\n`);
 }
 
 /** Prints any number of lines of a result, no faster than they are read. */
 export async function printAll(lines: Iterable<Line>): Promise<void> {
   let block = "";
   const write = async () => {
-    if (!process.stdout.write(block)) await once(process.stdout, "drain");
+    if (!writeOut(process.stdout, block)) await once(process.stdout, "drain");
     block = "";
   };
   for (const line of lines) {
@@ -95,7 +102,7 @@ export function adviceLine(advice: string): Line {
 
 /** Prints a line that is not part of a result, escaped as {@link print} does. */
 export function note(line: Line): void {
-  process.stderr.write(`${rendered(line, process.stderr)}\n`);
+  writeOut(process.stderr, `${rendered(line, process.stderr)}\n`);
 }
 
 /** Prints a warning, which may have several lines; the work goes on. */
@@ -139,11 +146,11 @@ export function printableLines(text: string, also = ""): string {
 /** Writes what a guest prints to a stream; a terminal gets no control sequences. */
 export function guestWriter(stream: NodeJS.WriteStream): (chunk: Uint8Array) => void {
   const plain = new PlainOutput();
-  return (chunk) => void stream.write(stream.isTTY ? plain.push(chunk) : chunk);
+  return (chunk) => void writeOut(stream, stream.isTTY ? plain.push(chunk) : chunk);
 }
 
 /** Width of the terminal that a stream is, or Infinity: what programs read is not wrapped. */
-export function columnsOf(stream: NodeJS.WriteStream): number {
+export function widthOf(stream: NodeJS.WriteStream): number {
   return stream.isTTY ? stream.columns || DEFAULT_COLUMNS : Infinity;
 }
 
@@ -158,7 +165,7 @@ const LEAST_COLUMNS = 8;
  *
  * @param given The cells of each row.
  * @param align One letter a column: `l` left, `r` right.
- * @param columns Width that it has to fit, see {@link columnsOf}.
+ * @param columns Width that it has to fit, see {@link widthOf}.
  */
 export function formatTable(
   given: readonly (readonly string[])[],
@@ -199,7 +206,7 @@ export function fileLines(
   known: string | undefined,
   path: string,
 ): string[] {
-  const columns = columnsOf(process.stdout);
+  const columns = widthOf(process.stdout);
   if (columns < LONG_COLUMNS) {
     const first = [...facts, path].join("  ");
     const isShort = first.length <= columns;

@@ -23,7 +23,6 @@ import { printJson } from "./json.ts";
 import { parsePlanRequest, planCommandBase } from "./options.ts";
 import {
   adviceLine,
-  columnsOf,
   formatBytes,
   formatCount,
   formatTable,
@@ -33,6 +32,7 @@ import {
   print,
   warn,
   warningLines,
+  widthOf,
 } from "./output.ts";
 
 export function planSubcommand(): CommandUnknownOpts {
@@ -52,7 +52,7 @@ Example:
     .action(async (raw) => {
       const { plan, tree } = await planBuild(parsePlanRequest(raw));
       checkTargetDirectory(raw.target, tree);
-      const view = { all: raw.all === true, columns: columnsOf(process.stdout) };
+      const view = { all: raw.all === true, columns: widthOf(process.stdout) };
       if (raw.json) printJson(planAsJson(plan, raw.target));
       else for (const line of planAsText(plan, raw.target, view)) print(line);
       checkMissing(plan, raw.force === true, { onNotice: warn });

@@ -19,7 +19,6 @@ import { checkVerdict } from "../preflight/run.ts";
 import { readWholeText } from "../read.ts";
 import { printJson } from "./json.ts";
 import {
-  columnsOf,
   formatBytes,
   formatCount,
   formatTable,
@@ -27,7 +26,9 @@ import {
   paint,
   print,
   warn,
+  widthOf,
 } from "./output.ts";
+import { withProgress } from "./progress.ts";
 import { accelOption } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -93,19 +94,22 @@ async function lookInQemu(
   raw: Raw,
   signal: AbortSignal,
 ): Promise<void> {
-  const report = await preflightInQemu(
-    {
-      ...preflightRequest(target, raw),
-      machine: raw.machine,
-      ramMib: raw.qemuRam === undefined ? undefined : parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
-      qemuCommand: raw.qemuCmd,
-      accel: raw.accel,
-    },
-    {
-      onNotice: warn,
-      ...(!raw.json && { onSerial: guestWriter(process.stderr) }),
-    },
-    signal,
+  const report = await withProgress((progress) =>
+    preflightInQemu(
+      {
+        ...preflightRequest(target, raw),
+        machine: raw.machine,
+        ramMib: raw.qemuRam === undefined ? undefined : parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
+        qemuCommand: raw.qemuCmd,
+        accel: raw.accel,
+      },
+      {
+        onNotice: warn,
+        ...(!raw.json && { onSerial: guestWriter(process.stderr) }),
+        progress,
+      },
+      signal,
+    )
   );
   printReport(report, raw.json === true);
   checkVerdict(report, target ?? "QEMU");
@@ -117,11 +121,11 @@ async function writeStick(
   signal: AbortSignal,
 ): Promise<void> {
   const output = resolve(raw.output);
-  const { sha256, sizeBytes, payloadRequired } = await preflightForStick(
-    output,
-    preflightRequest(target, raw),
-    signal,
-  );
+  const request = preflightRequest(target, raw);
+  const { sha256, sizeBytes, payloadRequired } = await withProgress((progress) => {
+    progress.begin("writing");
+    return preflightForStick(output, request, signal);
+  });
   if (raw.json) {
     printJson({ path: output, sizeBytes, sha256, payloadRequired });
     return;
@@ -156,7 +160,7 @@ export function printReport(report: PreflightReport, asJson: boolean): void {
     const row = describe(line);
     return row === undefined ? [] : [[row[0], stateOf(line), row[1]]];
   });
-  for (const line of formatTable(rows, "lll", columnsOf(process.stdout))) print(line);
+  for (const line of formatTable(rows, "lll", widthOf(process.stdout))) print(line);
   if (report.damagedLines > 0) {
     const lines = report.damagedLines === 1 ? "1 line is" : `${report.damagedLines} lines are`;
     warn(`${lines} damaged: what is shown of the log may be wrong, record it again`);

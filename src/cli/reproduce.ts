@@ -13,6 +13,7 @@ import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { printJson } from "./json.ts";
 import { print } from "./output.ts";
+import { withProgress } from "./progress.ts";
 
 /** How many things are named in a summary. */
 const MOST_NAMED = 5;
@@ -49,23 +50,25 @@ The exit code is 0 if every output has the digest that the record states, and 11
     );
   command.action((record, raw) =>
     withInterrupt(async (signal) => {
-      const result = await reproduceBuild(
-        {
-          record,
-          tree: raw.tree ?? process.cwd(),
-          mirrors: parseMirrorOption(raw.mirrors ?? []),
-          store: raw.distfiles ?? defaultStore(),
-          isOffline: raw.offline === true,
-          repo: raw.repo,
-          preseed: raw.earlyPreseed,
-          kernel: raw.kernel,
-          target: raw.target,
-          keep: raw.keep === true,
-          force: raw.force === true,
-          jobs: parseCount(raw.jobs, "--jobs", 1, 64),
-        },
-        printedEvents(),
-        signal,
+      const result = await withProgress(() =>
+        reproduceBuild(
+          {
+            record,
+            tree: raw.tree ?? process.cwd(),
+            mirrors: parseMirrorOption(raw.mirrors ?? []),
+            store: raw.distfiles ?? defaultStore(),
+            isOffline: raw.offline === true,
+            repo: raw.repo,
+            preseed: raw.earlyPreseed,
+            kernel: raw.kernel,
+            target: raw.target,
+            keep: raw.keep === true,
+            force: raw.force === true,
+            jobs: parseCount(raw.jobs, "--jobs", 1, 64),
+          },
+          printedEvents(),
+          signal,
+        )
       );
       if (raw.json) printJson(result);
       else for (const line of reproductionLines(result, raw.all === true)) print(line);

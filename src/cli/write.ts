@@ -10,7 +10,7 @@ import { confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { printJson } from "./json.ts";
 import { formatBytes, note, print } from "./output.ts";
-import { Progress } from "./progress.ts";
+import { withProgress } from "./progress.ts";
 
 export function writeSubcommand(): CommandUnknownOpts {
   return new Command("write")
@@ -41,33 +41,13 @@ Examples:
         checkFit(target, image.sizeBytes, [path]);
         for (const line of describeTarget(target)) note(line);
         await confirmTarget(target, yes, signal);
-        const events = progressEvents();
-        const { report } = await writeToDevice(image, target, verify, events, signal)
-          .finally(events.clear);
+        const { report } = await withProgress((progress) =>
+          writeToDevice(image, target, verify, progress, signal)
+        );
         if (json) printJson({ device: target.path, image: path, kind: image.kind, ...report });
         else printReport(report, image.dataBytes, target);
       })
     );
-}
-
-/** Returns handlers that show the progress of writing to a device. */
-function progressEvents(): {
-  onProgress: (stage: string, done: number, total: number) => void;
-  clear: () => void;
-} {
-  let progress: Progress | undefined;
-  let current = "";
-  return {
-    onProgress(stage, done, total) {
-      if (stage !== current) {
-        progress?.clear();
-        progress = new Progress(stage);
-        current = stage;
-      }
-      progress!.update(done, total);
-    },
-    clear: () => progress?.clear(),
-  };
 }
 
 function printReport(report: DeviceReport, dataBytes: number, target: WriteTarget): void {

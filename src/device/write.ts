@@ -5,6 +5,7 @@
  * @module
  */
 
+import { type Progress, UNWATCHED } from "../progress.ts";
 import { UserError } from "../errors.ts";
 import type { Segment } from "../format/segment.ts";
 import type { WriteTarget } from "./candidates.ts";
@@ -22,12 +23,6 @@ export interface DeviceImage {
   readonly sha256?: string;
   /** Computes the digest even if `sha256` is absent. */
   readonly wantsDigest?: true;
-}
-
-/** Events of a write. */
-export interface DeviceEvents {
-  /** Called with the number of bytes that are done, and the size of the image. */
-  readonly onProgress?: (stage: "writing" | "reading back", done: number, total: number) => void;
 }
 
 /** The result of a write. */
@@ -65,28 +60,26 @@ export async function writeToDevice(
   image: DeviceImage,
   target: WriteTarget,
   isVerified: boolean,
-  events: DeviceEvents = {},
+  progress: Progress = UNWATCHED,
   signal?: AbortSignal,
 ): Promise<WrittenDevice> {
   const { segments, sizeBytes } = image;
   const needsDigest = image.sha256 !== undefined || image.wantsDigest === true;
   const out = BlockFile.open(target);
   let sink: DeviceSink | undefined;
-  let stage: "writing" | "reading back" = "writing";
-  let done = 0;
   try {
+    progress.begin(`writing ${target.path}`, sizeBytes);
     sink = await DeviceSink.begin(out, {
       sizeBytes,
       digests: isVerified ? "reading back" : needsDigest ? "writing" : "never",
       hashesHoles: needsDigest,
-      onDone: (bytes) => events.onProgress?.(stage, done += bytes, sizeBytes),
+      onDone: (bytes) => progress.add(bytes),
       signal,
     });
     const fileDigests = await streamSegments(segments, sink, signal ? { signal } : {});
     let digest = await sink.finish();
     if (isVerified) {
-      stage = "reading back";
-      done = 0;
+      progress.begin(`reading ${target.path} back`, sizeBytes);
       digest = await sink.readBack();
     }
     if (image.sha256 !== undefined && digest?.sha256 !== image.sha256) {

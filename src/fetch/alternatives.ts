@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { hostOf } from "./failure.ts";
 import { type HttpMirror, requestUrl } from "./mirror.ts";
 
 /**
@@ -48,28 +49,28 @@ export class HostHealth {
 
   /** Notes that a host answered, with any status. */
   answered(url: string): void {
-    this.#failures.delete(origin(url));
+    this.#failures.delete(hostOf(url));
   }
 
   /** Notes that a host could not be reached. */
   down(url: string): void {
-    this.#failures.set(origin(url), (this.#failures.get(origin(url)) ?? 0) + 1);
+    this.#failures.set(hostOf(url), (this.#failures.get(hostOf(url)) ?? 0) + 1);
   }
 
   /** Notes that a host wants no request for some time, in milliseconds. */
   rest(url: string, restMs: number): void {
     const until = performance.now() + restMs;
-    this.#restUntil.set(origin(url), Math.max(until, this.#restUntil.get(origin(url)) ?? 0));
+    this.#restUntil.set(hostOf(url), Math.max(until, this.#restUntil.get(hostOf(url)) ?? 0));
   }
 
   /** How long a host still wants no request, in milliseconds; 0 if it may be asked. */
   restMs(url: string): number {
-    return Math.max(0, (this.#restUntil.get(origin(url)) ?? 0) - performance.now());
+    return Math.max(0, (this.#restUntil.get(hostOf(url)) ?? 0) - performance.now());
   }
 
   /** Reports whether a host has failed to answer several times in a row. */
   seemsDead(url: string): boolean {
-    return (this.#failures.get(origin(url)) ?? 0) >= 3;
+    return (this.#failures.get(hostOf(url)) ?? 0) >= 3;
   }
 
   /** Returns the same URLs, with those of hosts that seem dead at the end. */
@@ -77,8 +78,4 @@ export class HostHealth {
     const dead = (url: string) => this.seemsDead(url);
     return [...urls.filter((url) => !dead(url)), ...urls.filter(dead)];
   }
-}
-
-function origin(url: string): string {
-  return URL.canParse(url) ? new URL(url).origin : url;
 }

@@ -150,7 +150,9 @@ async function receive(
     }
     const sizeBytes = part.sizeBytes;
     await discard(part, request, options);
-    throw new UrlFailure(`wrong SHA-256: got ${got}, ${sizeBytes} bytes${bodyRemark(answer)}`);
+    throw new UrlFailure(`wrong SHA-256: got ${got}, ${sizeBytes} bytes${bodyRemark(answer)}`, {
+      isWrong: true,
+    });
   } finally {
     answer.close();
   }

@@ -15,6 +15,8 @@ export interface FailureReach {
   readonly transient?: boolean;
   /** The host itself could not be reached, so other files from it are likely to fail as well. */
   readonly hostDown?: boolean;
+  /** The body has another SHA-256 than the file. */
+  readonly isWrong?: boolean;
   /** The server wants no request before so many milliseconds have passed. */
   readonly restMs?: number | undefined;
   /** The store has no room for the file. */
@@ -25,6 +27,7 @@ export interface FailureReach {
 export class UrlFailure extends Error {
   readonly transient: boolean;
   readonly hostDown: boolean;
+  readonly isWrong: boolean;
   readonly restMs: number | undefined;
   readonly noRoom: UserError | undefined;
 
@@ -34,6 +37,7 @@ export class UrlFailure extends Error {
     this.name = "UrlFailure";
     this.transient = reach.transient ?? false;
     this.hostDown = reach.hostDown ?? false;
+    this.isWrong = reach.isWrong ?? false;
     this.restMs = reach.restMs;
     this.noRoom = reach.noRoom;
   }
@@ -66,6 +70,11 @@ export function bareUrl(url: string): string {
   bare.search = "";
   bare.hash = "";
   return bare.href;
+}
+
+/** Returns scheme, host and port of a URL; what is no URL stays as it is. */
+export function hostOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).origin : url;
 }
 
 const HOST_DOWN: Readonly<Record<string, string>> = {

@@ -16,7 +16,15 @@ import { bareUrl, plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
 import { checkDistfileName, locate, verifyFile } from "./store.ts";
 import { takeTurn, tidyStore } from "./turn.ts";
-import type { Attempt, Fetched, FetchEvent, FetchOptions, FetchReport, Wanted } from "./types.ts";
+import type {
+  Attempt,
+  Fault,
+  Fetched,
+  FetchEvent,
+  FetchOptions,
+  FetchReport,
+  Wanted,
+} from "./types.ts";
 
 const DEFAULT_JOBS = 4;
 const DEFAULT_STALL_MS = 20_000;
@@ -77,6 +85,7 @@ export async function fetchAll(
     signal: stop.signal,
     tell: options.onProgress ?? (() => {}),
   };
+  run.tell({ kind: "begin", files: tasks.length });
   try {
     await eachOf(tasks, options, stop, (task) => firstRound(task, run));
     for (let round = 1; round <= RETRY_ROUNDS; round++) {
@@ -87,6 +96,7 @@ export async function fetchAll(
     }
   } finally {
     options.signal?.removeEventListener("abort", interrupt);
+    run.tell({ kind: "end" });
   }
   await tidyStore(run.store);
   // What another URL might have had does not matter then: the next run would end in the same way.
@@ -162,12 +172,12 @@ async function tryStore(task: Task, run: Run): Promise<boolean> {
   try {
     const { ok, got, sizeBytes } = await verifyFile(candidate.path, task.sha256, run.signal);
     if (ok) finish(task, { path: candidate.path, sizeBytes, source: url }, run);
-    else note(task, url, `wrong SHA-256: got ${got}, ${sizeBytes} bytes`, run);
+    else note(task, url, `wrong SHA-256: got ${got}, ${sizeBytes} bytes`, "digest", run);
     return ok;
   } catch (error) {
     run.signal.throwIfAborted();
     if (systemCode(error) === undefined) throw error;
-    note(task, url, plainText(messageOf(error)), run);
+    note(task, url, plainText(messageOf(error)), "other", run);
     return false;
   }
 }
@@ -231,7 +241,8 @@ async function askUrls(
       if (error.restMs !== undefined) run.health.rest(url, error.restMs);
       if (error.noRoom !== undefined) task.noRoom = error.noRoom;
       if (error.transient) task.again.push(url);
-      note(task, shown, error.message, run);
+      const fault = error.hostDown ? "host" : error.isWrong ? "digest" : "other";
+      note(task, shown, error.message, fault, run);
     }
   }
 }
@@ -243,7 +254,9 @@ async function mayAsk(task: Task, url: string, run: Run, waits: boolean): Promis
     if (restMs > MAX_REST_MS) {
       const shown = shownUrl(task, url);
       const rest = `Retry-After ${Math.ceil(restMs / 1000)} s`;
-      if (!task.attempts.has(shown)) note(task, shown, `not asked: the server said ${rest}`, run);
+      if (!task.attempts.has(shown)) {
+        note(task, shown, `not asked: the server said ${rest}`, "other", run);
+      }
       return false;
     }
     if (!waits) {
@@ -277,10 +290,10 @@ function downloadFrom(task: Task, url: string, run: Run): ReturnType<typeof down
   });
 }
 
-function note(task: Task, url: string, answer: string, run: Run): void {
+function note(task: Task, url: string, answer: string, fault: Fault, run: Run): void {
   const tries = (task.attempts.get(url)?.tries ?? 0) + 1;
-  task.attempts.set(url, { url, answer, tries });
-  run.tell({ kind: "failed-attempt", name: task.name, url, answer });
+  task.attempts.set(url, { url, answer, fault, tries });
+  run.tell({ kind: "failed-attempt", name: task.name, url, answer, fault });
 }
 
 function finish(task: Task, found: Fetched, run: Run): void {

@@ -43,17 +43,27 @@ export interface FetchOptions {
 
 /** An event of a file, for a progress display. `url` has no password. */
 export type FetchEvent =
+  /** So many files are wanted. */
+  | { kind: "begin"; files: number }
   /** A body begins; `bytes` of the file are already in the store. */
   | { kind: "start"; name: string; url: string; bytes: number; total: number | undefined }
   | { kind: "bytes"; name: string; url: string; bytes: number; total: number | undefined }
   /** The file is complete and verified; `url` is a `file:` URL if it was already in the store. */
   | { kind: "done"; name: string; url: string; bytes: number; total: number }
   /** One URL did not deliver the file. */
-  | { kind: "failed-attempt"; name: string; url: string; answer: string }
+  | { kind: "failed-attempt"; name: string; url: string; answer: string; fault: Fault }
   /** A URL with a failure that may be temporary is tried again. */
   | { kind: "retry"; name: string; url: string }
   /** Another process, of this pid, is fetching the file into the same store. */
-  | { kind: "wait"; name: string; pid: number };
+  | { kind: "wait"; name: string; pid: number }
+  /** Nothing more is fetched. */
+  | { kind: "end" };
+
+/**
+ * What is wrong with a source: its host cannot be reached, so that it has no file; the bytes that
+ * came have another SHA-256; or anything else.
+ */
+export type Fault = "host" | "digest" | "other";
 
 /** A verified file. */
 export interface Fetched {
@@ -72,6 +82,7 @@ export interface Attempt {
   readonly url: string;
   /** Its last answer, as short plain text. */
   readonly answer: string;
+  readonly fault: Fault;
   /** Number of times it was asked. */
   readonly tries: number;
 }

@@ -29,6 +29,8 @@ export interface ByteRange {
 /**
  * Computes the digest of a disk.
  *
+ * Holes of the source are not read.
+ *
  * @param ranges Ranges that may have bytes other than zero, in order, at multiples of a block; by
  * default the whole disk.
  * @param onBytes Called with the number of bytes read since the last call.
@@ -48,6 +50,10 @@ export async function blocksDigest(
   };
   for (const { offset, size } of ranges) {
     for (let done = 0; done < size; done += buffer.length) {
+      const data = source.nextData?.(offset + done) ?? offset + done;
+      // A hole may end within a block.
+      done = Math.max(done, data - data % BLOCK_BYTES - offset);
+      if (done >= size) break;
       const rest = Math.min(size, source.sizeBytes - offset) - done;
       const part = buffer.subarray(0, Math.max(0, Math.min(buffer.length, rest)));
       const read = source.read(offset + done, part);

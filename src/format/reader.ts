@@ -20,6 +20,11 @@ export interface ByteSource {
    * @returns The number of bytes read: less than `into.length` only at the end of the source.
    */
   read(offset: number, into: Uint8Array): number;
+  /**
+   * Returns the offset of the next byte, from `offset` on, that may be other than zero: `sizeBytes`
+   * where there is none. Absent in a source that would have to read to know.
+   */
+  nextData?(offset: number): number;
 }
 
 /** Returns a source over bytes in memory. */
@@ -147,10 +152,11 @@ export function* readRange(
   }
 }
 
-/** Returns the offset of the first byte from `offset` on that is not zero, or -1. */
+/** Returns the offset of the first byte from `offset` on that is not zero, or -1; skips holes. */
 export function firstNonZero(source: ByteSource, offset: number): number {
   const window = new Uint8Array(MIB);
   for (let at = offset;;) {
+    at = source.nextData?.(at) ?? at;
     const part = window.subarray(0, source.read(at, window));
     if (part.length === 0) return -1;
     if (!isZero(part)) return at + part.findIndex((byte) => byte !== 0);

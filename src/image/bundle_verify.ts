@@ -53,12 +53,6 @@ export interface BundleReport {
   readonly faults: readonly BundleFault[];
 }
 
-export interface VerifyOptions {
-  /** Called with the number of bytes of the bundle that are done. */
-  readonly onBytes?: (done: number) => void;
-  readonly signal?: AbortSignal;
-}
-
 /**
  * Verifies a bundle to its last byte.
  *
@@ -66,10 +60,10 @@ export interface VerifyOptions {
  */
 export async function verifyBundle(
   source: ByteSource,
-  options: VerifyOptions = {},
+  signal?: AbortSignal,
 ): Promise<BundleReport> {
   const { layout, sums } = findIndex(source);
-  if (layout === undefined) return await verifyByHeaders(source, sums, options);
+  if (layout === undefined) return await verifyByHeaders(source, sums, signal);
   const faults: BundleFault[] = [];
   const text = new Map([[SUMS_PATH, layout.sumsText], [INDEX_PATH, layout.indexText]]);
   for (const placed of layout.members) {
@@ -80,7 +74,7 @@ export async function verifyBundle(
     if (wanted !== undefined) {
       own.push(...differences(source, dataOffset, Buffer.from(wanted), "data", path));
     } else if (member.kind === "file") {
-      const got = await digestRun(source, dataOffset, size, options);
+      const got = await digestRun(source, dataOffset, size, signal);
       own.push(...dataFault(path, dataOffset, size, got, member.sha256));
     }
     own.push(...paddingFault(source, dataOffset + size, path));
@@ -98,7 +92,7 @@ export async function verifyBundle(
 async function verifyByHeaders(
   source: ByteSource,
   sums: ReadonlyMap<string, string>,
-  options: VerifyOptions,
+  signal: AbortSignal | undefined,
 ): Promise<BundleReport> {
   const faults: BundleFault[] = [];
   const missing = new Map(sums);
@@ -121,7 +115,7 @@ async function verifyByHeaders(
       files++;
       const wanted = sums.get(path);
       missing.delete(path);
-      const got = await digestRun(source, dataOffset, size, options);
+      const got = await digestRun(source, dataOffset, size, signal);
       if (wanted !== undefined) faults.push(...dataFault(path, dataOffset, size, got, wanted));
       else if (path !== SUMS_PATH) {
         const message = `${SUMS_PATH} has no line for it, or the line is damaged`;
@@ -277,7 +271,7 @@ async function digestRun(
   source: ByteSource,
   offset: number,
   size: number,
-  { onBytes, signal }: VerifyOptions,
+  signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
   const hash = createHash("sha256");
   const window = new Uint8Array(Math.min(size, MIB));
@@ -285,7 +279,6 @@ async function digestRun(
     const part = window.subarray(0, Math.min(window.length, size - done));
     if (source.read(offset + done, part) < part.length) return undefined;
     hash.update(part);
-    onBytes?.(offset + done + part.length);
     // Signals are only seen between two tasks.
     if (done % (16 * MIB) === 0) await setImmediate();
     throwIfInterrupted(signal);

@@ -15,6 +15,7 @@ import {
 } from "./types.ts";
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
+import type { Progress } from "../progress.ts";
 import { type ByteSource, readRange } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import { beginsLikeBundle, openBundleView } from "./bundle_view.ts";
@@ -76,6 +77,19 @@ function linearView(
       while (!step.done) step = walk.next();
       const end = Math.min(source.sizeBytes, Math.ceil(step.value / MIB) * MIB);
       return verifyImage(firstBytes(source, end), kind);
+    },
+  };
+}
+
+/** Returns the same view; the content of files that is read counts as done, and nothing else. */
+export function watchedView<V extends ReadView>(view: V, progress: Progress): V {
+  return {
+    ...view,
+    *read(entry) {
+      for (const part of view.read(entry)) {
+        progress.add(part.length);
+        yield part;
+      }
     },
   };
 }

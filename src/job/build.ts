@@ -19,6 +19,7 @@ import { FILE_STORE_BYTES } from "../plan/limits.ts";
 import { type BuildOptions, continuesPass, startOf } from "../plan/options.ts";
 import { makePlan, neededDistfiles } from "../plan/plan.ts";
 import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, type Plan } from "../plan/types.ts";
+import { type Progress, UNWATCHED } from "../progress.ts";
 import { walkTree } from "../tree/checkout.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import { sbomText } from "../record/sbom.ts";
@@ -28,7 +29,6 @@ import { VERSION } from "../version.ts";
 import { WORK_DIR } from "../runtime/own.ts";
 import { Target } from "../write/target.ts";
 import { DigestMismatch } from "../write/writer.ts";
-import type { DeviceEvents } from "../device/write.ts";
 import { findMke2fs } from "../write/disk.ts";
 import {
   askMirrors,
@@ -94,9 +94,7 @@ export interface BuildEvents {
   readonly onNotice?: (text: string) => void;
   readonly onPlan?: (plan: Plan) => void;
   readonly onFetch?: (event: FetchEvent) => void;
-  /** Called with the bytes read so far, and the total bytes of the images. */
-  readonly onWrite?: (done: number, total: number) => void;
-  readonly onDevice?: DeviceEvents["onProgress"];
+  readonly progress?: Progress;
 }
 
 /** A plan and its inputs. */
@@ -223,6 +221,8 @@ async function planAndWrite(
   events: BuildEvents,
   signal: AbortSignal | undefined,
 ): Promise<TargetRecord> {
+  const { progress = UNWATCHED } = events;
+  progress.begin("planning");
   const job = await planBuild(request, signal);
   checkAll([
     () => checkMissing(job.plan, request.force, events),
@@ -307,13 +307,14 @@ async function withoutWrong(job: PlannedBuild, build: Build): Promise<PlannedBui
 async function write({ plan, located, tree }: PlannedBuild, build: Build): Promise<TargetRecord> {
   const { request, target, earlier, given, builder, events, signal } = build;
   const { store, devices } = request;
+  const { onNotice, progress = UNWATCHED } = events;
   if (earlier !== undefined) {
+    progress.begin("writing");
     return await continuePass(plan, located, target, earlier, store, signal);
   }
-  const { onWrite, onNotice, onDevice } = events;
   const writeMedia = plan.start === "directory" ? writeRoot : writeImages;
   const written = await writeMedia(
-    { plan, located, target, devices, onWrite, onNotice, onDevice, signal },
+    { plan, located, target, devices, onNotice, progress, signal },
   );
   const made = { tree, store, plan, located, written, given, builder };
   const record = makeRecord(VERSION, plan, written, await gatherMaterials(made));

@@ -31,6 +31,7 @@ import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { openImage } from "../source/file.ts";
 import { checkStore } from "./check.ts";
+import { UNWATCHED } from "../progress.ts";
 import { walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { CONFIG_PATH, isBuildInput, readTree, type TreeModel } from "../tree/model.ts";
@@ -101,11 +102,13 @@ export async function createBundle(
     events,
     signal,
   );
+  const { progress = UNWATCHED } = events;
+  progress.begin("reading the checkout");
   const fixed = [
     ...await checkoutPieces(tree, events, signal),
     ...(request.images === undefined ? [] : [
       directoryPiece(IMAGES_DIR),
-      ...await imagePieces(request.images, IMAGES_DIR, signal),
+      ...await imagePieces(request.images, IMAGES_DIR, progress, signal),
     ]),
     ...(binary === undefined ? [] : await binaryPieces(binary, signal)),
     directoryPiece(BUNDLE_DIR),
@@ -136,7 +139,7 @@ interface BundleParts {
 async function writeBundle(
   { request: { output, partBytes, airGapped }, tree, wanted, fixed }: BundleParts,
   located: Located,
-  { onWrite }: BuildEvents,
+  { progress = UNWATCHED }: BuildEvents,
   signal: AbortSignal | undefined,
 ): Promise<CreatedBundle> {
   const pieces = [...fixed, ...wanted.map((distfile) => distfilePiece(distfile, located))];
@@ -164,12 +167,11 @@ async function writeBundle(
     (sum, segment) => sum + (segment.kind === "file" ? segment.sizeBytes : 0),
     0,
   );
-  let done = 0;
+  progress.begin("writing", total);
   const parts = await writeOutputParts(output, segments, partBytes, {
-    onBytes: (bytes) => onWrite?.(done += bytes, total),
+    onBytes: (bytes) => progress.add(bytes),
     ...(signal && { signal }),
   });
-  onWrite?.(total, total);
   return { index, sizeBytes: layout.sizeBytes, parts };
 }
 
@@ -286,7 +288,7 @@ function directoryPiece(path: string): BundlePiece {
 export async function unpackBundle(
   bundle: Bundle,
   dir: string,
-  { onWrite }: BuildEvents = {},
+  { progress = UNWATCHED }: BuildEvents = {},
   signal?: AbortSignal,
 ): Promise<number> {
   const { layout } = bundle;
@@ -302,7 +304,7 @@ export async function unpackBundle(
     return { path, isExecutable, body: fileSegment(file) };
   });
   const total = layout.members.reduce((sum, { size }) => sum + size, 0);
-  let done = 0;
+  progress.begin("unpacking", total);
   const digests = await writeOutputDirectory(
     resolve(dir),
     (part) =>
@@ -310,10 +312,9 @@ export async function unpackBundle(
         isThere: true,
         isDurable: true,
         followsUmask: true,
-        onBytes: (bytes) => onWrite?.(done += bytes, total),
+        onBytes: (bytes) => progress.add(bytes),
         ...(signal && { signal }),
       }),
   );
-  onWrite?.(total, total);
   return digests.size;
 }

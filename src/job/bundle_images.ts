@@ -13,6 +13,7 @@ import { readWhole } from "../read.ts";
 import { blocksDigest } from "../format/blocks.ts";
 import type { BundleMember } from "../format/bundle.ts";
 import { readRange } from "../format/reader.ts";
+import type { Progress } from "../progress.ts";
 import { MIB, type Segment, totalSize } from "../format/segment.ts";
 import { isZero, sha256Of } from "../bytes.ts";
 import { type FileSource, openImage } from "../source/file.ts";
@@ -37,6 +38,7 @@ export interface BundlePiece {
 export async function imagePieces(
   dir: string,
   into: string,
+  progress: Progress,
   signal: AbortSignal | undefined,
 ): Promise<BundlePiece[]> {
   const { images } = readRecord(dir);
@@ -56,10 +58,11 @@ export async function imagePieces(
     const bytes = readWhole(path, { limitBytes: MAX_RECORD_BYTES });
     return [piece(`${into}/${name}`, [{ kind: "bytes", bytes }], sha256Of(bytes))];
   });
+  progress.begin("reading images", images.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
   for (const image of images) {
     const source = openImage(join(dir, image.name));
     try {
-      const { sha256, segments } = await scan(source, image, signal);
+      const { sha256, segments } = await scan(source, image, progress, signal);
       pieces.push(piece(`${into}/${image.name}`, segments, sha256));
     } finally {
       source.close();
@@ -76,6 +79,7 @@ export async function imagePieces(
 async function scan(
   source: FileSource,
   image: RecordedImage,
+  progress: Progress,
   signal: AbortSignal | undefined,
 ): Promise<{ sha256: string; segments: Segment[] }> {
   const { sizeBytes, dataBytes } = image;
@@ -113,6 +117,7 @@ async function scan(
         run.size += bytes.length;
       }
       offset += bytes.length;
+      progress.add(bytes.length);
       // Signals are only handled between two tasks.
       if (offset % (16 * MIB) === 0) await setImmediate();
       throwIfInterrupted(signal);

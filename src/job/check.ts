@@ -7,6 +7,7 @@
 
 import { readSync, realpathSync } from "node:fs";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
+import { UNWATCHED } from "../progress.ts";
 import { UserError } from "../errors.ts";
 import { DISTFILES_DIR } from "../format/bundle.ts";
 import type { Image } from "../plan/images.ts";
@@ -21,6 +22,7 @@ import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { isBuildInput, type TreeModel } from "../tree/model.ts";
 import { readTracked } from "../tree/tracked.ts";
+import type { DistfileEvents } from "./distfiles.ts";
 import { isAsBuilt } from "./verify.ts";
 
 /** Offset and content of the magic of a bzImage: Linux, Documentation/arch/x86/boot.rst. */
@@ -177,7 +179,7 @@ export function checkDevices(
 export async function checkUnchanged(
   dir: string,
   force: boolean,
-  { onNotice }: { readonly onNotice?: (text: string) => void },
+  { onNotice, progress = UNWATCHED }: Pick<DistfileEvents, "onNotice" | "progress">,
 ): Promise<void> {
   const recorded = statIfThere(join(dir, RECORD_NAME));
   if (recorded === undefined) return;
@@ -185,7 +187,7 @@ export async function checkUnchanged(
     const path = join(dir, image.name);
     const stat = statIfThere(path);
     if (stat?.isFile() !== true || stat.mtimeMs <= recorded.mtimeMs) continue;
-    if (await isAsBuilt(path, image)) continue;
+    if (await isAsBuilt(path, image, progress)) continue;
     const run = lastRun(dir);
     const by = run === undefined
       ? "no run is recorded"

@@ -18,6 +18,7 @@ import { digestFile, locate } from "../fetch/store.ts";
 import { tidyStore } from "../fetch/turn.ts";
 import type { Failure, FetchEvent } from "../fetch/types.ts";
 import { DISTFILES_DIR } from "../format/bundle.ts";
+import { type Progress, UNWATCHED } from "../progress.ts";
 import { fileSegment } from "../format/segment.ts";
 import type { Located, LocatedFile } from "../plan/images.ts";
 import { reading } from "../refused.ts";
@@ -50,6 +51,7 @@ export interface Places extends Pick<DistfileRequest, "store" | "mirrors"> {
 export interface DistfileEvents {
   readonly onNotice?: (text: string) => void;
   readonly onFetch?: (event: FetchEvent) => void;
+  readonly progress?: Progress;
 }
 
 /** Files in distfiles/ of a checkout that no sources file names. */
@@ -160,12 +162,14 @@ export async function locateRight(
   events: DistfileEvents,
   signal: AbortSignal | undefined,
 ): Promise<Located> {
+  const { progress = UNWATCHED } = events;
   const right = new Map<string, LocatedFile>();
+  progress.begin("checking distfiles");
   for (const distfile of wanted) {
     const { name, sha256 } = distfile;
     for (const file of await candidatesOf(distfile, places)) {
       const segment = fileSegment(file, sha256);
-      const got = await digestSegment(segment, signal);
+      const got = await digestSegment(segment, signal, ({ length }) => progress.add(length));
       if (got === sha256) {
         right.set(name, file);
         break;

@@ -16,6 +16,7 @@ import { UserError } from "../errors.ts";
 import { formatSums, parseSums } from "../format/sums.ts";
 import { extract, type Extracted } from "../write/extract.ts";
 import { plainPath, type ReadView, type ViewEntry } from "../image/types.ts";
+import type { Progress } from "../progress.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { writing } from "../refused.ts";
@@ -30,7 +31,7 @@ export interface HarvestOptions {
   /** Whether to copy packages that differ from the lists on the disk. */
   readonly force: boolean;
   readonly signal?: AbortSignal;
-  readonly onBytes?: (bytes: number) => void;
+  readonly progress?: Progress;
 }
 
 /** The result of a harvest. */
@@ -63,7 +64,7 @@ export interface HarvestedFile {
 export async function harvest(
   view: ReadView,
   dir: string,
-  { force, signal, onBytes }: HarvestOptions,
+  { force, signal, progress }: HarvestOptions,
 ): Promise<Harvest> {
   const repo = findRepo(view);
   const lists = readLists(view, repo);
@@ -74,7 +75,7 @@ export async function harvest(
       except: (path) => path === SUMS_NAME,
       isDurable: true,
       ...(signal && { signal }),
-      ...(onBytes && { onBytes }),
+      ...(progress && { progress }),
     });
     const files = [...digests].map(([path, digest]) => ({ path, ...digest }))
       .sort((a, b) => a.path < b.path ? -1 : 1);

@@ -13,6 +13,8 @@ import { digestRange } from "../image/linear.ts";
 import { type ByteSource, readRange } from "../format/reader.ts";
 import { digestEntry } from "../image/view.ts";
 import { type ReadView } from "../image/types.ts";
+import type { Progress } from "../progress.ts";
+import { watched } from "../source/watched.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { reading } from "../refused.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
@@ -40,8 +42,8 @@ export type PackageDifference =
     readonly unread?: string;
   };
 
-/** Finds the packages in a directory that was harvested. */
-export function packagesIn(dir: string): Map<string, Package> {
+/** Finds the packages in a directory that was harvested; the progress is told what is read. */
+export function packagesIn(dir: string, progress: Progress): Map<string, Package> {
   const names = reading(dir, () => readdirSync(dir, { recursive: true, encoding: "utf8" }));
   return new Map(
     names.filter((name) => name !== SUMS_NAME).flatMap((name) => {
@@ -50,11 +52,12 @@ export function packagesIn(dir: string): Map<string, Package> {
       if (stat?.isFile() !== true) return [];
       return [[name, {
         size: stat.size,
-        digest: () => withFile(path, (source) => digestRange(source, 0, source.sizeBytes)),
+        digest: () =>
+          withFile(path, (source) => digestRange(watched(source, progress), 0, source.sizeBytes)),
         *read() {
           const source = openImage(path);
           try {
-            yield* readRange(source, 0, source.sizeBytes);
+            yield* readRange(watched(source, progress), 0, source.sizeBytes);
           } finally {
             source.close();
           }

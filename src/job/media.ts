@@ -10,10 +10,11 @@ import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.t
 import { MIB, segmentSize } from "../format/segment.ts";
 import { type Image, type Located, planImages, planRoot, type RootEntry } from "../plan/images.ts";
 import { DISK_IMAGE, type Plan, type PlannedDisk } from "../plan/types.ts";
+import type { Progress } from "../progress.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { checkSpace, type Target } from "../write/target.ts";
 import { writeImage, type WrittenImage } from "../write/writer.ts";
-import { type DeviceEvents, writeToDevice } from "../device/write.ts";
+import { writeToDevice } from "../device/write.ts";
 import { writeDisk } from "../write/disk.ts";
 import { type RecordedFile, type RecordedImage, type Written } from "../record/types.ts";
 
@@ -32,11 +33,9 @@ export interface WriteJob {
   readonly located: Located;
   readonly target: Target;
   readonly devices: ImageDevices | undefined;
-  /** Called with the bytes written so far, and the total. */
-  readonly onWrite: ((done: number, total: number) => void) | undefined;
+  readonly progress: Progress;
   /** Takes a message about a file that could not be written as it is. */
   readonly onNotice: ((text: string) => void) | undefined;
-  readonly onDevice: DeviceEvents["onProgress"];
   readonly signal: AbortSignal | undefined;
 }
 
@@ -46,7 +45,7 @@ export interface WriteJob {
  * @throws {UserError} Like `writeImage()`, `writeDisk()` and `writeToDevice()`.
  */
 export async function writeImages(job: WriteJob): Promise<Written> {
-  const { plan, located, target, devices, onWrite } = job;
+  const { plan, located, target, devices, progress } = job;
   const images = planImages(plan, located);
   const inTarget = images.filter(({ role }) => !devices?.paths.has(role));
   const onDevices = deviceTargets(images, devices);
@@ -55,12 +54,11 @@ export async function writeImages(job: WriteJob): Promise<Written> {
   const total = inTarget.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
   // The files of a disk are beside it until they are in it.
   checkSpace(target.dir, total + diskBytes);
-  const onBytes = counter(total, onWrite);
+  progress.begin("writing", total);
   const written: RecordedImage[] = [];
-  for (const image of inTarget) written.push(await writeToTarget(image, job, onBytes));
-  const disk = plan.disk && await writeDiskImage(plan.disk, diskFiles, job, onBytes);
+  for (const image of inTarget) written.push(await writeToTarget(image, job));
+  const disk = plan.disk && await writeDiskImage(plan.disk, diskFiles, job);
   if (disk !== undefined) written.push(disk.image);
-  onWrite?.(total, total);
   // The boot device comes last, so that nothing boots before its payload is written.
   for (const { image, device } of onDevices.reverse()) {
     written.push(await writeStraight(image, device, job));
@@ -75,12 +73,15 @@ export async function writeImages(job: WriteJob): Promise<Written> {
 /** Writes an image under its temporary name. */
 async function writeToTarget(
   image: Image,
-  { target, signal }: WriteJob,
-  onBytes: (bytes: number) => void,
+  { target, progress, signal }: WriteJob,
 ): Promise<RecordedImage> {
   target.removePart(image.name);
   const { segments, sizeBytes } = image;
-  const options = { sizeBytes, onBytes, ...(signal && { signal }) };
+  const options = {
+    sizeBytes,
+    onBytes: (bytes: number) => progress.add(bytes),
+    ...(signal && { signal }),
+  };
   return recordImage(image, await writeImage(target.partPath(image.name), segments, options));
 }
 
@@ -88,8 +89,7 @@ async function writeToTarget(
 async function writeDiskImage(
   { name, sizeMib, partitionMib }: PlannedDisk,
   entries: readonly RootEntry[],
-  { target, signal }: WriteJob,
-  onBytes: (bytes: number) => void,
+  { target, progress, signal }: WriteJob,
 ): Promise<{ readonly image: RecordedImage; readonly mke2fs: string | undefined }> {
   target.removePart(name);
   const sizeBytes = sizeMib * MIB;
@@ -99,7 +99,7 @@ async function writeDiskImage(
     partitionBytes: partitionMib * MIB,
     entries,
     scratch: (what) => target.scratchPath(`${name}.${what}`),
-    onBytes,
+    progress,
     signal,
   });
   const role = name === DISK_IMAGE ? "disk" : "external";
@@ -111,14 +111,14 @@ async function writeDiskImage(
 async function writeStraight(
   image: Image,
   device: WriteTarget,
-  { devices, onDevice, signal }: WriteJob,
+  { devices, progress, signal }: WriteJob,
 ): Promise<RecordedImage> {
   const { segments, sizeBytes } = image;
   const { report, fileDigests } = await writeToDevice(
     { segments, sizeBytes, wantsDigest: true },
     device,
     devices?.isVerified ?? true,
-    { ...(onDevice && { onProgress: onDevice }) },
+    progress,
     signal,
   );
   return recordImage(image, { sha256: report.sha256!, fileDigests });
@@ -144,19 +144,19 @@ function deviceTargets(
  * @throws {UserError} Like `writeDirectory()`.
  */
 export async function writeRoot(
-  { plan, located, target, onWrite, onNotice, signal }: WriteJob,
+  { plan, located, target, progress, onNotice, signal }: WriteJob,
 ): Promise<Written> {
   const root = "root";
   const entries = planRoot(plan, located);
   const total = bytesOf(entries);
   checkSpace(target.dir, total);
   target.removePart(root);
+  progress.begin("writing", total);
   const digests = await writeDirectory(target.scratchPath(root), entries, {
-    onBytes: counter(total, onWrite),
+    onBytes: (bytes: number) => progress.add(bytes),
     onLeftOut: (path, why) => onNotice?.(`${path} is left out: ${why}`),
     ...(signal && { signal }),
   });
-  onWrite?.(total, total);
   const files = recordFiles(entries, digests);
   return { names: target.adopt(root), images: [], files };
 }
@@ -187,9 +187,4 @@ function recordImage(
     sha256: body.kind === "bytes" ? sha256Of(body.bytes) : fileDigests.get(body)!,
   }));
   return { name, role, sizeBytes, dataBytes, sha256, files };
-}
-
-function counter(total: number, onWrite: WriteJob["onWrite"]): (bytes: number) => void {
-  let done = 0;
-  return (bytes) => onWrite?.(done += bytes, total);
 }

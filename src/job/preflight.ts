@@ -18,6 +18,7 @@ import { checkOutput } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 import { writing } from "../refused.ts";
 import { openImage } from "../source/file.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { makeScratch } from "../write/scratch.ts";
 import { confirmedQemu } from "./named.ts";
 
@@ -41,7 +42,7 @@ export interface QemuPreflight extends PreflightRequest, Pick<PreflightRun, "mac
 }
 
 /** Callbacks of a preflight in QEMU. */
-export type PreflightEvents = Pick<PreflightRun, "onNotice" | "onSerial">;
+export type PreflightEvents = Pick<PreflightRun, "onNotice" | "onSerial" | "progress">;
 
 /**
  * Boots the preflight program in QEMU.
@@ -63,14 +64,21 @@ export async function preflightInQemu(
   const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")), option);
   try {
     const image = join(dir, "preflight.img");
+    events.progress?.begin("writing the preflight image");
     await writePreflight(image, { orders, bootImage, option }, signal);
     const drives = [image, ...payloads];
     const logPath = join(dir, "serial.log");
-    const run = { machine, ramMib, drives, command, accel, logPath, signal, ...events };
-    return await runPreflight(run);
+    const readsBytes = bytesOf(orders.read ? drives : [image]);
+    const run = { machine, ramMib, drives, command, accel, readsBytes, logPath, signal };
+    return await runPreflight({ ...run, ...events });
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** Size of the files together; of a device none is known, nor of what is not there. */
+function bytesOf(paths: readonly string[]): number {
+  return paths.reduce((sum, path) => sum + (statIfThere(path)?.size ?? 0), 0);
 }
 
 /**

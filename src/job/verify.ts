@@ -10,13 +10,14 @@ import { relative } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { STEPS } from "../assets.gen.ts";
 import { UserError } from "../errors.ts";
-import { BLOCK_BYTES, blocksDigest } from "../format/blocks.ts";
-import type { ByteSource } from "../format/reader.ts";
+import { blocksDigest } from "../format/blocks.ts";
+import { type ByteSource, firstNonZero } from "../format/reader.ts";
+import { type Progress, UNWATCHED } from "../progress.ts";
+import { watched } from "../source/watched.ts";
 import { kindOf, recordFor } from "../record/find.ts";
-import { isZeroAfter, readExtents } from "../source/extents.ts";
 import { type FileSource, openImage } from "../source/file.ts";
 import { digestRange } from "../image/linear.ts";
-import { digestEntry } from "../image/view.ts";
+import { digestEntry, openView } from "../image/view.ts";
 import {
   type DiskReport,
   type ImageReport,
@@ -48,25 +49,35 @@ export interface VerifiedImage {
   readonly tree: TreeCheck | undefined;
 }
 
+/** What to compare an image with. */
+export interface CheckOptions {
+  /** A record, or its directory; if absent, the record beside the image. */
+  readonly recordPath?: string | undefined;
+  /** Directory of a checkout, if any. */
+  readonly tree?: string | undefined;
+  /** Told of the stages; the content of files is for the view to tell. */
+  readonly progress?: Progress;
+}
+
 /**
  * Verifies an image: its whole structure, then against the record of its build and a checkout.
  *
- * @param recordPath A record, or its directory; if absent, the record beside the image.
- * @param tree Directory of a checkout to compare with, if any.
  * @throws {UserError} "format", "verify"; "target" if the record cannot be read; "usage" for a
  * bundle, which has an index of its own.
  */
 export async function checkImage(
   view: ImageView,
   source: FileSource,
-  recordPath?: string,
-  tree?: string,
+  { recordPath, tree, progress = UNWATCHED }: CheckOptions = {},
 ): Promise<VerifiedImage> {
-  const report = view.verify();
+  progress.begin("checking the structure");
+  const report = openView(watched(source, progress), view.kind).verify();
   if (report.kind === "bundle") throw hasOwnIndex(source.name);
   const record = recordFor(source.name, view.kind, recordPath)?.image;
-  if (record !== undefined) await checkRecord(view, record, source.isDevice);
-  return { report, record, tree: tree === undefined ? undefined : checkTree(view, tree) };
+  if (record !== undefined) await checkRecord(view, record, source.isDevice, progress);
+  if (tree === undefined) return { report, record, tree };
+  progress.begin("comparing with the checkout", report.fileBytes);
+  return { report, record, tree: checkTree(view, tree) };
 }
 
 /** Returns the error for a bundle that should be compared with a record or a checkout. */
@@ -89,8 +100,9 @@ async function checkRecord(
   view: ImageView,
   record: RecordedImage,
   isDevice: boolean,
+  progress: Progress,
 ): Promise<void> {
-  const { source } = view;
+  const source = watched(view.source, progress);
   if (view.kind !== kindOf(record.role)) {
     throw new UserError(
       "verify",
@@ -98,6 +110,7 @@ async function checkRecord(
       { where: source.name, hint: "A guest that was started from it has installed a system on it" },
     );
   }
+  progress.begin("checking files", record.files.reduce((sum, { size }) => sum + size, 0));
   const recorded = new Map(record.files.map((file) => [plainPath(file.path), file]));
   for (const entry of view.entries()) {
     if (entry.kind !== "file") continue;
@@ -118,6 +131,7 @@ async function checkRecord(
   const sizeBytes = isDevice ? Math.min(source.sizeBytes, record.sizeBytes) : source.sizeBytes;
   const isWhole = isDevice ? sizeBytes >= record.dataBytes : sizeBytes === record.sizeBytes;
   const wanted = record.sha256 ?? record.blocksSha256;
+  progress.begin("checking the image", record.dataBytes);
   const got = missing !== undefined || !isWhole
     ? undefined
     : record.sha256 === undefined
@@ -140,29 +154,29 @@ async function checkRecord(
  *
  * @throws {UserError} "target" if it cannot be read.
  */
-export async function isAsBuilt(path: string, record: RecordedImage): Promise<boolean> {
-  const source = openImage(path);
+export async function isAsBuilt(
+  path: string,
+  record: RecordedImage,
+  progress: Progress,
+): Promise<boolean> {
+  const opened = openImage(path);
+  const source = watched(opened, progress);
   try {
+    progress.begin(`checking ${path}`, record.dataBytes);
     const { sizeBytes, dataBytes, sha256, blocksSha256 } = record;
     if (source.isDevice || source.sizeBytes !== sizeBytes) return false;
     if (sha256 === undefined) return await diskDigest(source, sizeBytes) === blocksSha256;
-    return isZeroAfter(source, readExtents(path, sizeBytes), dataBytes) &&
-      digestRange(source, 0, dataBytes) === sha256;
+    return firstNonZero(source, dataBytes) < 0 && digestRange(source, 0, dataBytes) === sha256;
   } finally {
-    source.close();
+    opened.close();
   }
 }
 
 /** Computes the digest of a disk in a file, or at the beginning of a device. */
-async function diskDigest(source: ByteSource, size: number): Promise<string> {
-  const ranges = readExtents(source.name, size).map(({ offsetBytes, sizeBytes }) => {
-    // The holes of the file may not be aligned to blocks.
-    const start = offsetBytes - offsetBytes % BLOCK_BYTES;
-    const end = Math.ceil((offsetBytes + sizeBytes) / BLOCK_BYTES) * BLOCK_BYTES;
-    return { offset: start, size: end - start };
-  });
-  const { name, read } = source;
-  return await blocksDigest({ name, sizeBytes: size, read }, ranges, () => setImmediate());
+async function diskDigest(source: ByteSource, sizeBytes: number): Promise<string> {
+  const { name, read, nextData } = source;
+  const disk = { name, sizeBytes, read, ...(nextData && { nextData }) };
+  return await blocksDigest(disk, undefined, () => setImmediate());
 }
 
 /** The result of a comparison with a checkout. */

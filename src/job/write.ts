@@ -9,10 +9,11 @@ import { realpathSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { type DeviceImage, notAsBuilt } from "../device/write.ts";
 import { UserError } from "../errors.ts";
+import { firstNonZero } from "../format/reader.ts";
 import { detectImage } from "../image/linear.ts";
 import type { ImageKind } from "../image/types.ts";
 import { readRecordIfThere } from "../record/read.ts";
-import { extentSegments, isZeroAfter, readExtents } from "../source/extents.ts";
+import { extentSegments, readExtents } from "../source/extents.ts";
 import { openImage } from "../source/file.ts";
 
 /** An image file that is ready to be written. */
@@ -60,7 +61,7 @@ export function imageToWrite(path: string): ImageToWrite {
     }
     // The record of a disk with a file system has another digest, which is not computed here.
     const { dataBytes, sha256 } = record;
-    if (sizeBytes !== record.sizeBytes || !isZeroAfter(source, extents, dataBytes)) {
+    if (sizeBytes !== record.sizeBytes || firstNonZero(source, dataBytes) >= 0) {
       throw notAsBuilt(
         path,
         sizeBytes !== record.sizeBytes

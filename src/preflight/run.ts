@@ -6,10 +6,12 @@
  */
 
 import { UserError } from "../errors.ts";
+import { type Progress, UNWATCHED } from "../progress.ts";
 import { readWholeText } from "../read.ts";
 import type { PreflightOrders } from "../format/preflight.ts";
 import { openImage } from "../source/file.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
+import { Dots } from "./dots.ts";
 import { preflightImage } from "./image.ts";
 import { preflightArgs, type PreflightMachine, VERDICT_CODES } from "./qemu.ts";
 import { explainReason, MAX_LOG_BYTES, parseReport, type PreflightReport } from "./report.ts";
@@ -52,11 +54,15 @@ export async function writePreflight(
 export interface PreflightRun extends PreflightMachine {
   readonly command: string;
   readonly accel: QemuOptions["accel"];
+  /** How many bytes of the drives the program will read, as far as that is known. */
+  readonly readsBytes?: number | undefined;
   /** File for the output of the program. */
   readonly logPath: string;
   readonly signal: AbortSignal;
   readonly onSerial?: (chunk: Uint8Array) => void;
   readonly onNotice?: (text: string) => void;
+  /** Told how much of the disks was read, which `onSerial` is not. */
+  readonly progress?: Progress;
 }
 
 /**
@@ -66,6 +72,10 @@ export interface PreflightRun extends PreflightMachine {
  * @throws {UserError} "launch" if QEMU fails or the program ends without a verdict.
  */
 export async function runPreflight(run: PreflightRun): Promise<PreflightReport> {
+  const { progress = UNWATCHED } = run;
+  let dots = new Dots();
+  const begin = () => progress.begin("checking the machine", run.readsBytes);
+  begin();
   await runQemu({
     command: run.command,
     args: preflightArgs(run),
@@ -73,7 +83,15 @@ export async function runPreflight(run: PreflightRun): Promise<PreflightReport> 
     interactive: false,
     logPath: run.logPath,
     signal: run.signal,
-    onSerial: (chunk) => run.onSerial?.(chunk),
+    onSerial: (chunk) => {
+      const { text, readBytes } = dots.push(chunk);
+      if (text.length > 0) run.onSerial?.(text);
+      if (readBytes > 0) progress.add(readBytes);
+    },
+    onRestart: () => {
+      dots = new Dots();
+      begin();
+    },
     onNotice: (text) => run.onNotice?.(text),
     goodCodes: [0, VERDICT_CODES.ok, VERDICT_CODES.failed],
   });

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 /**
- * An image file as segments of data and holes, so that the time of a copy depends on its data only.
+ * An image file as data and holes, so that the time of a copy or a check depends on its data only.
  *
  * @module
  */
 
-import { type ByteSource, firstNonZero } from "../format/reader.ts";
-import { closeSync, constants, openSync } from "node:fs";
-import { MIB, type Segment } from "../format/segment.ts";
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { KIB, MIB, type Segment } from "../format/segment.ts";
 import { reading } from "../refused.ts";
-import { libc } from "../runtime/libc.ts";
+import { type Libc, libc } from "../runtime/libc.ts";
 
 /** Shorter holes count as data: a file may have a great number of them. */
 const HOLE_BYTES = MIB;
@@ -82,17 +81,52 @@ export function extentSegments(
   return segments;
 }
 
-/** Reports whether all data of a source from an offset on is zeros. */
-export function isZeroAfter(
-  source: ByteSource,
-  extents: readonly DataExtent[],
-  offsetBytes: number,
-): boolean {
-  return extents.every((extent) => {
-    const start = Math.max(extent.offsetBytes, offsetBytes);
-    const end = extent.offsetBytes + extent.sizeBytes;
-    const read = (at: number, into: Uint8Array) =>
-      source.read(at, into.subarray(0, Math.max(0, end - at)));
-    return start >= end || firstNonZero({ ...source, sizeBytes: end, read }, start) < 0;
-  });
+/** Shorter reads are made without asking for holes. */
+const WORTH_ASKING_BYTES = 64 * KIB;
+
+/** The holes of an open file, asked for as they are needed. */
+export class Holes {
+  readonly #file: number;
+  readonly #sizeBytes: number;
+  readonly #calls = libc();
+  /** The run that was asked about last: a hole, and the data after it. */
+  #hole = 0;
+  #data = 0;
+  #end = 0;
+
+  /** @param file A descriptor of `node:fs`, which stays open. */
+  constructor(file: number, sizeBytes: number) {
+    this.#file = file;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** As `nextData()` of a source: where there is no C library to ask, everything is data. */
+  nextData(offset: number): number {
+    if (this.#calls === undefined || offset >= this.#sizeBytes) return offset;
+    if (offset < this.#hole || offset >= this.#end) this.#ask(this.#calls, offset);
+    return Math.max(offset, this.#data);
+  }
+
+  /** Fills a buffer with zeros if all of its bytes are in a hole, which need not be read then. */
+  fill(offset: number, into: Uint8Array): boolean {
+    const end = offset + into.length;
+    if (into.length < WORTH_ASKING_BYTES || end > this.#sizeBytes) return false;
+    if (this.nextData(offset) < end) return false;
+    into.fill(0);
+    return true;
+  }
+
+  #ask(calls: Libc, offset: number): void {
+    this.#hole = offset;
+    const data = calls.nextData(this.#file, offset);
+    if (data >= 0) {
+      this.#data = Math.min(data, this.#sizeBytes);
+      this.#end = Math.min(calls.nextHole(this.#file, data), this.#sizeBytes);
+      return;
+    }
+    // After the end of a file that was cut meanwhile is no hole: it has to be read to be noticed.
+    const isCut = fstatSync(this.#file).size < this.#sizeBytes;
+    this.#data = isCut ? offset : this.#sizeBytes;
+    this.#end = this.#sizeBytes;
+  }
 }

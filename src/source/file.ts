@@ -10,6 +10,7 @@ import { UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { SECTOR_BYTES } from "../format/segment.ts";
 import { reading } from "../refused.ts";
+import { Holes } from "./extents.ts";
 
 /** A source over an open file; the caller closes it. */
 export interface FileSource extends ByteSource {
@@ -37,8 +38,10 @@ export function openImage(path: string): FileSource {
       { where: path, hint: "Name a file or a device" },
     );
   }
+  const holes = isDevice ? undefined : new Holes(file, stat.size);
   const read = (offset: number, into: Uint8Array) =>
     reading(path, () => {
+      if (holes?.fill(offset, into)) return into.length;
       let done = 0;
       while (done < into.length) {
         const read = readSync(file, into, done, into.length - done, offset + done);
@@ -52,6 +55,7 @@ export function openImage(path: string): FileSource {
     isDevice,
     sizeBytes: isDevice ? sizeOfDevice(read) : stat.size,
     read,
+    ...(holes && { nextData: (offset: number) => reading(path, () => holes.nextData(offset)) }),
     close: () => closeSync(file),
   };
 }

@@ -11,6 +11,7 @@ import { UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import type { FileRun } from "../format/segment.ts";
 import { reading } from "../refused.ts";
+import { Holes } from "./extents.ts";
 import { statIfThere } from "../runtime/stat.ts";
 
 /** A part of a bundle, with its offset in the bundle. */
@@ -121,6 +122,7 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
     throw error;
   }
   const last = parts.at(-1)!;
+  const holes = parts.map(({ sizeBytes }, index) => new Holes(files[index]!, sizeBytes));
   return {
     name: parts[0]!.path,
     sizeBytes: last.startBytes + last.sizeBytes,
@@ -132,7 +134,13 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
         while (done < into.length && offset + done >= start && offset + done < start + size) {
           const at = offset + done - start;
           const most = Math.min(into.length - done, size - at);
-          const read = reading(path, () => readSync(files[index]!, into, done, most, at));
+          const read = reading(
+            path,
+            () =>
+              holes[index]!.fill(at, into.subarray(done, done + most))
+                ? most
+                : readSync(files[index]!, into, done, most, at),
+          );
           if (read === 0) return done;
           done += read;
         }

@@ -23,6 +23,7 @@ import {
 import { basename, dirname } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { uuidOf } from "../bytes.ts";
+import { type Progress, UNWATCHED } from "../progress.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { blocksDigest, type ByteRange } from "../format/blocks.ts";
 import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
@@ -46,7 +47,7 @@ export interface DiskJob {
   /** Returns the path of a temporary file by its name; it is removed afterwards. */
   readonly scratch: (name: string) => string;
   /** Called with the number of bytes that were written since the last call. */
-  readonly onBytes?: (bytes: number) => void;
+  readonly progress?: Progress;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -96,7 +97,7 @@ export function findMke2fs(): Promise<string> {
  * or fails, "interrupt" when the signal is raised.
  */
 export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
-  const { path, sizeBytes, partitionBytes, signal } = job;
+  const { path, sizeBytes, partitionBytes, progress = UNWATCHED, signal } = job;
   const program = await findMke2fs();
   const staging = job.scratch(STAGING);
   const config = job.scratch("mke2fs.conf");
@@ -105,7 +106,7 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
     // All mode bits are kept: only the owner can enter the work directory of the target.
     const digests = await writeDirectory(staging, job.entries.filter((e) => !isDevice(e)), {
       keepsModes: true,
-      ...(job.onBytes && { onBytes: job.onBytes }),
+      onBytes: (bytes) => progress.add(bytes),
       ...(signal && { signal }),
     });
     const seed = contentSeed(job, digests);
@@ -115,6 +116,7 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
         ftruncateSync(file, sizeBytes);
         writeFileSync(config, CONFIG);
       });
+      progress.begin("making the file system");
       await makeFileSystem({ program, config, job, uuid: uuidOf(seed) });
       await makeDevices(job, job.entries.filter(isDevice));
       const source = {
@@ -126,7 +128,8 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
         writeSync(file, partitionTable(job, seed), 0, SECTOR_BYTES, 0);
         return settleExt3(file, source, partitionBytes, TIME);
       });
-      const blocksSha256 = await digestOf(source, used, signal);
+      progress.begin("reading the disk back", used.reduce((sum, { size }) => sum + size, MIB));
+      const blocksSha256 = await digestOf(source, used, progress, signal);
       writing(path, () => fsyncSync(file));
       const mke2fs = await versionOf(program, job);
       return { blocksSha256, digests, ...(mke2fs !== undefined && { mke2fs }) };
@@ -272,9 +275,11 @@ function partitionTable({ sizeBytes, partitionBytes }: DiskJob, seed: Uint8Array
 function digestOf(
   source: ByteSource,
   used: readonly ByteRange[],
+  progress: Progress,
   signal: AbortSignal | undefined,
 ): Promise<string> {
-  return blocksDigest(source, [{ offset: 0, size: MIB }, ...used], async () => {
+  return blocksDigest(source, [{ offset: 0, size: MIB }, ...used], async (bytes) => {
+    progress.add(bytes);
     await setImmediate();
     throwIfInterrupted(signal);
   });

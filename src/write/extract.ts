@@ -27,6 +27,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { isZero } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
+import type { Progress } from "../progress.ts";
 import { underUmask } from "../runtime/umask.ts";
 import { writing } from "../refused.ts";
 import { plainPath, type ReadView, type ViewEntry } from "../image/types.ts";
@@ -43,8 +44,8 @@ export interface ExtractOptions {
   readonly emptyFiles?: ReadonlySet<string>;
   /** Syncs every file, and computes its digest. */
   readonly isDurable?: boolean;
-  /** Called with the number of bytes that were written since the last call. */
-  readonly onBytes?: (bytes: number) => void;
+  /** Told how much there is to extract; what is done is for the view to tell. */
+  readonly progress?: Progress;
   readonly signal?: AbortSignal;
 }
 
@@ -73,6 +74,10 @@ export async function extract(
   options: ExtractOptions = {},
 ): Promise<Extracted> {
   const writer = new Extraction(view, dir, options);
+  if (options.progress !== undefined) {
+    options.progress.begin("looking");
+    options.progress.begin("extracting", writer.countBytes());
+  }
   for (const entry of view.entries(options.under)) {
     if (writer.wants(entry)) await writer.add(entry);
   }
@@ -115,6 +120,21 @@ class Extraction {
     if (wanted === undefined) return false;
     this.#found.add(wanted);
     return true;
+  }
+
+  /** Size of the content of all that will be extracted; of hard links once. */
+  countBytes(): number {
+    const inodes = new Set<number>();
+    let bytes = 0;
+    for (const entry of this.#view.entries(this.#options.under)) {
+      if (entry.kind !== "file" || !this.wants(entry)) continue;
+      if ("inode" in entry && entry.links > 1) {
+        if (inodes.has(entry.inode)) continue;
+        inodes.add(entry.inode);
+      }
+      bytes += entry.size;
+    }
+    return bytes;
   }
 
   async add(entry: ViewEntry): Promise<void> {
@@ -219,7 +239,6 @@ class Extraction {
         hash?.update(part);
         if (!isZero(part)) writing(this.#dir, () => writeAll(file, part, size));
         size += part.length;
-        this.#options.onBytes?.(part.length);
         await this.#pause();
       }
       writing(this.#dir, () => {

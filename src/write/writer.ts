@@ -243,9 +243,11 @@ export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: numbe
   }
 }
 
-/** Returns the name of the file of a segment, for messages. */
+/** Returns the name of the file of a segment, for messages; of a bundle the parts that it is in. */
 export function fileName({ path, bundled }: FileSegment): string {
-  return bundled === undefined ? path : `${path} (${JSON.stringify(bundled.name)})`;
+  if (bundled === undefined) return path;
+  const parts = new Set(bundled.runs.map((run) => run.path));
+  return `${parts.size === 0 ? path : [...parts].join(" and ")} (${JSON.stringify(bundled.name)})`;
 }
 
 /** Streams a member of an archive into the sink and returns its digest. */

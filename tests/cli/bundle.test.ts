@@ -271,3 +271,25 @@ test("build gives the advice of plan, and counts the files of the payload as pla
   expect(gapped).toMatchObject({ code: 0, stderr: "" });
   expect(gapped.stdout).not.toContain("Note:");
 });
+
+test("bundle verify and a build in place name the part that is damaged", async () => {
+  const place = temp.make();
+  const large = setUp(place, { distfileBytes: 400_000 });
+  const output = join(place, "cut.tar");
+  await seedstrap(["bundle", "create", ...large, "--split", "1", "-o", output]);
+  const part = `${output}.002`;
+  const bytes = readFileSync(part);
+  bytes[500_000]! ^= 1;
+  writeFileSync(part, bytes);
+  const bad = await seedstrap(["bundle", "verify", output]);
+  expect(bad.code).toBe(5);
+  expect(bad.stdout).toMatch(/^data {4}distfiles\/.* bytes at \d+, in cut\.tar\.002: SHA-256 is /);
+  expect(bad.stderr).toContain(`\n  at ${part}\n  hint: Copy this part again`);
+  const json = await seedstrap(["bundle", "verify", "--json", output]);
+  expect(JSON.parse(json.stdout).faults).toMatchObject([{ kind: "data", parts: [part] }]);
+  const offline = ["--offline", "--tree", output, "--distfiles", join(place, "none")];
+  const media = ["build", "-b", "--force", "--external-sources", "-t", join(place, "media")];
+  const built = await seedstrap([...media, ...offline]);
+  expect(built.code).toBe(4);
+  expect(built.stderr).toContain(`${part} ("distfiles/`);
+});

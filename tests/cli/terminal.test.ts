@@ -173,7 +173,7 @@ const COMMANDS: readonly (readonly [name: string, argv: () => string[], shown?: 
 
 /** What seedstrap itself sends: its colours, and the line of progress. */
 // deno-lint-ignore no-control-regex -- it is what a terminal obeys
-const OWN = /\x1b\[(?:0|1|22|3[1-6]|39)m|\r\x1b\[K/g;
+const OWN = /\x1b\[(?:0|1|22|3[1-6]|39)m|\r\x1b\[(?:K|\d+A\x1b\[J)/g;
 const UNFIT =
   // deno-lint-ignore no-control-regex -- likewise
   /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/u;

@@ -53,7 +53,7 @@ test.each([408, 429, 503])("fetchAll() asks again after %d, after all others", a
   const order: string[] = [];
   const report = await get(await bench.dir(), [flaky.url, missing.url], {
     onProgress: (event) => {
-      if (event.kind === "bytes" || event.kind === "wait") return;
+      if (!("url" in event) || event.kind === "bytes") return;
       order.push(`${event.kind} ${event.url === flaky.url ? 1 : 2}`);
     },
   });

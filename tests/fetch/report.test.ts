@@ -51,3 +51,37 @@ test("fetchError() shows no password and no control character", async () => {
   expect(message).not.toContain("secret@");
   expect(message).not.toContain("\u001b");
 });
+
+test("fetchError() of many failures names dead hosts once, and few files", async () => {
+  const [missing, dead] = [await bench.status(404), await deadUrl(bench)];
+  const wanted = Array.from({ length: 50 }, (_, index) => ({
+    name: `${index}.tar`,
+    sha256: sha256(String(index)),
+    urls: [`${dead}/${index}`, ...(index === 49 ? [missing.url] : [])],
+  }));
+  const options = { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test" };
+  const { kind, message } = fetchError(await fetchAll(wanted, options));
+  expect(kind).toBe("fetch");
+  const lines = message.split("\n");
+  expect(lines.slice(0, 4)).toEqual([
+    "Cannot fetch 50 of 50 distfiles",
+    `  ${dead}: connection refused, for 50 files`,
+    `  49.tar (SHA-256 ${sha256("49")})`,
+    `    ${missing.url}: HTTP 404 Not Found`,
+  ]);
+  expect(lines.at(-1)).toBe("  and 30 more files; seedstrap sources has the URLs of all");
+  expect(lines).toHaveLength(24);
+});
+
+test("fetchError() is a verify error only where every source of every file is wrong", async () => {
+  const [wrong, missing] = [await bench.files(sampleBody(10)), await bench.status(404)];
+  const kindOf = async (...urls: string[][]) => {
+    const wanted = urls.map((urls, index) => ({ name: `${index}`, sha256: sha256(""), urls }));
+    const options = { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test" };
+    return fetchError(await fetchAll(wanted, options)).kind;
+  };
+  expect(await kindOf([wrong.url, `${wrong.url}/b`], [wrong.url])).toBe("verify");
+  expect(await kindOf([wrong.url, missing.url])).toBe("fetch");
+  expect(await kindOf([wrong.url], [missing.url])).toBe("fetch");
+  expect(await kindOf([])).toBe("fetch");
+});

@@ -20,7 +20,7 @@ test("fetchAll() resumes a part and asks only for the rest", async () => {
     onProgress: (event) => events.push(event),
   });
   expect(server.seen).toEqual(["GET /a bytes=100000-"]);
-  expect(events[0]).toMatchObject({ kind: "start", bytes: 100_000, total: 300_000 });
+  expect(events[1]).toMatchObject({ kind: "start", bytes: 100_000, total: 300_000 });
   expect(report.files.get(NAME)?.sizeBytes).toBe(300_000);
   expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
 });
@@ -163,8 +163,8 @@ test("fetchAll() waits for another fetch of the same file, and takes its result"
   const path = join(store, NAME);
   expect((await second).files.get(NAME)?.source).toBe(pathToFileURL(path).href);
   expect((await first).files.get(NAME)?.source).toBe(server.url);
-  expect(events[0]).toEqual({ kind: "wait", name: NAME, pid: process.pid });
-  expect(events.map(({ kind }) => kind)).toEqual(["wait", "done"]);
+  expect(events[1]).toEqual({ kind: "wait", name: NAME, pid: process.pid });
+  expect(events.map(({ kind }) => kind)).toEqual(["begin", "wait", "done", "end"]);
   expect(server.seen).toHaveLength(1);
   expect(await filesOf(store)).toEqual([NAME]);
 });

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { after } from "../support/progress.ts";
 import { afterEach, expect, test } from "bun:test";
 import {
   existsSync,
@@ -273,7 +274,7 @@ test("buildMedia() stops when its signal is aborted, and leaves the target uncha
   await buildMedia(big);
   const before = outputs(target);
   const stop = new AbortController();
-  const building = buildMedia(big, { onWrite: (done) => done > 5e6 && stop.abort() }, stop.signal);
+  const building = buildMedia(big, after(5e6, () => stop.abort()), stop.signal);
   expect(await rejection(building)).toMatchObject({ kind: "interrupt" });
   expect(outputs(target)).toEqual(before);
   expect(readdirSync(join(target, ".seedstrap"))).toEqual(["made"]);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { after } from "../support/progress.ts";
 import { afterEach, expect, test } from "bun:test";
 import {
   chmodSync,
@@ -402,14 +403,14 @@ test("createBundle() replaces no file, and leaves none when it is aborted", asyn
   const before = readdirSync(dir).sort();
   for (const partBytes of [undefined, 1_000_000]) {
     const stop = new AbortController();
-    const events = { onWrite: (done: number) => done > 5e6 && stop.abort() };
+    const events = after(5e6, () => stop.abort());
     const making = createBundle({ ...request, partBytes }, events, stop.signal);
     expect(await rejection(making)).toMatchObject({ kind: "interrupt" });
     expect(readdirSync(dir).sort()).toEqual(before);
   }
   await createBundle(request);
   const stop = new AbortController();
-  const events = { onWrite: (done: number) => done > 5e6 && stop.abort() };
+  const events = after(5e6, () => stop.abort());
   const out = join(dir, "out");
   const unpacking = unpackBundle(openBundle(request.output), out, events, stop.signal);
   expect(await rejection(unpacking)).toMatchObject({ kind: "interrupt" });
@@ -420,7 +421,7 @@ test("createBundle() replaces no file that is created while it writes", async ()
   for (const [partBytes, name] of [[undefined, ""], [1_000_000, ".002"]] as const) {
     const { request, dir } = scene({ distfileBytes: 2_000_000 });
     const other = request.output + name;
-    const events = { onWrite: () => writeFileSync(other, "somebody's") };
+    const events = after(0, () => writeFileSync(other, "somebody's"));
     const error = await rejection(createBundle({ ...request, partBytes }, events));
     expect(error.message).toContain(`${other} exists`);
     expect(readFileSync(other, "utf8")).toBe("somebody's");

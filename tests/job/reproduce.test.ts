@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { after } from "../support/progress.ts";
 import { afterEach, expect, test } from "bun:test";
 import {
   chmodSync,
@@ -237,7 +238,7 @@ test("reproduceBuild() leaves nothing when it is aborted", async () => {
     distfileBytes: 2_000_000,
   });
   const stop = new AbortController();
-  const events = { onWrite: (done: number) => done > 5e6 && stop.abort() };
+  const events = after(5e6, () => stop.abort());
   const error = await rejection(reproduceBuild({ ...request, keep: true }, events, stop.signal));
   expect(error.kind).toBe("interrupt");
   expect(readdirSync(target).filter((name) => name.includes("reproduce"))).toEqual([]);

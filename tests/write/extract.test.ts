@@ -124,12 +124,19 @@ test("a directory that is not empty is refused, an empty one is used", async () 
 test("an interrupt leaves nothing", async () => {
   const dir = temp.make();
   const controller = new AbortController();
+  const view = boot(["a", "b"]);
+  const interrupted: ImageView = {
+    ...view,
+    *read(entry) {
+      yield* view.read(entry);
+      controller.abort();
+    },
+  };
   const failure = await failureOf(
-    writeOutputDirectory(join(dir, "out"), (part) =>
-      extract(boot(["a", "b"]), part, {
-        signal: controller.signal,
-        onBytes: () => controller.abort(),
-      })),
+    writeOutputDirectory(
+      join(dir, "out"),
+      (part) => extract(interrupted, part, { signal: controller.signal }),
+    ),
   );
   expect(failure).toBe("interrupt: Interrupted");
   expect(readdirSync(dir)).toEqual([]);
