@@ -18,10 +18,10 @@ import a13 from "./demo/tree/steps/hello-1.0/pass2.kaem" with { type: "text" };
 import a14 from "./demo/tree/steps/hello-1.0/sources" with { type: "text" };
 import a15 from "./demo/tree/steps/improve/get_network.sh" with { type: "text" };
 import a16 from "./demo/tree/steps/jump/fiwix.sh" with { type: "text" };
-import a17 from "./demo/tree/steps/later-1.0/pass1.sh" with { type: "text" };
+import a17 from "./demo/tree/steps/later-1.0/pass1.kaem" with { type: "text" };
 import a18 from "./demo/tree/steps/later-1.0/sources" with { type: "text" };
 import a19 from "./demo/tree/steps/manifest" with { type: "text" };
-import a20 from "./demo/tree/steps/words-1.0/pass1.sh" with { type: "text" };
+import a20 from "./demo/tree/steps/words-1.0/pass1.kaem" with { type: "text" };
 import a21 from "./demo/tree/steps/words-1.0/sources" with { type: "text" };
 import a22 from "./demo/mirror/hello-1.0.txt" with { type: "text" };
 import a23 from "./demo/mirror/later-1.0.txt" with { type: "text" };
@@ -48,10 +48,10 @@ export const DEMO_TREE: Readonly<Record<string, string>> = {
   "steps/hello-1.0/sources": a14,
   "steps/improve/get_network.sh": a15,
   "steps/jump/fiwix.sh": a16,
-  "steps/later-1.0/pass1.sh": a17,
+  "steps/later-1.0/pass1.kaem": a17,
   "steps/later-1.0/sources": a18,
   "steps/manifest": a19,
-  "steps/words-1.0/pass1.sh": a20,
+  "steps/words-1.0/pass1.kaem": a20,
   "steps/words-1.0/sources": a21,
 };
 
