@@ -15,7 +15,7 @@ import type { TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { findProgram } from "../launch/process.ts";
 import { writing } from "../refused.ts";
-import { makeScratch } from "../write/scratch.ts";
+import { makeScratch } from "../runtime/scratch.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
 import { guestWriter, note, paint, print } from "./output.ts";

@@ -15,7 +15,7 @@ import { readRecord } from "../record/read.ts";
 import { checkOutput } from "../write/output_parts.ts";
 import type { WrittenPart } from "../write/parts_sink.ts";
 import { writing } from "../refused.ts";
-import { makeScratch } from "../write/scratch.ts";
+import { makeScratch } from "../runtime/scratch.ts";
 
 /** What to check. */
 export interface PreflightRequest {

@@ -13,7 +13,7 @@ import { type Segment, totalSize } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { PartsSink, type WrittenPart } from "./parts_sink.ts";
 import { writing } from "../refused.ts";
-import { makeScratch, SCRATCH_PREFIX } from "./scratch.ts";
+import { makeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { checkSpace, syncDirectory } from "./target.ts";
 import { type StreamOptions, streamSegments } from "./writer.ts";
 
