@@ -8,8 +8,8 @@
 #     checkout's rootfs.py, except for what seedstrap announces in its plan
 #   - builds from two copies of the checkout with another file order, umask, time zone, locale and
 #     user are identical
-#   - kill -9 at random moments leaves only complete images under their final names, and the next
-#     run succeeds
+#   - every command that writes, killed or interrupted at random moments, leaves nothing torn and
+#     nothing that the same command does not clear away, and then gives the same result
 #   - the preflight boots that take too long for scripts/test.sh
 #   - runs of the real stages that fail end with exit code 9 and name the step; with --real a
 #     bootstrap in chroot gets as far as the first step after those of which DIR has the distfiles
@@ -17,9 +17,9 @@
 # The checkout is only read. Needs Python with `requests` for the first two. The last line is
 # `N passed, N failed, N skipped`; fails if anything did.
 #
-# usage: acceptance.sh [--mib N] [--kills N] [--real DIR] [--only PART] CHECKOUT
+# usage: acceptance.sh [--mib N] [--kills N] [--signals N] [--real DIR] [--only PART] CHECKOUT
 #
-# The parts are python, copies, kills, boots and outcomes.
+# The parts are python, copies, kills, boots and outcomes. The kills are of each command.
 
 # shellcheck disable=SC2034 # the parts use these variables
 set -eu
@@ -27,18 +27,20 @@ home=$(cd "$(dirname "$0")/.." && pwd)
 
 parts="python copies kills boots outcomes"
 usage() {
-	echo "usage: acceptance.sh [--mib N] [--kills N] [--real DIR] [--only PART] CHECKOUT" >&2
+	echo "usage: acceptance.sh [--mib N] [--kills N] [--signals N] [--real DIR] [--only PART] CHECKOUT" >&2
 	echo "parts: $parts" >&2
 	exit 2
 }
 mib=60
-kills=20
+kills=10
+signals=3
 real=""
 while [ $# -gt 1 ]; do
 	case $1 in
 		--mib) mib=$2 ;;
 		--kills) kills=$2 ;;
 		--real) real=$(cd "$2" && pwd) ;;
+		--signals) signals=$2 ;;
 		--only)
 			case $2 in python | copies | kills | boots | outcomes) parts=$2 ;; *) usage ;; esac
 			;;
@@ -61,12 +63,7 @@ work=$(mktemp -d)
 # Another kind of file system lists a directory in another order.
 other=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
 chmod 755 "$work" "$other"
-child=""
-cleanup() {
-	[ -z "$child" ] || kill -9 "$child" 2>/dev/null || true
-	rm -rf "$work" "$other"
-}
-trap cleanup EXIT
+trap 'rm -rf "$work" "$other"' EXIT
 trap 'exit 1' HUP INT TERM
 export NO_COLOR=1 XDG_CACHE_HOME="$work/cache"
 # A copy, so that a new build of the binary meanwhile does not matter.

@@ -2,21 +2,21 @@
 /** `seedstrap demo`: plans, builds and boots the embedded miniature tree. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { demoOptions, unpackDemo } from "../demo/demo.ts";
-import { UserError } from "../errors.ts";
 import { serveDirectory } from "../fetch/serve.ts";
 import { buildMedia, planBuild } from "../job/build.ts";
+import type { PreflightReport } from "../preflight/report.ts";
 import { checkVerdict, runPreflight } from "../preflight/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { findProgram } from "../launch/process.ts";
 import { writing } from "../refused.ts";
-import { statIfThere } from "../runtime/stat.ts";
-import { makeScratch } from "../write/scratch.ts";
+import { makeScratch } from "../runtime/scratch.ts";
+import { writeOutputDirectory } from "../write/output.ts";
 import { printedEvents, printSummary } from "./build.ts";
 import { verifyLines } from "./image_verify.ts";
 import { guestWriter, paint, print, warn, widthOf } from "./output.ts";
@@ -41,49 +41,75 @@ memory and the disks. Without --keep everything is removed at the end.`,
 }
 
 async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<void> {
-  const dir = keep === undefined
-    ? writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-demo-")), "TMPDIR")
-    : newDir(keep);
-  try {
-    const { tree, mirror } = writing(dir, () => unpackDemo(dir));
-    const server = await serveDirectory(mirror);
+  if (keep === undefined) {
+    const prefix = join(tmpdir(), "seedstrap-demo-");
+    const dir = writing(tmpdir(), () => makeScratch(prefix), "TMPDIR");
     try {
-      const url = server.url.replace(/\/$/, "");
-      const options = demoOptions([{ kind: "http", url }]);
-      const request = { tree, options, store: join(dir, "distfiles") };
-      const target = join(dir, "target");
-      heading("Plan, before anything is downloaded");
-      const { plan } = await planBuild(request);
-      const view = { all: true, columns: widthOf(process.stdout) };
-      for (const line of planAsText(plan, target, view)) print(line);
-      heading(`Fetch from ${url}, and write`);
-      const build = { ...request, target, force: false, jobs: 4 };
-      const record = await withProgress(() => buildMedia(build, printedEvents(), signal));
-      printSummary(record, target);
-      for (const { name } of record.images) {
-        heading(`Verify ${name}`);
-        for (const line of await verifyLines(join(target, name))) print(line);
-      }
-      await boot(record, target, signal);
+      judge(await demoIn(dir, dir, signal), dir);
     } finally {
-      await server.close();
+      rmSync(dir, { recursive: true, force: true });
     }
-    if (keep !== undefined) {
-      print();
-      print(`Kept in ${dir}`);
+    return;
+  }
+  const place = resolve(keep);
+  writing(place, () => mkdirSync(dirname(place), { recursive: true }));
+  const report = await writeOutputDirectory(place, (dir) => demoIn(dir, place, signal));
+  print();
+  print(`Kept in ${place}`);
+  judge(report, place);
+}
+
+function judge(report: PreflightReport | undefined, place: string): void {
+  if (report !== undefined) checkVerdict(report, join(place, "target/serial.log"));
+}
+
+/**
+ * Runs the demo in a directory.
+ *
+ * @param place The path that the directory gets at the end.
+ * @returns What the machine reported; undefined where none was booted.
+ */
+async function demoIn(
+  dir: string,
+  place: string,
+  signal: AbortSignal,
+): Promise<PreflightReport | undefined> {
+  const { tree, mirror } = writing(dir, () => unpackDemo(dir));
+  const server = await serveDirectory(mirror);
+  try {
+    const url = server.url.replace(/\/$/, "");
+    const options = demoOptions([{ kind: "http", url }]);
+    const request = { tree, options, store: join(dir, "distfiles") };
+    const target = join(dir, "target");
+    heading("Plan, before anything is downloaded");
+    const { plan } = await planBuild(request);
+    const view = { all: true, columns: widthOf(process.stdout) };
+    for (const line of planAsText(plan, join(place, "target"), view)) print(line);
+    heading(`Fetch from ${url}, and write`);
+    const build = { ...request, target, force: false, jobs: 4 };
+    const record = await withProgress(() => buildMedia(build, printedEvents(), signal));
+    printSummary(record, join(place, "target"));
+    for (const { name } of record.images) {
+      heading(`Verify ${name}`);
+      for (const line of await verifyLines(join(target, name))) print(line);
     }
+    return await boot(record, target, signal);
   } finally {
-    if (keep === undefined) rmSync(dir, { recursive: true, force: true });
+    await server.close();
   }
 }
 
 /** Boots the images. The preflight program runs in place of builder-hex0, and checks both disks. */
-async function boot(record: TargetRecord, target: string, signal: AbortSignal): Promise<void> {
+async function boot(
+  record: TargetRecord,
+  target: string,
+  signal: AbortSignal,
+): Promise<PreflightReport | undefined> {
   const { qemuCommand, qemuRamMib } = record.options;
   if (await findProgram(qemuCommand) === undefined) {
     heading("Boot: skipped");
     print(`${qemuCommand} is not installed. On Debian: apt-get install qemu-system-x86`);
-    return;
+    return undefined;
   }
   heading(`Boot in ${qemuCommand}`);
   const report = await runPreflight({
@@ -100,25 +126,10 @@ async function boot(record: TargetRecord, target: string, signal: AbortSignal): 
   });
   heading("What it found");
   printReport(report, false);
-  checkVerdict(report, join(target, "serial.log"));
+  return report;
 }
 
 function heading(text: string): void {
   print();
   print(paint(["bold", "cyan"], `== ${text}`));
-}
-
-/** Creates the directory to keep the demo in, unless it is there and empty. */
-function newDir(path: string): string {
-  const dir = resolve(path);
-  const isFile = statIfThere(dir)?.isDirectory() === false;
-  if (!isFile) {
-    writing(dir, () => mkdirSync(dir, { recursive: true }));
-    if (writing(dir, () => readdirSync(dir)).length === 0) return dir;
-  }
-  const why = isFile ? "is not a directory" : "is not empty";
-  throw new UserError("target", `Cannot keep the demo in ${dir}: it ${why}`, {
-    where: dir,
-    hint: "Name a new directory",
-  });
 }

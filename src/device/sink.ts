@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
  * Writes an image to a device. The first MiB is cleared before all other writes, and written after
- * the rest is synced and read back, so that a device with an incomplete image does not boot.
+ * the rest is synced and read back, its first block at the very end, so that a device with an
+ * incomplete image does not boot.
  *
  * @module
  */
@@ -199,9 +200,14 @@ export class DeviceSink implements ImageSink {
     return digest && await this.#digestSoFar();
   }
 
-  /** Writes and syncs the first MiB, and reads it back if `isVerified`. */
+  /**
+   * Writes and syncs the first MiB, and reads it back if `isVerified`. Its first block, without which
+   * nothing boots, is last: a write of more is cut short by a kill.
+   */
   async seal(isVerified: boolean): Promise<void> {
-    await this.#out.write(this.#front, 0);
+    await this.#out.write(this.#front.subarray(ALIGNMENT_BYTES), ALIGNMENT_BYTES);
+    await this.#out.sync();
+    await this.#out.write(this.#front.subarray(0, ALIGNMENT_BYTES), 0);
     await this.#out.sync();
     if (!isVerified) return;
     const back = alignedBytes(this.#out.libc, this.#front.length);

@@ -19,7 +19,7 @@ import type { WrittenPart } from "../write/parts_sink.ts";
 import { writing } from "../refused.ts";
 import { openImage } from "../source/file.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { makeScratch } from "../write/scratch.ts";
+import { makeScratch } from "../runtime/scratch.ts";
 import { confirmedQemu } from "./named.ts";
 
 /** What to check. */

@@ -11,13 +11,13 @@
  */
 
 import { httpMirrors, type Mirror, withSecretsOf } from "../fetch/mirror.ts";
-import { mkdtempSync, renameSync, rmSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
 import { type BuildOptions, continuesPass } from "../plan/options.ts";
 import { compareRecords, type RecordComparison } from "../record/compare.ts";
 import { readTree } from "../tree/model.ts";
-import { makeScratch } from "../write/scratch.ts";
+import { makeScratch } from "../runtime/scratch.ts";
 import { type BuildEvents, buildMedia } from "./build.ts";
 import { describeCheckout } from "../record/materials.ts";
 import { readRecordFile, recordPlace } from "../record/read.ts";
@@ -117,9 +117,10 @@ function withAnother(error: unknown, { checkout }: TargetRecord): unknown {
   });
 }
 
-/** Gives what was built a name that no later run takes for a leftover. */
+/** Gives what was built a name that no later run takes for a leftover: without our pid. */
 function keepFrom(dir: string): string {
-  const kept = mkdtempSync(join(dirname(dir), PREFIX));
+  const kept = join(dirname(dir), `${PREFIX}${dir.slice(dir.lastIndexOf("-") + 1)}`);
+  // Nothing but an empty directory is replaced.
   renameSync(dir, kept);
   return kept;
 }

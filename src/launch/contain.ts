@@ -14,11 +14,12 @@
  *
  * @module
  */
-import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
+import { closeSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { systemCode } from "../errors.ts";
+import { makeScratch } from "../runtime/scratch.ts";
 import { asRoot } from "./mount.ts";
 import { findProgram, runProcess } from "./process.ts";
 
@@ -139,7 +140,7 @@ async function openFifo(): Promise<number | undefined> {
   if (mkfifo === undefined) return undefined;
   let dir: string | undefined;
   try {
-    dir = mkdtempSync(join(tmpdir(), "seedstrap-"));
+    dir = makeScratch(join(tmpdir(), "seedstrap-fifo-"));
     const path = join(dir, "fifo");
     return await works([mkfifo, "-m", "600", path]) ? openSync(path, "r+") : undefined;
   } catch (error) {

@@ -72,7 +72,8 @@ export interface RunFiles {
 }
 
 /**
- * Begins to record a run, and removes the oldest where there are too many.
+ * Begins to record a run, and removes the oldest where there are too many. The caller has the lock
+ * of the target.
  *
  * @param dir The target, absolute.
  * @throws {UserError} "target" where it cannot be written to.
@@ -83,9 +84,7 @@ export function beginRun(dir: string): RunFiles {
     makeOwnDirectory(join(dir, WORK_DIR), { isPrivate: true });
     makeOwnDirectory(runs, { isPrivate: true });
     const numbers = runNumbers(runs);
-    for (const old of numbers.slice(0, Math.max(0, numbers.length - MAX_RUNS + 1))) {
-      for (const end of ["log", "json"]) rmSync(join(runs, `${old}.${end}`), { force: true });
-    }
+    clearRuns(runs, new Set(numbers.slice(-MAX_RUNS + 1)));
     const number = (numbers.at(-1) ?? 0) + 1;
     const logPath = join(runs, `${number}.log`);
     closeSync(openSync(logPath, "wx", 0o666));
@@ -119,6 +118,18 @@ export function lastRun(dir: string): (RecordedRun & { readonly logPath: string 
   } catch (error) {
     if (error instanceof UserError) return undefined;
     throw error;
+  }
+}
+
+/**
+ * Removes the files of runs that are not kept, and what a process that was killed has left before
+ * its run began, or as it recorded the end. Nobody else has the target.
+ */
+function clearRuns(runs: string, kept: ReadonlySet<number>): void {
+  for (const name of readdirSync(runs)) {
+    const [, number, end] = /^([1-9]\d{0,8})\.(log|json|part)$/.exec(name) ?? [];
+    if (end === undefined || (end !== "part" && kept.has(Number(number)))) continue;
+    rmSync(join(runs, name), { force: true });
   }
 }
 

@@ -5,13 +5,13 @@
  * @module
  */
 
-import { chmodSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, readdirSync, realpathSync, renameSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { underUmask } from "../runtime/umask.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { writing } from "../refused.ts";
-import { makeScratch, SCRATCH_PREFIX } from "./scratch.ts";
+import { makeScratch, removeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { syncDirectory } from "./target.ts";
 
 /**
@@ -40,7 +40,7 @@ export async function writeOutputDirectory<T>(
     });
     return result;
   } catch (error) {
-    rmSync(part, { recursive: true, force: true });
+    removeScratch(part);
     throw error;
   }
 }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { renameSync, rmSync } from "node:fs";
+import { readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { numberedPath, partNumbers } from "../source/parts.ts";
 import { UserError } from "../errors.ts";
@@ -13,12 +13,13 @@ import { type Segment, totalSize } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { PartsSink, type WrittenPart } from "./parts_sink.ts";
 import { writing } from "../refused.ts";
-import { makeScratch, SCRATCH_PREFIX } from "./scratch.ts";
+import { clearScratch, makeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { checkSpace, syncDirectory } from "./target.ts";
 import { type StreamOptions, streamSegments } from "./writer.ts";
 
 /**
- * Checks that neither the file nor a part of it exists, and that its directory does.
+ * Checks that neither the file nor a part of it exists, and that its directory does. What a killed
+ * process has left there is removed first.
  *
  * @throws {UserError} "target"
  */
@@ -31,6 +32,7 @@ export function checkOutput(path: string): void {
       hint: "Make it, or name another file with --output",
     });
   }
+  clearScratch(join(dir, SCRATCH_PREFIX), (work) => undoCommit(work, dir));
   const [part] = partNumbers(place);
   const there = writing(place, () => lstatIfThere(place)) !== undefined
     ? place
@@ -42,6 +44,28 @@ export function checkOutput(path: string): void {
     where: there,
     hint: "Move it away, or name another file with --output",
   });
+}
+
+/**
+ * Removes the parts to which a killed process had given their names, where others are still in its
+ * work directory. The names are given in order, so the first one is no longer there then.
+ */
+function undoCommit(work: string, dir: string): void {
+  const [next] = readdirSync(work).sort();
+  const [, stem, digits] = /^(.*)\.(\d{3})$/s.exec(next ?? "") ?? [];
+  if (stem === undefined) return;
+  const named = Array.from(
+    { length: Number(digits) - 1 },
+    (_, index) => join(dir, numberedPath(stem, index + 1)),
+  );
+  const sizes = new Set(named.map((path) => {
+    const stat = lstatIfThere(path);
+    return stat?.isFile() ? stat.size : -1;
+  }));
+  // All parts but the last have the same size. Anything else was put there by someone else.
+  const [size = -1] = sizes;
+  if (sizes.size !== 1 || size < lstatIfThere(join(work, next!))!.size) return;
+  for (const path of named) rmSync(path);
 }
 
 /** How an output is written. */

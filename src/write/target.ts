@@ -56,6 +56,7 @@ export function takeTarget(dir: string): Lock | number {
   const work = join(dir, WORK_DIR);
   return writing(work, () => {
     makeOwnDirectory(work, PRIVATE);
+    removeDeadParts(work);
     return takeLock(join(work, LOCK));
   });
 }

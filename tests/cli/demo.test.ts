@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TempDirs } from "../support/files.ts";
-import { seedstrap } from "../support/run.ts";
+import { MAIN, seedstrap, start } from "../support/run.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
@@ -31,3 +31,19 @@ test.each(["demo", "preflight --qemu"])(
     expect(ran.code).toBe(7);
   },
 );
+
+test("demo --keep leaves nothing in the directory before it is whole, and begins again", async () => {
+  const dir = temp.make();
+  const keep = join(dir, "kept");
+  for (const [signal, left] of [["SIGKILL", 1], ["SIGTERM", 0]] as const) {
+    const child = start([process.execPath, MAIN, "demo", "--keep", keep], { cwd: dir });
+    const reader = child.stdout.getReader();
+    for (let said = ""; !said.includes("== Boot");) {
+      said += new TextDecoder().decode((await reader.read()).value);
+    }
+    child.kill(signal);
+    await child.exited;
+    expect(readdirSync(dir).filter((name) => name === "kept")).toEqual([]);
+    expect(readdirSync(dir)).toHaveLength(left);
+  }
+});

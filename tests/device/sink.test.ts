@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { closeSync, fsyncSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { isZero } from "../../src/bytes.ts";
 import { chooseTarget } from "../../src/device/candidates.ts";
 import { MIB } from "../../src/format/segment.ts";
 import { BlockFile } from "../../src/device/block_file.ts";
@@ -79,5 +80,23 @@ test("seal() finds a wrong byte in the first MiB", async () => {
     expect(error.kind).toBe("verify");
     expect(error.where).toEndWith(`between offset 0 and ${MIB}`);
     await sink.seal(false);
+  });
+});
+
+test("seal() writes the first block after all others, as a write may be cut short", async () => {
+  await withSink(async (sink, out, path) => {
+    await sink.finish();
+    const sync = out.sync.bind(out);
+    const seen: (readonly [first: boolean, rest: boolean])[] = [];
+    out.sync = async () => {
+      await sync();
+      const front = readFileSync(path).subarray(0, MIB);
+      const [first, rest] = [front.subarray(0, 4096), front.subarray(4096)];
+      const whole = sampleBody(MIB);
+      seen.push([isZero(first), rest.equals(whole.subarray(4096))]);
+    };
+    await sink.seal(true);
+    expect(seen).toEqual([[true, true], [false, true]]);
+    expect(readFileSync(path).subarray(0, MIB).equals(sampleBody(MIB))).toBe(true);
   });
 });

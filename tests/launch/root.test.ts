@@ -6,6 +6,8 @@ import {
   chownSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   realpathSync,
@@ -143,6 +145,18 @@ test.skipIf(chroot !== undefined)("chroot passes the seed's exit code on", async
   expect(ran.code).toBe(9);
   expect(mountsBelow(target)).toEqual([]);
 });
+
+test.skipIf(chroot !== undefined)(
+  "chroot removes what a killed run left of its pipe, and leaves nothing of its own",
+  async () => {
+    const { dir, args } = scene("--chroot");
+    const tmp = join(dir, "tmp");
+    mkdirSync(join(tmp, "seedstrap-fifo-99999999-5-abcdef"), { recursive: true });
+    const ran = await seedstrap(args, { cwd: dir, env: { TMPDIR: tmp } });
+    expect(ran.code).toBe(0);
+    expect(readdirSync(tmp)).toEqual([]);
+  },
+);
 
 test.skipIf(bwrap !== undefined)(
   "bwrap starts the seed in a sandbox with the target as its root, as a root who is none outside",

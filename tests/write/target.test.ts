@@ -298,6 +298,26 @@ test("A run records nothing through a link, and reads nothing", () => {
   }
 });
 
+test("beginRun() removes what a killed process left as it began or ended a run", () => {
+  const dir = temp.make();
+  beginRun(dir).finish({ verdict: "done", why: "it ended", lines: [] });
+  // Of a run that had no record yet, of a record that was not whole, and of both.
+  const runs = join(dir, ".seedstrap/runs");
+  writeFiles(runs, { "2.log": "", "1.part": "{", "2.part": "{", "notes.txt": "mine" });
+  expect(beginRun(dir).logPath).toBe(join(runs, "2.log"));
+  expect(listed(runs)).toEqual(["1.json", "1.log", "2.json", "2.log", "notes.txt"]);
+  expect(lastRun(dir)?.verdict).toBe("running");
+});
+
+test("takeTarget() removes what a killed process left as it took the lock", () => {
+  const dir = temp.make();
+  writeFiles(dir, { ".seedstrap/99999999-5.part/99999999-5": "" });
+  const lock = takeTarget(dir);
+  if (typeof lock === "number") throw new Error(`process ${lock} has the target`);
+  lock.release();
+  expect(listed(join(dir, ".seedstrap"))).toEqual([]);
+});
+
 test("Target uses no work directory of another user", () => {
   if (process.getuid?.() !== 0) return console.log("skipped: only root can give a file away");
   const dir = temp.make();

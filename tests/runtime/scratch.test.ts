@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, readdirSync, statSync, symlinkSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { ownName } from "../../src/runtime/lock.ts";
-import { makeScratch } from "../../src/write/scratch.ts";
+import { makeScratch } from "../../src/runtime/scratch.ts";
 import { TempDirs, writeFiles } from "../support/files.ts";
+import { asNobody, nobodyObstacle } from "../support/nobody.ts";
 import { DENO, start } from "../support/run.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-const MODULE = fileURLToPath(new URL("../../src/write/scratch.ts", import.meta.url).href);
+const MODULE = fileURLToPath(new URL("../../src/runtime/scratch.ts", import.meta.url).href);
 
 test("makeScratch() removes what a killed process left, under both runtimes", async () => {
   const script = join(temp.make(), "maker.ts");
@@ -61,3 +62,29 @@ test("makeScratch() removes only names that a process made with that prefix", ()
   expect(gone).toEqual([`.out.part-${dead}-abcdef`]);
   expect(existsSync(join(dir, "kept/x"))).toBe(true);
 });
+
+const obstacle = nobodyObstacle();
+if (obstacle !== undefined) console.log(`skipped: a directory that nobody may write: ${obstacle}`);
+
+test.skipIf(obstacle !== undefined)(
+  "makeScratch() removes directories in which their owner may not write",
+  () => {
+    const dir = temp.make();
+    const source = join(dir, "maker.ts");
+    writeFiles(dir, {
+      "maker.ts": `
+        import { makeScratch } from ${JSON.stringify(MODULE)};
+        makeScratch(process.argv[2]);`,
+    });
+    const place = temp.make();
+    const left = join(place, ".out.part-99999999-5-abcdef");
+    writeFiles(left, { "locked/inner/x": "x", "closed/x": "x" });
+    chmodSync(join(left, "locked/inner"), 0o555);
+    chmodSync(join(left, "closed"), 0);
+    Bun.spawnSync(["chown", "-R", "65534:65534", place]);
+    const command = asNobody(dir, source);
+    const { exitCode } = Bun.spawnSync([...command, join(place, ".out.part-")], { cwd: place });
+    expect(exitCode).toBe(0);
+    expect(readdirSync(place).filter((name) => name.includes("99999999"))).toEqual([]);
+  },
+);
