@@ -15,6 +15,8 @@
  * @module
  */
 
+import { quoted } from "../text.ts";
+
 /** A predicate without its brackets, nested in the order of its evaluation. */
 export type Logic =
   | { readonly kind: "constant"; readonly value: string }
@@ -106,5 +108,5 @@ function text(value: boolean): string {
 }
 
 function quote(token: string | undefined): string {
-  return token === undefined ? "the end of the line" : JSON.stringify(token);
+  return token === undefined ? "the end of the line" : quoted(token);
 }

@@ -16,7 +16,7 @@
 
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { UserError } from "../errors.ts";
-import { controlIn } from "../text.ts";
+import { controlIn, quoted } from "../text.ts";
 
 /** One line of a sources file. */
 export interface Source {
@@ -60,35 +60,35 @@ function parseSource(text: string, line: number): Source | string {
   const fields = text.split(" ");
   if (fields.includes("")) return text === "" ? "an empty line" : "one space too many";
   const control = controlIn(text);
-  if (control !== undefined) return `the control character ${control} in ${JSON.stringify(text)}`;
+  if (control !== undefined) return `the control character ${control} in ${quoted(text)}`;
   const type = fields.shift()!;
   let git: Source["git"];
   if (type === "g" || type === "git") {
     const gitUrl = fields.shift() ?? "";
     const tilde = gitUrl.lastIndexOf("~");
     if (!/^(git|https?):\/\/./.test(gitUrl) || tilde < 0 || tilde === gitUrl.length - 1) {
-      return `expected git://host/path~REFERENCE, found ${JSON.stringify(gitUrl)}`;
+      return `expected git://host/path~REFERENCE, found ${quoted(gitUrl)}`;
     }
     git = { url: gitUrl.slice(0, tilde), reference: gitUrl.slice(tilde + 1) };
   } else if (type !== "f" && type !== "file") {
-    return `expected f, file, g or git, found ${JSON.stringify(type)}`;
+    return `expected f, file, g or git, found ${quoted(type)}`;
   }
   const [url, sha256, fileName, ...rest] = fields;
   if (url === undefined || sha256 === undefined || rest.length > 0) {
     return "expected URL SHA256 [FILE_NAME]";
   }
   if (url === "_" ? git === undefined : !/^https?:\/\/./.test(url)) {
-    return `expected an http or https URL, found ${JSON.stringify(url)}`;
+    return `expected an http or https URL, found ${quoted(url)}`;
   }
   if (!/^[0-9a-f]{64}$/.test(sha256)) {
-    return `expected a SHA-256 of 64 lower-case hex digits, found ${JSON.stringify(sha256)}`;
+    return `expected a SHA-256 of 64 lower-case hex digits, found ${quoted(sha256)}`;
   }
   if (url === "_" && fileName === undefined) {
     return "a source without an HTTP URL needs a file name";
   }
   const chosen = fileName ?? url.slice(url.lastIndexOf("/") + 1);
   const fault = chosen === "_" ? '"_" stands for no URL' : distfileNameFault(chosen);
-  if (fault !== undefined) return `${JSON.stringify(chosen)} cannot be a file name: ${fault}`;
+  if (fault !== undefined) return `${quoted(chosen)} cannot be a file name: ${fault}`;
   return { url, sha256, fileName: chosen, ...(git && { git }), line };
 }
 
