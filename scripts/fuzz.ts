@@ -91,6 +91,13 @@ async function child(name: string, most: number, seed: number, first: number, di
   mkdirSync(files, { recursive: true });
   const prepared = await reader.prepare(files);
   const progress = openSync(join(dir, "progress"), "w");
+  // Nothing is found by a reader that refuses what is sound: the first of each reader is.
+  const begun = new Set<string>();
+  for (const sound of prepared.sounds) {
+    if (begun.has(reader.nameOf(sound))) continue;
+    begun.add(reader.nameOf(sound));
+    await prepared.read(sound.bytes, sound, new Random(0));
+  }
   const began = performance.now();
   const isOver = () => performance.now() - began >= 1000 * most;
   const tallies: Record<string, Tally> = {};

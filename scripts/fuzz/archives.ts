@@ -19,7 +19,7 @@ import {
   rawTar,
 } from "../../tests/archive/support.ts";
 import { damaged } from "../../tests/support/mutate.ts";
-import { demand, isSame, type Prepared, type Reader, soundsOf } from "./reader.ts";
+import { demand, type Prepared, type Reader, soundsOf } from "./reader.ts";
 
 const MAX_BYTES = 64 * MIB;
 const TAR = rawTar([
@@ -126,19 +126,18 @@ const REPAIRS: Readonly<Partial<Record<Program, Prepared["repair"]>>> = {
 
 const compressed = COMPRESSIONS.map((program): Reader => ({
   name: program,
-  prepare: () => {
+  async prepare() {
     const repair = REPAIRS[program];
+    const archives = [TAR, rawTar([{ name: "zeros", data: new Uint8Array(300_000) }])];
+    const known = await Promise.all(archives.map(async (tar) => JSON.stringify(await list(tar))));
     return {
-      sounds: soundsOf([TAR, rawTar([{ name: "zeros", data: new Uint8Array(300_000) }])]
-        .map((bytes) => compress(program, bytes))),
+      sounds: soundsOf(archives.map((bytes) => compress(program, bytes))),
       ...(repair && { repair }),
-      async read(bytes, sound) {
-        const members = await list(bytes);
-        if (program === "zstd" || isSame(bytes, sound.bytes)) return;
+      async read(bytes) {
+        const members = JSON.stringify(await list(bytes));
         // Every byte of the content is under a checksum: what is still read is what it was.
-        const before = JSON.stringify(await list(sound.bytes));
-        const isOther = JSON.stringify(members) !== before;
-        demand(!isOther || repair !== undefined, "changed content is not read");
+        const isChecked = program === "bzip2" || program === "xz";
+        demand(!isChecked || known.includes(members), "changed content is not read");
       },
     };
   },

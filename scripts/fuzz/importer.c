@@ -137,7 +137,7 @@ static long case_syscall(long number, long a, long b, long c, long d, long e)
 		return lseek((int)a, b, (int)c);
 #ifdef SYS__llseek
 	case SYS__llseek: {
-		off_t at = lseek((int)a, (off_t)b << 32 | (unsigned)c, (int)e);
+		off_t at = lseek((int)a, (off_t)((unsigned long long)(unsigned)b << 32 | (unsigned)c), (int)e);
 
 		if (at >= 0)
 			*(long long *)d = at;

@@ -40,7 +40,11 @@ import { buildOptions, miniTree, STAGE1_TEXT, writeMiniTree } from "../../tests/
 import { record } from "../../tests/record/records.ts";
 import { demand, type Reader, soundsOf, textOf } from "./reader.ts";
 
-const TREE = miniTree({ importsPayload: true, movesToDisk: true });
+const TREE = miniTree({
+  importsPayload: true,
+  movesToDisk: true,
+  files: { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "a seed" },
+});
 const treeTexts = (end: string) =>
   Object.entries(TREE.files).flatMap(([path, text]) =>
     path.endsWith(end) && typeof text === "string" ? [text] : []
@@ -143,13 +147,14 @@ const git: Reader = {
     const secret = "f".repeat(40);
     writeFiles(dir, { "secret": secret, "home/secret": secret });
     const paths = Object.keys(files);
+    const outside = "ref: refs/heads/../../../../secret\n";
     return {
-      sounds: soundsOf(Object.values(files), {
+      sounds: soundsOf([...Object.values(files), outside], {
         words: ["ref: ", "refs/heads/../../../../secret", "gitdir: ", "refs/", COMMIT, "../.."],
         isText: true,
       }),
       read(bytes, sound) {
-        const path = paths.find((path) => files[path] === textOf(sound.bytes))!;
+        const path = paths.find((path) => files[path] === textOf(sound.bytes)) ?? ".git/HEAD";
         writeFileSync(join(inner, path), bytes);
         try {
           for (const start of [inner, join(inner, "linked")]) {
@@ -273,7 +278,7 @@ const recordReader: Reader = {
         const outputs = ({ images, files }: typeof before) =>
           JSON.stringify([
             images.map(({ name, sha256, blocksSha256 }) => [name, sha256 ?? blocksSha256]),
-            files.map(({ path, sha256 }) => [path, sha256]),
+            files.map(({ path, sha256 }) => [path.replace(/^\.?\//, ""), sha256]),
           ]);
         demand(!same || outputs(before) === outputs(after), "other outputs are no reproduction");
       },
@@ -343,7 +348,7 @@ preflight: verdict failed crc,memory-map\r
 const preflight: Reader = {
   name: "preflight",
   prepare: () => ({
-    sounds: soundsOf([REPORT, `${REPORT}${REPORT.replace(/failed.*/, "ok\r")}`], {
+    sounds: soundsOf([REPORT.replace(/failed.*/, "ok\r"), REPORT], {
       words: ["preflight: ", "verdict", "ok", "failed", "state=ok", "start"],
       isText: true,
     }),
@@ -414,6 +419,7 @@ const names: Reader = {
   name: "names",
   prepare: () => ({
     sounds: soundsOf([
+      "http://a.example/b",
       "hello-1.0.tar.gz",
       "https://user:pass@a.example:80/b/c?d=e#f",
       "http://[::1]/%41",

@@ -88,6 +88,9 @@ const EDGE_WORDS = [
   ...["__proto__", "constructor", "a".repeat(64), "b".repeat(256), "c/".repeat(2100), "%2e%2e%2f"],
 ];
 
+/** What changes have made longer is cut here; no sound input is as long. */
+const MOST_BYTES = 4 * 1024 * 1024;
+
 /** Returns a copy of a sound input with one to four changes. */
 export function damaged(random: Random, sound: Sound): Uint8Array {
   let bytes: Buffer = Buffer.from(sound.bytes);
@@ -95,6 +98,7 @@ export function damaged(random: Random, sound: Sound): Uint8Array {
     bytes = sound.isText && random.below(4) > 0
       ? Buffer.from(changedText(random, bytes.toString(), sound))
       : changedBytes(random, bytes, sound);
+    bytes = bytes.subarray(0, MOST_BYTES);
   }
   return new Uint8Array(bytes);
 }
@@ -185,11 +189,7 @@ function changedText(random: Random, text: string, { others = [], words = [] }: 
         [lines[from], lines[to]] = [lines[to]!, lines[from]!];
         break;
       default:
-        lines.splice(
-          to,
-          0,
-          ...Array.from({ length: random.pick([2, 70, 300]) }, () => lines[from]!),
-        );
+        lines.splice(to, 0, lines[from]!.repeat(random.pick([2, 70, 300])).slice(0, 100_000));
     }
     return lines.join("");
   }
