@@ -37,6 +37,14 @@ const TAR = rawTar([
   { name: "dev/null", type: "3", major: 1, minor: 3 },
   { name: "empty", prefix: "pre/fix" },
 ]);
+/** Archives that lead out of their root. */
+const OUTSIDE = [
+  { name: "../up", data: "a" },
+  { name: "dir/../../up", data: "a" },
+  paxMember({ path: "../up" }),
+  { name: "link", type: "1", link: "../up" },
+  { name: "link", type: "2", link: "../../up" },
+].map((member) => rawTar([{ name: "dir/", type: "5" }, member, { name: "last", data: "b" }]));
 const WORDS = ["../x", "/etc/x", "ustar\0" + "00", "path=", "linkpath=", "size=", "././@LongLink"];
 
 /** Gives every block that begins like a header the checksum that it needs. */
@@ -73,7 +81,7 @@ async function list(bytes: Uint8Array): Promise<readonly { readonly path: string
 const tar: Reader = {
   name: "tar",
   prepare: () => ({
-    sounds: soundsOf([TAR], { words: WORDS }),
+    sounds: soundsOf([...Array<Uint8Array>(5).fill(TAR), ...OUTSIDE], { words: WORDS }),
     repair: repairTar,
     async read(bytes, sound) {
       const members = await list(bytes);

@@ -475,7 +475,8 @@ const argv: Reader = {
         "-c\n--arch\nx86\n--qemu-cmd=\n-t=a\n--\n--kern\n-i",
       ], { words: [...known, "-q", "-b", "-c", "--", "=", "1T", "0x1", "4G"], isText: true }),
       read(bytes) {
-        const args = textOf(bytes).split("\n");
+        // A message may have all of it, as it comes from the user.
+        const args = textOf(bytes).slice(0, 8192).split("\n");
         const command = planCommandBase("plan").exitOverride().allowUnknownOption(false)
           .configureOutput({ writeErr: () => {}, writeOut: () => {} });
         try {
