@@ -34,6 +34,15 @@ export function printableJson(json: string): string {
   return json.replace(UNFIT_IN_JSON, (char) => `\\u${hex(char.charCodeAt(0), 4)}`);
 }
 
+/** Longest text that a message quotes whole: a line of a checkout may have megabytes. */
+const MAX_QUOTED_CHARS = 300;
+
+/** Quotes a text from outside for a message, as JSON does; only the start of a long one. */
+export function quoted(text: string): string {
+  const isLong = text.length > MAX_QUOTED_CHARS;
+  return JSON.stringify(isLong ? `${text.slice(0, MAX_QUOTED_CHARS - 3)}...` : text);
+}
+
 /** Replaces every run of such characters by a space. */
 export function onOneLine(text: string): string {
   return text.replaceAll(new RegExp(`(?:${UNFIT.source}|\\p{Cf}|\\p{Zl}|\\p{Zp})+`, "gu"), " ");

@@ -53,7 +53,8 @@ export function plainText(text: string): string {
 
 /** Removes user name and password from a URL, so that it can be shown and recorded. */
 export function publicUrl(url: string): string {
-  if (!URL.canParse(url)) return plainText(url);
+  // What is no URL may still have a password.
+  if (!URL.canParse(url)) return plainText(url.replace(/\/\/.*@/s, "//"));
   const shown = new URL(url);
   if (shown.username === "" && shown.password === "") return url;
   shown.username = "";

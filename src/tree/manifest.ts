@@ -20,7 +20,7 @@
 
 import { UserError } from "../errors.ts";
 import type { Config } from "./config.ts";
-import { controlIn } from "../text.ts";
+import { controlIn, quoted } from "../text.ts";
 import { evaluateLogic, type Logic, parsePredicate } from "./predicate.ts";
 
 /** Longest token in bytes. */
@@ -139,7 +139,7 @@ function parseLine(text: string, place: Line): ManifestLine | string {
   for (const token of tokens) {
     const bytes = new TextEncoder().encode(token).length;
     if (bytes > MAX_TOKEN_BYTES) {
-      return `a token has at most ${MAX_TOKEN_BYTES} bytes, ${JSON.stringify(token)} has ${bytes}`;
+      return `a token has at most ${MAX_TOKEN_BYTES} bytes, ${quoted(token)} has ${bytes}`;
     }
   }
   const parsed = parseTokens(tokens, place);
@@ -156,13 +156,13 @@ function oddToken(tokens: readonly string[]): string | undefined {
     const found = controlIn(token);
     if (found === undefined) continue;
     const what = /[\t\r\0]/.test(token) ? "a tab, return or NUL" : `the control character ${found}`;
-    return `${what} is part of ${JSON.stringify(token)}`;
+    return `${what} is part of ${quoted(token)}`;
   }
   return undefined;
 }
 
 function parseTokens(tokens: readonly string[], place: Line): ManifestLine | string {
-  const [verb, name] = tokens;
+  const [verb = "", name] = tokens;
   switch (verb) {
     case "build:":
     case "improve:":
@@ -184,9 +184,7 @@ function parseTokens(tokens: readonly string[], place: Line): ManifestLine | str
       if (verb !== undefined && /^[a-z][\w-]*:$/.test(verb) && !tokens.includes("")) {
         return { kind: "unknown", name: verb, ...place };
       }
-      return `expected build:, improve:, jump:, define: or uninstall:, found ${
-        JSON.stringify(verb)
-      }`;
+      return `expected build:, improve:, jump:, define: or uninstall:, found ${quoted(verb)}`;
   }
 }
 

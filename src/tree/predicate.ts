@@ -16,6 +16,8 @@
  * @module
  */
 
+import { quoted } from "../text.ts";
+
 /** A predicate without its brackets, nested in the order of its evaluation. */
 export type Logic =
   | { readonly kind: "constant"; readonly value: string }
@@ -125,5 +127,5 @@ function text(value: boolean): string {
 }
 
 function quote(token: string | undefined): string {
-  return token === undefined ? "the end of the line" : JSON.stringify(token);
+  return token === undefined ? "the end of the line" : quoted(token);
 }

@@ -20,7 +20,7 @@
 
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { UserError } from "../errors.ts";
-import { controlIn } from "../text.ts";
+import { controlIn, quoted } from "../text.ts";
 
 /** One line of a sources file. */
 export interface Source {
@@ -73,7 +73,7 @@ export function parseSources(
     const { fileName } = parsed;
     const fault = fileName === "_" ? '"_" stands for no URL' : distfileNameFault(fileName);
     if (fault === undefined) return [parsed];
-    const what = `${JSON.stringify(fileName)} cannot be a file name: ${fault}`;
+    const what = `${quoted(fileName)} cannot be a file name: ${fault}`;
     throw sourcesError(name, index + 1, what, NAME_HINT);
   });
 }
@@ -95,7 +95,7 @@ function parseSource(
     return undefined;
   }
   const control = controlIn(fields.join(" "));
-  if (control !== undefined) return `the control character ${control} in ${JSON.stringify(text)}`;
+  if (control !== undefined) return `the control character ${control} in ${quoted(text)}`;
   const [first = ""] = fields;
   const isUntyped = first.includes("://");
   const type = isUntyped ? (first.startsWith("git://") ? "g" : "f") : fields.shift();
@@ -104,22 +104,22 @@ function parseSource(
     const gitUrl = fields.shift() ?? "";
     const tilde = gitUrl.lastIndexOf("~");
     if (!/^(git|https?):\/\/./.test(gitUrl) || tilde < 0 || tilde === gitUrl.length - 1) {
-      return `expected git://host/path~REFERENCE, found ${JSON.stringify(gitUrl)}`;
+      return `expected git://host/path~REFERENCE, found ${quoted(gitUrl)}`;
     }
     git = { url: gitUrl.slice(0, tilde), reference: gitUrl.slice(tilde + 1) };
   } else if (type !== "f" && type !== "file") {
     const digest = fields.findIndex((field) => SHA256.test(field));
-    if (digest < 1) return `expected f, file, g or git, found ${JSON.stringify(first)}`;
-    onRemark(`the type ${JSON.stringify(first)} is not known: read by its URL and SHA-256`);
+    if (digest < 1) return `expected f, file, g or git, found ${quoted(first)}`;
+    onRemark(`the type ${quoted(first)} is not known: read by its URL and SHA-256`);
     fields.splice(0, digest - 1);
   }
   const [url, sha256, fileName] = fields;
   if (url === undefined || sha256 === undefined) return "expected URL SHA256 [FILE_NAME]";
   if (url === "_" ? git === undefined : !/^https?:\/\/./.test(url)) {
-    return `expected an http or https URL, found ${JSON.stringify(url)}`;
+    return `expected an http or https URL, found ${quoted(url)}`;
   }
   if (!SHA256.test(sha256)) {
-    return `expected a SHA-256 of 64 lower-case hex digits, found ${JSON.stringify(sha256)}`;
+    return `expected a SHA-256 of 64 lower-case hex digits, found ${quoted(sha256)}`;
   }
   if (url === "_" && fileName === undefined) {
     return "a source without an HTTP URL needs a file name";
@@ -127,7 +127,7 @@ function parseSource(
   if (comment >= 0 && fileName === undefined) {
     onRemark(
       `a comment after the SHA-256: the booted machine takes ${
-        JSON.stringify(all[comment])
+        quoted(all[comment]!)
       } for the file name if it reads this file`,
     );
   }

@@ -92,6 +92,12 @@ test.each([
   expect(fault(line)).toBe(`${message} | m:3`);
 });
 
+test("parseManifest() quotes only the start of a very long token", () => {
+  expect(fault(`build: ${"x".repeat(4_000_000)}`)).toBe(
+    `a token has at most 63 bytes, "${"x".repeat(297)}..." has 4000000 | m:3`,
+  );
+});
+
 test("parseManifest() refuses a line with very many tokens", () => {
   expect(fault(`build: a ( ${Array(100_000).fill("A == b").join(" && ")} )`))
     .toBe("a line has at most 4096 tokens, this one has 400003 | m:3");

@@ -29,6 +29,14 @@ test("parseSources() reads files and git sources, long forms too", () => {
   ]);
 });
 
+test("parseSources() quotes only the start of a very long field", () => {
+  expect(faultOf(() => parse(`${"x".repeat(4_000_000)}\n`))).toBe(
+    `Cannot read sources: expected f, file, g or git, found "${
+      "x".repeat(297)
+    }..." | steps/x/sources:1`,
+  );
+});
+
 test("parseSources() ignores white space at the end of a line, and accepts an empty file", () => {
   expect(parse("")).toEqual([]);
   expect(parse(`f http://h/a ${A} \t\n`)).toHaveLength(1);
