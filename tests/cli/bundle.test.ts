@@ -259,7 +259,7 @@ test("builds from a bundle made with --air-gapped are air-gapped, unless they ar
 
 test("build gives the advice of plan, and counts the files of the payload as plan does", async () => {
   const plain = ["--bare-metal", "--external-sources", ...args];
-  const note = "Note: every distfile is included: for a machine without a network use --air-gapped";
+  const note = "note: every distfile is included: for a machine without a network use --air-gapped";
   const built = await seedstrap(["build", ...plain, "-t", join(dir, "advised")]);
   const planned = await seedstrap(["plan", ...plain]);
   for (const { stdout } of [built, planned]) expect(stdout).toContain(note);
@@ -269,7 +269,7 @@ test("build gives the advice of plan, and counts the files of the payload as pla
   expect(built.stdout).toContain(`boot, ${boot} files`);
   const gapped = await seedstrap(["build", ...plain, "--air-gapped", "-t", join(dir, "gapped")]);
   expect(gapped).toMatchObject({ code: 0, stderr: "" });
-  expect(gapped.stdout).not.toContain("Note:");
+  expect(gapped.stdout).not.toContain("note:");
 });
 
 test("bundle verify and a build in place name the part that is damaged", async () => {
