@@ -8,16 +8,18 @@ import { afterEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
   closeSync,
+  linkSync,
   openSync,
   readFileSync,
   readSync,
   statSync,
   truncateSync,
+  unlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { readRecord } from "../../src/record/read.ts";
 import { EXIT } from "../../src/errors.ts";
 import { payload } from "../../src/format/payload.ts";
@@ -47,6 +49,11 @@ afterEach(() => {
 });
 
 const SIZE = 48 * MIB;
+const RUNTIMES = [
+  ["Bun", [process.execPath, MAIN]],
+  ["Deno", [DENO, "run", "--quiet", "--allow-all", MAIN]],
+] as const;
+
 /** The byte that fills a device before a write. */
 const OLD = 0xa5;
 
@@ -364,6 +371,67 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       await expectRefused(write(image, shown), shown, "it is the image itself");
     });
 
+    for (const [runtime, command] of RUNTIMES) {
+      test(`the image under another name, as a file and as a device, under ${runtime}`, async () => {
+        prepare();
+        const bound = join(dir, "bound");
+        mkdirSync(bound);
+        must("mount", "--bind", dir, bound);
+        loops.defer(() => must("umount", "-l", bound));
+        const link = join(dir, "link");
+        linkSync(image, link);
+        const aliases = [link, join(bound, "payload.img")];
+        const refused = (path: string, name: string, ...options: string[]) =>
+          expectRefused(
+            run([...command, "write", image, path, "--yes", name, ...options]),
+            { path, name, file: image },
+            "it is the image itself, or backed by it",
+          );
+        for (const path of aliases) await refused(path, basename(path), "--file");
+        for (const path of aliases) {
+          const shown = loops.attachFile(path);
+          await refused(shown.path, shown.name);
+        }
+        const above = loops.attachFile(loops.attachFile(link).path);
+        await refused(above.path, above.name);
+        const gone = join(dir, "gone");
+        linkSync(image, gone);
+        const nameless = loops.attachFile(gone);
+        unlinkSync(gone);
+        await refused(nameless.path, nameless.name);
+      });
+    }
+
+    test("the file under the file system that the file is in", async () => {
+      prepare();
+      truncateSync(image, 128 * MIB);
+      must("mke2fs", "-q", "-F", "-E", `offset=${64 * MIB}`, image, "16M");
+      const below = loops.attachFile(image, "-o", String(64 * MIB));
+      const place = join(dir, "place");
+      mkdirSync(place);
+      must("mount", below.path, place);
+      loops.defer(() => must("umount", place));
+      const path = join(place, "file");
+      writeFileSync(path, "");
+      truncateSync(path, 128 * MIB);
+      const { code, stderr } = await seedstrap(["write", image, path, "--yes", "file", "--file"]);
+      expect(stderr).toContain("it is the image itself, or backed by it");
+      expect(code).toBe(EXIT.target);
+    });
+
+    test("a file under any name that backs a device", async () => {
+      prepare();
+      const link = join(dir, "link");
+      linkSync(device.file, link);
+      for (const path of [device.file, link]) {
+        await expectRefused(
+          seedstrap(["write", image, path, "--yes", basename(path), "--file"]),
+          device,
+          `${device.name} is backed by it`,
+        );
+      }
+    });
+
     test("a device as the image", async () => {
       prepare();
       const other = loops.attachFile(image);
@@ -449,6 +517,13 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       cwd: dir,
     });
     await expectRefused(written, device, "EACCES", "use sudo");
+    const link = join(dir, "link");
+    linkSync(device.file, link);
+    const aliased = seedstrap(["write", image, link, "--yes", "link", "--file"], {
+      command,
+      cwd: dir,
+    });
+    await expectRefused(aliased, device, `${device.name} is backed by it`);
   });
 
   describe("asks", () => {
@@ -478,11 +553,6 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       }
       return { code: await child.exited, stdout: out.join(""), stderr: "" };
     };
-    const RUNTIMES = [["Bun", [process.execPath, MAIN]], [
-      "Deno",
-      [DENO, "run", "--quiet", "--allow-all", MAIN],
-    ]] as const;
-
     for (const [runtime, command] of RUNTIMES) {
       atTerminal(`and writes when the name is typed, under ${runtime}`, async () => {
         prepare();
