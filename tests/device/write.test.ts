@@ -8,6 +8,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
   closeSync,
+  copyFileSync,
   linkSync,
   openSync,
   readFileSync,
@@ -22,6 +23,7 @@ import { mkdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { readRecord } from "../../src/record/read.ts";
 import { EXIT } from "../../src/errors.ts";
+import { LINUX_PARTITION, mbr } from "../../src/format/mbr.ts";
 import { payload } from "../../src/format/payload.ts";
 import { MIB, type Segment, textSegment } from "../../src/format/segment.ts";
 import { imageToWrite } from "../../src/job/write.ts";
@@ -263,6 +265,10 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     let dir = "";
     let image = "";
     let device: Loop;
+    const builtBoot = async () => {
+      expect((await buildIn(dir, setUp(dir))).code).toBe(0);
+      return join(dir, "target/init.img");
+    };
     const prepare = (...options: string[]) => {
       dir = temp.make();
       image = sparseImage(dir);
@@ -404,6 +410,10 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
 
     test("the file under the file system that the file is in", async () => {
       prepare();
+      const startSector = 64 * MIB / 512;
+      const sectorCount = 16 * MIB / 512;
+      const table = mbr({ isBootable: false, type: LINUX_PARTITION, startSector, sectorCount }, 1);
+      writeFileSync(image, table);
       truncateSync(image, 128 * MIB);
       must("mke2fs", "-q", "-F", "-E", `offset=${64 * MIB}`, image, "16M");
       const below = loops.attachFile(image, "-o", String(64 * MIB));
@@ -490,6 +500,24 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
         message: expect.stringContaining("it is another disk now"),
       });
       expect(readFileSync(other).every((byte) => byte === OLD)).toBe(true);
+    });
+
+    test("an image without a record that ends early, before anything is written", async () => {
+      prepare();
+      const cut = join(dir, "cut.img");
+      for (const [kind, path] of [["payload", image], ["boot", await builtBoot()]] as const) {
+        copyFileSync(path, cut);
+        expect((await write(cut, device)).code).toBe(0);
+        writeFileSync(device.file, new Uint8Array(SIZE).fill(OLD));
+        truncateSync(cut, kind === "payload" ? 10 * MIB : 1024);
+        const before = sha256(readFileSync(device.file));
+        const { code, stdout, stderr } = await write(cut, device);
+        expect(stderr).toMatch(/Cannot read image: .*(are left|ends)/);
+        expect(stderr).toContain(`at ${cut}, offset `);
+        expect(stderr).toContain("Copy or build it again");
+        expect([code, stdout]).toEqual([EXIT.format, ""]);
+        expect(sha256(readFileSync(device.file))).toBe(before);
+      }
     });
 
     test("a file that is no image", async () => {
@@ -588,8 +616,11 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     test(`${signal} in the middle leaves a device that does not boot`, async () => {
       const dir = temp.make();
       const image = join(dir, "disk.img");
-      const boot = new Uint8Array(512);
-      boot.set([0x55, 0xaa], 510);
+      const sectorCount = 500 * MIB / 512;
+      const boot = mbr(
+        { isBootable: true, type: LINUX_PARTITION, startSector: 2048, sectorCount },
+        1,
+      );
       writeFileSync(image, boot);
       must("dd", "if=/dev/urandom", `of=${image}`, "bs=1M", "seek=1", "count=500", "status=none");
       const disk = join(dir, "disk");
