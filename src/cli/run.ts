@@ -43,8 +43,8 @@ export function runSubcommand(): CommandUnknownOpts {
     .addHelpText(
       "after",
       `
-A target may come from a stranger: its record has a directory started only with the option for its
-mode, and another QEMU, a kernel or a mirror of this machine used only where they are named here.
+A target may come from a stranger. A directory that was built with --chroot or --bwrap is started
+only with the same option here, and another QEMU, a kernel or a mirror only if you name it.
 
 What the guest prints appears here and in a log below TARGET/.seedstrap/runs, of which the last
 ${MAX_RUNS} are kept. Ctrl-C ends the guest.

@@ -104,7 +104,7 @@ export function checkFit(target: WriteTarget, sizeBytes: number, files: readonly
   const own = isDevice ? filesUnder(target.device.name) : filesAtAndUnder(path);
   const read = own.size === 0 ? undefined : files.find((file) => own.has(identityOf(file)));
   if (read !== undefined) {
-    const what = `it is the image itself, or backed by it: what is written to it is in ${read}`;
+    const what = `it is the image itself, or backed by it: a write would change ${read}`;
     throw refusal(path, [what], "Name another device");
   }
   if (space < sizeBytes) {
