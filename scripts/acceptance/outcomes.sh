@@ -26,16 +26,19 @@ judged() {
 	grep -qF "$4" "$work/run.err" || return 1
 	grep -qF "\"verdict\": \"$3\"" "$1/.seedstrap/runs/1.json"
 }
-# runs TARGET: starts it, and leaves its exit code in $code.
+# runs TARGET [OPTION...]: starts it, and leaves its exit code in $code.
 runs() {
 	code=0
-	timeout 3000 "$seedstrap" run "$1" --accel tcg >"$work/run.out" 2>"$work/run.err" </dev/null ||
+	timeout 3000 "$seedstrap" run "$@" --accel tcg >"$work/run.out" 2>"$work/run.err" </dev/null ||
 		code=$?
 }
-# fails_in STEP WHY TARGET: a run that ends with 9, names the step and the reason, and records both.
+# fails_in STEP WHY TARGET [OPTION...]: a run that ends with 9, names the step and the reason, and
+# records both.
 fails_in() {
-	runs "$3"
-	judged "$3" 9 failed "The bootstrap failed in $1: $2"
+	where=$1 why=$2
+	shift 2
+	runs "$@"
+	judged "$1" 9 failed "The bootstrap failed in $where: $why"
 }
 
 # A program that ends with exit code 1, run as the second command of stage0-posix.
@@ -99,12 +102,12 @@ answer_differs() { # chroot|bwrap
 	answers=$work/altered/seed/stage0-posix/x86.answers
 	sed '1s/^................/0000000000000000/' "$answers" >"$work/answers"
 	cat "$work/answers" >"$answers"
-	made "$1" "$work/altered" "$work/answer" && fails_in stage0-posix "" "$work/answer"
+	made "$1" "$work/altered" "$work/answer" && fails_in stage0-posix "" "$work/answer" "--$1"
 }
 # The real stage0-posix, and the first step whose distfile is not the real one.
 distfile_fails() { # chroot|bwrap STEP
 	rm -rf "$work/root"
-	made "$1" "$tree" "$work/root" && fails_in "$2 pass 1" "" "$work/root"
+	made "$1" "$tree" "$work/root" && fails_in "$2 pass 1" "" "$work/root" "--$1"
 }
 
 # shows WHAT COMMAND...

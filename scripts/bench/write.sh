@@ -52,6 +52,10 @@ cp "$home/dist/seedstrap" "$out/program"
 mib=1335 # 1.4 GB
 image=$out/image
 dd if=/dev/urandom of="$image" bs=1M count=$mib 2>/dev/null
+dd if=/dev/zero of="$image" bs=512 count=1 conv=notrunc 2>/dev/null
+# A partition of 1 GiB: an image is written only where it says what it holds.
+printf '\0\1\1\0\203\376\377\377\0\10\0\0\0\0\40\0' |
+	dd of="$image" bs=1 seek=446 conv=notrunc 2>/dev/null
 printf '\125\252' | dd of="$image" bs=1 seek=510 conv=notrunc 2>/dev/null
 truncate -s 8000000000 "$image"
 truncate -s %4096 "$image"

@@ -3,7 +3,7 @@
 
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { join, resolve } from "node:path";
-import { chooseTarget, refusal } from "../device/candidates.ts";
+import { chooseTarget, isSameDisk, refusal, type WriteTarget } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
 import { bootstrap } from "../job/run.ts";
@@ -149,10 +149,11 @@ async function confirmedDevices(
   signal: AbortSignal,
 ): Promise<Map<"boot" | "payload", string>> {
   const paths = new Map<"boot" | "payload", string>();
+  const targets: WriteTarget[] = [];
   for (const [role, path] of [["boot", raw.bootDevice], ["payload", raw.payloadDevice]] as const) {
     if (path === undefined) continue;
     const target = chooseTarget(path, false);
-    if ([...paths.values()].includes(target.path)) {
+    if (targets.some((other) => isSameDisk(other, target))) {
       throw refusal(path, ["it is given for both images"], "Name two devices");
     }
     note(`for the ${role} image:`);
@@ -160,6 +161,7 @@ async function confirmedDevices(
     const yes = raw.yes?.find((serial) => serial === confirmationOf(target)) ?? raw.yes?.[0];
     await confirmTarget(target, yes, signal);
     paths.set(role, target.path);
+    targets.push(target);
   }
   if (paths.size === 0 && (raw.yes !== undefined || !raw.verify)) {
     throw new UserError(

@@ -34,6 +34,8 @@ export function runSubcommand(): CommandUnknownOpts {
     .addOption(accelOption())
     .addOption(qemuArgumentOption())
     .usage("[options] [target] [-- arguments of QEMU...]")
+    .option("-c, --chroot", "start a directory by chroot, as root")
+    .option("--bwrap", "start a directory in a sandbox of bwrap (-bw)")
     .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
     .option("--kernel <file>", "the kernel of a target that was built with one (-qk)")
     .option("--serve <dir...>", "mirror directories that the guest may download from")
@@ -41,14 +43,18 @@ export function runSubcommand(): CommandUnknownOpts {
     .addHelpText(
       "after",
       `
+A target may come from a stranger. A directory that was built with --chroot or --bwrap is started
+only with the same option here, and another QEMU, a kernel or a mirror only if you name it.
+
 What the guest prints appears here and in a log below TARGET/.seedstrap/runs, of which the last
 ${MAX_RUNS} are kept. Ctrl-C ends the guest.
 
 The exit code is 0 only where the guest has said that every step was built. Whatever else happened
 is 9, with the last step and the lines that matter, and an interrupt is 130.`,
     )
-    .action((target, { accel, qemuArg, qemuCmd, kernel, serve = [], json = false }) => {
-      const named = { qemuCommand: qemuCmd, kernel, served: serve };
+    .action((target, { accel, qemuArg, chroot, bwrap, qemuCmd, kernel, serve = [], json }) => {
+      const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
+      const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
       return withInterrupt((signal) =>
         runTarget({ target, accel, extraArgs: qemuArg, named }, printedRun(json), signal)
       );

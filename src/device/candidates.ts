@@ -5,11 +5,12 @@
  * @module
  */
 
-import { closeSync, constants, openSync, readSync, realpathSync } from "node:fs";
+import { closeSync, constants, openSync, readSync } from "node:fs";
 import { systemCode, UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { attempting } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { backingOf, filesAtAndUnder, filesUnder, identityOf } from "./backing.ts";
 import { describeContent, zfsPool } from "./content.ts";
 import { type BlockDevice, devOfPath, lookAtPath, readBlockDevices, text } from "./sysfs.ts";
 import { type Tables, usesOf } from "./use.ts";
@@ -100,9 +101,11 @@ export function checkFit(target: WriteTarget, sizeBytes: number, files: readonly
   const isDevice = target.kind === "device";
   const space = isDevice ? target.device.sizeBytes : target.sizeBytes;
   const sector = isDevice ? target.device.sectorBytes : 512;
-  const own = isDevice ? target.device.detail : realpathSync(path);
-  if (files.some((file) => file === path || realpathSync(file) === own)) {
-    throw refusal(path, ["it is the image itself, or backed by it"], "Name another device");
+  const own = isDevice ? filesUnder(target.device.name) : filesAtAndUnder(path);
+  const read = own.size === 0 ? undefined : files.find((file) => own.has(identityOf(file)));
+  if (read !== undefined) {
+    const what = `it is the image itself, or backed by it: a write would change ${read}`;
+    throw refusal(path, [what], "Name another device");
   }
   if (space < sizeBytes) {
     throw refusal(
@@ -120,6 +123,14 @@ export function checkFit(target: WriteTarget, sizeBytes: number, files: readonly
   }
 }
 
+/** Reports whether two devices are one, or loop devices on one file. */
+export function isSameDisk(a: WriteTarget, b: WriteTarget): boolean {
+  if (a.path === b.path) return true;
+  if (a.kind !== "device" || b.kind !== "device") return false;
+  const files = backingOf(a.device.name);
+  return [...backingOf(b.device.name)].some((file) => files.has(file));
+}
+
 /** Returns the error for a refused target. */
 export function refusal(path: string, reasons: readonly string[], hint: string): UserError {
   return new UserError("target", `Refused to write to ${path}: ${reasons.join("; ")}`, {
@@ -129,8 +140,8 @@ export function refusal(path: string, reasons: readonly string[], hint: string):
 }
 
 function fileTarget(path: string, sizeBytes: number): WriteTarget {
-  const real = realpathSync(path);
-  const loop = readBlockDevices().find(({ detail }) => detail === real);
+  const own = identityOf(path);
+  const loop = readBlockDevices().find(({ name }) => backingOf(name).has(own));
   if (loop !== undefined) {
     throw refusal(path, [`${loop.name} is backed by it`], `Write to ${loop.path}, or detach it`);
   }

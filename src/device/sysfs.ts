@@ -109,7 +109,7 @@ export function lookAtPath(path: string): DeviceFile {
 }
 
 /** Formats the numbers of a device file as /sys and /proc do. */
-function devOf(rdev: number): string {
+export function devOf(rdev: number): string {
   const major = Math.floor(rdev / 0x100) % 0x1000;
   const minor = rdev % 0x100 + Math.floor(rdev / 0x100000) * 0x100;
   return `${major}:${minor}`;
@@ -224,7 +224,7 @@ function realpath(path: string): string {
 }
 
 /** Lists the names in a directory; none where it is missing. */
-function listed(dir: string): string[] {
+export function listed(dir: string): string[] {
   try {
     return statSync(dir).isDirectory() ? readdirSync(dir) : [];
   } catch (error) {

@@ -130,6 +130,31 @@ export function isExt(source: ByteSource, baseBytes = 0): boolean {
 }
 
 /**
+ * Returns the size that a file system claims, whatever its features.
+ *
+ * @throws {UserError} "format" where the source ends inside its superblock.
+ */
+export function extBytes(source: ByteSource, baseBytes = 0): number {
+  const at = baseBytes + SUPERBLOCK_AT;
+  const { blockBytes, blockCount } = blocksOf(
+    viewOf(takeExactly(source, at, SUPERBLOCK_BYTES, "the superblock")),
+  );
+  return blockBytes * blockCount;
+}
+
+function incompatibleOf(block: DataView): number {
+  const isDynamic = block.getUint32(76, true) > 0;
+  return isDynamic ? block.getUint32(96, true) : 0;
+}
+
+function blocksOf(block: DataView) {
+  const logBlock = block.getUint32(24, true);
+  const high = (incompatibleOf(block) & BITS_64) === 0 ? 0 : block.getUint32(336, true);
+  const blockCount = block.getUint32(4, true) + high * 2 ** 32;
+  return { logBlock, blockBytes: KIB * 2 ** logBlock, blockCount };
+}
+
+/**
  * Opens a file system.
  *
  * @param baseBytes Offset of its first byte.
@@ -144,7 +169,7 @@ export function openExt(source: ByteSource, baseBytes = 0): ExtFs {
   const block = viewOf(bytes);
   const dynamic = block.getUint32(76, true) > 0;
   const compatible = dynamic ? block.getUint32(92, true) : 0;
-  const incompatible = dynamic ? block.getUint32(96, true) : 0;
+  const incompatible = incompatibleOf(block);
   for (let bit = 0; bit < 32; bit++) {
     const flag = 2 ** bit;
     if (Math.floor(incompatible / flag) % 2 === 0 || flag in KNOWN_INCOMPATIBLE) continue;
@@ -152,11 +177,8 @@ export function openExt(source: ByteSource, baseBytes = 0): ExtFs {
     throw fail(`the file system has the feature ${name}, which is not supported`);
   }
   const has = (feature: number) => (incompatible & feature) !== 0;
-  const logBlock = block.getUint32(24, true);
+  const { logBlock, blockBytes, blockCount } = blocksOf(block);
   if (logBlock > 6) throw fail(`the file system has blocks of 2^${10 + logBlock} bytes`);
-  const blockBytes = KIB * 2 ** logBlock;
-  const blockCount = block.getUint32(4, true) + (has(BITS_64) ? block.getUint32(336, true) : 0) *
-      2 ** 32;
   const sizeBytes = blockCount * blockBytes;
   const leftBytes = source.sizeBytes - baseBytes;
   if (sizeBytes > leftBytes) {

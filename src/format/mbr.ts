@@ -54,8 +54,9 @@ export interface Mbr {
 }
 
 const SIGNATURE_AT = 440;
-const ENTRIES_AT = 446;
-const ENTRY_BYTES = 16;
+/** Where the entries are in the sector. */
+export const ENTRIES_AT = 446;
+export const ENTRY_BYTES = 16;
 const ENTRIES = 4;
 const BOOTABLE = 0x80;
 const HEADS = 255;

@@ -15,6 +15,7 @@ import {
 } from "./types.ts";
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
+import { shellQuote } from "../launch/process.ts";
 import type { Progress } from "../progress.ts";
 import { type ByteSource, readRange } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
@@ -115,7 +116,7 @@ export function findEntry(view: ImageView, path: string): ViewEntry {
   const found = plain === "" ? undefined : view.find(plain);
   if (found !== undefined) return found;
   throw new UserError("usage", `Cannot find ${JSON.stringify(path)} in ${view.source.name}`, {
-    hint: `seedstrap image ls ${view.source.name} lists what is there`,
+    hint: `${shellQuote(["seedstrap", "image", "ls", view.source.name])} lists what is there`,
   });
 }
 

@@ -7,7 +7,7 @@
 
 import { sha256Of } from "../bytes.ts";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
-import { MIB, segmentSize } from "../format/segment.ts";
+import { MIB, runsOf, segmentSize } from "../format/segment.ts";
 import { type Image, type Located, planImages, planRoot, type RootEntry } from "../plan/images.ts";
 import { DISK_IMAGE, type Plan, type PlannedDisk } from "../plan/types.ts";
 import type { Progress } from "../progress.ts";
@@ -133,7 +133,14 @@ function deviceTargets(
     const path = devices?.paths.get(image.role);
     if (path === undefined) return [];
     const device = chooseTarget(path, false);
-    checkFit(device, image.sizeBytes, []);
+    const read = image.segments.flatMap((segment) =>
+      segment.kind === "file"
+        ? runsOf(segment).map(({ path }) => path)
+        : segment.kind === "member"
+        ? [segment.archive]
+        : []
+    );
+    checkFit(device, image.sizeBytes, [...new Set(read)]);
     return [{ image, device }];
   });
 }

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import type { PreflightOrders } from "../format/preflight.ts";
+import { shellQuote } from "../launch/process.ts";
 import { type PreflightRun, runPreflight, writePreflight } from "../preflight/run.ts";
 import type { PreflightReport } from "../preflight/report.ts";
 import { type BuildOptions, defaultOptions } from "../plan/options.ts";
@@ -58,21 +59,27 @@ export async function preflightInQemu(
 ): Promise<PreflightReport> {
   const { orders, bootImage, payloads, options } = realRun(request);
   const { machine, accel } = request;
-  const command = confirmedQemu(options, request.qemuCommand, resolve(request.target ?? ""));
+  const dir = resolve(request.target ?? "");
+  const again = ["seedstrap", "preflight", "--qemu", dir, "--qemu-cmd", options.qemuCommand];
+  const command = confirmedQemu(options, request.qemuCommand, dir, shellQuote(again));
   const ramMib = request.ramMib ?? options.qemuRamMib;
   const option = "TMPDIR";
-  const dir = writing(tmpdir(), () => makeScratch(join(tmpdir(), "seedstrap-preflight-")), option);
+  const scratch = writing(
+    tmpdir(),
+    () => makeScratch(join(tmpdir(), "seedstrap-preflight-")),
+    option,
+  );
   try {
-    const image = join(dir, "preflight.img");
+    const image = join(scratch, "preflight.img");
     events.progress?.begin("writing the preflight image");
     await writePreflight(image, { orders, bootImage, option }, signal);
     const drives = [image, ...payloads];
-    const logPath = join(dir, "serial.log");
+    const logPath = join(scratch, "serial.log");
     const readsBytes = bytesOf(orders.read ? drives : [image]);
     const run = { machine, ramMib, drives, command, accel, readsBytes, logPath, signal };
     return await runPreflight({ ...run, ...events });
   } finally {
-    rmSync(dir, { recursive: true, force: true });
+    rmSync(scratch, { recursive: true, force: true });
   }
 }
 
@@ -115,7 +122,7 @@ function realRun(
   if (record?.options.bootProgram === "preflight") {
     throw new UserError("usage", `Cannot check ${dir}: its boot image is a preflight program`, {
       where: dir,
-      hint: `It is checked as it runs: seedstrap run ${dir}`,
+      hint: `It is checked as it runs: ${shellQuote(["seedstrap", "run", dir])}`,
     });
   }
   const { images, options } = record ?? { images: [], options: defaultOptions("qemu") };

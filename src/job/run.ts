@@ -13,7 +13,7 @@ import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
-import { requireProgram, shellQuote } from "../launch/process.ts";
+import { requireProgram } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
@@ -32,7 +32,7 @@ import { lstatIfThere } from "../runtime/stat.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
 import { checkKernel } from "./check.ts";
-import { confirmedQemu, notNamed } from "./named.ts";
+import { asNamed, type NamedByUser } from "./named.ts";
 
 /**
  * Texts that Fiwix prints when its last process has ended, and Linux on a panic: both then wait for
@@ -64,15 +64,6 @@ export interface RunRequest {
   readonly confirmAfterMs?: number;
 }
 
-/** What of this machine a run uses. A record may come from anywhere, and chooses none of it. */
-export interface NamedByUser {
-  /** Program to run as QEMU; the record's if absent, which then has to be the default. */
-  readonly qemuCommand: string | undefined;
-  readonly kernel: string | undefined;
-  /** Directories that are served to the guest. */
-  readonly served: readonly string[];
-}
-
 /** Told what happens in a run. */
 export interface RunEvents {
   /** Called before the guest starts, once for each mirror directory that it downloads from. */
@@ -99,7 +90,8 @@ export async function runTarget(
 ): Promise<void> {
   const dir = resolve(request.target);
   const { extraArgs = [] } = request;
-  const record = asNamed(readRecord(dir), request.named, dir);
+  const built = readRecord(dir);
+  const record = request.named === undefined ? built : asNamed(built, request.named, dir);
   const { options, images } = record;
   const command = planCommand({ options, images: images.map(({ name }) => name) }, dir);
   if (command === undefined) {
@@ -239,35 +231,6 @@ function useTarget(dir: string): Lock {
     where: dir,
     hint: "Wait for it, or build another --target",
   });
-}
-
-/**
- * The record with what the user names in place of what it names of this machine.
- *
- * @throws {UserError} "usage" where it names something that the user did not.
- */
-function asNamed(
-  record: TargetRecord,
-  named: NamedByUser | undefined,
-  dir: string,
-): TargetRecord {
-  if (named === undefined) return record;
-  const { options, servedMirrors } = record;
-  const qemuCommand = confirmedQemu(options, named.qemuCommand, dir);
-  if (options.kernel !== undefined && named.kernel === undefined) {
-    throw notNamed(dir, "a kernel", `--kernel ${shellQuote([options.kernel])}`);
-  }
-  const served = new Set(named.served.map((path) => resolve(path)));
-  const unnamed = servedMirrors.find(({ path }) => !served.has(resolve(path)));
-  if (unnamed !== undefined) {
-    throw notNamed(
-      dir,
-      "a directory to serve to the guest",
-      `--serve ${shellQuote([unnamed.path])}`,
-    );
-  }
-  const kernel = options.kernel === undefined ? undefined : resolve(named.kernel!);
-  return { ...record, options: { ...options, kernel, qemuCommand } };
 }
 
 /** The input of the default command, which builds and starts. */

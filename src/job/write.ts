@@ -9,9 +9,10 @@ import { realpathSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { type DeviceImage, notAsBuilt } from "../device/write.ts";
 import { UserError } from "../errors.ts";
-import { firstNonZero } from "../format/reader.ts";
+import { type ByteSource, firstNonZero } from "../format/reader.ts";
 import { detectImage } from "../image/linear.ts";
 import type { ImageKind } from "../image/types.ts";
+import { checkWhole } from "../image/whole.ts";
 import { readRecordIfThere } from "../record/read.ts";
 import { extentSegments, readExtents } from "../source/extents.ts";
 import { openImage } from "../source/file.ts";
@@ -28,9 +29,9 @@ export interface ImageToWrite extends DeviceImage {
  * Checks an image file and returns its segments.
  *
  * If the image is in the seedstrap.json beside it, the written bytes must have the recorded digest,
- * and everything after its data must be zeros.
+ * and everything after its data must be zeros. Any other has to be whole as far as its format says.
  *
- * @throws {UserError} "format" if it is not an image, "verify" if it is not as it was built,
+ * @throws {UserError} "format" if it is not an image, or not a whole one, "verify" if it is not as it was built,
  * "target" for a device, and for a seedstrap.json that cannot be parsed.
  */
 export function imageToWrite(path: string): ImageToWrite {
@@ -49,6 +50,7 @@ export function imageToWrite(path: string): ImageToWrite {
     const record = readRecordIfThere(dirname(real))?.images
       .find(({ name }) => name === basename(real));
     if (record === undefined) {
+      checkImage(source, kind);
       const last = extents.at(-1);
       const dataBytes = last === undefined ? 0 : last.offsetBytes + last.sizeBytes;
       return {
@@ -73,5 +75,19 @@ export function imageToWrite(path: string): ImageToWrite {
     return { path, kind, sizeBytes, dataBytes, segments, ...(sha256 !== undefined && { sha256 }) };
   } finally {
     source.close();
+  }
+}
+
+/** Refuses an image that ends early, or is damaged where that shows, before anything is written. */
+function checkImage(source: ByteSource, kind: ImageKind): void {
+  try {
+    checkWhole(source, kind);
+  } catch (error) {
+    if (!(error instanceof UserError) || error.kind !== "format") throw error;
+    throw new UserError("format", error.message, {
+      ...(error.where !== undefined && { where: error.where }),
+      hint: "Copy or build it again; with seedstrap.json beside it, every byte of it is compared",
+      cause: error,
+    });
   }
 }

@@ -44,6 +44,7 @@ import { isDeepStrictEqual } from "node:util";
 import * as v from "valibot";
 import { sha256Of } from "../bytes.ts";
 import { anyText, list, object, parseJson } from "../json.ts";
+import { startsInDirectory } from "../plan/options.ts";
 import { sbomText } from "./sbom.ts";
 import {
   buildOptions,
@@ -176,7 +177,17 @@ export function recordOfStatement(text: string): TargetRecord | string {
     ],
   ];
   const other = same.find(([, isSame]) => !isSame);
-  return other === undefined ? record : `${other[0]} does not agree with the record`;
+  if (other !== undefined) return `${other[0]} does not agree with the record`;
+  return outputFault(record) ?? record;
+}
+
+/** Returns what no build leaves: a directory is started without images, anything else has some. */
+function outputFault({ options: { mode }, images, files }: TargetRecord): string | undefined {
+  const isDirectory = startsInDirectory(mode);
+  const stray = isDirectory ? images.length > 0 : files.length > 0;
+  if (!stray && (isDirectory || images.length > 0)) return undefined;
+  const has = images.length > 0 ? "images" : files.length > 0 ? "a directory" : "no images";
+  return `it has ${has}, and its mode is ${mode}: that is not what a build leaves`;
 }
 
 /** Returns the outputs of a build. */

@@ -32,6 +32,12 @@ export interface Libc {
   dropCache(file: number): void;
   /** BLKRRPART: makes the kernel read the partition table of a disk again. */
   rereadPartitions(file: number): void;
+  /**
+   * LOOP_GET_STATUS64: the file that backs a loop device, whatever name it has by now.
+   *
+   * @param file The device, open for reading.
+   */
+  loopBacking(file: number): FileStatus;
   /** Returns the offset of the next byte of data, or -1 if only a hole follows. */
   nextData(file: number, offset: number): number;
   /** Returns the offset of the next byte of a hole; the end of a file counts as one. */
@@ -45,6 +51,14 @@ export interface Libc {
   addressOf(view: Uint8Array): number;
 }
 
+/** What tells a file from all others, as stat(2) has it. */
+export interface FileStatus {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  /** Of a device file; 0 for a regular one. */
+  readonly rdev: bigint;
+}
+
 /** The common form of both interfaces. Offsets and requests are 64 bits wide. */
 interface Calls {
   open(path: Uint8Array, flags: number): number;
@@ -52,7 +66,7 @@ interface Calls {
   flock(file: number, operation: number): number;
   fallocate(file: number, mode: number, offset: bigint, size: bigint): number;
   posix_fadvise(file: number, offset: bigint, size: bigint, advice: number): number;
-  ioctl(file: number, request: bigint): number;
+  ioctl(file: number, request: bigint, argument: Uint8Array | null): number;
   lseek(file: number, offset: bigint, whence: number): number | bigint;
   getpgrp(): number;
   kill(pid: number, signal: number): number;
@@ -66,8 +80,11 @@ interface Calls {
 /** Names of glibc and musl. */
 const NAMES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"];
 
-/** From linux/fs.h, linux/falloc.h, fcntl.h and others; the same on every 64-bit Linux. */
+/** From linux/fs.h, linux/loop.h, linux/falloc.h, fcntl.h and others; the same on every 64-bit Linux. */
 const BLKRRPART = 0x125fn;
+const LOOP_GET_STATUS64 = 0x4c05n;
+/** Size of struct loop_info64, which begins with device, inode and rdevice, 64 bits each. */
+const LOOP_INFO_BYTES = 232;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 const POSIX_FADV_DONTNEED = 4;
@@ -118,7 +135,13 @@ function withErrors(calls: Calls): Libc {
       const code = calls.posix_fadvise(file, 0n, 0n, POSIX_FADV_DONTNEED);
       if (code !== 0) throw systemError("posix_fadvise", code);
     },
-    rereadPartitions: (file) => void checked("ioctl", calls.ioctl(file, BLKRRPART)),
+    rereadPartitions: (file) => void checked("ioctl", calls.ioctl(file, BLKRRPART, null)),
+    loopBacking(file) {
+      const info = new Uint8Array(LOOP_INFO_BYTES);
+      checked("ioctl", calls.ioctl(file, LOOP_GET_STATUS64, info));
+      const [dev, ino, rdev] = new BigUint64Array(info.buffer, 0, 3);
+      return { dev: dev!, ino: ino!, rdev: rdev! };
+    },
     nextData(file, offset) {
       try {
         return seek(file, offset, SEEK_DATA);
@@ -164,7 +187,7 @@ function loadByBun(name: string): Calls {
     flock: { args: ["i32", "i32"], returns: "i32" },
     fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
     posix_fadvise: { args: ["i32", "i64", "i64", "i32"], returns: "i32" },
-    ioctl: { args: ["i32", "u64"], returns: "i32" },
+    ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
     lseek: { args: ["i32", "i64", "i32"], returns: "i64" },
     getpgrp: { args: [], returns: "i32" },
     kill: { args: ["i32", "i32"], returns: "i32" },
@@ -187,7 +210,7 @@ function loadByDeno(name: string): Calls {
     flock: { parameters: ["i32", "i32"], result: "i32" },
     fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
     posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
-    ioctl: { parameters: ["i32", "u64"], result: "i32" },
+    ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
     lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
     getpgrp: { parameters: [], result: "i32" },
     kill: { parameters: ["i32", "i32"], result: "i32" },
@@ -202,7 +225,8 @@ function loadByDeno(name: string): Calls {
     flock: symbols.flock,
     fallocate: symbols.fallocate,
     posix_fadvise: symbols.posix_fadvise,
-    ioctl: symbols.ioctl,
+    ioctl: (file, request, argument) =>
+      symbols.ioctl(file, request, argument as Uint8Array<ArrayBuffer> | null),
     lseek: symbols.lseek,
     getpgrp: symbols.getpgrp,
     kill: symbols.kill,

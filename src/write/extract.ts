@@ -27,6 +27,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { isZero } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
+import { shellQuote } from "../launch/process.ts";
 import type { Progress } from "../progress.ts";
 import { underUmask } from "../runtime/umask.ts";
 import { writing } from "../refused.ts";
@@ -170,7 +171,11 @@ class Extraction {
       throw new UserError(
         "usage",
         `Cannot find ${JSON.stringify(missing)} in ${this.#view.source.name}`,
-        { hint: `seedstrap image ls ${this.#view.source.name} lists what is there` },
+        {
+          hint: `${
+            shellQuote(["seedstrap", "image", "ls", this.#view.source.name])
+          } lists what is there`,
+        },
       );
     }
     // Inner ones first: the mode of an outer one may deny access.

@@ -5,7 +5,15 @@
  * @module
  */
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { EXIT } from "../../src/errors.ts";
 import { MIB } from "../../src/format/segment.ts";
@@ -80,6 +88,10 @@ describe.skipIf(why !== undefined)("seedstrap build", () => {
     await refused(EXIT.usage, `is not its name, ${load.name}`, ...both, "--yes", boot.name);
     const twice = ["--boot-device", boot.path, "--payload-device", boot.path];
     await refused(EXIT.target, "it is given for both images", ...twice, "--yes", boot.name);
+    linkSync(boot.file, join(dir, "link"));
+    const alias = loops.attachFile(join(dir, "link"));
+    const aliased = ["--boot-device", boot.path, "--payload-device", alias.path];
+    await refused(EXIT.target, "it is given for both images", ...aliased, "--yes", boot.name);
     must("mke2fs", "-q", "-F", load.path);
     const place = join(dir, "place");
     mkdirSync(place);

@@ -8,18 +8,22 @@ import { afterEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
   closeSync,
+  copyFileSync,
+  linkSync,
   openSync,
   readFileSync,
   readSync,
   statSync,
   truncateSync,
+  unlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { readRecord } from "../../src/record/read.ts";
 import { EXIT } from "../../src/errors.ts";
+import { LINUX_PARTITION, mbr } from "../../src/format/mbr.ts";
 import { payload } from "../../src/format/payload.ts";
 import { MIB, type Segment, textSegment } from "../../src/format/segment.ts";
 import { imageToWrite } from "../../src/job/write.ts";
@@ -47,6 +51,11 @@ afterEach(() => {
 });
 
 const SIZE = 48 * MIB;
+const RUNTIMES = [
+  ["Bun", [process.execPath, MAIN]],
+  ["Deno", [DENO, "run", "--quiet", "--allow-all", MAIN]],
+] as const;
+
 /** The byte that fills a device before a write. */
 const OLD = 0xa5;
 
@@ -256,6 +265,10 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     let dir = "";
     let image = "";
     let device: Loop;
+    const builtBoot = async () => {
+      expect((await buildIn(dir, setUp(dir))).code).toBe(0);
+      return join(dir, "target/init.img");
+    };
     const prepare = (...options: string[]) => {
       dir = temp.make();
       image = sparseImage(dir);
@@ -364,6 +377,71 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       await expectRefused(write(image, shown), shown, "it is the image itself");
     });
 
+    for (const [runtime, command] of RUNTIMES) {
+      test(`the image under another name, as a file and as a device, under ${runtime}`, async () => {
+        prepare();
+        const bound = join(dir, "bound");
+        mkdirSync(bound);
+        must("mount", "--bind", dir, bound);
+        loops.defer(() => must("umount", "-l", bound));
+        const link = join(dir, "link");
+        linkSync(image, link);
+        const aliases = [link, join(bound, "payload.img")];
+        const refused = (path: string, name: string, ...options: string[]) =>
+          expectRefused(
+            run([...command, "write", image, path, "--yes", name, ...options]),
+            { path, name, file: image },
+            "it is the image itself, or backed by it",
+          );
+        for (const path of aliases) await refused(path, basename(path), "--file");
+        for (const path of aliases) {
+          const shown = loops.attachFile(path);
+          await refused(shown.path, shown.name);
+        }
+        const above = loops.attachFile(loops.attachFile(link).path);
+        await refused(above.path, above.name);
+        const gone = join(dir, "gone");
+        linkSync(image, gone);
+        const nameless = loops.attachFile(gone);
+        unlinkSync(gone);
+        await refused(nameless.path, nameless.name);
+      });
+    }
+
+    test("the file under the file system that the file is in", async () => {
+      prepare();
+      const startSector = 64 * MIB / 512;
+      const sectorCount = 16 * MIB / 512;
+      const table = mbr({ isBootable: false, type: LINUX_PARTITION, startSector, sectorCount }, 1);
+      writeFileSync(image, table);
+      truncateSync(image, 128 * MIB);
+      must("mke2fs", "-q", "-F", "-E", `offset=${64 * MIB}`, image, "16M");
+      const below = loops.attachFile(image, "-o", String(64 * MIB));
+      const place = join(dir, "place");
+      mkdirSync(place);
+      must("mount", below.path, place);
+      loops.defer(() => must("umount", place));
+      const path = join(place, "file");
+      writeFileSync(path, "");
+      truncateSync(path, 128 * MIB);
+      const { code, stderr } = await seedstrap(["write", image, path, "--yes", "file", "--file"]);
+      expect(stderr).toContain("it is the image itself, or backed by it");
+      expect(code).toBe(EXIT.target);
+    });
+
+    test("a file under any name that backs a device", async () => {
+      prepare();
+      const link = join(dir, "link");
+      linkSync(device.file, link);
+      for (const path of [device.file, link]) {
+        await expectRefused(
+          seedstrap(["write", image, path, "--yes", basename(path), "--file"]),
+          device,
+          `${device.name} is backed by it`,
+        );
+      }
+    });
+
     test("a device as the image", async () => {
       prepare();
       const other = loops.attachFile(image);
@@ -424,6 +502,24 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       expect(readFileSync(other).every((byte) => byte === OLD)).toBe(true);
     });
 
+    test("an image without a record that ends early, before anything is written", async () => {
+      prepare();
+      const cut = join(dir, "cut.img");
+      for (const [kind, path] of [["payload", image], ["boot", await builtBoot()]] as const) {
+        copyFileSync(path, cut);
+        expect((await write(cut, device)).code).toBe(0);
+        writeFileSync(device.file, new Uint8Array(SIZE).fill(OLD));
+        truncateSync(cut, kind === "payload" ? 10 * MIB : 1024);
+        const before = sha256(readFileSync(device.file));
+        const { code, stdout, stderr } = await write(cut, device);
+        expect(stderr).toMatch(/Cannot read image: .*(are left|ends)/);
+        expect(stderr).toContain(`at ${cut}, offset `);
+        expect(stderr).toContain("Copy or build it again");
+        expect([code, stdout]).toEqual([EXIT.format, ""]);
+        expect(sha256(readFileSync(device.file))).toBe(before);
+      }
+    });
+
     test("a file that is no image", async () => {
       prepare();
       const junk = join(dir, "junk");
@@ -449,6 +545,13 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       cwd: dir,
     });
     await expectRefused(written, device, "EACCES", "use sudo");
+    const link = join(dir, "link");
+    linkSync(device.file, link);
+    const aliased = seedstrap(["write", image, link, "--yes", "link", "--file"], {
+      command,
+      cwd: dir,
+    });
+    await expectRefused(aliased, device, `${device.name} is backed by it`);
   });
 
   describe("asks", () => {
@@ -478,11 +581,6 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       }
       return { code: await child.exited, stdout: out.join(""), stderr: "" };
     };
-    const RUNTIMES = [["Bun", [process.execPath, MAIN]], [
-      "Deno",
-      [DENO, "run", "--quiet", "--allow-all", MAIN],
-    ]] as const;
-
     for (const [runtime, command] of RUNTIMES) {
       atTerminal(`and writes when the name is typed, under ${runtime}`, async () => {
         prepare();
@@ -518,8 +616,11 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     test(`${signal} in the middle leaves a device that does not boot`, async () => {
       const dir = temp.make();
       const image = join(dir, "disk.img");
-      const boot = new Uint8Array(512);
-      boot.set([0x55, 0xaa], 510);
+      const sectorCount = 500 * MIB / 512;
+      const boot = mbr(
+        { isBootable: true, type: LINUX_PARTITION, startSector: 2048, sectorCount },
+        1,
+      );
       writeFileSync(image, boot);
       must("dd", "if=/dev/urandom", `of=${image}`, "bs=1M", "seek=1", "count=500", "status=none");
       const disk = join(dir, "disk");

@@ -7,15 +7,18 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
+import { shellQuote } from "../../src/launch/process.ts";
 import { readRecord } from "../../src/record/read.ts";
+import { statementText } from "../../src/record/statement.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { describeDir, TempDirs } from "../support/files.ts";
-import { seedstrap } from "../support/run.ts";
+import { MAIN, type Ran, run, seedstrap } from "../support/run.ts";
 import { buildOptions, miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
@@ -134,29 +137,100 @@ test("a wrong distfile is not used in a directory", async () => {
   );
 });
 
+/** Programs that are started in place of chroot, bwrap and sudo; each says what it was given. */
+function standIns(dir: string) {
+  const bin = join(dir, "bin");
+  mkdirSync(bin);
+  const script = `#!/bin/sh\necho "$@"\necho "alpha-1.0: build successful"\n`;
+  for (const name of ["chroot", "bwrap"]) writeFileSync(join(bin, name), script, { mode: 0o755 });
+  // Other users run chroot through sudo.
+  writeFileSync(join(bin, "sudo"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
+  const own = shellQuote([process.execPath, MAIN]);
+  writeFileSync(join(bin, "seedstrap"), `#!/bin/sh\nexec ${own} "$@"\n`, { mode: 0o755 });
+  return { chroot: join(bin, "chroot"), env: { PATH: `${bin}:${process.env["PATH"]}` } };
+}
+
+/** Runs what a hint says, as it would be pasted. */
+async function runHint({ stderr }: Ran, env: Readonly<Record<string, string>>): Promise<Ran> {
+  const [, command] = /hint: [^:]*: (seedstrap .*)/.exec(stderr) ?? [];
+  return await run(["sh", "-c", command!], { env });
+}
+
 test("run starts what was built, and reports a failure", async () => {
   const { dir, target, request } = scene();
   await buildMedia(request);
-  const bin = join(dir, "bin");
-  mkdirSync(bin);
-  const standIn = join(bin, "chroot");
-  writeFileSync(standIn, `#!/bin/sh\necho "$@"\necho "alpha-1.0: build successful"\n`, {
-    mode: 0o755,
-  });
-  // Other users run it through sudo.
-  writeFileSync(join(bin, "sudo"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
-  const env = { PATH: `${bin}:${process.env["PATH"]}` };
-  const good = await seedstrap(["run", target], { env });
+  const { chroot: standIn, env } = standIns(dir);
+  const good = await seedstrap(["run", target, "--chroot"], { env });
   expect(good).toEqual({
     code: 0,
     stdout: `${target} /${SEED}\nalpha-1.0: build successful\n`,
     stderr: `done: every step was built; the log is ${target}/.seedstrap/runs/1.log\n`,
   });
   writeFileSync(standIn, "#!/bin/sh\nexit 3\n");
-  const bad = await seedstrap(["run", target], { env });
+  const bad = await seedstrap(["run", target, "--chroot"], { env });
   expect(bad.stderr).toContain(
     `The bootstrap failed: exit code 3: `,
   );
   expect(bad.stderr).toContain(`env -i PATH=/bin ${standIn} ${target} /${SEED}`);
   expect(bad.code).toBe(9);
+});
+
+test.each(["chroot", "bwrap"] as const)(
+  "run starts a %s only where the user says so, and the hint is the command to type",
+  async (mode) => {
+    const { dir, mirror, target, request } = scene(mode);
+    const served = join(dir, "it's a mirror");
+    renameSync(mirror, served);
+    const options = {
+      ...request.options,
+      externalSources: false,
+      mirrors: [{ kind: "directory" as const, path: served }],
+    };
+    await buildMedia({ ...request, options });
+    const { env } = standIns(dir);
+    const command = `seedstrap run ${target} --${mode} --serve '${dir}/it'\\''s a mirror'`;
+    const hint = `hint: If you trust it, name it yourself: ${command}\n`;
+    for (const args of [[], ["--serve", served]]) {
+      const refused = await seedstrap(["run", target, ...args], { env });
+      expect(refused.stderr).toContain(
+        `Cannot run ${target} without --${mode}: its record names ${mode}, which starts`,
+      );
+      expect(refused.stderr).toEndWith(hint);
+      expect(refused).toMatchObject({ code: 2, stdout: "" });
+    }
+    const unserved = await seedstrap(["run", target, `--${mode}`], { env });
+    expect(unserved.stderr).toContain(`without --serve '${dir}/it'\\''s a mirror': its record`);
+    expect(unserved.stderr).toEndWith(hint);
+    const other = mode === "chroot" ? "bwrap" : "chroot";
+    const wrong = await seedstrap(["run", target, `--${other}`], { env });
+    expect(wrong.stderr).toContain(
+      `Cannot run ${target} by ${other}: it was built with --${mode}`,
+    );
+    expect(wrong).toMatchObject({ code: 2, stdout: "" });
+    for (const ran of [unserved, wrong]) {
+      const started = await runHint(ran, env);
+      expect(started.stdout).toContain(`${target} ${mode === "chroot" ? `/${SEED}` : "/"}`);
+      expect(started.code).toBe(0);
+    }
+  },
+);
+
+test("a record of images that says chroot starts nothing, and neither does one made whole", async () => {
+  const { dir, target, request } = scene();
+  const { env } = standIns(dir);
+  await buildMedia({
+    ...request,
+    options: { ...request.options, mode: "qemu", targetSizeMib: 64 },
+  });
+  const path = join(target, "seedstrap.json");
+  const record = readRecord(target);
+  const options = { ...record.options, mode: "chroot" as const };
+  writeFileSync(path, statementText({ ...record, options }));
+  const said = await seedstrap(["run", target, "--chroot"], { env });
+  expect(said.stderr).toContain("it has images, and its mode is chroot: that is not what a build");
+  expect(said).toMatchObject({ code: 7, stdout: "" });
+  writeFileSync(path, statementText({ ...record, options, images: [] }));
+  const unsaid = await seedstrap(["run", target], { env });
+  expect(unsaid.stderr).toContain(`Cannot run ${target} without --chroot: its record names chroot`);
+  expect(unsaid).toMatchObject({ code: 2, stdout: "" });
 });

@@ -136,7 +136,7 @@ test.each([
   // A mount that was there before stays, and a target that contains one is not replaced.
   await run(["mount", "-t", "tmpfs", "mine", join(target, "steps")]);
   try {
-    expect(await seedstrap(["run", target], { env })).toMatchObject({ code: 0 });
+    expect(await seedstrap(["run", target, "--chroot"], { env })).toMatchObject({ code: 0 });
     expect(mountsBelow(target)).toEqual([join(target, "steps")]);
     const again = await seedstrap(["build", ...plain], { env });
     expect(again.stderr).toContain(`${join(target, "steps")} is mounted there`);
@@ -157,7 +157,7 @@ test("a mount that cannot be unmounted is reported with a command for it alone",
   await run(["mount", "-t", "tmpfs", "mine", mine]);
   writeFileSync(join(dir, "bin/umount"), "#!/bin/sh\nexit 32\n", { mode: 0o755 });
   try {
-    const ran = await seedstrap(["run", target], { env });
+    const ran = await seedstrap(["run", target, "--chroot"], { env });
     expect(ran.stderr).toContain(`still mounted: ${left}; unmount it: umount '${left}'\n`);
     expect(mountsBelow(target)).toEqual([mine, left]);
   } finally {

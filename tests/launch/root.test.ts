@@ -139,7 +139,7 @@ test.skipIf(chroot !== undefined)("chroot passes the seed's exit code on", async
   const { dir, target, args } = scene("--chroot");
   await seedstrap(["build", ...args], { cwd: dir });
   await Bun.write(join(target, "exit-code"), "37\n");
-  const ran = await seedstrap(["run", target, "--serve", join(dir, "mirror")], { cwd: dir });
+  const ran = await seedstrap(["run", target, "-c", "--serve", join(dir, "mirror")], { cwd: dir });
   expectRootAt(ran, target);
   expect(ran.stderr).toContain("The bootstrap failed: exit code 37: ");
   expect(ran.code).toBe(9);
@@ -188,7 +188,7 @@ test.skipIf(bwrap !== undefined)(
     const { dir, target, args } = scene("--bwrap");
     await asSomebody(dir, ["build", ...args]);
     await Bun.write(join(target, "exit-code"), "37\n");
-    const ran = await asSomebody(dir, ["run", target, "--serve", join(dir, "mirror")]);
+    const ran = await asSomebody(dir, ["run", target, "-bw", "--serve", join(dir, "mirror")]);
     expectRootAt(ran, target);
     expect(told(ran, "network")).toEqual([readlinkSync("/proc/self/ns/net")]);
     expect(ran.stderr).toContain("The bootstrap failed: exit code 37: ");
@@ -213,11 +213,12 @@ let lingering = 0;
 async function endedBy(
   signal: typeof SIGNALS[number],
   target: string,
+  mode: "--chroot" | "--bwrap",
   command: readonly string[],
 ): Promise<{ readonly code: number; readonly stderr: string; readonly isAllGone: boolean }> {
   const word = `lingering-${process.pid}-${++lingering}`;
   await Bun.write(join(target, "linger"), `${word}\n`);
-  const child = start([...command, "run", target]);
+  const child = start([...command, "run", target, mode]);
   const stderr = new Response(child.stderr).text();
   let said = "";
   for await (const chunk of child.stdout) {
@@ -248,7 +249,7 @@ test.skipIf(chroot !== undefined).each(SIGNALS)(
   async (signal) => {
     const { dir, target, args } = scene("--chroot", "--external-sources");
     await seedstrap(["build", ...args], { cwd: dir });
-    expectEnded(signal, await endedBy(signal, target, [process.execPath, MAIN]));
+    expectEnded(signal, await endedBy(signal, target, "--chroot", [process.execPath, MAIN]));
     expect(mountsBelow(target)).toEqual([]);
   },
 );
@@ -258,7 +259,7 @@ test.skipIf(chroot !== undefined)("what a bootstrap in chroot leaves ends with i
   await seedstrap(["build", ...args], { cwd: dir });
   const word = `lingering-${process.pid}-${++lingering}`;
   await Bun.write(join(target, "linger"), `${word}\n`);
-  const child = start([process.execPath, MAIN, "run", target]);
+  const child = start([process.execPath, MAIN, "run", target, "--chroot"]);
   const stderr = new Response(child.stderr).text();
   expect(await eventually(() => pidsWith(word).length === 3)).toBe(true);
   // The seed is the one that was there first.
@@ -274,6 +275,6 @@ test.skipIf(bwrap !== undefined).each(SIGNALS)(
     const { dir, target, args } = scene("--bwrap", "--external-sources");
     await asSomebody(dir, ["build", ...args]);
     const command = binary ?? [process.execPath, MAIN];
-    expectEnded(signal, await endedBy(signal, target, command));
+    expectEnded(signal, await endedBy(signal, target, "--bwrap", command));
   },
 );

@@ -105,6 +105,8 @@ testWithQemu(
     );
     const refused = await preflight("--qemu", small, ...tcg);
     expect(refused.stderr).toContain(`without --qemu-cmd '${qemu}': its record names another QEMU`);
+    const command = `seedstrap preflight --qemu ${small} --qemu-cmd '${qemu}'`;
+    expect(refused.stderr).toEndWith(`hint: If you trust it, name it yourself: ${command}\n`);
     expect(refused.code).toBe(2);
     expect(existsSync(`${qemu}.log`)).toBe(false);
     expect(await reasons("-qc", qemu, "-qr", "4G")).toEqual([0]);

@@ -77,6 +77,7 @@ const optional = fc.record({
 }, { requiredKeys: [] });
 
 export const record: fc.Arbitrary<TargetRecord> = fc.record({
+  mode: fc.constantFrom("qemu" as const, "chroot" as const),
   cores: fc.integer({ min: 1, max: 4096 }),
   config: text,
   reason: text,
@@ -86,18 +87,18 @@ export const record: fc.Arbitrary<TargetRecord> = fc.record({
   files: fc.array(file),
   checkout,
   rest: optional,
-}).map(({ cores, config, reason, warnings, distfiles, images, files, checkout, rest }) => ({
+}).map(({ mode, cores, config, reason, warnings, distfiles, images, files, checkout, rest }) => ({
   format: TARGET_FORMAT,
   seedstrap: "1.2.3",
-  options: JSON.parse(JSON.stringify(buildOptions({ cores }))),
+  options: JSON.parse(JSON.stringify(buildOptions({ mode, cores }))),
   config,
   payload: { present: false, reason },
   overlay: { manifestLines: [{ text: reason, place: config }], files: [], madeAgain: [] },
   warnings,
   limits: [],
   distfiles,
-  images,
-  files,
+  images: mode === "qemu" ? images : [],
+  files: mode === "qemu" ? [] : files,
   servedMirrors: [{ path: "/srv", port: 24816 }],
   checkout,
   ...rest,

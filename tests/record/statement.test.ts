@@ -145,6 +145,11 @@ test("parseRecord() refuses a record with a wrong field, and names the field", a
     ["predicate.runDetails.builder.version.seedstrap", "9", "builder does not agree"],
     [OPTIONS, [], `${OPTIONS}.mode is missing`],
     [`${OPTIONS}.mode`, "vm", 'mode is "vm", not one of qemu, bare-metal, chroot, bwrap'],
+    [
+      `${OPTIONS}.mode`,
+      "chroot",
+      "it has images, and its mode is chroot: that is not what a build",
+    ],
     [`${OPTIONS}.mode`, undefined, `${OPTIONS}.mode is missing`],
     [`${OPTIONS}.arch`, "x86;id", 'arch is "x86;id", not an architecture'],
     [`${OPTIONS}.cores`, 0, `${OPTIONS}.cores is 0, not a whole number from 1 to 4096`],
@@ -184,6 +189,10 @@ test("parseRecord() refuses a record with a wrong field, and names the field", a
     [`${RECORD}.mke2fs`, "1.47.0", "builder does not agree"],
     ["predicate.runDetails.builder.version.mke2fs", "1.47.0", "builder does not agree"],
   ];
+  const { text: directory } = await built({ mode: "bwrap" });
+  expect(faultWith(directory, `${OPTIONS}.mode`, "qemu")).toContain(
+    "it has a directory, and its mode is qemu: that is not what a build leaves",
+  );
   for (const [path, value, wanted] of hostile) {
     const fault = faultWith(text, path, value);
     expect(fault).toStartWith("Cannot understand x.json: ");
