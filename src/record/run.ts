@@ -11,15 +11,7 @@
  * @module
  */
 
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, fsyncSync, openSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
 import type { Outcome } from "../console/outcome.ts";
@@ -28,6 +20,7 @@ import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts"
 import { readWholeText } from "../read.ts";
 import { writing } from "../refused.ts";
 import { makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
+import { removeFile } from "../runtime/remove.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 
 /** So many runs are kept, the newest. */
@@ -84,7 +77,7 @@ export function beginRun(dir: string): RunFiles {
     makeOwnDirectory(runs, { isPrivate: true });
     const numbers = runNumbers(runs);
     for (const old of numbers.slice(0, Math.max(0, numbers.length - MAX_RUNS + 1))) {
-      for (const end of ["log", "json"]) rmSync(join(runs, `${old}.${end}`), { force: true });
+      for (const end of ["log", "json"]) removeFile(join(runs, `${old}.${end}`));
     }
     const number = (numbers.at(-1) ?? 0) + 1;
     const logPath = join(runs, `${number}.log`);
@@ -132,7 +125,7 @@ function runNumbers(runs: string): number[] {
 
 function put(runs: string, number: number, run: object): void {
   const part = join(runs, `${number}.part`);
-  rmSync(part, { force: true });
+  removeFile(part);
   const file = openSync(part, "wx", 0o666);
   try {
     writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);
