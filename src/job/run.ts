@@ -115,7 +115,11 @@ export async function runTarget(
     const expected = expectedOf(dir, record);
     const files = beginRun(dir);
     const run = { record, command: [...command, ...extraArgs], dir, files, expected };
-    const { outcome, error } = await watched(run, request, { events, signal });
+    const { outcome, error } = await watched(run, request, { events, signal }).catch((error) => {
+      const why = `seedstrap itself failed: ${messageOf(error)}`;
+      files.finish({ verdict: "unknown", why, lines: [] });
+      throw error;
+    });
     files.finish(outcome);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
