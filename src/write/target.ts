@@ -3,14 +3,14 @@
  * The target directory: outputs get their final names in it only when they are complete.
  *
  *   TARGET/.seedstrap/made   names of the files and directories that seedstrap made in TARGET, one
- *                            per line; those of directories end in a slash
+ *                            per line; those of directories end in "/", of links in "/@"
  *   TARGET/.seedstrap/lock   the process that uses the target, see runtime/lock.ts
  *   TARGET/.seedstrap/parts/ outputs that are being written, under their final names
  *   TARGET/.seedstrap/scratch/ what they are made from
  *   TARGET/.seedstrap/old/   the outputs of the earlier build, until the new ones have their names
  *
- * Only what `made` lists is ever replaced or removed, and what is in the last three. A target may come
- * from anywhere: none of these is used if it is a link.
+ * Only what `made` lists is ever replaced or removed, and what is in the last three. A target may
+ * come from anywhere: none of these is used if it is a link.
  *
  * @module
  */
@@ -44,6 +44,11 @@ const LOCK = "lock";
 const PARTS = "parts";
 const SCRATCH = "scratch";
 const OLD = "old";
+
+type OutputKind = "file" | "directory" | "link";
+const KINDS: readonly OutputKind[] = ["file", "directory", "link"];
+/** What follows the name of an output in the list: no name has a slash. */
+const MARKS: Readonly<Record<OutputKind, string>> = { file: "", directory: "/", link: "/@" };
 /** 0700, because unfinished outputs may have set-user-id bits. */
 const PRIVATE = { isPrivate: true } as const;
 /** Longest list of names that is read: a target has some ten. */
@@ -174,7 +179,7 @@ export class Target {
         !before.has(name) && lstatIfThere(join(this.dir, name)) !== undefined
       );
       const left = [...strange].map((name) => `${join(this.dir, name)}: seedstrap did not make it`);
-      const now = new Map(names.map((name) => [name, isDirectory(this.partPath(name))]));
+      const now = new Map(names.map((name) => [name, kindOf(this.partPath(name)) ?? "file"]));
       makeOwnDirectory(old, PRIVATE);
       this.#remember(new Map([...before, ...now]));
       try {
@@ -311,31 +316,33 @@ export class Target {
   }
 
   /**
-   * The outputs that are there, and whether each is a directory. What has become something else, a
-   * link in place of a file for example, is none: somebody has put it there.
+   * The outputs that are there. What has become something else, a link in place of a file for
+   * example, is none: somebody has put it there.
    */
-  #made(): Map<string, boolean> {
-    const there = this.#listed().entries().filter(([name, isTree]) => {
-      const stat = lstatIfThere(join(this.dir, name));
-      return isTree ? stat?.isDirectory() : stat?.isFile();
-    });
+  #made(): Map<string, OutputKind> {
+    const there = this.#listed().entries().filter(([name, kind]) =>
+      kindOf(join(this.dir, name)) === kind
+    );
     return new Map(there);
   }
 
-  /** Reads the names of the outputs, and whether each is a directory. */
-  #listed(): Map<string, boolean> {
+  #listed(): Map<string, OutputKind> {
     const path = join(this.#work, MADE);
     if (lstatIfThere(path) === undefined) return new Map();
     const text = readWholeText(path, { limitBytes: MAX_MADE_BYTES, followsLink: false });
-    const entries = text.split("\n").map((line) =>
-      [line.replace(/\/$/, ""), line.endsWith("/")] as const
+    return new Map(
+      text.split("\n").flatMap((line) => {
+        const [, name = "", mark] = /^([^/\0]+)(|\/|\/@)$/.exec(line) ?? [];
+        const kind = KINDS.find((kind) => MARKS[kind] === mark);
+        // It could have been tampered with.
+        return kind === undefined || [".", "..", WORK_DIR].includes(name) ? [] : [[name, kind]];
+      }),
     );
-    return new Map(entries.filter(([name]) => isOutputName(name)));
   }
 
-  #remember(made: ReadonlyMap<string, boolean>): void {
+  #remember(made: ReadonlyMap<string, OutputKind>): void {
     const part = this.scratchPath(MADE);
-    const lines = [...made].map(([name, isTree]) => `${name}${isTree ? "/" : ""}\n`);
+    const lines = [...made].map(([name, kind]) => `${name}${MARKS[kind]}\n`);
     writeDurably(part, lines.join(""));
     renameSync(part, join(this.#work, MADE));
     syncDirectory(this.#work);
@@ -360,13 +367,12 @@ export function checkSpace(dir: string, bytes: number, option = "--target"): voi
   }
 }
 
-/** Reports whether an output may have a name: `made` could have been tampered with. */
-function isOutputName(name: string): boolean {
-  return !["", ".", "..", WORK_DIR].includes(name) && !/[/\0]/.test(name);
-}
-
-function isDirectory(path: string): boolean {
-  return lstatIfThere(path)?.isDirectory() === true;
+/** What an output is; undefined for nothing and for what no output is. */
+function kindOf(path: string): OutputKind | undefined {
+  const stat = lstatIfThere(path);
+  if (stat?.isFile()) return "file";
+  if (stat?.isDirectory()) return "directory";
+  return stat?.isSymbolicLink() ? "link" : undefined;
 }
 
 /** Writes a file in place of what has its name, which may be a link. */
