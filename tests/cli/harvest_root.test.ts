@@ -123,7 +123,7 @@ test("harvest of a directory follows no link in it, and trusts no package", asyn
   expect(wrong.code).toBe(5);
   expect(existsSync(output)).toBe(false);
   expect((await seedstrap(["harvest", elsewhere, "--force", "-o", output])).code).toBe(0);
-  expect(readlinkSync(join(output, "three_0.tar.bz2"))).toBe("/etc/passwd");
+  expect(lstatSync(join(output, "three_0.tar.bz2"), { throwIfNoEntry: false })).toBeUndefined();
 });
 
 describe.skipIf(Bun.which("tar") === null)("harvest --root", () => {
@@ -180,8 +180,8 @@ describe.skipIf(Bun.which("tar") === null)("harvest --root", () => {
     const output = join(temp.make(), "root.tar");
     const ran = await seedstrap(["harvest", root, "--root", "-o", output]);
     expect(ran.code).toBe(0);
-    expect(ran.stderr).toContain("skipped: usr/fifo: it is a fifo");
-    expect(ran.stderr).toMatch(/skipped: usr\/.*: its name is not UTF-8/);
+    expect(ran.stderr).toContain("warning: usr/fifo is left out: it is a fifo");
+    expect(ran.stderr).toMatch(/warning: usr\/.* is left out: its name is not UTF-8/);
     const listed = await run(["tar", "-tf", output]);
     expect(listed.stdout).not.toContain("usr/fifo");
     expect(listed.stdout).toContain("usr/a-b");
