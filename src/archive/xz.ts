@@ -32,6 +32,8 @@ const MAX_INDEX_BYTES = 16 * MIB;
 /** More than any real file has. An empty stream takes only 32 bytes of it, but some memory here. */
 const MAX_STREAMS = 100_000;
 const SHA256_CHECK = 0x0a;
+/** XZ_MEM_ERROR and XZ_MEMLIMIT_ERROR of xz-embedded. */
+const NO_MEMORY = /error code [34]$/;
 const HINT = "Compress it with the defaults: xz -dc ARCHIVE | xz >OTHER";
 
 /** The position of a stream in a file, and its expanded size. */
@@ -81,6 +83,10 @@ async function* expandStream(
   try {
     for (;;) {
       const { done, value } = await reader.read().catch((error) => {
+        if (NO_MEMORY.test(messageOf(error))) {
+          const what = "its dictionary takes too much memory, more than 64 MiB";
+          throw expandError(source, offset, what, { hint: HINT, cause: error });
+        }
         throw expandError(source, offset, `xz-decompress refuses it (${messageOf(error)})`, {
           hint: `It is damaged, or made with filters. ${HINT}`,
           cause: error,

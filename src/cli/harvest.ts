@@ -6,13 +6,12 @@ import { UserError } from "../errors.ts";
 import { openDirectoryView } from "../image/directory.ts";
 import { watchedView } from "../image/view.ts";
 import type { ReadView } from "../image/types.ts";
-import { type Harvest, harvest, type HarvestedFile, hasRepo } from "../job/harvest.ts";
+import { findRepo, type Harvest, harvest, type HarvestedFile, hasRepo } from "../job/harvest.ts";
 import {
   diffPackages,
-  type Package,
   type PackageDifference,
-  packagesIn,
-  packagesOn,
+  type Packages,
+  packagesOf,
 } from "../job/harvest_diff.ts";
 import { writeRootTar } from "../job/root_tar.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
@@ -87,7 +86,9 @@ async function harvestDisk(
     print(
       `${output}: ${formatCount(harvested.files.length)} packages from ${harvested.place}, ${
         formatBytes(bytes)
-      }, and SHA256SUMS`,
+      }, and SHA256SUMS${
+        harvested.skipped.length === 0 ? "" : `; ${formatCount(harvested.skipped.length)} left out`
+      }`,
     );
     print(
       harvested.lists.length === 0
@@ -166,17 +167,17 @@ async function compareRuns(a: string, b: string, json: boolean): Promise<void> {
 
 async function withPackages(
   path: string,
-  use: (packages: ReadonlyMap<string, Package>) => Promise<void>,
+  use: (packages: Packages) => Promise<void>,
 ): Promise<void> {
   await withRoot(path, async (view) => {
     // A directory of harvested packages has them at its top.
     const isHarvest = statIfThere(path)?.isDirectory() === true && !hasRepo(view);
-    await use(isHarvest ? packagesIn(path, display) : packagesOn(view));
+    await use(packagesOf(view, isHarvest ? "" : findRepo(view)));
   });
 }
 
-function bytesOf(packages: ReadonlyMap<string, Package>): number {
-  return packages.values().reduce((sum, { size }) => sum + size, 0);
+function bytesOf(packages: Packages): number {
+  return packages.values().reduce((sum, found) => sum + ("size" in found ? found.size : 0), 0);
 }
 
 /** How many members of a package are shown. */
@@ -184,6 +185,9 @@ const MAX_MEMBERS = 20;
 
 function packageDifferenceLines(difference: PackageDifference): string[] {
   const name = difference.name;
+  if (difference.kind === "no package") {
+    return [`no package: ${name}: ${difference.found.join(" -> ")}`];
+  }
   if (difference.kind !== "different") return [`${difference.kind}: ${name}`];
   const { digests, members, unread } = difference;
   const lines = [`different: ${name}`, `    ${digests[0]} -> ${digests[1]}`];

@@ -194,6 +194,8 @@ Links are created but never followed. Devices are left out, owners are not resto
         const emptyFiles = found?.image && new Set(
           found.image.files.filter(({ size }) => size === 0).map((file) => plainPath(file.path)),
         );
+        // Files after those that are counted would be missing.
+        if (view.kind === "payload" && paths.length === 0) view.verify();
         const extracted = await withInterrupt((signal) =>
           writeOutputDirectory(output, (part) =>
             extract(view, part, {

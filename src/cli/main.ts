@@ -4,6 +4,7 @@
 
 import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import process from "node:process";
+import { endRunning } from "../launch/interrupt.ts";
 import { withoutSecrets } from "../fetch/secret.ts";
 import { EXIT, UserError } from "../errors.ts";
 import { wasClosed } from "../runtime/inherited.ts";
@@ -85,6 +86,8 @@ async function main(args: readonly string[]): Promise<number> {
     endJson();
     return EXIT.done;
   } catch (thrown) {
+    // What the work has ended with is that its output could not be written.
+    if (outputCode !== undefined) return outputCode;
     // commander has printed the help or version that was asked for.
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return EXIT.done;
     const error = thrown instanceof CommanderError ? usageError(thrown) : thrown;
@@ -108,14 +111,22 @@ function usageError({ code, message }: CommanderError): UserError {
   return new UserError("usage", what!, hint === undefined ? {} : { hint });
 }
 
-// When the reader goes away (`| head`), the program ends without a message, but not with 0.
+/** The exit code, once the output could not be written. */
+let outputCode: number | undefined;
+
+// Work that goes on then ends in good order: a run records how it ended, and unmounts. When the
+// reader goes away (`| head`), it ends without a message, but not with 0.
 process.stdout.on("error", (error: Error & { code?: string }) => {
-  // A terminal that was closed: SIGHUP says so, too, and a run ends in good order by that.
-  if (error.code === "EIO") return;
-  if (error.code === "EPIPE") process.exit(EXIT.readerGone);
-  printError(new UserError("target", `Cannot write the output: ${error.code ?? error.message}`));
-  process.exit(EXIT.target);
+  // A terminal that was closed: SIGHUP says so, too.
+  if (error.code === "EIO" || outputCode !== undefined) return;
+  const fault = new UserError("target", `Cannot write the output: ${error.code ?? error.message}`);
+  const isReaderGone = error.code === "EPIPE";
+  if (!isReaderGone) printError(fault);
+  outputCode = isReaderGone ? EXIT.readerGone : fault.exitCode;
+  process.exitCode = outputCode;
+  if (!endRunning(fault)) process.exit(outputCode);
 });
 // Lost messages are no reason to stop: the work goes on.
 process.stderr.on("error", () => {});
-process.exitCode = await main(process.argv.slice(2));
+const code = await main(process.argv.slice(2));
+process.exitCode = outputCode ?? code;

@@ -39,17 +39,18 @@ export function parseMirror(text: string): Mirror {
     if (!path.startsWith("/")) {
       throw new UserError(
         "usage",
-        `Cannot use mirror ${JSON.stringify(text)}: it is not absolute`,
+        `Cannot use mirror ${shownMistake(text)}: it is not absolute`,
         { hint: "Write file:///directory, with three slashes" },
       );
     }
     return { kind: "directory", path };
   }
-  if (/^\.{0,2}\//.test(text)) return { kind: "directory", path: resolve(text) };
+  // What begins like a URL without its scheme is none.
+  if (/^\.{0,2}\//.test(text) && !/^\/\/[^/]*@/.test(text)) {
+    return { kind: "directory", path: resolve(text) };
+  }
   if (!/^https?:\/\/[^\s\p{Cc}"$`\\]+$/u.test(text) || !URL.canParse(text)) {
-    // What is no URL may still have a password.
-    const shown = text.replace(/\/\/.*@/s, "//").replace(/[?#].*$/s, "");
-    throw new UserError("usage", `Cannot use mirror ${JSON.stringify(shown)}`, {
+    throw new UserError("usage", `Cannot use mirror ${shownMistake(text)}`, {
       hint: "A mirror is http://…, https://…, file:///directory, or a directory: /srv/dir, ./dir",
     });
   }
@@ -57,6 +58,12 @@ export function parseMirror(text: string): Mirror {
   // Not by way of URL, which would change the spelling of others.
   const url = given.replace(/[?#].*$/s, "").replace(/\/\/[^/]*@/, "//").replace(/\/+$/, "");
   return { kind: "http", url, ...(url !== given && { secret: new Secret(given) }) };
+}
+
+/** What is no mirror may still have a password: only its scheme, and what follows the last "@". */
+function shownMistake(text: string): string {
+  const shown = text.replace(/^([a-z][a-z\d+.-]*:\/\/|https?:)?.*@/is, "$1");
+  return JSON.stringify(shown.replace(/[?#].*$/s, ""));
 }
 
 /** Returns the URL of a mirror for requests to it. */

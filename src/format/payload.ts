@@ -135,7 +135,7 @@ export function isPayload(source: ByteSource): boolean {
 /**
  * Reads the header of a payload.
  *
- * @throws {UserError} "format" if there is none.
+ * @throws {UserError} "format" if there is none, and for a count that is of neither layout.
  */
 export function readPayloadHeader(source: ByteSource): PayloadHeader {
   if (!isPayload(source)) throw formatError(source, 0, `no ${PAYLOAD_MAGIC} here`);
@@ -143,7 +143,11 @@ export function readPayloadHeader(source: ByteSource): PayloadHeader {
   const head = cursor.take(8, "the file count");
   const view = new DataView(head.buffer, head.byteOffset, 8);
   const layout = view.getUint32(4, true) === 0 ? 64 : 32;
-  return { layout, count: view.getUint32(0, true) };
+  const count = view.getUint32(0, true);
+  if (layout === 32 && count === 0) {
+    throw formatError(source, PAYLOAD_MAGIC.length, "the file count is zero, but a file follows");
+  }
+  return { layout, count };
 }
 
 /**

@@ -130,6 +130,9 @@ export function isBundle(path: string): boolean {
  */
 export function readLayout(source: ByteSource): BundleLayout {
   const sums = headerAt(source, 0);
+  if (sums === undefined && hasNameOfBundle(source)) {
+    throw damaged(source.name, `the header of ${SUMS_PATH} is not as seedstrap writes it`);
+  }
   if (sums?.name !== SUMS_PATH) {
     throw new UserError("format", `Cannot use ${source.name} as a bundle: it is not one`, {
       where: `${source.name}, offset 0`,
@@ -165,6 +168,13 @@ export function readLayout(source: ByteSource): BundleLayout {
     );
   }
   return layout;
+}
+
+/** Reports whether a source begins with the name of the first member, in a header or not. */
+function hasNameOfBundle(source: ByteSource): boolean {
+  const name = Buffer.from(`${SUMS_PATH}\0`);
+  const found = readExactly(source, 0, name.length);
+  return found !== undefined && name.equals(found);
 }
 
 /** Reads the header of a file of up to {@link MAX_INDEX_BYTES}; undefined where there is none. */

@@ -65,14 +65,14 @@ export async function verifyBundle(
   const { layout, sums } = findIndex(source);
   if (layout === undefined) return await verifyByHeaders(source, sums, signal);
   const faults: BundleFault[] = [];
-  const text = new Map([[SUMS_PATH, layout.sumsText], [INDEX_PATH, layout.indexText]]);
+  const texts = generatedTexts(layout);
   for (const placed of layout.members) {
     const { member, headerOffset, dataOffset, size } = placed;
     const { path } = member;
     const own = differences(source, headerOffset, memberHeader(member), "header", path);
-    const wanted = text.get(path);
+    const wanted = texts.get(path);
     if (wanted !== undefined) {
-      own.push(...differences(source, dataOffset, Buffer.from(wanted), "data", path));
+      own.push(...differences(source, dataOffset, wanted, "data", path));
     } else if (member.kind === "file") {
       const got = await digestRun(source, dataOffset, size, signal);
       own.push(...dataFault(path, dataOffset, size, got, member.sha256));
@@ -87,6 +87,28 @@ export async function verifyBundle(
   faults.push(...endFaults(source, layout.endOffset));
   const files = layout.members.filter(({ member }) => member.kind === "file").length;
   return { files, sizeBytes: source.sizeBytes, isIndexed: true, faults };
+}
+
+/**
+ * Compares what is around the files of a bundle with what its index says: every header, the two
+ * texts, the padding and the end.
+ */
+export function frameFaults(source: ByteSource, layout: BundleLayout): BundleFault[] {
+  const texts = generatedTexts(layout);
+  const faults = layout.members.flatMap(({ member, headerOffset, dataOffset, size }) => {
+    const { path } = member;
+    const text = texts.get(path);
+    return [
+      ...differences(source, headerOffset, memberHeader(member), "header", path),
+      ...(text === undefined ? [] : differences(source, dataOffset, text, "data", path)),
+      ...paddingFault(source, dataOffset + size, path),
+    ];
+  });
+  return [...faults, ...endFaults(source, layout.endOffset)];
+}
+
+function generatedTexts({ sumsText, indexText }: BundleLayout): ReadonlyMap<string, Uint8Array> {
+  return new Map([[SUMS_PATH, Buffer.from(sumsText)], [INDEX_PATH, Buffer.from(indexText)]]);
 }
 
 async function verifyByHeaders(

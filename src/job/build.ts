@@ -320,7 +320,9 @@ async function write({ plan, located, tree }: PlannedBuild, build: Build): Promi
   const record = makeRecord(VERSION, plan, written, await gatherMaterials(made));
   target.writePart(SBOM_NAME, sbomText(record));
   target.writePart(RECORD_NAME, statementText(record));
-  target.commit([...written.names, SBOM_NAME, RECORD_NAME]);
+  for (const left of target.commit([...written.names, SBOM_NAME, RECORD_NAME])) {
+    onNotice?.(`left ${left}`);
+  }
   return record;
 }
 

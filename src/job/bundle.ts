@@ -8,6 +8,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Bundle, bundledFile, isBundle } from "../image/bundle.ts";
+import { frameFaults } from "../image/bundle_verify.ts";
 import { UserError } from "../errors.ts";
 import {
   BUNDLE_DIR,
@@ -30,6 +31,7 @@ import { WORK_DIR } from "../runtime/own.ts";
 import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { openImage } from "../source/file.ts";
+import { openParts } from "../source/parts.ts";
 import { checkStore } from "./check.ts";
 import { UNWATCHED } from "../progress.ts";
 import { walkTree } from "../tree/checkout.ts";
@@ -279,7 +281,8 @@ function directoryPiece(path: string): BundlePiece {
 }
 
 /**
- * Unpacks and verifies a bundle: the checkout with its distfiles, and `seedstrap-bundle/`.
+ * Unpacks a bundle, and verifies every byte of it: the checkout with its distfiles, and
+ * `seedstrap-bundle/`.
  *
  * @param dir A directory that does not exist, or is empty.
  * @returns The number of files.
@@ -292,6 +295,7 @@ export async function unpackBundle(
   signal?: AbortSignal,
 ): Promise<number> {
   const { layout } = bundle;
+  checkFrame(bundle);
   const texts = [layout.sumsText, layout.indexText];
   const entries = layout.members.map((placed, at): DirectoryEntry => {
     const { member, size } = placed;
@@ -317,4 +321,21 @@ export async function unpackBundle(
       }),
   );
   return digests.size;
+}
+
+/** Checks what no digest of the index covers; the files are checked as they are written. */
+function checkFrame({ path, parts, layout }: Bundle): void {
+  const source = openParts(parts);
+  try {
+    const [fault] = frameFaults(source, layout);
+    if (fault === undefined) return;
+    const { member, kind, offset, message } = fault;
+    const what = member === undefined ? "" : `${kind} of ${member}: `;
+    throw new UserError("verify", `Cannot unpack ${path}: ${what}${message}`, {
+      where: `${path}, offset ${offset}`,
+      hint: "seedstrap bundle verify lists all damage; copy the bundle again",
+    });
+  } finally {
+    source.close();
+  }
 }

@@ -19,7 +19,7 @@ import { openRegular } from "../read.ts";
 import { readRecord } from "../record/read.ts";
 import { lastRun } from "../record/run.ts";
 import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
-import { statIfThere } from "../runtime/stat.ts";
+import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { isBuildInput, type TreeModel } from "../tree/model.ts";
 import { readTracked } from "../tree/tracked.ts";
 import type { DistfileEvents } from "./distfiles.ts";
@@ -200,6 +200,30 @@ export async function checkUnchanged(
       });
     }
     onNotice?.(`--force: ${what}`);
+  }
+}
+
+/**
+ * Refuses images of a target that were truncated or replaced after the build: the guest would fail
+ * hours later, write to whatever a link leads to, or never start, where QEMU waits for a fifo.
+ *
+ * @throws {UserError} "target"
+ */
+export function checkImages(dir: string, images: readonly RecordedImage[]): void {
+  for (const { name, sizeBytes } of images) {
+    const path = join(dir, name);
+    const stat = lstatIfThere(path);
+    if (stat?.isFile() && stat.size === sizeBytes) continue;
+    const found = stat === undefined
+      ? "it is missing"
+      : stat.isFile()
+      ? `it has ${stat.size} bytes`
+      : "it is no regular file";
+    throw new UserError(
+      "target",
+      `Cannot use ${path}: ${found}, it was built with ${sizeBytes} bytes`,
+      { where: path, hint: "Build the target again" },
+    );
   }
 }
 

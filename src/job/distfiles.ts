@@ -5,7 +5,7 @@
  * @module
  */
 
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { sortedByBytes } from "../bytes.ts";
 import { messageOf, UserError } from "../errors.ts";
@@ -21,7 +21,8 @@ import { DISTFILES_DIR } from "../format/bundle.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { fileSegment } from "../format/segment.ts";
 import type { Located, LocatedFile } from "../plan/images.ts";
-import { reading } from "../refused.ts";
+import { reading, writing } from "../refused.ts";
+import { removeFile } from "../runtime/remove.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import type { Distfile } from "../tree/distfiles.ts";
@@ -176,7 +177,9 @@ export async function locateRight(
       }
       const shown = fileName(segment);
       events.onNotice?.(`${shown} is not used: its SHA-256 is ${got}, expected ${sha256}`);
-      if (file.path === join(places.store, name)) rmSync(file.path);
+      if (file.path === join(places.store, name)) {
+        writing(file.path, () => removeFile(file.path), "--distfiles");
+      }
     }
   }
   return right;

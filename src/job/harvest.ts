@@ -73,6 +73,7 @@ export async function harvest(
       under: repo,
       // A new list is written.
       except: (path) => path === SUMS_NAME,
+      skipsLinks: true,
       isDurable: true,
       ...(signal && { signal }),
       ...(progress && { progress }),

@@ -5,20 +5,11 @@
  * @module
  */
 
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
 import { UserError } from "../errors.ts";
-import { openImage } from "../source/file.ts";
-import { digestRange } from "../image/linear.ts";
-import { type ByteSource, readRange } from "../format/reader.ts";
+import type { ByteSource } from "../format/reader.ts";
 import { digestEntry } from "../image/view.ts";
 import { type ReadView } from "../image/types.ts";
-import type { Progress } from "../progress.ts";
-import { watched } from "../source/watched.ts";
-import { lstatIfThere } from "../runtime/stat.ts";
-import { reading } from "../refused.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
-import { findRepo } from "./harvest.ts";
 import { diffMembers, type MemberDifference } from "../archive/diff.ts";
 import { forwardSource, type ReadBytes } from "../source/forward.ts";
 
@@ -29,9 +20,24 @@ export interface Package {
   readonly read: ReadBytes;
 }
 
+/** Something with the name of a package that is none. */
+export interface NoPackage {
+  /** Such as "a symbolic link". */
+  readonly what: string;
+}
+
+/** The content of a repository by name, without its directories. */
+export type Packages = ReadonlyMap<string, Package | NoPackage>;
+
 /** A difference between the packages of two runs. */
 export type PackageDifference =
   | { readonly kind: "only in first" | "only in second"; readonly name: string }
+  | {
+    readonly kind: "no package";
+    readonly name: string;
+    /** What each run has of that name, such as "a fifo"; else "a file" or "nothing". */
+    readonly found: readonly [string, string];
+  }
   | {
     readonly kind: "different";
     readonly name: string;
@@ -42,47 +48,22 @@ export type PackageDifference =
     readonly unread?: string;
   };
 
-/** Finds the packages in a directory that was harvested; the progress is told what is read. */
-export function packagesIn(dir: string, progress: Progress): Map<string, Package> {
-  const names = reading(dir, () => readdirSync(dir, { recursive: true, encoding: "utf8" }));
-  return new Map(
-    names.filter((name) => name !== SUMS_NAME).flatMap((name) => {
-      const path = join(dir, name);
-      const stat = lstatIfThere(path);
-      if (stat?.isFile() !== true) return [];
-      return [[name, {
-        size: stat.size,
-        digest: () =>
-          withFile(path, (source) => digestRange(watched(source, progress), 0, source.sizeBytes)),
-        *read() {
-          const source = openImage(path);
-          try {
-            yield* readRange(watched(source, progress), 0, source.sizeBytes);
-          } finally {
-            source.close();
-          }
-        },
-      }]];
-    }),
-  );
-}
-
-function withFile<T>(path: string, use: (source: ReturnType<typeof openImage>) => T): T {
-  const source = openImage(path);
-  try {
-    return use(source);
-  } finally {
-    source.close();
-  }
-}
-
-/** Finds the packages on a disk. */
-export function packagesOn(view: ReadView): Map<string, Package> {
-  const repo = findRepo(view);
-  const packages = new Map<string, Package>();
-  for (const entry of view.entries(repo)) {
-    const name = entry.path.slice(repo.length + 2);
-    if (entry.kind !== "file" || name === SUMS_NAME) continue;
+/**
+ * Finds the packages of a run.
+ *
+ * @param under Their directory in the view: "" for the directory of a harvest, which has them at
+ * its top.
+ */
+export function packagesOf(view: ReadView, under: string): Packages {
+  const packages = new Map<string, Package | NoPackage>();
+  const start = under === "" ? 1 : under.length + 2;
+  for (const entry of view.entries(under)) {
+    const name = entry.path.slice(start);
+    if (entry.kind === "directory" || name === SUMS_NAME) continue;
+    if (entry.kind !== "file") {
+      packages.set(name, noPackage(entry.kind));
+      continue;
+    }
     packages.set(name, {
       size: entry.size,
       digest: () => digestEntry(view, entry),
@@ -92,6 +73,10 @@ export function packagesOn(view: ReadView): Map<string, Package> {
   return packages;
 }
 
+function noPackage(kind: string): NoPackage {
+  return { what: kind === "symlink" ? "a symbolic link" : `a ${kind}` };
+}
+
 /**
  * Compares the packages of two runs.
  *
@@ -99,13 +84,16 @@ export function packagesOn(view: ReadView): Map<string, Package> {
  * @throws {UserError} "format", "target", if a package cannot be read at all.
  */
 export async function diffPackages(
-  a: ReadonlyMap<string, Package>,
-  b: ReadonlyMap<string, Package>,
+  a: Packages,
+  b: Packages,
 ): Promise<PackageDifference[]> {
   const differences: PackageDifference[] = [];
   for (const name of [...new Set([...a.keys(), ...b.keys()])].sort()) {
     const [one, other] = [a.get(name), b.get(name)];
-    if (one === undefined) differences.push({ kind: "only in second", name });
+    if (!isFileOrNothing(one) || !isFileOrNothing(other)) {
+      const found = [nameOf(one), nameOf(other)] as const;
+      differences.push({ kind: "no package", name, found });
+    } else if (one === undefined) differences.push({ kind: "only in second", name });
     else if (other === undefined) differences.push({ kind: "only in first", name });
     else {
       const digests = [one.digest(), other.digest()] as const;
@@ -115,6 +103,14 @@ export async function diffPackages(
     }
   }
   return differences;
+}
+
+function isFileOrNothing(found: Package | NoPackage | undefined): found is Package | undefined {
+  return found === undefined || "digest" in found;
+}
+
+function nameOf(found: Package | NoPackage | undefined): string {
+  return found === undefined ? "nothing" : "what" in found ? found.what : "a file";
 }
 
 function sourceOf(name: string, { size, read }: Package): ByteSource {

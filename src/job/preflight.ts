@@ -21,6 +21,7 @@ import { writing } from "../refused.ts";
 import { openImage } from "../source/file.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { makeScratch } from "../runtime/scratch.ts";
+import { checkImages } from "./check.ts";
 import { confirmedQemu } from "./named.ts";
 
 /** What to check. */
@@ -57,7 +58,7 @@ export async function preflightInQemu(
   events: PreflightEvents,
   signal: AbortSignal,
 ): Promise<PreflightReport> {
-  const { orders, bootImage, payloads, options } = realRun(request);
+  const { orders, bootImage, payloads, options } = realRun(request, { isInQemu: true });
   const { machine, accel } = request;
   const dir = resolve(request.target ?? "");
   const again = ["seedstrap", "preflight", "--qemu", dir, "--qemu-cmd", options.qemuCommand];
@@ -100,7 +101,7 @@ export async function preflightForStick(
   signal: AbortSignal,
 ): Promise<WrittenPart & { readonly payloadRequired: boolean }> {
   checkOutput(output);
-  const { orders, bootImage } = realRun(request);
+  const { orders, bootImage } = realRun(request, { isInQemu: false });
   const written = await writePreflight(output, { orders, bootImage }, signal);
   return { ...written, payloadRequired: orders.payload };
 }
@@ -116,6 +117,7 @@ interface RealRun {
 
 function realRun(
   { target, payloads: given, readsPayloads, testsMemory }: PreflightRequest,
+  { isInQemu }: { readonly isInQemu: boolean },
 ): RealRun {
   const dir = resolve(target ?? "");
   const record = target === undefined ? undefined : readRecord(dir);
@@ -126,11 +128,14 @@ function realRun(
     });
   }
   const { images, options } = record ?? { images: [], options: defaultOptions("qemu") };
-  const pathsOf = (role: string) =>
-    images.filter((image) => image.role === role).map(({ name }) => join(dir, name));
+  const imagesOf = (role: string) => images.filter((image) => image.role === role);
+  const pathsOf = (role: string) => imagesOf(role).map(({ name }) => join(dir, name));
+  // On a real machine the payload of a target may be on a device, and nowhere else.
+  const isAttached = isInQemu && given === undefined;
+  checkImages(dir, [...imagesOf("boot"), ...(isAttached ? imagesOf("payload") : [])]);
   const payloads = given?.map((path) => resolve(path)) ?? pathsOf("payload");
   // QEMU would wait for a fifo.
-  for (const path of payloads) openImage(path).close();
+  for (const path of given ?? []) openImage(path).close();
   const orders = { payload: payloads.length > 0, read: readsPayloads, memory: testsMemory };
   return { orders, bootImage: pathsOf("boot")[0], payloads, options };
 }

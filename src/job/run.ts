@@ -28,10 +28,9 @@ import type { Lock } from "../runtime/lock.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { withRootUmask } from "../runtime/umask.ts";
-import { lstatIfThere } from "../runtime/stat.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
-import { checkKernel } from "./check.ts";
+import { checkImages, checkKernel } from "./check.ts";
 import { asNamed, type NamedByUser } from "./named.ts";
 
 /**
@@ -104,11 +103,15 @@ export async function runTarget(
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const target = useTarget(dir);
   try {
-    checkImages(dir, record);
+    checkImages(dir, record.images);
     const expected = expectedOf(dir, record);
     const files = beginRun(dir);
     const run = { record, command: [...command, ...extraArgs], dir, files, expected };
-    const { outcome, error } = await watched(run, request, { events, signal });
+    const { outcome, error } = await watched(run, request, { events, signal }).catch((error) => {
+      const why = `seedstrap itself failed: ${messageOf(error)}`;
+      files.finish({ verdict: "unknown", why, lines: [] });
+      throw error;
+    });
     files.finish(outcome);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
@@ -322,26 +325,6 @@ function checkTerminal(options: BuildOptions): void {
     `Cannot start a bootstrap with ${option} without a terminal: its configurator asks for ever`,
     { hint: `Start it at a terminal, or build it without ${option}` },
   );
-}
-
-/** Refuses media that were truncated or replaced after the build, which would fail hours later. */
-function checkImages(dir: string, record: TargetRecord): void {
-  for (const { name, sizeBytes } of record.images) {
-    const path = join(dir, name);
-    // A guest would write to whatever a link leads to.
-    const stat = lstatIfThere(path);
-    if (stat?.isFile() && stat.size === sizeBytes) continue;
-    const found = stat === undefined
-      ? "it is missing"
-      : stat.isFile()
-      ? `it has ${stat.size} bytes`
-      : "it is no regular file";
-    throw new UserError(
-      "target",
-      `Cannot start ${path}: ${found}, it was built with ${sizeBytes} bytes`,
-      { where: path, hint: "Build the target again" },
-    );
-  }
 }
 
 /** Calls a function while the mirror directories of a target are served. */

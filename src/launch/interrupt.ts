@@ -60,6 +60,19 @@ export async function lendingKeys<T>(fn: () => Promise<T>): Promise<T> {
   }
 }
 
+/** What {@link withInterrupt} runs. */
+const running = new Set<AbortController>();
+
+/**
+ * Ends what {@link withInterrupt} runs, as a signal to this process does.
+ *
+ * @returns Whether there is anything: it then ends by itself.
+ */
+export function endRunning(reason: UserError): boolean {
+  for (const controller of running) controller.abort(reason);
+  return running.size > 0;
+}
+
 /**
  * Runs `fn` with a signal that is aborted by SIGINT, SIGQUIT, SIGTERM and SIGHUP; the reason is a
  * {@link UserError} "interrupt".
@@ -89,6 +102,7 @@ export async function withInterrupt<T>(fn: (signal: AbortSignal) => Promise<T>):
     process.on(name, handler);
     return { name, handler };
   });
+  running.add(controller);
   try {
     return await fn(controller.signal);
   } catch (error) {
@@ -98,6 +112,7 @@ export async function withInterrupt<T>(fn: (signal: AbortSignal) => Promise<T>):
     }
     throw error;
   } finally {
+    running.delete(controller);
     for (const { name, handler } of handlers) process.off(name, handler);
   }
 }

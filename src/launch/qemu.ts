@@ -234,7 +234,11 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
  * own handler has run, but always prints "terminating on signal".
  */
 function interruption(signal: AbortSignal, run: Run): string | undefined {
-  if (signal.aborted) return "Interrupted, the guest was ended";
+  if (signal.aborted) {
+    const { reason } = signal;
+    const isOther = reason instanceof UserError && reason.kind !== "interrupt";
+    return `${isOther ? reason.message : "Interrupted"}, the guest was ended`;
+  }
   const number = /: terminating on signal (\d+)/.exec(run.lastLine)?.[1];
   if (number !== undefined) return `QEMU was ended by signal ${number}`;
   const name = run.outcome.signal;

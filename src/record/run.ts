@@ -23,7 +23,7 @@ import {
 import { dirname, join } from "node:path";
 import * as v from "valibot";
 import type { Outcome } from "../console/outcome.ts";
-import { UserError } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
 import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
 import { readWholeText } from "../read.ts";
 import { writing } from "../refused.ts";
@@ -83,11 +83,11 @@ export function beginRun(dir: string): RunFiles {
   return writing(runs, () => {
     makeOwnDirectory(join(dir, WORK_DIR), { isPrivate: true });
     makeOwnDirectory(runs, { isPrivate: true });
-    const numbers = runNumbers(runs);
+    clearUnfinished(runs);
+    const numbers = runNumbers(runs, ["log", "json"]);
     clearRuns(runs, new Set(numbers.slice(-MAX_RUNS + 1)));
-    const number = (numbers.at(-1) ?? 0) + 1;
+    const number = makeLog(runs, (numbers.at(-1) ?? 0) + 1);
     const logPath = join(runs, `${number}.log`);
-    closeSync(openSync(logPath, "wx", 0o666));
     const began = new Date().toISOString();
     const running = { format: FORMAT, verdict: "running", why: "it is not over", lines: [], began };
     put(runs, number, running);
@@ -107,7 +107,7 @@ export function beginRun(dir: string): RunFiles {
  */
 export function lastRun(dir: string): (RecordedRun & { readonly logPath: string }) | undefined {
   const runs = join(dir, RUNS_DIR);
-  const number = runNumbers(runs).at(-1);
+  const number = runNumbers(runs, ["json"]).at(-1);
   if (number === undefined) return undefined;
   const path = join(runs, `${number}.json`);
   try {
@@ -121,29 +121,57 @@ export function lastRun(dir: string): (RecordedRun & { readonly logPath: string 
   }
 }
 
-/**
- * Removes the files of runs that are not kept, and what a process that was killed has left before
- * its run began, or as it recorded the end. Nobody else has the target.
- */
-function clearRuns(runs: string, kept: ReadonlySet<number>): void {
+/** Removes what a killed process has left: it had begun a run, or to record one. */
+function clearUnfinished(runs: string): void {
+  const recorded = new Set(runNumbers(runs, ["json"]));
   for (const name of readdirSync(runs)) {
-    const [, number, end] = /^([1-9]\d{0,8})\.(log|json|part)$/.exec(name) ?? [];
-    if (end === undefined || (end !== "part" && kept.has(Number(number)))) continue;
-    rmSync(join(runs, name), { force: true });
+    const [, number, end] = /^([1-9]\d{0,8})\.(log|part)$/.exec(name) ?? [];
+    const path = join(runs, name);
+    const isLeft = end === "part" ||
+      (end === "log" && !recorded.has(Number(number)) && lstatIfThere(path)?.size === 0);
+    if (isLeft) remove(path);
   }
 }
 
-/** Numbers of the runs whose outcome is recorded, in order. */
-function runNumbers(runs: string): number[] {
+/** Removes the files of runs that are not kept. */
+function clearRuns(runs: string, kept: ReadonlySet<number>): void {
+  for (const name of readdirSync(runs)) {
+    const [, number] = /^([1-9]\d{0,8})\.(?:log|json)$/.exec(name) ?? [];
+    if (number !== undefined && !kept.has(Number(number))) remove(join(runs, name));
+  }
+}
+
+/** Makes an empty log, and returns its number: the first one of which there is no log yet. */
+function makeLog(runs: string, first: number): number {
+  for (let number = first;; number++) {
+    try {
+      closeSync(openSync(join(runs, `${number}.log`), "wx", 0o666));
+      return number;
+    } catch (error) {
+      if (systemCode(error) !== "EEXIST") throw error;
+    }
+  }
+}
+
+/** Removes what seedstrap has made, or who made the target. */
+function remove(path: string): void {
+  rmSync(path, { recursive: true, force: true });
+}
+
+/** Numbers of the runs that have one of these files, in order. */
+function runNumbers(runs: string, ends: readonly ("log" | "json")[]): number[] {
   const isReal = (path: string) => lstatIfThere(path)?.isDirectory() === true;
   if (!isReal(dirname(runs)) || !isReal(runs)) return [];
-  return readdirSync(runs).flatMap((name) => /^([1-9]\d{0,8})\.json$/.exec(name)?.[1] ?? [])
-    .map(Number).sort((a, b) => a - b);
+  const numbers = readdirSync(runs).flatMap((name) => {
+    const [, number, end] = /^([1-9]\d{0,8})\.(.*)$/.exec(name) ?? [];
+    return ends.some((wanted) => wanted === end) ? [Number(number)] : [];
+  });
+  return [...new Set(numbers)].sort((a, b) => a - b);
 }
 
 function put(runs: string, number: number, run: object): void {
   const part = join(runs, `${number}.part`);
-  rmSync(part, { force: true });
+  remove(part);
   const file = openSync(part, "wx", 0o666);
   try {
     writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);

@@ -5,11 +5,12 @@
  * @module
  */
 
-import { renameSync, rmSync } from "node:fs";
+import { renameSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import type { FileSegment } from "../format/segment.ts";
+import { removeFile } from "../runtime/remove.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { digestPlaced, putFile } from "./copy.ts";
 import { makeDirectory } from "./directory.ts";
@@ -61,12 +62,12 @@ export async function putAgain(
     if (!isRight) {
       const part = join(dir, PART);
       // Left by a killed process, or another file of that name.
-      writing(part, () => rmSync(part, { force: true }));
+      writing(part, () => removeFile(part));
       try {
         await putFile(part, body, 0o644, signal);
         writing(place, () => renameSync(part, place));
       } finally {
-        rmSync(part, { force: true });
+        removeFile(part);
       }
     }
     await setImmediate();

@@ -31,6 +31,7 @@ import type { ByteSource } from "../format/reader.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
 import { findSystemProgram, runProcess, shellQuote } from "../launch/process.ts";
 import { writing } from "../refused.ts";
+import { removeFile } from "../runtime/remove.ts";
 import { type DirectoryEntry, writeDirectory } from "./directory.ts";
 import { settleExt3 } from "./ext3.ts";
 import { DEVICE_LETTERS } from "./mknod.ts";
@@ -137,7 +138,7 @@ export async function writeDisk(job: DiskJob): Promise<WrittenDisk> {
       closeSync(file);
     }
   } finally {
-    rmSync(config, { force: true });
+    removeFile(config);
     rmSync(staging, { recursive: true, force: true });
   }
 }
@@ -195,7 +196,7 @@ async function makeDevices(job: DiskJob, devices: readonly DirectoryEntry[]): Pr
       throw diskError(job, "debugfs", fault, [program, "-w", "-f", script, disk]);
     }
   } finally {
-    rmSync(script, { force: true });
+    removeFile(script);
   }
 }
 

@@ -43,6 +43,8 @@ export interface ExtractOptions {
   readonly except?: (path: string) => boolean;
   /** Paths of the "empty" entries of a boot image that are files; the others are directories. */
   readonly emptyFiles?: ReadonlySet<string>;
+  /** Whether symbolic links are skipped: where it may lead is nothing of the image. */
+  readonly skipsLinks?: boolean;
   /** Syncs every file, and computes its digest. */
   readonly isDurable?: boolean;
   /** Told how much there is to extract; what is done is for the view to tell. */
@@ -155,6 +157,7 @@ class Extraction {
       case "file":
         return await this.#putFile(entry, path);
       case "symlink":
+        if (this.#options.skipsLinks) return this.#skip(entry, "it is a symbolic link");
         if (!entry.target!.isWellFormed()) return this.#skip(entry, "its target is not UTF-8");
         this.#makeParents(entry, path);
         this.#make(entry, () => symlinkSync(entry.target!, join(this.#dir, path)));

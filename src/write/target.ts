@@ -3,13 +3,14 @@
  * The target directory: outputs get their final names in it only when they are complete.
  *
  *   TARGET/.seedstrap/made   names of the files and directories that seedstrap made in TARGET, one
- *                            per line; those of directories end in a slash
+ *                            per line; those of directories end in "/", of links in "/@"
  *   TARGET/.seedstrap/lock   the process that uses the target, see runtime/lock.ts
  *   TARGET/.seedstrap/parts/ outputs that are being written, under their final names
  *   TARGET/.seedstrap/scratch/ what they are made from
+ *   TARGET/.seedstrap/old/   the outputs of the earlier build, until the new ones have their names
  *
- * Only what `made` lists is ever replaced or removed, and what is in the last two. A target may come
- * from anywhere: none of these is used if it is a link.
+ * Only what `made` lists is ever replaced or removed, and what is in the last three. A target may
+ * come from anywhere: none of these is used if it is a link.
  *
  * @module
  */
@@ -29,10 +30,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { systemCode, UserError } from "../errors.ts";
+import { messageOf, systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
 import { type Lock, removeDeadParts, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
+import { removeFile } from "../runtime/remove.ts";
 import { hasOwnDirectory, makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { writing } from "../refused.ts";
@@ -41,6 +43,12 @@ const MADE = "made";
 const LOCK = "lock";
 const PARTS = "parts";
 const SCRATCH = "scratch";
+const OLD = "old";
+
+type OutputKind = "file" | "directory" | "link";
+const KINDS: readonly OutputKind[] = ["file", "directory", "link"];
+/** What follows the name of an output in the list: no name has a slash. */
+const MARKS: Readonly<Record<OutputKind, string>> = { file: "", directory: "/", link: "/@" };
 /** 0700, because unfinished outputs may have set-user-id bits. */
 const PRIVATE = { isPrivate: true } as const;
 /** Longest list of names that is read: a target has some ten. */
@@ -153,36 +161,67 @@ export class Target {
   }
 
   /**
-   * Renames the outputs to their final names, and removes outputs of an earlier build that this one
-   * does not have.
+   * Renames the outputs to their final names, in place of all outputs of an earlier build. Where
+   * that fails, the earlier ones are put back.
    *
-   * @param names The last one describes the others (the record): it is removed first and renamed
+   * @param names The last one describes the others (the record): it is moved away first and renamed
    * last, so that it never exists beside files that it does not describe.
+   * @returns What is left of the earlier build, and why: a path that has become something else, and
+   * what could not be removed.
    * @throws {UserError} "target" where one of them exists and was not made by seedstrap.
    */
-  commit(names: readonly string[]): void {
-    const last = names.at(-1)!;
-    writing(this.dir, () => {
+  commit(names: readonly string[]): string[] {
+    const old = join(this.#work, OLD);
+    return writing(this.dir, () => {
       // Checked again, as a rename would replace a file that appeared since open().
       this.#check(names);
       const before = this.#made();
-      const now = new Map(names.map((name) => [name, isDirectory(this.partPath(name))]));
+      const strange = this.#listed().keys().filter((name) =>
+        !before.has(name) && lstatIfThere(join(this.dir, name)) !== undefined
+      );
+      const left = [...strange].map((name) => `${join(this.dir, name)}: seedstrap did not make it`);
+      const now = new Map(names.map((name) => [name, kindOf(this.partPath(name)) ?? "file"]));
+      makeOwnDirectory(old, PRIVATE);
       this.#remember(new Map([...before, ...now]));
-      rmSync(join(this.dir, last), { force: true });
-      for (const [name, isTree] of before) {
-        // A rename does not replace a directory. A file in place of a directory is not ours.
-        const path = join(this.dir, name);
-        if (isTree && isDirectory(path)) rmSync(path, { recursive: true });
-        else if (!now.has(name)) rmSync(path, { force: true });
+      try {
+        this.#exchange([...before.keys()], names);
+      } catch (error) {
+        this.#remember(before);
+        throw error;
       }
+      this.#remember(now);
+      try {
+        rmSync(old, { recursive: true });
+      } catch (error) {
+        if (systemCode(error) === undefined) throw error;
+        left.push(`${old}, what was there before: ${messageOf(error)}`);
+      }
+      return left;
+    });
+  }
+
+  /** Moves the outputs of the earlier build away, and the new ones to their names: all, or none. */
+  #exchange(before: readonly string[], names: readonly string[]): void {
+    const last = names.at(-1)!;
+    const moved: (readonly [from: string, to: string])[] = [];
+    const move = (from: string, to: string) => {
+      renameSync(from, to);
+      moved.push([from, to]);
+    };
+    const moveAway = (name: string) => move(join(this.dir, name), join(this.#work, OLD, name));
+    try {
+      if (before.includes(last)) moveAway(last);
       syncDirectory(this.dir);
+      before.filter((name) => name !== last).forEach(moveAway);
       for (const name of names) {
         if (name === last) syncDirectory(this.dir);
-        renameSync(this.partPath(name), join(this.dir, name));
+        move(this.partPath(name), join(this.dir, name));
       }
       syncDirectory(this.dir);
-      this.#remember(now);
-    });
+    } catch (error) {
+      for (const [from, to] of moved.reverse()) renameSync(to, from);
+      throw error;
+    }
   }
 
   /** Replaces a small output, such as the record, and leaves the others alone. */
@@ -222,7 +261,7 @@ export class Target {
   /** Removes unfinished outputs. Needs the lock: they are then our own, or of dead processes. */
   #clear(): void {
     if (!hasOwnDirectory(this.#work, PRIVATE)) return;
-    for (const name of [PARTS, SCRATCH]) {
+    for (const name of [PARTS, SCRATCH, OLD]) {
       const path = join(this.#work, name);
       if (hasOwnDirectory(path, PRIVATE)) rmSync(path, { recursive: true });
     }
@@ -247,11 +286,7 @@ export class Target {
     const made = this.#made();
     for (const name of names) {
       const path = join(this.dir, name);
-      const stat = lstatIfThere(path);
-      if (stat === undefined) continue;
-      const isTree = made.get(name);
-      if (isTree === true && stat.isDirectory()) continue;
-      if (isTree === false && stat.isFile()) continue;
+      if (made.has(name) || lstatIfThere(path) === undefined) continue;
       throw new UserError("target", `Cannot replace ${path}: seedstrap did not make it`, {
         where: path,
         hint: "Move it away, or name another --target",
@@ -281,20 +316,34 @@ export class Target {
     );
   }
 
-  /** Reads the names of the outputs, and whether each is a directory. */
-  #made(): Map<string, boolean> {
+  /**
+   * The outputs that are there. What has become something else, a link in place of a file for
+   * example, is none: somebody has put it there.
+   */
+  #made(): Map<string, OutputKind> {
+    const there = this.#listed().entries().filter(([name, kind]) =>
+      kindOf(join(this.dir, name)) === kind
+    );
+    return new Map(there);
+  }
+
+  #listed(): Map<string, OutputKind> {
     const path = join(this.#work, MADE);
     if (lstatIfThere(path) === undefined) return new Map();
     const text = readWholeText(path, { limitBytes: MAX_MADE_BYTES, followsLink: false });
-    const entries = text.split("\n").map((line) =>
-      [line.replace(/\/$/, ""), line.endsWith("/")] as const
+    return new Map(
+      text.split("\n").flatMap((line) => {
+        const [, name = "", mark] = /^([^/\0]+)(|\/|\/@)$/.exec(line) ?? [];
+        const kind = KINDS.find((kind) => MARKS[kind] === mark);
+        // It could have been tampered with.
+        return kind === undefined || [".", "..", WORK_DIR].includes(name) ? [] : [[name, kind]];
+      }),
     );
-    return new Map(entries.filter(([name]) => isPlainName(name)));
   }
 
-  #remember(made: ReadonlyMap<string, boolean>): void {
+  #remember(made: ReadonlyMap<string, OutputKind>): void {
     const part = this.scratchPath(MADE);
-    const lines = [...made].map(([name, isTree]) => `${name}${isTree ? "/" : ""}\n`);
+    const lines = [...made].map(([name, kind]) => `${name}${MARKS[kind]}\n`);
     writeDurably(part, lines.join(""));
     renameSync(part, join(this.#work, MADE));
     syncDirectory(this.#work);
@@ -319,18 +368,17 @@ export function checkSpace(dir: string, bytes: number, option = "--target"): voi
   }
 }
 
-/** Reports whether a name is a plain one: `made` could have been tampered with. */
-function isPlainName(name: string): boolean {
-  return name !== "" && name !== "." && name !== ".." && !/[/\0]/.test(name);
-}
-
-function isDirectory(path: string): boolean {
-  return lstatIfThere(path)?.isDirectory() === true;
+/** What an output is; undefined for nothing and for what no output is. */
+function kindOf(path: string): OutputKind | undefined {
+  const stat = lstatIfThere(path);
+  if (stat?.isFile()) return "file";
+  if (stat?.isDirectory()) return "directory";
+  return stat?.isSymbolicLink() ? "link" : undefined;
 }
 
 /** Writes a file in place of what has its name, which may be a link. */
 function writeDurably(path: string, text: string): void {
-  rmSync(path, { force: true });
+  removeFile(path);
   const file = openSync(path, "wx", 0o644);
   try {
     writeFileSync(file, text);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { crc32 } from "node:zlib";
 import { detectCompression } from "../../src/archive/compression.ts";
 import { expand } from "../../src/archive/expand.ts";
 import { UserError } from "../../src/errors.ts";
@@ -196,6 +197,25 @@ testWith("xz")("many xz streams, and zeros between them, are found in few reads"
   }
   expect(reads).toBeLessThan(50);
   expect(await expanded(streams)).toEqual(concat([large, large]));
+});
+
+testWith("xz")("xz with a dictionary of more than 64 MiB is refused for its memory", async () => {
+  const bytes = Buffer.from(compress("xz", sample));
+  // The header of the first block: its size in words, its flags, and LZMA2 with the dictionary.
+  const header = bytes.subarray(12, 12 + (bytes[12]! + 1) * 4);
+  const at = header.indexOf(Buffer.from([0x21, 1])) + 2;
+  for (const [code, isRefused] of [[28, false], [29, true], [37, true]] as const) {
+    header[at] = code;
+    header.writeUInt32LE(crc32(header.subarray(0, -4)), header.length - 4);
+    if (!isRefused) {
+      expect(await expanded(bytes)).toEqual(sample);
+      continue;
+    }
+    const error = await rejection(expanded(bytes));
+    expect(error.kind).toBe("format");
+    expect(error.message).toContain("its dictionary takes too much memory, more than 64 MiB");
+    expect(error.hint).toBe("Compress it with the defaults: xz -dc ARCHIVE | xz >OTHER");
+  }
 });
 
 testWith("xz")("xz with SHA-256 or filters is refused with a hint", async () => {

@@ -68,6 +68,7 @@ test("a fifo in a target is refused at once, by its name", async () => {
   const cases: [string, (target: string) => string[]][] = [
     ["seedstrap.json", (copy) => ["run", copy]],
     ["init.img", (copy) => ["run", copy]],
+    ["init.img", (copy) => ["preflight", "--qemu", copy]],
     ["init.img", (copy) => [...build, "-t", copy]],
     [".seedstrap", (copy) => ["run", copy]],
     [".seedstrap/lock", (copy) => ["run", copy]],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { assembleHex0 } from "../../src/format/hex0.ts";
 import { LINUX_PARTITION, mbr } from "../../src/format/mbr.ts";
@@ -96,6 +96,54 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     expect(checked.stdout.match(/OK$/gm)).toHaveLength(3);
     const json = await seedstrap(["harvest", "--json", one, "-o", join(temp.make(), "run")]);
     expect(JSON.parse(json.stdout)).toMatchObject({ verified: 2, wrong: [], skipped: [] });
+  });
+
+  test("takes no link, and says what is no package, of a directory as of a disk", async () => {
+    const dir = temp.make();
+    const secret = join(dir, "of this machine");
+    writeFileSync(secret, "secret");
+    const repo = join(dir, "root/external/repo");
+    writeFiles(repo, { "p_0.tar.bz2": "p", "sub/x": "x", "was_0.tar.bz2": "was" });
+    symlinkSync(secret, join(repo, "q_0.tar.bz2"));
+    symlinkSync("p_0.tar.bz2", join(repo, "r_0.tar.bz2"));
+    expect(await run(["mkfifo", join(repo, "f_0.tar.bz2")])).toMatchObject({ code: 0 });
+    const disk = join(dir, "disk.img");
+    makeFileSystem(disk, join(dir, "root"), { size: "8M" });
+    for (const from of [disk, join(dir, "root")]) {
+      const out = join(temp.make(), "out");
+      const ran = await seedstrap(["harvest", from, "-o", out]);
+      expect(ran.code).toBe(0);
+      expect(ran.stderr.split("\n").sort()).toEqual([
+        "",
+        "warning: /external/repo/f_0.tar.bz2 is left out: it is a fifo",
+        "warning: /external/repo/q_0.tar.bz2 is left out: it is a symbolic link",
+        "warning: /external/repo/r_0.tar.bz2 is left out: it is a symbolic link",
+      ]);
+      expect(ran.stdout).toContain("3 packages from /external/repo, ");
+      expect(ran.stdout).toContain(" and SHA256SUMS; 3 left out\n");
+      expect(readdirSync(out).sort())
+        .toEqual(["SHA256SUMS", "p_0.tar.bz2", "sub", "was_0.tar.bz2"]);
+      // A harvest in which somebody has put other things.
+      symlinkSync(secret, join(out, "q_0.tar.bz2"));
+      writeFileSync(join(out, "r_0.tar.bz2"), "p");
+      rmSync(join(out, "was_0.tar.bz2"));
+      await run(["mkfifo", join(out, "was_0.tar.bz2")]);
+      symlinkSync("/", join(out, "sub/new"));
+      const compare = ["harvest", "--compare", from, out];
+      const compared = await seedstrap(compare);
+      expect(compared.code).toBe(11);
+      expect(compared.stdout.split("\n")).toEqual([
+        "no package: f_0.tar.bz2: a fifo -> nothing",
+        "no package: q_0.tar.bz2: a symbolic link -> a symbolic link",
+        "no package: r_0.tar.bz2: a symbolic link -> a file",
+        "no package: sub/new: nothing -> a symbolic link",
+        "no package: was_0.tar.bz2: a file -> a fifo",
+        "",
+      ]);
+      const json = JSON.parse((await seedstrap([...compare, "--json"])).stdout);
+      expect(json.differences[3])
+        .toEqual({ kind: "no package", name: "sub/new", found: ["nothing", "a symbolic link"] });
+    }
   });
 
   test("refuses a package whose SHA-256 is not the listed one, and takes it with --force", async () => {

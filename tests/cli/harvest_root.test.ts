@@ -123,7 +123,7 @@ test("harvest of a directory follows no link in it, and trusts no package", asyn
   expect(wrong.code).toBe(5);
   expect(existsSync(output)).toBe(false);
   expect((await seedstrap(["harvest", elsewhere, "--force", "-o", output])).code).toBe(0);
-  expect(readlinkSync(join(output, "three_0.tar.bz2"))).toBe("/etc/passwd");
+  expect(lstatSync(join(output, "three_0.tar.bz2"), { throwIfNoEntry: false })).toBeUndefined();
 });
 
 describe.skipIf(Bun.which("tar") === null)("harvest --root", () => {

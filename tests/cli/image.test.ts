@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { bootImage } from "../../src/format/boot.ts";
 import { assembleHex0 } from "../../src/format/hex0.ts";
-import { payload } from "../../src/format/payload.ts";
+import { payload, type PayloadRecord, readPayload } from "../../src/format/payload.ts";
+import { memorySource } from "../../src/format/reader.ts";
 import { textSegment } from "../../src/format/segment.ts";
 import { srcfs } from "../../src/format/srcfs.ts";
 import { sha256 } from "../fetch/servers.ts";
@@ -177,6 +178,31 @@ test("a seedstrap.json that is damaged is no reason to verify less", async () =>
   const listed = await seedstrap(["image", "ls", "-l", image]);
   expect(listed.stderr).toContain(`warning: Cannot understand ${record}`);
   expect(listed.code).toBe(0);
+});
+
+test("extract refuses a payload that verify refuses, unless files of it are named", async () => {
+  const at = temp.make();
+  const whole = readFileSync(carried);
+  const [{ name }] = [...readPayload(memorySource(whole))] as [PayloadRecord];
+  const bad = join(at, "bad.img");
+  const counts = [whole.readUInt32LE(8) - 1, 0].map((count) => {
+    const bytes = Buffer.from(whole);
+    bytes.writeUInt32LE(count, 8);
+    return bytes;
+  });
+  const huge = Buffer.alloc(1 << 20);
+  huge.write("LBPAYLD1");
+  huge[15] = 0x80;
+  for (const [index, bytes] of [...counts, huge].entries()) {
+    writeFileSync(bad, bytes);
+    expect(await seedstrap(["image", "verify", bad])).toMatchObject({ code: 6 });
+    const out = join(at, "out");
+    expect(await seedstrap(["image", "extract", bad, "-o", out])).toMatchObject({ code: 6 });
+    expect(existsSync(out)).toBe(false);
+    if (index > 0) continue;
+    expect(await seedstrap(["image", "extract", bad, name, "-o", out])).toMatchObject({ code: 0 });
+    rmSync(out, { recursive: true });
+  }
 });
 
 // The reader is gone before anything is written; $0 is a file for standard error.

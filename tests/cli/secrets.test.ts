@@ -117,6 +117,12 @@ test("errors show no secret of a mirror", async () => {
       mirror.replace("/new", "/nothing/\u{a0}"),
       mirror.replace("127.0.0.1", "[127.0.0.1"),
       mirror.replace("http:", "gopher:"),
+      mirror.replace("http://", ""),
+      mirror.replace("http://", "http:"),
+      mirror.replace("http://", "//"),
+      mirror.replace("http://", "https:/"),
+      mirror.replace("http://", "file://"),
+      mirror.replace("@", "@@").replace("http://", "HTTP:"),
     ]
   ) {
     const ran = await seedstrap(["plan", ...media("bad", wrong)]);

@@ -211,6 +211,11 @@ test("readPayload() names the offset at which a payload is truncated", () => {
 });
 
 test("readPayload() does not trust the count", () => {
+  for (const count of ["0000000000000080", `${"00".repeat(4)}01000000`]) {
+    expect(faultOf(() => [...readPayload(memorySource(image(`${HEAD}${count}`)))])).toEndWith(
+      "the file count is zero, but a file follows | memory, offset 8",
+    );
+  }
   const hex = `${HEAD}ffffffff00000000${LE64(1n)}${LE64(0n)}61`;
   const source = watchedSource(image(hex));
   expect(faultOf(() => [...readPayload(source)])).toContain("file 2 of 4294967295 has 0 bytes");

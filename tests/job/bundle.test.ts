@@ -366,6 +366,37 @@ test("buildMedia() does not use damaged files of a bundle", async () => {
   expect(readdirSync(dir).sort()).toEqual(["b.tar", "b.tar.store", "mirror", "target", "tree"]);
 });
 
+test(
+  "unpackBundle() refuses a bundle with any damage that verify finds, and leaves nothing",
+  async () => {
+    const { request, dir } = scene();
+    await createBundle(request);
+    const { members, layout } = openBundle(request.output);
+    const whole = readFileSync(request.output);
+    // Of each header: mode, time, type of the members after the texts, owner, and its own padding.
+    const places = [...members.values()].flatMap(({ headerOffset, dataOffset, size, member }) => [
+      ...[101, 137, 266, 500].map((at) => headerOffset + at),
+      ...(member.path.startsWith("seedstrap-bundle/") ? [] : [headerOffset, headerOffset + 156]),
+      ...(size === 0 ? [] : [dataOffset, dataOffset + size - 1]),
+      ...(size % 512 === 0
+        ? []
+        : [dataOffset + size, Math.ceil((dataOffset + size) / 512) * 512 - 1]),
+    ]);
+    for (const offset of [...places, layout.endOffset, whole.length - 1]) {
+      const bytes = Buffer.from(whole);
+      bytes[offset]! ^= 1;
+      writeFileSync(request.output, bytes);
+      const unpacking = async () => {
+        await unpackBundle(openBundle(request.output), join(dir, "out"));
+      };
+      const { kind } = await rejection(unpacking());
+      expect([offset, kind]).toEqual([offset, "verify"]);
+      expect(existsSync(join(dir, "out"))).toBe(false);
+    }
+  },
+  60_000,
+);
+
 test("createBundle() includes images that are as they were built, and refuses others", async () => {
   const { request, build, dir } = scene();
   await buildMedia(build);

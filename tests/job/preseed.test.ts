@@ -89,7 +89,9 @@ test("a directory has the archive, with steps and distfiles of the checkout", as
   for (const gone of ["steps/stale", "gone", "preseeded.kaem", "seed.kaem"]) {
     expect(() => lstatSync(join(target, gone))).toThrow("ENOENT");
   }
-  // A new build removes everything from the archive, including links.
+  // A new build replaces everything from the archive, including links.
+  expect(await build(archive, ["--chroot"])).toMatchObject({ code: 0, stderr: "" });
+  expect(readlinkSync(join(target, "bin"))).toBe("usr/bin");
   expect(await build(archive, ["--bare-metal"])).toMatchObject({ code: 0 });
   expect(readdirSync(target).sort()).toEqual([
     ".seedstrap",

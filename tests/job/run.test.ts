@@ -98,6 +98,31 @@ for (
   });
 }
 
+test("a run whose output cannot be written records how it ended, and leaves no lock", async () => {
+  const { target, run } = await built(lastStep, "hang");
+  const lost: [string, number, string][] = [
+    ['"$@" >/dev/full; echo $? >&3', 7, "ENOSPC"],
+    ['{ "$@"; echo $? >&3; } | true', 141, "EPIPE"],
+  ];
+  for (const [index, [script, code, why]] of lost.entries()) {
+    const shell = ["bash", "-c", `exec 3>&1; ${script}`, "bash"];
+    const child = start([...shell, process.execPath, MAIN, ...run]);
+    const killer = globalThis.setTimeout(() => child.kill(), 50_000);
+    const text = await new Response(child.stdout).text();
+    await child.exited;
+    clearTimeout(killer);
+    expect(text).toBe(`${code}\n`);
+    const runs = join(target, ".seedstrap/runs");
+    expect(JSON.parse(readFileSync(join(runs, `${index + 1}.json`), "utf8"))).toMatchObject({
+      verdict: "interrupted",
+      why: `Cannot write the output: ${why}, the guest was ended`,
+    });
+    expect(readFileSync(join(runs, `${index + 1}.log`), "latin1"))
+      .toContain(`--- seedstrap: Cannot write the output: ${why} ---`);
+    expect(readdirSync(join(target, ".seedstrap")).sort()).toEqual(["made", "runs"]);
+  }
+}, 120_000);
+
 test("what follows -- goes to QEMU, from the command line only", async () => {
   const { target, build, run } = await built(DONE, "reset");
   const bios = join(target, "bios.txt");

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
+  cpSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
+  statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -217,3 +221,35 @@ testWithQemu("preflight in QEMU misses a payload that is cut", async () => {
   expect(stderr).toContain("payload-truncated: a payload disk ends before its payload does");
   expect(code).toBe(10);
 });
+
+test(
+  "preflight refuses images of a target that are not as they were built, before QEMU",
+  async () => {
+    const size = (name: string) => statSync(join(target, name)).size;
+    const places: [string, (path: string) => void, string][] = [
+      ["missing", () => {}, "it is missing"],
+      ["a directory", (path) => mkdirSync(path), "it is no regular file"],
+      ["a link", (path) => symlinkSync(join(target, "payload.img"), path), "it is no regular file"],
+      ["a fifo", (path) => Bun.spawnSync(["mkfifo", path]), "it is no regular file"],
+      ["cut", (path) => writeFileSync(path, "x"), "it has 1 bytes"],
+    ];
+    for (const name of ["init.img", "payload.img"]) {
+      for (const [what, make, found] of places) {
+        const copy = join(dir, `copy of ${name} ${what}`);
+        cpSync(target, copy, { recursive: true });
+        rmSync(join(copy, name));
+        make(join(copy, name));
+        const { code, stderr } = await preflight("--qemu", copy, ...SMALL);
+        const wanted = `${join(copy, name)}: ${found}, it was built with ${size(name)} bytes`;
+        expect(stderr).toContain(`Cannot use ${wanted}`);
+        expect(code).toBe(7);
+        rmSync(copy, { recursive: true });
+      }
+    }
+    const copy = join(dir, "payload on a device");
+    cpSync(target, copy, { recursive: true });
+    rmSync(join(copy, "payload.img"));
+    await stick("device.img", copy);
+  },
+  60_000,
+);

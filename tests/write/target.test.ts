@@ -23,13 +23,25 @@ afterEach(() => temp.release());
 const NAMES = ["init.img", "payload.img", "seedstrap.json"];
 const open = (dir: string) => Target.open(dir, NAMES);
 
-/** Writes these files to a target, each with its own name as content. */
-function build(dir: string, names: readonly string[]): void {
+/**
+ * Writes these files to a target, each with its own name as content.
+ *
+ * @returns What commit() says is left.
+ */
+function build(dir: string, names: readonly string[]): string[] {
   const target = open(dir);
-  for (const name of names) target.writePart(name, `${name} ${names.length}`);
-  target.commit(names);
-  target.close();
+  try {
+    for (const name of names) target.writePart(name, `${name} ${names.length}`);
+    return target.commit(names);
+  } finally {
+    target.close();
+  }
 }
+/** What {@link describeDir} says of the outputs, and of the list of them. */
+const outputs = (dir: string) => [
+  ...describeDir(dir).filter((line) => !line.startsWith(".seedstrap")),
+  readFileSync(join(dir, ".seedstrap/made"), "utf8"),
+];
 const listed = (dir: string) => readdirSync(dir).sort();
 
 test("Target makes its directory, and files appear in it only when they are committed", () => {
@@ -157,11 +169,115 @@ test("Target ignores names in `made` that lead out of its directory", () => {
   expect(existsSync(join(target, "sub/victim"))).toBe(true);
 });
 
-test("Target removes no directory that `made` lists", () => {
-  const target = temp.make();
-  writeFiles(target, { ".seedstrap/made": "sub\n", "sub/precious": "x" });
-  expect(faultOf(() => build(target, ["init.img", "seedstrap.json"]))).toStartWith("Cannot write");
-  expect(existsSync(join(target, "sub/precious"))).toBe(true);
+test("A rebuild leaves what has come in place of an earlier output, and says so", () => {
+  for (const kind of ["directory", "link", "empty directory"]) {
+    const dir = temp.make();
+    build(dir, NAMES);
+    const place = join(dir, "payload.img");
+    rmSync(place);
+    if (kind === "link") symlinkSync("precious", place);
+    else mkdirSync(place);
+    writeFileSync(join(dir, "precious"), "mine");
+    if (kind === "directory") writeFileSync(join(place, "precious"), "mine");
+    const ofPlace = () => outputs(dir).filter((line) => line.startsWith("payload.img"));
+    const before = ofPlace();
+    // It would be replaced, which open() refuses.
+    expect(faultOf(() => open(dir))).toStartWith(`Cannot replace ${place}: seedstrap did not`);
+    expect(readFileSync(join(dir, "seedstrap.json"), "utf8")).toBe("seedstrap.json 3");
+    const target = Target.open(dir, ["init.img", "seedstrap.json"]);
+    for (const name of ["init.img", "seedstrap.json"]) target.writePart(name, "new");
+    const left = target.commit(["init.img", "seedstrap.json"]);
+    target.close();
+    expect(left).toEqual([`${place}: seedstrap did not make it`]);
+    expect(ofPlace()).toEqual(before);
+    expect(readFileSync(join(dir, "precious"), "utf8")).toBe("mine");
+    expect(readFileSync(join(dir, "seedstrap.json"), "utf8")).toBe("new");
+    expect(readFileSync(join(dir, ".seedstrap/made"), "utf8")).toBe("init.img\nseedstrap.json\n");
+  }
+});
+
+test("Target refuses a root in which an earlier output has become something else", () => {
+  const dir = temp.make();
+  const names = ["LICENSE", "steps", "seedstrap.json"];
+  const openRoot = (wanted: readonly string[]) => Target.open(dir, wanted, true);
+  const target = openRoot(names);
+  target.writePart("LICENSE", "x");
+  writeFiles(target.partPath("steps"), { manifest: "x" });
+  target.writePart("seedstrap.json", "{}");
+  expect(target.commit(names)).toEqual([]);
+  target.close();
+  rmSync(join(dir, "LICENSE"));
+  writeFiles(dir, { "LICENSE/precious": "mine" });
+  const before = outputs(dir);
+  expect(faultOf(() => openRoot(["steps", "seedstrap.json"]))).toStartWith(
+    `Cannot build in ${dir}: seedstrap did not make LICENSE in it`,
+  );
+  expect(outputs(dir)).toEqual(before);
+});
+
+test("Target ignores its work directory in `made`, and goes on", () => {
+  const dir = temp.make();
+  build(dir, NAMES);
+  for (const line of [".seedstrap", ".seedstrap/"]) {
+    writeFileSync(join(dir, ".seedstrap/made"), [...NAMES, line, ""].join("\n"));
+    expect(build(dir, ["init.img", "seedstrap.json"])).toEqual([]);
+    expect(listed(dir)).toEqual([".seedstrap", "init.img", "seedstrap.json"]);
+    build(dir, NAMES);
+  }
+});
+
+test("A rebuild that may not remove an earlier output leaves the target as it was", () => {
+  const dir = temp.make();
+  build(dir, NAMES);
+  const place = join(dir, "payload.img");
+  if (Bun.spawnSync(["chattr", "+i", place]).exitCode !== 0) {
+    return console.log("skipped: chattr +i does not work here");
+  }
+  try {
+    const before = outputs(dir);
+    for (const names of [["init.img", "seedstrap.json"], NAMES]) {
+      expect(faultOf(() => build(dir, names))).toMatch(/^Cannot write to .*: EPERM/);
+      expect(outputs(dir)).toEqual(before);
+    }
+  } finally {
+    Bun.spawnSync(["chattr", "-i", place]);
+  }
+  build(dir, ["init.img", "seedstrap.json"]);
+  expect(listed(dir)).toEqual([".seedstrap", "init.img", "seedstrap.json"]);
+});
+
+test("What cannot be removed of an earlier build does not undo the new one", () => {
+  const dir = temp.make();
+  const write = (name: string) => {
+    const target = Target.open(dir, ["old", "new", "seedstrap.json"]);
+    try {
+      writeFiles(target.partPath(name), { "a/f": "x" });
+      target.writePart("seedstrap.json", name);
+      return target.commit([name, "seedstrap.json"]);
+    } finally {
+      target.close();
+    }
+  };
+  write("old");
+  if (Bun.spawnSync(["chattr", "+i", join(dir, "old/a/f")]).exitCode !== 0) {
+    return console.log("skipped: chattr +i does not work here");
+  }
+  const kept = join(dir, ".seedstrap/old");
+  try {
+    const [left, ...more] = write("new");
+    expect(left).toStartWith(`${kept}, what was there before: EPERM`);
+    expect(more).toEqual([]);
+    expect(listed(dir)).toEqual([".seedstrap", "new", "seedstrap.json"]);
+    expect(readFileSync(join(dir, "seedstrap.json"), "utf8")).toBe("new");
+    // Nothing of it is replaced before that is gone.
+    const before = outputs(dir);
+    expect(faultOf(() => write("old"))).toMatch(/^Cannot write to .*: EPERM/);
+    expect(outputs(dir)).toEqual(before);
+  } finally {
+    Bun.spawnSync(["chattr", "-i", join(kept, "old/a/f")]);
+  }
+  expect(write("old")).toEqual([]);
+  expect(listed(join(dir, ".seedstrap"))).toEqual(["made"]);
 });
 
 test("commit() does not replace files that appeared since the target was opened", () => {
@@ -177,29 +293,24 @@ test("commit() does not replace files that appeared since the target was opened"
   expect(readFileSync(join(dir, "payload.img"), "utf8")).toBe("mine");
 });
 
-test("commit() removes the last name first, and renames it last", () => {
-  const dir = temp.make();
-  build(dir, NAMES);
-  const target = open(dir);
-  target.writePart("init.img", "new");
-  target.writePart("seedstrap.json", "{}");
-  // The second file is missing: the commit fails in the middle.
-  expect(faultOf(() => target.commit(NAMES))).toStartWith("Cannot write to ");
-  target.close();
-  expect(listed(dir)).toEqual([".seedstrap", "init.img", "payload.img"]);
-  build(dir, NAMES);
-  expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
-});
-
-test("Target can be used again after its first commit failed in the middle", () => {
-  const dir = temp.make();
-  const target = open(dir);
-  target.writePart("init.img", "new");
-  expect(faultOf(() => target.commit(NAMES))).toStartWith("Cannot write to ");
-  target.close();
-  expect(listed(dir)).toEqual([".seedstrap", "init.img"]);
-  build(dir, NAMES);
-  expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
+test("A commit that fails in the middle leaves what was there", () => {
+  for (const isNew of [true, false]) {
+    const dir = temp.make();
+    if (!isNew) build(dir, NAMES);
+    const before = isNew ? [] : outputs(dir);
+    const target = open(dir);
+    target.writePart("init.img", "new");
+    target.writePart("seedstrap.json", "{}");
+    // The second file is missing.
+    expect(faultOf(() => target.commit(NAMES))).toStartWith("Cannot write to ");
+    // It can still be finished.
+    target.writePart("payload.img", "new");
+    if (isNew) expect(target.commit(NAMES)).toEqual([]);
+    target.close();
+    if (!isNew) expect(outputs(dir)).toEqual(before);
+    expect(build(dir, NAMES)).toEqual([]);
+    expect(listed(dir)).toEqual([".seedstrap", ...NAMES]);
+  }
 });
 
 test("Target removes the unfinished files of a killed process", () => {
@@ -233,7 +344,8 @@ function victim(): string {
 }
 
 test("Target changes nothing through a link in place of a work directory", () => {
-  for (const name of [".seedstrap", ".seedstrap/parts", ".seedstrap/scratch", ".seedstrap/lock"]) {
+  for (const part of ["", "/parts", "/scratch", "/old", "/lock"]) {
+    const name = `.seedstrap${part}`;
     const [dir, outside] = [temp.make(), victim()];
     const before = describeDir(outside);
     if (name !== ".seedstrap") mkdirSync(join(dir, ".seedstrap"));
@@ -254,7 +366,15 @@ test("Target changes nothing through a link in place of a work directory", () =>
 test("Target changes nothing through links inside its work directories", () => {
   const outside = victim();
   const before = describeDir(outside);
-  for (const name of ["parts/init.img", "scratch/made", "scratch/root", "parts/deep/er"]) {
+  for (
+    const name of [
+      "parts/init.img",
+      "old/init.img",
+      "scratch/made",
+      "scratch/root",
+      "parts/deep/er",
+    ]
+  ) {
     const dir = temp.make();
     mkdirSync(join(dir, ".seedstrap", name, ".."), { recursive: true });
     symlinkSync(outside, join(dir, ".seedstrap", name));
