@@ -79,11 +79,13 @@ exit $?`;
  *
  * @param argv The command, without sudo; chroot or bwrap in it has its full path.
  * @param needsRoot Whether it is run by sudo, unless we are root.
+ * @param signal Ends the trials; the command is then not to be run.
  * @param onNotice Takes a message about what cannot be kept together.
  */
 export async function contain(
   argv: readonly string[],
   needsRoot: boolean,
+  signal: AbortSignal,
   onNotice: (text: string) => void,
 ): Promise<Contained> {
   const bare = { argv: needsRoot ? asRoot(argv) : argv, isShell: false, release() {} };
@@ -92,9 +94,10 @@ export async function contain(
   const place = argv.findIndex((word) => /\/(chroot|bwrap)$/.test(word));
   const isSandbox = argv[place]?.endsWith("/bwrap") ?? false;
   const contained = isSandbox
-    ? await inSandbox(argv, place + 1)
-    : await inRootNamespace(argv, needsRoot);
+    ? await inSandbox(argv, place + 1, signal)
+    : await inRootNamespace(argv, needsRoot, signal);
   if (contained !== undefined) return contained;
+  if (signal.aborted) return bare;
   const program = isSandbox ? "bwrap" : "unshare";
   onNotice(
     `${program} makes no PID namespace here: a process that the bootstrap leaves may outlive it`,
@@ -102,7 +105,11 @@ export async function contain(
   return bare;
 }
 
-async function inSandbox(argv: readonly string[], at: number): Promise<Contained | undefined> {
+async function inSandbox(
+  argv: readonly string[],
+  at: number,
+  signal: AbortSignal,
+): Promise<Contained | undefined> {
   const whole = argv.toSpliced(at, 0, ...BWRAP_WORDS);
   const nothing = await findProgram("true");
   if (nothing === undefined) return undefined;
@@ -111,17 +118,18 @@ async function inSandbox(argv: readonly string[], at: number): Promise<Contained
   const trial = [bwrap, ...BWRAP_WORDS, ...inside];
   // Root may need no user namespace, an ordinary user does.
   const kinds = [[], ["--user", "--map-current-user"]];
-  const contained = await inNamespace(whole, { kinds, trial, whoRuns: (words) => words });
+  const contained = await inNamespace(whole, { kinds, trial, signal, whoRuns: (words) => words });
   if (contained !== undefined) return contained;
   const alone = { argv: whole, isShell: false, release() {} };
-  if (await works(trial)) return alone;
+  if (await works(trial, signal)) return alone;
   // One that makes no sandbox at all says so itself.
-  return await works([bwrap, ...inside]) ? undefined : alone;
+  return await works([bwrap, ...inside], signal) ? undefined : alone;
 }
 
 async function inRootNamespace(
   argv: readonly string[],
   needsRoot: boolean,
+  signal: AbortSignal,
 ): Promise<Contained | undefined> {
   const shell = await findProgram("sh");
   if (shell === undefined) return undefined;
@@ -130,6 +138,7 @@ async function inRootNamespace(
   return await inNamespace(argv, {
     kinds: isAsked ? [["--mount"]] : [["--mount"], []],
     trial: [shell, "-c", ":"],
+    signal,
     whoRuns: (words) => needsRoot ? asRoot(words) : words,
   });
 }
@@ -140,6 +149,7 @@ interface NamespaceOptions {
   readonly kinds: readonly (readonly string[])[];
   /** A command that ends with 0 where the namespace will do. */
   readonly trial: readonly string[];
+  readonly signal: AbortSignal;
   /** Adds sudo where it is needed. */
   readonly whoRuns: (argv: readonly string[]) => readonly string[];
 }
@@ -147,11 +157,11 @@ interface NamespaceOptions {
 /** Returns the command in a PID namespace that ends with us, or undefined if there can be none. */
 async function inNamespace(
   argv: readonly string[],
-  { kinds, trial, whoRuns }: NamespaceOptions,
+  { kinds, trial, signal, whoRuns }: NamespaceOptions,
 ): Promise<Contained | undefined> {
   const [unshare, shell] = await Promise.all([findProgram("unshare"), findProgram("sh")]);
   if (unshare === undefined || shell === undefined) return undefined;
-  const fifo = await openFifo();
+  const fifo = await openFifo(signal);
   if (fifo === undefined) return undefined;
   let isOpen = true;
   const release = () => {
@@ -165,21 +175,21 @@ async function inNamespace(
         ...[...script(OPENS), `/proc/${process.pid}/fd/${fifo}`],
         ...[unshare, "--pid", ...kind, "--", ...script(OUTSIDE), ...script(FIRST), ...words],
       ]);
-    if (await works(within(trial))) return { argv: within(argv), isShell: true, release };
+    if (await works(within(trial), signal)) return { argv: within(argv), isShell: true, release };
   }
   release();
   return undefined;
 }
 
 /** Opens a FIFO without a name, for both reading and writing, which waits for nobody. */
-async function openFifo(): Promise<number | undefined> {
+async function openFifo(signal: AbortSignal): Promise<number | undefined> {
   const mkfifo = await findProgram("mkfifo");
   if (mkfifo === undefined) return undefined;
   let dir: string | undefined;
   try {
     dir = makeScratch(join(tmpdir(), "seedstrap-fifo-"));
     const path = join(dir, "fifo");
-    return await works([mkfifo, "-m", "600", path]) ? openSync(path, "r+") : undefined;
+    return await works([mkfifo, "-m", "600", path], signal) ? openSync(path, "r+") : undefined;
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
     return undefined;
@@ -189,9 +199,9 @@ async function openFifo(): Promise<number | undefined> {
 }
 
 /** Whether a command ends with 0. sudo may ask for a password. */
-async function works(argv: readonly string[]): Promise<boolean> {
+async function works(argv: readonly string[], signal: AbortSignal): Promise<boolean> {
   const silent = () => {};
   const stdin = argv[0] === "sudo" ? "inherit" : "ignore";
   const onStderr = argv[0] === "sudo" ? {} : { onStderr: silent };
-  return (await runProcess({ argv, stdin, onStdout: silent, ...onStderr })).code === 0;
+  return (await runProcess({ argv, signal, stdin, onStdout: silent, ...onStderr })).code === 0;
 }

@@ -345,3 +345,21 @@ test.each([["--chroot", chroot], ["--bwrap", bwrap]] as const)(
     expect(await allEnd(running)).toBe(true);
   },
 );
+
+test.skipIf(bwrap !== undefined)(
+  "a signal ends seedstrap also while something holds the output of a trial of bwrap",
+  async () => {
+    const { dir, run } = await heldScene("--bwrap");
+    const stays = `#!/bin/sh\nsleep 600 &\necho $! >${dir}/pid\n`;
+    writeFileSync(join(dir, "bin/bwrap"), stays, { mode: 0o755 });
+    writeFileSync(join(dir, "bin/unshare"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+    const child = run();
+    expect(await eventually(() => /\d\n/.test(readContent(join(dir, "pid"))))).toBe(true);
+    child.kill("SIGTERM");
+    try {
+      expect(await child.exited).toBe(130);
+    } finally {
+      killAsRoot("KILL", parseInt(readContent(join(dir, "pid"))));
+    }
+  },
+);
