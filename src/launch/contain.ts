@@ -3,14 +3,18 @@
  * Keeps the processes of a bootstrap together, so that all of them end with it, and it ends with
  * us, also where we are killed: a PID namespace ends as a whole with its first process.
  *
- * bwrap does that by itself, if asked. For chroot, unshare makes the namespace, and its first
- * process is a shell that starts the bootstrap and a watcher. The watcher reads a FIFO of which we
- * hold the only other end, and kills all others in the namespace when that is closed. This reaches
- * through sudo, whose processes an ordinary user cannot signal and which does not keep
- * PR_SET_PDEATHSIG. The FIFO has no name once it is open: the shell finds it in /proc, and no file
- * is left behind.
+ * unshare makes the namespace. Its first process is a shell that starts the bootstrap and a watcher.
+ * The watcher reads a FIFO of which we hold the only other end, and kills all others in the
+ * namespace when that is closed. This reaches through sudo, whose processes an ordinary user cannot
+ * signal and which does not keep PR_SET_PDEATHSIG. The FIFO has no name once it is open: a shell
+ * finds it in /proc before there is a namespace, and no file is left behind.
  *
- * The namespace also has mounts of its own: what a bootstrap mounts is gone with it.
+ * bwrap makes a PID namespace itself, but its first process asks for PR_SET_PDEATHSIG only after it
+ * has started the bootstrap: where the bwrap outside is killed before that, both stay. So bwrap,
+ * too, runs in a namespace of ours, as an ordinary user in one with a user namespace. Where the
+ * system makes none of these, --die-with-parent has to do.
+ *
+ * For chroot the namespace also has mounts of its own: what a bootstrap mounts is gone with it.
  *
  * @module
  */
@@ -36,7 +40,15 @@ export interface Contained {
 const BWRAP_WORDS = ["--unshare-pid", "--die-with-parent"];
 
 /**
- * What both shells begin with. A key that the terminal sends to all of us is for the bootstrap;
+ * Opens the FIFO, the first argument, and starts the rest. A reader would wait for us if we end just
+ * as it opens: so it is a writer first, for as long as that takes.
+ */
+const OPENS = `exec 4<>"$1" 3<"$1" 4>&- || exit
+shift
+exec "$@"`;
+
+/**
+ * What both shells wait with. A key that the terminal sends to all of us is for the bootstrap;
  * unlike a signal that is ignored, one with a trap is as usual in a child. A shell that tells what
  * signal has killed a child does it where nobody reads it; it would do it in the output of a
  * command without a subshell.
@@ -48,18 +60,16 @@ const OUTSIDE = `${STAYS}
 (exec "$@" 2>&4 4>&-)
 exit $?`;
 
-/** Holds in the first process of a namespace only. Elsewhere "all others" are the whole machine. */
-const IS_FIRST = "[ $$ -eq 1 ] || exit 1";
-
 /**
- * The first process of the namespace; its arguments are the FIFO and the command. The bootstrap is
- * not the first one itself, as signals do not end that.
+ * The first process of a namespace; its arguments are the command. The bootstrap is not the first
+ * one itself, as signals do not end that. The watcher heeds none from its start. It kills more than
+ * once: if we are gone already, the bootstrap may only start after the first time. It ends with the
+ * first process. Outside of a namespace "all others" would be the whole machine.
  */
-const FIRST = `${IS_FIRST}
+const FIRST = `[ $$ -eq 1 ] || exit 1
+trap "" HUP INT QUIT TERM
+{ read -r _ <&3; while :; do kill -KILL -1; sleep 1; done; } </dev/null >/dev/null 2>&1 &
 ${STAYS}
-exec 3<"$1" || exit
-shift
-{ trap "" HUP INT QUIT TERM; read -r _ <&3; kill -KILL -1; } </dev/null >/dev/null 4>&- &
 (exec "$@" 2>&4 3<&- 4>&-)
 exit $?`;
 
@@ -69,11 +79,13 @@ exit $?`;
  *
  * @param argv The command, without sudo; chroot or bwrap in it has its full path.
  * @param needsRoot Whether it is run by sudo, unless we are root.
+ * @param signal Ends the trials; the command is then not to be run.
  * @param onNotice Takes a message about what cannot be kept together.
  */
 export async function contain(
   argv: readonly string[],
   needsRoot: boolean,
+  signal: AbortSignal,
   onNotice: (text: string) => void,
 ): Promise<Contained> {
   const bare = { argv: needsRoot ? asRoot(argv) : argv, isShell: false, release() {} };
@@ -82,9 +94,10 @@ export async function contain(
   const place = argv.findIndex((word) => /\/(chroot|bwrap)$/.test(word));
   const isSandbox = argv[place]?.endsWith("/bwrap") ?? false;
   const contained = isSandbox
-    ? await inSandbox(argv, place + 1)
-    : await inNamespace(argv, needsRoot);
+    ? await inSandbox(argv, place + 1, signal)
+    : await inRootNamespace(argv, needsRoot, signal);
   if (contained !== undefined) return contained;
+  if (signal.aborted) return bare;
   const program = isSandbox ? "bwrap" : "unshare";
   onNotice(
     `${program} makes no PID namespace here: a process that the bootstrap leaves may outlive it`,
@@ -92,57 +105,91 @@ export async function contain(
   return bare;
 }
 
-async function inSandbox(argv: readonly string[], at: number): Promise<Contained | undefined> {
+async function inSandbox(
+  argv: readonly string[],
+  at: number,
+  signal: AbortSignal,
+): Promise<Contained | undefined> {
   const whole = argv.toSpliced(at, 0, ...BWRAP_WORDS);
-  const trial = ["--unshare-user", "--bind", "/", "/", "--proc", "/proc"];
   const nothing = await findProgram("true");
   if (nothing === undefined) return undefined;
   const bwrap = argv[at - 1]!;
-  const contained = { argv: whole, isShell: false, release() {} };
-  if (await works([bwrap, ...BWRAP_WORDS, ...trial, nothing])) return contained;
+  const inside = ["--unshare-user", "--bind", "/", "/", "--proc", "/proc", nothing];
+  const trial = [bwrap, ...BWRAP_WORDS, ...inside];
+  // Root may need no user namespace, an ordinary user does.
+  const kinds = [[], ["--user", "--map-current-user"]];
+  const contained = await inNamespace(whole, { kinds, trial, signal, whoRuns: (words) => words });
+  if (contained !== undefined) return contained;
+  const alone = { argv: whole, isShell: false, release() {} };
+  if (await works(trial, signal)) return alone;
   // One that makes no sandbox at all says so itself.
-  return await works([bwrap, ...trial, nothing]) ? undefined : contained;
+  return await works([bwrap, ...inside], signal) ? undefined : alone;
 }
 
-async function inNamespace(
+async function inRootNamespace(
   argv: readonly string[],
   needsRoot: boolean,
+  signal: AbortSignal,
+): Promise<Contained | undefined> {
+  const shell = await findProgram("sh");
+  if (shell === undefined) return undefined;
+  // Under sudo once only: it may ask for a password each time.
+  const isAsked = needsRoot && process.getuid?.() !== 0;
+  return await inNamespace(argv, {
+    kinds: isAsked ? [["--mount"]] : [["--mount"], []],
+    trial: [shell, "-c", ":"],
+    signal,
+    whoRuns: (words) => needsRoot ? asRoot(words) : words,
+  });
+}
+
+/** What a namespace is to be like. */
+interface NamespaceOptions {
+  /** More words for unshare; the first that work are taken. */
+  readonly kinds: readonly (readonly string[])[];
+  /** A command that ends with 0 where the namespace will do. */
+  readonly trial: readonly string[];
+  readonly signal: AbortSignal;
+  /** Adds sudo where it is needed. */
+  readonly whoRuns: (argv: readonly string[]) => readonly string[];
+}
+
+/** Returns the command in a PID namespace that ends with us, or undefined if there can be none. */
+async function inNamespace(
+  argv: readonly string[],
+  { kinds, trial, signal, whoRuns }: NamespaceOptions,
 ): Promise<Contained | undefined> {
   const [unshare, shell] = await Promise.all([findProgram("unshare"), findProgram("sh")]);
   if (unshare === undefined || shell === undefined) return undefined;
-  const inRoot = (words: readonly string[]) => needsRoot ? asRoot(words) : [...words];
-  // Under sudo once only: it may ask for a password each time.
-  const isAsked = needsRoot && process.getuid?.() !== 0;
-  for (const more of isAsked ? [["--mount"]] : [["--mount"], []]) {
-    const namespace = [unshare, "--pid", ...more, "--", shell, "-c", OUTSIDE, "seedstrap"];
-    if (!await works(inRoot([...namespace, shell, "-c", IS_FIRST]))) continue;
-    const fifo = await openFifo();
-    if (fifo === undefined) return undefined;
-    let isOpen = true;
-    return {
-      argv: inRoot([
-        ...[...namespace, shell, "-c", FIRST, "seedstrap"],
-        ...[`/proc/${process.pid}/fd/${fifo}`, ...argv],
-      ]),
-      isShell: true,
-      release() {
-        if (isOpen) closeSync(fifo);
-        isOpen = false;
-      },
-    };
+  const fifo = await openFifo(signal);
+  if (fifo === undefined) return undefined;
+  let isOpen = true;
+  const release = () => {
+    if (isOpen) closeSync(fifo);
+    isOpen = false;
+  };
+  const script = (text: string) => [shell, "-c", text, "seedstrap"];
+  for (const kind of kinds) {
+    const within = (words: readonly string[]) =>
+      whoRuns([
+        ...[...script(OPENS), `/proc/${process.pid}/fd/${fifo}`],
+        ...[unshare, "--pid", ...kind, "--", ...script(OUTSIDE), ...script(FIRST), ...words],
+      ]);
+    if (await works(within(trial), signal)) return { argv: within(argv), isShell: true, release };
   }
+  release();
   return undefined;
 }
 
 /** Opens a FIFO without a name, for both reading and writing, which waits for nobody. */
-async function openFifo(): Promise<number | undefined> {
+async function openFifo(signal: AbortSignal): Promise<number | undefined> {
   const mkfifo = await findProgram("mkfifo");
   if (mkfifo === undefined) return undefined;
   let dir: string | undefined;
   try {
     dir = makeScratch(join(tmpdir(), "seedstrap-fifo-"));
     const path = join(dir, "fifo");
-    return await works([mkfifo, "-m", "600", path]) ? openSync(path, "r+") : undefined;
+    return await works([mkfifo, "-m", "600", path], signal) ? openSync(path, "r+") : undefined;
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
     return undefined;
@@ -152,9 +199,9 @@ async function openFifo(): Promise<number | undefined> {
 }
 
 /** Whether a command ends with 0. sudo may ask for a password. */
-async function works(argv: readonly string[]): Promise<boolean> {
+async function works(argv: readonly string[], signal: AbortSignal): Promise<boolean> {
   const silent = () => {};
   const stdin = argv[0] === "sudo" ? "inherit" : "ignore";
   const onStderr = argv[0] === "sudo" ? {} : { onStderr: silent };
-  return (await runProcess({ argv, stdin, onStdout: silent, ...onStderr })).code === 0;
+  return (await runProcess({ argv, signal, stdin, onStdout: silent, ...onStderr })).code === 0;
 }

@@ -283,22 +283,28 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
 
 let knownPrefix: readonly string[] | undefined;
 
+/** Starts the rest if the parent is still the first argument. */
+const IF_PARENT = '[ "$PPID" -eq "$0" ] && exec "$@"';
+
 /**
  * Returns the words before a command that make Linux kill the child when we die; none if setpriv
  * cannot do that.
  *
  * `setpriv --pdeathsig` sets PR_SET_PDEATHSIG and then executes the program, so the pid stays the
- * same. util-linux has it since 2.33; the setpriv of busybox does not, hence the trial run. The
- * kernel sends the signal when the thread that started the child exits: start children from the
+ * same. The kernel does not send it for a death before that: hence the shell, which then looks at
+ * its parent. util-linux has it since 2.33; the setpriv of busybox does not, hence the trial run.
+ * The kernel sends the signal when the thread that started the child exits: start children from the
  * main thread, or from one that lives as long.
  */
 async function parentDeathPrefix(): Promise<readonly string[]> {
   if (knownPrefix === undefined) {
-    const setpriv = process.platform === "linux" ? await findProgram("setpriv") : undefined;
+    const find = async (name: string) =>
+      process.platform === "linux" ? await findProgram(name) : undefined;
+    const [setpriv, shell] = await Promise.all([find("setpriv"), find("sh")]);
     const words = ["--pdeathsig", "KILL", "--"];
-    knownPrefix = setpriv !== undefined &&
+    knownPrefix = setpriv !== undefined && shell !== undefined &&
         spawnSync(setpriv, [...words, setpriv, "--version"], { stdio: "ignore" }).status === 0
-      ? [setpriv, ...words]
+      ? [setpriv, ...words, shell, "-c", IF_PARENT, String(process.pid)]
       : [];
   }
   return knownPrefix;

@@ -61,7 +61,7 @@ export async function runRoot(
   { argv, needsRoot, interactive, onOutput, signal, onNotice }: RootRun,
 ): Promise<void> {
   const { command, whole } = await locatedCommand({ argv, needsRoot });
-  const contained = await contain(command, needsRoot, onNotice);
+  const contained = await contain(command, needsRoot, signal, onNotice);
   signal.addEventListener("abort", contained.release, { once: true });
   const outcome = await runProcess({
     argv: contained.argv,

@@ -280,6 +280,26 @@ describe.each(RUNTIMES)("under %s", (_, [runtime, ...runtimeArgs]) => {
     expect(await childIsGoneAfter(child(""), (pid) => process.kill(pid, "SIGKILL"))).toBe(true);
   });
 
+  test("a child does not outlive a parent that is gone before setpriv asks for its death", async () => {
+    const setpriv = Bun.which("setpriv");
+    if (
+      setpriv === null || spawnSync(setpriv, ["--pdeathsig", "KILL", "--", "true"]).status !== 0
+    ) {
+      console.log("skipped: a parent that is gone, as there is no setpriv with --pdeathsig");
+      return;
+    }
+    using dir = tempDir();
+    script(
+      dir.file("setpriv"),
+      `case "$*" in *sleep*) echo $$; while kill -0 $PPID; do sleep 0.02; done 2>/dev/null; esac
+      exec ${shellQuote([setpriv])} "$@"`,
+    );
+    const env = { ...process.env, PATH: `${dir.path}:${process.env["PATH"]}` };
+    const kill = (pid: number) => process.kill(pid, "SIGKILL");
+    const body = `await runProcess({ argv: ["/bin/sleep", "60"], stdin: "ignore" });`;
+    expect(await childIsGoneAfter(body, kill, env)).toBe(true);
+  });
+
   test("a child that ignores SIGTERM gets SIGKILL, and one that exits 0 on it has done so", () => {
     using dir = tempDir();
     const body = `

@@ -12,10 +12,12 @@ import {
   readlinkSync,
   realpathSync,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { asRoot } from "../../src/launch/mount.ts";
+import { shellQuote } from "../../src/launch/process.ts";
 import { mountsBelow } from "../../src/runtime/mounts.ts";
 import { TempDirs } from "../support/files.ts";
 import { asNobody, NOBODY, nobodyObstacle } from "../support/nobody.ts";
@@ -276,5 +278,89 @@ test.skipIf(bwrap !== undefined).each(SIGNALS)(
     await asSomebody(dir, ["build", ...args]);
     const command = binary ?? [process.execPath, MAIN];
     expectEnded(signal, await endedBy(signal, target, "--bwrap", command));
+  },
+);
+
+/** Builds a target of which the seed stays, and returns what starts it, with our programs in PATH. */
+async function heldScene(mode: "--chroot" | "--bwrap") {
+  const { dir, target, args } = scene(mode, "--external-sources");
+  const build = ["build", ...args];
+  await (mode === "--bwrap" ? asSomebody(dir, build) : seedstrap(build, { cwd: dir }));
+  const word = `lingering-${process.pid}-${++lingering}`;
+  await Bun.write(join(target, "linger"), `${word}\n`);
+  const bin = join(dir, "bin");
+  mkdirSync(bin);
+  const command = (mode === "--bwrap" ? binary : undefined) ?? [process.execPath, MAIN];
+  return {
+    dir,
+    /** Writes a program that does something before it starts the bootstrap, and nothing else. */
+    hold(program: string, before: string, ...more: string[]) {
+      const real = shellQuote([Bun.which(program)!]);
+      const text = `#!/bin/sh\ncase "$*" in *${target}*) ;; *) exec ${real} "$@" ;; esac\n` +
+        `${before}\nexec ${[real, ...more].join(" ")} "$@"\n`;
+      writeFileSync(join(bin, program), text, { mode: 0o755 });
+    },
+    run: () =>
+      start([...command, "run", target], { env: { PATH: `${bin}:${process.env["PATH"]}` } }),
+    /** The seed and its descendants, and what has the target in its command line. */
+    running: () => [...pidsWith(word), ...pidsWith(target)],
+  };
+}
+
+/** Whether all of some processes end; those that do not are killed. */
+async function allEnd(pids: () => number[]): Promise<boolean> {
+  const isAllGone = await eventually(() => pids().length === 0, 10_000);
+  for (const pid of pids()) killAsRoot("KILL", pid);
+  return isAllGone;
+}
+
+test.skipIf(bwrap !== undefined)(
+  "kill -9 ends a bwrap whose first process has not asked yet to die with its parent",
+  async () => {
+    const { dir, hold, run, running } = await heldScene("--bwrap");
+    // It waits for a byte, which never comes.
+    hold("bwrap", `mkfifo ${dir}/gate\nexec 9<>${dir}/gate`, "--block-fd", "9");
+    const child = run();
+    expect(await eventually(() => pidsWith("--block-fd").length === 2)).toBe(true);
+    child.kill("SIGKILL");
+    await child.exited;
+    expect(await allEnd(() => [...running(), ...pidsWith("--block-fd")])).toBe(true);
+  },
+);
+
+test.each([["--chroot", chroot], ["--bwrap", bwrap]] as const)(
+  "a bootstrap with %s ends that starts when seedstrap is gone already",
+  async (mode, missing) => {
+    if (missing !== undefined) return;
+    const { dir, hold, run, running } = await heldScene(mode);
+    // As under sudo, which forgets that it is to die with its parent.
+    const forget = '[ -n "$HELD" ] || HELD=1 exec setpriv --pdeathsig clear -- "$0" "$@"';
+    const wait = `touch ${dir}/held\nwhile ! [ -e ${dir}/gone ]; do sleep 0.02; done`;
+    hold("unshare", `${forget}\n${wait}`);
+    const child = run();
+    expect(await eventually(() => existsSync(join(dir, "held")))).toBe(true);
+    child.kill("SIGKILL");
+    await child.exited;
+    expect(running().length).toBeGreaterThan(0);
+    writeFileSync(join(dir, "gone"), "");
+    expect(await allEnd(running)).toBe(true);
+  },
+);
+
+test.skipIf(bwrap !== undefined)(
+  "a signal ends seedstrap also while something holds the output of a trial of bwrap",
+  async () => {
+    const { dir, run } = await heldScene("--bwrap");
+    const stays = `#!/bin/sh\nsleep 600 &\necho $! >${dir}/pid\n`;
+    writeFileSync(join(dir, "bin/bwrap"), stays, { mode: 0o755 });
+    writeFileSync(join(dir, "bin/unshare"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+    const child = run();
+    expect(await eventually(() => /\d\n/.test(readContent(join(dir, "pid"))))).toBe(true);
+    child.kill("SIGTERM");
+    try {
+      expect(await child.exited).toBe(130);
+    } finally {
+      killAsRoot("KILL", parseInt(readContent(join(dir, "pid"))));
+    }
   },
 );
