@@ -30,6 +30,7 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["fetch", "URLs to the store: names of distfiles, HTTP, mirrors; serving"],
   ["format", "one file for each format: its specification, its writer, its reader"],
   ["source", "where bytes come from: a file, a device, the parts of a bundle; extents"],
+  ["hash", "SHA-256 of files on every core: the pool of threads, and what each of them does"],
   ["archive", "tars that are not trusted: expanded as streams, compared"],
   ["image", "one view of boot image, payload image, disk and bundle; verify, diff"],
   ["tree", "what a checkout says: manifest, predicates, sources, bootstrap.cfg"],

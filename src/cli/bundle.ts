@@ -145,7 +145,7 @@ async function verifyFile(path: string, signal: AbortSignal): Promise<PlacedRepo
   try {
     const report = await withProgress((progress) => {
       progress.begin("verifying", source.sizeBytes);
-      return verifyBundle(watched(source, progress), signal);
+      return verifyBundle(watched(source, progress), { progress, signal });
     });
     if (parts!.length === 1) return report;
     return { ...report, faults: report.faults.map((fault) => placed(fault, parts!)) };

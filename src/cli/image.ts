@@ -7,7 +7,9 @@ import process from "node:process";
 import { UserError } from "../errors.ts";
 import { type Difference, diffViews } from "../image/diff.ts";
 import { extract } from "../write/extract.ts";
-import { digestEntry, findEntry } from "../image/view.ts";
+import { digestEntries } from "../image/digests.ts";
+import { findEntry } from "../image/view.ts";
+import type { Progress } from "../progress.ts";
 import { type ImageView, plainPath, type ViewEntry } from "../image/types.ts";
 import { type DistfileSteps, stepsOf, stepsOfRecord, stepsOfTree } from "../record/steps.ts";
 import { printable } from "../text.ts";
@@ -59,22 +61,32 @@ function lsCommand(): CommandUnknownOpts {
       await withView(path, as, async (view, _, progress) => {
         progress.begin("listing");
         const known = long ? knownSteps(view, tree, record) : new Map<string, readonly string[]>();
-        const details = (entry: ViewEntry) => long ? detailsOf(view, entry, known) : {};
-        if (json) return await printJsonList("entries", detailed(view, details));
-        for (const entry of view.entries()) {
-          if (long) longLines(entry, details(entry)).forEach(printExact);
-          else printExact(shortLine(entry));
+        if (!long) {
+          if (json) await printJsonList("entries", view.entries());
+          else for (const entry of view.entries()) printExact(shortLine(entry));
+          return;
         }
+        const entries = detailed(view, known, progress);
+        if (json) return await printJsonList("entries", entries);
+        for await (const entry of entries) longLines(entry).forEach(printExact);
       });
     });
 }
 
 /** Returns the entries of an image one by one, each with its details. */
-function* detailed(
+async function* detailed(
   view: ImageView,
-  details: (entry: ViewEntry) => Details,
-): Generator<ViewEntry & Details> {
-  for (const entry of view.entries()) yield { ...entry, ...details(entry) };
+  known: DistfileSteps,
+  progress: Progress,
+): AsyncGenerator<ViewEntry & Details> {
+  for await (const [entry, sha256] of digestEntries(view, view.entries(), { progress })) {
+    const steps = entry.kind === "command" ? [] : stepsOf(entry.path, view.kind, known);
+    yield {
+      ...entry,
+      ...(sha256 !== undefined && { sha256 }),
+      ...(steps.length > 0 && { steps }),
+    };
+  }
 }
 
 interface Details {
@@ -99,20 +111,13 @@ function knownSteps(
   }
 }
 
-function detailsOf(view: ImageView, entry: ViewEntry, known: DistfileSteps): Details {
-  const steps = entry.kind === "command" ? [] : stepsOf(entry.path, view.kind, known);
-  return {
-    ...(entry.kind === "file" && { sha256: digestEntry(view, entry) }),
-    ...(steps.length > 0 && { steps }),
-  };
-}
-
 function shortLine(entry: ViewEntry): string {
   return `${sizeColumn(entry)}  ${pathColumn(entry)}`;
 }
 
 /** Columns of unknown width come last, so that each line can be printed at once. */
-function longLines(entry: ViewEntry, { sha256, steps = [] }: Details): string[] {
+function longLines(entry: ViewEntry & Details): string[] {
+  const { sha256, steps = [] } = entry;
   const offset = entry.kind === "command" ? entry.offset : entry.dataOffset;
   const facts = [
     ...("mode" in entry ? [formatMode(entry.kind, entry.mode)] : []),

@@ -43,12 +43,15 @@ export function printJson(result: object): void {
  *
  * @param name The field that has the list.
  */
-export async function printJsonList(name: string, items: Iterable<object>): Promise<void> {
+export async function printJsonList(
+  name: string,
+  items: Iterable<object> | AsyncIterable<object>,
+): Promise<void> {
   printJson({});
   let block = `,\n  ${JSON.stringify(name)}: [`;
   let separator = "\n    ";
   try {
-    for (const item of items) {
+    for await (const item of items) {
       block += separator + printableJson(JSON.stringify(item));
       separator = ",\n    ";
       if (block.length < BLOCK_CHARS) continue;

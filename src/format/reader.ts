@@ -7,7 +7,7 @@
 
 import { isZero } from "../bytes.ts";
 import { UserError } from "../errors.ts";
-import { MIB } from "./segment.ts";
+import { type FileRun, MIB } from "./segment.ts";
 
 /** Random access to the bytes of an image: a file, a device, or memory in tests. */
 export interface ByteSource {
@@ -25,6 +25,8 @@ export interface ByteSource {
    * where there is none. Absent in a source that would have to read to know.
    */
   nextData?(offset: number): number;
+  /** Returns where on this machine bytes of it are; absent in a source that is not in files. */
+  runs?(offset: number, sizeBytes: number): FileRun[];
 }
 
 /** Returns a source over bytes in memory. */

@@ -9,12 +9,10 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { Buffer } from "node:buffer";
-import { setImmediate } from "node:timers/promises";
-import { throwIfInterrupted } from "../errors.ts";
 import {
   type BundleLayout,
+  type BundleMember,
   END_BYTES,
   INDEX_PATH,
   layOut,
@@ -30,6 +28,7 @@ import { TAR_BLOCK_BYTES } from "../format/tar.ts";
 import { isZero, sha256Of } from "../bytes.ts";
 import { blocksEnd, headerAt } from "./bundle.ts";
 import { membersByHeader } from "./bundle_walk.ts";
+import { digestRanges, type EntryOptions, type NamedRange } from "./digests.ts";
 
 /** A damaged run of bytes, or a missing or an unknown member. */
 export interface BundleFault {
@@ -60,29 +59,37 @@ export interface BundleReport {
  */
 export async function verifyBundle(
   source: ByteSource,
-  signal?: AbortSignal,
+  options: EntryOptions = {},
 ): Promise<BundleReport> {
   const { layout, sums } = findIndex(source);
-  if (layout === undefined) return await verifyByHeaders(source, sums, signal);
+  if (layout === undefined) return await verifyByHeaders(source, sums, options);
   const faults: BundleFault[] = [];
   const texts = generatedTexts(layout);
-  for (const placed of layout.members) {
-    const { member, headerOffset, dataOffset, size } = placed;
-    const { path } = member;
-    const own = differences(source, headerOffset, memberHeader(member), "header", path);
-    const wanted = texts.get(path);
-    if (wanted !== undefined) {
-      own.push(...differences(source, dataOffset, wanted, "data", path));
-    } else if (member.kind === "file") {
-      const got = await digestRun(source, dataOffset, size, signal);
-      own.push(...dataFault(path, dataOffset, size, got, member.sha256));
+  const isDigested = ({ kind, path }: BundleMember) => kind === "file" && !texts.has(path);
+  const ranges = layout.members.filter(({ member }) => isDigested(member))
+    .map(({ member, dataOffset, size }) => ({ name: member.path, offset: dataOffset, size }));
+  const digests = digestRanges(source, ranges, options);
+  try {
+    for (const placed of layout.members) {
+      const { member, headerOffset, dataOffset, size } = placed;
+      const { path } = member;
+      const own = differences(source, headerOffset, memberHeader(member), "header", path);
+      const wanted = texts.get(path);
+      if (wanted !== undefined) {
+        own.push(...differences(source, dataOffset, wanted, "data", path));
+      } else if (member.kind === "file") {
+        const { value } = await digests.next();
+        own.push(...dataFault(path, dataOffset, size, value ?? undefined, member.sha256));
+      }
+      own.push(...paddingFault(source, dataOffset + size, path));
+      const [first, second] = own;
+      // A member whose header is missing is reported once, not also for its data.
+      if (first?.kind === "missing" && second?.kind === "missing") {
+        faults.push({ ...first, size: dataOffset + size - headerOffset });
+      } else faults.push(...own);
     }
-    own.push(...paddingFault(source, dataOffset + size, path));
-    const [first, second] = own;
-    // A member whose header is missing is reported once, not also for its data.
-    if (first?.kind === "missing" && second?.kind === "missing") {
-      faults.push({ ...first, size: dataOffset + size - headerOffset });
-    } else faults.push(...own);
+  } finally {
+    await digests.return();
   }
   faults.push(...endFaults(source, layout.endOffset));
   const files = layout.members.filter(({ member }) => member.kind === "file").length;
@@ -114,7 +121,7 @@ function generatedTexts({ sumsText, indexText }: BundleLayout): ReadonlyMap<stri
 async function verifyByHeaders(
   source: ByteSource,
   sums: ReadonlyMap<string, string>,
-  signal: AbortSignal | undefined,
+  options: EntryOptions,
 ): Promise<BundleReport> {
   const faults: BundleFault[] = [];
   const missing = new Map(sums);
@@ -137,7 +144,8 @@ async function verifyByHeaders(
       files++;
       const wanted = sums.get(path);
       missing.delete(path);
-      const got = await digestRun(source, dataOffset, size, signal);
+      const range = { name: path, offset: dataOffset, size };
+      const got = await digestOf(source, range, options);
       if (wanted !== undefined) faults.push(...dataFault(path, dataOffset, size, got, wanted));
       else if (path !== SUMS_PATH) {
         const message = `${SUMS_PATH} has no line for it, or the line is damaged`;
@@ -288,22 +296,11 @@ function endFaults(source: ByteSource, offset: number): BundleFault[] {
   ];
 }
 
-/** Returns the SHA-256 of a run, or undefined where the source ends within it. */
-async function digestRun(
+async function digestOf(
   source: ByteSource,
-  offset: number,
-  size: number,
-  signal: AbortSignal | undefined,
+  range: NamedRange,
+  options: EntryOptions,
 ): Promise<string | undefined> {
-  const hash = createHash("sha256");
-  const window = new Uint8Array(Math.min(size, MIB));
-  for (let done = 0; done < size; done += window.length) {
-    const part = window.subarray(0, Math.min(window.length, size - done));
-    if (source.read(offset + done, part) < part.length) return undefined;
-    hash.update(part);
-    // Signals are only seen between two tasks.
-    if (done % (16 * MIB) === 0) await setImmediate();
-    throwIfInterrupted(signal);
-  }
-  return hash.digest("hex");
+  for await (const sha256 of digestRanges(source, [range], options)) return sha256;
+  return undefined;
 }

@@ -48,6 +48,7 @@ function linearView(
   source: ByteSource & { readonly isDevice?: boolean },
   kind: LinearKind,
 ): ImageView {
+  const runsOf = source.runs;
   function* entries(under?: string): Generator<ImageEntry, void, undefined> {
     for (const entry of readImage(source, kind)) {
       if (under === undefined || plainPath(entry.path).startsWith(`${under}/`)) yield entry;
@@ -63,6 +64,11 @@ function linearView(
         yield* readRange(source, entry.dataOffset, entry.size);
       }
     },
+    runs: runsOf &&
+      ((entry) =>
+        entry.kind === "file" && entry.dataOffset !== undefined
+          ? runsOf(entry.dataOffset, entry.size)
+          : []),
     find(path) {
       let found: ImageEntry | undefined;
       for (const entry of entries()) {

@@ -28,7 +28,7 @@ import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { USER_AGENT } from "../version.ts";
 import { digestSegment } from "../write/copy.ts";
-import { fileName } from "../write/writer.ts";
+import { fileName } from "../source/run.ts";
 
 /** Where distfiles come from, and how they are fetched. */
 export interface DistfileRequest {

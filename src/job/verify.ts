@@ -17,7 +17,9 @@ import { watched } from "../source/watched.ts";
 import { kindOf, recordFor } from "../record/find.ts";
 import { type FileSource, openImage } from "../source/file.ts";
 import { digestRange } from "../image/linear.ts";
-import { digestEntry, openView } from "../image/view.ts";
+import { digestOne } from "../hash/pool.ts";
+import { digestEntries, runsTask } from "../image/digests.ts";
+import { openView } from "../image/view.ts";
 import {
   type DiskReport,
   type ImageReport,
@@ -77,7 +79,7 @@ export async function checkImage(
   if (record !== undefined) await checkRecord(view, record, source.isDevice, progress);
   if (tree === undefined) return { report, record, tree };
   progress.begin("comparing with the checkout", report.fileBytes);
-  return { report, record, tree: checkTree(view, tree) };
+  return { report, record, tree: await checkTree(view, tree, progress) };
 }
 
 /** Returns the error for a bundle that should be compared with a record or a checkout. */
@@ -110,34 +112,37 @@ async function checkRecord(
       { where: source.name, hint: "A guest that was started from it has installed a system on it" },
     );
   }
-  progress.begin("checking files", record.files.reduce((sum, { size }) => sum + size, 0));
-  const recorded = new Map(record.files.map((file) => [plainPath(file.path), file]));
-  for (const entry of view.entries()) {
-    if (entry.kind !== "file") continue;
-    const path = plainPath(entry.path);
-    const file = recorded.get(path);
-    recorded.delete(path);
-    const got = digestEntry(view, entry);
-    if (file?.sha256 === got) continue;
-    throw file === undefined
-      ? distrust(view, entry, `${entry.path} was not put into it`)
-      : distrust(
-        view,
-        entry,
-        `SHA-256 of ${entry.path} is ${got}, it was built with ${file.sha256}`,
-      );
-  }
-  const missing = [...recorded.values()].find(({ size }) => size > 0);
   const sizeBytes = isDevice ? Math.min(source.sizeBytes, record.sizeBytes) : source.sizeBytes;
   const isWhole = isDevice ? sizeBytes >= record.dataBytes : sizeBytes === record.sizeBytes;
+  const fileBytes = record.files.reduce((sum, { size }) => sum + size, 0);
+  progress.begin("checking files and image", fileBytes + (isWhole ? record.dataBytes : 0));
+  // The image as a whole is on one core, its files are on the others.
+  const whole = isWhole ? startDigest(source, record, progress) : undefined;
+  const recorded = new Map(record.files.map((file) => [plainPath(file.path), file]));
+  try {
+    for await (const [entry, got] of digestEntries(view, view.entries(), { progress })) {
+      if (got === undefined) continue;
+      const path = plainPath(entry.path);
+      const file = recorded.get(path);
+      recorded.delete(path);
+      if (file?.sha256 === got) continue;
+      throw file === undefined
+        ? distrust(view, entry, `${entry.path} was not put into it`)
+        : distrust(
+          view,
+          entry,
+          `SHA-256 of ${entry.path} is ${got}, it was built with ${file.sha256}`,
+        );
+    }
+  } catch (error) {
+    await whole?.giveUp();
+    throw error;
+  }
+  const missing = [...recorded.values()].find(({ size }) => size > 0);
+  if (missing !== undefined) await whole?.giveUp();
   const wanted = record.sha256 ?? record.blocksSha256;
-  progress.begin("checking the image", record.dataBytes);
-  const got = missing !== undefined || !isWhole
-    ? undefined
-    : record.sha256 === undefined
-    ? await diskDigest(source, record.sizeBytes)
-    : digestRange(source, 0, record.dataBytes);
-  if (got === wanted) return;
+  const got = missing === undefined ? await whole?.sha256() : undefined;
+  if (got !== undefined && got === wanted) return;
   const what = missing !== undefined
     ? `${JSON.stringify(missing.path)} is missing`
     : !isWhole
@@ -147,6 +152,42 @@ async function checkRecord(
     where: source.name,
     hint: "A guest that was started from it also changes it; build the target again",
   });
+}
+
+/** The digest of an image that is computed while its files are. */
+interface WholeDigest {
+  sha256(): Promise<string>;
+  /** Ends it, as its result is of no use. */
+  giveUp(): Promise<void>;
+}
+
+/** Begins the digest of an image that its record has, on another core where that can be. */
+function startDigest(
+  source: ByteSource,
+  { sha256, sizeBytes, dataBytes }: RecordedImage,
+  progress: Progress,
+): WholeDigest {
+  const { name, runs } = source;
+  if (sha256 === undefined || runs === undefined) {
+    const digest = async () =>
+      sha256 === undefined
+        ? await diskDigest(source, sizeBytes)
+        : digestRange(source, 0, dataBytes);
+    return { sha256: digest, giveUp: () => Promise.resolve() };
+  }
+  const end = new AbortController();
+  const onBytes = (bytes: number) => progress.add(bytes);
+  const options = { onBytes, signal: end.signal };
+  const digest = digestOne(runsTask(name, name, runs(0, dataBytes)), options);
+  // Whoever waits for it gets the error; nobody may.
+  digest.catch(() => {});
+  return {
+    sha256: () => digest,
+    giveUp: async () => {
+      end.abort();
+      await digest.catch(() => {});
+    },
+  };
 }
 
 /**
@@ -195,7 +236,7 @@ export interface TreeCheck {
  * @throws {UserError} "tree" if `dir` is not a checkout, "verify" if a file differs from it. A disk
  * may also contain other files.
  */
-function checkTree(view: ImageView, dir: string): TreeCheck {
+async function checkTree(view: ImageView, dir: string, progress: Progress): Promise<TreeCheck> {
   const tree = readTree(dir);
   const distfiles = new Map(tree.distfiles.map(({ name, sha256 }) => [name, sha256]));
   const sources = new Map(
@@ -210,13 +251,12 @@ function checkTree(view: ImageView, dir: string): TreeCheck {
   );
   let same = 0;
   let others = 0;
-  for (const entry of view.entries()) {
-    if (entry.kind !== "file") continue;
+  for await (const [entry, got] of digestEntries(view, view.entries(), { progress })) {
+    if (got === undefined) continue;
     const path = plainPath(entry.path);
     missing.delete(path);
     const name = distfileName(path, view.kind);
     const known = sources.get(path)?.content;
-    const got = digestEntry(view, entry);
     const wanted = name !== undefined
       ? distfiles.get(name)
       : known?.kind === "tree"

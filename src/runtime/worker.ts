@@ -6,15 +6,16 @@
  */
 
 /**
- * Starts the thread that writes for a sink, `src/write/sink_worker.ts`.
+ * Starts a thread.
  *
- * In a binary that Bun compiled, the main program is one file in a virtual directory. The second
- * entry point of scripts/build.sh is next to it, at its path below `src/`.
+ * In a binary that Bun compiled, the main program is one file in a virtual directory. The other
+ * entry points of scripts/build.sh, every `*_worker.ts`, are next to it, at their paths below
+ * `src/`.
+ *
+ * @param path The module of the thread, below `src/`.
  */
-export function startSinkWorker(): Worker {
+export function startWorker(path: `${string}_worker.ts`): Worker {
   const isCompiledByBun = import.meta.url.includes("/$bunfs/");
-  const url = isCompiledByBun
-    ? "./write/sink_worker.ts"
-    : new URL("../write/sink_worker.ts", import.meta.url).href;
+  const url = isCompiledByBun ? `./${path}` : new URL(`../${path}`, import.meta.url).href;
   return new Worker(url, { type: "module" });
 }

@@ -55,7 +55,10 @@ export function openImage(path: string): FileSource {
     isDevice,
     sizeBytes: isDevice ? sizeOfDevice(read) : stat.size,
     read,
-    ...(holes && { nextData: (offset: number) => reading(path, () => holes.nextData(offset)) }),
+    ...(holes && {
+      nextData: (offset: number) => reading(path, () => holes.nextData(offset)),
+      runs: (offsetBytes: number, sizeBytes: number) => [{ path, offsetBytes, sizeBytes }],
+    }),
     close: () => closeSync(file),
   };
 }

@@ -127,6 +127,7 @@ export function openParts(parts: readonly BundlePart[]): BundleSource {
     name: parts[0]!.path,
     sizeBytes: last.startBytes + last.sizeBytes,
     parts,
+    runs: (offset, size) => runsIn(parts, offset, size),
     read(offset, into) {
       let done = 0;
       for (const [index, part] of parts.entries()) {

@@ -21,7 +21,8 @@ import { type FileSegment, MIB, runsOf } from "../format/segment.ts";
 import { isZero } from "../bytes.ts";
 import { writeAll } from "./piece.ts";
 import { reading, writing } from "../refused.ts";
-import { DigestMismatch, openRun } from "./writer.ts";
+import { openRun } from "../source/run.ts";
+import { DigestMismatch } from "./writer.ts";
 
 /**
  * Copies or clones a file to a new path, and verifies it.

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { startSinkWorker } from "../runtime/worker.ts";
+import { startWorker } from "../runtime/worker.ts";
 import type { Ring } from "./ring.ts";
 import type { SinkReply, SinkRequest } from "./sink_worker.ts";
 
@@ -17,7 +17,7 @@ import type { SinkReply, SinkRequest } from "./sink_worker.ts";
  * thread has ended. After the first failure all requests are rejected.
  */
 export class SinkThread {
-  readonly #worker = startSinkWorker();
+  readonly #worker = startWorker("write/sink_worker.ts");
   /** The pending requests; the thread answers in their order. */
   readonly #asked: PromiseWithResolvers<string>[] = [];
   /** The number of slots done, shared with the thread: up to date before its answers are. */

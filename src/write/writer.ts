@@ -19,8 +19,8 @@ import {
   runsOf,
   type Segment,
 } from "../format/segment.ts";
-import { type OpenedFile, openRegular } from "../read.ts";
 import { reading } from "../refused.ts";
+import { changedFile, fileName, openRun } from "../source/run.ts";
 import { PIECE_BYTES } from "./piece.ts";
 import { type ImageSink, Sink } from "./sink.ts";
 
@@ -186,7 +186,7 @@ async function copyRun(
       const position = run.offsetBytes + done;
       const take = () => readSync(file, part, 0, part.length, position);
       const read = reading(run.path, take, SOURCE);
-      if (read === 0) throw changed(segment, `it ends after ${done} bytes`);
+      if (read === 0) throw changedFile(segment, `it ends after ${done} bytes`);
       onPart(part.subarray(0, read));
       sink.used(read);
       onBytes?.(read);
@@ -196,58 +196,6 @@ async function copyRun(
   } finally {
     close();
   }
-}
-
-/**
- * Opens the file that a run of a segment is in: a regular one, with the size, and if it is known
- * the identity that it had when the segment was made.
- *
- * @param kind "target" for a file that was written, which is no link then.
- * @throws {UserError} of the kind for what is no regular file, or cannot be opened; "tree" for
- * another file
- */
-export function openRun(
-  segment: FileSegment,
-  run: FileRun,
-  kind: "tree" | "target" = "tree",
-): OpenedFile {
-  const opened = openRegular(run.path, { kind, followsLink: kind === "tree" });
-  try {
-    const { identity } = segment;
-    const { dev, ino, size } = opened.stat;
-    if (identity !== undefined && (identity.dev !== dev || identity.ino !== ino)) {
-      throw new UserError(
-        "tree",
-        `Cannot use ${fileName(segment)}: another file is in its place now`,
-        { where: segment.path, hint: UNCHANGED_HINT },
-      );
-    }
-    checkLength(segment, run, size);
-    return opened;
-  } catch (error) {
-    opened.close();
-    throw error;
-  }
-}
-
-/**
- * Checks that a file still has the size that it had when its segment was made.
- *
- * @param sizeBytes Size of the file that the run is in.
- * @throws {UserError} "tree"
- */
-export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: number): void {
-  const isWhole = run.offsetBytes === 0 && segment.isPart !== true && segment.bundled === undefined;
-  if (sizeBytes < run.offsetBytes + run.sizeBytes || (isWhole && sizeBytes !== run.sizeBytes)) {
-    throw changed(segment, `it has ${sizeBytes} bytes`);
-  }
-}
-
-/** Returns the name of the file of a segment, for messages; of a bundle the parts that it is in. */
-export function fileName({ path, bundled }: FileSegment): string {
-  if (bundled === undefined) return path;
-  const parts = new Set(bundled.runs.map((run) => run.path));
-  return `${parts.size === 0 ? path : [...parts].join(" and ")} (${JSON.stringify(bundled.name)})`;
 }
 
 /** Streams a member of an archive into the sink and returns its digest. */
@@ -298,14 +246,4 @@ class RunningCrc32 {
     this.#left--;
     return new TextEncoder().encode(digits);
   }
-}
-
-const UNCHANGED_HINT = "Do not change files while a build or a write reads them";
-
-function changed(segment: FileSegment, what: string): UserError {
-  return new UserError(
-    "tree",
-    `Cannot use ${fileName(segment)}: it had ${segment.sizeBytes} bytes at the start, now ${what}`,
-    { where: segment.path, hint: UNCHANGED_HINT },
-  );
 }

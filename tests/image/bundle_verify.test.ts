@@ -209,7 +209,7 @@ test("missing and short parts are reported, and only members in them are damaged
 
 test("verifyBundle() is interrupted", async () => {
   const signal = AbortSignal.abort();
-  expect(await rejection(verifyBundle(memorySource(whole), signal))).toMatchObject({
+  expect(await rejection(verifyBundle(memorySource(whole), { signal }))).toMatchObject({
     kind: "interrupt",
   });
 });

@@ -34,10 +34,15 @@ export function nobodyObstacle(): string | undefined {
 export function asNobody(dir: string, source: string = MAIN): string[] {
   chmodSync(dir, 0o755);
   const binary = join(dir, "program-for-everybody");
-  // As scripts/build.sh does it: the worker thread is an entry point of its own.
+  // As scripts/build.sh does it: each worker thread is an entry point of its own.
   const root = new URL("../../src", import.meta.url).pathname;
   const entries = source === MAIN
-    ? ["--root", root, MAIN, join(root, "write/sink_worker.ts")]
+    ? [
+      "--root",
+      root,
+      MAIN,
+      ...["write/sink", "hash/hash"].map((n) => join(root, `${n}_worker.ts`)),
+    ]
     : [source];
   const args = ["build", "--compile", "--format=esm", ...entries, "--outfile", binary];
   const { status, stderr } = spawnSync(process.execPath, args);

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+/**
+ * SHA-256 of files on every core: one thread for each, which read and hash file after file.
+ *
+ * The threads are started when they are needed, serve all work at that time, and end with the last.
+ *
+ * @module
+ */
+
+import { availableParallelism } from "node:os";
+import { throwIfInterrupted, UserError } from "../errors.ts";
+import { startWorker } from "../runtime/worker.ts";
+import { type HashAnswer, type HashRequest, type HashTask, Shared } from "./task.ts";
+
+export type { HashTask };
+
+/** More threads would wait for the disk, and each takes memory. */
+const MAX_THREADS = 16;
+/** Requests that a thread has at a time: it need not wait for the next one. */
+const PENDING = 4;
+/** Milliseconds between two looks at how far it is. */
+const PROGRESS_MS = 100;
+
+/** How to digest. */
+export interface DigestOptions {
+  /** Called with the number of bytes that were hashed since the last call. */
+  readonly onBytes?: (bytes: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Computes the digests of files, as they are asked for and a little ahead of that.
+ *
+ * @param tasks Read as threads become free, so that they may be a generator.
+ * @returns The digests in the order of the tasks, in lower-case hex.
+ * @throws {UserError} for the first task that fails in their order; "interrupt" when the signal is
+ * raised.
+ */
+export async function* digestEach(
+  tasks: Iterable<HashTask>,
+  { onBytes = () => {}, signal }: DigestOptions = {},
+): AsyncGenerator<string, void, undefined> {
+  throwIfInterrupted(signal);
+  const shared = new Shared();
+  const stop = () => shared.stop();
+  signal?.addEventListener("abort", stop);
+  let told = 0;
+  const tell = () => {
+    const { bytes } = shared;
+    if (bytes > told) onBytes(bytes - told);
+    told = bytes;
+  };
+  const timer = setInterval(tell, PROGRESS_MS);
+  const pending: Promise<HashAnswer>[] = [];
+  const threads = takeThreads();
+  const most = threads.length * PENDING;
+  try {
+    for (const task of tasks) {
+      if (pending.length >= most) yield digestOf(await pending.shift()!, signal);
+      pending.push(leastBusy(threads).ask({ task, shared: shared.buffer }));
+    }
+    while (pending.length > 0) yield digestOf(await pending.shift()!, signal);
+    tell();
+  } finally {
+    clearInterval(timer);
+    signal?.removeEventListener("abort", stop);
+    // Where it ends early, the threads have closed their files when this returns.
+    stop();
+    await Promise.all(pending);
+    giveThreads();
+  }
+}
+
+/** Computes the digest of one file, see {@link digestEach}. */
+export async function digestOne(task: HashTask, options: DigestOptions = {}): Promise<string> {
+  for await (const sha256 of digestEach([task], options)) return sha256;
+  throw new Error("a task has no digest");
+}
+
+function digestOf(answer: HashAnswer, signal: AbortSignal | undefined): string {
+  switch (answer.kind) {
+    case "done":
+      return answer.sha256;
+    case "stopped":
+      throwIfInterrupted(signal);
+      throw new Error("a thread was stopped without a reason");
+    case "refused": {
+      const { kind, message, where, hint } = answer.error;
+      throw new UserError(kind, message, {
+        ...(where !== undefined && { where }),
+        ...(hint !== undefined && { hint }),
+      });
+    }
+    case "broken":
+      throw new Error(`a thread that hashes failed: ${answer.message}`);
+  }
+}
+
+/** A thread, and the requests that it has not answered yet. */
+class Thread {
+  readonly #worker = startWorker("hash/hash_worker.ts");
+  readonly #asked: { readonly give: (answer: HashAnswer) => void; readonly bytes: number }[] = [];
+  #broken: string | undefined;
+  /** Bytes of the files that it was asked for and has not answered. */
+  pendingBytes = 0;
+
+  constructor() {
+    this.#worker.onmessage = ({ data }: MessageEvent<HashAnswer>) => this.#answer(data);
+    this.#worker.onerror = (event) => {
+      this.#broken = event.message;
+      while (this.#asked.length > 0) this.#answer(this.#failure(event.message));
+    };
+  }
+
+  ask(request: HashRequest): Promise<HashAnswer> {
+    if (this.#broken !== undefined) return Promise.resolve(this.#failure(this.#broken));
+    const bytes = request.task.segment.sizeBytes;
+    this.pendingBytes += bytes;
+    return new Promise((give) => {
+      this.#asked.push({ give, bytes });
+      this.#worker.postMessage(request);
+    });
+  }
+
+  /** Ends it; it has no requests then. */
+  end(): void {
+    this.#worker.terminate();
+  }
+
+  #answer(answer: HashAnswer): void {
+    const first = this.#asked.shift();
+    if (first === undefined) return;
+    this.pendingBytes -= first.bytes;
+    first.give(answer);
+  }
+
+  #failure(message: string): HashAnswer {
+    return { kind: "broken", message };
+  }
+}
+
+let pool: readonly Thread[] = [];
+/** The number of works that use the pool. */
+let users = 0;
+
+function takeThreads(): readonly Thread[] {
+  if (users++ === 0) {
+    const count = Math.min(availableParallelism(), MAX_THREADS);
+    pool = Array.from({ length: count }, () => new Thread());
+  }
+  return pool;
+}
+
+function giveThreads(): void {
+  if (--users > 0) return;
+  for (const thread of pool) thread.end();
+  pool = [];
+}
+
+function leastBusy(threads: readonly Thread[]): Thread {
+  return threads.reduce((least, thread) =>
+    thread.pendingBytes < least.pendingBytes ? thread : least
+  );
+}

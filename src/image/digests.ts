@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The digests of the files of an image, on every core if the image is in files of this machine.
+ *
+ * @module
+ */
+
+import { setImmediate } from "node:timers/promises";
+import { throwIfInterrupted } from "../errors.ts";
+import type { ByteSource } from "../format/reader.ts";
+import type { FileRun } from "../format/segment.ts";
+import { digestEach, type HashTask } from "../hash/pool.ts";
+import { type Progress, UNWATCHED } from "../progress.ts";
+import { digestRange } from "./linear.ts";
+import type { ReadView, ViewEntry } from "./types.ts";
+import { digestEntry } from "./view.ts";
+
+/** How digests are computed. */
+export interface EntryOptions {
+  /** Is told what the threads read; what is read in this one, the view tells. */
+  readonly progress?: Progress;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Computes the digest of each file among entries of an image.
+ *
+ * @returns Every entry in order; one that is no file has no digest.
+ * @throws {UserError} "format" and "target" for an image that cannot be read; "interrupt".
+ */
+export async function* digestEntries<Entry extends ViewEntry>(
+  view: ReadView,
+  entries: Iterable<Entry>,
+  { progress = UNWATCHED, signal }: EntryOptions = {},
+): AsyncGenerator<readonly [entry: Entry, sha256: string | undefined], void, undefined> {
+  const { runs } = view;
+  if (runs === undefined) {
+    for (const entry of entries) {
+      yield [entry, entry.kind === "file" ? digestEntry(view, entry) : undefined];
+      await setImmediate();
+      throwIfInterrupted(signal);
+    }
+    return;
+  }
+  // Entries that were read and not returned: before each digest comes what is no file.
+  const read: Entry[] = [];
+  const tasks = function* (): Generator<HashTask> {
+    for (const entry of entries) {
+      read.push(entry);
+      if (entry.kind === "file") yield runsTask(view.source.name, entry.path, runs(entry));
+    }
+  };
+  const onBytes = (bytes: number) => progress.add(bytes);
+  for await (const sha256 of digestEach(tasks(), { onBytes, signal })) {
+    while (read[0]!.kind !== "file") yield [read.shift()!, undefined];
+    yield [read.shift()!, sha256];
+  }
+  for (const entry of read) yield [entry, undefined];
+}
+
+/** A run of bytes of an image, and what it is, for messages. */
+export interface NamedRange {
+  readonly name: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/**
+ * Computes the digests of runs of bytes of an image.
+ *
+ * @returns A digest for each, in order; undefined where the image ends within it.
+ * @throws {UserError} "target" for an image that cannot be read; "interrupt".
+ */
+export async function* digestRanges(
+  source: ByteSource,
+  ranges: Iterable<NamedRange>,
+  { progress = UNWATCHED, signal }: EntryOptions = {},
+): AsyncGenerator<string | undefined, void, undefined> {
+  const { runs } = source;
+  if (runs === undefined) {
+    for (const { offset, size } of ranges) {
+      yield offset + size <= source.sizeBytes ? digestRange(source, offset, size) : undefined;
+      await setImmediate();
+      throwIfInterrupted(signal);
+    }
+    return;
+  }
+  // For each range that was read and not returned, whether it has a digest.
+  const read: boolean[] = [];
+  const tasks = function* (): Generator<HashTask> {
+    for (const { name, offset, size } of ranges) {
+      const task = runsTask(source.name, name, runs(offset, size));
+      read.push(task.segment.sizeBytes === size);
+      if (task.segment.sizeBytes === size) yield task;
+    }
+  };
+  const onBytes = (bytes: number) => progress.add(bytes);
+  for await (const sha256 of digestEach(tasks(), { onBytes, signal })) {
+    while (!read[0]) {
+      read.shift();
+      yield undefined;
+    }
+    read.shift();
+    yield sha256;
+  }
+  for (const _ of read) yield undefined;
+}
+
+/**
+ * Returns the task for bytes that are in files of this machine.
+ *
+ * @param path The image.
+ * @param name What the bytes are, for messages.
+ */
+export function runsTask(path: string, name: string, runs: readonly FileRun[]): HashTask {
+  const sizeBytes = runs.reduce((sum, run) => sum + run.sizeBytes, 0);
+  const bundled = { name, sha256: "", runs };
+  return {
+    segment: { kind: "file", path, offsetBytes: 0, sizeBytes, bundled },
+    kind: "image",
+  };
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Opens the file that a segment is read from, if it is still the one that was planned with.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import type { FileRun, FileSegment } from "../format/segment.ts";
+import { type OpenedFile, openRegular } from "../read.ts";
+
+/**
+ * Opens the file that a run of a segment is in: a regular one, with the size, and if it is known
+ * the identity that it had when the segment was made.
+ *
+ * @param kind "target" for a file that was written, which is no link then.
+ * @throws {UserError} of the kind for what is no regular file, or cannot be opened; "tree" for
+ * another file
+ */
+export function openRun(
+  segment: FileSegment,
+  run: FileRun,
+  kind: "tree" | "target" = "tree",
+): OpenedFile {
+  const opened = openRegular(run.path, { kind, followsLink: kind === "tree" });
+  try {
+    const { identity } = segment;
+    const { dev, ino, size } = opened.stat;
+    if (identity !== undefined && (identity.dev !== dev || identity.ino !== ino)) {
+      throw new UserError(
+        "tree",
+        `Cannot use ${fileName(segment)}: another file is in its place now`,
+        { where: segment.path, hint: UNCHANGED_HINT },
+      );
+    }
+    checkLength(segment, run, size);
+    return opened;
+  } catch (error) {
+    opened.close();
+    throw error;
+  }
+}
+
+/**
+ * Checks that a file still has the size that it had when its segment was made.
+ *
+ * @param sizeBytes Size of the file that the run is in.
+ * @throws {UserError} "tree"
+ */
+export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: number): void {
+  const isWhole = run.offsetBytes === 0 && segment.isPart !== true && segment.bundled === undefined;
+  if (sizeBytes < run.offsetBytes + run.sizeBytes || (isWhole && sizeBytes !== run.sizeBytes)) {
+    throw changedFile(segment, `it has ${sizeBytes} bytes`);
+  }
+}
+
+/** Returns the name of the file of a segment, for messages; of a bundle the parts that it is in. */
+export function fileName({ path, bundled }: FileSegment): string {
+  if (bundled === undefined) return path;
+  const parts = new Set(bundled.runs.map((run) => run.path));
+  return `${parts.size === 0 ? path : [...parts].join(" and ")} (${JSON.stringify(bundled.name)})`;
+}
+
+const UNCHANGED_HINT = "Do not change files while a build or a write reads them";
+
+/** The error for a file that is not as it was when it was planned with. */
+export function changedFile(segment: FileSegment, what: string): UserError {
+  return new UserError(
+    "tree",
+    `Cannot use ${fileName(segment)}: it had ${segment.sizeBytes} bytes at the start, now ${what}`,
+    { where: segment.path, hint: UNCHANGED_HINT },
+  );
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, readdirSync, readlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { UserError } from "../../src/errors.ts";
+import { fileSegment } from "../../src/format/segment.ts";
+import { digestEach, type DigestOptions, type HashTask } from "../../src/hash/pool.ts";
+import { rejection } from "../fetch/harness.ts";
+import { sampleBody, sha256 } from "../fetch/servers.ts";
+import { TempDirs } from "../support/files.ts";
+import { DENO, run } from "../support/run.ts";
+
+const temp = new TempDirs();
+afterEach(() => temp.release());
+
+async function digestAll(
+  tasks: Iterable<HashTask>,
+  options: DigestOptions = {},
+): Promise<string[]> {
+  return await Array.fromAsync(digestEach(tasks, options));
+}
+
+/** Writes files of these sizes, and returns a task and the digest of each. */
+function filesOf(dir: string, sizes: readonly number[]): { tasks: HashTask[]; wanted: string[] } {
+  const bodies = sizes.map((size, index) => sampleBody(size, index + 1));
+  const tasks = bodies.map((body, index) => {
+    const path = join(dir, String(index));
+    writeFileSync(path, body);
+    return { segment: fileSegment({ path, sizeBytes: body.length }), kind: "tree" } as const;
+  });
+  return { tasks, wanted: bodies.map(sha256) };
+}
+
+const SIZES = Array.from(
+  { length: 60 },
+  (_, index) => [0, 1, 262_143, 262_145, 3_000_000][index % 5]!,
+);
+
+test("digestEach() gives the digests in the order of the tasks, and counts every byte once", async () => {
+  const { tasks, wanted } = filesOf(temp.make(), SIZES);
+  let bytes = 0;
+  expect(await digestAll(tasks, { onBytes: (count) => bytes += count })).toEqual(wanted);
+  expect(bytes).toBe(SIZES.reduce((sum, size) => sum + size, 0));
+});
+
+test("digestEach() reads the runs of a file that is in the parts of a bundle", async () => {
+  const dir = temp.make();
+  const body = sampleBody(900_000);
+  writeFileSync(join(dir, "1"), body.subarray(0, 300_000));
+  writeFileSync(join(dir, "2"), body.subarray(300_000));
+  const runs = [
+    { path: join(dir, "1"), offsetBytes: 100_000, sizeBytes: 200_000 },
+    { path: join(dir, "2"), offsetBytes: 0, sizeBytes: 400_000 },
+  ];
+  const bundled = { name: "b", sha256: "", runs };
+  const segment = fileSegment({ path: join(dir, "1"), sizeBytes: 600_000, bundled });
+  expect(await digestAll([{ segment, kind: "tree" }])).toEqual([
+    sha256(body.subarray(100_000, 700_000)),
+  ]);
+});
+
+test("the first task that fails is the one that is told, and all files are closed", async () => {
+  const dir = temp.make();
+  const { tasks } = filesOf(dir, SIZES);
+  truncateSync(join(dir, "44"), 2_000_000);
+  truncateSync(join(dir, "9"), 1000);
+  const error = await rejection(digestAll(tasks));
+  expect(error).toBeInstanceOf(UserError);
+  expect(error).toMatchObject({ kind: "tree", where: join(dir, "9") });
+  expect(error.message).toContain("it had 3000000 bytes at the start, now it has 1000 bytes");
+  if (!existsSync("/proc/self/fd")) return;
+  const open = readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      return [];
+    }
+  });
+  expect(open.filter((path) => path.startsWith(dir))).toEqual([]);
+});
+
+test("it ends with the signal, or when nobody wants more, and reads no more tasks", async () => {
+  const { tasks } = filesOf(temp.make(), SIZES);
+  const controller = new AbortController();
+  const interrupted = async () => {
+    for await (const _ of digestEach(tasks, { signal: controller.signal })) controller.abort();
+  };
+  expect(await rejection(interrupted())).toMatchObject({ kind: "interrupt" });
+  expect(await rejection(digestAll(tasks, { signal: AbortSignal.abort() })))
+    .toMatchObject({ kind: "interrupt" });
+  let read = 0;
+  const counted = function* () {
+    for (const task of tasks) {
+      read++;
+      yield task;
+    }
+  };
+  for await (const _ of digestEach(counted())) break;
+  expect(read).toBeLessThan(tasks.length);
+  // The pool is whole: it works on.
+  expect(await digestAll(tasks.slice(1, 2))).toEqual([sha256(sampleBody(1, 2))]);
+});
+
+test("a program that has digested files ends by itself, also under Deno", async () => {
+  const dir = temp.make();
+  const { tasks, wanted } = filesOf(dir, [300_000, 5]);
+  const program = join(dir, "program.ts");
+  writeFileSync(
+    program,
+    `import { digestEach } from ${
+      JSON.stringify(join(import.meta.dirname!, "../../src/hash/pool.ts"))
+    };
+console.log((await Array.fromAsync(digestEach(${JSON.stringify(tasks)}))).join(" "));
+`,
+  );
+  for (const command of [[process.execPath], [DENO, "run", "--allow-all", "--quiet"]]) {
+    const ran = await run([...command, program], { cwd: join(import.meta.dirname!, "../..") });
+    expect(ran).toMatchObject({ code: 0, stdout: `${wanted.join(" ")}\n` });
+  }
+});
