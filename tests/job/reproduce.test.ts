@@ -288,6 +288,7 @@ test("reproduceBuild() refuses unusable requests before anything is built", asyn
     [
       statementText({
         ...stated,
+        images: [],
         options: { ...stated.options, mode: "bwrap", internalCi: "pass2" },
       }),
       "--internal-ci pass2",
