@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { kernelLike } from "../../tests/support/kernel.ts";
 import type { Inputs } from "./cases.ts";
 
 /** Names of archives, with the option of tar for their compression. */
@@ -58,7 +59,8 @@ export function makeInputs(work: string): Inputs {
   chmodSync(join(root, "usr/empty"), 0o700);
   chmodSync(join(root, "usr/share/secret"), 0o600);
   writeFiles(repo, PACKAGES);
-  writeFileSync(kernel, "no kernel: only its name is passed on\n");
+  // Its name is all that is passed on.
+  writeFileSync(kernel, kernelLike());
   for (const [name, option] of Object.entries(PRESEEDS)) makeTar(join(dir, name), option, root);
   const plainRoot = join(dir, "plain.tar");
   rmSync(join(root, "external"), { recursive: true });
