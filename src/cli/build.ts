@@ -14,6 +14,7 @@ import { type BuildOptions, type Mode, parseCount } from "../plan/options.ts";
 import { GUARD_DISK } from "../plan/overlay.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
 import type { Plan } from "../plan/types.ts";
+import { DEFAULT_COMMAND } from "./argv.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { GROUPS } from "./help.ts";
@@ -71,12 +72,12 @@ Examples:
 
 /** Declares the default command, which builds and starts in one go, as rootfs.py does. */
 export function bootstrapSubcommand(): CommandUnknownOpts {
-  return buildCommandBase("bootstrap")
+  return buildCommandBase(DEFAULT_COMMAND)
     .description("build the media and start them, as rootfs.py does; the default command")
     .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
     .addOption(qemuArgumentOption())
-    .usage("[options] [-- arguments of QEMU...]")
+    .configureHelp({ commandUsage: () => "seedstrap [options] [-- arguments of QEMU...]" })
     .optionsGroup(GROUPS.place)
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
     .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
