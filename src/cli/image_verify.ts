@@ -33,7 +33,7 @@ A bundle has an index of its own.`,
         }
         const checked = await checkImage(view, source, { recordPath: record, tree, progress });
         progress.end();
-        if (checked.record === undefined && checked.tree === undefined) {
+        if (!hasCheckedContents(checked)) {
           warn("contents are not checked: no record beside the image; name one with --record");
         }
         if (!json) return reportLines(checked).forEach((line) => print(line));
@@ -44,6 +44,11 @@ A bundle has an index of its own.`,
         });
       })
     );
+}
+
+function hasCheckedContents({ report, record, tree }: VerifiedImage): boolean {
+  const hasChecksum = report.kind !== "disk" && report.hasChecksum === true;
+  return record !== undefined || tree !== undefined || hasChecksum;
 }
 
 /** Verifies an image and returns the report as lines. */
