@@ -240,7 +240,7 @@ function bareMetalSteps(
     steps.push(
       write(
         image,
-        `another drive${isInstalledTo ? ", the second: the system is installed to it" : ""}`,
+        `another drive${isInstalledTo ? ", the second: the system is installed to that one" : ""}`,
       ),
     );
   }
@@ -252,8 +252,8 @@ function bareMetalSteps(
       ? `Boot the machine with your kernel ${options.kernel} and the command line "${
         kernelCommandLine(true)
       }": /dev/sda1 has to be the partition on this drive.`
-      : `Boot the machine from ${devices.get("boot") ?? "the first"}${
-        isPlain ? ": the system is installed to it" : ""
+      : `Boot the machine from ${devices.get("boot") ?? `the drive with ${first!.name}`}${
+        isPlain ? ". The system is installed to that drive" : ""
       }.`,
   );
   return steps;
@@ -265,10 +265,10 @@ function otherDisks(options: BuildOptions, { manifestLines }: TargetRecord["over
   const disk = diskOf(options);
   const isPartition = /\d$/.test(disk);
   const looks = options.overwriteDisk
-    ? "Whatever is on it is lost (--overwrite-disk)"
+    ? `Whatever is on ${disk} is lost (--overwrite-disk)`
     : isPartition
-    ? "It stops if there is more than distfiles and packages on it"
-    : "It stops if that is neither empty nor its boot disk";
+    ? `The machine stops if ${disk} holds more than distfiles and packages`
+    : `The machine stops if ${disk} is neither empty nor the drive that it boots from`;
   const other = options.disk === undefined ? "; --disk names another" : "";
   return [
     `Detach every disk that is not needed: the system is installed to what Linux calls ${disk}. ` +
