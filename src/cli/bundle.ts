@@ -16,7 +16,7 @@ import { shellQuote } from "../launch/process.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
-import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
+import { mirrorsOption, offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { printJson, printJsonList } from "./json.ts";
 import { fileLines, formatBytes, formatCount, print } from "./output.ts";
 import { withProgress } from "./progress.ts";
@@ -37,10 +37,7 @@ function createCommand(): CommandUnknownOpts {
     .allowExcessArguments(false)
     .addOption(treeOption())
     .requiredOption("-o, --output <file>", "the bundle, such as live-bootstrap.tar")
-    .option(
-      "-m, --mirrors <url...>",
-      "servers and directories that are asked before the distfiles' own URLs",
-    )
+    .addOption(mirrorsOption())
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .option("-j, --jobs <n>", "number of parallel downloads", "4")
     .addOption(offlineOption())
