@@ -116,7 +116,9 @@ function usageError({ code, message }: CommanderError): UserError {
   const text = withoutSecrets(message).replace(/^error: /, "");
   const [, what, suggested] = /^(.*?)(?:\n\((Did you mean .*\?)\))?$/s.exec(text)!;
   const hint = usageHint(what!) ?? suggested;
-  return new UserError("usage", what!, hint === undefined ? {} : { hint });
+  // The default command has no name for users.
+  const said = what!.replace(` for '${DEFAULT_COMMAND}'`, "");
+  return new UserError("usage", said, hint === undefined ? {} : { hint });
 }
 
 /** Says where that is right which commander refuses at one command. */

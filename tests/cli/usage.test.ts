@@ -21,6 +21,7 @@ test.each([
   [[], "Cannot go on without a mode"],
   [["plan", "--qemu", "extra"], "too many arguments"],
   [["plan", "-q", "../mirror"], "hint: A mirror is named with -m, a checkout with --tree"],
+  [["-q", "../mirror"], "too many arguments. Expected 0 arguments but got 1: ../mirror."],
   [["build", "--tmpfs"], "hint: It is an option of the default command (seedstrap -q …)"],
   [["sources", "--jobs", "4"], "seedstrap build, seedstrap bundle create, seedstrap reproduce"],
   [["version"], "hint: Did you mean seedstrap --version?"],
