@@ -70,6 +70,22 @@ export function expandAbbreviations(args: readonly string[], known: ReadonlySet<
   return end < 0 ? expanded : [...expanded, ...args.slice(end)];
 }
 
+/** Name of the command that is meant where none is given; it is in no help. */
+export const DEFAULT_COMMAND = "bootstrap";
+
+/**
+ * Names the default command where its options are given and help is asked for: commander would
+ * print the help of the program. `--help` alone, or at the beginning, is that of the program.
+ */
+export function namedForHelp(args: readonly string[]): readonly string[] {
+  const [first = ""] = args;
+  const end = args.indexOf("--");
+  const words = end < 0 ? args : args.slice(0, end);
+  const asksForHelp = words.includes("--help") || words.includes("-h");
+  const isProgram = /^(?:[^-]|-h$|--help$|-V$|--version$)/.test(first);
+  return asksForHelp && !isProgram ? [DEFAULT_COMMAND, ...args] : args;
+}
+
 /** The option that carries arguments of QEMU from the command line to the commands that start one. */
 export const QEMU_ARGUMENT = "--qemu-arg";
 
@@ -85,6 +101,6 @@ export function passQemuArguments(
 ): readonly string[] {
   const end = args.indexOf("--");
   const [name = ""] = args;
-  if (end < 0 || (commands.has(name) && !["run", "bootstrap"].includes(name))) return args;
+  if (end < 0 || (commands.has(name) && !["run", DEFAULT_COMMAND].includes(name))) return args;
   return [...args.slice(0, end), ...args.slice(end + 1).map((arg) => `${QEMU_ARGUMENT}=${arg}`)];
 }

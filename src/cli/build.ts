@@ -14,6 +14,7 @@ import { type BuildOptions, type Mode, parseCount } from "../plan/options.ts";
 import { GUARD_DISK } from "../plan/overlay.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
 import type { Plan } from "../plan/types.ts";
+import { DEFAULT_COMMAND } from "./argv.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { GROUPS } from "./help.ts";
@@ -71,12 +72,12 @@ Examples:
 
 /** Declares the default command, which builds and starts in one go, as rootfs.py does. */
 export function bootstrapSubcommand(): CommandUnknownOpts {
-  return buildCommandBase("bootstrap")
+  return buildCommandBase(DEFAULT_COMMAND)
     .description("build the media and start them, as rootfs.py does; the default command")
     .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
     .addOption(qemuArgumentOption())
-    .usage("[options] [-- arguments of QEMU...]")
+    .configureHelp({ commandUsage: () => "seedstrap [options] [-- arguments of QEMU...]" })
     .optionsGroup(GROUPS.place)
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
     .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
@@ -239,7 +240,7 @@ function bareMetalSteps(
     steps.push(
       write(
         image,
-        `another drive${isInstalledTo ? ", the second: the system is installed to it" : ""}`,
+        `another drive${isInstalledTo ? ", the second: the system is installed to that one" : ""}`,
       ),
     );
   }
@@ -251,8 +252,8 @@ function bareMetalSteps(
       ? `Boot the machine with your kernel ${options.kernel} and the command line "${
         kernelCommandLine(true)
       }": /dev/sda1 has to be the partition on this drive.`
-      : `Boot the machine from ${devices.get("boot") ?? "the first"}${
-        isPlain ? ": the system is installed to it" : ""
+      : `Boot the machine from ${devices.get("boot") ?? `the drive with ${first!.name}`}${
+        isPlain ? ". The system is installed to that drive" : ""
       }.`,
   );
   return steps;
@@ -264,10 +265,10 @@ function otherDisks(options: BuildOptions, { manifestLines }: TargetRecord["over
   const disk = diskOf(options);
   const isPartition = /\d$/.test(disk);
   const looks = options.overwriteDisk
-    ? "Whatever is on it is lost (--overwrite-disk)"
+    ? `Whatever is on ${disk} is lost (--overwrite-disk)`
     : isPartition
-    ? "It stops if there is more than distfiles and packages on it"
-    : "It stops if that is neither empty nor its boot disk";
+    ? `The machine stops if ${disk} holds more than distfiles and packages`
+    : `The machine stops if ${disk} is neither empty nor the drive that it boots from`;
   const other = options.disk === undefined ? "; --disk names another" : "";
   return [
     `Detach every disk that is not needed: the system is installed to what Linux calls ${disk}. ` +

@@ -11,11 +11,12 @@ import { type BundleFault, type BundleReport, verifyBundle } from "../image/bund
 import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
 import { MIB, SECTOR_BYTES } from "../format/segment.ts";
-import { type BundleRequest, createBundle, unpackBundle } from "../job/bundle.ts";
+import { BINARY_PATH, type BundleRequest, createBundle, unpackBundle } from "../job/bundle.ts";
+import { shellQuote } from "../launch/process.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
-import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
+import { mirrorsOption, offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { printJson, printJsonList } from "./json.ts";
 import { fileLines, formatBytes, formatCount, print } from "./output.ts";
 import { withProgress } from "./progress.ts";
@@ -36,10 +37,7 @@ function createCommand(): CommandUnknownOpts {
     .allowExcessArguments(false)
     .addOption(treeOption())
     .requiredOption("-o, --output <file>", "the bundle, such as live-bootstrap.tar")
-    .option(
-      "-m, --mirrors <url...>",
-      "servers and directories that are asked before the distfiles' own URLs",
-    )
+    .addOption(mirrorsOption())
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .option("-j, --jobs <n>", "number of parallel downloads", "4")
     .addOption(offlineOption())
@@ -93,6 +91,12 @@ Examples:
         print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
       }
       print(`${formatCount(files)} files, ${distfiles} of ${index.distfiles.length} distfiles`);
+      if (raw.binary) {
+        const tar = raw.split === undefined
+          ? shellQuote(["tar", "xf", basename(raw.output), BINARY_PATH])
+          : `cat ${shellQuote([basename(raw.output)])}.* | tar x ${BINARY_PATH}`;
+        print(`seedstrap is in it: ${tar}`);
+      }
     })
   );
 }
@@ -118,7 +122,7 @@ export async function checkBundle(path: string, json: boolean): Promise<void> {
     if (report.faults.length === 0) return;
     const damaged = [...new Set(report.faults.flatMap(({ parts = [] }) => parts))].sort();
     const [first = path, ...others] = damaged;
-    throw new UserError("verify", `Cannot trust ${path}: ${summary(report.faults)}`, {
+    throw new UserError("verify", `Cannot trust ${path}: ${summary(report)}`, {
       where: [first, ...others].join(", "),
       hint: damaged.length === 0
         ? "Copy the bundle again, or make it again"
@@ -171,16 +175,39 @@ function reportLines({ files, sizeBytes, faults }: PlacedReport): string[] {
       "every byte is as the index says",
     ];
   }
-  return faults.map(({ member, kind, offset, size, message, parts }) =>
-    `${kind.padEnd(8)}${member === undefined ? "(no member)" : member}: ${size} ${
-      size === 1 ? "byte" : "bytes"
-    } at ${offset}${
-      parts === undefined ? "" : `, in ${parts.map((path) => basename(path)).join(", ")}`
-    }: ${message}`
-  );
+  const cut = faults.find((fault) => isCut(fault, sizeBytes));
+  const isMissing = ({ kind }: PlacedFault) => kind === "missing";
+  const missing = faults.filter(isMissing);
+  const others = faults.filter((fault) => fault !== cut && !isMissing(fault));
+  const shown = [...others, ...missing.slice(0, MOST_MISSING)];
+  return [
+    ...(cut === undefined ? [] : [cut.message]),
+    ...shown.map(faultLine),
+    ...(missing.length <= MOST_MISSING
+      ? []
+      : [`missing ${formatCount(missing.length)} members in all; --json lists them`]),
+  ];
 }
 
-function summary(faults: readonly BundleFault[]): string {
+/** How many missing members are listed: a bundle that is cut lacks hundreds. */
+const MOST_MISSING = 20;
+
+/** Reports whether a fault is that the bundle ends before its end. */
+function isCut({ kind, offset, size }: BundleFault, sizeBytes: number): boolean {
+  return kind === "end" && offset + size > sizeBytes;
+}
+
+function faultLine({ member, kind, offset, size, message, parts }: PlacedFault): string {
+  return `${kind.padEnd(8)}${member === undefined ? "(no member)" : member}: ${size} ${
+    size === 1 ? "byte" : "bytes"
+  } at ${offset}${
+    parts === undefined ? "" : `, in ${parts.map((path) => basename(path)).join(", ")}`
+  }: ${message}`;
+}
+
+function summary({ faults, sizeBytes }: BundleReport): string {
+  const cut = faults.find((fault) => isCut(fault, sizeBytes));
+  if (cut !== undefined) return cut.message;
   const members = new Set(faults.flatMap(({ member }) => member === undefined ? [] : [member]));
   const [first] = members;
   if (first === undefined) return faults[0]!.message;

@@ -46,8 +46,9 @@ export async function confirmTarget(
     });
   }
   const name = basename(target.path);
-  const answer = await ask(`Everything on it is lost. Type ${printable(name)} to go on: `, signal);
-  if (answer?.trim() === name) return;
+  const what = target.kind === "device" ? "Everything on it" : "What is in the file";
+  const answer = await ask(`${what} is lost. Type ${printable(name)} to go on: `, signal);
+  if ([name, target.path].includes(answer?.trim() ?? "")) return;
   throw new UserError("usage", `Cannot write to ${target.path}: the answer was not ${name}`);
 }
 

@@ -30,7 +30,7 @@ export function programHelp(root: CommandUnknownOpts, helper: Help): string {
       ),
     ]),
     "",
-    "COMMAND --help lists its options, seedstrap man explains all, exit codes too.",
+    "Options: seedstrap COMMAND --help, seedstrap -q --help. Manual: seedstrap man",
     "",
   ].join("\n");
 }

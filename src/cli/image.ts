@@ -163,9 +163,10 @@ function catCommand(): CommandUnknownOpts {
     .action((path, name, { as }) =>
       withView(path, as, async (view) => {
         const entry = findEntry(view, name);
-        if (entry.kind !== "file" && entry.kind !== "empty") {
+        if (entry.kind !== "file" && !isEmptyFile(view, entry)) {
           const target = "target" in entry ? ` to ${entry.target}` : "";
-          throw new UserError("usage", `Cannot print ${name}: it is a ${entry.kind}${target}`);
+          const kind = entry.kind === "empty" ? "directory or an empty file" : entry.kind;
+          throw new UserError("usage", `Cannot print ${name}: it is a ${kind}${target}`);
         }
         const isShown = process.stdout.isTTY === true;
         const decoder = new TextDecoder();
@@ -178,6 +179,13 @@ function catCommand(): CommandUnknownOpts {
         if (isShown) process.stdout.write(printable(decoder.decode()));
       })
     );
+}
+
+/** Reports whether an entry is an empty file: in a boot image only its record tells. */
+function isEmptyFile(view: ImageView, entry: ViewEntry): boolean {
+  if (entry.kind !== "empty" || view.kind !== "boot") return entry.kind === "empty";
+  const files = recordFor(view.source.name, view.kind, undefined)?.image?.files ?? [];
+  return files.some(({ path }) => plainPath(path) === plainPath(entry.path));
 }
 
 function extractCommand(): CommandUnknownOpts {

@@ -2,11 +2,15 @@
 /** Opens images for commands, and declares the options `--as` and `--record`. */
 
 import { Option } from "@commander-js/extra-typings";
+import { join } from "node:path";
+import { UserError } from "../errors.ts";
 import type { FileSource } from "../source/file.ts";
 import { openSource } from "../source/open.ts";
 import { type ImageView, VIEW_KINDS, type ViewKind } from "../image/types.ts";
 import { openView, watchedView } from "../image/view.ts";
+import { readRecordIfThere } from "../record/read.ts";
 import { RECORD_NAME } from "../record/types.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { warn } from "./output.ts";
 import { type Display, display, withProgress } from "./progress.ts";
 
@@ -37,7 +41,7 @@ export async function withView(
   kind: ViewKind | undefined,
   use: (view: ImageView, source: FileSource, progress: Display) => void | Promise<void>,
 ): Promise<void> {
-  const source = openSource(path);
+  const source = openNamed(path);
   try {
     const opened = kind === undefined ? openView(source) : openView(source, kind);
     const view = watchedView(opened, display);
@@ -47,5 +51,21 @@ export async function withView(
     await withProgress((progress) => use(view, source, progress));
   } finally {
     source.close();
+  }
+}
+
+/** Opens an image; where the path is a target, the error names the images in it. */
+function openNamed(path: string): FileSource {
+  try {
+    return openSource(path);
+  } catch (error) {
+    if (!(error instanceof UserError) || !statIfThere(path)?.isDirectory()) throw error;
+    const images = readRecordIfThere(path)?.images ?? [];
+    if (images.length === 0) throw error;
+    const { kind, message } = error;
+    throw new UserError(kind, `${message}, but a target`, {
+      where: path,
+      hint: `Name an image in it: ${images.map(({ name }) => join(path, name)).join(" or ")}`,
+    });
   }
 }

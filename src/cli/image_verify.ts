@@ -8,16 +8,23 @@ import { asOption, recordOption, withView } from "./image_source.ts";
 import { checkBundle } from "./bundle.ts";
 import { digestText } from "./digest.ts";
 import { printJson } from "./json.ts";
-import { formatCount, print } from "./output.ts";
+import { formatCount, print, warn } from "./output.ts";
 
 export function verifySubcommand(): CommandUnknownOpts {
   return new Command("verify")
-    .description("check an image to its last byte, and against the seedstrap.json beside it")
+    .description("check the structure of an image, and its contents by the record of its build")
     .argument("<image>")
     .option("--json", "for scripts")
     .option("--tree <dir>", "also compare with a checkout")
     .addOption(recordOption())
     .addOption(asOption())
+    .addHelpText(
+      "after",
+      `
+With a record, which lies beside the image in its target, everything is checked to the last byte. A
+copy elsewhere has none: name it with --record, or only the structure is checked, with a warning.
+A bundle has an index of its own.`,
+    )
     .action((path, { json, tree, record, as }) =>
       withView(path, as, async (view, source, progress) => {
         if (view.kind === "bundle") {
@@ -26,6 +33,9 @@ export function verifySubcommand(): CommandUnknownOpts {
         }
         const checked = await checkImage(view, source, { recordPath: record, tree, progress });
         progress.end();
+        if (!hasCheckedContents(checked)) {
+          warn("contents are not checked: no record beside the image; name one with --record");
+        }
         if (!json) return reportLines(checked).forEach((line) => print(line));
         printJson({
           ...checked.report,
@@ -34,6 +44,11 @@ export function verifySubcommand(): CommandUnknownOpts {
         });
       })
     );
+}
+
+function hasCheckedContents({ report, record, tree }: VerifiedImage): boolean {
+  const hasChecksum = report.kind !== "disk" && report.hasChecksum === true;
+  return record !== undefined || tree !== undefined || hasChecksum;
 }
 
 /** Verifies an image and returns the report as lines. */
@@ -49,7 +64,7 @@ function reportLines({ report, record, tree }: VerifiedImage): string[] {
   return [
     ...structureLines(report),
     record === undefined
-      ? "the structure is intact; there is no record of this image"
+      ? "the structure is intact"
       : `the structure is intact; every file and the image are as built: ${digestText(record)}`,
     ...(tree === undefined ? [] : [
       `as in the checkout: ${formatCount(tree.same)} files; not compared: ${

@@ -9,7 +9,13 @@ import { withoutSecrets } from "../fetch/secret.ts";
 import { EXIT, UserError } from "../errors.ts";
 import { wasClosed } from "../runtime/inherited.ts";
 import { VERSION } from "../version.ts";
-import { expandAbbreviations, expandShortOptions, passQemuArguments } from "./argv.ts";
+import {
+  DEFAULT_COMMAND,
+  expandAbbreviations,
+  expandShortOptions,
+  namedForHelp,
+  passQemuArguments,
+} from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
 import { demoSubcommand } from "./demo.ts";
@@ -82,7 +88,8 @@ async function main(args: readonly string[]): Promise<number> {
     const root = program(args[0]?.startsWith("-") ?? true);
     const expanded = expandAbbreviations(expandShortOptions(args), longOptions(root));
     const names = new Set(root.commands.map((command) => command.name()));
-    await root.parseAsync(passQemuArguments(expanded, names), { from: "user" });
+    const words = passQemuArguments(namedForHelp(expanded), names);
+    await root.parseAsync(words, { from: "user" });
     endJson();
     return EXIT.done;
   } catch (thrown) {
@@ -107,8 +114,48 @@ function usageError({ code, message }: CommanderError): UserError {
   if (code === "commander.help") return new UserError("usage", "Cannot go on without a command");
   // What it quotes from the command line may be a URL, or come from a file name.
   const text = withoutSecrets(message).replace(/^error: /, "");
-  const [, what, hint] = /^(.*?)(?:\n\((Did you mean .*\?)\))?$/s.exec(text)!;
-  return new UserError("usage", what!, hint === undefined ? {} : { hint });
+  const [, what, suggested] = /^(.*?)(?:\n\((Did you mean .*\?)\))?$/s.exec(text)!;
+  const hint = usageHint(what!) ?? suggested;
+  // The default command has no name for users.
+  const said = what!.replace(` for '${DEFAULT_COMMAND}'`, "");
+  return new UserError("usage", said, hint === undefined ? {} : { hint });
+}
+
+/** Says where that is right which commander refuses at one command. */
+function usageHint(what: string): string | undefined {
+  const [, kind, name] = /^(unknown option|unknown command|too many arguments for) '(.*?)'/
+    .exec(what) ?? [];
+  const root = program(true);
+  const having = (long: string) =>
+    everyCommand(root).filter(({ options }) =>
+      options.some((option) => option.long === long && !option.hidden)
+    );
+  switch (kind) {
+    case "unknown command":
+      return having(`--${name}`).includes(root) ? `Did you mean seedstrap --${name}?` : undefined;
+    case "unknown option": {
+      const homes = having(name!);
+      if (homes.length === 0) return undefined;
+      const isDefault = homes.some((command) => command.name() === DEFAULT_COMMAND);
+      const others = homes.map(commandLine).filter((line) =>
+        line !== `seedstrap ${DEFAULT_COMMAND}`
+      );
+      const places = [...isDefault ? ["the default command (seedstrap -q …)"] : [], ...others];
+      return `It is an option of ${places.join(", ")}`;
+    }
+    case "too many arguments for":
+      return having("--mirrors").some((command) => command.name() === name)
+        ? "A mirror is named with -m, a checkout with --tree"
+        : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** Returns the words that call a command. */
+function commandLine(command: CommandUnknownOpts): string {
+  const { parent } = command;
+  return parent === null ? command.name() : `${commandLine(parent)} ${command.name()}`;
 }
 
 /** The exit code, once the output could not be written. */

@@ -53,10 +53,7 @@ export function planCommandBase(name: string) {
     .option("--internal-ci <pass>", "for live-bootstrap's own CI: pass1, pass2 or pass3")
     .optionsGroup(GROUPS.distfiles)
     .option("--external-sources", "carry every distfile, not only those needed before the network")
-    .option(
-      "-m, --mirrors <url...>",
-      "asked before the distfiles' own URLs: http(s)://… or a directory: /dir, ./dir",
-    )
+    .addOption(mirrorsOption())
     .option(
       "--mirror-credentials",
       "write user names, passwords and queries of mirrors to bootstrap.cfg, for the machine",
@@ -103,6 +100,15 @@ export function planCommandBase(name: string) {
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function offlineOption() {
   return new Option("--offline", "download nothing: every distfile has to be on this machine");
+}
+
+/** Declares `--mirrors`, for every command that may download. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function mirrorsOption() {
+  return new Option(
+    "-m, --mirrors <url...>",
+    "asked before the distfiles' own URLs: http(s)://…, or a directory: /dir, ./dir, file:///dir",
+  );
 }
 
 /** Declares `--tree`, for every command that reads a checkout. */

@@ -2,7 +2,7 @@
 /** `seedstrap preflight`: checks whether a machine could carry a bootstrap. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import process from "node:process";
 import { UserError } from "../errors.ts";
 import { preflightForStick, preflightInQemu, type PreflightRequest } from "../job/preflight.ts";
@@ -31,6 +31,9 @@ import {
 import { withProgress } from "./progress.ts";
 import { accelOption } from "./run.ts";
 
+/** Where the image for a stick goes by default. */
+const OUTPUT = "preflight.img";
+
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function declaration() {
   return new Command("preflight")
@@ -41,9 +44,9 @@ function declaration() {
     .option("-q, --qemu", "boot it in QEMU")
     .option("-b, --bare-metal", "write an image for a stick")
     .option("--log <file>", "explain what the program printed on a serial line")
-    .option("-o, --output <file>", "where the image for a stick goes", "preflight.img")
+    .option("-o, --output <file>", "where the image for --bare-metal goes", OUTPUT)
     .option("--payload <image...>", "payload images: attached in QEMU, expected on bare metal")
-    .option("--no-read", "do not read payloads whole")
+    .option("--no-read", "do not read payloads whole, which takes minutes")
     .option("--no-memory-test", "do not test the memory")
     .option("--machine <type>", "QEMU's machine", "pc")
     .option("--qemu-cmd <program>", "QEMU to run (-qc); the target's own has to be named")
@@ -132,10 +135,15 @@ async function writeStick(
   }
   print(output);
   print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
+  if (raw.output === OUTPUT) print("  in the current directory; -o names another place");
   print("Please:");
-  print(`  1. Write it to the drive that will boot (${sizeBytes} bytes).`);
-  if (payloadRequired) print("  2. Attach the payload drive as it will be.");
-  print(`  ${payloadRequired ? 3 : 2}. Boot the machine and read the last line.`);
+  const steps = [
+    `Write ${basename(output)} (${sizeBytes} bytes) to the drive that will boot.`,
+    ...payloadRequired ? ["Attach the payload drive as it will be."] : [],
+    "Boot the machine and read the last line.",
+    "Write the boot image (init.img) to the drive again: it was overwritten.",
+  ];
+  steps.forEach((step, index) => print(`  ${index + 1}. ${step}`));
 }
 
 function explainLog(path: string, asJson: boolean): void {

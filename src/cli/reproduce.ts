@@ -10,7 +10,7 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
-import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
+import { mirrorsOption, offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { printJson } from "./json.ts";
 import { print } from "./output.ts";
 import { withProgress } from "./progress.ts";
@@ -25,10 +25,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .argument("<record>", "a target, its seedstrap.json, or a copy of that")
     .allowExcessArguments(false)
     .addOption(treeOption())
-    .option(
-      "-m, --mirrors <url...>",
-      "servers and directories that are asked before the distfiles' own URLs",
-    )
+    .addOption(mirrorsOption())
     .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
     .addOption(offlineOption())
     .option("-r, --repo <dir>", "the prebuilt packages, if the build had some")

@@ -61,8 +61,8 @@ function printReport(report: DeviceReport, dataBytes: number, target: WriteTarge
     !isVerified
       ? "  not read back"
       : isDirect
-      ? "  read back from the device, and equal to the last byte"
-      : "  read back and equal; the device has no direct reads",
+      ? `  read back from the ${target.kind}, and equal to the last byte`
+      : `  read back and equal; the ${target.kind} has no direct reads`,
   );
   if (partitions === "busy") print("  the kernel still has the old partitions: attach it again");
 }

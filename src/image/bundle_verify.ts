@@ -91,7 +91,7 @@ export async function verifyBundle(
   } finally {
     await digests.return();
   }
-  faults.push(...endFaults(source, layout.endOffset));
+  faults.push(...endFaults(source, layout.endOffset, true));
   const files = layout.members.filter(({ member }) => member.kind === "file").length;
   return { files, sizeBytes: source.sizeBytes, isIndexed: true, faults };
 }
@@ -111,7 +111,7 @@ export function frameFaults(source: ByteSource, layout: BundleLayout): BundleFau
       ...paddingFault(source, dataOffset + size, path),
     ];
   });
-  return [...faults, ...endFaults(source, layout.endOffset)];
+  return [...faults, ...endFaults(source, layout.endOffset, true)];
 }
 
 function generatedTexts({ sumsText, indexText }: BundleLayout): ReadonlyMap<string, Uint8Array> {
@@ -163,7 +163,7 @@ async function verifyByHeaders(
     const message = `${INDEX_PATH} and ${SUMS_PATH} do not match`;
     faults.push({ member: INDEX_PATH, kind: "data", offset: 0, size: end, message });
   }
-  faults.push(...endFaults(source, end));
+  faults.push(...endFaults(source, end, false));
   return { files, sizeBytes: source.sizeBytes, isIndexed: false, faults };
 }
 
@@ -276,18 +276,18 @@ function paddingFault(source: ByteSource, offset: number, member: string): Bundl
   return [{ member, kind: "padding", offset: offset + first, size: length, message }];
 }
 
-function endFaults(source: ByteSource, offset: number): BundleFault[] {
+/** @param isIndexed Whether `offset` is that of the index; else members may be missing before it. */
+function endFaults(source: ByteSource, offset: number, isIndexed: boolean): BundleFault[] {
   const fault = (at: number, size: number, message: string): BundleFault[] => [
     { kind: "end", offset: at, size, message },
   ];
   const bytes = readExactly(source, offset, END_BYTES);
   if (bytes === undefined) {
-    const message = "the bundle ends too early";
-    return fault(
-      Math.min(source.sizeBytes, offset),
-      Math.max(0, offset + END_BYTES - source.sizeBytes),
-      message,
-    );
+    const { sizeBytes } = source;
+    const endBytes = offset + END_BYTES;
+    const known = isIndexed ? "" : "at least ";
+    const message = `the bundle ends too early, at ${sizeBytes} of ${known}${endBytes} bytes`;
+    return fault(sizeBytes, endBytes - sizeBytes, message);
   }
   const more = source.sizeBytes - offset - END_BYTES;
   return [

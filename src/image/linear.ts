@@ -128,13 +128,14 @@ export function verifyImage(
     const { done, value } = entries.next();
     if (done) {
       // Only the last line is a closing record: a checksum for every line would take for ever.
-      if (last?.kind === "command") checkClosing(source, last);
+      const hasChecksum = last?.kind === "command" && checkClosing(source, last);
       const stray = firstNonZero(source, value);
       if (stray >= 0) throw formatError(source, stray, "a byte after the last entry is not zero");
       const layout = kind === "payload" ? readPayloadHeader(source).layout : undefined;
       return {
         kind,
         ...(layout && { layout }),
+        ...(hasChecksum && { hasChecksum }),
         files,
         empty,
         commands,
@@ -151,14 +152,18 @@ export function verifyImage(
   }
 }
 
-/** Verifies the closing record of a preflight image: a checksum of all bytes before it. */
+/**
+ * Verifies the closing record of a preflight image: a checksum of all bytes before it.
+ *
+ * @returns Whether there is one.
+ */
 function checkClosing(
   source: ByteSource,
   { path, offset }: Extract<ImageEntry, { kind: "command" }>,
-): void {
+): boolean {
   const digits = closingDigits(path);
-  if (digits === undefined) return;
+  if (digits === undefined) return false;
   const got = closingCrc32(source, offset, path);
-  if (got === digits) return;
+  if (got === digits) return true;
   throw formatError(source, offset, `the CRC-32 of the bytes before is ${got}, expected ${digits}`);
 }

@@ -36,6 +36,8 @@ export interface ImageReport {
   readonly kind: LinearKind;
   /** Layout of a payload. */
   readonly layout?: 64 | 32;
+  /** Its last entry is a checksum of all bytes before, as in a preflight image, and is right. */
+  readonly hasChecksum?: boolean;
   readonly files: number;
   readonly empty: number;
   readonly commands: number;

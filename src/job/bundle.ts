@@ -75,8 +75,8 @@ export interface CreatedBundle {
   readonly parts: readonly WrittenPart[];
 }
 
-/** Paths of the binary and of the images in a bundle. */
-const BINARY_PATH = `${BUNDLE_DIR}/bin/seedstrap`;
+/** Path of the binary in a bundle; its images are in a directory of their own. */
+export const BINARY_PATH = `${BUNDLE_DIR}/bin/seedstrap`;
 const IMAGES_DIR = `${BUNDLE_DIR}/images`;
 
 /**

@@ -6,7 +6,7 @@
  */
 
 import { sha256Of } from "../bytes.ts";
-import { relative } from "node:path";
+import { dirname, relative, resolve } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { STEPS } from "../assets.gen.ts";
 import { UserError } from "../errors.ts";
@@ -39,6 +39,7 @@ import {
   REST_LIST,
   RESTORE_EMPTY_SCRIPT,
 } from "../plan/overlay.ts";
+import { recordPlace } from "../record/read.ts";
 import type { RecordedImage } from "../record/types.ts";
 import { distfileName } from "../record/steps.ts";
 
@@ -76,7 +77,10 @@ export async function checkImage(
   const report = openView(watched(source, progress), view.kind).verify();
   if (report.kind === "bundle") throw hasOwnIndex(source.name);
   const record = recordFor(source.name, view.kind, recordPath)?.image;
-  if (record !== undefined) await checkRecord(view, record, source.isDevice, progress);
+  if (record !== undefined) {
+    const remedy = remedyFor(source, recordPath);
+    await checkRecord(view, record, { isDevice: source.isDevice, remedy }, progress);
+  }
   if (tree === undefined) return { report, record, tree };
   progress.begin("comparing with the checkout", report.fileBytes);
   return { report, record, tree: await checkTree(view, tree, progress) };
@@ -101,7 +105,7 @@ export function hasOwnIndex(path: string): UserError {
 async function checkRecord(
   view: ImageView,
   record: RecordedImage,
-  isDevice: boolean,
+  { isDevice, remedy }: { readonly isDevice: boolean; readonly remedy: string },
   progress: Progress,
 ): Promise<void> {
   const source = watched(view.source, progress);
@@ -127,11 +131,12 @@ async function checkRecord(
       recorded.delete(path);
       if (file?.sha256 === got) continue;
       throw file === undefined
-        ? distrust(view, entry, `${entry.path} was not put into it`)
+        ? distrust(view, entry, `${entry.path} was not put into it`, remedy)
         : distrust(
           view,
           entry,
           `SHA-256 of ${entry.path} is ${got}, it was built with ${file.sha256}`,
+          remedy,
         );
     }
   } catch (error) {
@@ -150,7 +155,7 @@ async function checkRecord(
     : `SHA-256 is ${got}, it was built with ${wanted}`;
   throw new UserError("verify", `Cannot trust ${source.name}: ${what}`, {
     where: source.name,
-    hint: "A guest that was started from it also changes it; build the target again",
+    hint: `A guest that was started from it also changes it. ${remedy}`,
   });
 }
 
@@ -331,11 +336,24 @@ function overlaid(
   }
 }
 
-function distrust(view: ImageView, entry: ViewEntry, what: string): UserError {
+/** Says how to get the image right again: a copy comes from its target. */
+function remedyFor({ name, isDevice }: FileSource, recordPath: string | undefined): string {
+  if (isDevice) return "Write it again";
+  const isCopy = recordPath !== undefined &&
+    dirname(resolve(recordPlace(recordPath))) !== dirname(resolve(name));
+  return isCopy ? "Copy it again from its target" : "Build the target again";
+}
+
+function distrust(
+  view: ImageView,
+  entry: ViewEntry,
+  what: string,
+  hint = "Build the target again",
+): UserError {
   const offset = "dataOffset" in entry ? `, offset ${entry.dataOffset}` : "";
   return new UserError(
     "verify",
     `Cannot trust ${view.source.name}: ${what}`,
-    { where: `${view.source.name}${offset}`, hint: "Build the target again" },
+    { where: `${view.source.name}${offset}`, hint },
   );
 }

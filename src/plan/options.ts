@@ -131,6 +131,9 @@ export const MIRROR_PORT = 24816;
 /** Largest size that an option accepts, in MiB: 16 TiB, the largest file of ext4. */
 export const MAX_SIZE_MIB = 16 * 1024 * 1024;
 
+/** MiB of each suffix of a size. */
+const SIZE_UNITS: Readonly<Record<string, number>> = { "": 1, m: 1, g: 1024, t: 1024 * 1024 };
+
 /** Reports whether a text can be an architecture. It goes into bootstrap.cfg, which shells read. */
 export function isArchName(text: string): boolean {
   return /^[A-Za-z0-9_.-]{1,64}$/.test(text);
@@ -147,20 +150,20 @@ export function isDiskName(text: string): boolean {
 }
 
 /**
- * Parses a size: in GiB with the suffix g or G, in MiB with m, M or none.
+ * Parses a size: in TiB with the suffix t or T, in GiB with g or G, in MiB with m, M or none.
  *
- * @param text `512`, `512M`, `4G`.
+ * @param text `512`, `512M`, `4G`, `1T`.
  * @param option For messages.
  * @param least Smallest size that makes sense.
  * @returns MiB.
  * @throws {UserError} "usage"
  */
 export function parseSizeMib(text: string, option: string, least: number): number {
-  const match = /^(\d{1,15})([gGmM]?)$/.exec(text);
-  const size = match === null ? NaN : Number(match[1]) * (/[gG]/.test(match[2]!) ? 1024 : 1);
+  const match = /^(\d{1,15})([mgt]?)$/i.exec(text);
+  const size = match === null ? NaN : Number(match[1]) * SIZE_UNITS[match[2]!.toLowerCase()]!;
   if (!(size >= least && size <= MAX_SIZE_MIB)) {
     throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for ${option}`, {
-      hint: `It takes a size from ${least} MiB to 16 TiB: 512, 512M or 4G`,
+      hint: `It takes a size from ${least} MiB to 16 TiB: 512, 512M, 4G or 1T`,
     });
   }
   return size;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openBundle } from "../../src/image/bundle.ts";
+import { builtBinary } from "../support/binary.ts";
 import { sha256OfFile, TempDirs } from "../support/files.ts";
 import { asNobody, NOBODY, nobodyObstacle } from "../support/nobody.ts";
 import { DENO, MAIN, run, seedstrap, start } from "../support/run.ts";
@@ -29,10 +30,12 @@ async function refused(argv: readonly string[]): Promise<string | undefined> {
   const { code, stderr } = await run([...argv, "true"]);
   return code === 0 ? undefined : `${name} is not allowed: ${stderr.trim()}`;
 }
+const binary = builtBinary();
 const ALONE = ["unshare", "--net"];
 const noNamespace = await refused(ALONE);
 const noUser = nobodyObstacle();
 if (noNamespace) console.log(`skipped: a build without a network: ${noNamespace}`);
+if (binary.obstacle) console.log(`skipped: a bundle with the binary: ${binary.obstacle}`);
 if (noUser) console.log(`skipped: a bundle made by another user: ${noUser}`);
 
 test.skipIf(noNamespace !== undefined)(
@@ -107,6 +110,55 @@ test("bundle verify names what is damaged and ends with 5", async () => {
   expect(json.code).toBe(5);
   expect(JSON.parse(json.stdout).faults).toHaveLength(2);
 });
+
+test("bundle verify of a bundle that ends too early says so first, and names 20 of what is missing", async () => {
+  const place = temp.make();
+  const files = Object.fromEntries(
+    Array.from({ length: 30 }, (_, i) => [`steps/zeta-${10 + i}/pass1.sh`, "true\n"]),
+  );
+  const output = join(place, "b.tar");
+  const made = await seedstrap(["bundle", "create", ...setUp(place, { files }), "-o", output]);
+  expect(made).toMatchObject({ code: 0, stderr: "" });
+  const { sizeBytes, members } = openBundle(output).layout;
+  const { headerOffset } = members.find(({ member }) => member.path === "steps/zeta-10")!;
+  const bytes = readFileSync(output);
+  writeFileSync(output, bytes.subarray(0, headerOffset));
+  const cut = await seedstrap(["bundle", "verify", output]);
+  const what = `the bundle ends too early, at ${headerOffset} of ${sizeBytes} bytes`;
+  const [first, ...lines] = cut.stdout.trimEnd().split("\n");
+  expect(first).toBe(what);
+  expect(lines).toHaveLength(21);
+  expect(lines.slice(0, 20).every((line) => line.startsWith("missing steps/zeta-"))).toBe(true);
+  expect(lines.at(-1)).toBe("missing 60 members in all; --json lists them");
+  expect(cut.stderr).toStartWith(`seedstrap: Cannot trust ${output}: ${what}\n`);
+  expect(cut.code).toBe(5);
+  const json = await seedstrap(["bundle", "verify", "--json", output]);
+  expect(JSON.parse(json.stdout).faults).toHaveLength(61);
+});
+
+test.skipIf(binary.obstacle !== undefined)(
+  "bundle create --binary says how to take the program out of the bundle",
+  async () => {
+    const place = temp.make();
+    const command = [binary.path];
+    const create = ["bundle", "create", ...args, "--binary", "-o"];
+    const made = await seedstrap([...create, join(place, "lb.tar")], { command });
+    const split = await seedstrap([...create, join(place, "cut.tar"), "--split", "64"], {
+      command,
+    });
+    for (const { stdout, code } of [made, split]) {
+      expect(code).toBe(0);
+      const line = /^seedstrap is in it: (.*)$/m.exec(stdout)![1]!;
+      const program = line.split(" ").at(-1)!;
+      expect(await run(["sh", "-c", line], { cwd: place })).toMatchObject({ code: 0 });
+      expect(await run([join(place, program), "--version"])).toMatchObject({ code: 0, stderr: "" });
+      rmSync(join(place, program));
+    }
+    const readme = readFileSync(join(import.meta.dirname!, "../../README.md"), "utf8");
+    expect(readme).toContain(/^seedstrap is in it: (.*)$/m.exec(made.stdout)![1]!);
+  },
+  60_000,
+);
 
 test("bundle ls lists what the index says", async () => {
   const ls = await seedstrap(["bundle", "ls", bundle]);

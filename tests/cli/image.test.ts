@@ -70,6 +70,11 @@ test("image cat prints a file, with or without a leading ./", async () => {
   }
   const none = await seedstrap(["image", "cat", boot, "none"]);
   expect(none).toMatchObject({ code: 2, stdout: "" });
+  const empty = await seedstrap(["image", "cat", boot, "empty"]);
+  expect(empty).toEqual({ code: 0, stdout: "", stderr: "" });
+  const place = await seedstrap(["image", "cat", boot, "steps"]);
+  expect(place.stderr).toContain("Cannot print steps: it is a directory or an empty file");
+  expect(place).toMatchObject({ code: 2, stdout: "" });
   const config = await seedstrap(["image", "cat", boot, "steps/bootstrap.cfg"]);
   expect(config.stdout).toStartWith("ARCH=x86\n");
 });
@@ -83,7 +88,35 @@ test("image verify passes whole images, with and without a record beside them", 
     copyFileSync(path, copy);
     const alone = await seedstrap(["image", "verify", "--json", copy]);
     expect(JSON.parse(alone.stdout)).toMatchObject({ checkedAgainstRecord: false });
+    expect(alone.stderr).toBe(
+      "warning: contents are not checked: no record beside the image; name one with --record\n",
+    );
+    expect(alone.code).toBe(0);
+    const byRecord = ["--record", join(dir, "target"), copy];
+    expect(await seedstrap(["image", "verify", ...byRecord])).toMatchObject({
+      code: 0,
+      stderr: "",
+    });
+    const bytes = readFileSync(copy);
+    bytes[bytes.lastIndexOf("true\n")]! ^= 1;
+    bytes[1000]! ^= 1;
+    writeFileSync(copy, bytes);
+    const damaged = await seedstrap(["image", "verify", ...byRecord]);
+    expect(damaged.stderr).toContain("Copy it again from its target\n");
+    expect(damaged.code).toBe(5);
   }
+});
+
+test("a target is no image, and the hint names the images in it", async () => {
+  const target = join(dir, "target");
+  for (const words of [["ls"], ["verify"]]) {
+    const ran = await seedstrap(["image", ...words, target]);
+    expect(ran.stderr).toContain(`hint: Name an image in it: ${boot} or ${carried}\n`);
+    expect(ran).toMatchObject({ code: 7, stdout: "" });
+  }
+  const none = await seedstrap(["image", "ls", dir]);
+  expect(none.stderr).toContain("hint: Name a file or a device");
+  expect(none.code).toBe(7);
 });
 
 /** Damages a copy of the target and verifies it there. */

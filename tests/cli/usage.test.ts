@@ -20,6 +20,11 @@ test.each([
   [["build"], "Cannot go on without a mode"],
   [[], "Cannot go on without a mode"],
   [["plan", "--qemu", "extra"], "too many arguments"],
+  [["plan", "-q", "../mirror"], "hint: A mirror is named with -m, a checkout with --tree"],
+  [["-q", "../mirror"], "too many arguments. Expected 0 arguments but got 1: ../mirror."],
+  [["build", "--tmpfs"], "hint: It is an option of the default command (seedstrap -q …)"],
+  [["sources", "--jobs", "4"], "seedstrap build, seedstrap bundle create, seedstrap reproduce"],
+  [["version"], "hint: Did you mean seedstrap --version?"],
   [["plan", "--qemu", "--qemu-ram", "12x"], 'Cannot use "12x" for --qemu-ram'],
   [["plan", "-q", "-qr0"], 'Cannot use "0" for --qemu-ram'],
   [["plan", "-q", "-qs=-1"], 'Cannot use "-1" for --target-size'],
@@ -54,7 +59,7 @@ test.each([
   ["-q --internal-ci pass4", 'Cannot use "pass4" for --internal-ci', "pass1, pass2, pass3"],
   ["-q --kernel /nowhere/k", "Cannot use /nowhere/k for --kernel", "bzImage"],
   ["-q --repo /nowhere", "Cannot use /nowhere for --repo: there is no such", "as harvest leaves"],
-  ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M or 4G"],
+  ["-q --qemu-r 0", 'Cannot use "0" for --qemu-ram', "512, 512M, 4G or 1T"],
   ["build -b --yes sda", "Cannot use --yes: no device is given", "Name a --boot-device"],
   ["build -b --no-verify", "Cannot use --no-verify: no device is given", "Name a --boot-device"],
   ["-b -t tree/steps/x", "as target: steps/ is a source of the build", "Name another --target"],
@@ -112,6 +117,23 @@ test("--version and --help end with 0 on standard output", async () => {
   expect(help.stdout).toContain("Usage: seedstrap COMMAND");
   expect(help).toMatchObject({ code: 0, stderr: "" });
   expect((await seedstrap(["build", "--help"])).stdout).toContain("--external-sources");
+});
+
+test("--help after an option of the default command is its help, else that of the program", async () => {
+  for (const words of [["-q", "--help"], ["--tmpfs", "-h"], ["bootstrap", "--help"]]) {
+    const { code, stdout } = await seedstrap(words);
+    expect(stdout).toStartWith("Usage: seedstrap [options] [-- arguments of QEMU...]\n");
+    for (const option of ["--tmpfs ", "--tmpfs-size ", "--accel ", "--tree "]) {
+      expect(stdout).toContain(`  ${option}`);
+    }
+    expect(code).toBe(0);
+  }
+  for (const words of [["--help"], ["-h"], ["--help", "-q"]]) {
+    const { stdout } = await seedstrap(words);
+    expect(stdout).toStartWith("Usage: seedstrap COMMAND");
+    expect(stdout).toContain("seedstrap -q --help");
+  }
+  expect((await seedstrap(["plan", "-q", "--help"])).stdout).toStartWith("Usage: seedstrap plan ");
 });
 
 test("-qr and -qs reach the plan in every spelling", async () => {

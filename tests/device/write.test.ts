@@ -251,7 +251,9 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     writeFileSync(disk, new Uint8Array(SIZE).fill(OLD));
     const device = { path: disk, name: "disk", file: disk };
     await expectRefused(write(image, device), device, "it is a regular file", "--file");
-    const { code } = await write(image, device, "--file");
+    const { code, stdout } = await write(image, device, "--file");
+    expect(stdout).toMatch(/read back (from the file|and equal; the file)/);
+    expect(stdout).not.toContain("from the device");
     expect(code).toBe(0);
     expectWritten(image, device);
     await expectRefused(
@@ -587,6 +589,12 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
         const { code, stdout } = await typed(`${device.name}\n`, command);
         expect(stdout).toContain("Everything on it is lost");
         expect(code).toBe(0);
+        expectWritten(image, device);
+      });
+
+      atTerminal(`and writes when its path is typed, under ${runtime}`, async () => {
+        prepare();
+        expect(await typed(`${device.path}\n`, command)).toMatchObject({ code: 0 });
         expectWritten(image, device);
       });
 

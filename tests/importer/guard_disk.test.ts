@@ -132,7 +132,11 @@ const refused = (why: string) => ({
 test("the steps for a real machine say which disk is installed to, and what is refused", () => {
   expect(media.told).toContain(
     "Detach every disk that is not needed: the system is installed to what Linux calls sda. " +
-      "It stops if that is neither empty nor its boot disk; --disk names another.",
+      "The machine stops if sda is neither empty nor the drive that it boots from; --disk names " +
+      "another.",
+  );
+  expect(media.told).toContain(
+    "Boot the machine from the drive with init.img. The system is installed to that drive.",
   );
 });
 

@@ -16,6 +16,8 @@ test.each([
   ["4g", 4096],
   ["1", 1],
   ["16384G", 16777216],
+  ["1T", 1048576],
+  ["16t", 16777216],
 ])("parseSizeMib() reads %s as %d MiB", (text, mib) => {
   expect(parseSizeMib(text, "--x", 1)).toBe(mib);
 });
@@ -27,6 +29,7 @@ test.each(
     "12x",
     "99999999999",
     "16385G",
+    "17T",
     "",
     " 1",
     "1 ",

@@ -6,6 +6,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  realpathSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -71,7 +72,8 @@ test("preflight for a target has the srcfs of its boot image, and expects its pa
 
 test("image verify accepts a preflight image, and detects a changed byte", async () => {
   const path = await stick("verify.img", target);
-  expect((await seedstrap(["image", "verify", path])).code).toBe(0);
+  // Its own checksum is of its contents, too: there is no warning.
+  expect(await seedstrap(["image", "verify", path])).toMatchObject({ code: 0, stderr: "" });
   const bytes = readFileSync(path);
   bytes[bytes.indexOf("src 0 ./steps\n") - 2]! ^= 1;
   writeFileSync(path, bytes);
@@ -117,6 +119,23 @@ testWithQemu(
     expect(readFileSync(`${qemu}.log`, "utf8")).toBe("run\n");
   },
 );
+
+test("preflight --bare-metal says where the image is, and that the boot image has to be written again", async () => {
+  const cwd = mkdtempSync(join(dir, "cwd-"));
+  const { stdout } = await seedstrap(["preflight", "--bare-metal", target], { cwd });
+  const path = join(realpathSync(cwd), "preflight.img");
+  const bytes = statSync(path).size;
+  const [first, , place, ...steps] = stdout.trimEnd().split("\n");
+  expect(first).toBe(path);
+  expect(place).toBe("  in the current directory; -o names another place");
+  expect(steps).toEqual([
+    "Please:",
+    `  1. Write preflight.img (${bytes} bytes) to the drive that will boot.`,
+    "  2. Attach the payload drive as it will be.",
+    "  3. Boot the machine and read the last line.",
+    "  4. Write the boot image (init.img) to the drive again: it was overwritten.",
+  ]);
+});
 
 test("preflight does not overwrite a file", async () => {
   const path = await stick("once.img");
