@@ -14,7 +14,7 @@ import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
 import { requireProgram } from "../launch/process.ts";
-import { type QemuOptions, runQemu } from "../launch/qemu.ts";
+import { type Accel, type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
@@ -63,10 +63,21 @@ export interface RunRequest {
   readonly confirmAfterMs?: number;
 }
 
+/** How a guest starts. */
+export interface RunStart {
+  /** The accelerator of QEMU, or what starts a directory. */
+  readonly by: Accel | "chroot" | "bwrap";
+  readonly logPath: string;
+  /** Whether the terminal is the guest's, Ctrl-C included. */
+  readonly isInteractive: boolean;
+}
+
 /** Told what happens in a run. */
 export interface RunEvents {
   /** Called before the guest starts, once for each mirror directory that it downloads from. */
   readonly onServe?: (path: string, port: number) => void;
+  /** Told once, before the guest starts. */
+  readonly onStart?: (start: RunStart) => void;
   /** What the guest prints on its console, as it comes. */
   readonly onSerial?: (chunk: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;
@@ -347,11 +358,12 @@ async function serving(
 
 async function runInDirectory(
   { record: { options }, command, dir, files }: Run,
-  { onSerial, onWarning }: RunEvents,
+  { onSerial, onStart, onWarning }: RunEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
   const log = openLog(files.logPath, (text) => onWarning?.(text));
+  onStart?.({ by: options.mode === "chroot" ? "chroot" : "bwrap", ...toldStart(options, files) });
   try {
     await withRootUmask(() =>
       runRoot({
@@ -376,10 +388,14 @@ async function runInDirectory(
   }
 }
 
+function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart, "by"> {
+  return { logPath, isInteractive: needsTerminal(options) };
+}
+
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onWarning, onRestart }: RunEvents & { readonly onRestart: () => void },
+  { onSerial, onStart, onWarning, onRestart }: RunEvents & { readonly onRestart: () => void },
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -394,6 +410,7 @@ async function runInQemu(
     signal,
     onSerial: (chunk) => onSerial?.(chunk),
     onNotice: (text) => onWarning?.(text),
+    onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
     onRestart,
   });
 }

@@ -164,7 +164,8 @@ test("run starts what was built, and reports a failure", async () => {
   expect(good).toEqual({
     code: 0,
     stdout: `${target} /${SEED}\nalpha-1.0: build successful\n`,
-    stderr: `done: every step was built; the log is ${target}/.seedstrap/runs/1.log\n`,
+    stderr: `starting by chroot; the log is ${target}/.seedstrap/runs/1.log; Ctrl-C ends it\n` +
+      `done: every step was built; the log is ${target}/.seedstrap/runs/1.log\n`,
   });
   writeFileSync(standIn, "#!/bin/sh\nexit 3\n");
   const bad = await seedstrap(["run", target, "--chroot"], { env });

@@ -122,7 +122,7 @@ test.skipIf(chroot !== undefined)(
     const { dir, target, args } = scene("--chroot", "--external-sources");
     const ran = await seedstrap(args, { cwd: dir, env: { NOT_FOR_THE_SEED: "1" } });
     expect(ran.code).toBe(0);
-    expect(ran.stderr).toStartWith("done: every step was built; the log is ");
+    expect(ran.stderr).toMatch(/^starting by chroot; .*\ndone: every step was built; the log is /);
     expectRootAt(ran, target);
     expect(told(ran, "argument")).toEqual([`/${SEED}`]);
     expect(told(ran, "environment")).toEqual(["PATH=/bin"]);
@@ -164,7 +164,7 @@ test.skipIf(bwrap !== undefined)(
     const { dir, target, args } = scene("--bwrap", "--external-sources");
     const ran = await asSomebody(dir, args, { env: { NOT_FOR_THE_SEED: "1" } });
     expect(ran.code).toBe(0);
-    expect(ran.stderr).toStartWith("done: every step was built; the log is ");
+    expect(ran.stderr).toMatch(/^starting by bwrap; .*\ndone: every step was built; the log is /);
     expectRootAt(ran, target);
     expect(told(ran, "argument")).toEqual([`/${SEED}`]);
     // The second one is bwrap's own.
@@ -240,7 +240,9 @@ function expectEnded(
 ): void {
   expect(isAllGone).toBe(true);
   if (signal === "SIGKILL") return;
-  expect(stderr).toStartWith("seedstrap: Interrupted, the bootstrap was ended\n");
+  const [starting, ended] = stderr.split("\n");
+  expect(starting).toMatch(/^starting by (chroot|bwrap); the log is .*; Ctrl-C ends it$/);
+  expect(ended).toBe("seedstrap: Interrupted, the bootstrap was ended");
   expect(code).toBe(130);
 }
 
