@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
@@ -213,6 +214,28 @@ test.each(["chroot", "bwrap"] as const)(
       expect(started.stdout).toContain(`${target} ${mode === "chroot" ? `/${SEED}` : "/"}`);
       expect(started.code).toBe(0);
     }
+  },
+);
+
+test.each(["chroot", "bwrap"] as const)(
+  "build for %s ends with the command that starts it, complete, but not with --json",
+  async (mode) => {
+    const { dir, tree, mirror, target } = scene(mode);
+    const served = join(dir, "it's a mirror");
+    renameSync(mirror, served);
+    const { env } = standIns(dir);
+    const args = ["build", `--${mode}`, "--tree", tree, "-t", target, "-m", "./it's a mirror"];
+    args.push("--distfiles", join(dir, "store"));
+    const built = await seedstrap(args, { cwd: dir });
+    const command = `seedstrap run ${target} --${mode} --serve '${dir}/it'\\''s a mirror'`;
+    expect(built.stdout).toEndWith(`\nstart it with: ${command}\n`);
+    const started = await run(["sh", "-c", command], { env });
+    expect(started.stdout).toContain(`${target} ${mode === "chroot" ? `/${SEED}` : "/"}`);
+    expect(started.code).toBe(0);
+    rmSync(target, { recursive: true });
+    const json = await seedstrap([...args, "--json"], { cwd: dir });
+    expect(JSON.parse(json.stdout)).toMatchObject({ schema: 1 });
+    expect(json.stdout + json.stderr).not.toContain("start it with");
   },
 );
 
