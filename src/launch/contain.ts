@@ -18,7 +18,7 @@ import { closeSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { systemCode } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
 import { makeScratch } from "../runtime/scratch.ts";
 import { asRoot } from "./mount.ts";
 import { findProgram, runProcess } from "./process.ts";
@@ -31,6 +31,9 @@ export interface Contained {
   /** Ends every process that the command has started. May be called twice. */
   release(): void;
 }
+
+/** The hint where nothing can be run as root. */
+export const ROOT_HINT = "Run it as root, or as a user who may use sudo; --bwrap needs neither";
 
 /** The words that are told to bwrap. */
 const BWRAP_WORDS = ["--unshare-pid", "--die-with-parent"];
@@ -70,6 +73,7 @@ exit $?`;
  * @param argv The command, without sudo; chroot or bwrap in it has its full path.
  * @param needsRoot Whether it is run by sudo, unless we are root.
  * @param onNotice Takes a message about what cannot be kept together.
+ * @throws {UserError} "launch" where it needs root, and sudo does not give it.
  */
 export async function contain(
   argv: readonly string[],
@@ -111,11 +115,26 @@ async function inNamespace(
   const [unshare, shell] = await Promise.all([findProgram("unshare"), findProgram("sh")]);
   if (unshare === undefined || shell === undefined) return undefined;
   const inRoot = (words: readonly string[]) => needsRoot ? asRoot(words) : [...words];
+  let isRun = false;
   // Under sudo once only: it may ask for a password each time.
   const isAsked = needsRoot && process.getuid?.() !== 0;
   for (const more of isAsked ? [["--mount"]] : [["--mount"], []]) {
     const namespace = [unshare, "--pid", ...more, "--", shell, "-c", OUTSIDE, "seedstrap"];
-    if (!await works(inRoot([...namespace, shell, "-c", IS_FIRST]))) continue;
+    // The word comes where sudo has run the command at all.
+    const trial = [
+      shell,
+      "-c",
+      'echo; exec "$@"',
+      "seedstrap",
+      ...namespace,
+      shell,
+      "-c",
+      IS_FIRST,
+    ];
+    if (!await works(inRoot(trial), () => isRun = true)) {
+      if (isAsked && !isRun) throw notRoot();
+      continue;
+    }
     const fifo = await openFifo();
     if (fifo === undefined) return undefined;
     let isOpen = true;
@@ -151,10 +170,17 @@ async function openFifo(): Promise<number | undefined> {
   }
 }
 
+/** The error where sudo, which has said why, runs nothing as root. */
+function notRoot(): UserError {
+  return new UserError("launch", "chroot needs root, and sudo does not run it", {
+    hint: ROOT_HINT,
+  });
+}
+
 /** Whether a command ends with 0. sudo may ask for a password. */
-async function works(argv: readonly string[]): Promise<boolean> {
+async function works(argv: readonly string[], onStdout = () => {}): Promise<boolean> {
   const silent = () => {};
   const stdin = argv[0] === "sudo" ? "inherit" : "ignore";
   const onStderr = argv[0] === "sudo" ? {} : { onStderr: silent };
-  return (await runProcess({ argv, stdin, onStdout: silent, ...onStderr })).code === 0;
+  return (await runProcess({ argv, stdin, onStdout, ...onStderr })).code === 0;
 }

@@ -12,6 +12,7 @@ import {
   readlinkSync,
   realpathSync,
   statSync,
+  symlinkSync,
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
@@ -132,6 +133,42 @@ test.skipIf(chroot !== undefined)(
     expect(statSync(join(target, "written-inside"))).toMatchObject({ uid: 0, gid: 0 });
     expect(existsSync(join(target, "proc"))).toBe(true);
     expect(mountsBelow(target)).toEqual([]);
+  },
+);
+
+const cannotAsk = SOMEBODY.prefix.length === 0
+  ? "this user may have sudo"
+  : nobodyObstacle() ?? (Bun.which("sudo") === null ? "sudo is not installed" : undefined);
+if (cannotAsk !== undefined) console.log(`skipped: chroot without sudo: ${cannotAsk}`);
+
+test.skipIf(cannotAsk !== undefined)(
+  "chroot says once that it needs root, where sudo does not give it, or is missing",
+  async () => {
+    const { dir, target, args } = scene("--chroot", "--external-sources");
+    expect((await asSomebody(dir, ["build", ...args])).code).toBe(0);
+    const refused = await asSomebody(dir, ["run", target, "--chroot"]);
+    const hint = "hint: Run it as root, or as a user who may use sudo; --bwrap needs neither\n";
+    expect(refused.stderr).toContain(
+      "seedstrap: The bootstrap failed: chroot needs root, and sudo does not run it\n",
+    );
+    expect(refused.stderr).toEndWith(hint);
+    expect(refused.stderr).not.toContain("PID namespace");
+    const [, bySudo = ""] = /; Ctrl-C ends it\n([^]*)seedstrap: /.exec(refused.stderr) ?? [];
+    const lines = bySudo.trimEnd().split("\n");
+    expect(lines[0]).toStartWith("sudo: ");
+    expect(lines).toEqual([...new Set(lines)]);
+    expect(refused.code).toBe(9);
+
+    const bin = join(dir, "bin");
+    mkdirSync(bin);
+    for (const name of ["env", "chroot"]) symlinkSync(Bun.which(name)!, join(bin, name));
+    // setpriv has to be found before.
+    const command = [Bun.which("setpriv")!, ...binary!.slice(1)];
+    const env = { PATH: bin };
+    const missing = await asSomebody(dir, ["run", target, "--chroot"], { command, env });
+    expect(missing.stderr).toContain('Cannot run "sudo": not found in PATH');
+    expect(missing.stderr).toEndWith(hint);
+    expect(missing.code).toBe(9);
   },
 );
 
