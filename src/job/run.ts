@@ -30,7 +30,7 @@ import { mountsBelow } from "../runtime/mounts.ts";
 import { withRootUmask } from "../runtime/umask.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
-import { checkImages, checkKernel } from "./check.ts";
+import { areUnchanged, checkImages, checkKernel } from "./check.ts";
 import { asNamed, type NamedByUser } from "./named.ts";
 
 /**
@@ -125,6 +125,7 @@ export async function runTarget(
     });
     files.finish(outcome);
     events.onOutcome?.(outcome, files.logPath);
+    if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
     if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
   } finally {
     target.release();
@@ -182,7 +183,7 @@ async function watched(
     if (!(error instanceof UserError)) throw error;
     const kind = error.kind === "interrupt" ? "interrupted" : "failed";
     const outcome = watch.judge(expected, { kind, why: error.message });
-    if (kind === "interrupted") return { outcome, error: interruptedError(error, run) };
+    if (kind === "interrupted") return { outcome };
     return { outcome, error: outcomeError(outcome, files.logPath, error) };
   }
   if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
@@ -198,13 +199,24 @@ function formatAge(ms: number): string {
 }
 
 /** The error for a run that was ended from outside, which says what became of the media. */
-function interruptedError({ message }: UserError, { record, dir, files }: Run): UserError {
-  const [disk] = record.images;
-  const what = disk === undefined ? dir : join(dir, disk.name);
-  return new UserError("interrupt", message, {
+async function interruptedError(why: string, { record, dir, files }: Run): Promise<UserError> {
+  return new UserError("interrupt", why, {
     where: files.logPath,
-    hint: `${what} is as the guest left it, and does not go on from there: build the target again`,
+    hint: await whatIsLeft(dir, record),
   });
+}
+
+/** What became of the media of a run that was ended from outside, and what to do about it. */
+async function whatIsLeft(dir: string, { images }: TargetRecord): Promise<string> {
+  const [disk] = images;
+  const what = disk === undefined ? dir : join(dir, disk.name);
+  if (disk !== undefined && await areUnchanged(dir, images)) {
+    return `${what} is as it was built: run it again`;
+  }
+  const left = `${what} is as the guest left it, and does not go on from there`;
+  return disk === undefined
+    ? `${left}: remove it, or name another --target, and build again`
+    : `${left}: build the target again`;
 }
 
 /** What the preflight program says is its whole run. */

@@ -13,13 +13,14 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
 import { shellQuote } from "../../src/launch/process.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { statementText } from "../../src/record/statement.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { describeDir, TempDirs } from "../support/files.ts";
-import { MAIN, type Ran, run, seedstrap } from "../support/run.ts";
+import { MAIN, type Ran, run, seedstrap, start } from "../support/run.ts";
 import { buildOptions, miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
@@ -238,6 +239,28 @@ test.each(["chroot", "bwrap"] as const)(
     expect(json.stdout + json.stderr).not.toContain("start it with");
   },
 );
+
+test("an interrupt of a directory says how to begin again, and a build there that it was used", async () => {
+  const { dir, target, request } = scene("chroot");
+  await buildMedia(request);
+  const { chroot: standIn, env } = standIns(dir);
+  writeFileSync(standIn, '#!/bin/sh\nmkdir "$1/proc"; touch "$1/proc/begun"; exec sleep 60\n');
+  const child = start([process.execPath, MAIN, "run", target, "--chroot"], { env });
+  while (!existsSync(join(target, "proc/begun"))) await setTimeout(50);
+  child.kill("SIGTERM");
+  const said = await new Response(child.stderr).text();
+  expect(await child.exited).toBe(130);
+  expect(said).toContain(
+    `hint: ${target} is as the guest left it, and does not go on from there: remove it, or name ` +
+      "another --target, and build again\n",
+  );
+  const log = join(target, ".seedstrap/runs/1.log");
+  const { began } = JSON.parse(readFileSync(log.replace(/log$/, "json"), "utf8"));
+  await expect(buildMedia(request)).rejects.toThrow(
+    `Cannot build in ${target}: a bootstrap has run there, and proc is in it; the last run began ` +
+      `at ${began} and is interrupted; its log is ${log}`,
+  );
+});
 
 test("a record of images that says chroot starts nothing, and neither does one made whole", async () => {
   const { dir, target, request } = scene();

@@ -2,14 +2,18 @@
 import { afterAll, expect } from "bun:test";
 import { Buffer } from "node:buffer";
 import {
+  closeSync,
   existsSync,
+  openSync,
   readdirSync,
   readFileSync,
   realpathSync,
   renameSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -147,6 +151,37 @@ test("build ends with the command that starts it, with the QEMU and the mirror t
   expect(ran.code).toBe(0);
   const bare = await seedstrap(["build", "--bare-metal", ...build.slice(2)]);
   expect(bare).toMatchObject({ code: 0, stdout: expect.not.stringContaining("start it with") });
+});
+
+test("what a run says at its start, and after an interrupt of the disk, is so", async () => {
+  const { target, run: args } = await built(lastStep, "hang");
+  const disk = join(target, "init.img");
+  const interrupted = async (number: number, before: () => void) => {
+    const guest = start([process.execPath, MAIN, ...args]);
+    const log = join(target, `.seedstrap/runs/${number}.log`);
+    while (!existsSync(log) || !readFileSync(log, "latin1").includes("pass2")) await setTimeout(50);
+    before();
+    guest.kill("SIGTERM");
+    const said = await new Response(guest.stderr).text();
+    expect(await guest.exited).toBe(130);
+    expect(said).toStartWith(
+      `starting in QEMU under TCG, without KVM; the log is ${log}; Ctrl-C ends it\n`,
+    );
+    return said;
+  };
+  const asBuilt = `hint: ${disk} is as it was built: run it again\n`;
+  expect(await interrupted(1, () => {})).toContain(asBuilt);
+  // Newer than its record, and the same.
+  const now = new Date();
+  expect(await interrupted(2, () => utimesSync(disk, now, now))).toContain(asBuilt);
+  const write = () => {
+    const file = openSync(disk, "r+");
+    writeSync(file, "written", 40_000_000);
+    closeSync(file);
+  };
+  expect(await interrupted(3, write)).toContain(
+    `hint: ${disk} is as the guest left it, and does not go on from there: build the target again`,
+  );
 });
 
 test("what follows -- goes to QEMU, from the command line only", async () => {

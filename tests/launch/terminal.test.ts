@@ -251,7 +251,7 @@ testQemu("Ctrl-C in an old run asks once, and a second one ends it", async () =>
   expect(outcome().verdict).toBe("running");
   press("\x03");
   expect(await child.exited).toBe(130);
-  expect(said()).toContain("init.img is as the guest left it");
+  expect(said()).toContain("init.img is as it was built: run it again");
   expect(outcome().verdict).toBe("interrupted");
 });
 
