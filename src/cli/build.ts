@@ -6,6 +6,7 @@ import { join, resolve } from "node:path";
 import { chooseTarget, isSameDisk, refusal, type WriteTarget } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
+import { runCommand } from "../job/named.ts";
 import { bootstrap } from "../job/run.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
@@ -65,7 +66,10 @@ Examples:
           buildMedia({ ...request, ...devices }, printedEvents((given) => advice = given), signal)
         );
         if (raw.json) printJson(record);
-        else printSummary(record, raw.target, paths, advice);
+        else {
+          printSummary(record, raw.target, paths, advice);
+          printStart(record, raw.target);
+        }
       })
     );
 }
@@ -220,6 +224,12 @@ export function printSummary(
   if (record.options.mode !== "bare-metal") return;
   print("Please:");
   bareMetalSteps(record, devices).forEach((step, index) => print(`  ${index + 1}. ${step}`));
+}
+
+/** Prints the command that starts what was built, where it is started here. */
+function printStart(record: TargetRecord, target: string): void {
+  if (record.options.mode === "bare-metal") return;
+  print(`start it with: ${runCommand(record, resolve(target))}`);
 }
 
 /** Returns the steps that are left to the user, in order. Images on `devices` are written already. */

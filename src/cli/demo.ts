@@ -56,6 +56,9 @@ async function runDemo(keep: string | undefined, signal: AbortSignal): Promise<v
   const report = await writeOutputDirectory(place, (dir) => demoIn(dir, place, signal));
   print();
   print(`Kept in ${place}`);
+  print(
+    "It is no bootstrap to run: what is built of its tree boots the preflight program, and no more",
+  );
   judge(report, place);
 }
 

@@ -3,7 +3,7 @@
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
-import { type RunEvents, runTarget } from "../job/run.ts";
+import { type RunEvents, type RunStart, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
@@ -61,11 +61,25 @@ is 9, with the last step and the lines that matter, and an interrupt is 130.`,
     });
 }
 
+const STARTED: Readonly<Record<RunStart["by"], string>> = {
+  kvm: "in QEMU with KVM",
+  hvf: "in QEMU with HVF",
+  tcg: "in QEMU under TCG, without KVM",
+  chroot: "by chroot",
+  bwrap: "by bwrap",
+};
+
 /** Events of a run: the guest on standard output, everything else on standard error. */
 export function printedRun(json = false): RunEvents {
   const out = json ? process.stderr : process.stdout;
   return {
     onServe: (path, port) => note(`serving ${path} on 127.0.0.1:${port} for the guest`),
+    onStart: ({ by, logPath, isInteractive }) =>
+      note(
+        isInteractive
+          ? `starting ${STARTED[by]}; the log, without what is on your terminal, is ${logPath}`
+          : `starting ${STARTED[by]}; the log is ${logPath}; Ctrl-C ends it`,
+      ),
     onSerial: guestWriter(out),
     onWarning: warn,
     onOutcome: (outcome, logPath) => {

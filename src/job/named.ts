@@ -48,7 +48,7 @@ const GIVEN: Readonly<Partial<Record<Mode, string>>> = {
 export function asNamed(record: TargetRecord, named: NamedByUser, dir: string): TargetRecord {
   const { options, servedMirrors } = record;
   const { mode } = options;
-  const command = runCommand(record, named, dir);
+  const command = runCommand(record, dir, named);
   const other = named.modes.find((one) => one !== mode);
   if (other !== undefined) {
     throw new UserError("usage", `Cannot run ${dir} by ${other}: it was built with --${mode}`, {
@@ -78,11 +78,20 @@ export function asNamed(record: TargetRecord, named: NamedByUser, dir: string): 
   return { ...record, options: { ...options, kernel, qemuCommand } };
 }
 
-/** The command that runs a target with everything that its record names; what the user names stays. */
-function runCommand(
-  { options, servedMirrors }: TargetRecord,
-  named: NamedByUser,
+/** What a user names who names nothing. */
+const NOTHING: NamedByUser = { modes: [], qemuCommand: undefined, kernel: undefined, served: [] };
+
+/**
+ * Returns the command that starts a target with everything that its record names, fit for a shell.
+ *
+ * @param record Not of bare metal, which nothing starts here.
+ * @param dir The target, absolute.
+ * @param named What the user names already: it stays.
+ */
+export function runCommand(
+  { options, servedMirrors }: Pick<TargetRecord, "options" | "servedMirrors">,
   dir: string,
+  named: NamedByUser = NOTHING,
 ): string {
   const { mode } = options;
   const qemu = isUsual(options) ? named.qemuCommand : named.qemuCommand ?? options.qemuCommand;

@@ -14,7 +14,7 @@ import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
 import { requireProgram } from "../launch/process.ts";
-import { type QemuOptions, runQemu } from "../launch/qemu.ts";
+import { type Accel, type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
@@ -30,7 +30,7 @@ import { mountsBelow } from "../runtime/mounts.ts";
 import { withRootUmask } from "../runtime/umask.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
-import { checkImages, checkKernel } from "./check.ts";
+import { areUnchanged, checkImages, checkKernel } from "./check.ts";
 import { asNamed, type NamedByUser } from "./named.ts";
 
 /**
@@ -63,10 +63,21 @@ export interface RunRequest {
   readonly confirmAfterMs?: number;
 }
 
+/** How a guest starts. */
+export interface RunStart {
+  /** The accelerator of QEMU, or what starts a directory. */
+  readonly by: Accel | "chroot" | "bwrap";
+  readonly logPath: string;
+  /** Whether the terminal is the guest's, Ctrl-C included. */
+  readonly isInteractive: boolean;
+}
+
 /** Told what happens in a run. */
 export interface RunEvents {
   /** Called before the guest starts, once for each mirror directory that it downloads from. */
   readonly onServe?: (path: string, port: number) => void;
+  /** Told once, before the guest starts. */
+  readonly onStart?: (start: RunStart) => void;
   /** What the guest prints on its console, as it comes. */
   readonly onSerial?: (chunk: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;
@@ -114,6 +125,7 @@ export async function runTarget(
     });
     files.finish(outcome);
     events.onOutcome?.(outcome, files.logPath);
+    if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
     if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
   } finally {
     target.release();
@@ -171,7 +183,7 @@ async function watched(
     if (!(error instanceof UserError)) throw error;
     const kind = error.kind === "interrupt" ? "interrupted" : "failed";
     const outcome = watch.judge(expected, { kind, why: error.message });
-    if (kind === "interrupted") return { outcome, error: interruptedError(error, run) };
+    if (kind === "interrupted") return { outcome };
     return { outcome, error: outcomeError(outcome, files.logPath, error) };
   }
   if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
@@ -187,13 +199,24 @@ function formatAge(ms: number): string {
 }
 
 /** The error for a run that was ended from outside, which says what became of the media. */
-function interruptedError({ message }: UserError, { record, dir, files }: Run): UserError {
-  const [disk] = record.images;
-  const what = disk === undefined ? dir : join(dir, disk.name);
-  return new UserError("interrupt", message, {
+async function interruptedError(why: string, { record, dir, files }: Run): Promise<UserError> {
+  return new UserError("interrupt", why, {
     where: files.logPath,
-    hint: `${what} is as the guest left it, and does not go on from there: build the target again`,
+    hint: await whatIsLeft(dir, record),
   });
+}
+
+/** What became of the media of a run that was ended from outside, and what to do about it. */
+async function whatIsLeft(dir: string, { images }: TargetRecord): Promise<string> {
+  const [disk] = images;
+  const what = disk === undefined ? dir : join(dir, disk.name);
+  if (disk !== undefined && await areUnchanged(dir, images)) {
+    return `${what} is as it was built: run it again`;
+  }
+  const left = `${what} is as the guest left it, and does not go on from there`;
+  return disk === undefined
+    ? `${left}: remove it, or name another --target, and build again`
+    : `${left}: build the target again`;
 }
 
 /** What the preflight program says is its whole run. */
@@ -347,11 +370,12 @@ async function serving(
 
 async function runInDirectory(
   { record: { options }, command, dir, files }: Run,
-  { onSerial, onWarning }: RunEvents,
+  { onSerial, onStart, onWarning }: RunEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
   const log = openLog(files.logPath, (text) => onWarning?.(text));
+  onStart?.({ by: options.mode === "chroot" ? "chroot" : "bwrap", ...toldStart(options, files) });
   try {
     await withRootUmask(() =>
       runRoot({
@@ -376,10 +400,14 @@ async function runInDirectory(
   }
 }
 
+function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart, "by"> {
+  return { logPath, isInteractive: needsTerminal(options) };
+}
+
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onWarning, onRestart }: RunEvents & { readonly onRestart: () => void },
+  { onSerial, onStart, onWarning, onRestart }: RunEvents & { readonly onRestart: () => void },
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -394,6 +422,7 @@ async function runInQemu(
     signal,
     onSerial: (chunk) => onSerial?.(chunk),
     onNotice: (text) => onWarning?.(text),
+    onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
     onRestart,
   });
 }

@@ -22,7 +22,7 @@ import { closeSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { systemCode } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
 import { makeScratch } from "../runtime/scratch.ts";
 import { asRoot } from "./mount.ts";
 import { findProgram, runProcess } from "./process.ts";
@@ -35,6 +35,9 @@ export interface Contained {
   /** Ends every process that the command has started. May be called twice. */
   release(): void;
 }
+
+/** The hint where nothing can be run as root. */
+export const ROOT_HINT = "Run it as root, or as a user who may use sudo; --bwrap needs neither";
 
 /** The words that are told to bwrap. */
 const BWRAP_WORDS = ["--unshare-pid", "--die-with-parent"];
@@ -81,6 +84,7 @@ exit $?`;
  * @param needsRoot Whether it is run by sudo, unless we are root.
  * @param signal Ends the trials; the command is then not to be run.
  * @param onNotice Takes a message about what cannot be kept together.
+ * @throws {UserError} "launch" where it needs root, and sudo does not give it.
  */
 export async function contain(
   argv: readonly string[],
@@ -140,6 +144,7 @@ async function inRootNamespace(
     trial: [shell, "-c", ":"],
     signal,
     whoRuns: (words) => needsRoot ? asRoot(words) : words,
+    isAsked,
   });
 }
 
@@ -152,12 +157,14 @@ interface NamespaceOptions {
   readonly signal: AbortSignal;
   /** Adds sudo where it is needed. */
   readonly whoRuns: (argv: readonly string[]) => readonly string[];
+  /** Whether sudo may refuse, which is an error then. */
+  readonly isAsked?: boolean;
 }
 
 /** Returns the command in a PID namespace that ends with us, or undefined if there can be none. */
 async function inNamespace(
   argv: readonly string[],
-  { kinds, trial, signal, whoRuns }: NamespaceOptions,
+  { kinds, trial, signal, whoRuns, isAsked = false }: NamespaceOptions,
 ): Promise<Contained | undefined> {
   const [unshare, shell] = await Promise.all([findProgram("unshare"), findProgram("sh")]);
   if (unshare === undefined || shell === undefined) return undefined;
@@ -169,13 +176,20 @@ async function inNamespace(
     isOpen = false;
   };
   const script = (text: string) => [shell, "-c", text, "seedstrap"];
+  let isRun = false;
   for (const kind of kinds) {
-    const within = (words: readonly string[]) =>
-      whoRuns([
-        ...[...script(OPENS), `/proc/${process.pid}/fd/${fifo}`],
-        ...[unshare, "--pid", ...kind, "--", ...script(OUTSIDE), ...script(FIRST), ...words],
-      ]);
-    if (await works(within(trial), signal)) return { argv: within(argv), isShell: true, release };
+    const within = (words: readonly string[]) => [
+      ...[...script(OPENS), `/proc/${process.pid}/fd/${fifo}`],
+      ...[unshare, "--pid", ...kind, "--", ...script(OUTSIDE), ...script(FIRST), ...words],
+    ];
+    // The word comes where sudo has run the command at all.
+    const tried = whoRuns([...script('echo; exec "$@"'), ...within(trial)]);
+    if (await works(tried, signal, () => isRun = true)) {
+      return { argv: whoRuns(within(argv)), isShell: true, release };
+    }
+    if (!isAsked || isRun || signal.aborted) continue;
+    release();
+    throw notRoot();
   }
   release();
   return undefined;
@@ -198,10 +212,21 @@ async function openFifo(signal: AbortSignal): Promise<number | undefined> {
   }
 }
 
+/** The error where sudo, which has said why, runs nothing as root. */
+function notRoot(): UserError {
+  return new UserError("launch", "chroot needs root, and sudo does not run it", {
+    hint: ROOT_HINT,
+  });
+}
+
 /** Whether a command ends with 0. sudo may ask for a password. */
-async function works(argv: readonly string[], signal: AbortSignal): Promise<boolean> {
+async function works(
+  argv: readonly string[],
+  signal: AbortSignal,
+  onStdout = () => {},
+): Promise<boolean> {
   const silent = () => {};
   const stdin = argv[0] === "sudo" ? "inherit" : "ignore";
   const onStderr = argv[0] === "sudo" ? {} : { onStderr: silent };
-  return (await runProcess({ argv, signal, stdin, onStdout: silent, ...onStderr })).code === 0;
+  return (await runProcess({ argv, signal, stdin, onStdout, ...onStderr })).code === 0;
 }

@@ -46,6 +46,8 @@ export interface QemuOptions {
   readonly signal: AbortSignal;
   /** Takes the output of the serial console: any bytes, in chunks of any size. */
   readonly onSerial: (chunk: Uint8Array) => void;
+  /** Told once, before the guest starts. */
+  readonly onStart?: (accel: Accel) => void;
   /** Told that the guest starts again, from its beginning. */
   readonly onRestart?: () => void;
   /** Takes a line for the user: a message of QEMU, or what is done about KVM. */
@@ -95,6 +97,7 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
   const log = openLog(options.logPath, onNotice);
   try {
     const accel = await firstAccel(options);
+    options.onStart?.(accel);
     const before = await stamps(options.disks ?? []);
     const run = await runOnce(options, accel, log);
     if (options.signal.aborted) log.separator(messageOf(options.signal.reason));

@@ -8,7 +8,7 @@
 import { constants } from "node:os";
 import { UserError } from "../errors.ts";
 import { libc } from "../runtime/libc.ts";
-import { contain } from "./contain.ts";
+import { contain, ROOT_HINT } from "./contain.ts";
 import { asRoot } from "./mount.ts";
 import { findSystemProgram, requireProgram, runProcess, shellQuote } from "./process.ts";
 
@@ -47,7 +47,7 @@ async function locatedCommand(
 ): Promise<{ readonly command: string[]; readonly whole: string[] }> {
   const command = await Promise.all(argv.map(locate));
   const whole = needsRoot ? asRoot(command) : command;
-  await requireProgram(whole[0]!, { hint: HINT });
+  await requireProgram(whole[0]!, { hint: whole[0] === "sudo" ? ROOT_HINT : HINT });
   return { command, whole };
 }
 

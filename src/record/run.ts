@@ -121,6 +121,15 @@ export function lastRun(dir: string): (RecordedRun & { readonly logPath: string 
   }
 }
 
+/** What is told of the last run of a target. */
+export function toldRun(
+  { began, verdict, logPath }: Pick<RecordedRun, "began" | "verdict"> & {
+    readonly logPath: string;
+  },
+): string {
+  return `the last run began at ${began} and is ${verdict}; its log is ${logPath}`;
+}
+
 /** Removes what a killed process has left: it had begun a run, or to record one. */
 function clearUnfinished(runs: string): void {
   const recorded = new Set(runNumbers(runs, ["json"]));

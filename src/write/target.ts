@@ -37,6 +37,7 @@ import { mountsBelow } from "../runtime/mounts.ts";
 import { removeFile } from "../runtime/remove.ts";
 import { hasOwnDirectory, makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
+import { lastRun, toldRun } from "../record/run.ts";
 import { writing } from "../refused.ts";
 
 const MADE = "made";
@@ -306,6 +307,20 @@ export class Target {
     }
     const stranger = readdirSync(this.dir).find((name) => name !== WORK_DIR && !made.has(name));
     if (stranger === undefined) return;
+    const run = lastRun(this.dir);
+    if (run !== undefined) {
+      throw new UserError(
+        "target",
+        `Cannot build in ${this.dir}: a bootstrap has run there, and ${stranger} is in it; ` +
+          toldRun(run),
+        {
+          where: join(this.dir, stranger),
+          hint:
+            "Take what you need out of it (seedstrap harvest), then remove it, or name another " +
+            "--target",
+        },
+      );
+    }
     throw new UserError(
       "target",
       `Cannot build in ${this.dir}: seedstrap did not make ${stranger} in it`,

@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TempDirs } from "../support/files.ts";
-import { MAIN, seedstrap, start } from "../support/run.ts";
+import { MAIN, seedstrap, start, testWith } from "../support/run.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
@@ -47,3 +47,11 @@ test("demo --keep leaves nothing in the directory before it is whole, and begins
     expect(readdirSync(dir)).toHaveLength(left);
   }
 });
+
+testWith("qemu-system-x86_64")("demo --keep ends by saying that it is no bootstrap", async () => {
+  const ran = await seedstrap(["demo", "--keep", join(temp.make(), "kept")]);
+  expect(ran.stdout).toEndWith(
+    "\nIt is no bootstrap to run: what is built of its tree boots the preflight program, and no more\n",
+  );
+  expect(ran.code).toBe(0);
+}, 120_000);

@@ -8,17 +8,19 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
 import { shellQuote } from "../../src/launch/process.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { statementText } from "../../src/record/statement.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { describeDir, TempDirs } from "../support/files.ts";
-import { MAIN, type Ran, run, seedstrap } from "../support/run.ts";
+import { MAIN, type Ran, run, seedstrap, start } from "../support/run.ts";
 import { buildOptions, miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
@@ -164,7 +166,8 @@ test("run starts what was built, and reports a failure", async () => {
   expect(good).toEqual({
     code: 0,
     stdout: `${target} /${SEED}\nalpha-1.0: build successful\n`,
-    stderr: `done: every step was built; the log is ${target}/.seedstrap/runs/1.log\n`,
+    stderr: `starting by chroot; the log is ${target}/.seedstrap/runs/1.log; Ctrl-C ends it\n` +
+      `done: every step was built; the log is ${target}/.seedstrap/runs/1.log\n`,
   });
   writeFileSync(standIn, "#!/bin/sh\nexit 3\n");
   const bad = await seedstrap(["run", target, "--chroot"], { env });
@@ -214,6 +217,50 @@ test.each(["chroot", "bwrap"] as const)(
     }
   },
 );
+
+test.each(["chroot", "bwrap"] as const)(
+  "build for %s ends with the command that starts it, complete, but not with --json",
+  async (mode) => {
+    const { dir, tree, mirror, target } = scene(mode);
+    const served = join(dir, "it's a mirror");
+    renameSync(mirror, served);
+    const { env } = standIns(dir);
+    const args = ["build", `--${mode}`, "--tree", tree, "-t", target, "-m", "./it's a mirror"];
+    args.push("--distfiles", join(dir, "store"));
+    const built = await seedstrap(args, { cwd: dir });
+    const command = `seedstrap run ${target} --${mode} --serve '${dir}/it'\\''s a mirror'`;
+    expect(built.stdout).toEndWith(`\nstart it with: ${command}\n`);
+    const started = await run(["sh", "-c", command], { env });
+    expect(started.stdout).toContain(`${target} ${mode === "chroot" ? `/${SEED}` : "/"}`);
+    expect(started.code).toBe(0);
+    rmSync(target, { recursive: true });
+    const json = await seedstrap([...args, "--json"], { cwd: dir });
+    expect(JSON.parse(json.stdout)).toMatchObject({ schema: 1 });
+    expect(json.stdout + json.stderr).not.toContain("start it with");
+  },
+);
+
+test("an interrupt of a directory says how to begin again, and a build there that it was used", async () => {
+  const { dir, target, request } = scene("chroot");
+  await buildMedia(request);
+  const { chroot: standIn, env } = standIns(dir);
+  writeFileSync(standIn, '#!/bin/sh\nmkdir "$1/proc"; touch "$1/proc/begun"; exec sleep 60\n');
+  const child = start([process.execPath, MAIN, "run", target, "--chroot"], { env });
+  while (!existsSync(join(target, "proc/begun"))) await setTimeout(50);
+  child.kill("SIGTERM");
+  const said = await new Response(child.stderr).text();
+  expect(await child.exited).toBe(130);
+  expect(said).toContain(
+    `hint: ${target} is as the guest left it, and does not go on from there: remove it, or name ` +
+      "another --target, and build again\n",
+  );
+  const log = join(target, ".seedstrap/runs/1.log");
+  const { began } = JSON.parse(readFileSync(log.replace(/log$/, "json"), "utf8"));
+  await expect(buildMedia(request)).rejects.toThrow(
+    `Cannot build in ${target}: a bootstrap has run there, and proc is in it; the last run began ` +
+      `at ${began} and is interrupted; its log is ${log}`,
+  );
+});
 
 test("a record of images that says chroot starts nothing, and neither does one made whole", async () => {
   const { dir, target, request } = scene();

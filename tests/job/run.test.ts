@@ -2,21 +2,26 @@
 import { afterAll, expect } from "bun:test";
 import { Buffer } from "node:buffer";
 import {
+  closeSync,
   existsSync,
+  openSync,
   readdirSync,
   readFileSync,
   realpathSync,
   renameSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import { shellQuote } from "../../src/launch/process.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { bootSector, type ENDS } from "./boot_sector.ts";
 import { TempDirs } from "../support/files.ts";
-import { MAIN, seedstrap, start, testWith } from "../support/run.ts";
+import { MAIN, run, seedstrap, start, testWith } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
@@ -36,8 +41,16 @@ async function built(
   const options = [...carried, "-qs", "64M", "-m", `file://${mirror}`];
   const rest = ["--distfiles", join(dir, "store"), "--tree", tree, "-t", target];
   const build = ["build", "--qemu", ...options, ...rest];
-  expect(await seedstrap(build)).toMatchObject({ code: 0 });
-  return { target, mirror, build, run: ["run", target, "--accel", "tcg"] };
+  const ran = await seedstrap(build);
+  expect(ran).toMatchObject({ code: 0 });
+  return {
+    dir,
+    target,
+    mirror,
+    build,
+    summary: ran.stdout,
+    run: ["run", target, "--accel", "tcg"],
+  };
 }
 
 // The BIOS leaves its own last line open.
@@ -122,6 +135,54 @@ test("a run whose output cannot be written records how it ended, and leaves no l
     expect(readdirSync(join(target, ".seedstrap")).sort()).toEqual(["made", "runs"]);
   }
 }, 120_000);
+
+test("build ends with the command that starts it, with the QEMU and the mirror to name", async () => {
+  const dir = realpathSync(temp.make());
+  const qemu = join(dir, "my qemu");
+  symlinkSync(Bun.which("qemu-system-x86_64")!, qemu);
+  const { target, mirror, build, summary } = await built(DONE, "reset", ["-qc", qemu]);
+  const command = `seedstrap run ${target} --qemu-cmd '${qemu}' --serve ${mirror}`;
+  expect(summary).toEndWith(`\nstart it with: ${command}\n`);
+  const own = shellQuote([process.execPath, MAIN]);
+  writeFileSync(join(dir, "seedstrap"), `#!/bin/sh\nexec ${own} "$@"\n`, { mode: 0o755 });
+  const env = { PATH: `${dir}:${process.env["PATH"]}` };
+  const ran = await run(["sh", "-c", command], { env });
+  expect(ran.stderr).toMatch(/^starting in QEMU (with KVM|under TCG, without KVM); the log is /m);
+  expect(ran.code).toBe(0);
+  const bare = await seedstrap(["build", "--bare-metal", ...build.slice(2)]);
+  expect(bare).toMatchObject({ code: 0, stdout: expect.not.stringContaining("start it with") });
+});
+
+test("what a run says at its start, and after an interrupt of the disk, is so", async () => {
+  const { target, run: args } = await built(lastStep, "hang");
+  const disk = join(target, "init.img");
+  const interrupted = async (number: number, before: () => void) => {
+    const guest = start([process.execPath, MAIN, ...args]);
+    const log = join(target, `.seedstrap/runs/${number}.log`);
+    while (!existsSync(log) || !readFileSync(log, "latin1").includes("pass2")) await setTimeout(50);
+    before();
+    guest.kill("SIGTERM");
+    const said = await new Response(guest.stderr).text();
+    expect(await guest.exited).toBe(130);
+    expect(said).toStartWith(
+      `starting in QEMU under TCG, without KVM; the log is ${log}; Ctrl-C ends it\n`,
+    );
+    return said;
+  };
+  const asBuilt = `hint: ${disk} is as it was built: run it again\n`;
+  expect(await interrupted(1, () => {})).toContain(asBuilt);
+  // Newer than its record, and the same.
+  const now = new Date();
+  expect(await interrupted(2, () => utimesSync(disk, now, now))).toContain(asBuilt);
+  const write = () => {
+    const file = openSync(disk, "r+");
+    writeSync(file, "written", 40_000_000);
+    closeSync(file);
+  };
+  expect(await interrupted(3, write)).toContain(
+    `hint: ${disk} is as the guest left it, and does not go on from there: build the target again`,
+  );
+});
 
 test("what follows -- goes to QEMU, from the command line only", async () => {
   const { target, build, run } = await built(DONE, "reset");

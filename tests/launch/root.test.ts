@@ -12,6 +12,7 @@ import {
   readlinkSync,
   realpathSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -124,7 +125,7 @@ test.skipIf(chroot !== undefined)(
     const { dir, target, args } = scene("--chroot", "--external-sources");
     const ran = await seedstrap(args, { cwd: dir, env: { NOT_FOR_THE_SEED: "1" } });
     expect(ran.code).toBe(0);
-    expect(ran.stderr).toStartWith("done: every step was built; the log is ");
+    expect(ran.stderr).toMatch(/^starting by chroot; .*\ndone: every step was built; the log is /);
     expectRootAt(ran, target);
     expect(told(ran, "argument")).toEqual([`/${SEED}`]);
     expect(told(ran, "environment")).toEqual(["PATH=/bin"]);
@@ -134,6 +135,42 @@ test.skipIf(chroot !== undefined)(
     expect(statSync(join(target, "written-inside"))).toMatchObject({ uid: 0, gid: 0 });
     expect(existsSync(join(target, "proc"))).toBe(true);
     expect(mountsBelow(target)).toEqual([]);
+  },
+);
+
+const cannotAsk = SOMEBODY.prefix.length === 0
+  ? "this user may have sudo"
+  : nobodyObstacle() ?? (Bun.which("sudo") === null ? "sudo is not installed" : undefined);
+if (cannotAsk !== undefined) console.log(`skipped: chroot without sudo: ${cannotAsk}`);
+
+test.skipIf(cannotAsk !== undefined)(
+  "chroot says once that it needs root, where sudo does not give it, or is missing",
+  async () => {
+    const { dir, target, args } = scene("--chroot", "--external-sources");
+    expect((await asSomebody(dir, ["build", ...args])).code).toBe(0);
+    const refused = await asSomebody(dir, ["run", target, "--chroot"]);
+    const hint = "hint: Run it as root, or as a user who may use sudo; --bwrap needs neither\n";
+    expect(refused.stderr).toContain(
+      "seedstrap: The bootstrap failed: chroot needs root, and sudo does not run it\n",
+    );
+    expect(refused.stderr).toEndWith(hint);
+    expect(refused.stderr).not.toContain("PID namespace");
+    const [, bySudo = ""] = /; Ctrl-C ends it\n([^]*)seedstrap: /.exec(refused.stderr) ?? [];
+    const lines = bySudo.trimEnd().split("\n");
+    expect(lines[0]).toStartWith("sudo: ");
+    expect(lines).toEqual([...new Set(lines)]);
+    expect(refused.code).toBe(9);
+
+    const bin = join(dir, "bin");
+    mkdirSync(bin);
+    for (const name of ["env", "chroot"]) symlinkSync(Bun.which(name)!, join(bin, name));
+    // setpriv has to be found before.
+    const command = [Bun.which("setpriv")!, ...binary!.slice(1)];
+    const env = { PATH: bin };
+    const missing = await asSomebody(dir, ["run", target, "--chroot"], { command, env });
+    expect(missing.stderr).toContain('Cannot run "sudo": not found in PATH');
+    expect(missing.stderr).toEndWith(hint);
+    expect(missing.code).toBe(9);
   },
 );
 
@@ -166,7 +203,7 @@ test.skipIf(bwrap !== undefined)(
     const { dir, target, args } = scene("--bwrap", "--external-sources");
     const ran = await asSomebody(dir, args, { env: { NOT_FOR_THE_SEED: "1" } });
     expect(ran.code).toBe(0);
-    expect(ran.stderr).toStartWith("done: every step was built; the log is ");
+    expect(ran.stderr).toMatch(/^starting by bwrap; .*\ndone: every step was built; the log is /);
     expectRootAt(ran, target);
     expect(told(ran, "argument")).toEqual([`/${SEED}`]);
     // The second one is bwrap's own.
@@ -242,7 +279,9 @@ function expectEnded(
 ): void {
   expect(isAllGone).toBe(true);
   if (signal === "SIGKILL") return;
-  expect(stderr).toStartWith("seedstrap: Interrupted, the bootstrap was ended\n");
+  const [starting, ended] = stderr.split("\n");
+  expect(starting).toMatch(/^starting by (chroot|bwrap); the log is .*; Ctrl-C ends it$/);
+  expect(ended).toBe("seedstrap: Interrupted, the bootstrap was ended");
   expect(code).toBe(130);
 }
 
@@ -301,7 +340,7 @@ async function heldScene(mode: "--chroot" | "--bwrap") {
       writeFileSync(join(bin, program), text, { mode: 0o755 });
     },
     run: () =>
-      start([...command, "run", target], { env: { PATH: `${bin}:${process.env["PATH"]}` } }),
+      start([...command, "run", target, mode], { env: { PATH: `${bin}:${process.env["PATH"]}` } }),
     /** The seed and its descendants, and what has the target in its command line. */
     running: () => [...pidsWith(word), ...pidsWith(target)],
   };

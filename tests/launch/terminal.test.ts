@@ -148,6 +148,8 @@ test("Ctrl-C goes to an interactive bootstrap, which may continue", async () => 
   expect(await child.exited).toBe(0);
   expect(said()).toContain("it was interrupted");
   expect(said()).toContain("and went on: more");
+  expect(said()).toContain("starting by chroot; the log, without what is on your terminal, is ");
+  expect(said()).not.toContain("Ctrl-C ends it");
 });
 
 test.each([["Ctrl-C", "\x03"], ["Ctrl-\\", "\x1c"]])(
@@ -249,7 +251,7 @@ testQemu("Ctrl-C in an old run asks once, and a second one ends it", async () =>
   expect(outcome().verdict).toBe("running");
   press("\x03");
   expect(await child.exited).toBe(130);
-  expect(said()).toContain("init.img is as the guest left it");
+  expect(said()).toContain("init.img is as it was built: run it again");
   expect(outcome().verdict).toBe("interrupted");
 });
 

@@ -226,7 +226,9 @@ test("reproduce names another mke2fs where the disk differs, if the record says 
   const at = scene();
   const target = join(at.dir, "target");
   const args = ["-q", "-qs", "1100", "--kernel", at.kernel];
-  expect(await build(at, target, args)).toMatchObject({ code: 0 });
+  const built = await build(at, target, args);
+  expect(built.code).toBe(0);
+  expect(built.stdout).toContain(`\nstart it with: seedstrap run ${target} --kernel ${at.kernel}`);
   const record = readRecord(target);
   const said = await run(["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin mke2fs -V"]);
   expect(said.stderr).toStartWith(`mke2fs ${record.mke2fs}\n`);
