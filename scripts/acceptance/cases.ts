@@ -93,8 +93,6 @@ function preseedCases({ preseeds, plainRoot, kernel, repo }: Inputs): string[] {
 function optionCases({ qemu, kernel }: Inputs): string[] {
   return [
     "-c -a amd64",
-    "-c --arch riscv64",
-    "-q -a amd64",
     "-c --cores 3",
     "-q --cores 3",
     "-c --force-timestamps",

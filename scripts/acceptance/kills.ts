@@ -46,6 +46,7 @@ import { isZero } from "../../src/bytes.ts";
 import { lstatIfThere } from "../../src/runtime/stat.ts";
 import { readExtents } from "../../src/source/extents.ts";
 import { serveSlowly } from "./slow.ts";
+import { kernelLike } from "../../tests/support/kernel.ts";
 
 const { values: asked, positionals } = parseArgs({
   allowPositionals: true,
@@ -254,7 +255,7 @@ const COMMANDS: readonly Command[] = [
   },
   ...(["chroot", "bwrap"] as const).map((mode): Command => ({
     name: `run, ${mode}`,
-    args: ["run"],
+    args: ["run", `--${mode}`],
     outputs: [],
     before: () => cpSync(join(inputs, mode), join(out, "target"), { recursive: true }),
     code: 9,
@@ -630,7 +631,7 @@ async function makeInputs(): Promise<void> {
   const source = fileURLToPath(new URL("lingers.c", import.meta.url).href);
   await must("cc", "-static", "-O1", "-o", seed, source);
   chmodSync(seed, 0o755);
-  writeFileSync(join(inputs, "kernel"), "a kernel\n");
+  writeFileSync(join(inputs, "kernel"), kernelLike());
   writeFileSync(join(tree, "seed/preseeded.kaem"), "go on\n");
   mkdirSync(join(inputs, "root/external/repo/notes"), { recursive: true });
   for (const name of ["one_0.tar.bz2", "two_0.tar.bz2", "notes/three"]) {

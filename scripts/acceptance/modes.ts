@@ -166,7 +166,8 @@ function readPlan(argv: readonly string[]): AnnouncedPlan {
 
 /** Gives seedstrap a terminal where a configurator would ask: without one, it starts nothing. */
 function atTerminal(argv: readonly string[]): readonly string[] {
-  const asks = argv.includes("--configurator") || argv.includes("--no-create-config");
+  // Also abbreviated.
+  const asks = argv.some((word) => /^--(?:conf|no-c)/.test(word));
   return asks ? ["script", "-qefc", shellQuote(argv), "/dev/null"] : argv;
 }
 
