@@ -17,7 +17,7 @@ import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
 import { offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { printJson, printJsonList } from "./json.ts";
-import { fileLines, formatBytes, formatCount, print } from "./output.ts";
+import { counted, fileLines, formatBytes, formatCount, print } from "./output.ts";
 import { withProgress } from "./progress.ts";
 
 export function bundleSubcommand(): CommandUnknownOpts {
@@ -92,7 +92,9 @@ Examples:
         print(path);
         print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
       }
-      print(`${formatCount(files)} files, ${distfiles} of ${index.distfiles.length} distfiles`);
+      print(
+        `${counted(files, "file")}, ${distfiles} of ${counted(index.distfiles.length, "distfile")}`,
+      );
     })
   );
 }
@@ -167,13 +169,13 @@ function placed(fault: BundleFault, parts: readonly BundlePart[]): PlacedFault {
 function reportLines({ files, sizeBytes, faults }: PlacedReport): string[] {
   if (faults.length === 0) {
     return [
-      `${formatCount(files)} files, ${formatCount(sizeBytes)} bytes: ` +
+      `${counted(files, "file")}, ${formatCount(sizeBytes)} bytes: ` +
       "every byte is as the index says",
     ];
   }
   return faults.map(({ member, kind, offset, size, message, parts }) =>
-    `${kind.padEnd(8)}${member === undefined ? "(no member)" : member}: ${size} ${
-      size === 1 ? "byte" : "bytes"
+    `${kind.padEnd(8)}${member === undefined ? "(no member)" : member}: ${
+      counted(size, "byte")
     } at ${offset}${
       parts === undefined ? "" : `, in ${parts.map((path) => basename(path)).join(", ")}`
     }: ${message}`
@@ -230,7 +232,7 @@ function unpackCommand(): CommandUnknownOpts {
         const files = await withProgress(() =>
           unpackBundle(openBundle(path), output, printedEvents(), signal)
         );
-        print(`${output}: ${formatCount(files)} files`);
+        print(`${output}: ${counted(files, "file")}`);
       })
     );
 }

@@ -6,6 +6,7 @@
  */
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
+import { counted } from "../text.ts";
 import { hostOf } from "./failure.ts";
 import type { Attempt, Failure, FetchReport } from "./types.ts";
 
@@ -30,7 +31,7 @@ export function fetchError(
     attempts.length > 0 && attempts.every(({ fault }) => fault === "digest")
   );
   const message = [
-    `Cannot fetch ${failures.length} of ${all} ${all === 1 ? "distfile" : "distfiles"}` +
+    `Cannot fetch ${failures.length} of ${counted(all, "distfile")}` +
     (areWrong ? ": what every source has is wrong" : ""),
     ...(failures.length > MOST_NAMED ? describeMany(failures) : failures.flatMap(describeFailure)),
     ...(directories.length === 0 ? [] : [`  not in ${directories.join(", ")} either`]),

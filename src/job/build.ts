@@ -196,21 +196,24 @@ export async function buildMedia(
   signal?: AbortSignal,
 ): Promise<TargetRecord> {
   const { options, isPortChosen = true } = request;
-  const withPort = (mirrorPort: number) =>
-    planAndWrite({ ...request, options: { ...options, mirrorPort } }, events, signal);
+  const withPort = (mirrorPort: number, told = events) =>
+    planAndWrite({ ...request, options: { ...options, mirrorPort } }, told, signal);
   const count = servedMirrors(options).length;
   if (isPortChosen || count === 0) return await planAndWrite(request, events, signal);
   // A later pass goes on with the bootstrap.cfg of the first.
   if (continuesPass(options)) return await withPort(readPass(request.target).options.mirrorPort);
   const held = await holdPorts(options.mirrorPort, count);
   try {
-    if (held.first !== options.mirrorPort) {
+    if (held.first === options.mirrorPort) return await withPort(held.first);
+    // Of an image that is made, and not before a plan that is refused.
+    const onPlan = (plan: Plan) => {
       events.onNotice?.(
         `port ${options.mirrorPort} is in use on this machine: the image has ${held.first} for ` +
           "its mirror, see --mirror-port",
       );
-    }
-    return await withPort(held.first);
+      events.onPlan?.(plan);
+    };
+    return await withPort(held.first, { ...events, onPlan });
   } finally {
     await held.release();
   }

@@ -24,6 +24,7 @@ import type { Located, LocatedFile } from "../plan/images.ts";
 import { reading, writing } from "../refused.ts";
 import { removeFile } from "../runtime/remove.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { counted } from "../text.ts";
 import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { USER_AGENT } from "../version.ts";
@@ -231,7 +232,9 @@ function offlineError(
   const lines = absent.map(({ name, sha256 }) => `\n  ${name}, SHA-256 ${sha256}`);
   return new UserError(
     "fetch",
-    `Cannot continue with --offline: ${absent.length} distfiles are missing${lines.join("")}\n  ` +
+    `Cannot continue with --offline: ${
+      counted(absent.length, "distfile is", "distfiles are")
+    } missing${lines.join("")}\n  ` +
       `searched ${directories.join(", ")}`,
     { hint: "Make a bundle that has them, put them into --distfiles, or leave out --offline" },
   );

@@ -322,7 +322,7 @@ test("createBundle() can leave out distfiles needed after the network", async ()
   expect(bundled).not.toContain("omega-6.0.tar.gz");
   expect(bundled).toHaveLength(5);
   const error = await rejection(buildMedia(fromBundle(build, request.output)));
-  expect(error.message).toContain("1 distfiles are missing");
+  expect(error.message).toContain("1 distfile is missing");
   expect(error.message).toContain("omega-6.0.tar.gz");
   const options = { ...build.options, externalSources: false, mirrors: [] };
   await buildMedia({ ...fromBundle(build, request.output), options });
