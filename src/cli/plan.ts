@@ -4,7 +4,7 @@
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
 import process from "node:process";
-import { planBuild } from "../job/build.ts";
+import { mirrorWarnings, planBuild } from "../job/build.ts";
 import { checkLimits, checkMissing, checkTargetDirectory } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
 import { neededDistfiles, planCommand } from "../plan/plan.ts";
@@ -50,7 +50,9 @@ Example:
   seedstrap plan --qemu --external-sources -m file:///srv/distfiles --tree live-bootstrap`,
     )
     .action(async (raw) => {
-      const { plan, tree } = await planBuild(parsePlanRequest(raw));
+      const job = await planBuild(parsePlanRequest(raw));
+      const { tree } = job;
+      const plan = { ...job.plan, warnings: [...mirrorWarnings(job), ...job.plan.warnings] };
       checkTargetDirectory(raw.target, tree);
       const view = { all: raw.all === true, columns: widthOf(process.stdout) };
       if (raw.json) printJson(planAsJson(plan, raw.target));

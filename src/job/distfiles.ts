@@ -12,7 +12,7 @@ import { messageOf, UserError } from "../errors.ts";
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
-import { askSizes } from "../fetch/sizes.ts";
+import { askSizes, type SizeAnswers } from "../fetch/sizes.ts";
 import { fetchError } from "../fetch/report.ts";
 import { digestFile, locate } from "../fetch/store.ts";
 import { tidyStore } from "../fetch/turn.ts";
@@ -141,16 +141,12 @@ export async function locateAll(wanted: readonly Wanted[], places: Places): Prom
   );
 }
 
-/**
- * Asks the mirrors for the sizes of distfiles that are not on this machine.
- *
- * @returns Sizes in bytes by name, unverified; none of a file that no mirror has.
- */
+/** Asks the mirrors for the sizes of distfiles that are not on this machine; nothing is verified. */
 export function askMirrors(
   names: readonly string[],
   mirrors: readonly Mirror[],
   signal: AbortSignal | undefined,
-): Promise<ReadonlyMap<string, number>> {
+): Promise<SizeAnswers> {
   return askSizes(names, { mirrors: httpMirrors(mirrors), userAgent: USER_AGENT, signal });
 }
 

@@ -99,11 +99,11 @@ export function obstacleOf({ by }: Reach): string {
  * @param isHere Whether it has the file, also in a mirror that is a directory.
  */
 export function isObtainable(
-  { urls }: Pick<Distfile, "urls">,
+  { urls, isInNoMirror }: Pick<Distfile, "urls" | "isInNoMirror">,
   isHere: boolean,
   mirrors: readonly Mirror[],
 ): boolean {
-  return isHere || urls.length > 0 || httpMirrors(mirrors).length > 0;
+  return isHere || urls.length > 0 || (isInNoMirror !== true && httpMirrors(mirrors).length > 0);
 }
 
 /** Where live-bootstrap lists mirrors. */
