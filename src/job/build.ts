@@ -38,6 +38,7 @@ import {
   locateAll,
   locateRight,
   type Places,
+  type RightFiles,
 } from "./distfiles.ts";
 import {
   checkDevices,
@@ -105,6 +106,8 @@ export interface PlannedBuild extends Inputs {
   readonly located: Located;
   /** What mirrors have told about others, if it is in the plan. */
   readonly told?: SizeAnswers;
+  /** What of this machine was found to be wrong. */
+  readonly wrong?: RightFiles["wrong"];
 }
 
 /** The inputs of a plan except the distfiles on this machine. */
@@ -302,7 +305,7 @@ async function fetchFor(planned: PlannedBuild, build: Build): Promise<PlannedBui
       neededDistfiles(plan),
       located,
       placesOf(job, request),
-      { jobs, isOffline },
+      { jobs, isOffline, wrong: planned.wrong },
       events,
       signal,
     );
@@ -320,7 +323,8 @@ async function withoutWrong(job: PlannedBuild, build: Build): Promise<PlannedBui
   const right = await locateRight(needed, placesOf(job, request), events, signal);
   const names = new Set(needed.map(({ name }) => name));
   const others = [...job.located].filter(([name]) => !names.has(name));
-  return planWith(job, request, new Map([...others, ...right]));
+  const located = new Map([...others, ...right.located]);
+  return { ...planWith(job, request, located), wrong: right.wrong };
 }
 
 /** Writes the media of a plan, and commits them with their record. */

@@ -12,6 +12,7 @@ import { crc32 } from "node:zlib";
 import { checkMember, MemberReader } from "../archive/reader.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import {
+  type BundledFile,
   CRC32_DIGITS,
   type FileRun,
   type FileSegment,
@@ -246,8 +247,17 @@ export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: numbe
 /** Returns the name of the file of a segment, for messages; of a bundle the parts that it is in. */
 export function fileName({ path, bundled }: FileSegment): string {
   if (bundled === undefined) return path;
-  const parts = new Set(bundled.runs.map((run) => run.path));
-  return `${parts.size === 0 ? path : [...parts].join(" and ")} (${JSON.stringify(bundled.name)})`;
+  return `${partsOf(path, bundled)} (${JSON.stringify(bundled.name)})`;
+}
+
+/**
+ * Returns the parts of a bundle that a file is in, for messages.
+ *
+ * @param path Of the bundle.
+ */
+export function partsOf(path: string, { runs }: BundledFile): string {
+  const parts = new Set(runs.map((run) => run.path));
+  return parts.size === 0 ? path : [...parts].join(" and ");
 }
 
 /** Streams a member of an archive into the sink and returns its digest. */
