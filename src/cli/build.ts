@@ -23,7 +23,7 @@ import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts
 import { digestText } from "./digest.ts";
 import { fetchPrinter } from "./fetching.ts";
 import { printJson } from "./json.ts";
-import { adviceLine, formatBytes, note, print, warn } from "./output.ts";
+import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
 import { accelOption, printedRun, qemuArgumentOption } from "./run.ts";
 
@@ -209,13 +209,13 @@ export function printSummary(
   const dir = resolve(target);
   if (record.files.length > 0) {
     print(dir);
-    print(`  ${record.files.length} files`);
+    print(`  ${counted(record.files.length, "file")}`);
   }
   for (const image of record.images) {
     print(devices.get(image.role) ?? join(dir, image.name));
     const tail = image.sizeBytes - image.dataBytes;
     print(
-      `  ${image.role}, ${image.files.length} files, ${formatBytes(image.dataBytes)}` +
+      `  ${image.role}, ${counted(image.files.length, "file")}, ${formatBytes(image.dataBytes)}` +
         (tail > 0 ? ` and ${formatBytes(tail)} of zeros after them` : ""),
     );
     print(`  ${digestText(image)}`);

@@ -18,7 +18,7 @@ import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
 import { mirrorsOption, offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { printJson, printJsonList } from "./json.ts";
-import { fileLines, formatBytes, formatCount, print } from "./output.ts";
+import { counted, fileLines, formatBytes, formatCount, print } from "./output.ts";
 import { withProgress } from "./progress.ts";
 
 export function bundleSubcommand(): CommandUnknownOpts {
@@ -90,7 +90,9 @@ Examples:
         print(path);
         print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
       }
-      print(`${formatCount(files)} files, ${distfiles} of ${index.distfiles.length} distfiles`);
+      print(
+        `${counted(files, "file")}, ${distfiles} of ${counted(index.distfiles.length, "distfile")}`,
+      );
       if (raw.binary) {
         const tar = raw.split === undefined
           ? shellQuote(["tar", "xf", basename(raw.output), BINARY_PATH])
@@ -171,7 +173,7 @@ function placed(fault: BundleFault, parts: readonly BundlePart[]): PlacedFault {
 function reportLines({ files, sizeBytes, faults }: PlacedReport): string[] {
   if (faults.length === 0) {
     return [
-      `${formatCount(files)} files, ${formatCount(sizeBytes)} bytes: ` +
+      `${counted(files, "file")}, ${formatCount(sizeBytes)} bytes: ` +
       "every byte is as the index says",
     ];
   }
@@ -198,8 +200,8 @@ function isCut({ kind, offset, size }: BundleFault, sizeBytes: number): boolean 
 }
 
 function faultLine({ member, kind, offset, size, message, parts }: PlacedFault): string {
-  return `${kind.padEnd(8)}${member === undefined ? "(no member)" : member}: ${size} ${
-    size === 1 ? "byte" : "bytes"
+  return `${kind.padEnd(8)}${member === undefined ? "(no member)" : member}: ${
+    counted(size, "byte")
   } at ${offset}${
     parts === undefined ? "" : `, in ${parts.map((path) => basename(path)).join(", ")}`
   }: ${message}`;
@@ -257,7 +259,7 @@ function unpackCommand(): CommandUnknownOpts {
         const files = await withProgress(() =>
           unpackBundle(openBundle(path), output, printedEvents(), signal)
         );
-        print(`${output}: ${formatCount(files)} files`);
+        print(`${output}: ${counted(files, "file")}`);
       })
     );
 }

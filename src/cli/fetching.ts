@@ -9,7 +9,7 @@
 import { hostOf } from "../fetch/failure.ts";
 import { FetchTally } from "../fetch/tally.ts";
 import type { FetchEvent } from "../fetch/types.ts";
-import { formatBytes, formatCount, note } from "./output.ts";
+import { counted, formatBytes, formatCount, note } from "./output.ts";
 import {
   type Display,
   fitting,
@@ -91,7 +91,7 @@ class Fetching implements Shown {
       : [timeLeft(Math.max(0, totalBytes.bytes - doneBytes) / rate)];
     return [
       { text: "fetching", rank: 0 },
-      { text: `${formatCount(filesDone)} of ${formatCount(files)} files`, rank: 0 },
+      { text: `${formatCount(filesDone)} of ${counted(files, "file")}`, rank: 0 },
       totalBytes === undefined ? { text: done, rank: 3 } : {
         text: `${done} of ${totalBytes.isExact ? "" : "~"}${formatBytes(totalBytes.bytes)}`,
         rank: 5,
@@ -124,7 +124,7 @@ class Fetching implements Shown {
 
   #summary(): string[] {
     const lines = [...this.#hosts].flatMap(([host, { unseen }]) =>
-      unseen.size === 0 ? [] : [`${host}: the same for ${files(unseen.size)} more`]
+      unseen.size === 0 ? [] : [`${host}: the same for ${counted(unseen.size, "file")} more`]
     );
     const more = this.#shownFailures - MOST_OF_ALL;
     if (more > 0) lines.push(`${formatCount(more)} more hosts or answers are not shown`);
@@ -132,7 +132,7 @@ class Fetching implements Shown {
     const [first, ...others] = this.#sources;
     return [
       ...lines,
-      `fetched ${files(this.#fetchedFiles)}, ${formatBytes(this.#fetchedBytes)}, in ${
+      `fetched ${counted(this.#fetchedFiles, "file")}, ${formatBytes(this.#fetchedBytes)}, in ${
         formatSeconds(this.#seconds())
       } from ${first}${others.length === 0 ? "" : ` and ${others.length} more`}`,
     ];
@@ -148,8 +148,4 @@ interface HostFailures {
   readonly answers: Set<string>;
   /** Files with a failure that was not shown. */
   readonly unseen: Set<string>;
-}
-
-function files(count: number): string {
-  return count === 1 ? "1 file" : `${formatCount(count)} files`;
 }

@@ -18,7 +18,7 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { withView } from "./image_source.ts";
 import { printJson } from "./json.ts";
-import { formatBytes, formatCount, print, warn } from "./output.ts";
+import { counted, formatBytes, formatCount, print, warn } from "./output.ts";
 import { type Display, display, withProgress } from "./progress.ts";
 
 export function harvestSubcommand(): CommandUnknownOpts {
@@ -84,7 +84,7 @@ async function harvestDisk(
     if (json) return printJson(harvested);
     const bytes = harvested.files.reduce((sum, { size }: HarvestedFile) => sum + size, 0);
     print(
-      `${output}: ${formatCount(harvested.files.length)} packages from ${harvested.place}, ${
+      `${output}: ${counted(harvested.files.length, "package")} from ${harvested.place}, ${
         formatBytes(bytes)
       }, and SHA256SUMS${
         harvested.skipped.length === 0 ? "" : `; ${formatCount(harvested.skipped.length)} left out`
@@ -159,8 +159,8 @@ async function compareRuns(a: string, b: string, json: boolean): Promise<void> {
       throw new UserError(
         "different",
         `${a} and ${b} differ in ${differences.length} of ${
-          new Set([...one.keys(), ...other.keys()]).size
-        } packages`,
+          counted(new Set([...one.keys(), ...other.keys()]).size, "package")
+        }`,
       );
     }));
 }

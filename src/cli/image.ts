@@ -20,9 +20,9 @@ import { asOption, recordOption, withView } from "./image_source.ts";
 import { recordFor } from "../record/find.ts";
 import { printJson, printJsonList } from "./json.ts";
 import {
+  counted,
   fileLines,
   formatBytes,
-  formatCount,
   print,
   printableLines,
   printAll,
@@ -223,9 +223,9 @@ Links are created but never followed. Devices are left out, owners are not resto
           warn(`${path} is left out: ${why}`);
         }
         print(
-          `${output}: ${formatCount(extracted.files)} files, ${
-            formatBytes(extracted.bytes)
-          }; ${extracted.directories} directories, ${extracted.symlinks} symbolic links`,
+          `${output}: ${counted(extracted.files, "file")}, ${formatBytes(extracted.bytes)}; ` +
+            `${counted(extracted.directories, "directory", "directories")}, ` +
+            counted(extracted.symlinks, "symbolic link"),
         );
       })
     );

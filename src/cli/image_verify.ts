@@ -8,7 +8,7 @@ import { asOption, recordOption, withView } from "./image_source.ts";
 import { checkBundle } from "./bundle.ts";
 import { digestText } from "./digest.ts";
 import { printJson } from "./json.ts";
-import { formatCount, print, warn } from "./output.ts";
+import { counted, formatCount, print, warn } from "./output.ts";
 
 export function verifySubcommand(): CommandUnknownOpts {
   return new Command("verify")
@@ -78,19 +78,21 @@ function reportLines({ report, record, tree }: VerifiedImage): string[] {
 }
 
 function structureLines(report: ImageReport | DiskReport): string[] {
-  const files = `${formatCount(report.files)} files, ${formatCount(report.fileBytes)} bytes`;
+  const files = `${counted(report.files, "file")}, ${formatCount(report.fileBytes)} bytes`;
   if (report.kind === "disk") {
     const { fileSystem, partition, startOffset } = report;
     const place = partition === undefined ? "" : ` in partition ${partition}`;
     return [
       `${fileSystem}${place}, from ${startOffset} to ${report.endOffset}: ${files}; ${
-        formatCount(report.directories)
-      } directories, ${formatCount(report.symlinks)} symbolic links, ${report.others} others`,
+        counted(report.directories, "directory", "directories")
+      }, ${counted(report.symlinks, "symbolic link")}, ${counted(report.others, "other")}`,
     ];
   }
   const kind = report.layout ? `payload, layout ${report.layout}` : "boot image";
   return [
-    `${kind}: ${files}; ${report.empty} directories or empty files; ${report.commands} commands`,
+    `${kind}: ${files}; ${
+      counted(report.empty, "directory or empty file", "directories or empty files")
+    }; ${counted(report.commands, "command")}`,
     `the last entry ends at ${report.endOffset}; zeros up to ${report.sizeBytes}`,
   ];
 }

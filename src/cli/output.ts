@@ -14,7 +14,7 @@ import { messageOf, UserError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { makeRoomFor } from "./status.ts";
 
-export { formatBytes, formatCount } from "../text.ts";
+export { counted, formatBytes, formatCount } from "../text.ts";
 
 /** Text of our own in a colour, for {@link print} and its like; in a template it has none. */
 export class Painted {

@@ -4,7 +4,7 @@
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { basename } from "node:path";
 import process from "node:process";
-import { planBuild } from "../job/build.ts";
+import { mirrorWarnings, planBuild } from "../job/build.ts";
 import { checkLimits, checkMissing, checkTargetDirectory } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
 import { neededDistfiles, planCommand } from "../plan/plan.ts";
@@ -23,8 +23,8 @@ import { printJson } from "./json.ts";
 import { parsePlanRequest, planCommandBase } from "./options.ts";
 import {
   adviceLine,
+  counted,
   formatBytes,
-  formatCount,
   formatTable,
   type Line,
   paint,
@@ -50,7 +50,9 @@ Example:
   seedstrap plan --qemu --external-sources -m file:///srv/distfiles --tree live-bootstrap`,
     )
     .action(async (raw) => {
-      const { plan, tree } = await planBuild(parsePlanRequest(raw));
+      const job = await planBuild(parsePlanRequest(raw));
+      const { tree } = job;
+      const plan = { ...job.plan, warnings: [...mirrorWarnings(job), ...job.plan.warnings] };
       checkTargetDirectory(raw.target, tree);
       const view = { all: raw.all === true, columns: widthOf(process.stdout) };
       if (raw.json) printJson(planAsJson(plan, raw.target));
@@ -251,7 +253,9 @@ function mediaLines(plan: Plan, all: boolean): string[] {
     (size > 0 ? `, on a disk of ${formatBytes(size * MIB)}` : ""),
     ...disk,
     plan.hasPayload
-      ? `${PAYLOAD_IMAGE}: ${payloadFiles(plan).length} files, ${amount(payload)}, layout ` +
+      ? `${PAYLOAD_IMAGE}: ${counted(payloadFiles(plan).length, "file")}, ${
+        amount(payload)
+      }, layout ` +
         `${plan.restore?.layout} (${plan.payloadReason})`
       : `no payload image: ${plan.payloadReason}`,
     ...(all ? restoreLines(plan) : []),
@@ -264,11 +268,11 @@ function contentText(
 ): string {
   const bytes = entries.reduce((sum, { size }) => sum + size, 0);
   const files = entries.filter(({ content }) => content.kind !== "directory").length;
-  const directories = formatCount(entries.length - files);
+  const directories = counted(entries.length - files, "directory", "directories");
   const unknown =
     entries.filter(({ content }) => content.kind === "distfile" && sizes.get(content.name) === null)
       .length;
-  return `${formatCount(files)} files in ${directories} directories, ${sizeText(bytes, unknown)}`;
+  return `${counted(files, "file")} in ${directories}, ${sizeText(bytes, unknown)}`;
 }
 
 /** Says where the payload is restored, with the arithmetic that decides it. */
@@ -276,7 +280,7 @@ function restoreLines({ restore, distfiles }: Plan): string[] {
   if (restore === undefined) return [];
   const part = (where: "fiwix" | "disk") => {
     const files = distfiles.filter(({ restored }) => restored === where);
-    return `${files.length} files, ${amount(files)}`;
+    return `${counted(files.length, "file")}, ${amount(files)}`;
   };
   const lines = [
     distfiles.every(({ restored }) => restored !== "fiwix")
@@ -318,9 +322,11 @@ function limitSummary(plan: Plan, columns: number): (string | Painted)[] {
         "yellow",
         sizes === 0
           ? `unknown  ${unknown} of them, see the warnings`
-          : `unknown  ${unknown} of them, until ${sizes} sizes are known: a build checks again`,
+          : `unknown  ${unknown} of them, until ${
+            counted(sizes, "size is", "sizes are")
+          } known: a build checks again`,
       )]),
-      `ok       the ${others.length} others`,
+      others.length === 1 ? "ok       the other" : `ok       the ${others.length} others`,
     ];
   }
   const share = ({ used, expected, limit }: Limit) => (used + expected) / (limit ?? Infinity);
@@ -385,8 +391,11 @@ function unknownCount(plan: Plan): number {
 function unknownLines(plan: Plan): string[] {
   const count = unknownCount(plan);
   if (count === 0) return [];
-  const sizes = count === 1 ? "1 size is" : `${count} sizes are`;
-  return [`${sizes} not known yet; a build checks again when it has the files`];
+  return [
+    `${
+      counted(count, "size is", "sizes are")
+    } not known yet; a build checks again when it has the files`,
+  ];
 }
 
 function notes({ note, unknownSizes }: Limit): string {
@@ -396,7 +405,7 @@ function notes({ note, unknownSizes }: Limit): string {
 }
 
 function unknownText(count: number): string {
-  return count === 1 ? "1 size unknown" : `${count} sizes unknown`;
+  return counted(count, "size unknown", "sizes unknown");
 }
 
 function atLeast({ unknownSizes }: Pick<Limit, "unknownSizes">): string {
@@ -408,9 +417,8 @@ function isFloor({ id }: Limit): boolean {
 }
 
 function overlaySummary({ overlay }: Plan): string {
-  const count = (number: number, what: string) => `${number} ${what}${number === 1 ? "" : "s"}`;
-  return `${count(overlay.files.length, "file")} only in the image, ` +
-    `${count(overlay.manifestLines.length, "line")} added to the manifest`;
+  return `${counted(overlay.files.length, "file")} only in the image, ` +
+    `${counted(overlay.manifestLines.length, "line")} added to the manifest`;
 }
 
 function overlayLines(plan: Plan): string[] {

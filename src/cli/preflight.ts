@@ -19,6 +19,7 @@ import { checkVerdict } from "../preflight/run.ts";
 import { readWholeText } from "../read.ts";
 import { printJson } from "./json.ts";
 import {
+  counted,
   formatBytes,
   formatCount,
   formatTable,
@@ -170,7 +171,7 @@ export function printReport(report: PreflightReport, asJson: boolean): void {
   });
   for (const line of formatTable(rows, "lll", widthOf(process.stdout))) print(line);
   if (report.damagedLines > 0) {
-    const lines = report.damagedLines === 1 ? "1 line is" : `${report.damagedLines} lines are`;
+    const lines = counted(report.damagedLines, "line is", "lines are");
     warn(`${lines} damaged: what is shown of the log may be wrong, record it again`);
   }
   const { ok = false, reasons = [] } = report.verdict ?? {};

@@ -12,7 +12,7 @@ import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
 import { mirrorsOption, offlineOption, parseMirrorOption, treeOption } from "./options.ts";
 import { printJson } from "./json.ts";
-import { print } from "./output.ts";
+import { counted, print } from "./output.ts";
 import { withProgress } from "./progress.ts";
 
 /** How many things are named in a summary. */
@@ -98,7 +98,9 @@ function reproductionLines(
   const from = same ? "The same, though built from something else:" : "Built from something else:";
   const summary = [
     ...subjects.slice(0, MOST_NAMED).map(subjectSummary),
-    ...(subjects.length > MOST_NAMED ? [`and ${subjects.length - MOST_NAMED} more outputs`] : []),
+    ...(subjects.length > MOST_NAMED
+      ? [`and ${counted(subjects.length - MOST_NAMED, "more output")}`]
+      : []),
     ...(materials.length === 0 ? [] : [`${from} ${listed(materials.map(({ name }) => name))}`]),
   ];
   const list = [
@@ -107,7 +109,9 @@ function reproductionLines(
     ...materials.flatMap((difference) => digestDifferenceLines(difference, "  ")),
   ];
   return [
-    ...(same ? [`the same: ${compared} outputs have the stated digests`] : []),
+    ...(same
+      ? [`the same: ${counted(compared, "output has", "outputs have")} the stated digests`]
+      : []),
     ...(all ? list : summary),
     ...(kept === undefined ? [] : ["", `what was built is in ${kept}`]),
   ];
@@ -117,7 +121,7 @@ function subjectSummary({ name, stated, found, files }: SubjectDifference): stri
   if (stated === undefined) return `${name}: not in the record`;
   if (found === undefined) return `${name}: missing`;
   if (files.length === 0) return `${name}: differs`;
-  return `${name}: differs, in ${files.length} ${files.length === 1 ? "file" : "files"}: ` +
+  return `${name}: differs, in ${counted(files.length, "file")}: ` +
     listed(files.map(({ name }) => name));
 }
 

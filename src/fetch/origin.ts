@@ -15,7 +15,7 @@
  */
 
 import { readdirSync } from "node:fs";
-import { open, rename, rm, rmdir } from "node:fs/promises";
+import { type FileHandle, open, rename, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { systemCode, UserError } from "../errors.ts";
@@ -76,12 +76,8 @@ export function originOf(asked: string, answered: string, url = publicUrl(asked)
  * @throws The system's error if the store cannot be written.
  */
 export async function announceOrigin(store: string, name: string, origin: Origin): Promise<void> {
-  const path = partOriginPath(store, name);
-  makeOwnDirectory(join(store, ORIGINS_DIR));
-  // One of an earlier run, or whatever else has that name.
-  await rm(path, { force: true });
   // One that is cut short by a kill is that of a part that has no byte of this body yet.
-  const file = await open(path, "wx", 0o666);
+  const file = await openOrigin(store, partOriginPath(store, name));
   try {
     await file.writeFile(`${JSON.stringify(origin)}\n`);
     await file.sync();
@@ -89,6 +85,24 @@ export async function announceOrigin(store: string, name: string, origin: Origin
     await file.close();
   }
 }
+
+/** Makes an empty file in the directory, and the directory. */
+async function openOrigin(store: string, path: string): Promise<FileHandle> {
+  for (let round = 1;; round++) {
+    makeOwnDirectory(join(store, ORIGINS_DIR));
+    // One of an earlier run, or whatever else has that name.
+    await rm(path, { force: true });
+    try {
+      return await open(path, "wx", 0o666);
+    } catch (error) {
+      // Another fetch whose body was wrong has removed the directory since, as it was empty.
+      if (systemCode(error) !== "ENOENT" || round === MOST_ROUNDS) throw error;
+    }
+  }
+}
+
+/** Far more than other fetches can cause. */
+const MOST_ROUNDS = 100;
 
 /**
  * Makes the origin of a part that of the distfile it has become.

@@ -9,6 +9,7 @@ import { alternatives, HostHealth } from "./alternatives.ts";
 import { UrlFailure } from "./failure.ts";
 import { openUrl } from "./http.ts";
 import type { HttpMirror } from "./mirror.ts";
+import { counted } from "../text.ts";
 
 /** How to ask. */
 export interface SizeQuestion {
@@ -22,35 +23,104 @@ export interface SizeQuestion {
   readonly totalMs?: number;
 }
 
+/** What mirrors answer. */
+export interface SizeAnswers {
+  /** In bytes by name, of the files of which a mirror has told one. */
+  readonly sizes: ReadonlyMap<string, number>;
+  /** Names of the files that no mirror has for certain: by a 404, or as there is no such host. */
+  readonly nowhere: ReadonlySet<string>;
+  /** Mirrors that have nothing, without what of their URLs is not public, and why as a phrase. */
+  readonly useless: readonly { readonly url: string; readonly why: string }[];
+}
+
 const STALL_MS = 3_000;
 const TOTAL_MS = 20_000;
 /** Questions at once. An answer is a few hundred bytes. */
 const JOBS = 16;
 
+/** Answers for which asking again makes no difference. */
+const GONE: ReadonlySet<number> = new Set([404, 410]);
+
+/** The answers of one mirror. */
+class Answers {
+  /** How often each answer came in place of a file. */
+  readonly #counts = new Map<string, number>();
+  readonly #gone = new Set<string>();
+  #found = 0;
+  #down: UrlFailure | undefined;
+
+  constructor(readonly mirror: HttpMirror) {}
+
+  found(): void {
+    this.#found++;
+  }
+
+  lacks(name: string, status: number): void {
+    this.#count(`HTTP ${status}`);
+    if (GONE.has(status)) this.#gone.add(name);
+  }
+
+  failed(failure: UrlFailure): void {
+    if (failure.hostDown) this.#down = failure;
+    else this.#count(failure.message);
+  }
+
+  /** Reports whether the mirror does not have a file for certain. */
+  isWithout(name: string): boolean {
+    return this.#gone.has(name) || (this.#isDead && this.#down?.transient === false);
+  }
+
+  /**
+   * Says why the mirror is of no use, if it is.
+   *
+   * @param asked Number of files that are asked for. A mirror that was asked for fewer only lacks
+   * what others lack too.
+   */
+  fault(asked: number): string | undefined {
+    if (this.#isDead) return this.#down?.message;
+    const answered = [...this.#counts.values()].reduce((sum, count) => sum + count, 0);
+    if (this.#found > 0 || answered < asked) return undefined;
+    const answers = [...this.#counts.keys()].slice(0, 3).join(", ");
+    return `has 0 of ${counted(asked, "file")} that ${
+      asked === 1 ? "is" : "are"
+    } asked for (${answers})`;
+  }
+
+  get #isDead(): boolean {
+    return this.#down !== undefined && this.#found === 0 && this.#counts.size === 0;
+  }
+
+  #count(answer: string): void {
+    this.#counts.set(answer, (this.#counts.get(answer) ?? 0) + 1);
+  }
+}
+
 /**
  * Asks the mirrors by HEAD for the sizes of files. A mirror that does not answer is given up soon.
  *
- * @returns Sizes in bytes by name, of the files of which a mirror has told one.
  * @throws {UserError} "usage" for a proxy in the environment that is no URL; the reason of `signal`.
  */
 export async function askSizes(
   names: readonly string[],
   { mirrors, userAgent, signal, stallMs = STALL_MS, totalMs = TOTAL_MS }: SizeQuestion,
-): Promise<ReadonlyMap<string, number>> {
+): Promise<SizeAnswers> {
   const sizes = new Map<string, number>();
-  if (mirrors.length === 0) return sizes;
+  const all = mirrors.map((mirror) => new Answers(mirror));
   const health = new HostHealth();
   const deadline = AbortSignal.timeout(totalMs);
   const ends = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
   const ask = async (name: string) => {
-    // Each alone, as several would be shuffled.
-    for (const url of mirrors.flatMap((mirror) => alternatives(name, [], [mirror], () => 0))) {
+    for (const answers of all) {
+      // Alone, as several would be shuffled.
+      const [url] = alternatives(name, [], [answers.mirror], () => 0) as [string];
       if (ends.aborted) return;
       if (health.seemsDead(url)) continue;
       try {
         const answer = await openUrl(url, 0, { method: "HEAD", userAgent, stallMs, signal: ends });
         answer.close();
         health.answered(url);
+        if (answer.status === 200) answers.found();
+        else answers.lacks(name, answer.status);
         const size = sizeOf(answer);
         if (size === undefined) continue;
         sizes.set(name, size);
@@ -58,6 +128,7 @@ export async function askSizes(
       } catch (error) {
         if (ends.aborted) return;
         if (!(error instanceof UrlFailure)) throw error;
+        answers.failed(error);
         if (error.hostDown) health.down(url);
       }
     }
@@ -66,9 +137,22 @@ export async function askSizes(
   const worker = async () => {
     for (const name of queue) await ask(name); // all workers draw from the same iterator
   };
-  await Promise.all(Array.from({ length: Math.min(JOBS, names.length) }, worker));
+  if (all.length > 0) {
+    await Promise.all(Array.from({ length: Math.min(JOBS, names.length) }, worker));
+  }
   signal?.throwIfAborted();
-  return sizes;
+  return {
+    sizes,
+    nowhere: new Set(
+      all.length === 0
+        ? []
+        : names.filter((name) => all.every((answers) => answers.isWithout(name))),
+    ),
+    useless: all.flatMap((answers) => {
+      const why = answers.fault(names.length);
+      return why === undefined ? [] : [{ url: answers.mirror.url, why }];
+    }),
+  };
 }
 
 /** Returns the size of the body that a GET would have got. */

@@ -93,6 +93,16 @@ export interface Failure {
   readonly sha256: string;
   /** In the order of the first tries. */
   readonly attempts: readonly Attempt[];
+  /** Where this machine has a file of that name with other bytes; absent if nowhere. */
+  readonly wrong?: readonly WrongPlace[] | undefined;
+}
+
+/** A place on this machine where a distfile has another SHA-256 than it must have. */
+export interface WrongPlace {
+  /** Of the directory, or of the bundle. */
+  readonly path: string;
+  /** Whether it is a bundle, which is damaged then. */
+  readonly isBundle: boolean;
 }
 
 /** The result of a fetch. */

@@ -10,6 +10,7 @@ import { readArchive } from "../archive/archive.ts";
 import { checkAll, UserError } from "../errors.ts";
 import type { Mirror } from "../fetch/mirror.ts";
 import { holdPorts } from "../fetch/serve.ts";
+import type { SizeAnswers } from "../fetch/sizes.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { GIB } from "../format/segment.ts";
 import { servedMirrors } from "../plan/config.ts";
@@ -17,7 +18,7 @@ import { type Extras, REPLACED } from "../plan/preseed.ts";
 import type { Located } from "../plan/images.ts";
 import { FILE_STORE_BYTES } from "../plan/limits.ts";
 import { type BuildOptions, continuesPass, startOf } from "../plan/options.ts";
-import { makePlan, neededDistfiles } from "../plan/plan.ts";
+import { isDoomed, makePlan, neededDistfiles } from "../plan/plan.ts";
 import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, type Plan } from "../plan/types.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { walkTree } from "../tree/checkout.ts";
@@ -37,6 +38,7 @@ import {
   locateAll,
   locateRight,
   type Places,
+  type RightFiles,
 } from "./distfiles.ts";
 import {
   checkDevices,
@@ -102,8 +104,10 @@ export interface PlannedBuild extends Inputs {
   readonly plan: Plan;
   /** The distfiles on this machine. */
   readonly located: Located;
-  /** Whether the plan has sizes of others, as a mirror told them. */
-  readonly isHearsay: boolean;
+  /** What mirrors have told about others, if it is in the plan. */
+  readonly told?: SizeAnswers;
+  /** What of this machine was found to be wrong. */
+  readonly wrong?: RightFiles["wrong"];
 }
 
 /** The inputs of a plan except the distfiles on this machine. */
@@ -123,22 +127,37 @@ export async function planBuild(
   const inputs = await readInputs(request, signal);
   const located = await locateAll(inputs.tree.distfiles, placesOf(inputs, request));
   const job = planWith(inputs, request, located);
-  const absent = neededDistfiles(job.plan).filter(({ size }) => size === null);
+  const needed = new Set(neededDistfiles(job.plan).map(({ name }) => name));
+  const absent = job.plan.distfiles.filter(({ name, size, urls }) =>
+    // What the machine downloads itself has no other place to come from either.
+    size === null && (needed.has(name) || urls.length === 0)
+  );
   if (request.isOffline === true || absent.length === 0) return job;
   const { mirrors } = placesOf(inputs, request);
   const told = await askMirrors(absent.map(({ name }) => name), mirrors, signal);
-  return told.size === 0 ? job : planWith(inputs, request, located, told);
+  return planWith(inputs, request, located, told);
+}
+
+/** Returns a warning for each mirror that has nothing of what a plan asks for. */
+export function mirrorWarnings({ told }: Pick<PlannedBuild, "told">): string[] {
+  return told?.useless.map(({ url, why }) => `mirror ${url}: ${why}`) ?? [];
 }
 
 function planWith(
   { tree, extras }: Inputs,
   { options }: PlanRequest,
   located: Located,
-  told: ReadonlyMap<string, number> = new Map(),
+  told?: SizeAnswers,
 ): PlannedBuild {
   const here = [...located].map(([name, { sizeBytes }]) => [name, sizeBytes] as const);
-  const plan = makePlan(tree, options, new Map([...told, ...here]), extras);
-  return { tree, extras, located, isHearsay: told.size > 0, plan };
+  const asTold = told === undefined ? tree : {
+    ...tree,
+    distfiles: tree.distfiles.map((distfile) =>
+      told.nowhere.has(distfile.name) ? { ...distfile, isInNoMirror: true as const } : distfile
+    ),
+  };
+  const plan = makePlan(asTold, options, new Map([...told?.sizes ?? [], ...here]), extras);
+  return { tree, extras, located, ...(told && { told }), plan };
 }
 
 function placesOf({ tree }: Inputs, { store, sources, options }: PlanRequest): Places {
@@ -196,21 +215,24 @@ export async function buildMedia(
   signal?: AbortSignal,
 ): Promise<TargetRecord> {
   const { options, isPortChosen = true } = request;
-  const withPort = (mirrorPort: number) =>
-    planAndWrite({ ...request, options: { ...options, mirrorPort } }, events, signal);
+  const withPort = (mirrorPort: number, told = events) =>
+    planAndWrite({ ...request, options: { ...options, mirrorPort } }, told, signal);
   const count = servedMirrors(options).length;
   if (isPortChosen || count === 0) return await planAndWrite(request, events, signal);
   // A later pass goes on with the bootstrap.cfg of the first.
   if (continuesPass(options)) return await withPort(readPass(request.target).options.mirrorPort);
   const held = await holdPorts(options.mirrorPort, count);
   try {
-    if (held.first !== options.mirrorPort) {
+    if (held.first === options.mirrorPort) return await withPort(held.first);
+    // Of an image that is made, and not before a plan that is refused.
+    const onPlan = (plan: Plan) => {
       events.onNotice?.(
         `port ${options.mirrorPort} is in use on this machine: the image has ${held.first} for ` +
           "its mirror, see --mirror-port",
       );
-    }
-    return await withPort(held.first);
+      events.onPlan?.(plan);
+    };
+    return await withPort(held.first, { ...events, onPlan });
   } finally {
     await held.release();
   }
@@ -224,6 +246,7 @@ async function planAndWrite(
   const { progress = UNWATCHED } = events;
   progress.begin("planning");
   const job = await planBuild(request, signal);
+  if (isDoomed(job.plan)) { for (const text of mirrorWarnings(job)) events.onNotice?.(text); }
   checkAll([
     () => checkMissing(job.plan, request.force, events),
     () => checkLimits(job.plan, request.force, events),
@@ -275,14 +298,14 @@ async function fetchFor(planned: PlannedBuild, build: Build): Promise<PlannedBui
   const { request, events, signal } = build;
   const { isOffline = false, jobs } = request;
   // What a mirror tells decides nothing that is written.
-  let job = planned.isHearsay ? planWith(planned, request, planned.located) : planned;
+  let job = planned.told === undefined ? planned : planWith(planned, request, planned.located);
   for (;;) {
     const { plan, located } = job;
     const here = await fetchAbsent(
       neededDistfiles(plan),
       located,
       placesOf(job, request),
-      { jobs, isOffline },
+      { jobs, isOffline, wrong: planned.wrong },
       events,
       signal,
     );
@@ -300,7 +323,8 @@ async function withoutWrong(job: PlannedBuild, build: Build): Promise<PlannedBui
   const right = await locateRight(needed, placesOf(job, request), events, signal);
   const names = new Set(needed.map(({ name }) => name));
   const others = [...job.located].filter(([name]) => !names.has(name));
-  return planWith(job, request, new Map([...others, ...right]));
+  const located = new Map([...others, ...right.located]);
+  return { ...planWith(job, request, located), wrong: right.wrong };
 }
 
 /** Writes the media of a plan, and commits them with their record. */

@@ -123,7 +123,9 @@ export async function createBundle(
     // As in a build: files that were here are verified only now.
     if (!(error instanceof DigestMismatch)) throw error;
     const right = await locateRight(wanted, places, events, signal);
-    const whole = await fetchAbsent(wanted, right, places, request, events, signal);
+    const { wrong } = right;
+    const again = { ...request, wrong };
+    const whole = await fetchAbsent(wanted, right.located, places, again, events, signal);
     return await writeBundle(bundle, whole, events, signal);
   }
 }

@@ -12,6 +12,7 @@ import { UserError } from "../errors.ts";
 import { DISTFILES_DIR } from "../format/bundle.ts";
 import type { Image } from "../plan/images.ts";
 import { formatAmount, limitFigures } from "../plan/limits.ts";
+import { counted } from "../text.ts";
 import { brokenLimits, isDoomed } from "../plan/plan.ts";
 import { type ReachFault, reachFaults } from "../plan/reach.ts";
 import type { Plan } from "../plan/types.ts";
@@ -314,7 +315,7 @@ const MAX_NAMES = 5;
 function reachLine({ what, names }: ReachFault): string {
   const others = names.length - MAX_NAMES;
   const shown = names.slice(0, MAX_NAMES).join(", ") + (others > 0 ? ` and ${others} more` : "");
-  return `${names.length} distfiles ${what}: ${shown}`;
+  return `${counted(names.length, "distfile")} ${what}: ${shown}`;
 }
 
 /** Returns the error for broken limits, and for distfiles that are out of reach. */

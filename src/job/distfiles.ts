@@ -6,17 +6,17 @@
  */
 
 import { readdirSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { sortedByBytes } from "../bytes.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
-import { askSizes } from "../fetch/sizes.ts";
-import { fetchError } from "../fetch/report.ts";
+import { askSizes, type SizeAnswers } from "../fetch/sizes.ts";
+import { fetchError, offlineError } from "../fetch/report.ts";
 import { digestFile, locate } from "../fetch/store.ts";
 import { tidyStore } from "../fetch/turn.ts";
-import type { Failure, FetchEvent } from "../fetch/types.ts";
+import type { Failure, FetchEvent, WrongPlace } from "../fetch/types.ts";
 import { DISTFILES_DIR } from "../format/bundle.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { fileSegment } from "../format/segment.ts";
@@ -28,7 +28,7 @@ import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { USER_AGENT } from "../version.ts";
 import { digestSegment } from "../write/copy.ts";
-import { fileName } from "../source/run.ts";
+import { partsOf } from "../source/run.ts";
 
 /** Where distfiles come from, and how they are fetched. */
 export interface DistfileRequest {
@@ -140,21 +140,25 @@ export async function locateAll(wanted: readonly Wanted[], places: Places): Prom
   );
 }
 
-/**
- * Asks the mirrors for the sizes of distfiles that are not on this machine.
- *
- * @returns Sizes in bytes by name, unverified; none of a file that no mirror has.
- */
+/** Asks the mirrors for the sizes of distfiles that are not on this machine; nothing is verified. */
 export function askMirrors(
   names: readonly string[],
   mirrors: readonly Mirror[],
   signal: AbortSignal | undefined,
-): Promise<ReadonlyMap<string, number>> {
+): Promise<SizeAnswers> {
   return askSizes(names, { mirrors: httpMirrors(mirrors), userAgent: USER_AGENT, signal });
 }
 
+/** Distfiles of this machine, verified. */
+export interface RightFiles {
+  /** The file to use for each. */
+  readonly located: Located;
+  /** Where there are wrong ones, by the name of the distfile. */
+  readonly wrong: ReadonlyMap<string, readonly WrongPlace[]>;
+}
+
 /**
- * Returns the file to use for each distfile on this machine, verified. A wrong file is reported and
+ * Finds the file to use for each distfile on this machine, verified. A wrong file is reported and
  * not used; in the store, which belongs to seedstrap, it is removed.
  */
 export async function locateRight(
@@ -162,9 +166,10 @@ export async function locateRight(
   places: Places,
   events: DistfileEvents,
   signal: AbortSignal | undefined,
-): Promise<Located> {
+): Promise<RightFiles> {
   const { progress = UNWATCHED } = events;
   const right = new Map<string, LocatedFile>();
+  const wrong: WrongFile[] = [];
   progress.begin("checking distfiles");
   for (const distfile of wanted) {
     const { name, sha256 } = distfile;
@@ -175,27 +180,67 @@ export async function locateRight(
         right.set(name, file);
         break;
       }
-      const shown = fileName(segment);
-      events.onNotice?.(`${shown} is not used: its SHA-256 is ${got}, expected ${sha256}`);
+      const { path, bundled } = file;
+      const place = bundled === undefined
+        ? { path: dirname(path), isBundle: false }
+        : { path: partsOf(path, bundled), isBundle: true };
+      const fileInPlace = bundled === undefined ? path : `${bundled.name} in ${place.path}`;
+      wrong.push({ name, place, fileInPlace, got, sha256 });
       if (file.path === join(places.store, name)) {
         writing(file.path, () => removeFile(file.path), "--distfiles");
       }
     }
   }
-  return right;
+  const byPlace = Map.groupBy(wrong, ({ place }) => place.path);
+  for (const files of byPlace.values()) events.onNotice?.(wrongNotice(files));
+  return {
+    located: right,
+    wrong: new Map(
+      [...Map.groupBy(wrong, ({ name }) => name)].map(([name, files]) =>
+        [name, files.map(({ place }) => place)] as const
+      ),
+    ),
+  };
+}
+
+/** A file with other bytes than its distfile. */
+interface WrongFile {
+  readonly name: string;
+  readonly place: WrongPlace;
+  /** Its name in messages. */
+  readonly fileInPlace: string;
+  readonly got: string;
+  readonly sha256: string;
+}
+
+/** Returns one line about the wrong files of one place: that of another checkout has many. */
+function wrongNotice(files: readonly WrongFile[]): string {
+  const { name, place: { path, isBundle }, fileInPlace, got, sha256 } = files[0]!;
+  const damage = isBundle ? "damaged and " : "";
+  if (files.length === 1) {
+    return `${fileInPlace} is ${damage}not used: its SHA-256 is ${got}, expected ${sha256}`;
+  }
+  return `${files.length} distfiles in ${path} are ${damage}not used, as they have another ` +
+    `SHA-256: ${name} and ${files.length - 1} more`;
+}
+
+/** How to fetch, and what of this machine was found to be wrong before. */
+interface FetchRequest extends Pick<DistfileRequest, "jobs" | "isOffline"> {
+  readonly wrong?: RightFiles["wrong"] | undefined;
 }
 
 /**
  * Downloads the distfiles that are not located.
  *
  * @returns The located files and the downloaded ones.
- * @throws {UserError} "fetch", with all distfiles that could not be fetched.
+ * @throws {UserError} "fetch", with all distfiles that could not be fetched; "verify" where every
+ * source of each has other bytes.
  */
 export async function fetchAbsent(
   wanted: readonly Pick<Distfile, "name" | "sha256" | "urls">[],
   located: Located,
   places: Places,
-  { jobs, isOffline }: Pick<DistfileRequest, "jobs" | "isOffline">,
+  { jobs, isOffline, wrong }: FetchRequest,
   events: DistfileEvents,
   signal: AbortSignal | undefined,
 ): Promise<Located> {
@@ -205,7 +250,13 @@ export async function fetchAbsent(
     return located;
   }
   const directories = directoriesOf(places);
-  if (isOffline) throw offlineError(absent, directories.map(({ path }) => path));
+  const withWrong = <T extends Pick<Failure, "name">>(file: T) => ({
+    ...file,
+    wrong: wrong?.get(file.name),
+  });
+  if (isOffline) {
+    throw offlineError(absent.map(withWrong), directories.map(({ path }) => path));
+  }
   const { store, mirrors } = places;
   const report = await fetchAll(absent, {
     store,
@@ -215,24 +266,14 @@ export async function fetchAbsent(
     signal,
     onProgress: events.onFetch,
   });
-  if (report.failures.length > 0) throw fetchError(report, mirrorDirectories(mirrors));
+  if (report.failures.length > 0) {
+    const failures = report.failures.map(withWrong);
+    throw fetchError({ ...report, failures }, mirrorDirectories(mirrors));
+  }
   // The store may be the same directory as an earlier one in the list.
   const { from } = directories.find(({ path }) => resolve(path) === resolve(store))!;
   const fetched = [...report.files].map(([name, { path, sizeBytes }]) =>
     [name, { path, sizeBytes, from }] as const
   );
   return new Map([...located, ...fetched]);
-}
-
-function offlineError(
-  absent: readonly Pick<Failure, "name" | "sha256">[],
-  directories: readonly string[],
-): UserError {
-  const lines = absent.map(({ name, sha256 }) => `\n  ${name}, SHA-256 ${sha256}`);
-  return new UserError(
-    "fetch",
-    `Cannot continue with --offline: ${absent.length} distfiles are missing${lines.join("")}\n  ` +
-      `searched ${directories.join(", ")}`,
-    { hint: "Make a bundle that has them, put them into --distfiles, or leave out --offline" },
-  );
 }

@@ -24,9 +24,10 @@ export function planned(
   sizes: KnownSizes,
   decided: Pick<PlannedDistfile, "phase" | "place" | "why">,
 ): PlannedDistfile {
-  const { name, sha256, urls } = distfile;
+  const { name, sha256, urls, isInNoMirror } = distfile;
   const size = sizes.get(name) ?? null;
-  return { name, sha256, urls, size, ...decided, steps: usingSteps(distfile) };
+  const steps = usingSteps(distfile);
+  return { name, sha256, urls, size, ...decided, steps, ...(isInNoMirror && { isInNoMirror }) };
 }
 
 /** What decides where the distfiles of a plan go. */

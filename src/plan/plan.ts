@@ -11,6 +11,7 @@ import { assembleHex0 } from "../format/hex0.ts";
 import { checkStage1, checkStage2 } from "../format/boot.ts";
 import { payloadEnds } from "../format/payload.ts";
 import { MIB } from "../format/segment.ts";
+import { counted } from "../text.ts";
 import type { Config } from "../tree/config.ts";
 import { type ActiveLine, evaluateManifest, type Manifest } from "../tree/manifest.ts";
 import { earlyShell, findMissing } from "./missing.ts";
@@ -418,7 +419,9 @@ function checkAirGap({ airGapped }: BuildOptions, distfiles: readonly PlannedDis
   if (!airGapped || absent === 0) return;
   throw new UserError(
     "usage",
-    `Cannot use --air-gapped: the machine would have to download ${absent} distfiles itself`,
+    `Cannot use --air-gapped: the machine would have to download ${
+      counted(absent, "distfile")
+    } itself`,
     { hint: "Use --external-sources too: it includes every distfile" },
   );
 }

@@ -99,12 +99,15 @@ export function obstacleOf({ by }: Reach): string {
  * @param isHere Whether it has the file, also in a mirror that is a directory.
  */
 export function isObtainable(
-  { urls }: Pick<Distfile, "urls">,
+  { urls, isInNoMirror }: Pick<Distfile, "urls" | "isInNoMirror">,
   isHere: boolean,
   mirrors: readonly Mirror[],
 ): boolean {
-  return isHere || urls.length > 0 || httpMirrors(mirrors).length > 0;
+  return isHere || urls.length > 0 || (isInNoMirror !== true && httpMirrors(mirrors).length > 0);
 }
+
+/** Where live-bootstrap lists mirrors. */
+const MIRROR_LIST = "https://github.com/fosslinux/live-bootstrap/wiki/Mirrors";
 
 /** Distfiles that a bootstrap would lack, and why. */
 export interface ReachFault {
@@ -126,22 +129,23 @@ export function reachFaults(
       .map(({ name }) => name);
   const isAbsent = (file: PlannedDistfile) => !isObtainable(file, file.size !== null, mirrors);
   const source =
-    "Name a mirror that has them (--mirrors), or put them into distfiles/ of the checkout";
+    `Name a mirror that has them (--mirrors; ${MIRROR_LIST} lists some), or put them into ` +
+    "distfiles/ of the checkout";
   return [
     {
-      what: "which have no URL, and are neither here nor in a mirror",
+      what: "without a URL, and neither here nor in a mirror",
       names: lacking(isAbsent),
       remedy: source,
     },
     {
-      what: "which the machine cannot download: they have no URL, and it knows no mirror",
+      what: "which the machine cannot download: no URL, and it knows no mirror",
       names: lacking((file, way) =>
         !isAbsent(file) && file.place === "network" && way?.by === "nowhere"
       ),
       remedy: "Leave out --payload never, so that they are carried",
     },
     {
-      what: "which the machine needs before it has TLS, and only https has them",
+      what: "which the machine needs before it has TLS, and which only https has",
       names: lacking((file, way) =>
         !isAbsent(file) && file.place === "network" && way?.by === "https" && !isReachable(way)
       ),

@@ -42,6 +42,8 @@ export interface PlannedDistfile {
   readonly why: string;
   /** The steps whose build needs it, in manifest order, each once. */
   readonly steps: readonly string[];
+  /** Set where every mirror was asked, and none has it. */
+  readonly isInNoMirror?: true;
 }
 
 /** A file that a walk of a directory or a bundle has found, see `tree/entry.ts`. */

@@ -133,7 +133,7 @@ const distfileOrigin = v.variant("kind", [
 export type DistfileOrigin = v.InferOutput<typeof distfileOrigin>;
 
 /** A distfile of a plan, and where it came from. */
-export interface RecordedDistfile extends PlannedDistfile {
+export interface RecordedDistfile extends Omit<PlannedDistfile, "isInNoMirror"> {
   /** Absent where the build did not need it. */
   readonly origin?: DistfileOrigin;
 }

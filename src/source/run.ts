@@ -6,7 +6,7 @@
  */
 
 import { UserError } from "../errors.ts";
-import type { FileRun, FileSegment } from "../format/segment.ts";
+import type { BundledFile, FileRun, FileSegment } from "../format/segment.ts";
 import { type OpenedFile, openRegular } from "../read.ts";
 
 /**
@@ -57,8 +57,17 @@ export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: numbe
 /** Returns the name of the file of a segment, for messages; of a bundle the parts that it is in. */
 export function fileName({ path, bundled }: FileSegment): string {
   if (bundled === undefined) return path;
-  const parts = new Set(bundled.runs.map((run) => run.path));
-  return `${parts.size === 0 ? path : [...parts].join(" and ")} (${JSON.stringify(bundled.name)})`;
+  return `${partsOf(path, bundled)} (${JSON.stringify(bundled.name)})`;
+}
+
+/**
+ * Returns the parts of a bundle that a file is in, for messages.
+ *
+ * @param path Of the bundle.
+ */
+export function partsOf(path: string, { runs }: BundledFile): string {
+  const parts = new Set(runs.map((run) => run.path));
+  return parts.size === 0 ? path : [...parts].join(" and ");
 }
 
 const UNCHANGED_HINT = "Do not change files while a build or a write reads them";

@@ -24,6 +24,8 @@ export interface Distfile {
    * the checkout.
    */
   readonly uses: readonly DistfileUse[];
+  /** Set by who has asked every mirror, and none has it. The checkout does not say it. */
+  readonly isInNoMirror?: true;
 }
 
 /** A build line that needs a distfile. */

@@ -342,6 +342,8 @@ test("bundle verify and a build in place name the part that is damaged", async (
   const offline = ["--offline", "--tree", output, "--distfiles", join(place, "none")];
   const media = ["build", "-b", "--force", "--external-sources", "-t", join(place, "media")];
   const built = await seedstrap([...media, ...offline]);
-  expect(built.code).toBe(4);
-  expect(built.stderr).toContain(`${part} ("distfiles/`);
+  expect(built.code).toBe(5);
+  expect(built.stderr).toMatch(/warning: distfiles\/\S+ in /);
+  expect(built.stderr).toContain(` in ${part} is damaged and not used`);
+  expect(built.stderr).toContain(`  damaged in ${part}: `);
 });

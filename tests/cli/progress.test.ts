@@ -140,7 +140,7 @@ test("a fetch from dead hosts only is a line and a count", async () => {
   const lines = stderr.trimEnd().split("\n");
   expect(lines.filter((line) => line === `${dead}: connection refused`)).toHaveLength(1);
   expect(lines).toContain(`seedstrap: Cannot fetch ${FILES + 5} of ${FILES + 5} distfiles`);
-  expect(lines).toContain(`  ${dead}: connection refused, for ${FILES + 5} files`);
+  expect(lines).toContain(`  ${dead}: connection refused for ${FILES + 5} of ${FILES + 5} files`);
   expect(lines.length).toBeLessThan(30);
 }, 60_000);
 

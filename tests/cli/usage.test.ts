@@ -291,3 +291,20 @@ test("names in a checkout cannot drive a terminal", async () => {
   expect(refused.stderr).toContain("the control character U+001B is part of");
   expect(refused.stderr).toContain("steps/manifest:2");
 });
+
+test("plan warns of a mirror that has nothing, in a line and in --json", async () => {
+  const cwd = temp.make();
+  const { tree } = writeMiniTree(cwd);
+  const args = ["plan", "-q", "--tree", tree, "--distfiles", join(cwd, "store")];
+  // Nothing listens on port 9.
+  const dead = "http://127.0.0.1:9";
+  const warning = `mirror ${dead}: connection refused`;
+  const text = await seedstrap([...args, "-m", dead], { cwd });
+  expect(text.stdout.split("\n").filter((line) => line.includes("refused"))).toEqual([
+    `warning: ${warning}`,
+  ]);
+  const json = await seedstrap([...args, "-m", dead, "--json"], { cwd });
+  expect(JSON.parse(json.stdout).warnings[0]).toBe(warning);
+  const offline = await seedstrap([...args, "-m", dead, "--json", "--offline"], { cwd });
+  expect(offline.stdout).not.toContain("refused");
+});

@@ -5,6 +5,7 @@ import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   announceOrigin,
+  forgetOrigin,
   originOf,
   ORIGINS_DIR,
   recallOrigin,
@@ -96,4 +97,18 @@ test("recallOrigin() ignores an invalid origin", async () => {
   await rm(path);
   await mkdir(path);
   expect(recallOrigin(store, DIGEST)).toBeUndefined();
+});
+
+test("an origin can be announced while others that were wrong are forgotten", async () => {
+  const store = await bench.dir();
+  const failed: unknown[] = [];
+  await Promise.all(Array.from({ length: 8 }, async (_, worker) => {
+    for (let round = 0; round < 100; round++) {
+      const name = `${worker}-${round}.tar`;
+      await announceOrigin(store, name, { url: "http://m.example/x" })
+        .then(() => forgetOrigin(store, name))
+        .catch((error: unknown) => failed.push(error));
+    }
+  }));
+  expect(failed).toEqual([]);
 });

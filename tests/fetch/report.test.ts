@@ -65,11 +65,35 @@ test("fetchError() of many failures names dead hosts once, and few files", async
   const lines = message.split("\n");
   expect(lines.slice(0, 4)).toEqual([
     "Cannot fetch 50 of 50 distfiles",
-    `  ${dead}: connection refused, for 50 files`,
+    `  ${dead}: connection refused for 50 of 50 files`,
     `  49.tar (SHA-256 ${sha256("49")})`,
     `    ${missing.url}: HTTP 404 Not Found`,
   ]);
   expect(lines.at(-1)).toBe("  and 30 more files; seedstrap sources has the URLs of all");
+  expect(lines).toHaveLength(24);
+  expect(lines.filter((line) => line.includes("SHA-256"))).toHaveLength(3);
+});
+
+test("fetchError() of many failures names an answer that a host gives for all of them once", async () => {
+  const missing = await bench.status(404);
+  const wrong = await bench.files(sampleBody(10));
+  const wanted = Array.from({ length: 71 }, (_, index) => ({
+    name: `${index}.tar`,
+    sha256: sha256(String(index)),
+    urls: index < 30 ? [`${wrong.url}/${index}`] : [],
+  }));
+  const mirrors = [{ kind: "http", url: missing.url } as const];
+  const options = { store: await bench.dir(), mirrors, userAgent: "seedstrap/test" };
+  const { message } = fetchError(await fetchAll(wanted, options));
+  const lines = message.split("\n");
+  expect(lines.slice(0, 7)).toEqual([
+    "Cannot fetch 71 of 71 distfiles",
+    `  ${missing.url}: HTTP 404 Not Found for 71 of 71 files`,
+    `  ${wrong.url}: wrong SHA-256 for 30 of 71 files`,
+    ...[0, 1, 2].map((index) => `  ${index}.tar (SHA-256 ${sha256(String(index))})`),
+    "  3.tar",
+  ]);
+  expect(lines.at(-1)).toBe("  and 51 more files; seedstrap sources has the URLs of all");
   expect(lines).toHaveLength(24);
 });
 

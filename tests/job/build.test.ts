@@ -64,6 +64,24 @@ const outputs = (target: string) =>
 const ALPHA = "alpha-1.0.tar.gz";
 const BETA = "beta-2.0.tar.gz";
 
+test("another port for the mirror is said of a plan that is accepted only", async () => {
+  const { request } = scene({ externalSources: false });
+  const taken = await bench.raw(() => {});
+  const mirrorPort = Number(new URL(taken.url).port);
+  const notices: string[] = [];
+  const events = { onNotice: (text: string) => notices.push(text) };
+  const free = { ...request, options: { ...request.options, mirrorPort }, isPortChosen: false };
+  const refused = { ...free, target: join(request.tree, "steps") };
+  expect((await rejection(buildMedia(refused, events))).kind).toBe("usage");
+  expect(notices).toEqual([]);
+  const { options } = await buildMedia(free, events);
+  expect(options.mirrorPort).toBeGreaterThan(mirrorPort);
+  expect(notices).toEqual([
+    `port ${mirrorPort} is in use on this machine: the image has ${options.mirrorPort} for its ` +
+    "mirror, see --mirror-port",
+  ]);
+});
+
 test("buildMedia() makes both images and a record that describes them", async () => {
   const { request, target, distfiles } = scene();
   const record = await buildMedia(request);

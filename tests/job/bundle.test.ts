@@ -322,7 +322,7 @@ test("createBundle() can leave out distfiles needed after the network", async ()
   expect(bundled).not.toContain("omega-6.0.tar.gz");
   expect(bundled).toHaveLength(5);
   const error = await rejection(buildMedia(fromBundle(build, request.output)));
-  expect(error.message).toContain("1 distfiles are missing");
+  expect(error.message).toContain("1 distfile is missing");
   expect(error.message).toContain("omega-6.0.tar.gz");
   const options = { ...build.options, externalSources: false, mirrors: [] };
   await buildMedia({ ...fromBundle(build, request.output), options });
@@ -345,13 +345,19 @@ test("buildMedia() does not use damaged files of a bundle", async () => {
   };
   damage(`distfiles/${BETA}`);
   const offline = await rejection(buildMedia(fromBundle(build, request.output)));
-  expect(offline).toMatchObject({ kind: "fetch" });
-  expect(offline.message).toContain(BETA);
+  expect(offline).toMatchObject({ kind: "verify", exitCode: 5 });
+  expect(offline.message).toBe(
+    "Cannot continue with --offline: 1 distfile has a wrong SHA-256\n" +
+      `  damaged in ${request.output}: ${BETA}`,
+  );
+  expect(offline.hint).toStartWith("seedstrap bundle verify lists all damage");
   const notices: string[] = [];
   const online = { ...fromBundle(build, request.output), isOffline: false };
   await buildMedia(online, { onNotice: (text) => notices.push(text) });
   expect(images(build.target)).toEqual(right);
-  expect(notices[0]).toStartWith(`${request.output} ("distfiles/${BETA}") is not used`);
+  expect(notices[0]).toStartWith(
+    `distfiles/${BETA} in ${request.output} is damaged and not used: its SHA-256 is `,
+  );
   // One file is only copied, the other is read for the plan.
   for (const path of ["seed/seed.kaem", "steps/manifest"]) {
     damage(path);

@@ -49,16 +49,71 @@ test("locateRight() tries the next place if a file is wrong, and reports it", as
   const { dirs, places: looked } = await places({ checkout: WRONG, store: WRONG, two: RIGHT });
   const notices: string[] = [];
   const events = { onNotice: (text: string) => notices.push(text) };
-  const located = await locateRight(wanted, looked, events, undefined);
+  const { located, wrong } = await locateRight(wanted, looked, events, undefined);
   expect(located.get(NAME)).toMatchObject({ path: join(dirs.two, NAME), from: "mirror" });
   expect(notices).toEqual(
     [dirs.checkout, dirs.store].map((dir) =>
       `${join(dir, NAME)} is not used: its SHA-256 is ${sha256(WRONG)}, expected ${sha256(RIGHT)}`
     ),
   );
+  expect(wrong.get(NAME)?.map(({ path }) => path)).toEqual([dirs.checkout, dirs.store]);
   // The store belongs to seedstrap, the checkout to the user.
   expect(existsSync(join(dirs.store, NAME))).toBe(false);
   expect(existsSync(join(dirs.checkout, NAME))).toBe(true);
+});
+
+test("locateRight() says it once of a directory with many wrong files", async () => {
+  const { dirs, places: looked } = await places({ one: WRONG });
+  const many = Array.from({ length: 30 }, (_, at) => `${at}.tar`);
+  for (const name of many) writeFileSync(join(dirs.one, name), WRONG);
+  const all = many.map((name) => ({ ...wanted[0]!, name }));
+  const notices: string[] = [];
+  const events = { onNotice: (text: string) => notices.push(text) };
+  const { located, wrong } = await locateRight(all, looked, events, undefined);
+  expect(notices).toEqual([
+    `30 distfiles in ${dirs.one} are not used, as they have another SHA-256: 0.tar and 29 more`,
+  ]);
+  const request = { jobs: 1, isOffline: true, wrong };
+  const failed = (wanted: typeof all) =>
+    rejection(fetchAbsent(wanted, located, looked, request, {}, undefined));
+  const error = await failed(all);
+  expect(error).toMatchObject({ kind: "verify", exitCode: 5 });
+  expect(error.message).toBe(
+    "Cannot continue with --offline: 30 distfiles have a wrong SHA-256\n" +
+      `  wrong SHA-256 in ${dirs.one}: 0.tar and 29 more`,
+  );
+  const mixed = await failed([...all.slice(0, 1), { ...wanted[0]!, name: "other.tar" }]);
+  expect(mixed.kind).toBe("fetch");
+  expect(mixed.message).toBe(
+    "Cannot continue with --offline: 1 distfile is missing, 1 distfile has a wrong SHA-256\n" +
+      `  other.tar, SHA-256 ${sha256(RIGHT)}\n` +
+      `  searched ${Object.values(dirs).join(", ")}\n` +
+      `  wrong SHA-256 in ${dirs.one}: 0.tar`,
+  );
+});
+
+test("fetchAbsent() says where a wrong file is, and ends with 5 if every source is wrong", async () => {
+  const { dirs, places: looked } = await places({ one: WRONG });
+  const { located, wrong } = await locateRight(wanted, looked, {}, undefined);
+  const request = { jobs: 1, isOffline: false, wrong };
+  const failed = (...mirrors: Mirror[]) => {
+    const all = { ...looked, mirrors: [...looked.mirrors, ...mirrors] };
+    return rejection(fetchAbsent(wanted, located, all, request, {}, undefined));
+  };
+  const error = await failed();
+  expect(error).toMatchObject({ kind: "verify", exitCode: 5 });
+  expect(error.message).toBe(
+    "Cannot fetch 1 of 1 distfile: what every source has is wrong\n" +
+      `  ${NAME} (SHA-256 ${sha256(RIGHT)})\n` +
+      `    wrong SHA-256 in ${dirs.one}\n` +
+      `  not in ${dirs.two} either`,
+  );
+  const { url } = await bench.status(404);
+  const missing = await failed({ kind: "http", url });
+  expect(missing.kind).toBe("fetch");
+  expect(missing.message).toContain(
+    `    wrong SHA-256 in ${dirs.one}\n    ${url}/${NAME}: HTTP 404`,
+  );
 });
 
 test("fetchAbsent() asks a mirror only for distfiles that are not located", async () => {

@@ -2,12 +2,13 @@
 import { afterEach, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { buildMedia, planBuild } from "../../src/job/build.ts";
+import { buildMedia, mirrorWarnings, planBuild } from "../../src/job/build.ts";
 import { limitState } from "../../src/plan/limits.ts";
+import { reachFaults } from "../../src/plan/reach.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { rejection } from "../fetch/harness.ts";
-import { Bench } from "../fetch/servers.ts";
-import { describeDir, TempDirs } from "../support/files.ts";
+import { Bench, deadUrl, sha256 } from "../fetch/servers.ts";
+import { describeDir, type FileTree, TempDirs } from "../support/files.ts";
 import { buildOptions, miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
@@ -22,9 +23,9 @@ afterEach(() => {
  *
  * @param told Size that the server tells by HEAD, if not the true one.
  */
-async function scene(told?: number) {
+async function scene(told?: number, files: FileTree = {}) {
   const dir = temp.make();
-  const { tree } = writeMiniTree(dir);
+  const { tree } = writeMiniTree(dir, miniTree({ files }));
   const { distfiles } = miniTree();
   const server = await bench.http((request, response) => {
     const body = distfiles[request.url!.slice(1)]!;
@@ -56,6 +57,47 @@ test("--offline asks no mirror, and the sizes are unknown", async () => {
   const { plan } = await planBuild({ ...request, isOffline: true });
   expect(server.seen).toEqual([]);
   expect(plan.limits.map(limitState)).toContain("unknown");
+});
+
+test("what every mirror lacks for certain, and has no URL, cannot be obtained", async () => {
+  const early = `g git://127.0.0.1:9/early.git~1 _ ${sha256("early")} early.tar\n`;
+  const late = `g git://127.0.0.1:9/late.git~1 _ ${sha256("late")} late.tar\n`;
+  const files = { "steps/beta-2.0/sources": early, "steps/omega-6.0/sources": late };
+  const { request, server } = await scene(undefined, files);
+  const [dead, empty, busy] = [
+    await deadUrl(bench),
+    await bench.status(404),
+    await bench.status(503),
+  ];
+  const planOf = async (...urls: string[]) => {
+    const mirrors = urls.map((url) => ({ kind: "http", url } as const));
+    const asked = { ...request, options: { ...request.options, mirrors } };
+    const job = await planBuild(asked);
+    const faults = reachFaults(job.plan).map(({ names }) => names);
+    return { asked, faults, warnings: mirrorWarnings(job) };
+  };
+  const has0 = "has 0 of 6 files that are asked for";
+  const lacking = await planOf(dead, empty.url);
+  expect(lacking.faults).toEqual([["early.tar", "late.tar"]]);
+  expect(lacking.warnings).toEqual([
+    `mirror ${dead}: connection refused`,
+    `mirror ${empty.url}: ${has0} (HTTP 404)`,
+  ]);
+  expect(await planOf(dead, busy.url)).toMatchObject({
+    faults: [],
+    warnings: [lacking.warnings[0], `mirror ${busy.url}: ${has0} (HTTP 503)`],
+  });
+  const notices: string[] = [];
+  const error = await rejection(
+    buildMedia(lacking.asked, { onNotice: (text) => notices.push(text) }),
+  );
+  expect(error.kind).toBe("limit");
+  expect(error.message).toContain("without a URL, and neither here nor in a mirror: early.tar");
+  expect(error.hint).toContain("live-bootstrap/wiki/Mirrors");
+  expect(notices).toEqual(lacking.warnings);
+  expect([...server.seen, ...empty.seen].filter((line) => !line.startsWith("HEAD"))).toEqual([]);
+  const offline = await planBuild({ ...lacking.asked, isOffline: true });
+  expect([reachFaults(offline.plan), mirrorWarnings(offline)]).toEqual([[], []]);
 });
 
 test("a build is refused by the sizes that a mirror tells, before it downloads", async () => {

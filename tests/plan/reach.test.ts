@@ -191,9 +191,9 @@ test("with --payload never, what does not fit is left out and is an error that l
   expect(error.kind).toBe("limit");
   expect(error.message).toBe(
     "Cannot bootstrap with this plan\n" +
-      "  2 distfiles which the machine cannot download: they have no URL, and it knows no " +
+      "  2 distfiles which the machine cannot download: no URL, and it knows no " +
       "mirror: none.tar, last.tar\n" +
-      "  2 distfiles which the machine needs before it has TLS, and only https has them: " +
+      "  2 distfiles which the machine needs before it has TLS, and which only https has: " +
       "secure.tar, openssl.tar",
   );
   expect(error.hint).toContain("Leave out --payload never");

@@ -142,7 +142,7 @@ test("without a payload the image has nothing of the importer", () => {
 
 test("an air-gapped machine has every distfile and waits for no network", () => {
   expect(() => plan({ airGapped: true, externalSources: false })).toThrow(
-    "Cannot use --air-gapped: the machine would have to download 1 distfiles itself",
+    "Cannot use --air-gapped: the machine would have to download 1 distfile itself",
   );
   expect(plan({}).advice.join()).toContain(
     "use --air-gapped, or the run fails at improve: get_network",
