@@ -189,7 +189,7 @@ test.each(["chroot", "bwrap"] as const)(
       externalSources: false,
       mirrors: [{ kind: "directory" as const, path: served }],
     };
-    await buildMedia({ ...request, options });
+    await buildMedia({ ...request, options, isPortChosen: false });
     const { env } = standIns(dir);
     const command = `seedstrap run ${target} --${mode} --serve '${dir}/it'\\''s a mirror'`;
     const hint = `hint: If you trust it, name it yourself: ${command}\n`;

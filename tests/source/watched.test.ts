@@ -52,8 +52,7 @@ test("building and verifying tell their stages, and all bytes of each, holes inc
   source.close();
   expect(stages.map(({ what }) => what)).toEqual([
     "checking the structure",
-    "checking files",
-    "checking the image",
+    "checking files and image",
     "comparing with the checkout",
   ]);
   const [structure, ...others] = stages;
