@@ -60,13 +60,13 @@ export async function* digestEach(
       pending.push(leastBusy(threads).ask({ task, shared: shared.buffer }));
     }
     while (pending.length > 0) yield digestOf(await pending.shift()!, signal);
-    tell();
   } finally {
     clearInterval(timer);
     signal?.removeEventListener("abort", stop);
     // Where it ends early, the threads have closed their files when this returns.
     stop();
     await Promise.all(pending);
+    tell();
     giveThreads();
   }
 }
