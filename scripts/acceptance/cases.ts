@@ -76,7 +76,7 @@ const REFUSED: readonly string[] = [
   "--chroot --cores 0",
   "--qemu -qs 0",
   "--qemu -qs 12x",
-  "--bare-metal -s 4T",
+  "--bare-metal -s 4P",
 ];
 
 function preseedCases({ preseeds, plainRoot, kernel, repo }: Inputs): string[] {
