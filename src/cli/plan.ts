@@ -121,9 +121,10 @@ export function planAsText(
       ...(all ? downloadLines(plan) : []),
     ]),
     ...section(plan.images.length === 0 ? "Target" : "Images", mediaLines(plan, all)),
-    ...(plan.limits.length === 0 ? [] : section("Limits", [
-      ...(all ? [...limitTable(plan, inner), ...unknownLines(plan)] : limitSummary(plan, inner)),
-    ])),
+    ...(plan.limits.length === 0 ? [] : section(
+      "Limits",
+      all ? [...limitTable(plan, inner), ...unknownLines(plan)] : limitSummary(plan, inner),
+    )),
     ...section("Overlay", all ? overlayLines(plan) : [overlaySummary(plan)]),
     // A command is one line, to be copied.
     paint("bold", "Start"),

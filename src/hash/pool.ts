@@ -31,15 +31,16 @@ export interface DigestOptions {
 /**
  * Computes the digests of files, as they are asked for and a little ahead of that.
  *
- * @param tasks Read as threads become free, so that they may be a generator.
+ * @param tasks Read as threads become free, so that they may be a generator. What is undefined has
+ * no digest and keeps its place.
  * @returns The digests in the order of the tasks, in lower-case hex.
  * @throws {UserError} for the first task that fails in their order; "interrupt" when the signal is
  * raised.
  */
 export async function* digestEach(
-  tasks: Iterable<HashTask>,
+  tasks: Iterable<HashTask | undefined>,
   { onBytes = () => {}, signal }: DigestOptions = {},
-): AsyncGenerator<string, void, undefined> {
+): AsyncGenerator<string | undefined, void, undefined> {
   throwIfInterrupted(signal);
   const shared = new Shared();
   const stop = () => shared.stop();
@@ -51,15 +52,19 @@ export async function* digestEach(
     told = bytes;
   };
   const timer = setInterval(tell, PROGRESS_MS);
-  const pending: Promise<HashAnswer>[] = [];
+  const pending: (Promise<HashAnswer> | undefined)[] = [];
+  const takeFirst = async () => {
+    const answer = await pending.shift();
+    return answer && digestOf(answer, signal);
+  };
   const threads = takeThreads();
   const most = threads.length * PENDING;
   try {
     for (const task of tasks) {
-      if (pending.length >= most) yield digestOf(await pending.shift()!, signal);
-      pending.push(leastBusy(threads).ask({ task, shared: shared.buffer }));
+      if (pending.length >= most) yield await takeFirst();
+      pending.push(task && leastBusy(threads).ask({ task, shared: shared.buffer }));
     }
-    while (pending.length > 0) yield digestOf(await pending.shift()!, signal);
+    while (pending.length > 0) yield await takeFirst();
   } finally {
     clearInterval(timer);
     signal?.removeEventListener("abort", stop);
@@ -73,7 +78,7 @@ export async function* digestEach(
 
 /** Computes the digest of one file, see {@link digestEach}. */
 export async function digestOne(task: HashTask, options: DigestOptions = {}): Promise<string> {
-  for await (const sha256 of digestEach([task], options)) return sha256;
+  for await (const sha256 of digestEach([task], options)) return sha256!;
   throw new Error("a task has no digest");
 }
 

@@ -42,20 +42,18 @@ export async function* digestEntries<Entry extends ViewEntry>(
     }
     return;
   }
-  // Entries that were read and not returned: before each digest comes what is no file.
+  // Those that were read and not returned yet.
   const read: Entry[] = [];
-  const tasks = function* (): Generator<HashTask> {
+  const tasks = function* (): Generator<HashTask | undefined> {
     for (const entry of entries) {
       read.push(entry);
-      if (entry.kind === "file") yield runsTask(view.source.name, entry.path, runs(entry));
+      yield entry.kind === "file" ? runsTask(view.source.name, entry.path, runs(entry)) : undefined;
     }
   };
   const onBytes = (bytes: number) => progress.add(bytes);
   for await (const sha256 of digestEach(tasks(), { onBytes, signal })) {
-    while (read[0]!.kind !== "file") yield [read.shift()!, undefined];
     yield [read.shift()!, sha256];
   }
-  for (const entry of read) yield [entry, undefined];
 }
 
 /** A run of bytes of an image, and what it is, for messages. */
@@ -85,25 +83,13 @@ export async function* digestRanges(
     }
     return;
   }
-  // For each range that was read and not returned, whether it has a digest.
-  const read: boolean[] = [];
-  const tasks = function* (): Generator<HashTask> {
+  const tasks = function* (): Generator<HashTask | undefined> {
     for (const { name, offset, size } of ranges) {
       const task = runsTask(source.name, name, runs(offset, size));
-      read.push(task.segment.sizeBytes === size);
-      if (task.segment.sizeBytes === size) yield task;
+      yield task.segment.sizeBytes === size ? task : undefined;
     }
   };
-  const onBytes = (bytes: number) => progress.add(bytes);
-  for await (const sha256 of digestEach(tasks(), { onBytes, signal })) {
-    while (!read[0]) {
-      read.shift();
-      yield undefined;
-    }
-    read.shift();
-    yield sha256;
-  }
-  for (const _ of read) yield undefined;
+  yield* digestEach(tasks(), { onBytes: (bytes) => progress.add(bytes), signal });
 }
 
 /**

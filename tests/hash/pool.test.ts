@@ -14,9 +14,9 @@ const temp = new TempDirs();
 afterEach(() => temp.release());
 
 async function digestAll(
-  tasks: Iterable<HashTask>,
+  tasks: Iterable<HashTask | undefined>,
   options: DigestOptions = {},
-): Promise<string[]> {
+): Promise<(string | undefined)[]> {
   return await Array.fromAsync(digestEach(tasks, options));
 }
 
@@ -57,6 +57,25 @@ test("digestEach() reads the runs of a file that is in the parts of a bundle", a
   expect(await digestAll([{ segment, kind: "tree" }])).toEqual([
     sha256(body.subarray(100_000, 700_000)),
   ]);
+});
+
+test("what has no digest keeps its place, and no more of it is read than of files", async () => {
+  const { tasks, wanted } = filesOf(temp.make(), [3, 300_000]);
+  const mixed = [undefined, tasks[0], undefined, undefined, tasks[1], undefined];
+  expect(await digestAll(mixed)).toEqual([
+    undefined,
+    wanted[0],
+    undefined,
+    undefined,
+    wanted[1],
+    undefined,
+  ]);
+  let read = 0;
+  const nothing = function* () {
+    for (; read < 100_000; read++) yield undefined;
+  };
+  for await (const _ of digestEach(nothing())) break;
+  expect(read).toBeLessThan(1000);
 });
 
 test("the first task that fails is the one that is told, and all files are closed", async () => {
