@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * SHA-256 of files on every core: one thread for each, which read and hash file after file.
+ * SHA-256 of files on every core: one thread for each, which read, hash, and where that is wanted
+ * copy file after file. The bytes that are written are those that were hashed.
  *
  * The threads are started when they are needed, serve all work at that time, and end with the last.
  *
@@ -12,7 +13,7 @@ import { throwIfInterrupted, UserError } from "../errors.ts";
 import { startWorker } from "../runtime/worker.ts";
 import { type HashAnswer, type HashRequest, type HashTask, Shared } from "./task.ts";
 
-export type { HashTask };
+export type { Destination, HashTask } from "./task.ts";
 
 /** More threads would wait for the disk, and each takes memory. */
 const MAX_THREADS = 16;

@@ -6,14 +6,18 @@
  */
 
 import { createHash } from "node:crypto";
-import { readSync } from "node:fs";
+import { closeSync, constants, ftruncateSync, openSync, readSync } from "node:fs";
+import { isZero } from "../bytes.ts";
 import { type ErrorKind, UserError } from "../errors.ts";
 import { type FileRun, type FileSegment, runsOf } from "../format/segment.ts";
 import { openRegular } from "../read.ts";
-import { reading } from "../refused.ts";
+import { reading, writing } from "../refused.ts";
 import { changedFile, openRun } from "../source/run.ts";
+import { PIECE_BYTES, writeAll } from "./piece.ts";
 
-/** A file, or a part of one, whose digest is wanted. */
+const { O_NOFOLLOW, O_WRONLY } = constants;
+
+/** A file, or a part of one, whose digest is wanted, and perhaps a copy. */
 export interface HashTask {
   readonly segment: FileSegment;
   /**
@@ -21,7 +25,18 @@ export interface HashTask {
    * bundle, which is longer than the runs.
    */
   readonly kind: "tree" | "target" | "image";
+  /** Where its bytes go, in order; nowhere if absent. */
+  readonly to?: Destination;
+  /** Only the copy is wanted; the digest is then an empty text. */
+  readonly isUnhashed?: true;
 }
+
+/** Where a thread writes what it reads. */
+export type Destination =
+  /** Runs of files that exist, together as long as the segment. */
+  | { readonly kind: "runs"; readonly runs: readonly FileRun[] }
+  /** A new file, which must not exist; long runs of zeros become holes. It is not synced. */
+  | { readonly kind: "file"; readonly path: string };
 
 /** A request to a thread; it answers each with a {@link HashAnswer}, in their order. */
 export interface HashRequest {
@@ -77,9 +92,6 @@ export class Shared {
   }
 }
 
-/** Size of a piece: it is still in the cache of a core when it is hashed after a read. */
-const PIECE_BYTES = 256 * 1024;
-
 /** Does what a request asks for. */
 export function answer({ task, shared: buffer }: HashRequest, piece: Uint8Array): HashAnswer {
   const shared = new Shared(buffer);
@@ -101,28 +113,35 @@ export function newPiece(): Uint8Array {
 }
 
 /** Returns the digest of a task, or undefined where the work is given up. */
-function digest(
-  { segment, kind }: HashTask,
-  shared: Shared,
-  piece: Uint8Array,
-): string | undefined {
-  const hash = createHash("sha256");
-  for (const run of runsOf(segment)) {
-    const { file, close } = kind === "image" ? openRegular(run.path) : openRun(segment, run, kind);
-    try {
-      for (let done = 0; done < run.sizeBytes;) {
-        if (shared.isStopped) return undefined;
-        const read = readPiece(file, run, done, piece, kind);
-        if (read === 0) throw changedFile(segment, `it ends after ${done} bytes`);
-        hash.update(piece.subarray(0, read));
-        shared.add(read);
-        done += read;
+function digest(task: HashTask, shared: Shared, piece: Uint8Array): string | undefined {
+  const { segment, kind } = task;
+  const hash = task.isUnhashed ? undefined : createHash("sha256");
+  const copy = task.to && openCopy(task.to);
+  try {
+    for (const run of runsOf(segment)) {
+      const { file, close } = kind === "image"
+        ? openRegular(run.path)
+        : openRun(segment, run, kind);
+      try {
+        for (let done = 0; done < run.sizeBytes;) {
+          if (shared.isStopped) return undefined;
+          const read = readPiece(file, run, done, piece, kind);
+          if (read === 0) throw changedFile(segment, `it ends after ${done} bytes`);
+          const bytes = piece.subarray(0, read);
+          hash?.update(bytes);
+          copy?.write(bytes);
+          shared.add(read);
+          done += read;
+        }
+      } finally {
+        close();
       }
-    } finally {
-      close();
     }
+    copy?.end();
+    return hash?.digest("hex") ?? "";
+  } finally {
+    copy?.close();
   }
-  return hash.digest("hex");
 }
 
 function readPiece(
@@ -135,4 +154,80 @@ function readPiece(
   const most = Math.min(piece.length, run.sizeBytes - done);
   const read = () => readSync(file, piece, 0, most, run.offsetBytes + done);
   return reading(run.path, read, { kind: kind === "image" ? "target" : kind });
+}
+
+/** A copy on its way. */
+interface Copy {
+  write(bytes: Uint8Array): void;
+  /** Gives it its length. */
+  end(): void;
+  close(): void;
+}
+
+function openCopy(to: Destination): Copy {
+  return to.kind === "file" ? new NewFile(to.path) : new PlacedRuns(to.runs);
+}
+
+/** A new file, with holes for zeros. */
+class NewFile implements Copy {
+  readonly #path: string;
+  readonly #file: number;
+  #offsetBytes = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#file = writing(path, () => openSync(path, "wx", 0o644));
+  }
+
+  write(bytes: Uint8Array): void {
+    const isHole = bytes.length === PIECE_BYTES && isZero(bytes);
+    if (!isHole) writing(this.#path, () => writeAll(this.#file, bytes, this.#offsetBytes));
+    this.#offsetBytes += bytes.length;
+  }
+
+  end(): void {
+    writing(this.#path, () => ftruncateSync(this.#file, this.#offsetBytes));
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+}
+
+/** Runs of existing files, one after the other. */
+class PlacedRuns implements Copy {
+  readonly #runs: readonly FileRun[];
+  #run = 0;
+  #doneBytes = 0;
+  #file = -1;
+
+  constructor(runs: readonly FileRun[]) {
+    this.#runs = runs;
+  }
+
+  write(bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length;) {
+      const { path, offsetBytes, sizeBytes } = this.#runs[this.#run]!;
+      if (this.#doneBytes === sizeBytes) {
+        this.close();
+        this.#run++;
+        this.#doneBytes = 0;
+        continue;
+      }
+      const part = bytes.subarray(done, done + sizeBytes - this.#doneBytes);
+      writing(path, () => {
+        if (this.#file < 0) this.#file = openSync(path, O_WRONLY | O_NOFOLLOW);
+        writeAll(this.#file, part, offsetBytes + this.#doneBytes);
+      });
+      this.#doneBytes += part.length;
+      done += part.length;
+    }
+  }
+
+  end(): void {}
+
+  close(): void {
+    if (this.#file >= 0) closeSync(this.#file);
+    this.#file = -1;
+  }
 }

@@ -19,7 +19,7 @@ import { setImmediate } from "node:timers/promises";
 import { systemCode, throwIfInterrupted } from "../errors.ts";
 import { type FileSegment, MIB, runsOf } from "../format/segment.ts";
 import { isZero } from "../bytes.ts";
-import { writeAll } from "./piece.ts";
+import { writeAll } from "../hash/piece.ts";
 import { reading, writing } from "../refused.ts";
 import { openRun } from "../source/run.ts";
 import { DigestMismatch } from "./writer.ts";

@@ -35,7 +35,7 @@ import { throwIfInterrupted, UserError } from "../errors.ts";
 import { type Body, type MemberSegment, segmentSize } from "../format/segment.ts";
 import { putFile } from "./copy.ts";
 import { makeDevice } from "./mknod.ts";
-import { writeAll } from "./piece.ts";
+import { writeAll } from "../hash/piece.ts";
 import { writing } from "../refused.ts";
 
 /** A file, a symbolic link, a device, or a directory, which has neither `body` nor `special`. */

@@ -32,7 +32,7 @@ import type { Progress } from "../progress.ts";
 import { underUmask } from "../runtime/umask.ts";
 import { writing } from "../refused.ts";
 import { plainPath, type ReadView, type ViewEntry } from "../image/types.ts";
-import { writeAll } from "./piece.ts";
+import { writeAll } from "../hash/piece.ts";
 
 export interface ExtractOptions {
   /** Extracts only entries at or below these paths, see {@link plainPath}; all where absent. */

@@ -15,7 +15,7 @@ import { setImmediate } from "node:timers/promises";
 import { systemCode } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import { writeError } from "../refused.ts";
-import { PIECE_BYTES, writeAll } from "./piece.ts";
+import { PIECE_BYTES, writeAll } from "../hash/piece.ts";
 import { Ring } from "./ring.ts";
 import { SinkThread } from "./sink_thread.ts";
 

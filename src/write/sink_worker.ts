@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, openSync } from "node:fs";
 import { messageOf, systemCode } from "../errors.ts";
-import { PIECE_BYTES, writeAll } from "./piece.ts";
+import { PIECE_BYTES, writeAll } from "../hash/piece.ts";
 
 /** A request to the thread. Slots are ranges of `ring` of `slotBytes` each. */
 export type SinkRequest =

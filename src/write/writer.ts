@@ -21,7 +21,7 @@ import {
 } from "../format/segment.ts";
 import { reading } from "../refused.ts";
 import { changedFile, fileName, openRun } from "../source/run.ts";
-import { PIECE_BYTES } from "./piece.ts";
+import { PIECE_BYTES } from "../hash/piece.ts";
 import { type ImageSink, Sink } from "./sink.ts";
 
 /** Shorter runs of zeros are written, longer ones become a hole. */

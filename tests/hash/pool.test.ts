@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, readdirSync, readlinkSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
 import { fileSegment } from "../../src/format/segment.ts";
@@ -41,6 +49,46 @@ test("digestEach() gives the digests in the order of the tasks, and counts every
   let bytes = 0;
   expect(await digestAll(tasks, { onBytes: (count) => bytes += count })).toEqual(wanted);
   expect(bytes).toBe(SIZES.reduce((sum, size) => sum + size, 0));
+});
+
+test("digestEach() copies what it hashes into a new file, with holes for zeros", async () => {
+  const dir = temp.make();
+  const body = Buffer.concat([sampleBody(700_000), new Uint8Array(4_000_000), sampleBody(5)]);
+  writeFileSync(join(dir, "from"), body);
+  const segment = fileSegment({ path: join(dir, "from"), sizeBytes: body.length });
+  const to = { kind: "file", path: join(dir, "to") } as const;
+  expect(await digestAll([{ segment, kind: "tree", to }])).toEqual([sha256(body)]);
+  expect(readFileSync(to.path).equals(body)).toBe(true);
+  expect(statSync(to.path).blocks * 512).toBeLessThan(2_000_000);
+  const error = await rejection(digestAll([{ segment, kind: "tree", to }]));
+  expect(error).toMatchObject({ kind: "target", where: to.path });
+});
+
+test("digestEach() copies to runs of files that exist, and leaves the bytes around them", async () => {
+  const dir = temp.make();
+  const body = sampleBody(600_000);
+  writeFileSync(join(dir, "from"), body);
+  const places = ["a", "b", "c"].map((name) => join(dir, name));
+  for (const place of places) writeFileSync(place, Buffer.alloc(700_000, 0xff));
+  const segment = fileSegment({ path: join(dir, "from"), sizeBytes: body.length });
+  const [a, b, c] = places as [string, string, string];
+  const runs = [
+    { path: a, offsetBytes: 699_999, sizeBytes: 1 },
+    { path: b, offsetBytes: 10, sizeBytes: 499_999 },
+    { path: c, offsetBytes: 0, sizeBytes: 100_000 },
+  ];
+  const task = { segment, kind: "tree", to: { kind: "runs", runs }, isUnhashed: true } as const;
+  expect(await digestAll([task])).toEqual([""]);
+  const bytes = runs.map(({ path, offsetBytes, sizeBytes }) =>
+    readFileSync(path).subarray(offsetBytes, offsetBytes + sizeBytes)
+  );
+  expect(Buffer.concat(bytes).equals(body)).toBe(true);
+  for (const { path, offsetBytes, sizeBytes } of runs) {
+    const all = readFileSync(path);
+    expect(all.length).toBe(700_000);
+    all.fill(0xff, offsetBytes, offsetBytes + sizeBytes);
+    expect(all.every((byte) => byte === 0xff)).toBe(true);
+  }
 });
 
 test("digestEach() reads the runs of a file that is in the parts of a bundle", async () => {
