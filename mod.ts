@@ -31,8 +31,8 @@
  *   const { plan } = await planBuild(request);
  *   console.log(`${plan.distfiles.length} distfiles, broken limits: ${brokenLimits(plan).length}`);
  *   const record = await buildMedia({ ...request, target, force: false, jobs: 4 });
- *   for (const { name, sha256 } of record.images) {
- *     console.log(`${name} ${sha256}`);
+ *   for (const { name, piecesSha256 } of record.images) {
+ *     console.log(`${name} ${piecesSha256}`);
  *     const source = openSource(join(target, name));
  *     for (const entry of openView(source).entries()) {
  *       if (entry.kind === "file") console.log(`  ${entry.size} ${entry.path}`);

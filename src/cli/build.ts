@@ -11,7 +11,7 @@ import { bootstrap } from "../job/run.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { diskOf } from "../plan/config.ts";
-import { type BuildOptions, type Mode, parseCount } from "../plan/options.ts";
+import { type BuildOptions, type Mode, parseCount, startsInDirectory } from "../plan/options.ts";
 import { GUARD_DISK } from "../plan/overlay.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
 import type { Plan } from "../plan/types.ts";
@@ -20,7 +20,7 @@ import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { GROUPS } from "./help.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
-import { digestText } from "./digest.ts";
+import { digestText, wholeDigestText } from "./digest.ts";
 import { fetchPrinter } from "./fetching.ts";
 import { printJson } from "./json.ts";
 import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts";
@@ -31,6 +31,7 @@ import { accelOption, printedRun, qemuArgumentOption } from "./run.ts";
 function buildCommandBase(name: string) {
   return planCommandBase(name)
     .option("-t, --target <dir>", "where the media go", "target")
+    .option("--sha256", "record the SHA-256 of each image as a whole, for other tools")
     .option(
       "--force",
       "go on although a limit is broken, files are missing, or a guest has changed a disk",
@@ -137,11 +138,24 @@ function parseTmpfsSize(
   return size;
 }
 
-type BuildRaw = RawOptions & { target: string; force?: true | undefined; jobs: string };
+type BuildRaw = RawOptions & {
+  target: string;
+  force?: true | undefined;
+  jobs: string;
+  sha256?: true | undefined;
+};
 
 function buildRequest(raw: BuildRaw): BuildRequest {
+  const request = parsePlanRequest(raw);
+  const { options } = request;
+  if (raw.sha256 && startsInDirectory(options.mode)) {
+    throw new UserError("usage", `Cannot use --sha256 with --${options.mode}`, {
+      hint: "It is for images: every file of a directory has its SHA-256 in the record",
+    });
+  }
   return {
-    ...parsePlanRequest(raw),
+    ...request,
+    options: { ...options, ...(raw.sha256 && { sha256: true }) },
     target: raw.target,
     force: raw.force === true,
     jobs: parseCount(raw.jobs, "--jobs", 1, 64),
@@ -150,7 +164,13 @@ function buildRequest(raw: BuildRaw): BuildRequest {
 
 /** Shows the devices that images will be written to, and asks for each, before any download. */
 async function confirmedDevices(
-  raw: { bootDevice?: string; payloadDevice?: string; yes?: string[]; verify: boolean },
+  raw: {
+    readonly bootDevice?: string;
+    readonly payloadDevice?: string;
+    readonly yes?: string[];
+    readonly verify: boolean;
+    readonly sha256?: true | undefined;
+  },
   signal: AbortSignal,
 ): Promise<Map<"boot" | "payload", string>> {
   const paths = new Map<"boot" | "payload", string>();
@@ -167,6 +187,11 @@ async function confirmedDevices(
     await confirmTarget(target, yes, signal);
     paths.set(role, target.path);
     targets.push(target);
+  }
+  if (paths.size > 0 && raw.sha256) {
+    throw new UserError("usage", "Cannot use --sha256: an image would be in no file", {
+      hint: "Leave it out, or build without devices, and write the images then",
+    });
   }
   if (paths.size === 0 && (raw.yes !== undefined || !raw.verify)) {
     throw new UserError(
@@ -237,8 +262,10 @@ function bareMetalSteps(
   { images, options, overlay }: Pick<TargetRecord, "images" | "options" | "overlay">,
   devices: ReadonlyMap<string, string> = new Map(),
 ): string[] {
-  const write = (image: RecordedImage, drive: string) =>
-    `Write ${image.name} (${image.sizeBytes} bytes, ${digestText(image)}) to ${drive}.`;
+  const write = (image: RecordedImage, drive: string) => {
+    const facts = [`${image.sizeBytes} bytes`, wholeDigestText(image) ?? []].flat();
+    return `Write ${image.name} (${facts.join(", ")}) to ${drive}.`;
+  };
   const [first, ...others] = images;
   const steps: string[] = [];
   if (!devices.has(first!.role)) {

@@ -50,6 +50,7 @@ function createCommand(): CommandUnknownOpts {
     .option("--images <target>", "include the images of a built target")
     .option("--binary", "include this program")
     .option("--split <size>", "split it into files smaller than this: 4G for FAT")
+    .option("--sha256", "tell the SHA-256 of each file of it, for other tools")
     .option("--json", "for scripts")
     .addHelpText(
       "after",
@@ -70,6 +71,7 @@ Examples:
         preNetwork: raw.preNetwork === true,
         airGapped: raw.airGapped === true,
         images: raw.images,
+        wantsSha256: raw.sha256 === true,
         hasBinary: raw.binary === true,
         output: raw.output,
         // A file of 4 GiB is one byte too long for FAT.
@@ -88,7 +90,7 @@ Examples:
       }
       for (const { path, sizeBytes, sha256 } of parts) {
         print(path);
-        print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
+        print(`  ${formatBytes(sizeBytes)}` + (sha256 === undefined ? "" : `, SHA-256 ${sha256}`));
       }
       print(
         `${counted(files, "file")}, ${distfiles} of ${counted(index.distfiles.length, "distfile")}`,

@@ -45,18 +45,15 @@ Examples:
           writeToDevice(image, target, verify, progress, signal)
         );
         if (json) printJson({ device: target.path, image: path, kind: image.kind, ...report });
-        else printReport(report, image.dataBytes, target);
+        else printReport(report, target);
       })
     );
 }
 
-function printReport(report: DeviceReport, dataBytes: number, target: WriteTarget): void {
-  const { sizeBytes, sha256, isVerified, isDirect, partitions } = report;
-  const tail = sizeBytes - dataBytes;
+function printReport(report: DeviceReport, target: WriteTarget): void {
+  const { sizeBytes, piecesSha256, isVerified, isDirect, partitions } = report;
   print(`${target.path}: ${formatBytes(sizeBytes)} written`);
-  if (sha256 !== undefined) {
-    print(`  SHA-256 ${sha256}` + (tail > 0 ? ` of the first ${dataBytes} bytes` : ""));
-  }
+  if (piecesSha256 !== undefined) print("  every byte is as it was built");
   print(
     !isVerified
       ? "  not read back"

@@ -12,7 +12,7 @@ import { type BlockDevice, readBlockDevices } from "./sysfs.ts";
 import { messageOf, systemCode, throwIfInterrupted, UserError } from "../errors.ts";
 import { type Libc, libc, O_DIRECT } from "../runtime/libc.ts";
 import { MIB } from "../format/segment.ts";
-import { alignedBytes } from "../write/ring.ts";
+import { alignedBytes } from "./ring.ts";
 
 /** Size of one read or write. */
 export const TRANSFER_BYTES = 4 * MIB;

@@ -12,11 +12,9 @@ import { crc32 } from "node:zlib";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import { isZero } from "../bytes.ts";
-import { alignedBytes, ALIGNMENT_BYTES, Ring } from "../write/ring.ts";
-import type { ImageSink } from "../write/sink.ts";
-import { SinkThread } from "../write/sink_thread.ts";
-import { writeBytes } from "../write/writer.ts";
 import { type BlockFile, TRANSFER_BYTES } from "./block_file.ts";
+import { DigestThread } from "./digest_thread.ts";
+import { alignedBytes, ALIGNMENT_BYTES, Ring } from "./ring.ts";
 
 /** More slots do not fit the cache of the processor (measured: 3 are faster than 8). */
 const SLOTS = 3;
@@ -30,56 +28,37 @@ const CHECK_BYTES = 256 * 1024;
 export interface DeviceSinkOptions {
   /** Size of the image. */
   readonly sizeBytes: number;
-  /**
-   * When SHA-256 is computed: at most once, as it takes most of the time. Bytes that are read back
-   * are always compared by CRC-32.
-   */
-  readonly digests: "writing" | "reading back" | "never";
-  /** Whether holes between data are part of the digest; slow where they are large. */
-  readonly hashesHoles: boolean;
-  /** Called with the size of each piece that was written, or read back. */
+  /** Called with the size of each run that was written, or read back. */
   readonly onDone: (bytes: number) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** SHA-256 of an image. */
-export interface Digest {
-  /** Lower-case hex. */
-  readonly sha256: string;
-  /** Whether it covers every byte up to the end of the data; otherwise it leaves out holes. */
-  readonly isWhole: boolean;
+/** A run of the image as it was written; data is at most a slot. */
+interface Run {
+  readonly kind: "data" | "zeros";
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+  /** CRC-32 of each {@link CHECK_BYTES} of data. */
+  readonly checks: readonly number[];
 }
 
-/** A run of the image as it was written; data is at most a slot. */
-type Piece =
-  | {
-    readonly kind: "data";
-    readonly offsetBytes: number;
-    readonly sizeBytes: number;
-    /** Less than `sizeBytes` where the data ends in it. */
-    readonly hashedBytes: number;
-    /** CRC-32 of each {@link CHECK_BYTES}. */
-    readonly checks: readonly number[];
-  }
-  | {
-    readonly kind: "zeros";
-    readonly offsetBytes: number;
-    readonly sizeBytes: number;
-    readonly isHashed: boolean;
-  };
-
-export class DeviceSink implements ImageSink {
+/** Takes the bytes of an image from its start to its end. */
+export class DeviceSink {
   readonly #out: BlockFile;
   readonly #options: DeviceSinkOptions;
   readonly #ring: Ring;
   readonly #front: Uint8Array;
-  readonly #pieces: Piece[] = [];
-  readonly #digest: SinkThread | undefined;
+  readonly #written: Run[] = [];
+  /** The thread that hashes pieces, once there is one. */
+  #digest: DigestThread | undefined;
+  /** While a piece is hashed: up to where the current slot was given to the thread. */
+  #hashedTo: number | undefined;
+  /** What the thread has to do with the current slot. */
+  #hashing: Promise<void>[] = [];
   #slot: number | undefined;
   #filledBytes = 0;
   /** Offset of the current slot in the image. */
   #offsetBytes = 0;
-  #isWhole = false;
   readonly #running = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
 
@@ -88,7 +67,6 @@ export class DeviceSink implements ImageSink {
     this.#options = options;
     this.#ring = new Ring({ slots: SLOTS, slotBytes: TRANSFER_BYTES, libc: out.libc });
     this.#front = alignedBytes(out.libc, Math.min(FRONT_BYTES, options.sizeBytes));
-    if (options.digests !== "never") this.#digest = new SinkThread(this.#ring);
   }
 
   /**
@@ -113,6 +91,7 @@ export class DeviceSink implements ImageSink {
     await this.#out.sync();
   }
 
+  /** Returns the free part of the current buffer, at least one byte. */
   async room(): Promise<Uint8Array> {
     if (this.#slot === undefined) {
       // Signals and finished writes are only seen between two tasks.
@@ -123,11 +102,43 @@ export class DeviceSink implements ImageSink {
     return this.#ring.view(this.#slot).subarray(this.#filledBytes);
   }
 
+  /** Declares the first `sizeBytes` bytes of {@link room} as filled. */
   used(sizeBytes: number): void {
     this.#filledBytes += sizeBytes;
     if (this.#filledBytes === TRANSFER_BYTES) this.#send(TRANSFER_BYTES);
   }
 
+  /** Begins to hash: from here to {@link endPiece}. */
+  beginPiece(): void {
+    this.#digest ??= new DigestThread(this.#ring);
+    this.#hashedTo = this.#filledBytes;
+  }
+
+  /**
+   * Ends a piece.
+   *
+   * @returns Its SHA-256, in lower-case hex, when that is known. It need not be waited for.
+   */
+  endPiece(): Promise<string> {
+    if (this.#digest === undefined) throw new Error("no piece was begun");
+    this.#hash();
+    this.#hashedTo = undefined;
+    const sha256 = this.#digest.end();
+    sha256.catch((error: unknown) => void (this.#failure ??= { error }));
+    return sha256;
+  }
+
+  /** Gives the thread what is new in the current slot. */
+  #hash(): void {
+    const [slot, from, to] = [this.#slot, this.#hashedTo, this.#filledBytes];
+    if (slot === undefined || from === undefined || from === to) return;
+    this.#hashedTo = to;
+    const adding = this.#digest!.add(slot, from, to);
+    adding.catch((error: unknown) => void (this.#failure ??= { error }));
+    this.#hashing.push(adding);
+  }
+
+  /** Adds zeros, where there are many as a hole. */
   async skip(sizeBytes: number): Promise<void> {
     const at = this.#offsetBytes + this.#filledBytes;
     const lead = (ALIGNMENT_BYTES - at % ALIGNMENT_BYTES) % ALIGNMENT_BYTES;
@@ -135,17 +146,16 @@ export class DeviceSink implements ImageSink {
     const rest = (sizeBytes - lead) % ALIGNMENT_BYTES;
     await writeBytes(this, new Uint8Array(lead));
     this.#send(this.#filledBytes);
-    await this.#zero(sizeBytes - lead - rest, this.#options.hashesHoles);
+    await this.#zero(sizeBytes - lead - rest);
     await writeBytes(this, new Uint8Array(rest));
   }
 
   /**
    * Writes the current slot, and zeros up to the size of the image; syncs all but the first MiB.
    *
-   * @returns The digest, where it is computed while writing.
    * @throws {UserError} "target"
    */
-  async finish(): Promise<Digest | undefined> {
+  async finish(): Promise<void> {
     const { sizeBytes } = this.#options;
     // Writes have whole blocks; after the data, the last block has zeros of the image.
     const end = Math.min(
@@ -155,49 +165,39 @@ export class DeviceSink implements ImageSink {
     const padded = end - this.#offsetBytes;
     if (this.#slot !== undefined) this.#ring.view(this.#slot, padded).fill(0, this.#filledBytes);
     this.#send(padded);
-    this.#isWhole = this.#pieces.every((piece) => piece.kind === "data" || piece.isHashed);
-    await this.#zero(sizeBytes - this.#offsetBytes, false);
+    await this.#zero(sizeBytes - this.#offsetBytes);
     await Promise.all(this.#running);
     this.#throwIfFailed();
     await this.#out.sync();
-    return this.#options.digests === "writing" ? await this.#digestSoFar() : undefined;
   }
 
   /**
    * Reads all but the first MiB back, and compares it with what was written.
    *
-   * @returns The digest, where it is computed while reading back.
    * @throws {UserError} "verify" with the offset of the fault, "target" for a failed read.
    */
-  async readBack(): Promise<Digest | undefined> {
-    const { digests, onDone, signal } = this.#options;
-    const digest = digests === "reading back" ? this.#digest : undefined;
+  async readBack(): Promise<void> {
+    const { onDone, signal } = this.#options;
     let order: Promise<void> = Promise.resolve();
-    for (const piece of this.#pieces) {
-      for (let done = 0; done < piece.sizeBytes; done += TRANSFER_BYTES) {
+    for (const run of this.#written) {
+      for (let done = 0; done < run.sizeBytes; done += TRANSFER_BYTES) {
         const slot = await this.#ring.take();
         this.#throwIfFailed();
         throwIfInterrupted(signal);
-        const offsetBytes = piece.offsetBytes + done;
-        const view = this.#ring.view(slot, Math.min(TRANSFER_BYTES, piece.sizeBytes - done));
+        const offsetBytes = run.offsetBytes + done;
+        const view = this.#ring.view(slot, Math.min(TRANSFER_BYTES, run.sizeBytes - done));
         const reading = this.#readPastFront(view, offsetBytes);
         const before = order;
         order = this.#track(async () => {
           await Promise.all([reading, before]);
-          if (piece.kind === "zeros") {
-            if (!isZero(view)) throw this.#differs(offsetBytes, offsetBytes + view.length);
-            if (piece.isHashed) digest?.addZeros(view.length);
-          } else {
-            this.#compare(view, piece.checks, offsetBytes);
-            await digest?.add(slot, piece.hashedBytes, true);
-          }
+          if (run.kind === "data") this.#compare(view, run.checks, offsetBytes);
+          else if (!isZero(view)) throw this.#differs(offsetBytes, offsetBytes + view.length);
           onDone(view.length);
         }, slot);
       }
     }
     await order;
     this.#throwIfFailed();
-    return digest && await this.#digestSoFar();
   }
 
   /**
@@ -219,44 +219,39 @@ export class DeviceSink implements ImageSink {
 
   /** Waits for pending operations, and ends the thread, also after an error. */
   async close(): Promise<void> {
+    this.#digest?.close();
     await Promise.all(this.#running);
-    await this.#digest?.close();
   }
 
   /** Starts to write the first `sizeBytes` bytes of the current slot. */
   #send(sizeBytes: number): void {
     const slot = this.#slot;
-    this.#slot = undefined;
     if (slot === undefined) return;
-    const hashedBytes = this.#filledBytes;
+    this.#hash();
+    this.#slot = undefined;
+    const hashing = this.#hashing;
+    this.#hashing = [];
+    if (this.#hashedTo !== undefined) this.#hashedTo = 0;
     const offsetBytes = this.#offsetBytes;
     this.#filledBytes = 0;
     this.#offsetBytes += sizeBytes;
     if (sizeBytes === 0) return this.#ring.give(slot);
     const view = this.#ring.view(slot, sizeBytes);
-    this.#pieces.push({
-      kind: "data",
-      offsetBytes,
-      sizeBytes,
-      hashedBytes,
-      checks: checksOf(view),
-    });
-    const { digests, onDone } = this.#options;
-    const adding = digests === "writing" ? this.#digest?.add(slot, hashedBytes, true) : undefined;
+    this.#written.push({ kind: "data", offsetBytes, sizeBytes, checks: checksOf(view) });
     this.#track(async () => {
-      await Promise.all([adding, this.#writePastFront(view, offsetBytes)]);
-      onDone(sizeBytes);
+      await Promise.all([...hashing, this.#writePastFront(view, offsetBytes)]);
+      this.#options.onDone(sizeBytes);
     }, slot);
   }
 
   /** Adds a run of zeros, and lets the device zero it. */
-  async #zero(sizeBytes: number, isHashed: boolean): Promise<void> {
+  async #zero(sizeBytes: number): Promise<void> {
     if (sizeBytes === 0) return;
     this.#throwIfFailed();
-    const { digests, onDone, signal } = this.#options;
+    const { onDone, signal } = this.#options;
     const offsetBytes = this.#offsetBytes;
-    this.#pieces.push({ kind: "zeros", offsetBytes, sizeBytes, isHashed });
-    if (isHashed && digests === "writing") this.#digest?.addZeros(sizeBytes);
+    this.#written.push({ kind: "zeros", offsetBytes, sizeBytes, checks: [] });
+    if (this.#hashedTo !== undefined) this.#digest?.addZeros(sizeBytes);
     const inFront = Math.max(0, Math.min(sizeBytes, FRONT_BYTES - offsetBytes));
     onDone(inFront);
     await this.#out.zero(offsetBytes + inFront, sizeBytes - inFront, onDone, signal);
@@ -293,11 +288,6 @@ export class DeviceSink implements ImageSink {
     return running;
   }
 
-  async #digestSoFar(): Promise<Digest | undefined> {
-    const sha256 = await this.#digest?.digestSoFar();
-    return sha256 === undefined ? undefined : { sha256, isWhole: this.#isWhole };
-  }
-
   #compare(bytes: Uint8Array, checks: readonly number[], offsetBytes: number): void {
     const index = checksOf(bytes).findIndex((check, index) => check !== checks[index]);
     if (index < 0) return;
@@ -318,6 +308,20 @@ export class DeviceSink implements ImageSink {
         hint: "The device silently corrupts data: use another one, or another port or cable",
       },
     );
+  }
+}
+
+/** Copies bytes into a sink. */
+export async function writeBytes(
+  sink: Pick<DeviceSink, "room" | "used">,
+  bytes: Uint8Array,
+): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const room = await sink.room();
+    const part = bytes.subarray(done, done + room.length);
+    room.set(part);
+    sink.used(part.length);
+    done += part.length;
   }
 }
 

@@ -11,7 +11,8 @@ import type { Segment } from "../format/segment.ts";
 import type { WriteTarget } from "./candidates.ts";
 import { BlockFile, type Partitions } from "./block_file.ts";
 import { DeviceSink } from "./sink.ts";
-import { streamSegments, type WrittenImage } from "../write/writer.ts";
+import type { WrittenImage } from "../write/writer.ts";
+import { streamSegments } from "./stream.ts";
 
 /** An image to write. */
 export interface DeviceImage {
@@ -19,20 +20,19 @@ export interface DeviceImage {
   readonly segments: readonly Segment[];
   /** Size of the image, zeros at its end included. */
   readonly sizeBytes: number;
-  /** The expected SHA-256 of the segments together, where it is known. */
-  readonly sha256?: string;
-  /** Computes the digest even if `sha256` is absent. */
-  readonly wantsDigest?: true;
+  /** The segments that are its files, where the digest of its pieces is wanted. */
+  readonly files?: ReadonlySet<Segment>;
+  /** The expected digest of its pieces, where it is known. */
+  readonly piecesSha256?: string;
+  /** Says what is wrong where that digest is another one. */
+  readonly faultOf?: (digests: ReadonlyMap<Segment, string>) => string;
 }
 
 /** The result of a write. */
 export interface DeviceReport {
   readonly sizeBytes: number;
-  /**
-   * SHA-256 of the segments; absent where it was not needed (not read back, and none expected), and
-   * where it leaves out holes.
-   */
-  readonly sha256?: string;
+  /** Digest of the pieces that were written, see `format/pieces.ts`; where it was wanted. */
+  readonly piecesSha256?: string;
   /** Whether it was read back and compared. */
   readonly isVerified: boolean;
   /** Whether the bytes that were read back came from the device, and not from the page cache. */
@@ -63,38 +63,35 @@ export async function writeToDevice(
   progress: Progress = UNWATCHED,
   signal?: AbortSignal,
 ): Promise<WrittenDevice> {
-  const { segments, sizeBytes } = image;
-  const needsDigest = image.sha256 !== undefined || image.wantsDigest === true;
+  const { segments, sizeBytes, files } = image;
   const out = BlockFile.open(target);
   let sink: DeviceSink | undefined;
   try {
     progress.begin(`writing ${target.path}`, sizeBytes);
-    sink = await DeviceSink.begin(out, {
-      sizeBytes,
-      digests: isVerified ? "reading back" : needsDigest ? "writing" : "never",
-      hashesHoles: needsDigest,
-      onDone: (bytes) => progress.add(bytes),
-      signal,
-    });
-    const fileDigests = await streamSegments(segments, sink, signal ? { signal } : {});
-    let digest = await sink.finish();
+    const onDone = (bytes: number) => progress.add(bytes);
+    sink = await DeviceSink.begin(out, { sizeBytes, onDone, signal });
+    const { digests, piecesSha256 } = await streamSegments({ segments, files, signal }, sink);
+    await sink.finish();
+    if (image.piecesSha256 !== undefined && piecesSha256 !== image.piecesSha256) {
+      throw notAsBuilt(
+        "the image",
+        image.faultOf?.(digests) ?? "it is not as it was built",
+      );
+    }
     if (isVerified) {
       progress.begin(`reading ${target.path} back`, sizeBytes);
-      digest = await sink.readBack();
-    }
-    if (image.sha256 !== undefined && digest?.sha256 !== image.sha256) {
-      throw notAsBuilt("the image", `its SHA-256 is ${digest?.sha256}, expected ${image.sha256}`);
+      await sink.readBack();
     }
     await sink.seal(isVerified);
     const partitions = target.kind === "device" ? out.rereadPartitions() : "none";
     const report = {
       sizeBytes,
-      ...(digest?.isWhole && { sha256: digest.sha256 }),
+      ...(piecesSha256 !== undefined && { piecesSha256 }),
       isVerified,
       isDirect: out.isDirect,
       partitions,
     };
-    return { report, fileDigests };
+    return { report, fileDigests: digests };
   } catch (error) {
     await addState(error, sink, target.path);
     throw error;

@@ -89,6 +89,8 @@ export interface BuildRequest extends PlanRequest {
   readonly jobs: number;
   /** Devices that get the images instead of the target; for bare metal only. */
   readonly devices?: ImageDevices;
+  /** Whether only the record is wanted, of what would be built; nothing appears in the target. */
+  readonly isDry?: boolean;
 }
 
 /** Callbacks of a build. */
@@ -330,7 +332,7 @@ async function withoutWrong(job: PlannedBuild, build: Build): Promise<PlannedBui
 /** Writes the media of a plan, and commits them with their record. */
 async function write({ plan, located, tree }: PlannedBuild, build: Build): Promise<TargetRecord> {
   const { request, target, earlier, given, builder, events, signal } = build;
-  const { store, devices } = request;
+  const { store, devices, isDry = false } = request;
   const { onNotice, progress = UNWATCHED } = events;
   if (earlier !== undefined) {
     progress.begin("writing");
@@ -338,10 +340,11 @@ async function write({ plan, located, tree }: PlannedBuild, build: Build): Promi
   }
   const writeMedia = plan.start === "directory" ? writeRoot : writeImages;
   const written = await writeMedia(
-    { plan, located, target, devices, onNotice, progress, signal },
+    { plan, located, target, devices, isDry, onNotice, progress, signal },
   );
   const made = { tree, store, plan, located, written, given, builder };
   const record = makeRecord(VERSION, plan, written, await gatherMaterials(made));
+  if (isDry) return record;
   target.writePart(SBOM_NAME, sbomText(record));
   target.writePart(RECORD_NAME, statementText(record));
   for (const left of target.commit([...written.names, SBOM_NAME, RECORD_NAME])) {

@@ -42,8 +42,7 @@ import { VERSION } from "../version.ts";
 import { digestSegment } from "../write/copy.ts";
 import { type DirectoryEntry, writeDirectory } from "../write/directory.ts";
 import { writeOutputDirectory } from "../write/output.ts";
-import { checkOutput, writeOutputParts } from "../write/output_parts.ts";
-import type { WrittenPart } from "../write/parts_sink.ts";
+import { checkOutput, writeOutputParts, type WrittenPart } from "../write/output_parts.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { BuildEvents } from "./build.ts";
 import { type DistfileRequest, fetchAbsent, locateAll, locateRight } from "./distfiles.ts";
@@ -57,6 +56,8 @@ export interface BundleRequest extends DistfileRequest {
   readonly preNetwork: boolean;
   /** Whether builds from it are air-gapped, unless they are told otherwise. */
   readonly airGapped?: boolean;
+  /** Whether the SHA-256 of each file of the bundle as a whole is wanted. */
+  readonly wantsSha256?: boolean;
   /** Target whose images are included. */
   readonly images?: string | undefined;
   /** Whether our own binary is included. */
@@ -141,11 +142,12 @@ interface BundleParts {
 }
 
 async function writeBundle(
-  { request: { output, partBytes, airGapped }, tree, wanted, fixed }: BundleParts,
+  { request, tree, wanted, fixed }: BundleParts,
   located: Located,
   { progress = UNWATCHED }: BuildEvents,
   signal: AbortSignal | undefined,
 ): Promise<CreatedBundle> {
+  const { output, partBytes, airGapped, wantsSha256 = false } = request;
   const pieces = [...fixed, ...wanted.map((distfile) => distfilePiece(distfile, located))];
   const names = new Set(wanted.map(({ name }) => name));
   const distfiles = tree.distfiles.map(({ name, sha256, urls, uses }): BundledDistfile => ({
@@ -173,6 +175,7 @@ async function writeBundle(
   );
   progress.begin("writing", total);
   const parts = await writeOutputParts(output, segments, partBytes, {
+    wantsSha256,
     onBytes: (bytes) => progress.add(bytes),
     ...(signal && { signal }),
   });

@@ -12,7 +12,12 @@ import { throwIfInterrupted, UserError } from "../errors.ts";
 import { readWhole } from "../read.ts";
 import { blocksDigest } from "../format/blocks.ts";
 import type { BundleMember } from "../format/bundle.ts";
-import { readRange } from "../format/reader.ts";
+import { type Piece, piecesDigest } from "../format/pieces.ts";
+import { firstNonZero, readRange } from "../format/reader.ts";
+import { digestOne } from "../hash/pool.ts";
+import { runsTask } from "../image/digests.ts";
+import { digestPieces } from "../image/pieces.ts";
+import type { LinearKind } from "../image/types.ts";
 import type { Progress } from "../progress.ts";
 import { MIB, type Segment, totalSize } from "../format/segment.ts";
 import { isZero, sha256Of } from "../bytes.ts";
@@ -72,7 +77,7 @@ export async function imagePieces(
 }
 
 /**
- * Reads an image once to verify it and find its zeros, which need not be read again.
+ * Reads an image to verify it, and to know its zeros, which need not be read again.
  *
  * @returns The SHA-256 of the whole image, and its segments.
  */
@@ -82,25 +87,77 @@ async function scan(
   progress: Progress,
   signal: AbortSignal | undefined,
 ): Promise<{ sha256: string; segments: Segment[] }> {
-  const { sizeBytes, dataBytes } = image;
+  const { sizeBytes, role } = image;
   if (source.sizeBytes !== sizeBytes) {
     throw distrust(source, `it has ${source.sizeBytes} bytes, it was built with ${sizeBytes}`);
   }
+  if (image.piecesSha256 === undefined || role === "disk" || role === "external") {
+    return await scanWhole(source, image, progress, signal);
+  }
+  // The image as a whole is on one core, its pieces are on the others.
+  const stop = new AbortController();
+  const signals = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+  const onBytes = (bytes: number) => progress.add(bytes);
+  const task = runsTask(source.name, source.name, source.runs!(0, sizeBytes));
+  const whole = digestOne(task, { onBytes, signal: signals });
+  // Whoever waits for it gets the error; nobody may.
+  whole.catch(() => {});
+  try {
+    const segments = await scanPieces(source, { ...image, role }, signal);
+    return { sha256: await whole, segments };
+  } finally {
+    stop.abort();
+    await whole.catch(() => {});
+  }
+}
+
+/** Verifies the pieces of an image, and returns them as segments. */
+async function scanPieces(
+  source: FileSource,
+  { role, dataBytes, sizeBytes, piecesSha256 }: RecordedImage & { readonly role: LinearKind },
+  signal: AbortSignal | undefined,
+): Promise<Segment[]> {
+  const pieces: Piece[] = [];
+  const segments: Segment[] = [];
+  for await (
+    const { offset, size, sha256 } of digestPieces(source, role, dataBytes, { signal })
+  ) {
+    if (sha256 === undefined) break;
+    pieces.push({ sizeBytes: size, sha256 });
+    segments.push(partOf(source, offset, size, sha256));
+  }
+  if (piecesDigest(pieces) !== piecesSha256) {
+    throw distrust(source, "its pieces are not as they were built");
+  }
+  if (firstNonZero(source, dataBytes) >= 0) throw distrust(source, "its tail is not zeros");
+  const tail = sizeBytes - dataBytes;
+  return tail === 0 ? segments : [...segments, { kind: "zeros", sizeBytes: tail }];
+}
+
+function partOf(
+  { name: path }: FileSource,
+  offsetBytes: number,
+  sizeBytes: number,
+  sha256: string,
+): Segment {
+  return { kind: "file", path, offsetBytes, sizeBytes, sha256, isPart: true };
+}
+
+/** Reads an image of which there is a digest as a whole, once. */
+async function scanWhole(
+  source: FileSource,
+  image: RecordedImage,
+  progress: Progress,
+  signal: AbortSignal | undefined,
+): Promise<{ sha256: string; segments: Segment[] }> {
+  const { sizeBytes, dataBytes } = image;
   const whole = createHash("sha256");
   const segments: Segment[] = [];
   let run: { offset: number; size: number; hash: Hash } | undefined;
   const endRun = () => {
     if (run === undefined) return;
     const { offset, size, hash } = run;
-    const sha256 = hash.digest("hex");
-    segments.push({
-      kind: "file",
-      path: source.name,
-      offsetBytes: offset,
-      sizeBytes: size,
-      sha256,
-      isPart: true,
-    });
+    segments.push(partOf(source, offset, size, hash.digest("hex")));
     run = undefined;
   };
   const read = async (from: number, to: number) => {

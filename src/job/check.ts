@@ -212,7 +212,7 @@ export async function areUnchanged(
     const path = join(dir, image.name);
     if (lstatIfThere(path)?.isFile() !== true) return false;
     if (isOlder(dir, path)) continue;
-    if (image.sha256 === undefined || !await isAsBuilt(path, image, UNWATCHED)) return false;
+    if (image.blocksSha256 !== undefined || !await isAsBuilt(path, image, UNWATCHED)) return false;
   }
   return true;
 }

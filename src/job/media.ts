@@ -7,13 +7,14 @@
 
 import { sha256Of } from "../bytes.ts";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
-import { MIB, runsOf, segmentSize } from "../format/segment.ts";
+import { type Body, MIB, runsOf, type Segment, segmentSize } from "../format/segment.ts";
+import { digestOne } from "../hash/pool.ts";
 import { type Image, type Located, planImages, planRoot, type RootEntry } from "../plan/images.ts";
 import { DISK_IMAGE, type Plan, type PlannedDisk } from "../plan/types.ts";
 import type { Progress } from "../progress.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { checkSpace, type Target } from "../write/target.ts";
-import { writeImage, type WrittenImage } from "../write/writer.ts";
+import { digestImage, writeImage, type WrittenImage } from "../write/writer.ts";
 import { writeToDevice } from "../device/write.ts";
 import { writeDisk } from "../write/disk.ts";
 import { type RecordedFile, type RecordedImage, type Written } from "../record/types.ts";
@@ -33,6 +34,8 @@ export interface WriteJob {
   readonly located: Located;
   readonly target: Target;
   readonly devices: ImageDevices | undefined;
+  /** Whether only the digests are wanted, of what would be written. */
+  readonly isDry?: boolean;
   readonly progress: Progress;
   /** Takes a message about a file that could not be written as it is. */
   readonly onNotice: ((text: string) => void) | undefined;
@@ -45,7 +48,7 @@ export interface WriteJob {
  * @throws {UserError} Like `writeImage()`, `writeDisk()` and `writeToDevice()`.
  */
 export async function writeImages(job: WriteJob): Promise<Written> {
-  const { plan, located, target, devices, progress } = job;
+  const { plan, located, target, devices, isDry, progress } = job;
   const images = planImages(plan, located);
   const inTarget = images.filter(({ role }) => !devices?.paths.has(role));
   const onDevices = deviceTargets(images, devices);
@@ -53,10 +56,15 @@ export async function writeImages(job: WriteJob): Promise<Written> {
   const diskBytes = bytesOf(diskFiles);
   const total = inTarget.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
   // The files of a disk are beside it until they are in it.
-  checkSpace(target.dir, total + diskBytes);
+  if (!isDry || diskBytes > 0) checkSpace(target.dir, isDry ? 2 * diskBytes : total + diskBytes);
   progress.begin("writing", total);
   const written: RecordedImage[] = [];
-  for (const image of inTarget) written.push(await writeToTarget(image, job));
+  const wholes = new Map<string, Promise<string>>();
+  for (const image of inTarget) {
+    written.push(await writeToTarget(image, job));
+    // On a core of its own while the next image is written.
+    if (plan.options.sha256) wholes.set(image.name, wholeDigest(image, job));
+  }
   const disk = plan.disk && await writeDiskImage(plan.disk, diskFiles, job);
   if (disk !== undefined) written.push(disk.image);
   // The boot device comes last, so that nothing boots before its payload is written.
@@ -64,6 +72,10 @@ export async function writeImages(job: WriteJob): Promise<Written> {
     written.push(await writeStraight(image, device, job));
   }
   const order = (image: RecordedImage) => plan.images.indexOf(image.name);
+  for (const [index, image] of written.entries()) {
+    const sha256 = await wholes.get(image.name);
+    if (sha256 !== undefined) written[index] = { ...image, sha256 };
+  }
   written.sort((a, b) => order(a) - order(b));
   const streamed = new Set(onDevices.map(({ image }) => image.name));
   const names = plan.images.filter((name) => !streamed.has(name));
@@ -73,16 +85,40 @@ export async function writeImages(job: WriteJob): Promise<Written> {
 /** Writes an image under its temporary name. */
 async function writeToTarget(
   image: Image,
-  { target, progress, signal }: WriteJob,
+  { plan, target, isDry, progress, signal }: WriteJob,
 ): Promise<RecordedImage> {
   target.removePart(image.name);
-  const { segments, sizeBytes } = image;
+  const { name, segments, sizeBytes } = image;
   const options = {
     sizeBytes,
+    files: filesOf(image),
     onBytes: (bytes: number) => progress.add(bytes),
     ...(signal && { signal }),
   };
-  return recordImage(image, await writeImage(target.partPath(image.name), segments, options));
+  // The checksum in a preflight image is of its bytes.
+  const canBeDry = segments.every(({ kind }) => kind !== "crc32");
+  return recordImage(
+    image,
+    isDry && canBeDry && !plan.options.sha256
+      ? await digestImage(segments, options)
+      : await writeImage(target.partPath(name), segments, options),
+  );
+}
+
+/** Reads an image that was written for the SHA-256 of its data. */
+function wholeDigest({ name, dataBytes }: Image, { target, signal }: WriteJob): Promise<string> {
+  const path = target.partPath(name);
+  const segment = {
+    kind: "file",
+    path,
+    offsetBytes: 0,
+    sizeBytes: dataBytes,
+    isPart: true,
+  } as const;
+  const sha256 = digestOne({ segment, kind: "target" }, { signal });
+  // Whoever waits for it gets the error; nobody may.
+  sha256.catch(() => {});
+  return sha256;
 }
 
 /** Writes a disk with a file system under its temporary name. */
@@ -115,13 +151,13 @@ async function writeStraight(
 ): Promise<RecordedImage> {
   const { segments, sizeBytes } = image;
   const { report, fileDigests } = await writeToDevice(
-    { segments, sizeBytes, wantsDigest: true },
+    { segments, sizeBytes, files: filesOf(image) },
     device,
     devices?.isVerified ?? true,
     progress,
     signal,
   );
-  return recordImage(image, { sha256: report.sha256!, fileDigests });
+  return recordImage(image, { piecesSha256: report.piecesSha256!, fileDigests });
 }
 
 /** Checks the devices again now that the sizes are known, before the first one is written. */
@@ -151,11 +187,15 @@ function deviceTargets(
  * @throws {UserError} Like `writeDirectory()`.
  */
 export async function writeRoot(
-  { plan, located, target, progress, onNotice, signal }: WriteJob,
+  { plan, located, target, isDry, progress, onNotice, signal }: WriteJob,
 ): Promise<Written> {
   const root = "root";
   const entries = planRoot(plan, located);
   const total = bytesOf(entries);
+  if (isDry) {
+    progress.begin("reading", total);
+    return { names: [], images: [], files: await digestRoot(entries, progress, signal) };
+  }
   checkSpace(target.dir, total);
   target.removePart(root);
   progress.begin("writing", total);
@@ -166,6 +206,25 @@ export async function writeRoot(
   });
   const files = recordFiles(entries, digests);
   return { names: target.adopt(root), images: [], files };
+}
+
+/** Returns what would be recorded of the files of a directory. */
+async function digestRoot(
+  entries: readonly RootEntry[],
+  progress: Progress,
+  signal: AbortSignal | undefined,
+): Promise<RecordedFile[]> {
+  const bodies = entries.flatMap(({ body }) => body === undefined ? [] : [body]);
+  const onBytes = (bytes: number) => progress.add(bytes);
+  const { fileDigests } = await digestImage(bodies, { onBytes, ...(signal && { signal }) });
+  const digests = entries.flatMap(({ path, body }) =>
+    body === undefined ? [] : [[path, digestOfBody(body, fileDigests)] as const]
+  );
+  return recordFiles(entries, new Map(digests));
+}
+
+function digestOfBody(body: Body, fileDigests: WrittenImage["fileDigests"]): string {
+  return body.kind === "bytes" ? sha256Of(body.bytes) : fileDigests.get(body)!;
 }
 
 function bytesOf(entries: readonly RootEntry[]): number {
@@ -183,15 +242,20 @@ function recordFiles(
   );
 }
 
+/** The segments that are files of an image. */
+function filesOf({ contents }: Image): ReadonlySet<Segment> {
+  return new Set(contents.map(({ body }) => body));
+}
+
 function recordImage(
   { name, role, sizeBytes, dataBytes, contents }: Image,
-  { sha256, fileDigests }: WrittenImage,
+  { piecesSha256, fileDigests }: WrittenImage,
 ): RecordedImage {
   const files = contents.map(({ path, origin, body }) => ({
     path,
     origin,
     size: segmentSize(body),
-    sha256: body.kind === "bytes" ? sha256Of(body.bytes) : fileDigests.get(body)!,
+    sha256: digestOfBody(body, fileDigests),
   }));
-  return { name, role, sizeBytes, dataBytes, sha256, files };
+  return { name, role, sizeBytes, dataBytes, piecesSha256, files };
 }

@@ -16,7 +16,7 @@ import type { PreflightReport } from "../preflight/report.ts";
 import { type BuildOptions, defaultOptions } from "../plan/options.ts";
 import { readRecord } from "../record/read.ts";
 import { checkOutput } from "../write/output_parts.ts";
-import type { WrittenPart } from "../write/parts_sink.ts";
+import type { WrittenPart } from "../write/output_parts.ts";
 import { writing } from "../refused.ts";
 import { openImage } from "../source/file.ts";
 import { statIfThere } from "../runtime/stat.ts";

@@ -82,12 +82,15 @@ export async function reproduceBuild(
       }),
   );
   try {
-    const { tree, store, isOffline, repo, preseed, force, jobs } = request;
+    const { tree, store, isOffline, repo, preseed, force, jobs, keep } = request;
     const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
     // A directory that the record names is one of another machine.
     const sources = given.filter((mirror) => given === request.mirrors || mirror.kind === "http");
     const found = await buildMedia(
-      { tree, store, isOffline, repo, preseed, force, jobs, options, sources, target: dir },
+      {
+        ...{ tree, store, isOffline, repo, preseed, force, jobs, options, sources },
+        ...{ target: dir, isDry: !keep },
+      },
       events,
       signal,
     );

@@ -17,8 +17,7 @@ import type { NodeEntry } from "../image/types.ts";
 import { RECORD_NAME, SBOM_NAME } from "../record/types.ts";
 import { WORK_DIR } from "../runtime/own.ts";
 import type { Extracted } from "../write/extract.ts";
-import { checkOutput, writeOutputParts } from "../write/output_parts.ts";
-import type { WrittenPart } from "../write/parts_sink.ts";
+import { checkOutput, writeOutputParts, type WrittenPart } from "../write/output_parts.ts";
 import type { StreamOptions } from "../write/writer.ts";
 
 /** The tar of a root. */
@@ -43,7 +42,10 @@ export async function writeRootTar(
 ): Promise<RootTar> {
   checkOutput(output);
   const { segments, members, skipped } = rootSegments(openDirectoryView(dir));
-  const [file] = await writeOutputParts(output, segments, undefined, options);
+  const [file] = await writeOutputParts(output, segments, undefined, {
+    ...options,
+    wantsSha256: true,
+  });
   return { ...file!, members, skipped };
 }
 

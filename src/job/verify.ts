@@ -11,6 +11,7 @@ import { setImmediate } from "node:timers/promises";
 import { STEPS } from "../assets.gen.ts";
 import { UserError } from "../errors.ts";
 import { blocksDigest } from "../format/blocks.ts";
+import { type Piece, piecesDigest } from "../format/pieces.ts";
 import { type ByteSource, firstNonZero } from "../format/reader.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { watched } from "../source/watched.ts";
@@ -19,11 +20,13 @@ import { type FileSource, openImage } from "../source/file.ts";
 import { digestRange } from "../image/linear.ts";
 import { digestOne } from "../hash/pool.ts";
 import { digestEntries, runsTask } from "../image/digests.ts";
+import { digestPieces } from "../image/pieces.ts";
 import { openView } from "../image/view.ts";
 import {
   type DiskReport,
   type ImageReport,
   type ImageView,
+  type LinearKind,
   plainPath,
   type ViewEntry,
 } from "../image/types.ts";
@@ -119,44 +122,88 @@ async function checkRecord(
   const sizeBytes = isDevice ? Math.min(source.sizeBytes, record.sizeBytes) : source.sizeBytes;
   const isWhole = isDevice ? sizeBytes >= record.dataBytes : sizeBytes === record.sizeBytes;
   const fileBytes = record.files.reduce((sum, { size }) => sum + size, 0);
-  progress.begin("checking files and image", fileBytes + (isWhole ? record.dataBytes : 0));
-  // The image as a whole is on one core, its files are on the others.
-  const whole = isWhole ? startDigest(source, record, progress) : undefined;
-  const recorded = new Map(record.files.map((file) => [plainPath(file.path), file]));
+  // An image as a whole is on one core, its files are on the others.
+  const readsWhole = isWhole && (record.sha256 ?? record.blocksSha256) !== undefined;
+  progress.begin("checking files and image", fileBytes + (readsWhole ? record.dataBytes : 0));
+  const whole = readsWhole ? startDigest(source, record, progress) : undefined;
   try {
-    for await (const [entry, got] of digestEntries(view, view.entries(), { progress })) {
-      if (got === undefined) continue;
-      const path = plainPath(entry.path);
-      const file = recorded.get(path);
-      recorded.delete(path);
-      if (file?.sha256 === got) continue;
-      throw file === undefined
-        ? distrust(view, entry, `${entry.path} was not put into it`, remedy)
-        : distrust(
-          view,
-          entry,
-          `SHA-256 of ${entry.path} is ${got}, it was built with ${file.sha256}`,
-          remedy,
-        );
-    }
+    const pieces = await checkFiles(view, record, { remedy, isWhole }, progress);
+    const fault = !isWhole
+      ? `it has ${source.sizeBytes} bytes, it was built with ${record.sizeBytes}`
+      : pieces !== record.piecesSha256
+      ? "the bytes between its files are not as they were built"
+      : await wholeFault(whole, record);
+    if (fault === undefined) return;
+    throw new UserError("verify", `Cannot trust ${source.name}: ${fault}`, {
+      where: source.name,
+      hint: `A guest that was started from it also changes it. ${remedy}`,
+    });
   } catch (error) {
     await whole?.giveUp();
     throw error;
   }
+}
+
+/** Compares the digest of an image as a whole, where its record has one. */
+async function wholeFault(
+  whole: WholeDigest | undefined,
+  { sha256, blocksSha256 }: RecordedImage,
+): Promise<string | undefined> {
+  if (whole === undefined) return undefined;
+  const wanted = sha256 ?? blocksSha256;
+  const got = await whole.sha256();
+  return got === wanted ? undefined : `SHA-256 is ${got}, it was built with ${wanted}`;
+}
+
+/**
+ * Compares every file of an image with its record.
+ *
+ * @returns The digest of its pieces, where the record has it.
+ * @throws {UserError} "verify" for the first that differs, or is missing.
+ */
+async function checkFiles(
+  view: ImageView,
+  { files, piecesSha256, dataBytes }: RecordedImage,
+  { remedy, isWhole }: { readonly remedy: string; readonly isWhole: boolean },
+  progress: Progress,
+): Promise<string | undefined> {
+  const recorded = new Map(files.map((file) => [plainPath(file.path), file]));
+  const check = (entry: ViewEntry, got: string) => {
+    const path = plainPath(entry.path);
+    const file = recorded.get(path);
+    recorded.delete(path);
+    if (file?.sha256 === got) return;
+    const what = file === undefined
+      ? `${entry.path} was not put into it`
+      : `SHA-256 of ${entry.path} is ${got}, it was built with ${file.sha256}`;
+    throw distrust(view, entry, what, remedy);
+  };
+  const pieces: Piece[] = [];
+  if (piecesSha256 !== undefined && view.kind !== "disk" && view.kind !== "bundle") {
+    const source = watched(view.source, progress);
+    for await (
+      const { file, size, sha256 } of digestPieces(source, view.kind, isWhole ? dataBytes : 0, {
+        progress,
+      })
+    ) {
+      if (sha256 === undefined) break;
+      pieces.push({ sizeBytes: size, sha256 });
+      if (file !== undefined) check(file, sha256);
+    }
+  } else {
+    for await (const [entry, got] of digestEntries(view, view.entries(), { progress })) {
+      if (got !== undefined) check(entry, got);
+    }
+  }
   const missing = [...recorded.values()].find(({ size }) => size > 0);
-  if (missing !== undefined) await whole?.giveUp();
-  const wanted = record.sha256 ?? record.blocksSha256;
-  const got = missing === undefined ? await whole?.sha256() : undefined;
-  if (got !== undefined && got === wanted) return;
-  const what = missing !== undefined
-    ? `${JSON.stringify(missing.path)} is missing`
-    : !isWhole
-    ? `it has ${source.sizeBytes} bytes, it was built with ${record.sizeBytes}`
-    : `SHA-256 is ${got}, it was built with ${wanted}`;
-  throw new UserError("verify", `Cannot trust ${source.name}: ${what}`, {
-    where: source.name,
-    hint: `A guest that was started from it also changes it. ${remedy}`,
-  });
+  if (missing !== undefined) {
+    const what = `${JSON.stringify(missing.path)} is missing`;
+    throw new UserError("verify", `Cannot trust ${view.source.name}: ${what}`, {
+      where: view.source.name,
+      hint: `A guest that was started from it also changes it. ${remedy}`,
+    });
+  }
+  return piecesSha256 === undefined ? undefined : piecesDigest(pieces);
 }
 
 /** The digest of an image that is computed while its files are. */
@@ -209,13 +256,41 @@ export async function isAsBuilt(
   const source = watched(opened, progress);
   try {
     progress.begin(`checking ${path}`, record.dataBytes);
-    const { sizeBytes, dataBytes, sha256, blocksSha256 } = record;
+    const { role, sizeBytes, dataBytes, piecesSha256, sha256, blocksSha256 } = record;
     if (source.isDevice || source.sizeBytes !== sizeBytes) return false;
-    if (sha256 === undefined) return await diskDigest(source, sizeBytes) === blocksSha256;
-    return firstNonZero(source, dataBytes) < 0 && digestRange(source, 0, dataBytes) === sha256;
+    if (blocksSha256 !== undefined) return await diskDigest(source, sizeBytes) === blocksSha256;
+    if (firstNonZero(source, dataBytes) >= 0) return false;
+    if (piecesSha256 === undefined || role === "disk" || role === "external") {
+      return digestRange(source, 0, dataBytes) === sha256;
+    }
+    return await hasPieces(source, { kind: role, dataBytes, piecesSha256 }, progress);
   } finally {
     opened.close();
   }
+}
+
+/** Reports whether an image has certain pieces. */
+async function hasPieces(
+  source: ByteSource,
+  { kind, dataBytes, piecesSha256 }: {
+    readonly kind: LinearKind;
+    readonly dataBytes: number;
+    readonly piecesSha256: string;
+  },
+  progress: Progress,
+): Promise<boolean> {
+  const pieces: Piece[] = [];
+  try {
+    for await (const { size, sha256 } of digestPieces(source, kind, dataBytes, { progress })) {
+      if (sha256 === undefined) return false;
+      pieces.push({ sizeBytes: size, sha256 });
+    }
+  } catch (error) {
+    // Where its structure is damaged it is not what was built.
+    if (error instanceof UserError && error.kind === "format") return false;
+    throw error;
+  }
+  return piecesDigest(pieces) === piecesSha256;
 }
 
 /** Computes the digest of a disk in a file, or at the beginning of a device. */

@@ -10,12 +10,16 @@ import { basename, dirname } from "node:path";
 import { type DeviceImage, notAsBuilt } from "../device/write.ts";
 import { UserError } from "../errors.ts";
 import { type ByteSource, firstNonZero } from "../format/reader.ts";
+import { piecesDigest } from "../format/pieces.ts";
+import type { FileSegment, Segment } from "../format/segment.ts";
 import { detectImage } from "../image/linear.ts";
-import type { ImageKind } from "../image/types.ts";
+import { piecesOfImage } from "../image/pieces.ts";
+import { type ImageKind, plainPath } from "../image/types.ts";
 import { checkWhole } from "../image/whole.ts";
 import { readRecordIfThere } from "../record/read.ts";
-import { extentSegments, readExtents } from "../source/extents.ts";
-import { openImage } from "../source/file.ts";
+import type { RecordedImage } from "../record/types.ts";
+import { type DataExtent, extentSegments, readExtents } from "../source/extents.ts";
+import { type FileSource, openImage } from "../source/file.ts";
 
 /** An image file that is ready to be written. */
 export interface ImageToWrite extends DeviceImage {
@@ -28,7 +32,7 @@ export interface ImageToWrite extends DeviceImage {
 /**
  * Checks an image file and returns its segments.
  *
- * If the image is in the seedstrap.json beside it, the written bytes must have the recorded digest,
+ * If the image is in the seedstrap.json beside it, the written bytes must have the recorded digests,
  * and everything after its data must be zeros. Any other has to be whole as far as its format says.
  *
  * @throws {UserError} "format" if it is not an image, or not a whole one, "verify" if it is not as it was built,
@@ -61,8 +65,7 @@ export function imageToWrite(path: string): ImageToWrite {
         segments: extentSegments(path, extents, dataBytes),
       };
     }
-    // The record of a disk with a file system has another digest, which is not computed here.
-    const { dataBytes, sha256 } = record;
+    const { dataBytes } = record;
     if (sizeBytes !== record.sizeBytes || firstNonZero(source, dataBytes) >= 0) {
       throw notAsBuilt(
         path,
@@ -71,11 +74,49 @@ export function imageToWrite(path: string): ImageToWrite {
           : `there is data after the ${dataBytes} bytes that were built`,
       );
     }
-    const segments = extentSegments(path, extents, dataBytes);
-    return { path, kind, sizeBytes, dataBytes, segments, ...(sha256 !== undefined && { sha256 }) };
+    return { path, kind, sizeBytes, dataBytes, ...contentOf(source, record, extents) };
   } finally {
     source.close();
   }
+}
+
+/** What of a recorded image is written, and how it is known to be right. */
+function contentOf(
+  source: FileSource,
+  record: RecordedImage,
+  extents: readonly DataExtent[],
+): Omit<DeviceImage, "sizeBytes"> {
+  const { name: path } = source;
+  const { role, dataBytes, piecesSha256, sha256, files } = record;
+  if (piecesSha256 === undefined || role === "disk" || role === "external") {
+    const segments = extentSegments(path, extents, dataBytes);
+    // The digest of a disk with a file system is another one, which is not computed here.
+    if (sha256 === undefined) return { segments };
+    const whole = piecesDigest([{ sizeBytes: dataBytes, sha256 }]);
+    return { segments, files: new Set(), piecesSha256: whole };
+  }
+  const recorded = new Map(files.map((file) => [plainPath(file.path), file.sha256]));
+  const pathOf = new Map<Segment, string>();
+  const segments = Array.from(piecesOfImage(source, role, dataBytes), ({ offset, size, file }) => {
+    const segment: FileSegment = {
+      kind: "file",
+      path,
+      offsetBytes: offset,
+      sizeBytes: size,
+      isPart: true,
+    };
+    if (file !== undefined) pathOf.set(segment, file.path);
+    return segment;
+  });
+  const faultOf: DeviceImage["faultOf"] = (digests) => {
+    for (const [segment, name] of pathOf) {
+      if (digests.get(segment) !== recorded.get(plainPath(name))) {
+        return `${name} is not as it was built`;
+      }
+    }
+    return "the bytes between its files are not as they were built";
+  };
+  return { segments, files: new Set(pathOf.keys()), piecesSha256, faultOf };
 }
 
 /** Refuses an image that ends early, or is damaged where that shows, before anything is written. */

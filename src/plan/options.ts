@@ -84,6 +84,8 @@ export interface BuildOptions {
   readonly overwriteDisk?: true;
   /** Whether nothing on the booted machine waits for a network. */
   readonly airGapped: boolean;
+  /** The SHA-256 of each image as a whole is recorded, for other tools. */
+  readonly sha256?: true;
   /** First port for mirrors that are directories, when the guest needs them. */
   readonly mirrorPort: number;
   /** What boots: builder-hex0, or the preflight program, which expects a closing record. */

@@ -15,8 +15,7 @@ import { Dots } from "./dots.ts";
 import { preflightImage } from "./image.ts";
 import { preflightArgs, type PreflightMachine, VERDICT_CODES } from "./qemu.ts";
 import { explainReason, MAX_LOG_BYTES, parseReport, type PreflightReport } from "./report.ts";
-import { writeOutputParts } from "../write/output_parts.ts";
-import type { WrittenPart } from "../write/parts_sink.ts";
+import { writeOutputParts, type WrittenPart } from "../write/output_parts.ts";
 
 /** What to write to a preflight image. */
 export interface PreflightContent {
@@ -41,6 +40,7 @@ export async function writePreflight(
   try {
     const segments = preflightImage(orders, boot);
     const [image] = await writeOutputParts(path, segments, undefined, {
+      wantsSha256: true,
       ...(signal && { signal }),
       ...(option !== undefined && { option }),
     });

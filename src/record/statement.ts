@@ -24,6 +24,8 @@
  *   seedstrapTree1    a checkout: see `tree/digest.ts`
  *   seedstrapBlocks1  a disk with a file system: SHA-256 of its blocks that are not zero, each with
  *                     its offset, and of its size: see `format/blocks.ts`
+ *   seedstrapPieces1  a boot or payload image, by its files and the bytes between them: see
+ *                     `format/pieces.ts`; with a sparse tail it has the annotations below, too
  *   seedstrapData1    a boot image with a sparse tail: SHA-256 of its first bytes, whose number is
  *                     the annotation seedstrap_dataBytes; zeros follow up to its size, which is
  *                     the annotation seedstrap_sizeBytes
@@ -65,6 +67,7 @@ const BUILDER_ID = "urn:x-seedstrap:builder";
 export const TREE_KEY = "seedstrapTree1";
 const BLOCKS_KEY = "seedstrapBlocks1";
 const DATA_KEY = "seedstrapData1";
+const PIECES_KEY = "seedstrapPieces1";
 
 const resource = object({
   name: anyText,
@@ -198,13 +201,17 @@ export function subjectsOf({ images, files }: TargetRecord): Resource[] {
   ];
 }
 
-function imageSubject(
-  { name, sha256, blocksSha256, dataBytes, sizeBytes }: RecordedImage,
-): Resource {
-  if (sha256 === undefined) return { name, digest: { [BLOCKS_KEY]: blocksSha256! } };
-  if (dataBytes === sizeBytes) return { name, digest: { sha256 } };
+function imageSubject(image: RecordedImage): Resource {
+  const { name, piecesSha256, sha256, blocksSha256, dataBytes, sizeBytes } = image;
+  if (blocksSha256 !== undefined) return { name, digest: { [BLOCKS_KEY]: blocksSha256 } };
+  const isSparse = dataBytes < sizeBytes;
+  const digest = {
+    ...(piecesSha256 !== undefined && { [PIECES_KEY]: piecesSha256 }),
+    ...(sha256 !== undefined && { [isSparse ? DATA_KEY : "sha256"]: sha256 }),
+  };
+  if (!isSparse) return { name, digest };
   const annotations = { seedstrap_dataBytes: dataBytes, seedstrap_sizeBytes: sizeBytes };
-  return { name, digest: { [DATA_KEY]: sha256 }, annotations };
+  return { name, digest, annotations };
 }
 
 /** Returns the inputs of a build. */

@@ -86,6 +86,7 @@ export const buildOptions = objectOf<BuildOptions>({
   disk: v.exactOptional(textThat(isDiskName, "a disk")),
   overwriteDisk: v.exactOptional(v.literal(true)),
   airGapped: bool,
+  sha256: v.exactOptional(v.literal(true)),
   mirrorPort: count(1, 65000),
   bootProgram: oneOf(["builder-hex0", "preflight"]),
 });
@@ -183,9 +184,11 @@ const recordedImage = object({
   role: oneOf(["boot", "payload", "disk", "external"]),
   /** Size of the file. */
   sizeBytes: size,
-  /** Bytes from the beginning that `sha256` is of; the rest is zeros. */
+  /** Bytes from the beginning that the digests are of; the rest is zeros. */
   dataBytes: size,
-  /** Of a boot or payload image. */
+  /** Of a boot or payload image: see `format/pieces.ts`; absent in records before version 0.2. */
+  piecesSha256: v.exactOptional(sha256),
+  /** Of a boot or payload image, where it was asked for, or no pieces are recorded. */
   sha256: v.exactOptional(sha256),
   /** Of a disk with a file system: see `format/blocks.ts`. */
   blocksSha256: v.exactOptional(sha256),
@@ -198,8 +201,9 @@ export type RecordedImage = v.InferOutput<typeof recordedImage>;
 const wholeImage = v.pipe(
   recordedImage,
   v.check(
-    ({ sha256, blocksSha256 }) => (sha256 === undefined) !== (blocksSha256 === undefined),
-    "one with exactly one digest",
+    ({ piecesSha256, sha256, blocksSha256 }) =>
+      (piecesSha256 === undefined && sha256 === undefined) !== (blocksSha256 === undefined),
+    "one with the digests of an image or those of a disk",
   ),
   v.check(
     ({ dataBytes, sizeBytes }) => dataBytes <= sizeBytes,

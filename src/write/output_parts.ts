@@ -9,13 +9,14 @@ import { readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { numberedPath, partNumbers } from "../source/parts.ts";
 import { UserError } from "../errors.ts";
-import { type Segment, totalSize } from "../format/segment.ts";
+import { fileSegment, type Segment, totalSize } from "../format/segment.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { PartsSink, type WrittenPart } from "./parts_sink.ts";
+import { digestEach } from "../hash/pool.ts";
 import { writing } from "../refused.ts";
+import { outputFiles, type OutputPlaces } from "./outputs.ts";
 import { clearScratch, makeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { checkSpace, syncDirectory } from "./target.ts";
-import { type StreamOptions, streamSegments } from "./writer.ts";
+import { type StreamOptions, writeSegments } from "./writer.ts";
 
 /**
  * Checks that neither the file nor a part of it exists, and that its directory does. What a killed
@@ -68,8 +69,18 @@ function undoCommit(work: string, dir: string): void {
   for (const path of named) rmSync(path);
 }
 
+/** A file that was written. */
+export interface WrittenPart {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Only where it was asked for. */
+  readonly sha256?: string;
+}
+
 /** How an output is written. */
 export interface OutputOptions extends StreamOptions {
+  /** Reads each part back for its SHA-256, which no byte is hashed for otherwise. */
+  readonly wantsSha256?: boolean;
   /** What names its directory, for a hint; "--output" if absent. */
   readonly option?: string;
 }
@@ -110,31 +121,31 @@ export async function writeOutputParts(
       return partBytes === undefined ? name : numberedPath(name, number);
     };
     const pathOf = (number: number) => join(work, nameOf(number));
-    const written = await writeParts(segments, pathOf, partBytes ?? Infinity, options);
+    const sizeBytes = totalSize(segments);
+    const places = { pathOf, partBytes: partBytes ?? Infinity, sizeBytes };
+    await writeSegments(segments, places, { ...options, hashesAll: false });
+    const parts = await describeParts(places, options);
     // Checked again, as a rename would replace a file that appeared meanwhile.
     checkOutput(path);
     return writing(dir, () => {
-      const parts = written.map((part, index) => ({ ...part, path: join(dir, nameOf(index + 1)) }));
-      written.forEach((part, index) => renameSync(part.path, parts[index]!.path));
+      const named = parts.map((part, index) => ({ ...part, path: join(dir, nameOf(index + 1)) }));
+      parts.forEach((part, index) => renameSync(part.path, named[index]!.path));
       syncDirectory(dir);
-      return parts;
+      return named;
     });
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
 }
 
-async function writeParts(
-  segments: readonly Segment[],
-  pathOf: (number: number) => string,
-  partBytes: number,
-  options: StreamOptions,
+/** Returns the parts of an output under their temporary names, with their digests on request. */
+async function describeParts(
+  places: OutputPlaces,
+  { wantsSha256 = false, signal }: OutputOptions,
 ): Promise<WrittenPart[]> {
-  const sink = await PartsSink.open(pathOf, partBytes);
-  try {
-    await streamSegments(segments, sink, options);
-    return await sink.finish();
-  } finally {
-    await sink.close();
-  }
+  const parts = outputFiles(places);
+  if (!wantsSha256) return parts;
+  const tasks = parts.map((part) => ({ segment: fileSegment(part), kind: "target" } as const));
+  const digests = await Array.fromAsync(digestEach(tasks, { signal }));
+  return parts.map((part, index) => ({ ...part, sha256: digests[index]! }));
 }

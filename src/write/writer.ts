@@ -1,39 +1,32 @@
 // SPDX-License-Identifier: MIT
 /**
- * Streams segments into a file, verifies them, and computes the digest of the image. `sink.ts` has
- * the threads and buffers.
+ * Writes segments to files, and verifies them. Each segment has its place before anything is read,
+ * so that every core reads, hashes and writes files of its own.
  *
  * @module
  */
 
 import { createHash } from "node:crypto";
-import { readSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { checkMember, MemberReader } from "../archive/reader.ts";
+import { sha256Of } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
+import { type Piece, piecesDigest } from "../format/pieces.ts";
 import {
   CRC32_DIGITS,
-  type FileRun,
   type FileSegment,
   type MemberSegment,
-  runsOf,
   type Segment,
+  segmentSize,
 } from "../format/segment.ts";
-import { reading } from "../refused.ts";
-import { changedFile, fileName, openRun } from "../source/run.ts";
-import { PIECE_BYTES } from "../hash/piece.ts";
-import { type ImageSink, Sink } from "./sink.ts";
-
-/** Shorter runs of zeros are written, longer ones become a hole. */
-const HOLE_BYTES = 64 * 1024;
-
-/** A source file that cannot be read is an error of the "tree". */
-const SOURCE = { kind: "tree" } as const;
+import { digestEach, type HashTask } from "../hash/pool.ts";
+import { fileName } from "../source/run.ts";
+import { type OutputPlaces, Outputs } from "./outputs.ts";
 
 /** The digests of an image that was written. */
 export interface WrittenImage {
-  /** SHA-256 of the segments, without the sparse tail. */
-  readonly sha256: string;
+  /** Digest of its pieces, see `format/pieces.ts`. */
+  readonly piecesSha256: string;
   /** SHA-256 of each file and member segment. */
   readonly fileDigests: ReadonlyMap<Segment, string>;
 }
@@ -47,6 +40,8 @@ export interface StreamOptions {
 export interface WriteOptions extends StreamOptions {
   /** Size of the file: that of the segments, or larger for a sparse tail. */
   readonly sizeBytes: number;
+  /** The bytes segments that are files of the image, as file and member segments are. */
+  readonly files?: ReadonlySet<Segment>;
 }
 
 /** The error for a file with a wrong digest. */
@@ -80,138 +75,162 @@ export async function writeImage(
   segments: readonly Segment[],
   options: WriteOptions,
 ): Promise<WrittenImage> {
-  const sink = await Sink.open(path);
-  try {
-    const fileDigests = await streamSegments(segments, sink, options);
-    return { sha256: await sink.finish(options.sizeBytes), fileDigests };
-  } finally {
-    await sink.close();
-  }
+  const { sizeBytes, files } = options;
+  const places = { pathOf: () => path, partBytes: Infinity, sizeBytes };
+  const hashed = await writeSegments(segments, places, options);
+  return {
+    piecesSha256: piecesDigest(writtenPieces(segments, hashed, files)),
+    fileDigests: hashed.digests,
+  };
 }
 
 /**
- * Streams segments into a sink, and verifies them.
+ * Computes what {@link writeImage} would return, and writes nothing.
  *
- * @returns SHA-256 of each file and member segment, except parts of files without a known digest.
+ * @param segments Without `crc32` segments, which are of the bytes of an image.
+ * @throws {UserError} as {@link writeImage}, except for "target"
+ */
+export async function digestImage(
+  segments: readonly Segment[],
+  options: StreamOptions & Pick<WriteOptions, "files">,
+): Promise<WrittenImage> {
+  const hashed = await processAll(segments, undefined, { ...options, hashesAll: true });
+  return {
+    piecesSha256: piecesDigest(writtenPieces(segments, hashed, options.files)),
+    fileDigests: hashed.digests,
+  };
+}
+
+/** Digests that were computed while segments were read. */
+export interface Hashed {
+  /** SHA-256 of each file and member segment; of those without a known one only if it is wanted. */
+  readonly digests: ReadonlyMap<Segment, string>;
+  /** What became of each `crc32` segment. */
+  readonly checksums: ReadonlyMap<Segment, Uint8Array>;
+}
+
+/** How segments are processed. */
+interface ProcessOptions extends StreamOptions {
+  /** Whether also files without a known digest are hashed. */
+  readonly hashesAll: boolean;
+}
+
+/**
+ * Writes segments to new files, and syncs these. The caller removes them on failure.
+ *
  * @throws {UserError} as {@link writeImage}
  */
-export async function streamSegments(
+export async function writeSegments(
   segments: readonly Segment[],
-  sink: ImageSink,
+  places: OutputPlaces,
+  options: StreamOptions & { readonly hashesAll?: boolean },
+): Promise<Hashed> {
+  const outputs = new Outputs(places);
+  try {
+    const hashed = await processAll(segments, outputs, { hashesAll: true, ...options });
+    await outputs.finish();
+    throwIfInterrupted(options.signal);
+    return hashed;
+  } finally {
+    await outputs.close();
+  }
+}
+
+async function processAll(
+  segments: readonly Segment[],
+  outputs: Outputs | undefined,
+  options: ProcessOptions,
+): Promise<Hashed> {
+  const digests = new Map<Segment, string>();
+  await copyMembers(segments, outputs, digests, options);
+  await copyFiles(segments, outputs, digests, options);
+  return { digests, checksums: writeChecksums(segments, outputs) };
+}
+
+/** Yields segments with their offsets. */
+function* placed(segments: readonly Segment[]): Generator<readonly [Segment, number], void> {
+  let offsetBytes = 0;
+  for (const segment of segments) {
+    yield [segment, offsetBytes];
+    offsetBytes += segmentSize(segment);
+  }
+}
+
+/** Copies files on every core, writes what is in memory, and leaves zeros as holes. */
+async function copyFiles(
+  segments: readonly Segment[],
+  outputs: Outputs | undefined,
+  digests: Map<Segment, string>,
+  { hashesAll, onBytes, signal }: ProcessOptions,
+): Promise<void> {
+  /** The segments of the tasks that are not done. */
+  const asked: FileSegment[] = [];
+  let lastOffset = 0;
+  const tasks = function* (): Generator<HashTask> {
+    for (const [segment, offsetBytes] of placed(segments)) {
+      if (segment.kind === "bytes") outputs?.write(segment.bytes, offsetBytes);
+      if (segment.kind !== "file") continue;
+      const { sizeBytes, sha256 } = segment;
+      asked.push(segment);
+      lastOffset = offsetBytes;
+      yield {
+        segment,
+        kind: "tree",
+        ...(outputs && { to: { kind: "runs", runs: outputs.runsAt(offsetBytes, sizeBytes) } }),
+        ...(sha256 === undefined && !hashesAll && { isUnhashed: true }),
+      };
+    }
+  };
+  const noteBytes = (bytes: number) => {
+    outputs?.noteWritten(bytes, lastOffset);
+    onBytes?.(bytes);
+  };
+  for await (const got of digestEach(tasks(), { onBytes: noteBytes, signal })) {
+    const segment = asked.shift()!;
+    if (got === undefined || got === "") continue;
+    if (segment.sha256 !== undefined && got !== segment.sha256) {
+      throw DigestMismatch.of(segment, got);
+    }
+    digests.set(segment, got);
+  }
+}
+
+/** Copies the members of archives, which are read from their beginning to their end. */
+async function copyMembers(
+  segments: readonly Segment[],
+  outputs: Outputs | undefined,
+  digests: Map<Segment, string>,
   options: StreamOptions,
-): Promise<Map<Segment, string>> {
-  const fileDigests = new Map<Segment, string>();
-  const crc = new RunningCrc32(segments);
+): Promise<void> {
   const members = new MemberReader(options.signal);
   try {
-    for (const segment of segments) {
-      switch (segment.kind) {
-        case "bytes":
-          crc.update(segment.bytes);
-          await writeBytes(sink, segment.bytes);
-          break;
-        case "zeros":
-          crc.updateZeros(segment.sizeBytes);
-          if (segment.sizeBytes < HOLE_BYTES) {
-            await writeBytes(sink, new Uint8Array(segment.sizeBytes));
-          } else await sink.skip(segment.sizeBytes);
-          break;
-        case "crc32": {
-          const digits = crc.digits();
-          await writeBytes(sink, digits);
-          crc.update(digits);
-          break;
-        }
-        case "file":
-          await copyFile(segment, sink, crc, fileDigests, options);
-          break;
-        case "member":
-          fileDigests.set(segment, await copyMember(segment, members, sink, crc, options));
-          break;
-      }
-      throwIfInterrupted(options.signal);
+    for (const [segment, offsetBytes] of placed(segments)) {
+      if (segment.kind !== "member") continue;
+      const { onBytes, signal } = options;
+      const write = (bytes: Uint8Array, done: number) => {
+        outputs?.write(bytes, offsetBytes + done);
+        onBytes?.(bytes.length);
+      };
+      digests.set(segment, await readMember(segment, members, write, signal));
     }
-    return fileDigests;
   } finally {
     await members.close();
   }
 }
 
-/** Copies bytes into a sink. */
-export async function writeBytes(sink: ImageSink, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    const room = await sink.room();
-    const part = bytes.subarray(done, done + room.length);
-    room.set(part);
-    sink.used(part.length);
-    done += part.length;
-  }
-}
-
-/** Streams a file segment into the sink, verifies it, and adds its digest to `digests`. */
-async function copyFile(
-  segment: FileSegment,
-  sink: ImageSink,
-  crc: RunningCrc32,
-  digests: Map<Segment, string>,
-  options: StreamOptions,
-): Promise<void> {
-  const hasDigest = segment.sha256 !== undefined || segment.isPart !== true;
-  const hash = createHash("sha256");
-  const onPart = (part: Uint8Array) => {
-    if (hasDigest) hash.update(part);
-    crc.update(part);
-  };
-  for (const run of runsOf(segment)) await copyRun(segment, run, sink, onPart, options);
-  if (!hasDigest) return;
-  const sha256 = hash.digest("hex");
-  digests.set(segment, sha256);
-  if (segment.sha256 !== undefined && sha256 !== segment.sha256) {
-    throw DigestMismatch.of(segment, sha256);
-  }
-}
-
-async function copyRun(
-  segment: FileSegment,
-  run: FileRun,
-  sink: ImageSink,
-  onPart: (part: Uint8Array) => void,
-  { onBytes, signal }: StreamOptions,
-): Promise<void> {
-  const { file, close } = openRun(segment, run);
-  try {
-    for (let done = 0; done < run.sizeBytes;) {
-      const room = await sink.room();
-      const part = room.subarray(0, Math.min(room.length, run.sizeBytes - done, PIECE_BYTES));
-      const position = run.offsetBytes + done;
-      const take = () => readSync(file, part, 0, part.length, position);
-      const read = reading(run.path, take, SOURCE);
-      if (read === 0) throw changedFile(segment, `it ends after ${done} bytes`);
-      onPart(part.subarray(0, read));
-      sink.used(read);
-      onBytes?.(read);
-      done += read;
-      throwIfInterrupted(signal);
-    }
-  } finally {
-    close();
-  }
-}
-
-/** Streams a member of an archive into the sink and returns its digest. */
-async function copyMember(
+/** Reads a member of an archive, and returns its digest. */
+async function readMember(
   segment: MemberSegment,
   members: MemberReader,
-  sink: ImageSink,
-  crc: RunningCrc32,
-  { onBytes, signal }: StreamOptions,
+  write: (bytes: Uint8Array, done: number) => void,
+  signal: AbortSignal | undefined,
 ): Promise<string> {
   const hash = createHash("sha256");
+  let done = 0;
   for await (const piece of members.read(segment)) {
     hash.update(piece);
-    crc.update(piece);
-    await writeBytes(sink, piece);
-    onBytes?.(piece.length);
+    write(piece, done);
+    done += piece.length;
     throwIfInterrupted(signal);
   }
   const sha256 = hash.digest("hex");
@@ -219,31 +238,85 @@ async function copyMember(
   return sha256;
 }
 
-/** The CRC-32 of the bytes so far, for images that have `crc32` segments. */
-class RunningCrc32 {
-  #value = 0;
-  #left: number;
-
-  constructor(segments: readonly Segment[]) {
-    this.#left = segments.filter(({ kind }) => kind === "crc32").length;
+/** Writes the CRC-32 of all bytes before each `crc32` segment, when they have been written. */
+function writeChecksums(
+  segments: readonly Segment[],
+  outputs: Outputs | undefined,
+): Map<Segment, Uint8Array> {
+  const checksums = new Map<Segment, Uint8Array>();
+  let value = 0;
+  let end = 0;
+  for (const [segment, offsetBytes] of placed(segments)) {
+    if (segment.kind !== "crc32") continue;
+    if (outputs === undefined) throw new Error("a checksum of an image that is not written");
+    for (const bytes of outputs.read(end, offsetBytes - end)) value = crc32(bytes, value);
+    const digits = crc32Digits(value);
+    outputs.write(digits, offsetBytes);
+    checksums.set(segment, digits);
+    end = offsetBytes;
   }
+  return checksums;
+}
 
-  update(bytes: Uint8Array): void {
-    if (this.#left > 0) this.#value = crc32(bytes, this.#value);
-  }
+/** Returns what a `crc32` segment is in an image. */
+export function crc32Digits(value: number): Uint8Array {
+  return new TextEncoder().encode(value.toString(16).padStart(CRC32_DIGITS, "0"));
+}
 
-  updateZeros(sizeBytes: number): void {
-    if (this.#left === 0) return;
-    const zeros = new Uint8Array(Math.min(sizeBytes, 64 * 1024));
-    for (let left = sizeBytes; left > 0; left -= zeros.length) {
-      this.update(zeros.subarray(0, Math.min(left, zeros.length)));
+/**
+ * Returns the pieces of an image, see `format/pieces.ts`.
+ *
+ * @param files The bytes segments that are files of it.
+ */
+function* writtenPieces(
+  segments: readonly Segment[],
+  { digests, checksums }: Hashed,
+  files: ReadonlySet<Segment> = new Set(),
+): Generator<Piece, void> {
+  let between = new Between();
+  for (const segment of segments) {
+    const sizeBytes = segmentSize(segment);
+    if (sizeBytes === 0) continue;
+    const sha256 = digests.get(segment) ??
+      (segment.kind === "bytes" && files.has(segment) ? sha256Of(segment.bytes) : undefined);
+    if (sha256 === undefined) between.add(segment, checksums);
+    else {
+      yield* between.end();
+      between = new Between();
+      yield { sizeBytes, sha256 };
     }
   }
+  yield* between.end();
+}
 
-  /** Returns the digits for the next `crc32` segment. */
-  digits(): Uint8Array {
-    const digits = this.#value.toString(16).padStart(CRC32_DIGITS, "0");
-    this.#left--;
-    return new TextEncoder().encode(digits);
+/** A run of bytes between files. */
+class Between {
+  readonly #hash = createHash("sha256");
+  #sizeBytes = 0;
+
+  add(segment: Segment, checksums: ReadonlyMap<Segment, Uint8Array>): void {
+    switch (segment.kind) {
+      case "bytes":
+        this.#hash.update(segment.bytes);
+        break;
+      case "crc32":
+        this.#hash.update(checksums.get(segment)!);
+        break;
+      case "zeros":
+        for (let done = 0; done < segment.sizeBytes; done += ZEROS.length) {
+          this.#hash.update(ZEROS.subarray(0, Math.min(ZEROS.length, segment.sizeBytes - done)));
+        }
+        break;
+      default:
+        throw new Error(`a file of an image has no digest: ${segment.kind}`);
+    }
+    this.#sizeBytes += segmentSize(segment);
+  }
+
+  end(): Piece[] {
+    const sizeBytes = this.#sizeBytes;
+    return sizeBytes === 0 ? [] : [{ sizeBytes, sha256: this.#hash.digest("hex") }];
   }
 }
+
+const ZEROS = new Uint8Array(64 * 1024);

@@ -6,22 +6,17 @@ import { isZero } from "../../src/bytes.ts";
 import { chooseTarget } from "../../src/device/candidates.ts";
 import { MIB } from "../../src/format/segment.ts";
 import { BlockFile } from "../../src/device/block_file.ts";
-import { DeviceSink } from "../../src/device/sink.ts";
-import { writeBytes } from "../../src/write/writer.ts";
+import { DeviceSink, writeBytes } from "../../src/device/sink.ts";
 import { rejection } from "../fetch/harness.ts";
-import { sampleBody } from "../fetch/servers.ts";
+import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
+import { concat } from "../support/sources.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
 const SIZE = 32 * MIB;
-const OPTIONS = {
-  sizeBytes: SIZE,
-  digests: "never",
-  hashesHoles: false,
-  onDone: () => {},
-} as const;
+const OPTIONS = { sizeBytes: SIZE, onDone: () => {} };
 
 /** Writes data to the start of a file of other content, and returns the open sink. */
 async function withSink(
@@ -63,6 +58,28 @@ test.each([
     expect(error.kind).toBe("verify");
     const [, from, to] = /between offset (\d+) and (\d+)$/.exec(error.where!)!;
     expect(offset).toBeWithin(Number(from), Number(to));
+  });
+});
+
+test("pieces are hashed whatever they have in common with buffers, blocks and holes", async () => {
+  const sizes = [1, 5000, 4 * MIB + 1, 0, 3 * MIB];
+  const bodies = sizes.map((size, index) => sampleBody(size, index + 1));
+  await withSink(async (sink) => {
+    const digests: Promise<string>[] = [];
+    for (const body of bodies) {
+      await writeBytes(sink, sampleBody(10));
+      sink.beginPiece();
+      await writeBytes(sink, body);
+      digests.push(sink.endPiece());
+    }
+    sink.beginPiece();
+    await writeBytes(sink, sampleBody(7));
+    await sink.skip(5 * MIB);
+    await writeBytes(sink, sampleBody(9));
+    digests.push(sink.endPiece());
+    await sink.finish();
+    const holed = concat([sampleBody(7), new Uint8Array(5 * MIB), sampleBody(9)]);
+    expect(await Promise.all(digests)).toEqual([...bodies, holed].map(sha256));
   });
 });
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import { piecesOfFile } from "../support/pieces.ts";
 import { afterEach, expect, test } from "bun:test";
 import * as fc from "fast-check";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
@@ -58,7 +59,7 @@ test("the statement of a miniature tree has the expected text", async () => {
   // The plan has tests of its own; the others change with the files embedded in the program.
   buildDefinition.externalParameters = "OPTIONS";
   buildDefinition.internalParameters.record = "RECORD";
-  statement.subject[0].digest.seedstrapData1 = "IMAGE";
+  statement.subject[0].digest.seedstrapPieces1 = "IMAGE";
   expect(runDetails.builder.version).toEqual({ seedstrap: VERSION });
   runDetails.builder.version.seedstrap = "VERSION";
   runDetails.byproducts[0].digest.sha256 = "SBOM";
@@ -68,18 +69,22 @@ test("the statement of a miniature tree has the expected text", async () => {
 });
 
 test("sha256 of a subject is of the whole file, and other digests have other keys", async () => {
-  const qemu = await built();
+  const qemu = await built({ sha256: true });
   const subjects = new Map<string, Record<string, string>>(
     qemu.statement.subject.map((s: { name: string; digest: object }) => [s.name, s.digest]),
   );
   const payload = sha256OfFile(join(qemu.target, "payload.img"));
-  expect(subjects.get("payload.img")).toEqual({ sha256: payload });
-  const [boot] = qemu.made.images;
-  const bytes = readFileSync(join(qemu.target, "init.img")).subarray(0, boot!.dataBytes);
-  expect(subjects.get("init.img")).toEqual({ seedstrapData1: sha256(bytes) });
-  const { statement, target } = await built({ mode: "bare-metal" });
-  for (const { name, digest } of statement.subject) {
-    expect(digest).toEqual({ sha256: sha256OfFile(join(target, name)) });
+  const [boot, other] = qemu.made.images.map(({ name, dataBytes }) => ({
+    seedstrapPieces1: piecesOfFile(join(qemu.target, name), dataBytes),
+    sha256: sha256(readFileSync(join(qemu.target, name)).subarray(0, dataBytes)),
+  }));
+  expect(subjects.get("payload.img")).toEqual({ ...other, sha256: payload });
+  const { sha256: seedstrapData1, ...pieces } = boot!;
+  expect(subjects.get("init.img")).toEqual({ ...pieces, seedstrapData1 });
+  const { statement, target, made } = await built({ mode: "bare-metal" });
+  for (const [index, { name, digest }] of statement.subject.entries()) {
+    const { dataBytes } = made.images[index]!;
+    expect(digest).toEqual({ seedstrapPieces1: piecesOfFile(join(target, name), dataBytes) });
   }
   const [sbom] = statement.predicate.runDetails.byproducts;
   expect(sbom.digest.sha256).toBe(sha256OfFile(join(target, sbom.name)));
@@ -173,8 +178,8 @@ test("parseRecord() refuses a record with a wrong field, and names the field", a
     [`${RECORD}.images.0.name`, "../../etc/passwd", "images.0.name is"],
     [`${RECORD}.images.0.sizeBytes`, -1, "sizeBytes is -1, not a whole number"],
     [`${RECORD}.images.0.dataBytes`, 2 ** 40, "images.0 is an object, not one whose dataBytes"],
-    [`${RECORD}.images.0.sha256`, undefined, "not one with exactly one digest"],
-    [`${RECORD}.images.0.blocksSha256`, ZERO, "not one with exactly one digest"],
+    [`${RECORD}.images.0.piecesSha256`, undefined, "not one with the digests of an image or"],
+    [`${RECORD}.images.0.blocksSha256`, ZERO, "not one with the digests of an image or those"],
     [`${RECORD}.images.0.files.0.sha256`, "A".repeat(64), "files.0.sha256 is"],
     [`${RECORD}.images.1.name`, "init.img", "images is a list, not one with unique names"],
     [`${RECORD}.limits.0.used`, "1", 'limits.0.used is "1", not a number'],

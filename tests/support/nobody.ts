@@ -41,7 +41,7 @@ export function asNobody(dir: string, source: string = MAIN): string[] {
       "--root",
       root,
       MAIN,
-      ...["write/sink", "hash/hash"].map((n) => join(root, `${n}_worker.ts`)),
+      ...["device/digest", "hash/hash"].map((n) => join(root, `${n}_worker.ts`)),
     ]
     : [source];
   const args = ["build", "--compile", "--format=esm", ...entries, "--outfile", binary];

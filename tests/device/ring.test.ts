@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
 import { libc } from "../../src/runtime/libc.ts";
-import { ALIGNMENT_BYTES, Ring } from "../../src/write/ring.ts";
+import { ALIGNMENT_BYTES, Ring } from "../../src/device/ring.ts";
 
 test("Ring hands out no slot twice, and a returned one to the first that waits", async () => {
   const ring = new Ring({ slots: 2, slotBytes: 4 });
