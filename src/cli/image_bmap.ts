@@ -42,7 +42,10 @@ Example:
             );
           }
           checkOutput(output);
-          const text = await withProgress((progress) => makeBmap(source, { progress, signal }));
+          const text = await withProgress((progress) => {
+            progress.begin(`making ${output}`, source.sizeBytes);
+            return makeBmap(source, { progress, signal });
+          });
           await writeOutputParts(output, [textSegment(text)], undefined, { signal });
         } finally {
           source.close();

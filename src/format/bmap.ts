@@ -317,7 +317,8 @@ class Scanner {
   fault(what: string): UserError {
     return new UserError("format", `Cannot read ${this.#name} as a bmap: ${what}`, {
       where: `${this.#name}, offset ${this.at}`,
-      hint: "Make it again, from an image that is known to be right: seedstrap image bmap",
+      hint:
+        "Make it again, from an image that is known to be right (seedstrap image bmap), or move it away",
     });
   }
 

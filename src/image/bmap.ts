@@ -21,7 +21,7 @@ export async function makeBmap(
   source: ByteSource,
   { progress = UNWATCHED, signal }: EntryOptions = {},
 ): Promise<string> {
-  const { name, sizeBytes } = source;
+  const { sizeBytes } = source;
   if (sizeBytes === 0) throw formatError(source, 0, "it is empty");
   // Those whose digests are not there yet.
   const pending: ByteRange[] = [];
@@ -36,7 +36,6 @@ export async function makeBmap(
     progress.add(sizeBytes - at);
   };
   const ranges: MappedRange[] = [];
-  progress.begin(`hashing ${name}`, sizeBytes);
   for await (const sha256 of digestRanges(source, named(), { progress, signal })) {
     const { offset, size } = pending.shift()!;
     ranges.push({ offsetBytes: offset, sizeBytes: size, sha256: sha256! });

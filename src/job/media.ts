@@ -144,6 +144,7 @@ export async function writeBmaps(
     const source = openImage(target.partPath(name));
     try {
       const bmap = `${name}${BMAP_SUFFIX}`;
+      progress.begin(`making ${bmap}`, source.sizeBytes);
       target.writePart(bmap, await makeBmap(source, { progress, signal }));
       bmaps.push(bmap);
     } finally {

@@ -16,6 +16,7 @@ import { checkWhole } from "../image/whole.ts";
 import { readRecordIfThere } from "../record/read.ts";
 import { extentSegments, readExtents } from "../source/extents.ts";
 import { openImage } from "../source/file.ts";
+import { bmapBeside, mappedContent, needsNoBmap } from "./mapped.ts";
 
 /** An image file that is ready to be written. */
 export interface ImageToWrite extends DeviceImage {
@@ -23,18 +24,23 @@ export interface ImageToWrite extends DeviceImage {
   readonly kind: ImageKind;
   /** Total size of the segments. */
   readonly dataBytes: number;
+  /** The bmap that it is written by, if any. */
+  readonly bmap?: string;
 }
 
 /**
  * Checks an image file and returns its segments.
  *
  * If the image is in the seedstrap.json beside it, the written bytes must have the recorded digest,
- * and everything after its data must be zeros. Any other has to be whole as far as its format says.
+ * and everything after its data must be zeros. Any other has to be whole as far as its format says;
+ * if there is a bmap, each range must have the digest in it, and everything else must be zeros.
  *
+ * @param namedBmap A bmap other than the one beside the image.
  * @throws {UserError} "format" if it is not an image, or not a whole one, "verify" if it is not as it was built,
- * "target" for a device, and for a seedstrap.json that cannot be parsed.
+ * "target" for a device, and for a seedstrap.json that cannot be parsed; "usage" for a bmap that is
+ * named although there is a record; as `mappedContent()`.
  */
-export function imageToWrite(path: string): ImageToWrite {
+export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
   const source = openImage(path);
   try {
     if (source.isDevice) {
@@ -50,7 +56,10 @@ export function imageToWrite(path: string): ImageToWrite {
     const record = readRecordIfThere(dirname(real))?.images
       .find(({ name }) => name === basename(real));
     if (record === undefined) {
+      const bmap = namedBmap ?? bmapBeside(path);
+      const mapped = bmap === undefined ? undefined : { bmap, ...mappedContent(source, bmap) };
       checkImage(source, kind);
+      if (mapped !== undefined) return { path, kind, sizeBytes, ...mapped };
       const last = extents.at(-1);
       const dataBytes = last === undefined ? 0 : last.offsetBytes + last.sizeBytes;
       return {
@@ -61,6 +70,7 @@ export function imageToWrite(path: string): ImageToWrite {
         segments: extentSegments(path, extents, dataBytes),
       };
     }
+    if (namedBmap !== undefined) throw needsNoBmap(path);
     // The record of a disk with a file system has another digest, which is not computed here.
     const { dataBytes, sha256 } = record;
     if (sizeBytes !== record.sizeBytes || firstNonZero(source, dataBytes) >= 0) {

@@ -7,18 +7,21 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { EXIT } from "../../src/errors.ts";
-import { readBmap } from "../../src/format/bmap.ts";
+import { formatBmap, readBmap } from "../../src/format/bmap.ts";
+import { payload } from "../../src/format/payload.ts";
 import { MIB } from "../../src/format/segment.ts";
 import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { sealedBmap } from "../support/bmap.ts";
 import { TempDirs } from "../support/files.ts";
 import { DENO, MAIN, type Ran, run, seedstrap, testWith } from "../support/run.ts";
+import { bytesOfSegments } from "../support/sources.ts";
 import { buildIn, setUp } from "./support.ts";
 
 const temp = new TempDirs();
@@ -152,6 +155,133 @@ test("build --bmap of a directory is refused before anything is made", async () 
   expect(ran.code).toBe(EXIT.usage);
   expect(ran.stderr).toContain("Cannot use --bmap: there are no images in the target");
   expect(existsSync(other)).toBe(false);
+});
+
+/** A payload image without a record, with 20 MiB of zeros in a file, and its bmap. */
+function payloadWithBmap(): { readonly image: string; readonly bmap: string; bytes: Buffer } {
+  const image = join(temp.make(), "payload.img");
+  const entries = [
+    { name: "a", body: { kind: "bytes", bytes: sampleBody(2 * MIB + 4097) } as const },
+    { name: "b", body: { kind: "bytes", bytes: new Uint8Array(20 * MIB) } as const },
+    { name: "c", body: { kind: "bytes", bytes: sampleBody(70_001) } as const },
+  ];
+  const bytes = Buffer.from(bytesOfSegments(payload(entries)));
+  writeFileSync(image, bytes);
+  return { image, bmap: `${image}.bmap`, bytes };
+}
+
+const OLD = 0xa5;
+
+/** Reports whether all bytes are the same one; compared in one go, as there are many. */
+function isAll(bytes: Buffer, byte: number): boolean {
+  return Buffer.compare(bytes, Buffer.alloc(bytes.length, byte)) === 0;
+}
+
+/** Writes an image to a file of 30 MiB, which is the device here. */
+async function writeToFile(image: string, ...options: string[]) {
+  const device = join(temp.make(), "device");
+  writeFileSync(device, Buffer.alloc(30 * MIB, OLD));
+  const ran = await seedstrap(["write", image, device, "--file", "--yes", "device", ...options]);
+  return { ran, after: readFileSync(device) };
+}
+
+/** Expects that an image was written, and nothing after it. */
+function expectWritten(
+  { ran, after }: Awaited<ReturnType<typeof writeToFile>>,
+  bytes: Buffer,
+  bmap?: string,
+): void {
+  if (bmap === undefined) expect(ran.stderr).not.toContain("is verified by");
+  else expect(ran.stderr).toContain(`is verified by ${bmap}\n`);
+  expect(ran.code).toBe(0);
+  expect(Buffer.compare(after.subarray(0, bytes.length), bytes)).toBe(0);
+  expect(isAll(after.subarray(bytes.length), OLD)).toBe(true);
+}
+
+/** Expects a refusal before anything was written. */
+function expectRefused(
+  { ran, after }: Awaited<ReturnType<typeof writeToFile>>,
+  code: number,
+  text: string,
+): void {
+  expect(ran.stderr).toContain(text);
+  expect(ran.code).toBe(code);
+  expect(isAll(after, OLD)).toBe(true);
+}
+
+test("write verifies an image without a record by the bmap beside it, or the one named", async () => {
+  const { image, bmap, bytes } = payloadWithBmap();
+  expect((await seedstrap(["image", "bmap", image])).code).toBe(0);
+  expect(readBmap(readFileSync(bmap), "x").ranges).toHaveLength(2);
+  expectWritten(await writeToFile(image), bytes, bmap);
+  expectWritten(await writeToFile(image, "--no-verify"), bytes, bmap);
+  renameSync(bmap, `${image}.map`);
+  expectWritten(await writeToFile(image), bytes);
+  const named = await writeToFile(image, "--bmap", `${image}.map`, "--json");
+  expectWritten(named, bytes, `${image}.map`);
+  expect(JSON.parse(named.ran.stdout))
+    .toMatchObject({ image, bmap: `${image}.map`, kind: "payload" });
+});
+
+test("write stops at a range whose digest is wrong, and what it wrote does not boot", async () => {
+  const { image, bmap, bytes } = payloadWithBmap();
+  expect((await seedstrap(["image", "bmap", image])).code).toBe(0);
+  const { offsetBytes, sizeBytes } = readBmap(readFileSync(bmap), "x").ranges.at(-1)!;
+  bytes[offsetBytes + 5000]! ^= 1;
+  writeFileSync(image, bytes);
+  const { ran, after } = await writeToFile(image);
+  expect(ran.code).toBe(EXIT.verify);
+  expect(ran.stderr)
+    .toContain(`Cannot use ${image}, ${sizeBytes} bytes at offset ${offsetBytes}: its SHA-256 is `);
+  expect(ran.stderr).toContain("does not boot: its first MiB is zeros");
+  expect(isAll(after.subarray(0, MIB), 0)).toBe(true);
+});
+
+test("write refuses a bmap that does not fit before anything is written", async () => {
+  const { image, bmap, bytes } = payloadWithBmap();
+  expect((await seedstrap(["image", "bmap", image])).code).toBe(0);
+  const right = readFileSync(bmap, "latin1");
+  const { ranges } = readBmap(Buffer.from(right), "x");
+
+  writeFileSync(bmap, formatBmap({ sizeBytes: bytes.length + 1, ranges }));
+  const longer = `it is of ${bytes.length + 1} bytes, not ${bytes.length}`;
+  expectRefused(await writeToFile(image), EXIT.verify, longer);
+  for (const gone of ranges) {
+    const others = ranges.filter((range) => range !== gone);
+    writeFileSync(bmap, formatBmap({ sizeBytes: bytes.length, ranges: others }));
+    const data = bytes.findIndex((byte, at) => at >= gone.offsetBytes && byte !== 0);
+    expectRefused(await writeToFile(image), EXIT.verify, `it leaves out data at offset ${data}`);
+  }
+  writeFileSync(bmap, right.replace("<ImageSize> ", "<ImageSize>  "));
+  expectRefused(await writeToFile(image), EXIT.verify, `Cannot trust ${bmap}: its SHA-256 is `);
+  writeFileSync(bmap, right.replaceAll(/ chksum="\w+"/g, ""));
+  expectRefused(await writeToFile(image), EXIT.format, "no range with a SHA-256 here");
+  const absent = join(temp.make(), "absent");
+  expectRefused(await writeToFile(image, "--bmap", absent), EXIT.target, "ENOENT");
+});
+
+test("where there is a record, write goes by that, and takes no other bmap", async () => {
+  const other = temp.make();
+  expect((await buildIn(other, args)).code).toBe(0);
+  const image = join(other, "target/payload.img");
+  writeFileSync(`${image}.bmap`, "no bmap");
+  expectWritten(await writeToFile(image), readFileSync(image));
+  const named = await writeToFile(image, "--bmap", `${image}.bmap`);
+  expectRefused(named, EXIT.usage, `Cannot use --bmap for ${image}: seedstrap.json is beside it`);
+});
+
+withBmaptool("write goes by a bmap of bmaptool, and refuses a wrong digest in it", async () => {
+  const { image, bmap, bytes } = payloadWithBmap();
+  const sparse = join(temp.make(), "sparse.img");
+  expect(await run(["cp", "--sparse=always", image, sparse])).toMatchObject({ code: 0 });
+  expect(await run(["bmaptool", "create", sparse, "-o", bmap])).toMatchObject({ code: 0 });
+  expect(readBmap(readFileSync(bmap), "x").ranges.length).toBeGreaterThan(1);
+  expectWritten(await writeToFile(image), bytes, bmap);
+  withWrongDigest(bmap);
+  const { ran, after } = await writeToFile(image);
+  expect(ran.code).toBe(EXIT.verify);
+  expect(ran.stderr).toContain(`Cannot use ${image}, `);
+  expect(isAll(after.subarray(0, MIB), 0)).toBe(true);
 });
 
 withBmaptool(
