@@ -128,6 +128,7 @@ case $purpose in
 		program bzip2 bzip2
 		program patch patch
 		program python3 python3
+		program bmap-tools bmaptool
 		;;
 esac
 if [ "$purpose" = acceptance ]; then

@@ -19,6 +19,7 @@ import { parseContentRange, parseRetryAfter } from "../../src/fetch/download.ts"
 import { bareUrl, plainText, publicUrl } from "../../src/fetch/failure.ts";
 import { parseMirror } from "../../src/fetch/mirror.ts";
 import { ORIGINS_DIR, recallOrigin } from "../../src/fetch/origin.ts";
+import { formatBmap, readBmap } from "../../src/format/bmap.ts";
 import { assembleHex0 } from "../../src/format/hex0.ts";
 import { formatSums, parseSums } from "../../src/format/sums.ts";
 import { planBuild } from "../../src/job/build.ts";
@@ -34,6 +35,7 @@ import { formatConfig, parseConfig } from "../../src/tree/config.ts";
 import { headCommit } from "../../src/tree/git.ts";
 import { evaluateManifest, parseManifest } from "../../src/tree/manifest.ts";
 import { parseSources } from "../../src/tree/sources.ts";
+import { sealedBmap } from "../../tests/support/bmap.ts";
 import { writeFiles } from "../../tests/support/files.ts";
 import type { Random } from "../../tests/support/mutate.ts";
 import { buildOptions, miniTree, STAGE1_TEXT, writeMiniTree } from "../../tests/support/tree.ts";
@@ -338,6 +340,36 @@ const sums: Reader = {
   }),
 };
 
+const BMAP_SIZES = [1, 4096, 5 * 4096, 9 * 4096 + 7];
+
+const bmap: Reader = {
+  name: "bmap",
+  prepare: () => ({
+    sounds: soundsOf(
+      BMAP_SIZES.map((sizeBytes) => {
+        const first = { offsetBytes: 0, sizeBytes: Math.min(8192, sizeBytes), sha256: SHA256 };
+        const last = { offsetBytes: 9 * 4096, sizeBytes: 7, sha256: SHA256 };
+        return formatBmap({ sizeBytes, ranges: sizeBytes > 9 * 4096 ? [first, last] : [first] });
+      }),
+      { words: ["<!--", "-->", "<Range>", "</bmap>", "<BlockMap>", "0-1", SHA256], isText: true },
+    ),
+    repair: (bytes) => Buffer.from(sealedBmap(Buffer.from(bytes).toString("latin1")), "latin1"),
+    read(bytes) {
+      const read = readBmap(bytes, "x.bmap");
+      let end = 0;
+      for (const { offsetBytes, sizeBytes } of read.ranges) {
+        demand(offsetBytes >= end && sizeBytes > 0, "ranges are in order, and not empty");
+        end = offsetBytes + sizeBytes;
+        demand(end <= read.sizeBytes, "ranges end within the image");
+        // Those of other blocks cannot be written.
+        if (offsetBytes % 4096 !== 0 || (end % 4096 !== 0 && end !== read.sizeBytes)) return;
+      }
+      const again = readBmap(Buffer.from(formatBmap(read)), "again");
+      demand(JSON.stringify(again) === JSON.stringify(read), "a bmap is read as written");
+    },
+  }),
+};
+
 const REPORT = `SeaBIOS (version 1.16)\r
 preflight: start version=1.0 drive=80 srcfs-lba=189\r
 preflight: boot drive=80 entries=5 crc=bad found=11 expected=22 state=ok\r
@@ -506,6 +538,7 @@ export const textReaders: readonly Reader[] = [
   recordReader,
   state,
   sums,
+  bmap,
   preflight,
   guest,
   names,

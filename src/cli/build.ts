@@ -44,6 +44,7 @@ function buildCommandBase(name: string) {
 export function buildSubcommand(): CommandUnknownOpts {
   return buildCommandBase("build")
     .description("build the media, and start nothing")
+    .option("--bmap", "also write the block map of each image, for bmaptool: init.img.bmap")
     .option("--json", "print the record of the target instead of a summary")
     .optionsGroup("Devices:")
     .option("--boot-device <device>", "with --bare-metal: write the boot image to this device")
@@ -64,7 +65,11 @@ Examples:
         let advice: Plan["advice"] = [];
         const devices = paths.size === 0 ? {} : { devices: { paths, isVerified: raw.verify } };
         const record = await withProgress(() =>
-          buildMedia({ ...request, ...devices }, printedEvents((given) => advice = given), signal)
+          buildMedia(
+            { ...request, ...devices, wantsBmaps: raw.bmap === true },
+            printedEvents((given) => advice = given),
+            signal,
+          )
         );
         if (raw.json) printJson(record);
         else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap image ls|cat|extract|verify|digest|diff`: looks into images and disks. */
+/** `seedstrap image ls|cat|extract|verify|digest|diff|bmap`: looks into images and disks. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { once } from "node:events";
@@ -15,6 +15,7 @@ import { type DistfileSteps, stepsOf, stepsOfRecord, stepsOfTree } from "../reco
 import { printable } from "../text.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { writeOutputDirectory } from "../write/output.ts";
+import { bmapSubcommand } from "./image_bmap.ts";
 import { digestSubcommand } from "./image_digest.ts";
 import { verifySubcommand } from "./image_verify.ts";
 import { asOption, recordOption, withView } from "./image_source.ts";
@@ -34,7 +35,7 @@ import {
 
 export function imageSubcommand(): CommandUnknownOpts {
   return new Command("image")
-    .summary("look into images and disks: ls, cat, extract, verify, digest, diff")
+    .summary("look into images and disks: ls, cat, extract, verify, digest, diff, bmap")
     .description("look into boot and payload images, and disks with ext2, ext3 or ext4")
     .addCommand(lsCommand())
     .addCommand(catCommand())
@@ -42,6 +43,7 @@ export function imageSubcommand(): CommandUnknownOpts {
     .addCommand(verifySubcommand())
     .addCommand(digestSubcommand())
     .addCommand(diffCommand())
+    .addCommand(bmapSubcommand())
     .addHelpText(
       "after",
       `

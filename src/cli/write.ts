@@ -20,6 +20,7 @@ export function writeSubcommand(): CommandUnknownOpts {
     .allowExcessArguments(false)
     .option("--yes <serial>", "do not ask: the device's serial, or its name if it has none")
     .option("--file", "the device is a regular file, to be written in place")
+    .option("--bmap <file>", "the block map of an image without a record (default: IMAGE.bmap)")
     .option("--no-verify", "do not read it back")
     .option("--json", "for scripts")
     .addHelpText(
@@ -27,6 +28,7 @@ export function writeSubcommand(): CommandUnknownOpts {
       `
 The first MiB is cleared at the beginning and written last, after the rest was read back and
 compared: a device does not boot where this was interrupted. Bytes after the image are not changed.
+Without a record beside it, an image is verified by its block map, if there is one.
 
 Examples:
   seedstrap devices
@@ -34,17 +36,20 @@ Examples:
   seedstrap write target/payload.img /dev/sdc --yes 4C530001230518112311
   seedstrap write target/init.img /dev/loop3 --yes loop3`,
     )
-    .action((path, device, { yes, file, verify, json }) =>
+    .action((path, device, { yes, file, bmap, verify, json }) =>
       withInterrupt(async (signal) => {
-        const image = imageToWrite(path);
+        const image = imageToWrite(path, bmap);
         const target = chooseTarget(device, file === true);
         checkFit(target, image.sizeBytes, [path]);
+        if (image.bmap !== undefined) note(`${path} is verified by ${image.bmap}`);
         for (const line of describeTarget(target)) note(line);
         await confirmTarget(target, yes, signal);
         const { report } = await withProgress((progress) =>
           writeToDevice(image, target, verify, progress, signal)
         );
-        if (json) printJson({ device: target.path, image: path, kind: image.kind, ...report });
+        const { kind, bmap: used } = image;
+        const written = { device: target.path, image: path, kind, ...(used && { bmap: used }) };
+        if (json) printJson({ ...written, ...report });
         else printReport(report, target);
       })
     );

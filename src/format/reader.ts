@@ -154,12 +154,17 @@ export function* readRange(
   }
 }
 
-/** Returns the offset of the first byte from `offset` on that is not zero, or -1; skips holes. */
-export function firstNonZero(source: ByteSource, offset: number): number {
-  const window = new Uint8Array(MIB);
+/**
+ * Returns the offset of the first byte from `offset` on that is not zero, or -1; skips holes.
+ *
+ * @param end Where to stop, if that is before the end of the source.
+ */
+export function firstNonZero(source: ByteSource, offset: number, end = Infinity): number {
+  const window = new Uint8Array(Math.max(0, Math.min(MIB, end - offset)));
   for (let at = offset;;) {
     at = source.nextData?.(at) ?? at;
-    const part = window.subarray(0, source.read(at, window));
+    const rest = Math.max(0, Math.min(window.length, end - at));
+    const part = window.subarray(0, source.read(at, window.subarray(0, rest)));
     if (part.length === 0) return -1;
     if (!isZero(part)) return at + part.findIndex((byte) => byte !== 0);
     at += part.length;

@@ -12,6 +12,7 @@ import type { Mirror } from "../fetch/mirror.ts";
 import { holdPorts } from "../fetch/serve.ts";
 import type { SizeAnswers } from "../fetch/sizes.ts";
 import type { FetchEvent } from "../fetch/types.ts";
+import { BMAP_SUFFIX } from "../format/bmap.ts";
 import { GIB } from "../format/segment.ts";
 import { servedMirrors } from "../plan/config.ts";
 import { type Extras, REPLACED } from "../plan/preseed.ts";
@@ -41,6 +42,7 @@ import {
   type RightFiles,
 } from "./distfiles.ts";
 import {
+  checkBmaps,
   checkDevices,
   checkKernel,
   checkLimits,
@@ -59,7 +61,7 @@ import {
 } from "../record/materials.ts";
 import { makeRecord } from "../record/read.ts";
 import { RECORD_NAME, type TargetRecord } from "../record/types.ts";
-import { type ImageDevices, writeImages, writeRoot } from "./media.ts";
+import { type ImageDevices, writeBmaps, writeImages, writeRoot } from "./media.ts";
 
 /** The input of a plan. */
 export interface PlanRequest {
@@ -91,6 +93,8 @@ export interface BuildRequest extends PlanRequest {
   readonly devices?: ImageDevices;
   /** Whether only the record is wanted, of what would be built; nothing appears in the target. */
   readonly isDry?: boolean;
+  /** Whether a bmap is written beside each image in the target. */
+  readonly wantsBmaps?: boolean;
 }
 
 /** Callbacks of a build. */
@@ -253,12 +257,13 @@ async function planAndWrite(
     () => checkMissing(job.plan, request.force, events),
     () => checkLimits(job.plan, request.force, events),
     () => checkDevices(job.plan, request.devices),
+    () => checkBmaps(job.plan, request),
     () => checkTargetDirectory(request.target, job.tree),
   ]);
   if (job.plan.disk !== undefined) await findMke2fs();
   const given = await digestGiven(request.options.kernel, request.preseed, signal);
   const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
-  const target = openTarget(request.target, job.plan, earlier);
+  const target = openTarget(request, job.plan, earlier);
   try {
     await checkUnchanged(target.dir, request.force, events);
     const build = { request, target, earlier, given, builder: builderDigest(), events, signal };
@@ -345,18 +350,24 @@ async function write({ plan, located, tree }: PlannedBuild, build: Build): Promi
   const made = { tree, store, plan, located, written, given, builder };
   const record = makeRecord(VERSION, plan, written, await gatherMaterials(made));
   if (isDry) return record;
+  // No part of the record: the images that it pins have one map each.
+  const bmaps = request.wantsBmaps ? await writeBmaps(written, target, progress, signal) : [];
   target.writePart(SBOM_NAME, sbomText(record));
   target.writePart(RECORD_NAME, statementText(record));
-  for (const left of target.commit([...written.names, SBOM_NAME, RECORD_NAME])) {
+  for (const left of target.commit([...written.names, ...bmaps, SBOM_NAME, RECORD_NAME])) {
     onNotice?.(`left ${left}`);
   }
   return record;
 }
 
 /** Opens a target: a new one, or that of an earlier pass to continue in. */
-function openTarget(dir: string, plan: Plan, earlier: TargetRecord | undefined): Target {
+function openTarget(
+  { target: dir, wantsBmaps }: BuildRequest,
+  plan: Plan,
+  earlier: TargetRecord | undefined,
+): Target {
   return earlier === undefined
-    ? Target.open(dir, outputNames(plan), plan.start === "directory")
+    ? Target.open(dir, outputNames(plan, wantsBmaps), plan.start === "directory")
     : Target.open(dir, [SBOM_NAME, RECORD_NAME]);
 }
 
@@ -365,10 +376,12 @@ function openTarget(dir: string, plan: Plan, earlier: TargetRecord | undefined):
  *
  * @throws {UserError} "target" where the root of a bootstrap has one of our own in it.
  */
-function outputNames(plan: Plan): string[] {
+function outputNames(plan: Plan, wantsBmaps = false): string[] {
   const own = [SBOM_NAME, RECORD_NAME];
   if (plan.start !== "directory") {
-    return [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE, ...own];
+    const images = [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE];
+    const bmaps = wantsBmaps ? images.map((name) => `${name}${BMAP_SUFFIX}`) : [];
+    return [...images, ...bmaps, ...own];
   }
   const names = new Set(plan.entries.map(({ path }) => path.split("/")[1]!).filter((name) => name));
   const taken = [WORK_DIR, ...own].find((name) => names.has(name));

@@ -170,6 +170,25 @@ export function checkDevices(
 }
 
 /**
+ * Checks that there will be images in the target, if a bmap is wanted beside each.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkBmaps(
+  { images, options }: Plan,
+  { wantsBmaps, devices }: {
+    readonly wantsBmaps?: boolean;
+    readonly devices?: { readonly paths: ReadonlyMap<Image["role"], string> };
+  },
+): void {
+  if (wantsBmaps !== true || images.length > (devices?.paths.size ?? 0)) return;
+  const why = images.length === 0 ? `--${options.mode} makes a directory` : "all are on devices";
+  throw new UserError("usage", `Cannot use --bmap: there are no images in the target, ${why}`, {
+    hint: "Leave it out",
+  });
+}
+
+/**
  * Refuses to replace an image that is not as it was built: a guest has worked on it, for hours as a
  * rule. An image that is older than its record was not written since; of another the content decides.
  *

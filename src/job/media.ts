@@ -7,11 +7,14 @@
 
 import { sha256Of } from "../bytes.ts";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
+import { BMAP_SUFFIX } from "../format/bmap.ts";
 import { type Body, MIB, runsOf, type Segment, segmentSize } from "../format/segment.ts";
 import { digestOne } from "../hash/pool.ts";
+import { makeBmap } from "../image/bmap.ts";
 import { type Image, type Located, planImages, planRoot, type RootEntry } from "../plan/images.ts";
 import { DISK_IMAGE, type Plan, type PlannedDisk } from "../plan/types.ts";
 import type { Progress } from "../progress.ts";
+import { openImage } from "../source/file.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { checkSpace, type Target } from "../write/target.ts";
 import { digestImage, writeImage, type WrittenImage } from "../write/writer.ts";
@@ -158,6 +161,33 @@ async function writeStraight(
     signal,
   );
   return recordImage(image, { piecesSha256: report.piecesSha256!, fileDigests });
+}
+
+/**
+ * Writes the bmap of each image that is in the target, under its temporary name.
+ *
+ * @returns Their names.
+ * @throws {UserError} "target" where an image cannot be read; "interrupt".
+ */
+export async function writeBmaps(
+  { names, images }: Written,
+  target: Target,
+  progress: Progress,
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
+  const bmaps: string[] = [];
+  for (const { name } of images.filter(({ name }) => names.includes(name))) {
+    const source = openImage(target.partPath(name));
+    try {
+      const bmap = `${name}${BMAP_SUFFIX}`;
+      progress.begin(`making ${bmap}`, source.sizeBytes);
+      target.writePart(bmap, await makeBmap(source, { progress, signal }));
+      bmaps.push(bmap);
+    } finally {
+      source.close();
+    }
+  }
+  return bmaps;
 }
 
 /** Checks the devices again now that the sizes are known, before the first one is written. */

@@ -20,6 +20,7 @@ import { readRecordIfThere } from "../record/read.ts";
 import type { RecordedImage } from "../record/types.ts";
 import { type DataExtent, extentSegments, readExtents } from "../source/extents.ts";
 import { type FileSource, openImage } from "../source/file.ts";
+import { bmapBeside, mappedContent, needsNoBmap } from "./mapped.ts";
 
 /** An image file that is ready to be written. */
 export interface ImageToWrite extends DeviceImage {
@@ -27,18 +28,23 @@ export interface ImageToWrite extends DeviceImage {
   readonly kind: ImageKind;
   /** Total size of the segments. */
   readonly dataBytes: number;
+  /** The bmap that it is written by, if any. */
+  readonly bmap?: string;
 }
 
 /**
  * Checks an image file and returns its segments.
  *
  * If the image is in the seedstrap.json beside it, the written bytes must have the recorded digests,
- * and everything after its data must be zeros. Any other has to be whole as far as its format says.
+ * and everything after its data must be zeros. Any other has to be whole as far as its format says;
+ * if there is a bmap, each range must have the digest in it, and everything else must be zeros.
  *
+ * @param namedBmap A bmap other than the one beside the image.
  * @throws {UserError} "format" if it is not an image, or not a whole one, "verify" if it is not as it was built,
- * "target" for a device, and for a seedstrap.json that cannot be parsed.
+ * "target" for a device, and for a seedstrap.json that cannot be parsed; "usage" for a bmap that is
+ * named although there is a record; as `mappedContent()`.
  */
-export function imageToWrite(path: string): ImageToWrite {
+export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
   const source = openImage(path);
   try {
     if (source.isDevice) {
@@ -54,7 +60,10 @@ export function imageToWrite(path: string): ImageToWrite {
     const record = readRecordIfThere(dirname(real))?.images
       .find(({ name }) => name === basename(real));
     if (record === undefined) {
+      const bmap = namedBmap ?? bmapBeside(path);
+      const mapped = bmap === undefined ? undefined : { bmap, ...mappedContent(source, bmap) };
       checkImage(source, kind);
+      if (mapped !== undefined) return { path, kind, sizeBytes, ...mapped };
       const last = extents.at(-1);
       const dataBytes = last === undefined ? 0 : last.offsetBytes + last.sizeBytes;
       return {
@@ -65,6 +74,7 @@ export function imageToWrite(path: string): ImageToWrite {
         segments: extentSegments(path, extents, dataBytes),
       };
     }
+    if (namedBmap !== undefined) throw needsNoBmap(path);
     const { dataBytes } = record;
     if (sizeBytes !== record.sizeBytes || firstNonZero(source, dataBytes) >= 0) {
       throw notAsBuilt(

@@ -56,7 +56,9 @@ export class DigestMismatch extends UserError {
 
   /** Returns the error for a file segment with a wrong digest. */
   static of(segment: FileSegment, sha256: string): DigestMismatch {
-    const name = fileName(segment);
+    const { isPart, offsetBytes, sizeBytes } = segment;
+    const part = isPart ? `, ${sizeBytes} bytes at offset ${offsetBytes}` : "";
+    const name = fileName(segment) + part;
     const message = `Cannot use ${name}: its SHA-256 is ${sha256}, expected ${segment.sha256}`;
     return new DigestMismatch(segment.path, message);
   }

@@ -86,6 +86,8 @@ test("firstNonZero() finds the first byte that is not zero from an offset on", (
     expect(firstNonZero(memorySource(bytes), 0)).toBe(at);
     expect(firstNonZero(memorySource(bytes), at)).toBe(at);
     expect(firstNonZero(memorySource(bytes), at + 1)).toBe(-1);
+    expect(firstNonZero(memorySource(bytes), 0, at)).toBe(-1);
+    expect(firstNonZero(memorySource(bytes), 0, at + 1)).toBe(at);
   }
   expect(firstNonZero(memorySource(new Uint8Array()), 0)).toBe(-1);
   expect(firstNonZero(memorySource(new Uint8Array(5)), 99)).toBe(-1);
