@@ -98,11 +98,11 @@ async function writeToTarget(
     onBytes: (bytes: number) => progress.add(bytes),
     ...(signal && { signal }),
   };
-  // The checksum in a preflight image is of its bytes.
-  const canBeDry = segments.every(({ kind }) => kind !== "crc32");
+  // The checksum in a preflight image, and that of a whole image, are of what is in a file.
+  const canBeDry = !plan.options.sha256 && segments.every(({ kind }) => kind !== "crc32");
   return recordImage(
     image,
-    isDry && canBeDry && !plan.options.sha256
+    isDry && canBeDry
       ? await digestImage(segments, options)
       : await writeImage(target.partPath(name), segments, options),
   );

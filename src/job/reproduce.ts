@@ -21,7 +21,7 @@ import { makeScratch } from "../runtime/scratch.ts";
 import { type BuildEvents, buildMedia } from "./build.ts";
 import { describeCheckout } from "../record/materials.ts";
 import { readRecordFile, recordPlace } from "../record/read.ts";
-import type { TargetRecord } from "../record/types.ts";
+import type { RecordedImage, TargetRecord } from "../record/types.ts";
 
 /** What to build again, and from what. */
 export interface ReproduceRequest {
@@ -83,24 +83,41 @@ export async function reproduceBuild(
   );
   try {
     const { tree, store, isOffline, repo, preseed, force, jobs, keep } = request;
+    const areOld = stated.images.some(hasNoPieces);
     const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
     // A directory that the record names is one of another machine.
     const sources = given.filter((mirror) => given === request.mirrors || mirror.kind === "http");
     const found = await buildMedia(
       {
-        ...{ tree, store, isOffline, repo, preseed, force, jobs, options, sources },
+        ...{ tree, store, isOffline, repo, preseed, force, jobs, sources },
+        options: areOld ? { ...options, sha256: true } : options,
         ...{ target: dir, isDry: !keep },
       },
       events,
       signal,
     );
-    const comparison = compareRecords(stated, found);
+    const comparison = compareRecords(stated, areOld ? asStated(stated, found) : found);
     return request.keep ? { ...comparison, kept: keepFrom(dir) } : comparison;
   } catch (error) {
     throw isOther ? withAnother(error, stated) : error;
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** Reports whether the record of an image is one from before there were digests of pieces. */
+function hasNoPieces({ piecesSha256, blocksSha256 }: RecordedImage): boolean {
+  return piecesSha256 === undefined && blocksSha256 === undefined;
+}
+
+/** Leaves out the digests of pieces that an older record does not state. */
+function asStated(stated: TargetRecord, found: TargetRecord): TargetRecord {
+  const old = new Set(stated.images.filter(hasNoPieces).map(({ name }) => name));
+  const images = found.images.map((image) => {
+    const { piecesSha256: _, ...others } = image;
+    return old.has(image.name) ? others : image;
+  });
+  return { ...found, images };
 }
 
 /**
