@@ -279,7 +279,9 @@ const recordReader: Reader = {
         const { same } = compareRecords(before, after);
         const outputs = ({ images, files }: typeof before) =>
           JSON.stringify([
-            images.map(({ name, sha256, blocksSha256 }) => [name, sha256 ?? blocksSha256]),
+            images.map((
+              { name, piecesSha256, sha256, blocksSha256 },
+            ) => [name, piecesSha256, sha256, blocksSha256]),
             files.map(({ path, sha256 }) => [path.replace(/^\.?\//, ""), sha256]),
           ]);
         demand(!same || outputs(before) === outputs(after), "other outputs are no reproduction");

@@ -54,6 +54,7 @@ import {
   type RecordedDistfile,
   type RecordedImage,
   SBOM_NAME,
+  subjectName,
   type TargetRecord,
 } from "./types.ts";
 
@@ -197,7 +198,7 @@ function outputFault({ options: { mode }, images, files }: TargetRecord): string
 export function subjectsOf({ images, files }: TargetRecord): Resource[] {
   return [
     ...images.map(imageSubject),
-    ...files.map(({ path, sha256 }) => ({ name: path.replace(/^\.?\//, ""), digest: { sha256 } })),
+    ...files.map(({ path, sha256 }) => ({ name: subjectName(path), digest: { sha256 } })),
   ];
 }
 

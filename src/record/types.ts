@@ -228,6 +228,11 @@ function namesDiffer(items: readonly { readonly name: string }[]): boolean {
   return new Set(items.map(({ name }) => name)).size === items.length;
 }
 
+/** Returns the name that a file of a directory has as the subject of a statement. */
+export function subjectName(path: string): string {
+  return path.replace(/^\.?\//, "");
+}
+
 const NAMES_DIFFER = "one with unique names";
 
 const estimate = object({
@@ -265,7 +270,13 @@ export const recordBody = object({
   distfiles: v.pipe(list(recordedDistfile), v.check((items) => namesDiffer(items), NAMES_DIFFER)),
   images: v.pipe(list(wholeImage), v.check((items) => namesDiffer(items), NAMES_DIFFER)),
   /** Files of a target that is a directory to start in; empty otherwise. */
-  files: list(recordedFile),
+  files: v.pipe(
+    list(recordedFile),
+    v.check(
+      (files) => namesDiffer(files.map(({ path }) => ({ name: subjectName(path) }))),
+      "one with unique paths",
+    ),
+  ),
   servedMirrors: list(objectOf<ServedMirror>({ path: absolutePath, port: count(1, 65535) })),
   checkout: recordedCheckout,
   /** SHA-256 of the kernel that the user gave, if any. */

@@ -13,7 +13,7 @@ import type {
   RecordedImage,
   TargetRecord,
 } from "../../src/record/types.ts";
-import { TARGET_FORMAT } from "../../src/record/types.ts";
+import { subjectName, TARGET_FORMAT } from "../../src/record/types.ts";
 import { buildOptions } from "../support/tree.ts";
 
 const text = fc.string({ unit: "grapheme" });
@@ -57,7 +57,12 @@ function image(name: "init.img" | "disk.img"): fc.Arbitrary<RecordedImage> {
     files: fc.array(file),
   };
   return name === "init.img"
-    ? fc.record({ ...common, sha256 })
+    ? fc.oneof(
+      fc.record({ ...common, piecesSha256: sha256, sha256 }, {
+        requiredKeys: ["name", "role", "dataBytes", "sizeBytes", "files", "piecesSha256"],
+      }),
+      fc.record({ ...common, sha256 }),
+    )
     : fc.record({ ...common, blocksSha256: sha256 });
 }
 
@@ -84,7 +89,7 @@ export const record: fc.Arbitrary<TargetRecord> = fc.record({
   warnings: fc.array(text),
   distfiles: fc.uniqueArray(distfile, { selector: ({ name }) => name }),
   images: fc.tuple(image("init.img"), image("disk.img")),
-  files: fc.array(file),
+  files: fc.uniqueArray(file, { selector: ({ path }) => subjectName(path) }),
   checkout,
   rest: optional,
 }).map(({ mode, cores, config, reason, warnings, distfiles, images, files, checkout, rest }) => ({
