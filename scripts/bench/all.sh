@@ -32,7 +32,7 @@ done
 [ $# -eq 1 ] || usage
 set_checkout "$1"
 set -- --dir "$dir" --out "${out:-$dir}" --rounds "$rounds"
-cd "$home/scripts/bench"
-sh build.sh "$@" --mib "$mib" --scales "$scales" "$checkout"
-sh write.sh "$@" "$checkout"
-sh growth.sh "$@" --big-gib "$big" --at-most "$most"
+bench=$home/scripts/bench
+sh "$bench/build.sh" "$@" --mib "$mib" --scales "$scales" "$checkout"
+sh "$bench/write.sh" "$@" "$checkout"
+sh "$bench/growth.sh" "$@" --big-gib "$big" --at-most "$most"

@@ -60,8 +60,8 @@ use() { # MIB: measures with this many MiB of distfiles
 	cd "$input/tree"
 	set -- -m "file://$input/mirror" --distfiles "$out/store"
 	rm -rf "$out/kept" "$out/kept.tar"
-	"$out/program" build --qemu --external-sources --tree . "$@" -t "$out/kept" >"$out/log" 2>&1
-	"$out/program" bundle create --tree . "$@" -o "$out/kept.tar" >"$out/log" 2>&1
+	quietly "$out/program" build --qemu --external-sources --tree . "$@" -t "$out/kept"
+	quietly "$out/program" bundle create --tree . "$@" -o "$out/kept.tar"
 	payload=$out/kept/payload.img
 	bundle=$out/kept.tar
 }

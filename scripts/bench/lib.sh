@@ -34,6 +34,13 @@ fail() {
 	exit 1
 }
 
+quietly() { # COMMAND...: with its output only if it fails
+	if ! "$@" >"$out/log" 2>&1 </dev/null; then
+		cat "$out/log" >&2
+		fail "failed: $*"
+	fi
+}
+
 # again ARGUMENT...: with --cores or --no-sha, runs the script without them as they say, and ends.
 again() {
 	list=""
@@ -106,11 +113,9 @@ begin() {
 	trap 'exit 1' HUP INT TERM
 	mkdir "$out/figures"
 	PATH=$PATH:/usr/sbin:/sbin
-	if ! { sh "$home/scripts/setup.sh" acceptance && sh "$home/scripts/build.sh"; } >"$out/log"; then
-		cat "$out/log" >&2
-		fail "cannot set up"
-	fi
+	quietly sh "$home/scripts/setup.sh" acceptance
 	sed -n '/missing:/,/apt-get/p' "$out/log" >&2
+	quietly sh "$home/scripts/build.sh"
 	# A copy, so that a new build of the binary meanwhile does not matter.
 	cp "$home/dist/seedstrap" "$out/program"
 	machine
@@ -169,10 +174,7 @@ inputs() { # MIB: makes DIR/MIB/tree with its distfiles, unless it exists, and s
 measure() {
 	figures=$out/figures/$1
 	shift
-	if ! env time -o "$out/time" -f '%e %U %S %M' "$@" >"$out/log" 2>&1 </dev/null; then
-		cat "$out/log" >&2
-		fail "failed: $*"
-	fi
+	quietly env time -o "$out/time" -f '%e %U %S %M' "$@"
 	awk '{ printf "%.2f %.2f %d\n", $1, $2 + $3, $4 }' "$out/time" >>"$figures"
 	tail -n 1 "$figures" | awk -v name="${figures##*/}" \
 		'{ printf "  %-24s %7.2f s wall %7.2f s CPU %8.1f MiB peak\n", name, $1, $2, $3 / 1024 }'
