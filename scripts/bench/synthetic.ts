@@ -11,12 +11,24 @@
  */
 
 import { createCipheriv, createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { statIfThere } from "../../src/runtime/stat.ts";
 import { hasTreeFile, readTreeText } from "../../src/tree/checkout.ts";
 import { parseSources } from "../../src/tree/sources.ts";
+
+/** A distfile may be larger than memory. */
+const PIECE_BYTES = 16 * 1024 * 1024;
 
 const [checkout, out, mib = "1400", real] = process.argv.slice(2);
 if (checkout === undefined || out === undefined) {
@@ -46,11 +58,10 @@ const digests = new Map<string, string>();
 for (const [name, share] of weights) {
   const size = Math.max(1, Math.round(share / sum * Number(mib) * 1024 * 1024));
   const given = real === undefined ? undefined : join(real, name);
-  const bytes = given !== undefined && existsSync(given)
-    ? readFileSync(given)
+  const pieces = given !== undefined && existsSync(given)
+    ? [readFileSync(given)]
     : keyStream(name, size);
-  writeFileSync(join(mirror, name), bytes);
-  digests.set(name, createHash("sha256").update(bytes).digest("hex"));
+  digests.set(name, writePieces(join(mirror, name), pieces));
 }
 for (const step of steps) {
   const path = join(tree, "steps", step, "sources");
@@ -71,7 +82,23 @@ function weight(name: string): number {
   return Math.exp(1.5 * Math.sqrt(-2 * Math.log(u)) * Math.cos(2 * Math.PI * v));
 }
 
-function keyStream(name: string, size: number): Uint8Array {
+function* keyStream(name: string, size: number): Generator<Uint8Array> {
   const key = createHash("sha256").update(`seedstrap ${name}`).digest();
-  return createCipheriv("aes-256-ctr", key, new Uint8Array(16)).update(new Uint8Array(size));
+  const cipher = createCipheriv("aes-256-ctr", key, new Uint8Array(16));
+  const zeros = new Uint8Array(PIECE_BYTES);
+  for (let left = size; left > 0; left -= PIECE_BYTES) {
+    yield cipher.update(zeros.subarray(0, Math.min(left, PIECE_BYTES)));
+  }
+}
+
+/** Returns the SHA-256 of what it writes. */
+function writePieces(path: string, pieces: Iterable<Uint8Array>): string {
+  const hash = createHash("sha256");
+  const file = openSync(path, "w");
+  for (const piece of pieces) {
+    hash.update(piece);
+    writeFileSync(file, piece);
+  }
+  closeSync(file);
+  return hash.digest("hex");
 }

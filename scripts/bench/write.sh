@@ -1,132 +1,139 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Measures `seedstrap write` to a loop device beside dd, with a sparse image of 8 GB that has
-# 1.4 GB of data at its beginning:
+# Measures what seedstrap does with a sparse image: a boot image with all distfiles in it, whose data
+# is at its beginning, beside tools that read, digest or copy the data only:
 #
-#   write, not read back   beside `dd bs=4M oflag=direct conv=fsync` of the data only
-#   write, read back       beside dd of the whole image with the same options, followed by `cmp`
+#   image verify                  beside `openssl dgst` of the data, and beside reading it by dd
+#   write --file, not read back   beside `cp --sparse=auto` of the image and `sync`
+#   write --file, read back       beside the same, and `openssl dgst` of the copy's data
+#
+# and, as root, to a loop device:
+#
+#   write, not read back          beside `dd bs=4M oflag=direct conv=fsync` of the data
+#   write, read back              beside dd of the whole image with the same options, and `cmp`
 #
 # dd does not use holes, so the second dd has conv=sparse, on a device that is known to be zeros;
-# seedstrap zeroes the ranges of holes. The programs take turns, and each round starts with another
-# one. Before each run the device is zeroed (blkdiscard, which punches its file), so that all start
-# with the same state. Peak memory is also measured with an image of 10 GB.
+# seedstrap zeroes the ranges of holes. Before each run the device is zeroed (blkdiscard, which
+# punches its file), the file is made anew, and the data is read into the page cache.
 #
-# usage: write.sh [--dir DIR] [--rounds N]      as root; needs about 10 GB in DIR (default: TMPDIR)
+# usage: write.sh [--dir DIR] [--out DIR] [--rounds N] [--mib N] [--size SIZE] [--cores LIST] [--no-sha] CHECKOUT
+#
+#   --mib N      total size of the distfiles (default: 350)
+#   --size SIZE  of the image, as `seedstrap build -qs` takes it (default: 16G)
+#
+# The other options are described in lib.sh.
 
 set -eu
-home=$(cd "$(dirname "$0")/../.." && pwd)
-usage() {
-	echo "usage: write.sh [--dir DIR] [--rounds N]" >&2
-	exit 2
-}
-dir=${TMPDIR:-/tmp}
-rounds=5
-while [ $# -gt 0 ]; do
-	[ $# -ge 2 ] || usage
+# shellcheck source=scripts/bench/lib.sh
+. "$(dirname "$0")/lib.sh"
+again "$@"
+mib=350
+size=16G
+while [ $# -gt 1 ]; do
 	case $1 in
-		--dir) dir=$2 ;;
-		--rounds) rounds=$2 ;;
-		*) usage ;;
+		--size) size=$2 ;;
+		*) option "$1" "$2" ;;
 	esac
 	shift 2
 done
-if [ "$(id -u)" -ne 0 ]; then
-	echo "bench: loop devices need root" >&2
-	exit 2
+[ $# -eq 1 ] || usage
+set_checkout "$1"
+begin
+inputs "$mib"
+
+# A payload image would take the distfiles; and no boot takes place, so no limit matters.
+quietly "$out/program" build --qemu -qs "$size" --external-sources --payload never --force \
+	--tree "$input/tree" -m "file://$input/mirror" --distfiles "$out/store" -t "$out/built"
+image=$out/built/init.img
+image_bytes=$(size "$image")
+# The data of an image without its holes: "skip count" in bytes for each run of data.
+python3 -c '
+import os, sys
+file, at = os.open(sys.argv[1], os.O_RDONLY), 0
+while True:
+    try:
+        begin = os.lseek(file, at, os.SEEK_DATA)
+    except OSError:
+        break
+    at = os.lseek(file, begin, os.SEEK_HOLE)
+    print(begin, at - begin)
+' "$image" >"$out/extents"
+extract() { # IMAGE: prints its data
+	while read -r skip count; do
+		dd if="$1" bs=4M iflag=skip_bytes,count_bytes skip="$skip" count="$count" status=none
+	done <"$out/extents"
+}
+extract "$image" >"$out/data"
+data_bytes=$(size "$out/data")
+extents=$(wc -l <"$out/extents")
+
+if [ "$(id -u)" -eq 0 ]; then
+	truncate -s $((image_bytes + 1024 * 1024 * 1024)) "$out/disk"
+	loop=$(losetup -f --show "$out/disk")
+	device=$(basename "$loop")
 fi
-PATH=$PATH:/usr/sbin:/sbin
-out=$(mktemp -d "$dir/seedstrap-bench-write.XXXXXX")
-loop=""
-cleanup() {
-	[ -z "$loop" ] || losetup -d "$loop" || true
-	rm -rf "$out"
-}
-trap cleanup EXIT
-trap 'exit 1' HUP INT TERM
-sh "$home/scripts/setup.sh" acceptance
-sh "$home/scripts/build.sh"
-# A copy, so that a new build of the binary meanwhile does not matter.
-cp "$home/dist/seedstrap" "$out/program"
 
-mib=1335 # 1.4 GB
-image=$out/image
-dd if=/dev/urandom of="$image" bs=1M count=$mib 2>/dev/null
-dd if=/dev/zero of="$image" bs=512 count=1 conv=notrunc 2>/dev/null
-# A partition of 1 GiB: an image is written only where it says what it holds.
-printf '\0\1\1\0\203\376\377\377\0\10\0\0\0\0\40\0' |
-	dd of="$image" bs=1 seek=446 conv=notrunc 2>/dev/null
-printf '\125\252' | dd of="$image" bs=1 seek=510 conv=notrunc 2>/dev/null
-truncate -s 8000000000 "$image"
-truncate -s %4096 "$image"
-truncate -s 10G "$out/disk"
-loop=$(losetup -f --show "$out/disk")
-name=$(basename "$loop")
-
-# measure NAME COMMAND...: runs a command once; adds "wall peak-KiB" to its figures.
-measure() {
-	figures=$out/$1
-	shift
-	blkdiscard -f "$loop"
-	sync
-	head -c $((mib * 1048576)) "$image" >/dev/null # so that its data is always in the page cache
-	if ! env time -o "$out/time" -f '%e %M' "$@" >"$out/log" 2>&1 </dev/null; then
-		cat "$out/log" >&2
-		echo "bench: failed: $*" >&2
-		exit 1
-	fi
-	cat "$out/time" >>"$figures"
-	echo "  $(basename "$figures"): $(cut -d ' ' -f 1 "$out/time") s"
-}
-run() {
+run() { # NAME
 	case $1 in
-		dd) measure "$1" dd if="$image" of="$loop" bs=4M iflag=count_bytes \
-			count=${mib}M oflag=direct conv=fsync ;;
-		dd+cmp)
-			# shellcheck disable=SC2016 # for the inner shell
-			measure "$1" sh -c 'dd if="$1" of="$2" bs=4M oflag=direct conv=fsync,sparse &&
-				cmp -n "$(wc -c <"$1")" "$1" "$2"' sh "$image" "$loop"
+		*loop*) blkdiscard -f "$loop" 2>"$out/log" ;;
+		*file*)
+			rm -f "$out/file"
+			truncate -s "$image_bytes" "$out/file"
 			;;
-		write) measure "$1" "$out/program" write --no-verify "$image" "$loop" --yes "$name" ;;
-		write+verify) measure "$1" "$out/program" write "$image" "$loop" --yes "$name" ;;
+	esac
+	sync
+	dd if="$out/data" of=/dev/null bs=1M status=none
+	extract "$image" >/dev/null
+	name=$1
+	# shellcheck disable=SC2016 # for the inner shells
+	case $name in
+		image-verify) measure "$name" "$out/program" image verify "$image" ;;
+		dgst-data) measure "$name" openssl dgst -sha256 "$out/data" ;;
+		# Not cat, which lets the kernel throw the data away unread.
+		read-data) measure "$name" dd if="$out/data" of=/dev/null bs=256K ;;
+		write-file) measure "$name" "$out/program" write --no-verify --file "$image" "$out/file" --yes file ;;
+		write-file+verify) measure "$name" "$out/program" write --file "$image" "$out/file" --yes file ;;
+		cp-file) measure "$name" sh -c 'cp --sparse=auto "$1" "$2" && sync "$2"' sh "$image" "$out/file" ;;
+		cp-file+dgst)
+			measure "$name" sh -c 'cp --sparse=auto "$1" "$2" && sync "$2" && head -c "$3" "$2" |
+				openssl dgst -sha256' sh "$image" "$out/file" "$data_bytes"
+			;;
+		dd-loop)
+			measure "$name" dd if="$out/data" of="$loop" bs=4M oflag=direct conv=fsync
+			;;
+		dd-loop+cmp)
+			measure "$name" sh -c 'dd if="$1" of="$2" bs=4M oflag=direct conv=fsync,sparse &&
+				cmp -n "$3" "$1" "$2"' sh "$image" "$loop" "$image_bytes"
+			;;
+		write-loop) measure "$name" "$out/program" write --no-verify "$image" "$loop" --yes "$device" ;;
+		write-loop+verify) measure "$name" "$out/program" write "$image" "$loop" --yes "$device" ;;
 	esac
 }
-median() { # NAME COLUMN
-	sort -n -k "$2" "$out/$1" | awk -v column="$2" '{ v[NR] = $column }
-		END { m = int((NR + 1) / 2); print NR % 2 ? v[m] : (v[m] + v[m + 1]) / 2 }'
-}
-goal() { # TEXT VALUE LIMIT: met if VALUE is at most LIMIT
-	awk -v text="$1" -v value="$2" -v limit="$3" \
-		'BEGIN { printf "  %-8s %s\n", value <= limit ? "met" : "NOT MET", text }'
-}
 
-names="dd write dd+cmp write+verify"
-echo "bench: $(nproc) cores, $mib MiB of data in an image of $(wc -c <"$image") bytes"
-round=1
-order=$names
-while [ "$round" -le "$rounds" ]; do
-	echo "round $round of $rounds"
-	for one in $order; do
-		run "$one"
-	done
-	order="${order#* } ${order%% *}"
-	round=$((round + 1))
-done
-truncate -s 10G "$image"
-truncate -s 11G "$out/disk"
-losetup -c "$loop"
-cp "$out/write+verify" "$out/kept"
-run write+verify
-peak=$(tail -n 1 "$out/write+verify" | cut -d ' ' -f 2)
-mv "$out/kept" "$out/write+verify"
+echo "bench: an image of $image_bytes bytes, $data_bytes bytes of data in $extents extents"
+alternate read-data image-verify dgst-data
+alternate write-file cp-file
+alternate write-file+verify cp-file+dgst
+if [ -n "$loop" ]; then
+	alternate write-loop dd-loop
+	alternate write-loop+verify dd-loop+cmp
+else
+	echo "bench: not root: nothing is written to a loop device"
+fi
 
-echo "medians of $rounds rounds"
-for one in $names; do
-	printf '  %-14s %6.2f s  %6.1f MiB peak\n' "$one" "$(median "$one" 1)" \
-		"$(awk -v k="$(median "$one" 2)" 'BEGIN { print k / 1024 }')"
-done
-echo "  peak memory of write+verify with an image of 10 GiB: $((peak / 1024)) MiB"
-echo "goals"
-goal "at least as fast as dd of the data only" "$(median write 1)" "$(median dd 1)"
-goal "read back, faster than dd and cmp" "$(median write+verify 1)" "$(median dd+cmp 1)"
-goal "peak memory under 200 MB" "$((peak * 1024))" 200000000
+heading
+row read-data "$data_bytes"
+row dgst-data "$data_bytes"
+row image-verify "$data_bytes" dgst-data 1.00
+row image-verify "$data_bytes" read-data
+row cp-file "$data_bytes"
+row write-file "$data_bytes" cp-file 1.00
+row cp-file+dgst "$data_bytes"
+row write-file+verify "$data_bytes" cp-file+dgst 1.00
+if [ -n "$loop" ]; then
+	row dd-loop "$data_bytes"
+	row write-loop "$data_bytes" dd-loop 1.00
+	row dd-loop+cmp "$data_bytes"
+	row write-loop+verify "$data_bytes" dd-loop+cmp 1.00
+fi
