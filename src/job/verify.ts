@@ -220,17 +220,15 @@ function startDigest(
   progress: Progress,
 ): WholeDigest {
   const { name, runs } = source;
-  if (sha256 === undefined || runs === undefined) {
-    const digest = async () =>
-      sha256 === undefined
-        ? await diskDigest(source, sizeBytes)
-        : digestRange(source, 0, dataBytes);
-    return { sha256: digest, giveUp: () => Promise.resolve() };
-  }
   const end = new AbortController();
-  const onBytes = (bytes: number) => progress.add(bytes);
-  const options = { onBytes, signal: end.signal };
-  const digest = digestOne(runsTask(name, name, runs(0, dataBytes)), options);
+  const compute = async () => {
+    if (sha256 === undefined) return await diskDigest(source, sizeBytes, end.signal);
+    if (runs === undefined) return digestRange(source, 0, dataBytes);
+    const onBytes = (bytes: number) => progress.add(bytes);
+    const task = runsTask(name, name, runs(0, dataBytes));
+    return await digestOne(task, { onBytes, signal: end.signal });
+  };
+  const digest = compute();
   // Whoever waits for it gets the error; nobody may.
   digest.catch(() => {});
   return {
@@ -294,10 +292,17 @@ async function hasPieces(
 }
 
 /** Computes the digest of a disk in a file, or at the beginning of a device. */
-async function diskDigest(source: ByteSource, sizeBytes: number): Promise<string> {
+async function diskDigest(
+  source: ByteSource,
+  sizeBytes: number,
+  signal?: AbortSignal,
+): Promise<string> {
   const { name, read, nextData } = source;
   const disk = { name, sizeBytes, read, ...(nextData && { nextData }) };
-  return await blocksDigest(disk, undefined, () => setImmediate());
+  return await blocksDigest(disk, undefined, async () => {
+    await setImmediate();
+    signal?.throwIfAborted();
+  });
 }
 
 /** The result of a comparison with a checkout. */
