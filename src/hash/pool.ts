@@ -13,7 +13,7 @@ import { throwIfInterrupted, UserError } from "../errors.ts";
 import { startWorker } from "../runtime/worker.ts";
 import { type HashAnswer, type HashRequest, type HashTask, Shared } from "./task.ts";
 
-export type { Destination, HashTask } from "./task.ts";
+export type { Destination, HashTask, NewFilePlace } from "./task.ts";
 
 /** More threads would wait for the disk, and each takes memory. */
 const MAX_THREADS = 16;
@@ -29,6 +29,8 @@ export interface DigestOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+type Tasks = Iterable<HashTask | undefined> | AsyncIterable<HashTask | undefined>;
+
 /**
  * Computes the digests of files, as they are asked for and a little ahead of that.
  *
@@ -36,10 +38,10 @@ export interface DigestOptions {
  * no digest and keeps its place.
  * @returns The digests in the order of the tasks, in lower-case hex.
  * @throws {UserError} for the first task that fails in their order; "interrupt" when the signal is
- * raised.
+ * raised. What the generator throws comes after the tasks that it has given.
  */
 export async function* digestEach(
-  tasks: Iterable<HashTask | undefined>,
+  tasks: Tasks,
   { onBytes = () => {}, signal }: DigestOptions = {},
 ): AsyncGenerator<string | undefined, void, undefined> {
   throwIfInterrupted(signal);
@@ -60,12 +62,21 @@ export async function* digestEach(
   };
   const threads = takeThreads();
   const most = threads.length * PENDING;
+  let failure: { readonly error: unknown } | undefined;
+  const given = async function* () {
+    try {
+      yield* tasks;
+    } catch (error) {
+      failure = { error };
+    }
+  };
   try {
-    for (const task of tasks) {
+    for await (const task of given()) {
       if (pending.length >= most) yield await takeFirst();
       pending.push(task && leastBusy(threads).ask({ task, shared: shared.buffer }));
     }
     while (pending.length > 0) yield await takeFirst();
+    if (failure !== undefined) throw failure.error;
   } finally {
     clearInterval(timer);
     signal?.removeEventListener("abort", stop);

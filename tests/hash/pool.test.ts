@@ -64,6 +64,39 @@ test("digestEach() copies what it hashes into a new file, with holes for zeros",
   expect(error).toMatchObject({ kind: "target", where: to.path });
 });
 
+test("a new file has the mode that it was given, under any umask", async () => {
+  const dir = temp.make();
+  const { tasks } = filesOf(dir, [5, 300_000]);
+  const umask = process.umask(0o077);
+  try {
+    for (const [index, mode] of [0o755, 0o640].entries()) {
+      const to = { kind: "file", path: join(dir, `to${index}`), mode, isSynced: true } as const;
+      await digestAll([{ ...tasks[index]!, to }]);
+      expect(statSync(to.path).mode & 0o7777).toBe(mode);
+    }
+  } finally {
+    process.umask(umask);
+  }
+});
+
+test("what the generator of tasks throws comes after the tasks that it has given", async () => {
+  const dir = temp.make();
+  const { tasks, wanted } = filesOf(dir, [3, 300_000]);
+  const got: (string | undefined)[] = [];
+  const given = async function* () {
+    yield* tasks;
+    await Promise.resolve();
+    throw new UserError("usage", "no more");
+  };
+  const all = async () => {
+    for await (const digest of digestEach(given())) got.push(digest);
+  };
+  expect(await rejection(all())).toMatchObject({ kind: "usage" });
+  expect(got).toEqual(wanted);
+  truncateSync(join(dir, "1"), 7);
+  expect(await rejection(all())).toMatchObject({ kind: "tree", where: join(dir, "1") });
+});
+
 test("digestEach() copies to runs of files that exist, and leaves the bytes around them", async () => {
   const dir = temp.make();
   const body = sampleBody(600_000);
