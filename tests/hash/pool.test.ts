@@ -9,6 +9,7 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
 import { fileSegment } from "../../src/format/segment.ts";
@@ -157,6 +158,25 @@ test("what has no digest keeps its place, and no more of it is read than of file
   };
   for await (const _ of digestEach(nothing())) break;
   expect(read).toBeLessThan(1000);
+});
+
+const isAlone = availableParallelism() === 1;
+if (isAlone) console.log("skipped: files that do not wait for a long one: there is one core");
+test.skipIf(isAlone)("while one thread has a long file, the others work on", async () => {
+  const dir = temp.make();
+  const { tasks } = filesOf(dir, Array.from({ length: 200 }, () => 5));
+  const long = join(dir, "long");
+  writeFileSync(long, "");
+  truncateSync(long, 1024 ** 4);
+  const controller = new AbortController();
+  const given = function* () {
+    yield { segment: fileSegment({ path: long, sizeBytes: 1024 ** 4 }), kind: "tree" } as const;
+    yield* tasks;
+    controller.abort();
+  };
+  // It is only reached if the tasks are done that come after the long one.
+  expect(await rejection(digestAll(given(), { signal: controller.signal })))
+    .toMatchObject({ kind: "interrupt" });
 });
 
 test("the first task that fails is the one that is told, and all files are closed", async () => {
