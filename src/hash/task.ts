@@ -135,7 +135,9 @@ function digest(task: HashTask, shared: Shared, piece: Uint8Array): string | und
         for (let done = 0; done < run.sizeBytes;) {
           if (shared.isStopped) return undefined;
           const read = readPiece(file, run, done, piece, kind);
-          if (read === 0) throw changedFile(segment, `it ends after ${done} bytes`);
+          if (read === 0) {
+            throw changedFile(segment, `it ends after ${done} bytes`, errorKind(kind));
+          }
           const bytes = piece.subarray(0, read);
           hash?.update(bytes);
           copy?.write(bytes);
@@ -162,7 +164,11 @@ function readPiece(
 ): number {
   const most = Math.min(piece.length, run.sizeBytes - done);
   const read = () => readSync(file, piece, 0, most, run.offsetBytes + done);
-  return reading(run.path, read, { kind: kind === "image" ? "target" : kind });
+  return reading(run.path, read, { kind: errorKind(kind) });
+}
+
+function errorKind(kind: HashTask["kind"]): ErrorKind {
+  return kind === "image" ? "target" : kind;
 }
 
 /** A copy on its way. */
