@@ -23,14 +23,14 @@ export function writeAll(file: number, bytes: Uint8Array, offsetBytes: number | 
 
 /** What a new file gets after its last byte. */
 export interface Settled {
-  /** The lowest 12 bits of its mode, under any umask; 644 under the umask if absent. */
-  readonly mode?: number;
+  /** The lowest 12 bits of its mode, under any umask. */
+  readonly mode: number;
   /** Whether it is synced. */
   readonly isSynced?: boolean;
 }
 
 /** Does what comes after the last byte of a file: writing clears set-user-id bits. */
 export function settle(file: number, { mode, isSynced }: Settled): void {
-  if (mode !== undefined) fchmodSync(file, mode);
+  fchmodSync(file, mode);
   if (isSynced) fsyncSync(file);
 }

@@ -235,7 +235,7 @@ class NewFile implements Copy {
 
   constructor(to: NewFilePlace) {
     this.#to = to;
-    this.#file = writing(to.path, () => openSync(to.path, "wx", 0o644));
+    this.#file = writing(to.path, () => openSync(to.path, "wx", 0o600));
   }
 
   write(bytes: Uint8Array): void {

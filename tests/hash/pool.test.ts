@@ -57,7 +57,7 @@ test("digestEach() copies what it hashes into a new file, with holes for zeros",
   const body = Buffer.concat([sampleBody(700_000), new Uint8Array(4_000_000), sampleBody(5)]);
   writeFileSync(join(dir, "from"), body);
   const segment = fileSegment({ path: join(dir, "from"), sizeBytes: body.length });
-  const to = { kind: "file", path: join(dir, "to") } as const;
+  const to = { kind: "file", path: join(dir, "to"), mode: 0o644 } as const;
   expect(await digestAll([{ segment, kind: "tree", to }])).toEqual([sha256(body)]);
   expect(readFileSync(to.path).equals(body)).toBe(true);
   expect(statSync(to.path).blocks * 512).toBeLessThan(2_000_000);

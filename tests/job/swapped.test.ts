@@ -41,7 +41,7 @@ function scene() {
 }
 
 function copy(segment: FileSegment, path: string): Promise<string> {
-  return digestOne({ segment, kind: "tree", to: { kind: "file", path } });
+  return digestOne({ segment, kind: "tree", to: { kind: "file", path, mode: 0o644 } });
 }
 
 /** Each way in which a build reads a file of a checkout; none may leave anything of it. */
