@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The digests of the files of an image, on every core if the image is in files of this machine.
+ * The digests of the files of an image, on every core if they are in files of this machine.
  *
  * @module
  */

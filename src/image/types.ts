@@ -121,8 +121,8 @@ export interface ImageView {
    * @throws {UserError} "format"
    */
   read(entry: ViewEntry): Generator<Uint8Array, void, undefined>;
-  /** Returns where the content of a file is in the source; absent if only `read` finds it. */
-  readonly runs?: ((file: ViewEntry) => readonly FileRun[]) | undefined;
+  /** Returns where the content of a file is in the source; undefined if only `read` finds it. */
+  readonly runs?: ((file: ViewEntry) => readonly FileRun[] | undefined) | undefined;
   /** Returns the file of this machine that has the content, where each is in one of its own. */
   readonly fileOf?: ((file: ViewEntry) => FileSegment) | undefined;
   /** Finds the entry at a path in the form of {@link plainPath}; the last one of several. */
