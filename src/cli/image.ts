@@ -246,7 +246,7 @@ function diffCommand(): CommandUnknownOpts {
       withView(a, as, (one) =>
         withView(b, as, async (other, _, progress) => {
           progress.begin("comparing");
-          const differences = diffViews(one, other);
+          const differences = await diffViews(one, other, { progress });
           progress.end();
           if (json) printJson({ equal: differences.length === 0, differences });
           else await printAll(differenceLines(differences));
