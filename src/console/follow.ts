@@ -31,7 +31,7 @@ export class RunFollower {
   readonly #events: FollowEvents;
   readonly #nowMs: () => number;
   readonly #numbers: ReturnType<typeof stepNumbers>;
-  readonly #estimator: Estimator | undefined;
+  #estimator: Estimator | undefined;
   #watch!: RunWatch;
   #clock = new PartClock();
   #state!: RunState;
@@ -42,25 +42,12 @@ export class RunFollower {
   #toldMs = -Infinity;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /**
-   * @param earlier Times of earlier runs of the same plan under like conditions.
-   * @param nowMs The clock, in milliseconds.
-   */
-  constructor(
-    plan: RunPlan,
-    events: FollowEvents,
-    { earlier = [], nowMs = () => performance.now() }: {
-      readonly earlier?: readonly PartTimes[];
-      readonly nowMs?: () => number;
-    } = {},
-  ) {
+  /** @param nowMs The clock, in milliseconds. */
+  constructor(plan: RunPlan, events: FollowEvents, nowMs: () => number = () => performance.now()) {
     this.#plan = plan;
     this.#events = events;
     this.#nowMs = nowMs;
     this.#numbers = stepNumbers(plan);
-    this.#estimator = plan.steps === undefined || earlier.length === 0
-      ? undefined
-      : new Estimator(earlier, plan.steps.length);
     this.restart();
   }
 
@@ -71,9 +58,17 @@ export class RunFollower {
     if (this.#events.onState !== undefined) this.#tellSoon();
   }
 
-  /** The guest begins again from its start. */
-  restart(): void {
+  /**
+   * The guest begins, or begins again from its start.
+   *
+   * @param earlier Times of earlier runs of the same plan under like conditions.
+   */
+  restart(earlier: readonly PartTimes[] = []): void {
     const nowMs = this.#nowMs();
+    const { steps } = this.#plan;
+    this.#estimator = steps === undefined || earlier.length === 0
+      ? undefined
+      : new Estimator(earlier, steps.length);
     this.#watch = new RunWatch((event) => this.#take(event), this.#plan.loadSizes);
     this.#clock = new PartClock();
     this.#state = startOfRun(this.#plan, nowMs);

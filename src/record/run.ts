@@ -5,6 +5,8 @@
  *   TARGET/.seedstrap/runs/N.log    what the guest printed, and what QEMU said, as it came
  *   TARGET/.seedstrap/runs/N.json   the outcome; its verdict is "running" until the run is over, and
  *                                   stays that where seedstrap was killed
+ *   TARGET/.seedstrap/runs/N.events, N.times
+ *                                   when what happened, see {@link ./events.ts}
  *
  * N counts from 1. The last {@link MAX_RUNS} are kept.
  *
@@ -67,6 +69,9 @@ const runSchema = objectOf<RecordedRun>({
 export interface RunFiles {
   /** The log, which is there and empty. */
   readonly logPath: string;
+  /** Files for the events and times of the run, which are not there. */
+  readonly eventsPath: string;
+  readonly timesPath: string;
   /** Records how it ended. */
   finish(outcome: Outcome): void;
 }
@@ -87,7 +92,11 @@ export function beginRun(dir: string): RunFiles {
     const numbers = runNumbers(runs, ["log", "json"]);
     clearRuns(runs, new Set(numbers.slice(-MAX_RUNS + 1)));
     const number = makeLog(runs, (numbers.at(-1) ?? 0) + 1);
-    const logPath = join(runs, `${number}.log`);
+    const [logPath, eventsPath, timesPath] = [".log", ".events", ".times"].map((end) =>
+      join(runs, `${number}${end}`)
+    ) as [string, string, string];
+    remove(eventsPath);
+    remove(timesPath);
     const began = new Date().toISOString();
     const running = { format: FORMAT, verdict: "running", why: "it is not over", lines: [], began };
     put(runs, number, running);
@@ -95,7 +104,7 @@ export function beginRun(dir: string): RunFiles {
       const ended = new Date().toISOString();
       writing(runs, () => put(runs, number, { format: FORMAT, ...outcome, began, ended }));
     };
-    return { logPath, finish };
+    return { logPath, eventsPath, timesPath, finish };
   });
 }
 
@@ -130,6 +139,12 @@ export function toldRun(
   return `the last run began at ${began} and is ${verdict}; its log is ${logPath}`;
 }
 
+/** The records of the events of a target's runs, in their order. */
+export function eventsPaths(dir: string): string[] {
+  const runs = join(dir, RUNS_DIR);
+  return runNumbers(runs, ["events"]).map((number) => join(runs, `${number}.events`));
+}
+
 /** Removes what a killed process has left: it had begun a run, or to record one. */
 function clearUnfinished(runs: string): void {
   const recorded = new Set(runNumbers(runs, ["json"]));
@@ -145,7 +160,7 @@ function clearUnfinished(runs: string): void {
 /** Removes the files of runs that are not kept. */
 function clearRuns(runs: string, kept: ReadonlySet<number>): void {
   for (const name of readdirSync(runs)) {
-    const [, number] = /^([1-9]\d{0,8})\.(?:log|json)$/.exec(name) ?? [];
+    const [, number] = /^([1-9]\d{0,8})\.(?:log|json|events|times)$/.exec(name) ?? [];
     if (number !== undefined && !kept.has(Number(number))) remove(join(runs, name));
   }
 }
@@ -168,7 +183,7 @@ function remove(path: string): void {
 }
 
 /** Numbers of the runs that have one of these files, in order. */
-function runNumbers(runs: string, ends: readonly ("log" | "json")[]): number[] {
+function runNumbers(runs: string, ends: readonly ("log" | "json" | "events")[]): number[] {
   const isReal = (path: string) => lstatIfThere(path)?.isDirectory() === true;
   if (!isReal(dirname(runs)) || !isReal(runs)) return [];
   const numbers = readdirSync(runs).flatMap((name) => {

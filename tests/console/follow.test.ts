@@ -20,7 +20,8 @@ function followed(
   let nowMs = 1000;
   const told: { event: ConsoleEvent; state: RunState }[] = [];
   const onEvent = (event: ConsoleEvent, state: RunState) => told.push({ event, state });
-  const follower = new RunFollower(plan, { onEvent }, { earlier, nowMs: () => nowMs });
+  const follower = new RunFollower(plan, { onEvent }, () => nowMs);
+  follower.restart(earlier);
   for (const [afterMs, text] of parts) {
     nowMs += afterMs;
     follower.push(bytesOf(text));

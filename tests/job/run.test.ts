@@ -10,6 +10,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -18,6 +19,8 @@ import {
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { shellQuote } from "../../src/launch/process.ts";
+import { expectedOf } from "../../src/record/expected.ts";
+import { readEvents } from "../../src/record/events.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { bootSector, type ENDS } from "./boot_sector.ts";
 import { TempDirs } from "../support/files.ts";
@@ -65,6 +68,31 @@ test("run ends with 0 where the guest has built its last step and switched itsel
   const log = join(target, ".seedstrap/runs/1.log");
   expect(ran.stderr).toContain(`done: every step was built; the log is ${log}`);
   expect(readFileSync(log, "latin1")).toContain("reboot: Power down");
+});
+
+test("the events of a run, and the growth of its log, are kept with their times", async () => {
+  const { target, run } = await built(DONE, "reset");
+  expect((await seedstrap(run)).code).toBe(0);
+  const runs = join(target, ".seedstrap/runs");
+  const { header, events } = readEvents(join(runs, "1.events"))!;
+  expect(header).toMatchObject({ by: "tcg", machine: { cores: 2, memoryMib: 4096 }, steps: 8 });
+  expect(events.map(({ ms: _, ...event }) => event)).toEqual([
+    { kind: "phase", phase: "boot" },
+    { kind: "phase", phase: "steps" },
+    { kind: "step", name: "alpha-1.0", pass: 2 },
+    { kind: "step-done", name: "alpha-1.0" },
+    { kind: "power-off" },
+    { kind: "end", verdict: "done", why: "every step was built" },
+  ]);
+  const { plan } = expectedOf(target, readRecord(target));
+  const { files } = readRecord(target).images[0]!;
+  const bytes = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + size, 0);
+  expect(bytes(plan.loadSizes)).toBe(bytes(files.map(({ size }) => size)));
+  expect(plan.loadSizes.length).toBeGreaterThan(files.length);
+  const times = readFileSync(join(runs, "1.times"), "latin1").trimEnd().split("\n");
+  const sizes = times.map((line) => line.split(" ").map(Number));
+  expect(sizes).toEqual(sizes.toSorted((a, b) => a[0]! - b[0]! || a[1]! - b[1]!));
+  expect(sizes.at(-1)![1]).toBeLessThanOrEqual(statSync(join(runs, "1.log")).size);
 });
 
 for (
@@ -226,7 +254,8 @@ test("run --json prints the outcome alone, and each run keeps its own log, up to
   }
   const names = readdirSync(join(target, ".seedstrap/runs")).sort();
   const numbers = [3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-  expect(names).toEqual(numbers.flatMap((n) => [`${n}.json`, `${n}.log`]).sort());
+  const ends = ["events", "json", "log", "times"];
+  expect(names).toEqual(numbers.flatMap((n) => ends.map((end) => `${n}.${end}`)).sort());
 });
 
 test("no build and no second run begins while a guest runs, and an interrupt is recorded", async () => {
