@@ -45,8 +45,8 @@ export interface RunState {
   readonly stepBeganMs: number | undefined;
   /** What builder-hex0 has loaded so far. `bytes` is 0 where nobody knows the sizes. */
   readonly load: Amount | undefined;
-  /** All that it will load. */
-  readonly loadWhole: Amount | undefined;
+  /** All that it will load, where that is known. */
+  readonly loadWhole?: Amount;
   readonly imported: Amount & { readonly isDone: boolean } | undefined;
   readonly checksums: { readonly right: number; readonly wrong: number };
   /** How long the rest of the run takes, if there is ground for saying that. */
@@ -73,7 +73,7 @@ export function startOfRun({ steps, loadSizes }: RunPlan, beganMs: number): RunS
     beganMs,
     stepBeganMs: undefined,
     load: undefined,
-    loadWhole: loadSizes.length > 0 ? { files: loadSizes.length, bytes } : undefined,
+    ...(loadSizes.length > 0 && { loadWhole: { files: loadSizes.length, bytes } }),
     imported: undefined,
     checksums: { right: 0, wrong: 0 },
     remaining: undefined,

@@ -18,9 +18,7 @@ const FIRST_PARTS = { boot: 0, load: 1, stage0: 2 } as const;
 function partOf({ phase, step }: RunState): number | undefined {
   if (phase === undefined) return undefined;
   if (phase !== "steps") return FIRST_PARTS[phase];
-  // Until the first step, what comes between is a part of stage0-posix.
-  if (step === undefined) return FIRST_PARTS.stage0;
-  return step.number === undefined ? undefined : FIRST_PARTS.stage0 + step.number;
+  return step?.number === undefined ? undefined : FIRST_PARTS.stage0 + step.number;
 }
 
 /** Milliseconds that each part took. */
@@ -43,6 +41,8 @@ export class PartClock {
 
   /** Takes the state of the run after an event. */
   take(state: RunState, atMs: number): void {
+    // What is between stage0-posix and the first step belongs to the former.
+    if (state.phase === "steps" && state.step === undefined) return;
     const part = partOf(state);
     if (part === this.#part) return;
     if (part !== undefined && this.#part !== undefined) {

@@ -176,8 +176,8 @@ async function watched(
       events.onStart?.(start);
     },
     onSerial: (chunk) => {
-      follower.push(chunk);
       events.onSerial?.(chunk);
+      follower.push(chunk);
     },
     onRestart: () => follower.restart(recorder.restart("tcg")),
     onLogged: (sizeBytes) => recorder.logged(sizeBytes),
