@@ -131,7 +131,8 @@ function judged(
     return { ...outcome, verdict: "unknown", why: `its console has ended; ${outcome.why}` };
   }
   if (outcome.verdict === "done" && run.lastStep === undefined) {
-    const why = "it switched itself off, and nobody knows which step is the last without --target";
+    const why =
+      "it switched itself off, and nobody knows which step is the last: name its --target";
     return { ...outcome, verdict: "unknown", why };
   }
   return outcome;

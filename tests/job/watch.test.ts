@@ -118,7 +118,7 @@ test("without its target, nobody knows whether a machine has built its last step
   const { outcome, error } = await watched(BOOT + LAST + POWER_DOWN);
   expect(outcome).toMatchObject({ verdict: "unknown", lastStep: "alpha-1.0 pass 2" });
   expect(error.message).toContain("Cannot tell whether the bootstrap has succeeded");
-  expect(error.message).toContain("without --target");
+  expect(error.message).toContain("name its --target");
 });
 
 test("a log is followed as it grows, and from its beginning where that is written again", async () => {
