@@ -3,12 +3,15 @@
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
+import type { ConsoleEvent } from "../console/events.ts";
+import type { RunState } from "../console/position.ts";
 import { type RunEvents, type RunStart, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
-import { printJson } from "./json.ts";
-import { guestWriter, note, warn } from "./output.ts";
+import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
+import { guestWriter, note, warn, writeOut } from "./output.ts";
+import { areOutputsOne, EventLines, eventObject } from "./run_events.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -25,6 +28,10 @@ export function qemuArgumentOption() {
   return new Option(`${QEMU_ARGUMENT} <arg...>`).default([] as string[]).hideHelp();
 }
 
+/** What `--json` and `--quiet` mean for whatever follows a console. */
+export const RUN_JSON = "for scripts: a line for each event, and the outcome as the last one";
+export const RUN_QUIET = "do not print what the guest prints; the log has it";
+
 export function runSubcommand(): CommandUnknownOpts {
   return new Command("run")
     .summary("start what was built: in QEMU, chroot or bwrap")
@@ -39,7 +46,8 @@ export function runSubcommand(): CommandUnknownOpts {
     .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
     .option("--kernel <file>", "the kernel of a target that was built with one (-qk)")
     .option("--serve <dir...>", "mirror directories that the guest may download from")
-    .option("--json", "for scripts: the outcome; what the guest prints goes to standard error")
+    .option("--json", RUN_JSON)
+    .option("--quiet", RUN_QUIET)
     .addHelpText(
       "after",
       `
@@ -47,18 +55,23 @@ A target may come from a stranger. A directory that was built with --chroot or -
 only with the same option here, and another QEMU, a kernel or a mirror only if you name it.
 
 What the guest prints appears here and in a log below TARGET/.seedstrap/runs, of which the last
-${MAX_RUNS} are kept. Ctrl-C ends the guest.
+${MAX_RUNS} are kept. Ctrl-C ends the guest. Where standard output is no terminal, or with --quiet,
+standard error has a line, with its time, for each event: a step begins, a checksum is right. With
+--json these are lines of JSON on standard output, of which the last one is the outcome.
 
 The exit code is 0 only where the guest has said that every step was built. Whatever else happened
 is 9, with the last step and the lines that matter, and an interrupt is 130.`,
     )
-    .action((target, { accel, qemuArg, chroot, bwrap, qemuCmd, kernel, serve = [], json }) => {
-      const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
-      const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
-      return withInterrupt((signal) =>
-        runTarget({ target, accel, extraArgs: qemuArg, named }, printedRun(json), signal)
-      );
-    });
+    .action(
+      (target, { accel, qemuArg, chroot, bwrap, qemuCmd, kernel, serve = [], json, quiet }) => {
+        const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
+        const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
+        const events = printedRun({ json, quiet });
+        return withInterrupt((signal) =>
+          runTarget({ target, accel, extraArgs: qemuArg, named }, events, signal)
+        );
+      },
+    );
 }
 
 const STARTED: Readonly<Record<RunStart["by"], string>> = {
@@ -69,21 +82,55 @@ const STARTED: Readonly<Record<RunStart["by"], string>> = {
   bwrap: "by bwrap",
 };
 
+/** How a run is shown. */
+export interface ShownRun {
+  /** Events and the outcome as lines of JSON. */
+  readonly json?: boolean | undefined;
+  /** Without what the guest prints. */
+  readonly quiet?: boolean | undefined;
+}
+
 /** Events of a run: the guest on standard output, everything else on standard error. */
-export function printedRun(json = false): RunEvents {
+export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunEvents {
+  if (json) beginJsonLines();
   const out = json ? process.stderr : process.stdout;
+  const write = guestWriter(out);
+  const lines = new EventLines();
+  const isOne = areOutputsOne();
+  let isLineOpen = false;
+  const printEvent = (event: ConsoleEvent, state: RunState) => {
+    const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
+    for (const line of lines.of(event, state, performance.now())) {
+      // In a file with both, a line of ours does not go into one of the guest.
+      if (isLineOpen) writeOut(process.stderr, "\n");
+      isLineOpen = false;
+      note(`${time} ${line}`);
+    }
+  };
   return {
     onServe: (path, port) => note(`serving ${path} on 127.0.0.1:${port} for the guest`),
-    onStart: ({ by, logPath, isInteractive }) =>
+    onStart: ({ by, logPath, isInteractive }) => {
+      if (json) {
+        printJsonLine({ time: new Date().toISOString(), ms: 0, kind: "start", by, log: logPath });
+      }
       note(
         isInteractive
           ? `starting ${STARTED[by]}; the log, without what is on your terminal, is ${logPath}`
           : `starting ${STARTED[by]}; the log is ${logPath}; Ctrl-C ends it`,
-      ),
-    onSerial: guestWriter(out),
+      );
+    },
+    ...(!quiet && {
+      onSerial: (chunk) => {
+        write(chunk);
+        isLineOpen = isOne && chunk.at(-1) !== 0x0a;
+      },
+    }),
+    ...(json
+      ? { onEvent: (event, state) => printJsonLine(eventObject(event, state, performance.now())) }
+      : (quiet || !process.stdout.isTTY) && { onEvent: printEvent }),
     onWarning: warn,
     onOutcome: (outcome, logPath) => {
-      if (json) printJson({ ...outcome, log: logPath });
+      if (json) printJson({ kind: "outcome", ...outcome, log: logPath });
       else if (outcome.verdict === "done") note(`done: ${outcome.why}; the log is ${logPath}`);
     },
   };

@@ -56,10 +56,19 @@ export type End =
 const CONTEXT_LINES = 6;
 const LAST_LINES = 8;
 
+/** What a console is followed with. */
+export interface WatchOptions {
+  /** Told each event of the console. */
+  readonly onEvent?: (event: ConsoleEvent) => void;
+  /** Bytes of each entry of the srcfs, in its order, where they are known. */
+  readonly loadSizes?: readonly number[];
+}
+
 /** Follows the console of a run. */
 export class RunWatch {
   readonly #lines = new LineReader();
-  readonly #events = new EventReader();
+  readonly #events: EventReader;
+  readonly #onEvent: (event: ConsoleEvent) => void;
   readonly #recent: string[] = [];
   #step: StepPass | undefined;
   readonly #done = new Set<string>();
@@ -68,6 +77,11 @@ export class RunWatch {
   #switchedOff = false;
   /** The first line that says that something failed, and those around it. */
   #fault: { readonly text: string; readonly lines: string[] } | undefined;
+
+  constructor({ onEvent = () => {}, loadSizes = [] }: WatchOptions = {}) {
+    this.#onEvent = onEvent;
+    this.#events = new EventReader(loadSizes);
+  }
 
   /** Takes what the console prints, cut anywhere. */
   push(chunk: Uint8Array): void {
@@ -82,9 +96,11 @@ export class RunWatch {
     }
     this.#recent.push(line);
     if (this.#recent.length > LAST_LINES + CONTEXT_LINES) this.#recent.shift();
-    if (/^\s*\+> /.test(line)) this.#hasTrace = true;
-    const event = this.#events.read(line);
-    if (event !== undefined) this.#note(event);
+    this.#hasTrace ||= /^\s*\+> /.test(line);
+    for (const event of this.#events.read(line)) {
+      this.#note(event);
+      this.#onEvent(event);
+    }
   }
 
   #note(event: ConsoleEvent): void {
@@ -109,6 +125,12 @@ export class RunWatch {
         this.#switchedOff = true;
         break;
       case "jump":
+      case "phase":
+      case "kernel":
+      case "load":
+      case "step-phase":
+      case "import":
+      case "import-done":
         break;
     }
   }
