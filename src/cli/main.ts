@@ -21,6 +21,7 @@ import { bundleSubcommand } from "./bundle.ts";
 import { demoSubcommand } from "./demo.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
+import { doctorSubcommand } from "./doctor.ts";
 import { programHelp } from "./help.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
@@ -49,14 +50,14 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
     .addCommand(preflightSubcommand())
+    .addCommand(doctorSubcommand())
     .commandsGroup("Real machines and offline sites:")
     .addCommand(devicesSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
-    .commandsGroup("After a bootstrap:")
+    .commandsGroup("After a bootstrap, and the manual:")
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
-    .commandsGroup("Manual:")
     .addCommand(manSubcommand());
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({

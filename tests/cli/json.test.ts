@@ -51,6 +51,7 @@ const WELL: readonly (readonly [argv: () => readonly string[], field: string])[]
   [() => ["harvest", "--compare", at("run1"), at("run1")], "equal"],
   [() => ["reproduce", at("target/seedstrap.json"), ...args], "same"],
   [() => ["devices"], "devices"],
+  [() => ["doctor", "-b", ...args, "-t", at("target")], "checks"],
   [() => write(at("target/init.img")), "device"],
 ];
 
@@ -76,6 +77,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["harvest", "--compare", at("run1"), at("run2")], "different", "differences"],
   [() => ["reproduce", at("none"), ...args], "target"],
   [() => ["run", at("none")], "target"],
+  [() => ["doctor", "-q", "--accel", "tcg", "-qc", at("none"), "-t", at("t")], "launch", "checks"],
   [() => write(at("noise")), "format"],
 ];
 
