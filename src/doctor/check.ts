@@ -76,6 +76,7 @@ async function foundBy(run: () => Finding | Promise<Finding>): Promise<Finding> 
     return await run();
   } catch (error) {
     if (!(error instanceof UserError) || error.kind === "interrupt") throw error;
-    return absent(onOneLine(error.message).replace(/ +/g, " "), error.hint ?? "See the message");
+    const lines = error.message.split(/\s*\n\s*/);
+    return absent(onOneLine(lines.join("; ")), error.hint ?? "See the message");
   }
 }

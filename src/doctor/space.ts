@@ -121,9 +121,7 @@ export function checkSpaceFor(
   { buildBytes, unknownSizes, runBytes }: SpaceNeed,
 ): Finding {
   const wants = [
-    ...buildBytes > 0
-      ? [`the build writes ${atLeast(unknownSizes)}${formatBytes(buildBytes)}`]
-      : [],
+    ...buildBytes > 0 ? [`the build writes ${amountOf(buildBytes, unknownSizes)}`] : [],
     ...runBytes > 0 ? [`the run up to ${formatBytes(runBytes)}`] : [],
   ];
   const seen = `${formatBytes(freeBytes)} free; ${wants.join(", ")}`;
@@ -137,15 +135,15 @@ export function checkStoreSpace(
   { freeBytes }: Space,
   { storeBytes, unknownSizes }: SpaceNeed,
 ): Finding {
-  const wants = `${atLeast(unknownSizes)}${formatBytes(storeBytes)}`;
-  const seen = `${formatBytes(freeBytes)} free; ${wants} to download`;
+  const seen = `${formatBytes(freeBytes)} free; ${amountOf(storeBytes, unknownSizes)} to download`;
   return freeBytes < storeBytes
     ? absent(seen, "Free some space there, or name another --distfiles")
     : good(seen);
 }
 
-function atLeast(unknownSizes: number): string {
-  return unknownSizes > 0 ? "at least " : "";
+function amountOf(bytes: number, unknownSizes: number): string {
+  if (unknownSizes === 0) return formatBytes(bytes);
+  return `at least ${formatBytes(bytes)} (${counted(unknownSizes, "size")} unknown)`;
 }
 
 /** Checks that there are inodes for what a build makes. */

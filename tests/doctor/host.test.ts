@@ -35,14 +35,14 @@ const { signal } = new AbortController();
 describe("look()", () => {
   const subject: Subject = { name: "n", modes: ["qemu"], needs: "something" };
   const fails = () => {
-    throw new UserError("launch", "Cannot find it:\n  nowhere", { hint: "Install it" });
+    throw new UserError("launch", "Cannot find it\n  nowhere", { hint: "Install it" });
   };
 
   test("makes a missing thing of an expected error, on one line", async () => {
     expect(await look(subject, fails)).toEqual({
       ...subject,
       result: "missing",
-      seen: "Cannot find it: nowhere",
+      seen: "Cannot find it; nowhere",
       remedy: "Install it",
     });
   });
@@ -51,7 +51,7 @@ describe("look()", () => {
     expect(await look({ ...subject, unneeded: "only for --kernel" }, fails)).toEqual({
       ...subject,
       result: "not needed",
-      seen: "only for --kernel (Cannot find it: nowhere)",
+      seen: "only for --kernel (Cannot find it; nowhere)",
     });
   });
 
@@ -177,7 +177,8 @@ describe("space", () => {
     expect(checkSpaceFor(space(GIB), need).result).toBe("warning");
     expect(checkSpaceFor(space(9 * MIB), { ...need, unknownSizes: 3 })).toMatchObject({
       result: "missing",
-      seen: "9.00 MiB free; the build writes at least 10.0 MiB, the run up to 1.00 GiB",
+      seen: "9.00 MiB free; the build writes at least 10.0 MiB (3 sizes unknown), " +
+        "the run up to 1.00 GiB",
     });
   });
 
