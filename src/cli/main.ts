@@ -18,6 +18,7 @@ import {
 } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
+import { completionSubcommand } from "./completion.ts";
 import { demoSubcommand } from "./demo.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
@@ -55,10 +56,11 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(devicesSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
-    .commandsGroup("After a bootstrap, and the manual:")
+    .commandsGroup("After a bootstrap, and help:")
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
-    .addCommand(manSubcommand());
+    .addCommand(manSubcommand())
+    .addCommand(completionSubcommand());
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({
       // What commander quotes from the command line may come from a file name.
