@@ -11,6 +11,7 @@ import {
   ftruncateSync,
   openSync,
   readFileSync,
+  realpathSync,
   writeFileSync,
 } from "node:fs";
 import { freemem, totalmem } from "node:os";
@@ -189,7 +190,9 @@ export function checkClock(nowMs: number, newestMs = CLOCK_FLOOR_MS): Finding {
 
 /** Checks that nothing is mounted in the target: a build would refuse it. */
 export function checkMounts(target: string): Finding {
-  const mounts = mountsBelow(target).filter((place, at) => at > 0 || place !== target);
+  const all = mountsBelow(target);
+  // The target itself may be one, such as a tmpfs; each is named without symbolic links.
+  const mounts = all.length === 0 ? [] : all.filter((place) => place !== realpathSync(target));
   const [first] = mounts;
   if (first === undefined) return good("none");
   return absent(
