@@ -10,6 +10,7 @@ import { checkReady, type DoctorReport, examineHost } from "../job/doctor.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import type { Mode } from "../plan/options.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { GROUPS } from "./help.ts";
 import { printJson } from "./json.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { counted, formatTable, type Line, paint, print, widthOf } from "./output.ts";
@@ -31,12 +32,16 @@ export function doctorSubcommand(): CommandUnknownOpts {
       "check whether this machine has what a bootstrap needs, by trying it; with a checkout, also " +
         "what its plan needs. It takes the options of plan and build",
     )
+    .optionsGroup(GROUPS.mode)
     .addOption(
       new Option("--mode <name>", "the mode by its name, instead of -q, -b, -c or -bw")
         .choices(MODES.map(([mode]) => mode)),
     )
+    .optionsGroup(GROUPS.place)
     .option("-t, --target <dir>", "where the media would go", "target")
+    .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
+    .optionsGroup("Options:")
     .option("--online", "also ask the mirrors, or the hosts of distfiles, whether they answer")
     .option("--all", "list also what is not needed, and what each check is for")
     .option("--json", "for scripts: every check, with what it needs, what was seen, and the remedy")
@@ -50,7 +55,8 @@ Examples:
   seedstrap doctor --bwrap --external-sources --tree live-bootstrap --target /srv/lb
 
 A small guest of seedstrap's own is booted under KVM and TCG, a small disk is made and read back, a
-small program is started by chroot and bwrap. They leave nothing.
+small program is started by chroot and bwrap. They leave nothing. What a real machine needs that is
+to boot the media, seedstrap preflight finds out.
 
 The exit code is 0 where everything that the mode needs is there, with or without warnings, and
 ${EXIT.launch} where something is missing.`,

@@ -7,6 +7,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { classifyKvmFailure, kvmObstacle } from "../launch/accel.ts";
 import { requireProgram, runProcess, shellQuote } from "../launch/process.ts";
@@ -95,6 +96,7 @@ export async function checkKvm(job: MachineJob, isDemanded: boolean): Promise<Fi
 }
 
 function kvmRemedy(obstacle: string): string {
+  if (process.platform === "darwin") return "Use --accel hvf";
   return obstacle.endsWith("does not exist")
     ? "As root: modprobe kvm_intel || modprobe kvm_amd; virtualisation has to be on in the firmware"
     : 'Join its group and log in again: sudo adduser "$USER" kvm';

@@ -8,6 +8,7 @@
 import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import process from "node:process";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { type Finding, good, type HostCheck, look, type Subject } from "../doctor/check.ts";
 import { commitTimeMs } from "../doctor/clock.ts";
@@ -153,10 +154,12 @@ async function examineMachine(examination: Examination): Promise<void> {
     { name: "memory", modes, needs: "what the guest gets (-qr)" },
     () => checkMemory(hostMemory(), options),
   );
-  await add(
-    { name: "setpriv", modes, needs: "to end QEMU where seedstrap is killed" },
-    () => checkSetpriv(signal),
-  );
+  await add({
+    name: "setpriv",
+    modes,
+    needs: "to end QEMU where seedstrap is killed",
+    unneeded: process.platform === "linux" ? undefined : "only on Linux",
+  }, () => checkSetpriv(signal));
 }
 
 async function examineAccels({ request, add }: Examination, job: MachineJob): Promise<void> {

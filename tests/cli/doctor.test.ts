@@ -176,6 +176,33 @@ describe("a checkout", () => {
     expect(find(said(ran), "plan")!.seen).toContain("memory");
   }, 60_000);
 
+  testWith("git")("whose commit is later than the clock of this machine is found", async () => {
+    const own = temp.make();
+    const [, tree, ...others] = setUp(own);
+    const when = "2099-01-01T00:00:00Z";
+    const env = { ...process.env, GIT_COMMITTER_DATE: when, GIT_AUTHOR_DATE: when };
+    for (const words of [["init", "-q"], ["add", "."], ["commit", "-q", "-m", "later"]]) {
+      const who = ["-c", "user.name=a", "-c", "user.email=a@b", ...words];
+      expect(spawnSync("git", ["-C", tree!, ...who], { env }).status).toBe(0);
+    }
+    const words = ["doctor", "--json", "-b", "--tree", tree!, ...others, "-t", join(own, "t")];
+    const ran = await seedstrap(words);
+    expect(ran.code).toBe(9);
+    expect(find(said(ran), "clock")).toMatchObject({ result: "missing" });
+    expect(find(said(ran), "clock")!.seen).toContain("the checkout has a commit of 2099-01-01");
+  }, 30_000);
+
+  test("whose mirror does not answer is found with --online, and only then", async () => {
+    const words = ["doctor", "--json", "-b", "--tree", join(dir, "tree"), "-t", join(dir, "t")];
+    const mirror = ["-m", "http://127.0.0.1:9/d"];
+    const online = await seedstrap([...words, ...mirror, "--online"]);
+    expect(online.code).toBe(9);
+    expect(find(said(online), "servers")).toMatchObject({ result: "missing" });
+    expect(find(said(online), "servers")!.seen).toContain("http://127.0.0.1:9/d");
+    const offline = await seedstrap([...words, ...mirror]);
+    expect(find(said(offline), "servers")).toMatchObject({ result: "not needed" });
+  }, 30_000);
+
   testMounts("a target that is too small for it is found", async () => {
     const target = join(dir, "small");
     mkdirSync(target);
