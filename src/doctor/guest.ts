@@ -316,9 +316,9 @@ C3                             # ret
 #:read_sector  [7FB6]
 89 25 84 80 00 00              # mov [saved_esp], esp
 FA                             # cli
-EA C4 7F 00 00 18 00           # ljmp 0x18, offset setup16
+EA C4 7F 00 00 18 00           # ljmp 0x18, offset narrow
 # .code16
-#:setup16  [7FC4]
+#:narrow  [7FC4]
 B8 20 00                       # mov ax, 0x20
 8E D0                          # mov ss, ax
 8E D8                          # mov ds, ax
