@@ -39,6 +39,7 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["write", "segments to file, directory, disk; atomic commit; extraction"],
   ["device", "block devices: what there is, who uses it, writing it"],
   ["preflight", "the preflight image and its report"],
+  ["doctor", "what this machine has of what a bootstrap needs: each check, by trying it"],
   ["demo", "the miniature tree"],
   [
     "job",

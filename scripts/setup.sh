@@ -105,6 +105,8 @@ case $purpose in
 		program xxd xxd
 		program binutils as
 		program shellcheck shellcheck
+		program zsh zsh
+		program fish fish
 		program util-linux setpriv
 		program bubblewrap bwrap
 		program bsdutils script
