@@ -31,7 +31,7 @@ export function programHelp(root: CommandUnknownOpts, helper: Help): string {
       ),
     ]),
     "",
-    "Options: seedstrap COMMAND --help, seedstrap -q --help. More: seedstrap man, completion",
+    "Options: seedstrap COMMAND --help, seedstrap -q --help. Also: man, completion",
     "",
   ].join("\n");
 }

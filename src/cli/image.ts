@@ -35,7 +35,7 @@ import {
 
 export function imageSubcommand(): CommandUnknownOpts {
   return new Command("image")
-    .summary("look into images and disks: ls, cat, extract, verify, digest, diff, bmap")
+    .summary("look into images: ls, cat, extract, verify, digest, diff, bmap")
     .description("look into boot and payload images, and disks with ext2, ext3 or ext4")
     .addCommand(lsCommand())
     .addCommand(catCommand())

@@ -76,6 +76,7 @@ export async function* digestEach(
   };
   const anAnswer = () => new Promise<void>((resolve) => wake = resolve);
   const takeFirst = async () => {
+    throwIfInterrupted(signal);
     const answer = await kept.shift()!.answer;
     return answer && digestOf(answer, signal);
   };
@@ -156,6 +157,8 @@ class Thread {
   constructor() {
     this.#worker.onmessage = ({ data }: MessageEvent<HashAnswer>) => this.#answer(data);
     this.#worker.onerror = (event) => {
+      // Deno would end the program at once, and nothing would be cleaned up.
+      event.preventDefault();
       this.#broken = event.message;
       while (this.#asked.length > 0) this.#answer(this.#failure(event.message));
     };
