@@ -16,6 +16,7 @@ import { readConsole, STANDARD_INPUT } from "../launch/console_source.ts";
 import { expectedOf, type ExpectedRun } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
 import { runOfLog, targetOfLog } from "../record/run.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { outcomeError } from "./run.ts";
 
 /** What to watch. */
@@ -138,11 +139,11 @@ function judged(
   return outcome;
 }
 
-function hintOf(source: string): UserError {
+/** What is said to do about a failure, where nothing keeps the console; a log has it. */
+function hintOf(source: string): UserError | undefined {
+  if (source !== STANDARD_INPUT && statIfThere(source)?.isFile() === true) return undefined;
   return new UserError("launch", "it was watched", {
-    hint: source === STANDARD_INPUT
-      ? "Pass it through tee(1) to keep what it prints"
-      : `${source} is where it printed that; standard output has it too`,
+    hint: "To keep what it prints, pass standard output on to tee(1), or into a file",
   });
 }
 
