@@ -7,7 +7,7 @@ import { STANDARD_INPUT } from "../launch/console_source.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import { printJson, printJsonLine } from "./json.ts";
-import { note } from "./output.ts";
+import { drained, note } from "./output.ts";
 import { printedRun, RUN_JSON, type ShownRun } from "./run.ts";
 
 export function watchSubcommand(): CommandUnknownOpts {
@@ -34,18 +34,19 @@ ends the watching, and nothing else.`,
     .action((source, { target, baud, json, quiet }) =>
       withInterrupt((signal) => {
         const speed = parseCount(baud, "--baud", 50, 4_000_000);
-        const events = printedWatch(source, { json, quiet });
+        const events = printedWatch(source, { json, quiet }, signal);
         return watchConsole({ source, target, baud: speed }, events, signal);
       })
     );
 }
 
-function printedWatch(source: string, shown: ShownRun): WatchEvents {
+function printedWatch(source: string, shown: ShownRun, signal: AbortSignal): WatchEvents {
   const { onSerial, onEvent } = printedRun(shown);
   const name = source === STANDARD_INPUT ? "standard input" : source;
   return {
     onSerial,
     onEvent,
+    drained: () => drained(signal),
     onStart: (target) => {
       if (shown.json) {
         const time = new Date().toISOString();

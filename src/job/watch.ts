@@ -16,6 +16,7 @@ import { readConsole, STANDARD_INPUT } from "../launch/console_source.ts";
 import { expectedOf, type ExpectedRun } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
 import { runOfLog, targetOfLog } from "../record/run.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { outcomeError } from "./run.ts";
 
 /** What to watch. */
@@ -36,6 +37,8 @@ export interface WatchEvents extends FollowEvents {
   readonly onStart?: (target: string | undefined) => void;
   /** What the machine prints, as it comes. */
   readonly onSerial?: ((chunk: Uint8Array) => void) | undefined;
+  /** Settles when what was printed is gone: a log comes faster than a terminal takes it. */
+  readonly drained?: () => Promise<void>;
   /** Told once, when it is over, also where it failed. */
   readonly onOutcome?: (outcome: Outcome) => void;
 }
@@ -84,7 +87,7 @@ export async function watchConsole(
       baud,
       onOpen: () => events.onStart?.(dir),
       signal: AbortSignal.any([signal, over.signal]),
-      onChunk: (chunk) => {
+      onChunk: async (chunk) => {
         events.onSerial?.(chunk);
         for (const [index, part] of (isLog ? parts(chunk) : [chunk]).entries()) {
           if (index > 0) {
@@ -95,6 +98,7 @@ export async function watchConsole(
         }
         end.heard();
         recorded?.heard();
+        await events.drained?.();
       },
     });
     const outcome = signal.aborted
@@ -138,11 +142,11 @@ function judged(
   return outcome;
 }
 
-function hintOf(source: string): UserError {
+/** What is said to do about a failure, where nothing keeps the console; a log has it. */
+function hintOf(source: string): UserError | undefined {
+  if (source !== STANDARD_INPUT && statIfThere(source)?.isFile() === true) return undefined;
   return new UserError("launch", "it was watched", {
-    hint: source === STANDARD_INPUT
-      ? "Pass it through tee(1) to keep what it prints"
-      : `${source} is where it printed that; standard output has it too`,
+    hint: "To keep what it prints, pass standard output on to tee(1), or into a file",
   });
 }
 
