@@ -29,7 +29,6 @@ export function programHelp(root: CommandUnknownOpts, helper: Help): string {
         `  ${command.name().padEnd(width)}  ${helper.subcommandDescription(command)}`
       ),
     ]),
-    "",
     "Options: seedstrap COMMAND --help, seedstrap -q --help. Manual: seedstrap man",
     "",
   ].join("\n");

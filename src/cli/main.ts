@@ -28,6 +28,7 @@ import { endJson } from "./json.ts";
 import { printableLines, printError, writeOut } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
+import { reportSubcommand } from "./report.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
@@ -56,6 +57,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
     .commandsGroup("After a bootstrap, and the manual:")
+    .addCommand(reportSubcommand())
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
     .addCommand(manSubcommand());
