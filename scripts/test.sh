@@ -22,6 +22,7 @@ case $#:${1:-} in
 esac
 
 sh scripts/setup.sh tests
+[ -n "$fast" ] || sh scripts/setup.sh browser
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
