@@ -82,7 +82,6 @@ export function runStories(runs: readonly ReportedRun[], places: Placement): Htm
 function story({ number, run, history }: ReportedRun, places: Placement): Html {
   const { began, ended, lastStep, lines, cause } = run;
   const tookMs = durationMs(run);
-  const log = `.seedstrap/runs/${number}.log`;
   const timeline = history === undefined ? undefined : timelineOf(history.events);
   const { by, machine, steps } = history?.header ?? {};
   const again = timeline?.restart;
@@ -99,7 +98,7 @@ function story({ number, run, history }: ReportedRun, places: Placement): Html {
         "guest",
         machine && `${counted(machine.cores, "core")}, ${formatBytes(machine.memoryMib * MIB)}`,
       ],
-      ["log", markup`<code>${log}</code>`],
+      ["log", markup`<code>.seedstrap/runs/<wbr>${number}.log</code>`],
     ])
   }${
     lines.length > 0 &&
@@ -142,17 +141,16 @@ function drawn(
 ): Html {
   const { spans, wholeMs, leftOut } = timeline;
   if (spans.length === 0) return markup`<p class="note">None of its steps was seen.</p>`;
-  const steps = spans.filter(({ pass }) => pass !== undefined).length;
+  const steps = spans.filter(({ pass }) => pass !== undefined);
   const of = stepCount === undefined ? "" : ` of ${stepCount}`;
-  const longest = spans.reduce((a, b) => tookMs(b) > tookMs(a) ? b : a);
+  const longest = longestOf(steps);
   const kernels = kernelTimes(timeline).map(({ name, ms }) => `${name} ran ${formatMs(ms)}`);
-  return markup`<h4>Step by step</h4><p class="note">${counted(steps, "step")}${of} in ${
+  return markup`<h4>Step by step</h4><p class="note">${counted(steps.length, "step")}${of} in ${
     formatMs(wholeMs)
-  }; the longest is ${
-    titleOf(
-      longest,
-    )
-  } with ${formatMs(tookMs(longest))}.${
+  }${
+    longest !== undefined &&
+    `; the longest is ${titleOf(longest)} with ${formatMs(tookMs(longest))}`
+  }.${
     kernels.length > 0 && ` ${kernels.join(", ")}.`
   }</p><table class="timeline" id="timeline-${number}"><caption class="unseen">Steps of run ${number} with their times</caption><thead><tr><th scope="col">Step</th><th scope="col" class="bar-head">From the beginning to ${
     formatMs(wholeMs)
@@ -173,8 +171,14 @@ function tookMs({ beganMs, endedMs }: Span): number {
   return endedMs - beganMs;
 }
 
+/** The step that took longest, where there are several. */
+function longestOf(steps: readonly Span[]): Span | undefined {
+  if (steps.length < 2) return undefined;
+  return steps.reduce((a, b) => tookMs(b) > tookMs(a) ? b : a);
+}
+
 function titleOf({ name, pass }: Span): string {
-  return pass === undefined ? name : `${name} pass ${pass}`;
+  return `${name} pass ${pass}`;
 }
 
 function row(

@@ -29,8 +29,9 @@ export function share(part: number, whole: number): string {
   return `${percent.toFixed(percent < 10 ? 2 : 1)} %`;
 }
 
-/** A time that something took: `4.2 s`, `3:07 min`, `14:03 h`. */
+/** A time that something took: `12 ms`, `4.2 s`, `3:07 min`, `14:03 h`. */
 export function formatMs(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.floor(seconds)} s`;
