@@ -31,9 +31,9 @@ export function share(part: number, whole: number): string {
 
 /** A time that something took: `12 ms`, `4.2 s`, `3:07 min`, `14:03 h`. */
 export function formatMs(ms: number): string {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms > 0 && ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds > 0 && seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   const [minutes, two] = [Math.floor(seconds / 60), (n: number) => String(n).padStart(2, "0")];
   if (minutes < 60) return `${minutes}:${two(Math.floor(seconds) % 60)} min`;

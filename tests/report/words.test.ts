@@ -6,7 +6,7 @@ test("times are as long as they have to be", () => {
   const hour = 3_600_000;
   const times = [0, 999, 1000, 9_940, 59_999, 60_000, 3_599_999, hour, 27.5 * hour];
   expect(times.map(formatMs)).toEqual([
-    "0 ms",
+    "0 s",
     "999 ms",
     "1.0 s",
     "9.9 s",
