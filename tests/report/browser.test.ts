@@ -148,6 +148,13 @@ for (const name of ["small", "directory", "large", "failed"]) {
       for (const role of roles.slice(0, 5)) expect(nodes.map(({ role }) => role)).toContain(role);
       const nameless = nodes.filter(({ role, name }) => roles.includes(role) && name === "");
       expect(nameless).toEqual([]);
+      // On a narrow screen rows are drawn as blocks, and are rows all the same.
+      const partsOfTables = (some: typeof nodes) =>
+        ["row", "cell", "rowheader", "columnheader"].map((role) =>
+          some.filter((node) => node.role === role).length
+        );
+      await page.look(NARROW);
+      expect(partsOfTables(await page.accessible())).toEqual(partsOfTables(nodes));
     });
 
     test("is printed without what belongs to a screen, and nothing is cut", async () => {
