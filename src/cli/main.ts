@@ -30,6 +30,7 @@ import { endJson } from "./json.ts";
 import { printableLines, printError, writeOut } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
+import { reportSubcommand } from "./report.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
@@ -58,6 +59,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(devicesSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
+    .addCommand(reportSubcommand())
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
     .commandsGroup(GROUPS.help)

@@ -16,6 +16,7 @@ import {
   type BundleIndex,
   bundleSegments,
   DISTFILES_DIR,
+  IMAGES_DIR,
   layOut,
   makeIndex,
   MAX_INDEX_BYTES,
@@ -85,7 +86,6 @@ export interface CreatedBundle {
 
 /** Path of the binary in a bundle; its images are in a directory of their own. */
 export const BINARY_PATH = `${BUNDLE_DIR}/bin/seedstrap`;
-const IMAGES_DIR = `${BUNDLE_DIR}/images`;
 
 /**
  * Makes a bundle. Missing distfiles are fetched first, as in a build.

@@ -125,6 +125,21 @@ export function lastRun(dir: string): (RecordedRun & { readonly logPath: string 
   return run && { ...run, logPath };
 }
 
+/** Numbers of the runs of a target that have an outcome or a log, in order. */
+export function recordedRuns(dir: string): number[] {
+  return runNumbers(join(dir, RUNS_DIR), ["json", "log"]);
+}
+
+/** The log of a run of a target, which may not be there. */
+export function logOf(dir: string, number: number): string {
+  return join(dir, RUNS_DIR, `${number}.log`);
+}
+
+/** The record of the events of a run of a target, which may not be there. */
+export function eventsOf(dir: string, number: number): string {
+  return join(dir, RUNS_DIR, `${number}.events`);
+}
+
 /** The target whose run a log is of, absolute; undefined for a file elsewhere. */
 export function targetOfLog(logPath: string): string | undefined {
   const path = resolve(logPath);
@@ -156,8 +171,7 @@ export function toldRun(
 
 /** The records of the events of a target's runs, in their order. */
 export function eventsPaths(dir: string): string[] {
-  const runs = join(dir, RUNS_DIR);
-  return runNumbers(runs, ["events"]).map((number) => join(runs, `${number}.events`));
+  return runNumbers(join(dir, RUNS_DIR), ["events"]).map((number) => eventsOf(dir, number));
 }
 
 /** Removes what a killed process has left: it had begun a run, or to record one. */

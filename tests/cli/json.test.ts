@@ -50,6 +50,7 @@ const WELL: readonly (readonly [argv: () => readonly string[], field: string])[]
   [() => ["preflight", "-b", "-o", at("stick.img")], "sha256"],
   [() => ["harvest", "--compare", at("run1"), at("run1")], "equal"],
   [() => ["reproduce", at("target/seedstrap.json"), ...args], "same"],
+  [() => ["report", at("target"), "-o", at("report.html")], "sizeBytes"],
   [() => ["devices"], "devices"],
   [() => ["doctor", "-b", ...args, "-t", at("target")], "checks"],
   [() => write(at("target/init.img")), "device"],

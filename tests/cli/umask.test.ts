@@ -51,6 +51,7 @@ async function everything(umask: string, name: string, command: readonly string[
   await call("bundle", "unpack", "bundle.tar", "-o", "unpacked");
   await call("image", "extract", "images/init.img", "-o", "extracted");
   await call("preflight", "--bare-metal", "-o", "preflight.img");
+  await call("report", "images", "-o", "report.html");
   return at;
 }
 
