@@ -85,7 +85,7 @@ export function contentsOf(record: TargetRecord): Content[] {
 
 /** Bytes of an image that are not a sparse tail; a disk with a file system is mostly empty. */
 function bytesOf(image: RecordedImage | undefined): number {
-  return image?.sha256 === undefined ? 0 : image.dataBytes;
+  return image === undefined || image.blocksSha256 !== undefined ? 0 : image.dataBytes;
 }
 
 function categoryOf(

@@ -20,7 +20,7 @@ export function checksumsOf(record: TargetRecord): Html {
   const carried = distfiles.filter(({ place }) => place !== "network").length;
   return markup`<h3>Outputs</h3>${
     images.length > 0
-      ? table("Outputs", images.map((image) => [image.name, imageDigest(image), imageText(image)]))
+      ? table("Outputs", images.flatMap(imageRows))
       : markup`<p>A directory: the digest of each of its ${
         counted(files.length, "file")
       } is in <a href="#files-0">the table of files</a>.</p>`
@@ -61,17 +61,22 @@ function table(caption: string, rows: readonly (readonly [string, Html, string])
   }</tbody></table>`;
 }
 
-function imageDigest({ sha256, blocksSha256 }: RecordedImage): Html {
-  return digest(sha256 ?? blocksSha256 ?? "");
-}
-
-function imageText({ sha256, dataBytes, sizeBytes }: RecordedImage): string {
-  if (sha256 === undefined) return "SHA-256 of its blocks that are not zero (seedstrapBlocks1)";
-  return dataBytes < sizeBytes
-    ? `SHA-256 of the first ${formatCount(dataBytes)} bytes; zeros follow up to ${
-      formatBytes(sizeBytes)
-    }`
-    : "SHA-256";
+/** The digests of an image, each with what it is of. */
+function imageRows(
+  { name, piecesSha256, sha256, blocksSha256, dataBytes, sizeBytes }: RecordedImage,
+): (readonly [string, Html, string])[] {
+  const part = dataBytes < sizeBytes
+    ? ` of the first ${formatCount(dataBytes)} bytes; zeros follow up to ${formatBytes(sizeBytes)}`
+    : "";
+  return [
+    ...optionalRow(name, piecesSha256, "SHA-256 of its pieces (seedstrapPieces1)"),
+    ...optionalRow(name, sha256, `SHA-256${part}`),
+    ...optionalRow(
+      name,
+      blocksSha256,
+      "SHA-256 of its blocks that are not zero (seedstrapBlocks1)",
+    ),
+  ];
 }
 
 /** Programs, options and the configuration of the machine. */

@@ -114,7 +114,7 @@ test("the same target gives the same page, which has every digest", () => {
       for (
         const sha256 of [
           checkout.digest,
-          ...images.flatMap((image) => [image.sha256 ?? image.blocksSha256!]),
+          ...images.flatMap((image) => [image.piecesSha256 ?? image.blocksSha256 ?? image.sha256!]),
           ...[...images.flatMap((image) => image.files), ...files].map(({ sha256 }) => sha256),
           ...distfiles.map(({ sha256 }) => sha256),
         ]
