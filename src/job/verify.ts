@@ -124,7 +124,8 @@ async function checkRecord(
   const fileBytes = record.files.reduce((sum, { size }) => sum + size, 0);
   // An image as a whole is on one core, its files are on the others.
   const readsWhole = isWhole && (record.sha256 ?? record.blocksSha256) !== undefined;
-  progress.begin("checking files and image", fileBytes + (readsWhole ? record.dataBytes : 0));
+  const piecesBytes = record.piecesSha256 !== undefined && isWhole ? record.dataBytes : fileBytes;
+  progress.begin("checking files and image", piecesBytes + (readsWhole ? record.dataBytes : 0));
   const whole = readsWhole ? startDigest(source, record, progress) : undefined;
   try {
     const pieces = await checkFiles(view, record, { remedy, isWhole }, progress);
@@ -180,7 +181,8 @@ async function checkFiles(
   };
   const pieces: Piece[] = [];
   if (piecesSha256 !== undefined && view.kind !== "disk" && view.kind !== "bundle") {
-    const source = watched(view.source, progress);
+    // What the threads read is told by them; what is read to find the files counts as nothing.
+    const source = view.source.runs ? view.source : watched(view.source, progress);
     for await (
       const { file, size, sha256 } of digestPieces(source, view.kind, isWhole ? dataBytes : 0, {
         progress,

@@ -33,7 +33,10 @@ const CASES: readonly (readonly [string, () => readonly string[]])[] = [
   ["another --output", () => ["preflight", "-b", "-o", join(full, "p.img"), TARGET]],
   ["another --output", () => ["report", TARGET, "-o", join(full, "r.html")]],
   ["another TMPDIR", () => ["preflight", "-q", TARGET]],
-  ["another --target", () => ["reproduce", join(TARGET, "seedstrap.json"), ...args, "-t", full]],
+  [
+    "another --target",
+    () => ["reproduce", join(TARGET, "seedstrap.json"), ...args, "--keep", "-t", full],
+  ],
 ];
 
 describe.skipIf(status !== 0)("where it is full, the hint is", () => {

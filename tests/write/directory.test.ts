@@ -242,8 +242,10 @@ test.skipIf(noMount !== undefined)("a full file system is told with the file", a
   must("mount", "-t", "tmpfs", "-o", "size=1m", "none", full);
   try {
     const error = await rejection(writeDirectory(join(full, "root"), entries));
-    expect(error).toMatchObject({ kind: "target", where: join(full, "root/f1") });
-    expect(error.message).toStartWith(`Cannot write to ${full}/root/f1: ENOSPC`);
+    // Which of them finds no room depends on the threads.
+    expect(error).toMatchObject({ kind: "target" });
+    expect(error.where).toMatch(new RegExp(`^${full}/root/f[0-3]$`));
+    expect(error.message).toStartWith(`Cannot write to ${error.where}: ENOSPC`);
     expect(openBelow(dir)).toEqual([]);
   } finally {
     must("umount", full);
