@@ -25,7 +25,7 @@ import { fetchPrinter } from "./fetching.ts";
 import { printJson } from "./json.ts";
 import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
-import { accelOption, printedRun, qemuArgumentOption } from "./run.ts";
+import { accelOption, parseStall, printedRun, qemuArgumentOption, stallOption } from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -80,6 +80,7 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
     .description("build the media and start them, as rootfs.py does; the default command")
     .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
+    .addOption(stallOption())
     .addOption(qemuArgumentOption())
     .configureHelp({ commandUsage: () => "seedstrap [options] [-- arguments of QEMU...]" })
     .optionsGroup(GROUPS.place)
@@ -105,8 +106,9 @@ Example:
           },
         };
         const { accel, qemuArg: extraArgs } = raw;
+        const stallMs = parseStall(raw.stall);
         return withProgress(() =>
-          bootstrap({ ...build, accel, extraArgs, tmpfsSize }, events, signal)
+          bootstrap({ ...build, accel, extraArgs, stallMs, tmpfsSize }, events, signal)
         );
       })
     );

@@ -19,6 +19,7 @@ import {
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
 import { demoSubcommand } from "./demo.ts";
+import { explainSubcommand } from "./explain.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
 import { programHelp } from "./help.ts";
@@ -54,6 +55,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
     .commandsGroup("After a bootstrap:")
+    .addCommand(explainSubcommand())
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
     .commandsGroup("Manual:")

@@ -5,17 +5,21 @@
  * @module
  */
 
+import { statfsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
-import { messageOf, UserError } from "../errors.ts";
+import { withTarget } from "../console/causes.ts";
+import { FAILURES, type RunFailure } from "../console/failure.ts";
+import { type End, type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
+import { type ErrorKind, messageOf, systemCode, UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
-import { requireProgram } from "../launch/process.ts";
+import { requireProgram, shellQuote } from "../launch/process.ts";
 import { type Accel, type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
+import { watchSilence } from "../launch/silence.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
@@ -61,6 +65,8 @@ export interface RunRequest {
   readonly named: NamedByUser | undefined;
   /** Age in milliseconds from which on a run is interrupted by a second key only; 10 min if absent. */
   readonly confirmAfterMs?: number;
+  /** The guest is ended when its console is silent for so long, in milliseconds; never if absent. */
+  readonly stallMs?: number | undefined;
 }
 
 /** How a guest starts. */
@@ -89,9 +95,9 @@ export interface RunEvents {
  * Starts built media, waits for the guest to end, and judges by what it printed how it ended.
  *
  * @throws {UserError} "target" where nothing was built there, it is not as it was built, or another
- * process uses it; "usage" for bare metal, and for a record that names what the user did not;
- * "launch" where the bootstrap did not come to its end, or nothing proves that it did; "interrupt"
- * when the signal is raised.
+ * process uses it; "usage" for bare metal, and for a record that names what the user did not; a kind
+ * of {@link FAILURES} where the bootstrap did not come to its end, "launch" where nothing proves that
+ * it did; "interrupt" when the signal is raised.
  */
 export async function runTarget(
   request: RunRequest,
@@ -99,7 +105,7 @@ export async function runTarget(
   signal: AbortSignal,
 ): Promise<void> {
   const dir = resolve(request.target);
-  const { extraArgs = [] } = request;
+  const { extraArgs = [], stallMs } = request;
   const built = readRecord(dir);
   const record = request.named === undefined ? built : asNamed(built, request.named, dir);
   const { options, images } = record;
@@ -111,11 +117,12 @@ export async function runTarget(
   }
   checkExtraArgs(options, extraArgs);
   checkTerminal(options);
+  checkStall(options, stallMs);
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const target = useTarget(dir);
   try {
     checkImages(dir, record.images);
-    const expected = expectedOf(dir, record);
+    const expected = { ...expectedOf(dir, record), ...factsOf(record) };
     const files = beginRun(dir);
     const run = { record, command: [...command, ...extraArgs], dir, files, expected };
     const { outcome, error } = await watched(run, request, { events, signal }).catch((error) => {
@@ -123,12 +130,24 @@ export async function runTarget(
       files.finish({ verdict: "unknown", why, lines: [] });
       throw error;
     });
-    files.finish(outcome);
+    finish(files, outcome, events);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
-    if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
+    if (outcome.verdict !== "done") {
+      throw outcomeError(outcome, files.logPath, request.target, error);
+    }
   } finally {
     target.release();
+  }
+}
+
+/** Records how a run has ended; where it has failed, that counts more than its record. */
+function finish(files: RunFiles, outcome: Outcome, { onWarning }: RunEvents): void {
+  try {
+    files.finish(outcome);
+  } catch (error) {
+    if (!(error instanceof UserError) || outcome.verdict === "done") throw error;
+    onWarning?.(`how it ended is not recorded: ${error.message}`);
   }
 }
 
@@ -145,15 +164,20 @@ interface Run {
 /** Runs the guest, and follows its console. */
 async function watched(
   run: Run,
-  { accel, confirmAfterMs = CONFIRM_AFTER_MS }: RunRequest,
+  { accel, confirmAfterMs = CONFIRM_AFTER_MS, stallMs }: RunRequest,
   { events, signal }: { events: RunEvents; signal: AbortSignal },
 ): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> {
   const { record, expected, files } = run;
   const { options } = record;
   let watch = new RunWatch();
-  const followed: RunEvents & { onRestart: () => void } = {
+  const silence = watchSilence(stallMs);
+  const ends = AbortSignal.any([signal, silence.signal]);
+  const followed: RunEvents & GuestEvents = {
     ...events,
+    onPid: silence.follow,
+    onReset: () => watch.sawReset(),
     onSerial: (chunk) => {
+      silence.heard();
       watch.push(chunk);
       events.onSerial?.(chunk);
     },
@@ -171,8 +195,8 @@ async function watched(
   };
   const start = () =>
     options.mode === "qemu"
-      ? runInQemu(run, accel, followed, signal)
-      : runInDirectory(run, followed, signal);
+      ? runInQemu(run, accel, followed, ends)
+      : runInDirectory(run, followed, ends);
   try {
     await serving(record, events, () =>
       guardingTerminal(
@@ -181,13 +205,71 @@ async function watched(
       ));
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    const kind = error.kind === "interrupt" ? "interrupted" : "failed";
-    const outcome = watch.judge(expected, { kind, why: error.message });
-    if (kind === "interrupted") return { outcome };
-    return { outcome, error: outcomeError(outcome, files.logPath, error) };
+    const ended = signal.aborted ? error : silence.error ?? error;
+    const outcome = watch.judge(expected, endOf(ended, run.dir));
+    if (outcome.verdict === "interrupted") return { outcome };
+    return { outcome, error: ended };
+  } finally {
+    silence.stop();
   }
   if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
   return { outcome: watch.judge(expected, { kind: "ended" }) };
+}
+
+/** The failure that an error of a kind tells of, where the console says nothing. */
+const FAILURE_OF: Partial<Record<ErrorKind, RunFailure>> = {
+  step: "step",
+  crash: "ended-early",
+  stall: "stall",
+  "host-disk-full": "host-disk-full",
+  died: "died",
+  kvm: "kvm",
+};
+
+/** How a guest has ended that has ended with an error. */
+function endOf({ kind, message: why }: UserError, dir: string): End {
+  if (kind === "interrupt") return { kind: "interrupted", why };
+  const failure = FAILURE_OF[kind] ?? "not-started";
+  const isFull = (failure === "stall" || failure === "died") && hasNoSpace(dir);
+  return isFull
+    ? { kind: "failed", failure: "host-disk-full", why: `no space is left in ${dir}: ${why}` }
+    : { kind: "failed", failure, why };
+}
+
+/** Less than this is none: a log goes on for a while with it, an image does not. */
+const NO_SPACE_BYTES = 64 * 1024;
+
+/** Reports whether the file system of a directory is full. */
+function hasNoSpace(dir: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(dir);
+    return bavail * bsize < NO_SPACE_BYTES;
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return false;
+  }
+}
+
+/** What a record says of the reasons for which its run may fail. */
+export function factsOf(
+  { options, limits }: TargetRecord,
+): Pick<Expected, "memoryMib" | "brokenLimits"> {
+  return {
+    ...(options.mode === "qemu" && { memoryMib: options.qemuRamMib }),
+    brokenLimits: limits.flatMap(({ broken, title }) => broken ? [title] : []),
+  };
+}
+
+/**
+ * Refuses to watch for silence where the console is the user's.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkStall(options: BuildOptions, stallMs: number | undefined): void {
+  if (stallMs === undefined || !needsTerminal(options)) return;
+  throw new UserError("usage", "Cannot use --stall with a guest that has the terminal", {
+    hint: "What it prints is not seen: leave the option out",
+  });
 }
 
 /** A run of less is interrupted by the first key: little is lost. */
@@ -235,16 +317,24 @@ function preflightOutcome(logPath: string): Outcome {
 }
 
 /** The error for a run that did not come to its end, or of which that is not known. */
-function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
-  const { verdict, why, lastStep, lines } = outcome;
+function outcomeError(
+  outcome: Outcome,
+  logPath: string,
+  target: string,
+  cause?: UserError,
+): UserError {
+  const { verdict, failure, why, lastStep, lines, cause: likely } = outcome;
   const at = lastStep === undefined ? "" : ` in ${lastStep}`;
   const what = verdict === "unknown"
     ? `Cannot tell whether the bootstrap has succeeded${at}`
     : `The bootstrap failed${at}`;
   const shown = lines.map((line) => `\n  | ${line}`).join("");
-  return new UserError("launch", `${what}: ${why}${shown}`, {
+  const tries = likely && withTarget(likely, shellQuote([target])).tries;
+  const because = likely === undefined ? "" : `\nLikely cause: ${likely.text}`;
+  const kind = failure === undefined ? "launch" : FAILURES[failure];
+  return new UserError(kind, `${what}: ${why}${shown}${because}`, {
     where: logPath,
-    hint: cause?.hint ?? "The log has everything that it printed",
+    hint: tries?.join("; or ") ?? cause?.hint ?? "The log has everything that it printed",
     cause,
   });
 }
@@ -260,7 +350,8 @@ function useTarget(dir: string): Lock {
 }
 
 /** The input of the default command, which builds and starts. */
-export interface BootstrapRequest extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs"> {
+export interface BootstrapRequest
+  extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs" | "stallMs"> {
   /** Size of a tmpfs to mount on the target, in the form of mount(8); undefined for none. */
   readonly tmpfsSize: string | undefined;
 }
@@ -281,15 +372,16 @@ export async function bootstrap(
   events: BootstrapEvents,
   signal: AbortSignal,
 ): Promise<void> {
-  const { target, accel, extraArgs = [], tmpfsSize: size, options } = request;
+  const { target, accel, extraArgs = [], stallMs, tmpfsSize: size, options } = request;
   // Before hours are spent on a build that could not be started.
   await checkPrograms(options);
   checkTerminal(options);
+  checkStall(options, stallMs);
   checkExtraArgs(options, extraArgs);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
     if (options.mode === "bare-metal") return;
-    await runTarget({ target, accel, extraArgs, named: undefined }, events, signal);
+    await runTarget({ target, accel, extraArgs, stallMs, named: undefined }, events, signal);
   };
   if (size === undefined) return await buildAndRun();
   const onNotice = (text: string) => events.onWarning?.(text);
@@ -407,7 +499,7 @@ function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart,
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onStart, onWarning, onRestart }: RunEvents & { readonly onRestart: () => void },
+  { onSerial, onStart, onWarning, ...guest }: RunEvents & GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -423,6 +515,9 @@ async function runInQemu(
     onSerial: (chunk) => onSerial?.(chunk),
     onNotice: (text) => onWarning?.(text),
     onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
-    onRestart,
+    ...guest,
   });
 }
+
+/** What only QEMU tells. */
+type GuestEvents = Required<Pick<QemuOptions, "onRestart" | "onPid" | "onReset">>;

@@ -20,6 +20,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { access, constants, stat } from "node:fs/promises";
 import { delimiter, isAbsolute, resolve } from "node:path";
 import process from "node:process";
+import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../errors.ts";
 
@@ -43,6 +44,11 @@ export interface ProcessOptions {
   readonly onStdout?: (chunk: Uint8Array) => void;
   /** Takes standard error in chunks of any size. If absent, the child gets ours. */
   readonly onStderr?: (chunk: Uint8Array) => void;
+  /**
+   * Gives the child one end of a pair of sockets as its descriptor 3. Told once, when it has started:
+   * the other end, and the pid.
+   */
+  readonly onChannel?: (channel: Duplex, pid: number) => void;
   /** Ends the child. The promise still settles only when the child is gone. */
   readonly signal?: AbortSignal;
   /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
@@ -202,13 +208,18 @@ async function isDirectory(path: string): Promise<boolean> {
 class SpawnError extends Error {}
 
 function supervise(options: ProcessOptions, command: string[]): Promise<ProcessOutcome> {
-  const { onStdout, onStderr, signal, killAfterMs = KILL_AFTER_MS } = options;
+  const { onStdout, onStderr, onChannel, signal, killAfterMs = KILL_AFTER_MS } = options;
   return new Promise((settle, reject) => {
     let child: ChildProcess;
     try {
       child = spawn(command[0] ?? "", command.slice(1), {
         ...(options.isApart && { detached: true }),
-        stdio: [options.stdin, onStdout ? "pipe" : "inherit", onStderr ? "pipe" : "inherit"],
+        stdio: [
+          options.stdin,
+          onStdout ? "pipe" : "inherit",
+          onStderr ? "pipe" : "inherit",
+          ...(onChannel ? ["pipe"] as const : []),
+        ],
         ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
         env: childEnvironment(options.env),
       });
@@ -236,6 +247,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
       timers.push(setTimeout(() => {
         child.stdout?.destroy();
         child.stderr?.destroy();
+        child.stdio[3]?.destroy();
       }, DRAIN_MS));
     };
     const stop = () => {
@@ -264,6 +276,8 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     signal?.addEventListener("abort", stop, { once: true });
     if (onStdout) child.stdout?.on("data", guard(onStdout));
     if (onStderr) child.stderr?.on("data", guard(onStderr));
+    const channel = child.stdio[3] as Duplex | null | undefined;
+    if (channel && child.pid !== undefined) onChannel?.(channel, child.pid);
     child.on("error", (cause) => {
       if (child.pid !== undefined) return; // a signal that could not be sent: "close" follows
       release();

@@ -5,6 +5,7 @@
  *   TARGET/.seedstrap/runs/N.log    what the guest printed, and what QEMU said, as it came
  *   TARGET/.seedstrap/runs/N.json   the outcome; its verdict is "running" until the run is over, and
  *                                   stays that where seedstrap was killed
+ *   TARGET/.seedstrap/runs/N.part   space for the outcome, until that is recorded
  *
  * N counts from 1. The last {@link MAX_RUNS} are kept.
  *
@@ -13,15 +14,20 @@
 
 import {
   closeSync,
+  constants,
   fsyncSync,
+  ftruncateSync,
   openSync,
   readdirSync,
   renameSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
+import type { Cause } from "../console/causes.ts";
+import { FAILURE_NAMES, type RunFailure } from "../console/failure.ts";
 import type { Outcome } from "../console/outcome.ts";
 import { systemCode, UserError } from "../errors.ts";
 import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
@@ -36,6 +42,8 @@ export const MAX_RUNS = 10;
 /** The longest outcome that is read: some twenty lines of a console. */
 const MAX_OUTCOME_BYTES = 1024 * 1024;
 
+const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+
 const FORMAT = "seedstrap-run/1";
 const RUNS_DIR = join(WORK_DIR, "runs");
 
@@ -43,9 +51,12 @@ const RUNS_DIR = join(WORK_DIR, "runs");
 export interface RecordedRun {
   readonly format: typeof FORMAT;
   readonly verdict: Outcome["verdict"] | "running";
+  /** Absent where it did not fail, as in the runs that were recorded before there was one. */
+  readonly failure?: RunFailure;
   readonly why: string;
   readonly lastStep?: string;
   readonly lines: readonly string[];
+  readonly cause?: Cause;
   /** Times in ISO 8601, UTC. */
   readonly began: string;
   readonly ended?: string;
@@ -56,9 +67,11 @@ const time = textThat((value) => !Number.isNaN(Date.parse(value)), "a time");
 const runSchema = objectOf<RecordedRun>({
   format: v.literal(FORMAT, `"${FORMAT}"`),
   verdict: oneOf(["done", "failed", "interrupted", "unknown", "running"]),
+  failure: v.optional(oneOf(FAILURE_NAMES)),
   why: anyText,
   lastStep: v.optional(anyText),
   lines: list(anyText),
+  cause: v.optional(objectOf<Cause>({ name: anyText, text: anyText, tries: list(anyText) })),
   began: time,
   ended: v.optional(time),
 });
@@ -91,6 +104,7 @@ export function beginRun(dir: string): RunFiles {
     const began = new Date().toISOString();
     const running = { format: FORMAT, verdict: "running", why: "it is not over", lines: [], began };
     put(runs, number, running);
+    reserve(runs, number);
     const finish = (outcome: Outcome) => {
       const ended = new Date().toISOString();
       writing(runs, () => put(runs, number, { format: FORMAT, ...outcome, began, ended }));
@@ -102,19 +116,40 @@ export function beginRun(dir: string): RunFiles {
 /**
  * The last run of a target.
  *
- * @returns undefined where there was none, or what is recorded of it cannot be understood: it is
- * only told.
+ * @returns undefined where there was none, or as {@link recordedRun}.
  */
 export function lastRun(dir: string): (RecordedRun & { readonly logPath: string }) | undefined {
+  const number = runNumbers(join(dir, RUNS_DIR), ["json"]).at(-1);
+  return number === undefined ? undefined : recordedRun(dir, number);
+}
+
+/** Numbers of the runs of a target that have an outcome or a log, in order. */
+export function recordedRuns(dir: string): number[] {
+  return runNumbers(join(dir, RUNS_DIR), ["json", "log"]);
+}
+
+/** The log of a run of a target, which may not be there. */
+export function logOf(dir: string, number: number): string {
+  return join(dir, RUNS_DIR, `${number}.log`);
+}
+
+/**
+ * A run of a target.
+ *
+ * @returns undefined where there is none of that number, or what is recorded of it cannot be
+ * understood: it is only told.
+ */
+export function recordedRun(
+  dir: string,
+  number: number,
+): (RecordedRun & { readonly logPath: string }) | undefined {
   const runs = join(dir, RUNS_DIR);
-  const number = runNumbers(runs, ["json"]).at(-1);
-  if (number === undefined) return undefined;
   const path = join(runs, `${number}.json`);
   try {
     const options = { limitBytes: MAX_OUTCOME_BYTES, followsLink: false };
     const parsed = parseJson(runSchema, readWholeText(path, options));
     if (typeof parsed === "string") return undefined;
-    return { ...parsed, logPath: join(runs, `${number}.log`) };
+    return { ...parsed, logPath: logOf(dir, number) };
   } catch (error) {
     if (error instanceof UserError) return undefined;
     throw error;
@@ -178,12 +213,22 @@ function runNumbers(runs: string, ends: readonly ("log" | "json")[]): number[] {
   return [...new Set(numbers)].sort((a, b) => a - b);
 }
 
+/** Most that an outcome takes whose lines are of usual lengths. */
+const RESERVED_BYTES = 16 * 1024;
+
+/** Keeps space for the outcome: that the disk is full should not keep it from being recorded. */
+function reserve(runs: string, number: number): void {
+  writeFileSync(join(runs, `${number}.part`), " ".repeat(RESERVED_BYTES), { flag: "wx" });
+}
+
 function put(runs: string, number: number, run: object): void {
   const part = join(runs, `${number}.part`);
-  remove(part);
-  const file = openSync(part, "wx", 0o666);
+  // Over what is reserved, without giving it back before.
+  const file = openSync(part, O_WRONLY + O_CREAT + O_NOFOLLOW, 0o666);
   try {
-    writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);
+    const text = new TextEncoder().encode(`${JSON.stringify(run, null, 1)}\n`);
+    writeSync(file, text);
+    ftruncateSync(file, text.length);
     fsyncSync(file);
   } finally {
     closeSync(file);

@@ -135,9 +135,10 @@ test("an interrupt is no failure, whatever was printed", () => {
 });
 
 test("a process that fails is a failure, though it says nothing of it", () => {
-  const end: End = { kind: "failed", why: "exit code 1: chroot" };
+  const end: End = { kind: "failed", failure: "step", why: "exit code 1: chroot" };
   expect(judged(" +> cp a b \n", { ...MACHINE, switchesOff: false }, end)).toEqual({
     verdict: "failed",
+    failure: "step",
     why: "exit code 1: chroot",
     lastStep: "stage0-posix",
     lines: [" +> cp a b"],
