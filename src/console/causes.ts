@@ -129,13 +129,14 @@ export const CAUSES: readonly Entry[] = [
   },
   {
     name: "disk-in-use",
-    line: /Failed to get (?:shared )?"\w+" lock/,
+    line: /Failed to get (?:shared )?"\w+" lock|Is another process using the image \[/,
     text: "Another QEMU uses this disk image.",
     tries: ["pgrep -a qemu, and end the other one", "Build another --target"],
   },
   {
     name: "no-display",
-    line: /(gtk|sdl) initialization failed|Could not initialize SDL/i,
+    line:
+      /(?:gtk|sdl) initialization failed|Could not initialize SDL|Display '(?:gtk|sdl)' is not available/i,
     text: "QEMU wants to open a window, and there is no display.",
     tries: ["Run it without --interactive", "seedstrap run TARGET -- -display curses"],
   },

@@ -93,7 +93,10 @@ const EXAMPLES: Readonly<Record<string, { shows: Run; misses: Run }>> = {
   },
   "disk-in-use": {
     shows: {
-      end: ["not-started", 'QEMU failed with exit code 1 (Failed to get "write" lock): qemu'],
+      end: [
+        "not-started",
+        "QEMU failed with exit code 1 (Is another process using the image [init.img]?): qemu",
+      ],
     },
     misses: { text: inBash("apt: Failed to get the lock of a directory") },
   },
