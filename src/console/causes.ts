@@ -3,8 +3,8 @@
  * Likely causes of failures, as a table: what is seen of a failed run, why that happens, and what to
  * try. A cause is named only where its line, or the fact that it tells of, is seen.
  *
- * Of the lines the last {@link ./outcome.ts} keeps are looked at, those before the first that says
- * that something failed, and some after it; and what the run is said to have failed with.
+ * What is looked at is what {@link ./outcome.ts} keeps: some lines before the first that says that
+ * something failed and some after it, or the last ones; and what the run has failed with.
  *
  * @module
  */
@@ -60,7 +60,10 @@ const CRASHES: readonly RunFailure[] = ["reset", "ended-early", "stall", "panic"
 const MISSING_DISTFILE = /^(\S+) does not exist!$/;
 /** What stage0-posix's tools say of a distfile that they cannot open. */
 const MISSING_EARLY =
-  /(?:^unable to open file: |^Unable to open |^)(\S*\/distfiles\/\S+?)(?:: No such file or directory)?$/i;
+  /^(?:unable to open file: |Unable to open )(\S*\/distfiles\/\S+)$|^(\S*\/distfiles\/\S+): No such file or directory$/;
+
+/** The last that kexec-fiwix prints. */
+const FIWIX_JUMP = /^kexec-fiwix: jumping to trampoline\.\.\.$/;
 
 /** The table; where several entries fit, the first counts. */
 export const CAUSES: readonly Entry[] = [
@@ -294,19 +297,6 @@ export const CAUSES: readonly Entry[] = [
 
   // Checksums.
   {
-    name: "wrong-distfile",
-    failures: ["checksum"],
-    line: /^(\S*?\.(?:tar|tgz|tar\.\w+|zip|gz|patch|txt)): FAILED$/,
-    fact: ({ lines, why }) => ![why, ...lines].some((line) => PACKAGE.test(line)),
-    text:
-      "{1} is not what its sources file says: the mirror has another file of that name, or it was " +
-      "damaged on the way.",
-    tries: [
-      "--external-sources, which checks every distfile before it is carried, and build again",
-      "seedstrap image verify TARGET, and seedstrap preflight, which tests the memory",
-    ],
-  },
-  {
     name: "known-unreproducible",
     failures: ["checksum"],
     line: /^(?:.*\/)?((?:gettext-0\.26|libtool-2\.2\.4)_\d+\.tar\.bz2): FAILED$/,
@@ -331,9 +321,21 @@ export const CAUSES: readonly Entry[] = [
     ],
   },
   {
+    name: "wrong-distfile",
+    failures: ["checksum"],
+    line: /^(\S*?\.(?:tar|tgz|tar\.\w+|zip|gz|patch|txt)): FAILED$/,
+    text:
+      "{1} is not what its sources file says: the mirror has another file of that name, or it was " +
+      "damaged on the way.",
+    tries: [
+      "--external-sources, which checks every distfile before it is carried, and build again",
+      "seedstrap image verify TARGET, and seedstrap preflight, which tests the memory",
+    ],
+  },
+  {
     name: "different-program",
     failures: ["checksum"],
-    line: /^(\/\S+|\S+): FAILED$/,
+    line: /^(\S+): FAILED$/,
     text:
       "{1}, as it was built, is not what the step expects. Its sources were changed, or the machine " +
       "computes wrongly.",
@@ -440,8 +442,7 @@ export const CAUSES: readonly Entry[] = [
   {
     name: "fiwix-jump",
     failures: CRASHES,
-    line: /^kexec-fiwix: jumping to trampoline\.\.\.$/,
-    fact: ({ lines }) => lines.slice(-3).some((line) => /jumping to trampoline/.test(line)),
+    fact: ({ lines }) => lines.slice(-3).some((line) => FIWIX_JUMP.test(line)),
     text:
       "The jump to Fiwix failed: its kernel has printed nothing. Some KVM hosts cannot do that jump.",
     tries: [
@@ -498,8 +499,6 @@ export const CAUSES: readonly Entry[] = [
     tries: ["seedstrap plan names what the manifest wants and the checkout does not have"],
   },
 ];
-
-const PACKAGE = /_\d+\.tar\.bz2: FAILED$/;
 
 /** The likely cause of a failure; undefined where none is seen. */
 export function causeOf(symptoms: Symptoms): Cause | undefined {

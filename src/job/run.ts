@@ -125,16 +125,21 @@ export async function runTarget(
     const expected = { ...expectedOf(dir, record), ...factsOf(record) };
     const files = beginRun(dir);
     const run = { record, command: [...command, ...extraArgs], dir, files, expected };
-    const { outcome, error } = await watched(run, request, { events, signal }).catch((error) => {
-      const why = `seedstrap itself failed: ${messageOf(error)}`;
-      files.finish({ verdict: "unknown", why, lines: [] });
-      throw error;
-    });
+    const { outcome: seen, error } = await watched(run, request, { events, signal }).catch(
+      (error) => {
+        const why = `seedstrap itself failed: ${messageOf(error)}`;
+        files.finish({ verdict: "unknown", why, lines: [] });
+        throw error;
+      },
+    );
+    const { cause } = seen;
+    const named = cause && withTarget(cause, shellQuote([request.target]));
+    const outcome = { ...seen, ...(named && { cause: named }) };
     finish(files, outcome, events);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
     if (outcome.verdict !== "done") {
-      throw outcomeError(outcome, files.logPath, request.target, error);
+      throw outcomeError(outcome, files.logPath, error);
     }
   } finally {
     target.release();
@@ -317,24 +322,20 @@ function preflightOutcome(logPath: string): Outcome {
 }
 
 /** The error for a run that did not come to its end, or of which that is not known. */
-function outcomeError(
-  outcome: Outcome,
-  logPath: string,
-  target: string,
-  cause?: UserError,
-): UserError {
+function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
   const { verdict, failure, why, lastStep, lines, cause: likely } = outcome;
   const at = lastStep === undefined ? "" : ` in ${lastStep}`;
   const what = verdict === "unknown"
     ? `Cannot tell whether the bootstrap has succeeded${at}`
     : `The bootstrap failed${at}`;
-  const shown = lines.map((line) => `\n  | ${line}`).join("");
-  const tries = likely && withTarget(likely, shellQuote([target])).tries;
-  const because = likely === undefined ? "" : `\nLikely cause: ${likely.text}`;
-  const kind = failure === undefined ? "launch" : FAILURES[failure];
-  return new UserError(kind, `${what}: ${why}${shown}${because}`, {
+  const explained = likely === undefined
+    ? []
+    : [`Likely cause: ${likely.text}`, "Try:", ...likely.tries.map((text) => `  - ${text}`)];
+  const told = [`${what}: ${why}`, ...lines.map((line) => `  | ${line}`), ...explained];
+  const hint = likely === undefined && (cause?.hint ?? "The log has everything that it printed");
+  return new UserError(failure === undefined ? "launch" : FAILURES[failure], told.join("\n"), {
     where: logPath,
-    hint: tries?.join("; or ") ?? cause?.hint ?? "The log has everything that it printed",
+    ...(hint !== false && { hint }),
     cause,
   });
 }

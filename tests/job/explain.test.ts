@@ -91,7 +91,7 @@ test("a QEMU that is killed is a failure of its own, and explained", async () =>
   expect(await guest.exited).toBe(17);
   expect(said).toContain("The bootstrap failed in alpha-1.0 pass 2: QEMU was killed by SIGKILL");
   expect(said).toContain("\nLikely cause: It was killed by SIGKILL: ");
-  expect(said).toContain("hint: sudo dmesg | grep");
+  expect(said).toContain("\nTry:\n  - sudo dmesg | grep");
   for (const what of [target, log]) {
     const told = await explained(what);
     expect(told).toMatchObject({ verdict: "failed", failure: "died", cause: { name: "killed" } });
@@ -118,7 +118,7 @@ test.skipIf(!isRoot)(
         error: {
           kind: "host-disk-full",
           code: 16,
-          hint: expect.stringContaining(`df -h ${target}`),
+          hint: null,
         },
       });
       // There is no space left, but for how it ended.
