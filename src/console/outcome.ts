@@ -88,10 +88,25 @@ const OWN_FAILURES: readonly (readonly [RegExp, RunFailure])[] = [
 ];
 const STARTED_AGAIN = /, starting again under TCG$/;
 
+/** What a console is followed with. */
+export interface WatchOptions {
+  /** Told each event of the console. */
+  readonly onEvent?: (event: ConsoleEvent) => void;
+  /** Bytes of each entry of the srcfs, in its order, where they are known. */
+  readonly loadSizes?: readonly number[];
+  /**
+   * Whether it is a log, which has lines of QEMU and of seedstrap besides; a guest that prints such
+   * a line deceives whoever reads its log.
+   */
+  readonly isLog?: boolean;
+}
+
 /** Follows the console of a run. */
 export class RunWatch {
   readonly #lines = new LineReader();
-  readonly #events = new EventReader();
+  readonly #loadSizes: readonly number[];
+  #events: EventReader;
+  readonly #onEvent: (event: ConsoleEvent) => void;
   readonly #recent: string[] = [];
   #step: StepPass | undefined;
   readonly #done = new Set<string>();
@@ -112,11 +127,10 @@ export class RunWatch {
     }
     | undefined;
 
-  /**
-   * @param isLog Whether it follows a log, which has lines of QEMU and of seedstrap besides; a
-   * guest that prints such a line deceives whoever reads its log.
-   */
-  constructor({ isLog = false }: { readonly isLog?: boolean } = {}) {
+  constructor({ onEvent = () => {}, loadSizes = [], isLog = false }: WatchOptions = {}) {
+    this.#onEvent = onEvent;
+    this.#loadSizes = loadSizes;
+    this.#events = new EventReader(loadSizes);
     this.#isLog = isLog;
   }
 
@@ -134,9 +148,11 @@ export class RunWatch {
     }
     this.#recent.push(line);
     if (this.#recent.length > CAUSE_LINES) this.#recent.shift();
-    if (/^\s*\+> /.test(line)) this.#hasTrace = true;
-    const event = this.#events.read(line);
-    if (event !== undefined) this.#note(event);
+    this.#hasTrace ||= /^\s*\+> /.test(line);
+    for (const event of this.#events.read(line)) {
+      this.#note(event);
+      this.#onEvent(event);
+    }
   }
 
   /** Takes a line of a log that is not the guest's; reports whether it is none of those to show. */
@@ -154,6 +170,7 @@ export class RunWatch {
 
   /** Forgets everything: the guest has started again. */
   #forget(): void {
+    this.#events = new EventReader(this.#loadSizes);
     this.#recent.length = 0;
     this.#done.clear();
     this.#step = this.#fault = this.#told = undefined;
@@ -188,6 +205,12 @@ export class RunWatch {
         this.#switchedOff = true;
         break;
       case "jump":
+      case "phase":
+      case "kernel":
+      case "load":
+      case "step-phase":
+      case "import":
+      case "import-done":
         break;
     }
   }

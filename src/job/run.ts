@@ -10,21 +10,23 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import { withTarget } from "../console/causes.ts";
 import { FAILURES, type RunFailure } from "../console/failure.ts";
-import { type End, type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
+import { type FollowEvents, RunFollower } from "../console/follow.ts";
+import type { End, Expected, Outcome } from "../console/outcome.ts";
 import { type ErrorKind, messageOf, systemCode, UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
 import { requireProgram, shellQuote } from "../launch/process.ts";
-import { type Accel, type QemuOptions, runQemu } from "../launch/qemu.ts";
+import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { watchSilence } from "../launch/silence.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
 import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
-import { expectedOf } from "../record/expected.ts";
+import type { Starter } from "../record/events.ts";
+import { expectedOf, type ExpectedRun } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
 import { beginRun, type RunFiles } from "../record/run.ts";
 import { readWholeText } from "../read.ts";
@@ -36,6 +38,7 @@ import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
 import { areUnchanged, checkImages, checkKernel } from "./check.ts";
 import { asNamed, type NamedByUser } from "./named.ts";
+import { RunRecorder } from "./run_recorder.ts";
 
 /**
  * Texts that Fiwix prints when its last process has ended, and Linux on a panic: both then wait for
@@ -72,14 +75,14 @@ export interface RunRequest {
 /** How a guest starts. */
 export interface RunStart {
   /** The accelerator of QEMU, or what starts a directory. */
-  readonly by: Accel | "chroot" | "bwrap";
+  readonly by: Starter;
   readonly logPath: string;
   /** Whether the terminal is the guest's, Ctrl-C included. */
   readonly isInteractive: boolean;
 }
 
 /** Told what happens in a run. */
-export interface RunEvents {
+export interface RunEvents extends FollowEvents {
   /** Called before the guest starts, once for each mirror directory that it downloads from. */
   readonly onServe?: (path: string, port: number) => void;
   /** Told once, before the guest starts. */
@@ -127,8 +130,7 @@ export async function runTarget(
     const run = { record, command: [...command, ...extraArgs], dir, files, expected };
     const { outcome: seen, error } = await watched(run, request, { events, signal }).catch(
       (error) => {
-        const why = `seedstrap itself failed: ${messageOf(error)}`;
-        files.finish({ verdict: "unknown", why, lines: [] });
+        files.finish(ownFailure(error));
         throw error;
       },
     );
@@ -163,8 +165,13 @@ interface Run {
   /** The target, absolute. */
   readonly dir: string;
   readonly files: RunFiles;
-  readonly expected: Expected;
+  readonly expected: ExpectedRun;
 }
+
+/** Told also what concerns the record of a run, and what only QEMU tells. */
+type GuestEvents =
+  & RunEvents
+  & Required<Pick<QemuOptions, "onRestart" | "onLogged" | "onPid" | "onReset">>;
 
 /** Runs the guest, and follows its console. */
 async function watched(
@@ -174,25 +181,40 @@ async function watched(
 ): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> {
   const { record, expected, files } = run;
   const { options } = record;
-  let watch = new RunWatch();
   const silence = watchSilence(stallMs);
   const ends = AbortSignal.any([signal, silence.signal]);
-  const followed: RunEvents & GuestEvents = {
+  const recorder = new RunRecorder(
+    { dir: run.dir, options, files, plan: expected.plan },
+    (text) => events.onWarning?.(text),
+  );
+  const follower = new RunFollower(expected.plan, {
+    onEvent: (event, state) => {
+      recorder.event(event);
+      events.onEvent?.(event, state);
+    },
+    onState: events.onState,
+  });
+  const followed: GuestEvents = {
     ...events,
     onPid: silence.follow,
-    onReset: () => watch.sawReset(),
+    onReset: () => follower.sawReset(),
+    onStart: (start) => {
+      follower.restart(recorder.begin(start.by));
+      events.onStart?.(start);
+    },
     onSerial: (chunk) => {
       silence.heard();
-      watch.push(chunk);
       events.onSerial?.(chunk);
+      follower.push(chunk);
     },
-    onRestart: () => watch = new RunWatch(),
+    onRestart: () => follower.restart(recorder.restart("tcg")),
+    onLogged: (sizeBytes) => recorder.logged(sizeBytes),
   };
   const began = performance.now();
   const ask = () => {
     const ageMs = performance.now() - began;
     if (ageMs < confirmAfterMs) return false;
-    const at = watch.lastStep === undefined ? "" : `, and is in ${watch.lastStep}`;
+    const at = follower.lastStep === undefined ? "" : `, and is in ${follower.lastStep}`;
     events.onWarning?.(
       `the run is ${formatAge(ageMs)} old${at}; press Ctrl-C again within 5 s to end it`,
     );
@@ -202,23 +224,38 @@ async function watched(
     options.mode === "qemu"
       ? runInQemu(run, accel, followed, ends)
       : runInDirectory(run, followed, ends);
+  const ended = async (): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> => {
+    try {
+      await serving(record, events, () =>
+        guardingTerminal(
+          needsTerminal(options),
+          () => needsTerminal(options) ? lendingKeys(start) : confirmingKeys(ask, start),
+        ));
+    } catch (thrown) {
+      const error = signal.aborted ? thrown : silence.error ?? thrown;
+      if (!(error instanceof UserError)) throw error;
+      const outcome = follower.judge(expected, endOf(error, run.dir));
+      return outcome.verdict === "interrupted" ? { outcome } : { outcome, error };
+    }
+    if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
+    return { outcome: follower.judge(expected, { kind: "ended" }) };
+  };
   try {
-    await serving(record, events, () =>
-      guardingTerminal(
-        needsTerminal(options),
-        () => needsTerminal(options) ? lendingKeys(start) : confirmingKeys(ask, start),
-      ));
+    const result = await ended();
+    recorder.end(result.outcome);
+    return result;
   } catch (error) {
-    if (!(error instanceof UserError)) throw error;
-    const ended = signal.aborted ? error : silence.error ?? error;
-    const outcome = watch.judge(expected, endOf(ended, run.dir));
-    if (outcome.verdict === "interrupted") return { outcome };
-    return { outcome, error: ended };
+    recorder.end(ownFailure(error));
+    throw error;
   } finally {
+    follower.stop();
     silence.stop();
   }
-  if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
-  return { outcome: watch.judge(expected, { kind: "ended" }) };
+}
+
+/** The outcome of a run in which something failed that is a fault of this program. */
+function ownFailure(error: unknown): Outcome {
+  return { verdict: "unknown", why: `seedstrap itself failed: ${messageOf(error)}`, lines: [] };
 }
 
 /** The failure that an error of a kind tells of, where the console says nothing. */
@@ -322,7 +359,7 @@ function preflightOutcome(logPath: string): Outcome {
 }
 
 /** The error for a run that did not come to its end, or of which that is not known. */
-function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
+export function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
   const { verdict, failure, why, lastStep, lines, cause: likely } = outcome;
   const at = lastStep === undefined ? "" : ` in ${lastStep}`;
   const what = verdict === "unknown"
@@ -463,11 +500,11 @@ async function serving(
 
 async function runInDirectory(
   { record: { options }, command, dir, files }: Run,
-  { onSerial, onStart, onWarning }: RunEvents,
+  { onSerial, onStart, onWarning, onLogged }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
-  const log = openLog(files.logPath, (text) => onWarning?.(text));
+  const log = openLog(files.logPath, (text) => onWarning?.(text), onLogged);
   onStart?.({ by: options.mode === "chroot" ? "chroot" : "bwrap", ...toldStart(options, files) });
   try {
     await withRootUmask(() =>
@@ -500,7 +537,7 @@ function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart,
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onStart, onWarning, ...guest }: RunEvents & GuestEvents,
+  { onSerial, onStart, onWarning, onRestart, onLogged, onPid, onReset }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -516,9 +553,9 @@ async function runInQemu(
     onSerial: (chunk) => onSerial?.(chunk),
     onNotice: (text) => onWarning?.(text),
     onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
-    ...guest,
+    onRestart,
+    onLogged,
+    onPid,
+    onReset,
   });
 }
-
-/** What only QEMU tells. */
-type GuestEvents = Required<Pick<QemuOptions, "onRestart" | "onPid" | "onReset">>;

@@ -48,6 +48,8 @@ export interface QemuOptions {
   readonly signal: AbortSignal;
   /** Takes the output of the serial console: any bytes, in chunks of any size. */
   readonly onSerial: (chunk: Uint8Array) => void;
+  /** Told the size of the log in bytes, when it has become longer. */
+  readonly onLogged?: (sizeBytes: number) => void;
   /** Told once, before the guest starts. */
   readonly onStart?: (accel: Accel) => void;
   /** Told that the guest starts again, from its beginning. */
@@ -101,7 +103,7 @@ export interface QemuOutcome {
  */
 export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
   const { onNotice } = options;
-  const log = openLog(options.logPath, onNotice);
+  const log = openLog(options.logPath, onNotice, options.onLogged);
   try {
     const accel = await firstAccel(options);
     options.onStart?.(accel);

@@ -6,6 +6,8 @@
  *   TARGET/.seedstrap/runs/N.json   the outcome; its verdict is "running" until the run is over, and
  *                                   stays that where seedstrap was killed
  *   TARGET/.seedstrap/runs/N.part   space for the outcome, until that is recorded
+ *   TARGET/.seedstrap/runs/N.events, N.times
+ *                                   when what happened, see {@link ./events.ts}
  *
  * N counts from 1. The last {@link MAX_RUNS} are kept.
  *
@@ -24,7 +26,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import * as v from "valibot";
 import type { Cause } from "../console/causes.ts";
 import { FAILURE_NAMES, type RunFailure } from "../console/failure.ts";
@@ -45,6 +47,8 @@ const MAX_OUTCOME_BYTES = 1024 * 1024;
 const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 
 const FORMAT = "seedstrap-run/1";
+/** The name of a log. */
+const LOG = /([1-9]\d{0,8})\.log$/;
 const RUNS_DIR = join(WORK_DIR, "runs");
 
 /** A run as it is recorded. */
@@ -80,6 +84,9 @@ const runSchema = objectOf<RecordedRun>({
 export interface RunFiles {
   /** The log, which is there and empty. */
   readonly logPath: string;
+  /** Files for the events and times of the run, which are not there. */
+  readonly eventsPath: string;
+  readonly timesPath: string;
   /** Records how it ended. */
   finish(outcome: Outcome): void;
 }
@@ -100,7 +107,11 @@ export function beginRun(dir: string): RunFiles {
     const numbers = runNumbers(runs, ["log", "json"]);
     clearRuns(runs, new Set(numbers.slice(-MAX_RUNS + 1)));
     const number = makeLog(runs, (numbers.at(-1) ?? 0) + 1);
-    const logPath = join(runs, `${number}.log`);
+    const [logPath, eventsPath, timesPath] = [".log", ".events", ".times"].map((end) =>
+      join(runs, `${number}${end}`)
+    ) as [string, string, string];
+    remove(eventsPath);
+    remove(timesPath);
     const began = new Date().toISOString();
     const running = { format: FORMAT, verdict: "running", why: "it is not over", lines: [], began };
     put(runs, number, running);
@@ -109,7 +120,7 @@ export function beginRun(dir: string): RunFiles {
       const ended = new Date().toISOString();
       writing(runs, () => put(runs, number, { format: FORMAT, ...outcome, began, ended }));
     };
-    return { logPath, finish };
+    return { logPath, eventsPath, timesPath, finish };
   });
 }
 
@@ -143,13 +154,25 @@ export function recordedRun(
   dir: string,
   number: number,
 ): (RecordedRun & { readonly logPath: string }) | undefined {
-  const runs = join(dir, RUNS_DIR);
-  const path = join(runs, `${number}.json`);
+  const logPath = logOf(dir, number);
+  const run = runOfLog(logPath);
+  return run && { ...run, logPath };
+}
+
+/** The target whose run a log is of, absolute; undefined for a file elsewhere. */
+export function targetOfLog(logPath: string): string | undefined {
+  const path = resolve(logPath);
+  const dir = dirname(dirname(dirname(path)));
+  return path === join(dir, RUNS_DIR, basename(path)) && LOG.test(basename(path)) ? dir : undefined;
+}
+
+/** What is recorded of the run whose log that is; likewise. */
+export function runOfLog(logPath: string): RecordedRun | undefined {
+  if (targetOfLog(logPath) === undefined) return undefined;
   try {
     const options = { limitBytes: MAX_OUTCOME_BYTES, followsLink: false };
-    const parsed = parseJson(runSchema, readWholeText(path, options));
-    if (typeof parsed === "string") return undefined;
-    return { ...parsed, logPath: logOf(dir, number) };
+    const parsed = parseJson(runSchema, readWholeText(logPath.replace(LOG, "$1.json"), options));
+    return typeof parsed === "string" ? undefined : parsed;
   } catch (error) {
     if (error instanceof UserError) return undefined;
     throw error;
@@ -163,6 +186,12 @@ export function toldRun(
   },
 ): string {
   return `the last run began at ${began} and is ${verdict}; its log is ${logPath}`;
+}
+
+/** The records of the events of a target's runs, in their order. */
+export function eventsPaths(dir: string): string[] {
+  const runs = join(dir, RUNS_DIR);
+  return runNumbers(runs, ["events"]).map((number) => join(runs, `${number}.events`));
 }
 
 /** Removes what a killed process has left: it had begun a run, or to record one. */
@@ -180,7 +209,7 @@ function clearUnfinished(runs: string): void {
 /** Removes the files of runs that are not kept. */
 function clearRuns(runs: string, kept: ReadonlySet<number>): void {
   for (const name of readdirSync(runs)) {
-    const [, number] = /^([1-9]\d{0,8})\.(?:log|json)$/.exec(name) ?? [];
+    const [, number] = /^([1-9]\d{0,8})\.(?:log|json|events|times)$/.exec(name) ?? [];
     if (number !== undefined && !kept.has(Number(number))) remove(join(runs, name));
   }
 }
@@ -203,7 +232,7 @@ function remove(path: string): void {
 }
 
 /** Numbers of the runs that have one of these files, in order. */
-function runNumbers(runs: string, ends: readonly ("log" | "json")[]): number[] {
+function runNumbers(runs: string, ends: readonly ("log" | "json" | "events")[]): number[] {
   const isReal = (path: string) => lstatIfThere(path)?.isDirectory() === true;
   if (!isReal(dirname(runs)) || !isReal(runs)) return [];
   const numbers = readdirSync(runs).flatMap((name) => {

@@ -111,10 +111,13 @@ test.skipIf(!isRoot)(
       const target = await built(dir, writingSector());
       const ran = await seedstrap(["run", target, "--accel", "tcg", "--json"]);
       expect(ran.code).toBe(16);
-      expect(JSON.parse(ran.stdout)).toMatchObject({
+      expect(JSON.parse(ran.stdout.trimEnd().split("\n").at(-1)!)).toMatchObject({
         verdict: "failed",
         failure: "host-disk-full",
-        cause: { name: "host-full" },
+        cause: {
+          name: "host-full",
+          tries: expect.arrayContaining([expect.stringContaining(`df -h ${target}`)]),
+        },
         error: {
           kind: "host-disk-full",
           code: 16,
