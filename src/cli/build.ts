@@ -26,6 +26,7 @@ import { printJson, printJsonLine } from "./json.ts";
 import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
 import { accelOption, printedRun, qemuArgumentOption, RUN_JSON, RUN_QUIET } from "./run.ts";
+import { withRunView } from "./view/view.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -100,7 +101,6 @@ Example:
         let advice: Plan["advice"] = [];
         const events = {
           ...printedEvents((given) => advice = given),
-          ...printedRun(raw),
           onBuilt: (record: TargetRecord) => {
             display.end();
             if (!raw.json) printSummary(record, build.target, new Map(), advice);
@@ -111,7 +111,12 @@ Example:
         };
         const { accel, qemuArg: extraArgs } = raw;
         return withProgress(() =>
-          bootstrap({ ...build, accel, extraArgs, tmpfsSize }, events, signal)
+          withRunView(raw, printedRun(raw), (run) =>
+            bootstrap(
+              { ...build, accel, extraArgs, tmpfsSize },
+              { ...events, ...run },
+              signal,
+            ))
         );
       })
     );

@@ -14,7 +14,7 @@ import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
-import { requireProgram } from "../launch/process.ts";
+import { requireProgram, type RunningChild } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
@@ -83,6 +83,10 @@ export interface RunEvents extends FollowEvents {
   readonly onStart?: (start: RunStart) => void;
   /** What the guest prints on its console, as it comes. */
   readonly onSerial?: (chunk: Uint8Array) => void;
+  /** Told when the guest's process has started, again where it is started again. */
+  readonly onProcess?: (guest: RunningChild) => void;
+  /** Keys that are typed while the guest runs and does not have the terminal for itself. */
+  readonly onKeys?: (keys: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;
   /** Told once, when it is over, also where it failed. */
   readonly onOutcome?: (outcome: Outcome, logPath: string) => void;
@@ -192,16 +196,25 @@ async function watched(
     );
     return true;
   };
-  const start = () =>
-    options.mode === "qemu"
-      ? runInQemu(run, accel, followed, signal)
-      : runInDirectory(run, followed, signal);
+  const start = (takeKeys: () => void) => {
+    const onProcess = (guest: RunningChild) => {
+      takeKeys();
+      events.onProcess?.(guest);
+    };
+    return options.mode === "qemu"
+      ? runInQemu(run, accel, { ...followed, onProcess }, signal)
+      : runInDirectory(run, { ...followed, onProcess }, signal);
+  };
   const ended = async (): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> => {
     try {
       await serving(record, events, () =>
         guardingTerminal(
           needsTerminal(options),
-          () => needsTerminal(options) ? lendingKeys(start) : confirmingKeys(ask, start),
+          (takeKeys) =>
+            needsTerminal(options)
+              ? lendingKeys(() => start(takeKeys))
+              : confirmingKeys(ask, () => start(takeKeys)),
+          events.onKeys,
         ));
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
@@ -410,7 +423,7 @@ async function serving(
 
 async function runInDirectory(
   { record: { options }, command, dir, files }: Run,
-  { onSerial, onStart, onWarning, onLogged }: GuestEvents,
+  { onSerial, onStart, onProcess, onWarning, onLogged }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
@@ -426,6 +439,7 @@ async function runInDirectory(
           log.write(chunk);
           onSerial?.(chunk);
         },
+        onProcess,
         signal,
         onNotice: (text) => onWarning?.(text),
       })
@@ -447,7 +461,7 @@ function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart,
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onStart, onWarning, onRestart, onLogged }: GuestEvents,
+  { onSerial, onStart, onProcess, onKeys, onWarning, onRestart, onLogged }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -461,6 +475,8 @@ async function runInQemu(
     aliveTexts: ALIVE_TEXTS,
     signal,
     onSerial: (chunk) => onSerial?.(chunk),
+    onProcess,
+    takesInput: onKeys !== undefined,
     onNotice: (text) => onWarning?.(text),
     onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
     onRestart,

@@ -37,8 +37,10 @@ export interface ProcessOptions {
   readonly cwd?: string;
   /** The whole environment of the child; ours if absent. */
   readonly env?: Readonly<Record<string, string>>;
-  /** `inherit` gives the child our standard input, `ignore` gives it /dev/null. */
-  readonly stdin: "inherit" | "ignore";
+  /** `inherit` gives the child our standard input, `ignore` /dev/null, `pipe` what we write. */
+  readonly stdin: "inherit" | "ignore" | "pipe";
+  /** Told once, when the child has started. */
+  readonly onSpawn?: (child: RunningChild) => void;
   /** Takes standard output in chunks of any size. If absent, the child gets ours. */
   readonly onStdout?: (chunk: Uint8Array) => void;
   /** Takes standard error in chunks of any size. If absent, the child gets ours. */
@@ -54,6 +56,16 @@ export interface ProcessOptions {
   readonly isApart?: boolean;
   /** How to get the program, as a sentence: the hint if it is missing. */
   readonly hint?: string;
+}
+
+/** A child that has started. */
+export interface RunningChild {
+  readonly pid: number;
+  /**
+   * Writes to its standard input; only where that is a pipe. What comes while the pipe is full is lost: a
+   * child that does not read would take any amount of memory here.
+   */
+  readonly write?: (bytes: Uint8Array) => void;
 }
 
 /** How a child ended: `code` is null when `signal` names the signal that killed it. */
@@ -264,6 +276,15 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     signal?.addEventListener("abort", stop, { once: true });
     if (onStdout) child.stdout?.on("data", guard(onStdout));
     if (onStderr) child.stderr?.on("data", guard(onStderr));
+    // A child that is gone reads nothing more.
+    child.stdin?.on("error", () => {});
+    const { pid, stdin } = child;
+    if (pid !== undefined) {
+      const write = (bytes: Uint8Array) => {
+        if (stdin?.writable && !stdin.writableNeedDrain) stdin.write(bytes);
+      };
+      options.onSpawn?.({ pid, ...(stdin && { write }) });
+    }
     child.on("error", (cause) => {
       if (child.pid !== undefined) return; // a signal that could not be sent: "close" follows
       release();
