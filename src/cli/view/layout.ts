@@ -26,6 +26,11 @@ export interface TerminalSize {
   readonly rows: number;
 }
 
+/** Reports whether there is room for a status area. */
+export function hasRoom({ columns, rows }: TerminalSize): boolean {
+  return columns >= LEAST_SIZE.columns && rows >= LEAST_SIZE.rows;
+}
+
 /** What a guest uses of this machine at the moment. */
 export interface Activity {
   /** Of one processor: two that are busy are 200. */
@@ -63,8 +68,9 @@ export interface StatusRow {
  * Returns the status area: two to four rows by the height of the terminal; none where it is smaller
  * than {@link LEAST_SIZE}. How many they are depends on the size alone.
  */
-export function statusRows(view: ViewState, { columns, rows }: TerminalSize): StatusRow[] {
-  if (columns < LEAST_SIZE.columns || rows < LEAST_SIZE.rows) return [];
+export function statusRows(view: ViewState, size: TerminalSize): StatusRow[] {
+  if (!hasRoom(size)) return [];
+  const { columns, rows } = size;
   const hasRule = rows >= RULE_ROWS;
   // The last column is left free: some terminals go to the next line after it, some do not.
   const width = columns - 1;

@@ -30,12 +30,12 @@ import {
   type StyledLine,
   terminalColumns,
 } from "../status.ts";
-import { type Activity, type StatusRow, statusRows, type ViewState } from "./layout.ts";
+import { type Activity, hasRoom, statusRows, type TerminalSize, type ViewState } from "./layout.ts";
 import { type ShownRun, STARTED } from "./shown.ts";
 import { ConsoleText } from "./text.ts";
 
-/** Time from the first output that is not shown yet to when it is. */
-const FRAME_MS = 50;
+/** Time from one frame to the next, where much is printed. */
+const FRAME_MS = 100;
 /** Time between two frames where nothing is printed: times go on. */
 const TICK_MS = 1000;
 /** A terminal whose size is being changed is left alone for so long. */
@@ -127,6 +127,7 @@ export class RunView {
   #usage: { readonly atMs: number; readonly usage: Usage } | undefined;
   #activity: Activity | undefined;
   #frame: ReturnType<typeof setTimeout> | undefined;
+  #drawnMs = -Infinity;
   #settling: ReturnType<typeof setTimeout> | undefined;
   readonly #tick: ReturnType<typeof setInterval>;
   /** Whether the terminal still has to take what it was given. */
@@ -269,7 +270,8 @@ export class RunView {
   /** Draws soon, unless that is planned. */
   #plan(): void {
     if (this.#isOver || this.#frame !== undefined || this.#settling !== undefined) return;
-    this.#frame = setTimeout(this.#draw, FRAME_MS).unref();
+    const waitMs = Math.max(0, this.#drawnMs + FRAME_MS - performance.now());
+    this.#frame = setTimeout(this.#draw, waitMs).unref();
   }
 
   readonly #draw = (): void => {
@@ -280,11 +282,12 @@ export class RunView {
 
   /** Prints the lines that wait, and the area after them. */
   #print(): void {
+    this.#drawnMs = performance.now();
     // In the background the terminal is another's: it may even stop us for what we print.
-    const isHeld = (this.#isPaused && this.#hasArea()) || (!this.#isOver && !isForeground());
-    const lines = isHeld ? [] : this.#taken();
-    const isFree = drawStatus(this.#area(), lines.map((line) => `${line}\n`).join(""), true);
-    if (isFree) return;
+    if (!isForeground() && !this.#isOver) return;
+    const isHeld = this.#isPaused && this.#hasArea();
+    const text = isHeld ? "" : this.#taken().map((line) => `${line}\n`).join("");
+    if (drawStatus(this.#area(), text, true)) return;
     this.#isFull = true;
     process.stderr.once("drain", () => {
       this.#isFull = false;
@@ -302,31 +305,25 @@ export class RunView {
     return lines;
   }
 
-  /** The lines of the area; none where there is no room, or in the background. */
+  /** The lines of the area; none where there is no room for it. */
   #area(): (string | StyledLine)[] {
-    if (this.#isOver || !isForeground()) return [];
-    const rows = this.#rows();
-    if (rows.length === 0) return [];
-    return [this.#currentLine(), ...rows.map(({ kind, text }) => ({ text, style: STYLES[kind] }))];
-  }
-
-  #hasArea(): boolean {
-    return this.#rows().length > 0;
-  }
-
-  #rows(): StatusRow[] {
-    const nowMs = performance.now();
+    if (this.#isOver || !this.#hasArea()) return [];
     const view = {
       by: this.#by,
       run: this.#run,
-      nowMs,
+      nowMs: performance.now(),
       activity: this.#activity,
       shows: this.#shows,
       waitingLines: this.#isPaused ? this.#waiting.length + this.#lost : undefined,
       keys: this.#keys,
       canType: this.#guest?.write !== undefined,
     };
-    return statusRows(view, { columns: terminalColumns(), rows: process.stderr.rows || 0 });
+    const rows = statusRows(view, sizeNow());
+    return [this.#currentLine(), ...rows.map(({ kind, text }) => ({ text, style: STYLES[kind] }))];
+  }
+
+  #hasArea(): boolean {
+    return hasRoom(sizeNow());
   }
 
   /** The line that has not ended: its end, as that is where something happens. */
@@ -372,6 +369,10 @@ export class RunView {
     eraseStatus();
     this.#plan();
   };
+}
+
+function sizeNow(): TerminalSize {
+  return { columns: terminalColumns(), rows: process.stderr.rows || 0 };
 }
 
 /** Reports whether it is shown where only steps are: of each there is a line or two. */
