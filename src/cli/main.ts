@@ -31,6 +31,7 @@ import { preflightSubcommand } from "./preflight.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
+import { watchSubcommand } from "./watch.ts";
 import { writeSubcommand } from "./write.ts";
 
 function program(hasDefault: boolean): CommandUnknownOpts {
@@ -44,6 +45,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(buildSubcommand())
     .addCommand(runSubcommand())
+    .addCommand(watchSubcommand())
     .addCommand(demoSubcommand())
     .commandsGroup("Look and check:")
     .addCommand(sourcesCommand())
@@ -53,10 +55,9 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(devicesSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
-    .commandsGroup("After a bootstrap:")
+    .commandsGroup("After a bootstrap, and the manual:")
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
-    .commandsGroup("Manual:")
     .addCommand(manSubcommand());
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({

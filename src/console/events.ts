@@ -92,8 +92,10 @@ const IMPORT_DONE =
 const FAULT =
   /^(?:Subprocess error\b.*|ABORTING HARD|ERROR: no hda writes!|guard_disk: REFUSED: .*)$/;
 const FIWIX = /^\s*Fiwix (?:kernel )?v\d/;
-const LINUX = /^(?:\[[\s\d.]*\]\s*)?Linux version \d/;
-const POWER_DOWN = /^(?:\[[\s\d.]*\]\s*)?reboot: Power down$/;
+/** Where a line of Linux begins: it ends no line that a program has left open. */
+const PRINTK = "(?:^|\\[ *\\d+\\.\\d+\\] *)";
+const LINUX = new RegExp(`${PRINTK}Linux version \\d`);
+const POWER_DOWN = new RegExp(`${PRINTK}reboot: Power down$`);
 
 /** Width of the screen of a BIOS, which ends a line there. */
 const BIOS_COLUMNS = 80;

@@ -69,7 +69,8 @@ export class RunFollower {
     this.#estimator = steps === undefined || earlier.length === 0
       ? undefined
       : new Estimator(earlier, steps.length);
-    this.#watch = new RunWatch((event) => this.#take(event), this.#plan.loadSizes);
+    const { loadSizes } = this.#plan;
+    this.#watch = new RunWatch({ onEvent: (event) => this.#take(event), loadSizes });
     this.#clock = new PartClock();
     this.#state = startOfRun(this.#plan, nowMs);
     this.#lastOutputMs = nowMs;

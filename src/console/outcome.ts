@@ -56,6 +56,14 @@ export type End =
 const CONTEXT_LINES = 6;
 const LAST_LINES = 8;
 
+/** What a console is followed with. */
+export interface WatchOptions {
+  /** Told each event of the console. */
+  readonly onEvent?: (event: ConsoleEvent) => void;
+  /** Bytes of each entry of the srcfs, in its order, where they are known. */
+  readonly loadSizes?: readonly number[];
+}
+
 /** Follows the console of a run. */
 export class RunWatch {
   readonly #lines = new LineReader();
@@ -70,14 +78,7 @@ export class RunWatch {
   /** The first line that says that something failed, and those around it. */
   #fault: { readonly text: string; readonly lines: string[] } | undefined;
 
-  /**
-   * @param onEvent Told each event of the console.
-   * @param loadSizes Bytes of each entry of the srcfs, in its order, where they are known.
-   */
-  constructor(
-    onEvent: (event: ConsoleEvent) => void = () => {},
-    loadSizes: readonly number[] = [],
-  ) {
+  constructor({ onEvent = () => {}, loadSizes = [] }: WatchOptions = {}) {
     this.#onEvent = onEvent;
     this.#events = new EventReader(loadSizes);
   }

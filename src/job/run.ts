@@ -288,7 +288,7 @@ function preflightOutcome(logPath: string): Outcome {
 }
 
 /** The error for a run that did not come to its end, or of which that is not known. */
-function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
+export function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
   const { verdict, why, lastStep, lines } = outcome;
   const at = lastStep === undefined ? "" : ` in ${lastStep}`;
   const what = verdict === "unknown"

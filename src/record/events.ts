@@ -16,7 +16,7 @@
  * or "bwrap". MACHINE is the processor of the host, and the cores and MiB of memory that the guest
  * has. "steps" and "manifest" are there where the steps are known beforehand; the SHA-256 is of
  * "NAME PASS\n" for each. A restart is one from the beginning: what comes before it is of a guest
- * that KVM could not run. Counts of files, and lines of N.times, come once a second at most. A run
+ * that KVM could not run. Counts of files, and lines of N.times, come once a second at most, and last. A run
  * that was killed has no end, and may end within a line. Events that would make the file longer than
  * {@link MAX_EVENTS_BYTES}, or more than {@link MAX_EVENTS}, are left out.
  *
@@ -204,6 +204,8 @@ export class EventsWriter {
   #countLeft = MAX_EVENTS;
   #bytesLeft = MAX_EVENTS_BYTES;
   #timedMs = -Infinity;
+  /** The size of the log that was not written yet. */
+  #untimed: { readonly ms: number; readonly sizeBytes: number } | undefined;
 
   /**
    * Begins a record.
@@ -242,14 +244,22 @@ export class EventsWriter {
 
   /** The log has so many bytes now. */
   logged(ms: number, sizeBytes: number): void {
-    if (this.#times === undefined || ms - this.#timedMs < BUFFER_MS) return;
-    this.#timedMs = ms;
+    this.#untimed = { ms, sizeBytes };
+    if (ms - this.#timedMs >= BUFFER_MS) this.#time();
+  }
+
+  #time(): void {
+    if (this.#times === undefined || this.#untimed === undefined) return;
+    const { ms, sizeBytes } = this.#untimed;
     const file = this.#times;
+    this.#untimed = undefined;
+    this.#timedMs = ms;
     this.#trying(() => writeSync(file, `${Math.round(ms)} ${sizeBytes}\n`));
   }
 
   /** Ends the record. */
   end(ms: number, { verdict, why }: Pick<Outcome, "verdict" | "why">): void {
+    this.#time();
     this.#trying(() => {
       this.#add({ ms: Math.round(ms), kind: "end", verdict, why });
       this.#flush();

@@ -22,7 +22,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import * as v from "valibot";
 import type { Outcome } from "../console/outcome.ts";
 import { systemCode, UserError } from "../errors.ts";
@@ -39,6 +39,8 @@ export const MAX_RUNS = 10;
 const MAX_OUTCOME_BYTES = 1024 * 1024;
 
 const FORMAT = "seedstrap-run/1";
+/** The name of a log. */
+const LOG = /([1-9]\d{0,8})\.log$/;
 const RUNS_DIR = join(WORK_DIR, "runs");
 
 /** A run as it is recorded. */
@@ -118,12 +120,25 @@ export function lastRun(dir: string): (RecordedRun & { readonly logPath: string 
   const runs = join(dir, RUNS_DIR);
   const number = runNumbers(runs, ["json"]).at(-1);
   if (number === undefined) return undefined;
-  const path = join(runs, `${number}.json`);
+  const logPath = join(runs, `${number}.log`);
+  const run = runOfLog(logPath);
+  return run && { ...run, logPath };
+}
+
+/** The target whose run a log is of, absolute; undefined for a file elsewhere. */
+export function targetOfLog(logPath: string): string | undefined {
+  const path = resolve(logPath);
+  const dir = dirname(dirname(dirname(path)));
+  return path === join(dir, RUNS_DIR, basename(path)) && LOG.test(basename(path)) ? dir : undefined;
+}
+
+/** What is recorded of the run whose log that is; likewise. */
+export function runOfLog(logPath: string): RecordedRun | undefined {
+  if (targetOfLog(logPath) === undefined) return undefined;
   try {
     const options = { limitBytes: MAX_OUTCOME_BYTES, followsLink: false };
-    const parsed = parseJson(runSchema, readWholeText(path, options));
-    if (typeof parsed === "string") return undefined;
-    return { ...parsed, logPath: join(runs, `${number}.log`) };
+    const parsed = parseJson(runSchema, readWholeText(logPath.replace(LOG, "$1.json"), options));
+    return typeof parsed === "string" ? undefined : parsed;
   } catch (error) {
     if (error instanceof UserError) return undefined;
     throw error;

@@ -161,6 +161,14 @@ test("no word that is not at its place says anything", () => {
   expect(eventsOf([bytesOf(`${lines.join("\n")}\n`)])).toEqual([]);
 });
 
+test("what Linux prints after a line that a program has left open is seen", () => {
+  const text = "some text[    0.000000] Linux version 4.0\r\nmore[  123.4] reboot: Power down\r\n";
+  expect(eventsOf([bytesOf(text)])).toEqual([
+    { kind: "kernel", name: "linux" },
+    { kind: "power-off" },
+  ]);
+});
+
 test("a machine that begins again loads from the first entry", () => {
   const twice = eventsOf([bytesOf(MACHINE_PARTS.bios + MACHINE_PARTS.load + MACHINE)]);
   const first = MACHINE_EVENTS.findIndex((event) =>

@@ -155,6 +155,7 @@ test("events are in the file a second later, and the times of the log once a sec
   );
   while (readEvents(to.eventsPath)!.events.length === 0) await setTimeout(20);
   written.end(6000, DONE);
+  expect(readFileSync(to.timesPath, "latin1")).toEndWith("\n4000 40000\n4900 49000\n");
 });
 
 test("a record that cannot be written says so once, and the run goes on", () => {
