@@ -8,7 +8,8 @@ import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import { printJson, printJsonLine } from "./json.ts";
 import { note } from "./output.ts";
-import { printedRun, RUN_JSON, type ShownRun } from "./run.ts";
+import { printedRun, RUN_JSON } from "./run.ts";
+import type { ShownRun } from "./view/shown.ts";
 
 export function watchSubcommand(): CommandUnknownOpts {
   return new Command("watch")

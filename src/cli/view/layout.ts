@@ -205,7 +205,7 @@ function diskParts({ disk }: Activity): Part[] {
 function keyParts({ keys, canType, shows, waitingLines }: ViewState): Part[] {
   switch (keys) {
     case "none":
-      return [{ text: "Ctrl-C ends the guest", rank: 0 }];
+      return [{ text: "Ctrl-C quits", rank: 0 }];
     case "guest":
       return [{ text: "Ctrl-] keys go to seedstrap again", rank: 0 }];
     case "view":

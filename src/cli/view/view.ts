@@ -100,7 +100,7 @@ const HELP = [
   "keys  p or space  stop scrolling, and go on; the guest does not stop",
   "      l           the whole console, or a line for each step",
   "      i           type into the guest, where QEMU runs it; Ctrl-] ends that",
-  "      q           end the guest, as Ctrl-C does: an old run asks first",
+  "      q           quit, as Ctrl-C does: an old run asks first",
 ];
 
 /** Ctrl-]: keys are for seedstrap again, as in telnet. */

@@ -249,7 +249,7 @@ describe("keys", () => {
     using run = start();
     await run.shows(hasRule);
     run.press("?");
-    const isHelp = (row: string) => row.includes("q           end");
+    const isHelp = (row: string) => row.includes("q           quit");
     expectOneArea(await run.shows((rows) => rows.some(isHelp) && hasRule(rows)));
     run.press("i");
     await run.shows((rows) => rows.includes("this guest has no console that takes keys"));
