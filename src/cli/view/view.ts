@@ -15,9 +15,10 @@ import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timer
 import type { ConsoleEvent } from "../../console/events.ts";
 import { NO_PLAN, type RunState, startOfRun } from "../../console/position.ts";
 import type { RunEvents, RunStart } from "../../job/run.ts";
+import type { WatchEvents } from "../../job/watch.ts";
 import { type Usage, usageOf } from "../../launch/activity.ts";
 import type { RunningChild } from "../../launch/process.ts";
-import { isForeground } from "../../launch/terminal.ts";
+import { guardingTerminal, isForeground } from "../../launch/terminal.ts";
 import { counted, onOneLine, printable } from "../../text.ts";
 import { EventLines, timeNow } from "../run_events.ts";
 import { type Line, note, plainLine, warningLines } from "../output.ts";
@@ -80,9 +81,7 @@ export async function withRunView<T>(
         }
         view?.guest(guest);
       },
-      onSerial: (chunk) => view === undefined ? events.onSerial?.(chunk) : view.console(chunk),
-      onState: (state) => view?.state(state),
-      onEvent: (event, state) => view?.event(event, state),
+      ...followed(() => view, events),
       onKeys: (keys) => view?.press(keys),
       onWarning: (text) => view === undefined ? events.onWarning?.(text) : view.warn(text),
       onOutcome: (...outcome) => {
@@ -93,6 +92,60 @@ export async function withRunView<T>(
   } finally {
     view?.end();
   }
+}
+
+/**
+ * Follows a machine that is not started here, with a view of it where there is a terminal for one.
+ *
+ * @param shown As with {@link withRunView}.
+ * @param name The source, for people.
+ */
+export async function withWatchView(
+  { json, quiet }: ShownRun,
+  name: string,
+  events: WatchEvents,
+  watch: (events: WatchEvents) => Promise<void>,
+): Promise<void> {
+  if (json || !canView()) return await watch(events);
+  let view: RunView | undefined;
+  const viewed = (takeKeys: () => void): WatchEvents => ({
+    ...events,
+    ...followed(() => view, events),
+    onStart: (target) => {
+      events.onStart?.(target);
+      takeKeys();
+      view = new RunView(`watching ${name}`, quiet ? "steps" : "console");
+    },
+    onOutcome: (outcome) => {
+      view?.end();
+      events.onOutcome?.(outcome);
+    },
+  });
+  try {
+    await guardingTerminal(
+      false,
+      (takeKeys) => watch(viewed(takeKeys)),
+      (keys) => view?.press(keys),
+    );
+  } finally {
+    view?.end();
+  }
+}
+
+/** What is followed goes to the view, once there is one. */
+function followed(
+  view: () => RunView | undefined,
+  { onSerial }: Pick<WatchEvents, "onSerial">,
+): Required<Pick<RunEvents, "onSerial" | "onState" | "onEvent">> {
+  return {
+    onSerial: (chunk) => {
+      const shown = view();
+      if (shown === undefined) onSerial?.(chunk);
+      else shown.console(chunk);
+    },
+    onState: (state) => view()?.state(state),
+    onEvent: (event, state) => view()?.event(event, state),
+  };
 }
 
 /** What the keys do, for those who ask. */
@@ -297,7 +350,7 @@ export class RunView {
 
   /** Takes the lines that wait; those that came before them are told by their number. */
   #taken(): string[] {
-    const lost = this.#lost === 0 ? [] : [`(${counted(this.#lost, "line")} more, only in the log)`];
+    const lost = this.#lost === 0 ? [] : [`(${counted(this.#lost, "line")} more, not shown)`];
     const lines = [...lost, ...this.#waiting];
     this.#waiting = [];
     this.#lost = 0;

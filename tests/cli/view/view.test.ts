@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /** The view of a run in a terminal. */
 import { afterEach, describe, expect } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout } from "node:timers/promises";
 import { shellQuote } from "../../../src/launch/process.ts";
 import { TempDirs } from "../../support/files.ts";
-import { testInTmux } from "../../support/tmux.ts";
+import { MAIN } from "../../support/run.ts";
+import { Terminal, testInTmux } from "../../support/tmux.ts";
 import { GuestRun, type GuestRunOptions } from "./guest.ts";
 
 const temp = new TempDirs();
@@ -183,6 +184,22 @@ test("without the console a step is a line, and so is what goes wrong", async ()
   await run.shows((rows) => rows.includes("noise"));
 }, 60_000);
 
+test("a machine that is watched has the same view, of what its console says", async () => {
+  const dir = temp.make();
+  const log = join(dir, "console");
+  writeFileSync(log, lines(0, 100));
+  using watching = new Terminal([process.execPath, MAIN, "watch", log], { ...USUAL, cwd: dir });
+  await watching.shows((rows) =>
+    rows.includes("line 99.") && rows.at(-4)!.startsWith("-- watching")
+  );
+  appendFileSync(log, "alpha-1.0: beginning build using script pass1.sh\nin alpha");
+  const shown = await watching.shows((rows) => rows.at(-5) === "in alpha");
+  expect(shown.at(-3)).toMatch(/^alpha-1\.0 pass 1 {2}/);
+  expect(shown.at(-1)).toBe("p pause  l only steps  q quit  ? help");
+  watching.press("q");
+  expect(await watching.ended()).toBe(130);
+}, 60_000);
+
 test("a hostile guest changes neither title, nor cursor, nor colours, nor the area", async () => {
   using run = start();
   await run.shows(hasRule);
@@ -227,7 +244,7 @@ describe("keys", () => {
     run.press("Space");
     await run.shows((rows) => rows.includes("line 9999."));
     const all = run.all().split("\n");
-    expect(all[all.indexOf("(6,000 lines more, only in the log)") + 1]).toBe("line 6000.");
+    expect(all[all.indexOf("(6,000 lines more, not shown)") + 1]).toBe("line 6000.");
     expect(readFileSync(run.log(), "latin1")).toContain("line 5999.");
   }, 60_000);
 
