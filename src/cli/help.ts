@@ -22,7 +22,6 @@ export function programHelp(root: CommandUnknownOpts, helper: Help): string {
   return [
     "Usage: seedstrap COMMAND [options]",
     "       seedstrap [options]   build and start in one go, as rootfs.py does",
-    "",
     ...[...groups].flatMap(([heading, commands]) => [
       heading,
       ...commands.map((command) =>

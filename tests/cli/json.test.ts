@@ -51,6 +51,7 @@ const WELL: readonly (readonly [argv: () => readonly string[], field: string])[]
   [() => ["harvest", "--compare", at("run1"), at("run1")], "equal"],
   [() => ["reproduce", at("target/seedstrap.json"), ...args], "same"],
   [() => ["devices"], "devices"],
+  [() => ["explain", at("serial.log")], "cause"],
   [() => write(at("target/init.img")), "device"],
 ];
 
@@ -77,6 +78,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["reproduce", at("none"), ...args], "target"],
   [() => ["run", at("none")], "target"],
   [() => ["watch", at("none")], "target"],
+  [() => ["explain", at("target")], "target"],
   [() => write(at("noise")), "format"],
 ];
 
