@@ -41,8 +41,10 @@ const FRAME_MS = 100;
 const TICK_MS = 1000;
 /** A terminal whose size is being changed is left alone for so long. */
 const SETTLE_MS = 100;
-/** So many lines are kept: those that wait while the view is paused, and the last of the console. */
-const MOST_LINES = 4000;
+/** So many lines wait at most: while the view is paused, or the terminal is slow. */
+const MOST_WAITING = 4000;
+/** So many lines are kept to draw the screen anew: no screen has more rows. */
+const MOST_SHOWN = 500;
 
 const STYLES = { rule: "dim", text: "bold", keys: "dim" } as const;
 
@@ -316,7 +318,7 @@ export class RunView {
   #queue(lines: readonly string[]): void {
     if (lines.length === 0) return;
     const all = [...this.#waiting, ...lines];
-    this.#waiting = lastOf(all);
+    this.#waiting = all.slice(-MOST_WAITING);
     this.#lost += all.length - this.#waiting.length;
   }
 
@@ -451,6 +453,6 @@ function activityOf(before: Usage, after: Usage, ms: number): Activity {
   return { cpuPercent: rate(before.cpuMs, after.cpuMs) / 10, disk };
 }
 
-function lastOf(lines: string[]): string[] {
-  return lines.length > MOST_LINES ? lines.slice(-MOST_LINES) : lines;
+function lastOf(lines: readonly string[]): string[] {
+  return lines.slice(-MOST_SHOWN);
 }

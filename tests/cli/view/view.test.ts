@@ -7,6 +7,7 @@ import process from "node:process";
 import { setTimeout } from "node:timers/promises";
 import { shellQuote } from "../../../src/launch/process.ts";
 import { TempDirs } from "../../support/files.ts";
+import { RUNTIMES } from "../../launch/guest.ts";
 import { MAIN } from "../../support/run.ts";
 import { Terminal, testInTmux } from "../../support/tmux.ts";
 import { GuestRun, type GuestRunOptions } from "./guest.ts";
@@ -333,6 +334,41 @@ describe("the terminal is as it was", () => {
     }, 60_000);
   }
 });
+
+test.each(RUNTIMES)("the terminal is as it was after an exit at once under %s", async (_, argv) => {
+  const dir = temp.make();
+  const module = new URL("../../../src/launch/terminal.ts", import.meta.url).href;
+  writeFileSync(
+    join(dir, "exits.ts"),
+    `import { guardingTerminal } from ${JSON.stringify(module)};
+import process from "node:process";
+import { spawnSync } from "node:child_process";
+import { writeSync } from "node:fs";
+await guardingTerminal(false, async (takeKeys) => {
+  takeKeys();
+  const { stdout } = spawnSync("stty", ["-a"], { stdio: ["inherit", "pipe", "inherit"] });
+  writeSync(2, / -icanon /.test(String(stdout)) ? "keys are taken\\n" : "keys are not taken\\n");
+  process.exit(3);
+});
+`,
+  );
+  const words = inShell(dir)([...argv, join(dir, "exits.ts")]);
+  using terminal = new Terminal(words, { ...USUAL, cwd: dir });
+  await terminal.ended();
+  expect(terminal.all()).toStartWith("keys are taken\ncode 3\n");
+  expect(readFileSync(join(dir, "after"), "utf8")).toBe(readFileSync(join(dir, "before"), "utf8"));
+}, 60_000);
+
+test("Ctrl-Z where nobody could continue it does nothing", async () => {
+  using run = start();
+  await run.shows(hasRule);
+  run.press("C-z");
+  await setTimeout(500);
+  run.print("goes on\n");
+  expectOneArea(await run.shows((rows) => rows.includes("goes on") && hasRule(rows)));
+  run.press("p");
+  await run.shows((rows) => rows.some((row) => row.startsWith("-- PAUSED")));
+}, 60_000);
 
 describe("in a shell with jobs", () => {
   /** A shell in which the run is the first job. */
