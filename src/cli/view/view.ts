@@ -12,6 +12,7 @@
 import { fstatSync } from "node:fs";
 import process from "node:process";
 import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timers";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ConsoleEvent } from "../../console/events.ts";
 import { NO_PLAN, type RunState, startOfRun } from "../../console/position.ts";
 import type { RunEvents, RunStart } from "../../job/run.ts";
@@ -41,8 +42,10 @@ const FRAME_MS = 100;
 const TICK_MS = 1000;
 /** A terminal whose size is being changed is left alone for so long. */
 const SETTLE_MS = 100;
-/** So many lines are kept: those that wait while the view is paused, and the last of the console. */
-const MOST_LINES = 4000;
+/** So much waits at most: while the view is paused, or the terminal is slow. */
+const MOST_WAITING_CHARS = 1024 * 1024;
+/** So many lines are kept to draw the screen anew: no screen has more rows. */
+const MOST_SHOWN = 500;
 
 const STYLES = { rule: "dim", text: "bold", keys: "dim" } as const;
 
@@ -111,6 +114,9 @@ export async function withWatchView(
   const viewed = (takeKeys: () => void): WatchEvents => ({
     ...events,
     ...followed(() => view, events),
+    drained: async () => {
+      if (view?.isBehind === true) await sleep(FRAME_MS);
+    },
     onStart: (target) => {
       events.onStart?.(target);
       takeKeys();
@@ -168,6 +174,7 @@ export class RunView {
   #shown: string[] = [];
   /** Lines that wait to be printed, and how many more there were. */
   #waiting: string[] = [];
+  #waitingChars = 0;
   #lost = 0;
   /** The last lines of the console, while only steps are shown. */
   #unseen: string[] = [];
@@ -209,6 +216,11 @@ export class RunView {
     if (this.#shows === "steps") this.#unseen = lastOf([...this.#unseen, ...lines]);
     else this.#queue(lines);
     this.#plan();
+  }
+
+  /** Whether lines come faster than they are shown, as those of a log that is read. */
+  get isBehind(): boolean {
+    return !this.#isPaused && this.#waitingChars > MOST_WAITING_CHARS / 4;
   }
 
   /** Takes where the run is. */
@@ -314,10 +326,16 @@ export class RunView {
   }
 
   #queue(lines: readonly string[]): void {
-    if (lines.length === 0) return;
-    const all = [...this.#waiting, ...lines];
-    this.#waiting = lastOf(all);
-    this.#lost += all.length - this.#waiting.length;
+    for (const line of lines) {
+      this.#waiting.push(line);
+      this.#waitingChars += line.length + 1;
+    }
+    let lost = 0;
+    while (this.#waitingChars > MOST_WAITING_CHARS) {
+      this.#waitingChars -= this.#waiting[lost++]!.length + 1;
+    }
+    if (lost > 0) this.#waiting.splice(0, lost);
+    this.#lost += lost;
   }
 
   /** Draws soon, unless that is planned. */
@@ -353,7 +371,7 @@ export class RunView {
     const lost = this.#lost === 0 ? [] : [`(${counted(this.#lost, "line")} more, not shown)`];
     const lines = [...lost, ...this.#waiting];
     this.#waiting = [];
-    this.#lost = 0;
+    this.#waitingChars = this.#lost = 0;
     this.#shown = lastOf([...this.#shown, ...lines]);
     return lines;
   }
@@ -451,6 +469,6 @@ function activityOf(before: Usage, after: Usage, ms: number): Activity {
   return { cpuPercent: rate(before.cpuMs, after.cpuMs) / 10, disk };
 }
 
-function lastOf(lines: string[]): string[] {
-  return lines.length > MOST_LINES ? lines.slice(-MOST_LINES) : lines;
+function lastOf(lines: readonly string[]): string[] {
+  return lines.slice(-MOST_SHOWN);
 }
