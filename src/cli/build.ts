@@ -25,7 +25,16 @@ import { fetchPrinter } from "./fetching.ts";
 import { printJson, printJsonLine } from "./json.ts";
 import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
-import { accelOption, printedRun, qemuArgumentOption, RUN_JSON, RUN_QUIET } from "./run.ts";
+import {
+  accelOption,
+  parseStall,
+  printedRun,
+  qemuArgumentOption,
+  RUN_JSON,
+  RUN_QUIET,
+  stallOption,
+} from "./run.ts";
+import { withRunView } from "./view/view.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -86,6 +95,7 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
     .description("build the media and start them, as rootfs.py does; the default command")
     .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
+    .addOption(stallOption())
     .addOption(qemuArgumentOption())
     .configureHelp({ commandUsage: () => "seedstrap [options] [-- arguments of QEMU...]" })
     .optionsGroup(GROUPS.place)
@@ -106,7 +116,6 @@ Example:
         let advice: Plan["advice"] = [];
         const events = {
           ...printedEvents((given) => advice = given),
-          ...printedRun(raw),
           onBuilt: (record: TargetRecord) => {
             display.end();
             if (!raw.json) printSummary(record, build.target, new Map(), advice);
@@ -116,8 +125,14 @@ Example:
           },
         };
         const { accel, qemuArg: extraArgs } = raw;
+        const stallMs = parseStall(raw.stall);
         return withProgress(() =>
-          bootstrap({ ...build, accel, extraArgs, tmpfsSize }, events, signal)
+          withRunView(raw, printedRun(raw), (run) =>
+            bootstrap(
+              { ...build, accel, extraArgs, stallMs, tmpfsSize },
+              { ...events, ...run },
+              signal,
+            ))
         );
       })
     );

@@ -20,6 +20,7 @@ import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
 import { completionSubcommand } from "./completion.ts";
 import { demoSubcommand } from "./demo.ts";
+import { explainSubcommand } from "./explain.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
 import { doctorSubcommand } from "./doctor.ts";
@@ -59,6 +60,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(devicesSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
+    .addCommand(explainSubcommand())
     .addCommand(reportSubcommand())
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())

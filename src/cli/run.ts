@@ -5,13 +5,16 @@ import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-ty
 import process from "node:process";
 import type { ConsoleEvent } from "../console/events.ts";
 import type { RunState } from "../console/position.ts";
-import { type RunEvents, type RunStart, runTarget } from "../job/run.ts";
+import { UserError } from "../errors.ts";
+import { type RunEvents, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
 import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
 import { guestWriter, note, warn, writeOut } from "./output.ts";
-import { areOutputsOne, EventLines, eventObject } from "./run_events.ts";
+import { areOutputsOne, EventLines, eventObject, timeNow } from "./run_events.ts";
+import { type ShownRun, STARTED } from "./view/shown.ts";
+import { withRunView } from "./view/view.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -20,6 +23,32 @@ export function accelOption() {
     "accelerator; auto is KVM where it works, else TCG; hvf is for macOS",
   )
     .choices(["auto", "kvm", "hvf", "tcg"] as const).default("auto" as const);
+}
+
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function stallOption() {
+  return new Option(
+    "--stall <duration>",
+    "end the guest when its console is silent for so long: 90s, 30m, 2h; default: never",
+  );
+}
+
+/** Longest silence that can be waited for: what a timer takes, and far more than any step needs. */
+const MAX_STALL_S = 500 * 3600;
+
+/**
+ * Parses a duration, to milliseconds.
+ *
+ * @throws {UserError} "usage"
+ */
+export function parseStall(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, number, unit] = /^(\d{1,7})([smh])$/.exec(text) ?? [];
+  const seconds = Number(number) * { s: 1, m: 60, h: 3600 }[unit as "s" | "m" | "h"];
+  if (seconds >= 1 && seconds <= MAX_STALL_S) return seconds * 1000;
+  throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for --stall`, {
+    hint: "It takes a whole number of seconds, minutes or hours, up to 500h: 90s, 30m, 2h",
+  });
 }
 
 /** Declares the option that arguments after `--` become. */
@@ -39,6 +68,7 @@ export function runSubcommand(): CommandUnknownOpts {
     .argument("[target]", "directory that was built", "target")
     .allowExcessArguments(false)
     .addOption(accelOption())
+    .addOption(stallOption())
     .addOption(qemuArgumentOption())
     .usage("[options] [target] [-- arguments of QEMU...]")
     .option("-c, --chroot", "start a directory by chroot, as root")
@@ -59,35 +89,32 @@ ${MAX_RUNS} are kept. Ctrl-C ends the guest. Where standard output is no termina
 standard error has a line, with its time, for each event: a step begins, a checksum is right. With
 --json these are lines of JSON on standard output, of which the last one is the outcome.
 
-The exit code is 0 only where the guest has said that every step was built. Whatever else happened
-is 9, with the last step and the lines that matter, and an interrupt is 130.`,
+--stall counts the console only: neither what the guest computes nor what it writes to a disk. Long
+compilations are silent, and under TCG some steps are for hours, as make_fiwix_initrd; so nothing is
+ended unless you say so. The error says how much of the CPU QEMU has used in that time.
+
+The exit code is 0 only where the guest has said that every step was built. A failure has a code of
+its kind, 12 a failed step, 13 a checksum, 14 a panic, a reset or an early end, 15 a stall, 16 a full
+disk of this host, 17 a QEMU that died, 18 KVM; and the last step, the lines that matter, the likely
+cause where one is seen, and what to try. 9 is a guest that could not be started, or of which nothing
+is known, and 130 an interrupt. seedstrap explain tells it all again.`,
     )
     .action(
-      (target, { accel, qemuArg, chroot, bwrap, qemuCmd, kernel, serve = [], json, quiet }) => {
+      (target, { accel, qemuArg, chroot, bwrap, qemuCmd, kernel, serve = [], ...raw }) => {
+        const { json, quiet, stall } = raw;
         const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
+        const stallMs = parseStall(stall);
         const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
-        const events = printedRun({ json, quiet });
+        const request = { target, accel, extraArgs: qemuArg, named, stallMs };
         return withInterrupt((signal) =>
-          runTarget({ target, accel, extraArgs: qemuArg, named }, events, signal)
+          withRunView(
+            { json, quiet },
+            printedRun({ json, quiet }),
+            (events) => runTarget(request, events, signal),
+          )
         );
       },
     );
-}
-
-const STARTED: Readonly<Record<RunStart["by"], string>> = {
-  kvm: "in QEMU with KVM",
-  hvf: "in QEMU with HVF",
-  tcg: "in QEMU under TCG, without KVM",
-  chroot: "by chroot",
-  bwrap: "by bwrap",
-};
-
-/** How a run is shown. */
-export interface ShownRun {
-  /** Events and the outcome as lines of JSON. */
-  readonly json?: boolean | undefined;
-  /** Without what the guest prints. */
-  readonly quiet?: boolean | undefined;
 }
 
 /** Events of a run: the guest on standard output, everything else on standard error. */
@@ -99,7 +126,7 @@ export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunE
   const isOne = areOutputsOne();
   let isLineOpen = false;
   const printEvent = (event: ConsoleEvent, state: RunState) => {
-    const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
+    const time = timeNow();
     for (const line of lines.of(event, state, performance.now())) {
       // In a file with both, a line of ours does not go into one of the guest.
       if (isLineOpen) writeOut(process.stderr, "\n");

@@ -88,6 +88,11 @@ export class RunFollower {
     return this.#watch.lastStep;
   }
 
+  /** Notes that the guest has reset itself. */
+  sawReset(): void {
+    this.#watch.sawReset();
+  }
+
   /** Judges the run when it is over. */
   judge(expected: Expected, end: End): Outcome {
     const outcome = this.#watch.judge(expected, end);

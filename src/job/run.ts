@@ -5,18 +5,22 @@
  * @module
  */
 
+import { statfsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
+import { withTarget } from "../console/causes.ts";
+import { FAILURES, type RunFailure } from "../console/failure.ts";
 import { type FollowEvents, RunFollower } from "../console/follow.ts";
-import type { Outcome } from "../console/outcome.ts";
-import { messageOf, UserError } from "../errors.ts";
+import type { End, Facts, Outcome } from "../console/outcome.ts";
+import { type ErrorKind, messageOf, systemCode, UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
-import { requireProgram } from "../launch/process.ts";
+import { requireProgram, type RunningChild, shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
+import { watchSilence } from "../launch/silence.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
@@ -64,6 +68,8 @@ export interface RunRequest {
   readonly named: NamedByUser | undefined;
   /** Age in milliseconds from which on a run is interrupted by a second key only; 10 min if absent. */
   readonly confirmAfterMs?: number;
+  /** The guest is ended when its console is silent for so long, in milliseconds; never if absent. */
+  readonly stallMs?: number | undefined;
 }
 
 /** How a guest starts. */
@@ -83,6 +89,10 @@ export interface RunEvents extends FollowEvents {
   readonly onStart?: (start: RunStart) => void;
   /** What the guest prints on its console, as it comes. */
   readonly onSerial?: (chunk: Uint8Array) => void;
+  /** Told when the guest's process has started, again where it is started again. */
+  readonly onProcess?: (guest: RunningChild) => void;
+  /** Keys that are typed while the guest runs and does not have the terminal for itself. */
+  readonly onKeys?: (keys: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;
   /** Told once, when it is over, also where it failed. */
   readonly onOutcome?: (outcome: Outcome, logPath: string) => void;
@@ -92,9 +102,9 @@ export interface RunEvents extends FollowEvents {
  * Starts built media, waits for the guest to end, and judges by what it printed how it ended.
  *
  * @throws {UserError} "target" where nothing was built there, it is not as it was built, or another
- * process uses it; "usage" for bare metal, and for a record that names what the user did not;
- * "launch" where the bootstrap did not come to its end, or nothing proves that it did; "interrupt"
- * when the signal is raised.
+ * process uses it; "usage" for bare metal, and for a record that names what the user did not; a kind
+ * of {@link FAILURES} where the bootstrap did not come to its end, "launch" where nothing proves that
+ * it did; "interrupt" when the signal is raised.
  */
 export async function runTarget(
   request: RunRequest,
@@ -102,7 +112,7 @@ export async function runTarget(
   signal: AbortSignal,
 ): Promise<void> {
   const dir = resolve(request.target);
-  const { extraArgs = [] } = request;
+  const { extraArgs = [], stallMs } = request;
   const built = readRecord(dir);
   const record = request.named === undefined ? built : asNamed(built, request.named, dir);
   const { options, images } = record;
@@ -114,23 +124,41 @@ export async function runTarget(
   }
   checkExtraArgs(options, extraArgs);
   checkTerminal(options);
+  checkStall(options, stallMs);
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const target = useTarget(dir);
   try {
     checkImages(dir, record.images);
-    const expected = expectedOf(dir, record);
+    const expected = { ...expectedOf(dir, record), ...factsOf(record) };
     const files = beginRun(dir);
     const run = { record, command: [...command, ...extraArgs], dir, files, expected };
-    const { outcome, error } = await watched(run, request, { events, signal }).catch((error) => {
-      files.finish(ownFailure(error));
-      throw error;
-    });
-    files.finish(outcome);
+    const { outcome: seen, error } = await watched(run, request, { events, signal }).catch(
+      (error) => {
+        files.finish(ownFailure(error));
+        throw error;
+      },
+    );
+    const { cause } = seen;
+    const named = cause && withTarget(cause, shellQuote([request.target]));
+    const outcome = { ...seen, ...(named && { cause: named }) };
+    finish(files, outcome, events);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
-    if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
+    if (outcome.verdict !== "done") {
+      throw outcomeError(outcome, files.logPath, error);
+    }
   } finally {
     target.release();
+  }
+}
+
+/** Records how a run has ended; where it has failed, that counts more than its record. */
+function finish(files: RunFiles, outcome: Outcome, { onWarning }: RunEvents): void {
+  try {
+    files.finish(outcome);
+  } catch (error) {
+    if (!(error instanceof UserError) || outcome.verdict === "done") throw error;
+    onWarning?.(`how it ended is not recorded: ${error.message}`);
   }
 }
 
@@ -144,20 +172,21 @@ interface Run {
   readonly expected: ExpectedRun;
 }
 
-/** Told also what concerns the record of a run. */
-interface GuestEvents extends RunEvents {
-  readonly onRestart: () => void;
-  readonly onLogged: (sizeBytes: number) => void;
-}
+/** Told also what concerns the record of a run, and what only QEMU tells. */
+type GuestEvents =
+  & RunEvents
+  & Required<Pick<QemuOptions, "onRestart" | "onLogged" | "onReset">>;
 
 /** Runs the guest, and follows its console. */
 async function watched(
   run: Run,
-  { accel, confirmAfterMs = CONFIRM_AFTER_MS }: RunRequest,
+  { accel, confirmAfterMs = CONFIRM_AFTER_MS, stallMs }: RunRequest,
   { events, signal }: { events: RunEvents; signal: AbortSignal },
 ): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> {
   const { record, expected, files } = run;
   const { options } = record;
+  const silence = watchSilence(stallMs);
+  const ends = AbortSignal.any([signal, silence.signal]);
   const recorder = new RunRecorder(
     { dir: run.dir, options, files, plan: expected.plan },
     (text) => events.onWarning?.(text),
@@ -171,11 +200,13 @@ async function watched(
   });
   const followed: GuestEvents = {
     ...events,
+    onReset: () => follower.sawReset(),
     onStart: (start) => {
       follower.restart(recorder.begin(start.by));
       events.onStart?.(start);
     },
     onSerial: (chunk) => {
+      silence.heard();
       events.onSerial?.(chunk);
       follower.push(chunk);
     },
@@ -192,23 +223,32 @@ async function watched(
     );
     return true;
   };
-  const start = () =>
-    options.mode === "qemu"
-      ? runInQemu(run, accel, followed, signal)
-      : runInDirectory(run, followed, signal);
+  const start = (takeKeys: () => void) => {
+    const onProcess = (guest: RunningChild) => {
+      if (options.mode === "qemu") silence.follow(guest.pid);
+      takeKeys();
+      events.onProcess?.(guest);
+    };
+    return options.mode === "qemu"
+      ? runInQemu(run, accel, { ...followed, onProcess }, ends)
+      : runInDirectory(run, { ...followed, onProcess }, ends);
+  };
   const ended = async (): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> => {
     try {
       await serving(record, events, () =>
         guardingTerminal(
           needsTerminal(options),
-          () => needsTerminal(options) ? lendingKeys(start) : confirmingKeys(ask, start),
+          (takeKeys) =>
+            needsTerminal(options)
+              ? lendingKeys(() => start(takeKeys))
+              : confirmingKeys(ask, () => start(takeKeys)),
+          events.onKeys,
         ));
-    } catch (error) {
+    } catch (thrown) {
+      const error = signal.aborted ? thrown : silence.error ?? thrown;
       if (!(error instanceof UserError)) throw error;
-      const kind = error.kind === "interrupt" ? "interrupted" : "failed";
-      const outcome = follower.judge(expected, { kind, why: error.message });
-      if (kind === "interrupted") return { outcome };
-      return { outcome, error: outcomeError(outcome, files.logPath, error) };
+      const outcome = follower.judge(expected, endOf(error, run.dir));
+      return outcome.verdict === "interrupted" ? { outcome } : { outcome, error };
     }
     if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
     return { outcome: follower.judge(expected, { kind: "ended" }) };
@@ -222,12 +262,70 @@ async function watched(
     throw error;
   } finally {
     follower.stop();
+    silence.stop();
   }
 }
 
 /** The outcome of a run in which something failed that is a fault of this program. */
 function ownFailure(error: unknown): Outcome {
   return { verdict: "unknown", why: `seedstrap itself failed: ${messageOf(error)}`, lines: [] };
+}
+
+/** The failure that an error of a kind tells of, where the console says nothing. */
+const FAILURE_OF: Partial<Record<ErrorKind, RunFailure>> = {
+  step: "step",
+  crash: "ended-early",
+  stall: "stall",
+  "host-disk-full": "host-disk-full",
+  died: "died",
+  kvm: "kvm",
+};
+
+/** How a guest has ended that has ended with an error. */
+function endOf({ kind, message: why }: UserError, dir: string): End {
+  if (kind === "interrupt") return { kind: "interrupted", why };
+  const failure = FAILURE_OF[kind] ?? "not-started";
+  const isFull = (failure === "stall" || failure === "died") && hasNoSpace(dir);
+  return isFull
+    ? { kind: "failed", failure: "host-disk-full", why: `no space is left in ${dir}: ${why}` }
+    : { kind: "failed", failure, why };
+}
+
+/** Less than this is none: a log goes on for a while with it, an image does not. */
+const NO_SPACE_BYTES = 64 * 1024;
+
+/** Reports whether the file system of a directory is full. */
+function hasNoSpace(dir: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(dir);
+    return bavail * bsize < NO_SPACE_BYTES;
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return false;
+  }
+}
+
+/** What a record says of the reasons for which its run may fail. */
+export function factsOf(
+  { options, limits }: TargetRecord,
+): Facts {
+  return {
+    ...(options.mode === "qemu" && { memoryMib: options.qemuRamMib }),
+    isDirectory: startsInDirectory(options.mode),
+    brokenLimits: limits.flatMap(({ broken, title }) => broken ? [title] : []),
+  };
+}
+
+/**
+ * Refuses to watch for silence where the console is the user's.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkStall(options: BuildOptions, stallMs: number | undefined): void {
+  if (stallMs === undefined || !needsTerminal(options)) return;
+  throw new UserError("usage", "Cannot use --stall with a guest that has the terminal", {
+    hint: "What it prints is not seen: leave the option out",
+  });
 }
 
 /** A run of less is interrupted by the first key: little is lost. */
@@ -276,15 +374,19 @@ function preflightOutcome(logPath: string): Outcome {
 
 /** The error for a run that did not come to its end, or of which that is not known. */
 export function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
-  const { verdict, why, lastStep, lines } = outcome;
+  const { verdict, failure, why, lastStep, lines, cause: likely } = outcome;
   const at = lastStep === undefined ? "" : ` in ${lastStep}`;
   const what = verdict === "unknown"
     ? `Cannot tell whether the bootstrap has succeeded${at}`
     : `The bootstrap failed${at}`;
-  const shown = lines.map((line) => `\n  | ${line}`).join("");
-  return new UserError("launch", `${what}: ${why}${shown}`, {
+  const explained = likely === undefined
+    ? []
+    : [`Likely cause: ${likely.text}`, "Try:", ...likely.tries.map((text) => `  - ${text}`)];
+  const told = [`${what}: ${why}`, ...lines.map((line) => `  | ${line}`), ...explained];
+  const hint = likely === undefined && (cause?.hint ?? "The log has everything that it printed");
+  return new UserError(failure === undefined ? "launch" : FAILURES[failure], told.join("\n"), {
     where: logPath,
-    hint: cause?.hint ?? "The log has everything that it printed",
+    ...(hint !== false && { hint }),
     cause,
   });
 }
@@ -300,7 +402,8 @@ function useTarget(dir: string): Lock {
 }
 
 /** The input of the default command, which builds and starts. */
-export interface BootstrapRequest extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs"> {
+export interface BootstrapRequest
+  extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs" | "stallMs"> {
   /** Size of a tmpfs to mount on the target, in the form of mount(8); undefined for none. */
   readonly tmpfsSize: string | undefined;
 }
@@ -321,15 +424,16 @@ export async function bootstrap(
   events: BootstrapEvents,
   signal: AbortSignal,
 ): Promise<void> {
-  const { target, accel, extraArgs = [], tmpfsSize: size, options } = request;
+  const { target, accel, extraArgs = [], stallMs, tmpfsSize: size, options } = request;
   // Before hours are spent on a build that could not be started.
   await checkPrograms(options);
   checkTerminal(options);
+  checkStall(options, stallMs);
   checkExtraArgs(options, extraArgs);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
     if (options.mode === "bare-metal") return;
-    await runTarget({ target, accel, extraArgs, named: undefined }, events, signal);
+    await runTarget({ target, accel, extraArgs, stallMs, named: undefined }, events, signal);
   };
   if (size === undefined) return await buildAndRun();
   const onNotice = (text: string) => events.onWarning?.(text);
@@ -410,7 +514,7 @@ async function serving(
 
 async function runInDirectory(
   { record: { options }, command, dir, files }: Run,
-  { onSerial, onStart, onWarning, onLogged }: GuestEvents,
+  { onSerial, onStart, onProcess, onWarning, onLogged }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
@@ -426,6 +530,7 @@ async function runInDirectory(
           log.write(chunk);
           onSerial?.(chunk);
         },
+        onProcess,
         signal,
         onNotice: (text) => onWarning?.(text),
       })
@@ -447,7 +552,7 @@ function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart,
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onStart, onWarning, onRestart, onLogged }: GuestEvents,
+  { onSerial, onStart, onProcess, onKeys, onWarning, onRestart, onLogged, onReset }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -461,9 +566,12 @@ async function runInQemu(
     aliveTexts: ALIVE_TEXTS,
     signal,
     onSerial: (chunk) => onSerial?.(chunk),
+    onProcess,
+    takesInput: onKeys !== undefined,
     onNotice: (text) => onWarning?.(text),
     onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
     onRestart,
     onLogged,
+    onReset,
   });
 }

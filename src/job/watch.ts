@@ -129,10 +129,15 @@ function judged(
   isOver: boolean,
 ): Outcome {
   const outcome = beganAgain
-    ? follower.judge(run, { kind: "failed", why: "the machine has begun again from its start" })
+    ? follower.judge(run, {
+      kind: "failed",
+      failure: "reset",
+      why: "the machine has begun again from its start",
+    })
     : follower.judge(run, { kind: "ended" });
   if (outcome.verdict === "failed" && !hasFailed && !isOver) {
-    return { ...outcome, verdict: "unknown", why: `its console has ended; ${outcome.why}` };
+    const { failure: _, cause: __, ...seen } = outcome;
+    return { ...seen, verdict: "unknown", why: `its console has ended; ${outcome.why}` };
   }
   if (outcome.verdict === "done" && run.lastStep === undefined) {
     const why =
@@ -250,8 +255,8 @@ function recordWatcher(
     if (!wasSilent) return;
     const run = runOfLog(log);
     if (run === undefined || run.verdict === "running") return;
-    const { verdict, why, lastStep, lines } = run;
-    outcome = { verdict, why, ...(lastStep !== undefined && { lastStep }), lines };
+    const { format: _, began: __, ended: ___, verdict, ...seen } = run;
+    outcome = { verdict, ...seen };
     onEnd();
   }, RECORD_EVERY_MS);
   return {

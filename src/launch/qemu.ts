@@ -7,9 +7,10 @@
  * waits. With `auto`, the guest is then started again under TCG, QEMU's own and much slower
  * emulation.
  *
- * One case cannot be detected here: under `-no-reboot`, a guest that resets itself, also by a
- * triple fault, ends QEMU with exit code 0, exactly like one that has finished. Whether it has
- * finished is only visible in its output on the serial console, which the caller has to check.
+ * Under `-no-reboot`, a guest that resets itself, also by a triple fault, ends QEMU with exit code
+ * 0, exactly like one that has finished. QEMU tells which over its monitor, and `onReset` passes
+ * that on; but whether the guest has finished is only visible in its output on the serial console,
+ * which the caller has to check.
  *
  * @module
  */
@@ -18,7 +19,8 @@ import { messageOf, UserError } from "../errors.ts";
 import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
 import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
-import { type ProcessOutcome, runProcess, shellQuote } from "./process.ts";
+import { type ProcessOutcome, type RunningChild, runProcess, shellQuote } from "./process.ts";
+import { MONITOR_ARGS, readMonitor } from "./qmp.ts";
 
 /** The accelerator that runs the guest. */
 export type Accel = "kvm" | "hvf" | "tcg";
@@ -50,8 +52,17 @@ export interface QemuOptions {
   readonly onLogged?: (sizeBytes: number) => void;
   /** Told once, before the guest starts. */
   readonly onStart?: (accel: Accel) => void;
+  /** Told when QEMU runs, again where it is started again. */
+  readonly onProcess?: ((qemu: RunningChild) => void) | undefined;
+  /**
+   * Whether what is written to that process goes to the serial console; not with `interactive`.
+   * Otherwise nothing can be written to it.
+   */
+  readonly takesInput?: boolean;
   /** Told that the guest starts again, from its beginning. */
   readonly onRestart?: () => void;
+  /** Told that the guest has reset itself, also by a triple fault. */
+  readonly onReset?: () => void;
   /** Takes a line for the user: a message of QEMU, or what is done about KVM. */
   readonly onNotice: (text: string) => void;
   /**
@@ -90,9 +101,10 @@ export interface QemuOutcome {
  * Runs a guest until QEMU exits with a good code.
  *
  * @returns Once QEMU has exited.
- * @throws {UserError} "launch", if QEMU is missing or fails, or KVM fails and TCG cannot take over;
- *   "interrupt", if `signal` was aborted or QEMU was ended by one of {@link SIGNALS};
- *   "target", if the log cannot be opened.
+ * @throws {UserError} "launch", if QEMU is missing, or fails before the guest says anything; "died",
+ *   if it fails later; "kvm", if KVM fails and TCG cannot take over; "crash", if the guest has
+ *   stopped; "host-disk-full", if a disk image cannot grow; "interrupt", if `signal` was aborted or
+ *   QEMU was ended by one of {@link SIGNALS}; "target", if the log cannot be opened.
  */
 export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
   const { onNotice } = options;
@@ -101,8 +113,7 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
     const accel = await firstAccel(options);
     options.onStart?.(accel);
     const before = await stamps(options.disks ?? []);
-    const run = await runOnce(options, accel, log);
-    if (options.signal.aborted) log.separator(messageOf(options.signal.reason));
+    const run = await runLogged(options, accel, log);
     if (run.kvmFailure === undefined || options.accel !== "auto") return judge(options, run);
 
     // The second start must not use a disk that the first one has changed. A guest that KVM cannot
@@ -113,10 +124,26 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
     onNotice(text);
     log.separator(text);
     options.onRestart?.();
-    return judge(options, await runOnce(options, "tcg", log));
+    return judge(options, await runLogged(options, "tcg", log));
   } finally {
     log.close();
   }
+}
+
+async function runLogged(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
+  const run = await runOnce(options, accel, log);
+  const end = options.signal.aborted ? messageOf(options.signal.reason) : endText(run);
+  if (end !== undefined) log.separator(end);
+  return run;
+}
+
+/** How a guest has ended, for the log, where neither the console nor QEMU has said it. */
+function endText({ haltText, kvmFailure, isHostFull, isReset, outcome }: Run): string | undefined {
+  const { signal } = outcome;
+  if (haltText !== undefined || kvmFailure !== undefined) return undefined;
+  if (isHostFull) return "no space is left on this host";
+  if (isReset) return "the guest has reset itself";
+  return signal === null ? undefined : `QEMU was killed by ${signal}`;
 }
 
 /** With KVM, builder-hex0 loads its files and begins to print within seconds. */
@@ -133,6 +160,12 @@ interface Run {
   readonly lastLine: string;
   /** The one of `haltTexts` that the guest printed; undefined if it printed none. */
   readonly haltText: string | undefined;
+  /** Whether the guest was ended as a disk image could not grow. */
+  readonly isHostFull: boolean;
+  /** Whether the guest has ended by a reset. */
+  readonly isReset: boolean;
+  /** Whether the guest has printed anything that we have seen. */
+  readonly hasSerial: boolean;
 }
 
 async function firstAccel(options: QemuOptions): Promise<Accel> {
@@ -146,11 +179,16 @@ async function firstAccel(options: QemuOptions): Promise<Accel> {
 async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
   const { interactive, signal, onSerial, onNotice } = options;
   const argv = [options.command, "-accel", accel, ...options.args];
+  // Not in what is shown: nobody could run it.
+  const given = [...argv.slice(0, 3), ...MONITOR_ARGS, ...options.args];
   const giveUp = new AbortController();
   const unusable: string[] = [];
   let died: KvmFailure | undefined;
   let lastLine = "";
   let haltText: string | undefined;
+  let isHostFull = false;
+  let isReset = false;
+  let hasSerial = false;
   const watch = textWatcher(options.haltTexts ?? [], (text) => {
     haltText ??= text;
     giveUp.abort();
@@ -171,14 +209,21 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
     }
     if (line.trim() !== "") lastLine = line.trim();
     // After KVM has died, QEMU dumps registers; after an abort, it names the signal. Show neither.
-    if (died === undefined && !signal.aborted && line.trim() !== "") onNotice(line);
+    const isOver = died !== undefined || isHostFull || signal.aborted;
+    if (!isOver && line.trim() !== "") onNotice(line);
   });
   const outcome = await runProcess({
-    argv,
-    stdin: interactive ? "inherit" : "ignore",
+    argv: given,
+    stdin: interactive ? "inherit" : options.takesInput ? "pipe" : "ignore",
+    onSpawn: ({ pid, write }) =>
+      options.onProcess?.({
+        pid,
+        ...(write && { write: (bytes) => write(asSerialInput(bytes)) }),
+      }),
     isApart: !interactive,
     ...(interactive ? {} : {
       onStdout: (chunk) => {
+        hasSerial = true;
         log.write(chunk);
         onSerial(chunk);
         watch(chunk);
@@ -189,17 +234,34 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
       log.write(chunk);
       lines.push(chunk);
     },
+    onChannel: (channel) =>
+      readMonitor(channel, ({ kind }) => {
+        if (kind === "reset") {
+          isReset = true;
+          options.onReset?.();
+        } else {
+          isHostFull = true;
+          giveUp.abort();
+        }
+      }),
     signal: AbortSignal.any([signal, giveUp.signal]),
   }).finally(() => silence?.stop());
   lines.end();
-  const run = { accel, argv, outcome, lastLine, haltText };
-  if (haltText !== undefined) return run;
+  const run = { accel, argv, outcome, lastLine, haltText, isHostFull, isReset, hasSerial };
+  if (haltText !== undefined || isHostFull) return run;
   const stopped = died === undefined ? interruption(signal, run) !== undefined : signal.aborted;
   if (stopped) return run;
   const refused = outcome.code !== null && isGood(options, outcome.code)
     ? undefined
     : classifyKvmFailure(unusable.join("\n"));
   return { ...run, kvmFailure: died ?? refused };
+}
+
+/** With -nographic this byte begins a command to QEMU's monitor; twice, it is sent to the guest. */
+const QEMU_ESCAPE = 0x01;
+
+function asSerialInput(bytes: Uint8Array): Uint8Array {
+  return Uint8Array.from([...bytes].flatMap((b) => b === QEMU_ESCAPE ? [b, b] : [b]));
 }
 
 function isGood({ goodCodes = [0] }: QemuOptions, code: number): boolean {
@@ -212,13 +274,21 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
   const where = options.logPath;
   if (run.kvmFailure) {
     throw new UserError(
-      "launch",
+      "kvm",
       `KVM cannot run this guest (${run.kvmFailure.line}): ${command}`,
       { hint: "Use --accel tcg", where },
     );
   }
+  if (run.isHostFull && !options.signal.aborted) {
+    const disks = shellQuote(options.disks ?? []);
+    throw new UserError(
+      "host-disk-full",
+      `no space is left on this host: QEMU could not write to ${disks}, and the guest was ended`,
+      { where, hint: "Free some space there, and build and run again" },
+    );
+  }
   if (run.haltText !== undefined && !options.signal.aborted) {
-    throw new UserError("launch", `The guest has stopped: "${run.haltText}"`, {
+    throw new UserError("crash", `The guest has stopped: "${run.haltText}"`, {
       where,
       hint: "Look for the reason in the lines before",
     });
@@ -229,7 +299,8 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
   if (code !== null && isGood(options, code)) return { accel: run.accel, code };
   const end = signal === null ? `failed with exit code ${code}` : `was killed by ${signal}`;
   const why = run.lastLine === "" ? "" : ` (${run.lastLine})`;
-  throw new UserError("launch", `QEMU ${end}${why}: ${command}`, { where });
+  const kind = run.hasSerial || signal !== null ? "died" : "launch";
+  throw new UserError(kind, `QEMU ${end}${why}: ${command}`, { where });
 }
 
 /**
@@ -273,7 +344,7 @@ function checkUntouched(
   const written = (options.disks ?? []).filter((path) => before.get(path) !== after.get(path));
   if (written.length === 0) return;
   throw new UserError(
-    "launch",
+    "kvm",
     `Cannot start the guest again under TCG: it wrote to ${shellQuote(written)} before KVM ` +
       `failed (${failure.line})`,
     { hint: "Write the images again and start them with --accel tcg" },

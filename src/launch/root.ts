@@ -10,7 +10,13 @@ import { UserError } from "../errors.ts";
 import { libc } from "../runtime/libc.ts";
 import { contain, ROOT_HINT } from "./contain.ts";
 import { asRoot } from "./mount.ts";
-import { findSystemProgram, requireProgram, runProcess, shellQuote } from "./process.ts";
+import {
+  findSystemProgram,
+  requireProgram,
+  type RunningChild,
+  runProcess,
+  shellQuote,
+} from "./process.ts";
 
 /** The hint if a program is missing. */
 const HINT = "Install it, or use another mode";
@@ -25,6 +31,8 @@ export interface RootRun {
   readonly interactive: boolean;
   /** Takes what it prints, as it comes: any bytes, cut anywhere. */
   readonly onOutput: (chunk: Uint8Array) => void;
+  /** Told when it runs: the process that all others of the bootstrap descend from. */
+  readonly onProcess?: ((first: RunningChild) => void) | undefined;
   /** Ends it. */
   readonly signal: AbortSignal;
   /** Takes a message about what does not work as it should here. */
@@ -55,10 +63,11 @@ async function locatedCommand(
  * Runs the bootstrap to its end, with our standard output and standard error. Whatever it has
  * started ends with it.
  *
- * @throws {UserError} "launch" if a program is missing or the bootstrap fails; "interrupt".
+ * @throws {UserError} "launch" if a program is missing; "step" if the bootstrap, or what starts it,
+ * fails; "died" if it is killed; "interrupt".
  */
 export async function runRoot(
-  { argv, needsRoot, interactive, onOutput, signal, onNotice }: RootRun,
+  { argv, needsRoot, interactive, onOutput, onProcess, signal, onNotice }: RootRun,
 ): Promise<void> {
   const { command, whole } = await locatedCommand({ argv, needsRoot });
   const contained = await contain(command, needsRoot, signal, onNotice);
@@ -67,6 +76,7 @@ export async function runRoot(
     argv: contained.argv,
     stdin: interactive ? "inherit" : "ignore",
     ...(!interactive && { onStdout: onOutput, onStderr: onOutput }),
+    ...(onProcess && { onSpawn: onProcess }),
     // sudo may have to ask for a password, on the terminal.
     isApart: !interactive && process.getuid?.() === 0,
     signal,
@@ -85,7 +95,7 @@ export async function runRoot(
     throw new UserError("interrupt", "Interrupted in the bootstrap");
   }
   const end = ended === null ? `exit code ${code}` : `killed by ${ended}`;
-  throw new UserError("launch", `${end}: ${shellQuote(whole)}`);
+  throw new UserError(ended === null ? "step" : "died", `${end}: ${shellQuote(whole)}`);
 }
 
 /** Returns the signal that a shell's exit code tells of: 128 and its number. */

@@ -5,6 +5,7 @@
  *   TARGET/.seedstrap/runs/N.log    what the guest printed, and what QEMU said, as it came
  *   TARGET/.seedstrap/runs/N.json   the outcome; its verdict is "running" until the run is over, and
  *                                   stays that where seedstrap was killed
+ *   TARGET/.seedstrap/runs/N.part   space for the outcome, until that is recorded
  *   TARGET/.seedstrap/runs/N.events, N.times
  *                                   when what happened, see {@link ./events.ts}
  *
@@ -15,15 +16,20 @@
 
 import {
   closeSync,
+  constants,
   fsyncSync,
+  ftruncateSync,
   openSync,
   readdirSync,
   renameSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import * as v from "valibot";
+import type { Cause } from "../console/causes.ts";
+import { FAILURE_NAMES, type RunFailure } from "../console/failure.ts";
 import type { Outcome } from "../console/outcome.ts";
 import { systemCode, UserError } from "../errors.ts";
 import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
@@ -38,6 +44,8 @@ export const MAX_RUNS = 10;
 /** The longest outcome that is read: some twenty lines of a console. */
 const MAX_OUTCOME_BYTES = 1024 * 1024;
 
+const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+
 const FORMAT = "seedstrap-run/1";
 /** The name of a log. */
 const LOG = /([1-9]\d{0,8})\.log$/;
@@ -47,9 +55,12 @@ const RUNS_DIR = join(WORK_DIR, "runs");
 export interface RecordedRun {
   readonly format: typeof FORMAT;
   readonly verdict: Outcome["verdict"] | "running";
+  /** Absent where it did not fail, as in the runs that were recorded before there was one. */
+  readonly failure?: RunFailure;
   readonly why: string;
   readonly lastStep?: string;
   readonly lines: readonly string[];
+  readonly cause?: Cause;
   /** Times in ISO 8601, UTC. */
   readonly began: string;
   readonly ended?: string;
@@ -60,9 +71,11 @@ const time = textThat((value) => !Number.isNaN(Date.parse(value)), "a time");
 const runSchema = objectOf<RecordedRun>({
   format: v.literal(FORMAT, `"${FORMAT}"`),
   verdict: oneOf(["done", "failed", "interrupted", "unknown", "running"]),
+  failure: v.optional(oneOf(FAILURE_NAMES)),
   why: anyText,
   lastStep: v.optional(anyText),
   lines: list(anyText),
+  cause: v.optional(objectOf<Cause>({ name: anyText, text: anyText, tries: list(anyText) })),
   began: time,
   ended: v.optional(time),
 });
@@ -102,6 +115,7 @@ export function beginRun(dir: string): RunFiles {
     const began = new Date().toISOString();
     const running = { format: FORMAT, verdict: "running", why: "it is not over", lines: [], began };
     put(runs, number, running);
+    reserve(runs, number);
     const finish = (outcome: Outcome) => {
       const ended = new Date().toISOString();
       writing(runs, () => put(runs, number, { format: FORMAT, ...outcome, began, ended }));
@@ -113,16 +127,11 @@ export function beginRun(dir: string): RunFiles {
 /**
  * The last run of a target.
  *
- * @returns undefined where there was none, or what is recorded of it cannot be understood: it is
- * only told.
+ * @returns undefined where there was none, or as {@link recordedRun}.
  */
 export function lastRun(dir: string): (RecordedRun & { readonly logPath: string }) | undefined {
-  const runs = join(dir, RUNS_DIR);
-  const number = runNumbers(runs, ["json"]).at(-1);
-  if (number === undefined) return undefined;
-  const logPath = join(runs, `${number}.log`);
-  const run = runOfLog(logPath);
-  return run && { ...run, logPath };
+  const number = runNumbers(join(dir, RUNS_DIR), ["json"]).at(-1);
+  return number === undefined ? undefined : recordedRun(dir, number);
 }
 
 /** Numbers of the runs of a target that have an outcome or a log, in order. */
@@ -133,6 +142,21 @@ export function recordedRuns(dir: string): number[] {
 /** The log of a run of a target, which may not be there. */
 export function logOf(dir: string, number: number): string {
   return join(dir, RUNS_DIR, `${number}.log`);
+}
+
+/**
+ * A run of a target.
+ *
+ * @returns undefined where there is none of that number, or what is recorded of it cannot be
+ * understood: it is only told.
+ */
+export function recordedRun(
+  dir: string,
+  number: number,
+): (RecordedRun & { readonly logPath: string }) | undefined {
+  const logPath = logOf(dir, number);
+  const run = runOfLog(logPath);
+  return run && { ...run, logPath };
 }
 
 /** The record of the events of a run of a target, which may not be there. */
@@ -222,12 +246,22 @@ function runNumbers(runs: string, ends: readonly ("log" | "json" | "events")[]):
   return [...new Set(numbers)].sort((a, b) => a - b);
 }
 
+/** Most that an outcome takes whose lines are of usual lengths. */
+const RESERVED_BYTES = 16 * 1024;
+
+/** Keeps space for the outcome: that the disk is full should not keep it from being recorded. */
+function reserve(runs: string, number: number): void {
+  writeFileSync(join(runs, `${number}.part`), " ".repeat(RESERVED_BYTES), { flag: "wx" });
+}
+
 function put(runs: string, number: number, run: object): void {
   const part = join(runs, `${number}.part`);
-  remove(part);
-  const file = openSync(part, "wx", 0o666);
+  // Over what is reserved, without giving it back before.
+  const file = openSync(part, O_WRONLY + O_CREAT + O_NOFOLLOW, 0o666);
   try {
-    writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);
+    const text = new TextEncoder().encode(`${JSON.stringify(run, null, 1)}\n`);
+    writeSync(file, text);
+    ftruncateSync(file, text.length);
     fsyncSync(file);
   } finally {
     closeSync(file);

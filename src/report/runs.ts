@@ -14,16 +14,11 @@ import type { Placement } from "./places.ts";
 import { kernelTimes, type Span, type Timeline, timelineOf } from "./timeline.ts";
 import { badge, facts, folded, formatMs, formatTime, type Tone } from "./words.ts";
 
-/** The likely cause of a failure, where one is known. */
-interface Caused {
-  readonly cause?: { readonly text: string; readonly tries: readonly string[] };
-}
-
 /** A run of the target. */
 export interface ReportedRun {
   /** Its number; its files begin with it. */
   readonly number: number;
-  readonly run: RecordedRun & Caused;
+  readonly run: RecordedRun;
   /** Its events, where they were recorded. */
   readonly history: RecordedEvents | undefined;
 }
@@ -125,7 +120,7 @@ export function explanation({ verdict, why, lastStep }: RecordedRun, more?: Html
   return markup`<p class="why ${TONES[verdict]}">${said[verdict]}${more}</p>`;
 }
 
-function causeText({ text, tries }: NonNullable<Caused["cause"]>): Html {
+function causeText({ text, tries }: NonNullable<RecordedRun["cause"]>): Html {
   return markup`<h4>The likely cause</h4><p>${text}</p>${
     tries.length > 0 &&
     markup`<p>What to try:</p><ul>${tries.map((what) => markup`<li>${what}</li>`)}</ul>`

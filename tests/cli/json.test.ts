@@ -54,6 +54,7 @@ const WELL: readonly (readonly [argv: () => readonly string[], field: string])[]
   [() => ["report", at("target"), "-o", at("report.html")], "sizeBytes"],
   [() => ["devices"], "devices"],
   [() => ["doctor", "-b", ...args, "-t", at("target")], "checks"],
+  [() => ["explain", at("serial.log")], "cause"],
   [() => write(at("target/init.img")), "device"],
 ];
 
@@ -82,6 +83,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["run", at("none")], "target"],
   [() => ["watch", at("none")], "target"],
   [() => ["doctor", "-q", "--accel", "tcg", "-qc", at("none"), "-t", at("t")], "launch", "checks"],
+  [() => ["explain", at("target")], "target"],
   [() => write(at("noise")), "format"],
 ];
 

@@ -70,14 +70,14 @@ const REPLAYS: Readonly<Record<string, Replay>> = {
   },
   "a KVM that cannot run builder-hex0: QEMU is ended": {
     text: bios + load.slice(0, load.indexOf("./steps/manifest")),
-    end: { kind: "failed", why: "KVM cannot run this guest (KVM internal error)" },
+    end: { kind: "failed", failure: "kvm", why: "KVM cannot run this guest (KVM internal error)" },
     says: "boot builder-hex0 load …",
     state: { phase: "load", load: { files: 2, bytes: 0 }, step: undefined },
     outcome: { verdict: "failed", why: "KVM cannot run this guest (KVM internal error)" },
   },
   "a console that stalls": {
     text: TO_FIWIX + bashStep("beta-2.0", 1).split("beta-2.0: install to")[0],
-    end: { kind: "failed", why: "its console was silent for 30 min" },
+    end: { kind: "failed", failure: "stall", why: "its console was silent for 30 min" },
     says: `${STARTED} ${KAEM} jump:fiwix fiwix beta-2.0 get unpack prepare configure compile`,
     state: { step: { ...step("beta-2.0", 1, 3), phase: "compile" }, lastOutputMs: 5000 },
     outcome: { verdict: "failed", why: "its console was silent for 30 min" },

@@ -154,46 +154,64 @@ test("the default command has the same lines of JSON, and one for what it has bu
 });
 
 for (
-  const [what, text, end, why] of [
+  const [what, text, end, why, failure, code] of [
     [
       "a step fails",
       `${lastStep}Subprocess error 1\r\nABORTING HARD\r\nBuild finished.\r\n`,
       "reset",
       "The bootstrap failed in alpha-1.0 pass 2: Subprocess error 1",
+      "step",
+      12,
+    ],
+    [
+      "a checksum differs",
+      `${lastStep}/usr/bin/alpha: FAILED\r\nSubprocess error 1\r\nABORTING HARD\r\n`,
+      "reset",
+      "The bootstrap failed in alpha-1.0 pass 2: wrong checksum of /usr/bin/alpha",
+      "checksum",
+      13,
     ],
     [
       "the guest only resets",
       "",
       "reset",
-      "The bootstrap failed: it ended before alpha-1.0 pass 2, the last step, was built",
+      "The bootstrap failed: the guest reset itself before alpha-1.0 pass 2, the last step, was built",
+      "reset",
+      14,
     ],
     [
       "the guest dies of a triple fault",
       lastStep,
       "fault",
-      "The bootstrap failed in alpha-1.0 pass 2: it ended before alpha-1.0 pass 2",
+      "The bootstrap failed in alpha-1.0 pass 2: the guest reset itself before alpha-1.0 pass 2",
+      "reset",
+      14,
     ],
     [
       "the machine refuses the disk to install to",
       `${lastStep}guard_disk: REFUSED: the system is not installed to /dev/sda: it is the payload disk\r\n`,
       "reset",
       "REFUSED: the system is not installed to /dev/sda: it is the payload disk",
+      "step",
+      12,
     ],
     [
       "the kernel panics, and waits",
       `${lastStep}Kernel panic - not syncing: x\r\n---[ end Kernel panic - not syncing: x\r\n`,
       "hang",
       "The bootstrap failed in alpha-1.0 pass 2: Kernel panic - not syncing: x",
+      "panic",
+      14,
     ],
   ] as const
 ) {
-  test(`run ends with 9, and names the step, where ${what}`, async () => {
+  test(`run ends with ${code}, and names the step, where ${what}`, async () => {
     const { target, run } = await built(text, end);
     const ran = await seedstrap(run);
     expect(ran.stderr).toContain(why);
-    expect(ran.code).toBe(9);
+    expect(ran.code).toBe(code);
     const recorded = JSON.parse(readFileSync(join(target, ".seedstrap/runs/1.json"), "utf8"));
-    expect(recorded).toMatchObject({ format: "seedstrap-run/1", verdict: "failed" });
+    expect(recorded).toMatchObject({ format: "seedstrap-run/1", verdict: "failed", failure });
   });
 }
 
@@ -302,12 +320,13 @@ test("run --json prints the outcome last, and each run keeps its own log, up to 
   const { target, run } = await built(`${lastStep}Subprocess error 7\r\n`, "reset");
   for (let number = 1; number <= 12; number++) {
     const ran = await seedstrap([...run, "--json"]);
-    expect(ran.code).toBe(9);
+    expect(ran.code).toBe(12);
     expect(JSON.parse(ran.stdout.trimEnd().split("\n").at(-1)!)).toMatchObject({
       schema: 1,
       kind: "outcome",
-      error: { kind: "launch", code: 9 },
       verdict: "failed",
+      failure: "step",
+      error: { kind: "step", code: 12 },
       why: "Subprocess error 7",
       lastStep: "alpha-1.0 pass 2",
       log: join(target, `.seedstrap/runs/${number}.log`),

@@ -14,6 +14,7 @@ import {
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import { FAILURES } from "../../src/console/failure.ts";
 import { watchConsole, type WatchEvents } from "../../src/job/watch.ts";
 import { shellQuote } from "../../src/launch/process.ts";
 import { beginRun } from "../../src/record/run.ts";
@@ -79,18 +80,24 @@ const ENDS: readonly (readonly [what: string, text: string, outcome: Partial<Out
   [
     "a checksum differs, and nothing more comes",
     `${BOOT}${kaem}/usr/bin/x: FAILED\r\n`,
-    { verdict: "failed", why: "wrong checksum of /usr/bin/x", lastStep: "kexec-1.0 pass 1" },
+    {
+      verdict: "failed",
+      failure: "checksum",
+      why: "wrong checksum of /usr/bin/x",
+      lastStep: "kexec-1.0 pass 1",
+    },
   ],
   [
     "the kernel panics, and nothing more comes",
     `${BOOT}Kernel panic - not syncing: x\r\n`,
-    { verdict: "failed", why: "Kernel panic - not syncing: x" },
+    { verdict: "failed", failure: "panic", why: "Kernel panic - not syncing: x" },
   ],
   [
     "the machine begins again from its start",
     `${BOOT}${kaem}${bios}${load}`,
     {
       verdict: "failed",
+      failure: "reset",
       why: "the machine has begun again from its start",
       lastStep: "kexec-1.0 pass 1",
     },
@@ -100,6 +107,7 @@ const ENDS: readonly (readonly [what: string, text: string, outcome: Partial<Out
     BOOT + bashStep("alpha-1.0", 1) + POWER_DOWN,
     {
       verdict: "failed",
+      failure: "ended-early",
       why: "it ended before alpha-1.0 pass 2, the last step, was built",
     },
   ],
@@ -109,7 +117,8 @@ describe("a machine that is watched has failed where", () => {
   test.each(ENDS)("%s", async (_, text, wanted) => {
     const { outcome, error } = await watched(text, { target });
     expect(outcome).toMatchObject(wanted);
-    expect(error).toMatchObject({ kind: "launch", message: expect.stringContaining(wanted.why!) });
+    const kind = FAILURES[wanted.failure!];
+    expect(error).toMatchObject({ kind, message: expect.stringContaining(wanted.why!) });
   });
 });
 
