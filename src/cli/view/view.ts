@@ -358,7 +358,7 @@ export class RunView {
     if (!isForeground() && !this.#isOver) return;
     const isHeld = this.#isPaused && this.#hasArea();
     const text = isHeld ? "" : this.#taken().map((line) => `${line}\n`).join("");
-    if (drawStatus(this.#area(), text, true)) return;
+    if (drawStatus(this.#area(), text, this.#hasArea())) return;
     this.#isFull = true;
     process.stderr.once("drain", () => {
       this.#isFull = false;
@@ -376,9 +376,10 @@ export class RunView {
     return lines;
   }
 
-  /** The lines of the area; none where there is no room for it. */
+  /** The line that has not ended, and the area after it where there is room. */
   #area(): (string | StyledLine)[] {
-    if (this.#isOver || !this.#hasArea()) return [];
+    if (this.#isOver) return [];
+    if (!this.#hasArea()) return [this.#currentLine()];
     const view = {
       by: this.#by,
       run: this.#run,
@@ -400,10 +401,7 @@ export class RunView {
   /** The line that has not ended: its end, as that is where something happens. */
   #currentLine(): string {
     if (this.#shows === "steps" || this.#isPaused) return "";
-    const line = onOneLine(this.#text.current);
-    const columns = terminalColumns() - 1;
-    if (columnsOf(line) <= columns) return line;
-    return `…${line.slice(-Math.floor((columns - 2) / 2))}`;
+    return endOf(onOneLine(this.#text.current), terminalColumns() - 1);
   }
 
   readonly #onTick = (): void => {
@@ -440,6 +438,15 @@ export class RunView {
     eraseStatus();
     this.#plan();
   };
+}
+
+/** Cuts a line to its last columns, with an ellipsis where something is missing. */
+function endOf(line: string, columns: number): string {
+  if (columnsOf(line) <= columns) return line;
+  const chars = [...line];
+  let left = columns - columnsOf("…");
+  while (left >= columnsOf(chars.at(-1)!)) left -= columnsOf(chars.pop()!);
+  return `…${line.slice(chars.join("").length)}`;
 }
 
 function sizeNow(): TerminalSize {

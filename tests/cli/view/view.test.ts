@@ -58,6 +58,15 @@ for (const [columns, rows] of [[80, 24], [200, 60], [40, 16]] as const) {
   }, 60_000);
 }
 
+test("of a long line that has not ended the end is shown", async () => {
+  using run = start();
+  await run.shows(hasRule);
+  run.print(`${"x".repeat(1000)} the end 漢`);
+  const shown = await run.shows((rows) => rows.at(-5)!.endsWith("the end 漢"));
+  expect(shown.at(-5)).toBe(`…${"x".repeat(66)} the end 漢`);
+  expectOneArea(shown);
+}, 60_000);
+
 test("a terminal that changes its size has one area, and the console as it was", async () => {
   using run = start();
   await run.shows(hasRule);
@@ -112,7 +121,9 @@ test.each([[39, 24], [80, 7]] as const)(
     expectOneArea(await run.shows(hasRule));
     run.resize(columns, rows);
     await run.shows((shown) => shown.length === rows && !hasRule(shown));
-    run.print("second\n");
+    run.print("sec");
+    await run.shows((rows) => rows.includes("sec"));
+    run.print("ond\n");
     const shown = await run.shows((rows) => rows.includes("second"));
     expect(hasRule(shown)).toBe(false);
     expect(shown.join("\n")).toContain("first\n");
