@@ -134,7 +134,11 @@ test("a run that failed has its likely cause, and what to try", () => {
     lines: ["bad header"],
     began: "2026-11-26T19:40:00.000Z",
   };
-  const cause = { text: "A distfile is damaged.", tries: ["Build it again", "Try a <mirror>"] };
+  const cause = {
+    name: "damaged",
+    text: "A distfile is damaged.",
+    tries: ["Build it again", "Try a <mirror>"],
+  };
   const runs = [{ number: 4, run: { ...run, cause }, history: undefined }];
   const page = reportPage({ ...sample!, runs });
   expect(page).toContain("It failed in mes-0.27.1 pass 1: <strong>Subprocess error 1</strong>.");
