@@ -442,7 +442,7 @@ describe("in a shell with jobs", () => {
     await run.shows((rows) => rows.includes("typed"));
     run.finish();
     await run.shows((rows) => rows.some((row) => row.startsWith("done: every step was built")));
-    run.press("Enter");
+    run.press("wait", "Enter");
     await run.shows((rows) => rows.some((row) => row.startsWith("0 jobs>")));
     expect(hasRule(run.rows())).toBe(false);
   }, 60_000);
