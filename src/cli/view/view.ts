@@ -165,6 +165,7 @@ const HELP = [
 /** Ctrl-]: keys are for seedstrap again, as in telnet. */
 const LEAVE = 0x1d;
 const ESCAPE = 0x1b;
+const QUIT = 0x71;
 
 /** Shows one run, from when its guest starts. Standard output and error are a terminal. */
 export class RunView {
@@ -262,8 +263,10 @@ export class RunView {
   /** Takes keys. */
   press(keys: Uint8Array): void {
     if (this.#keys !== "guest") {
-      // An arrow key and its like are more than one byte.
-      if (keys[0] !== ESCAPE) { for (const key of keys) this.#obey(String.fromCharCode(key)); }
+      // An arrow key and its like are more than one byte; a q among others was pasted, as a rule.
+      for (const key of keys[0] === ESCAPE ? [] : keys) {
+        if (key !== QUIT || keys.length === 1) this.#obey(String.fromCharCode(key));
+      }
     } else {
       const end = keys.indexOf(LEAVE);
       // A terminal has turned CR into LF, and a serial console waits for CR.

@@ -289,14 +289,19 @@ describe("keys", () => {
     expect(run.rows().at(-1)).not.toContain("i type");
   }, 60_000);
 
-  test("an arrow key and its like do nothing", async () => {
-    using run = start();
-    await run.shows(hasRule);
-    run.press("Up", "F1", "PageUp", "M-q", "x");
-    run.print("still there\n");
-    expectOneArea(await run.shows((rows) => rows.includes("still there")));
-    expect(run.exitCode()).toBeUndefined();
-  }, 60_000);
+  test(
+    "an arrow key and its like do nothing, and a q in what is pasted does not quit",
+    async () => {
+      using run = start();
+      await run.shows(hasRule);
+      run.press("-l", "make quiet x");
+      run.press("Up", "F1", "PageUp", "M-q", "x");
+      run.print("still there\n");
+      expectOneArea(await run.shows((rows) => rows.includes("still there")));
+      expect(run.exitCode()).toBeUndefined();
+    },
+    60_000,
+  );
 
   test("q ends a young run, as Ctrl-C does", async () => {
     for (const key of ["q", "C-c"]) {
@@ -437,7 +442,7 @@ describe("in a shell with jobs", () => {
     await run.shows((rows) => rows.includes("typed"));
     run.finish();
     await run.shows((rows) => rows.some((row) => row.startsWith("done: every step was built")));
-    run.press("Enter");
+    run.press("wait", "Enter");
     await run.shows((rows) => rows.some((row) => row.startsWith("0 jobs>")));
     expect(hasRule(run.rows())).toBe(false);
   }, 60_000);
