@@ -167,7 +167,7 @@ function faultOf(
   if (end === 0) return "the guest was reset";
   if (isLate) return `no end within ${LIMIT_MS / 1000} s`;
   if (!(end instanceof UserError)) throw end;
-  if (!["launch", "interrupt"].includes(end.kind)) throw end;
+  if (["target", "host-disk-full"].includes(end.kind)) throw end;
   const kvm = classifyKvmFailure(log);
   return kvm?.line ?? notices.at(-1) ?? end.message;
 }

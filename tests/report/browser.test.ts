@@ -43,7 +43,7 @@ beforeAll(async () => {
   const failed = await built(dir, `<b title='x'>failed`, miniTree({ files }), carried);
   if (hasQemu) {
     const ran = await seedstrap(["run", failed, "--accel", "tcg"]);
-    expect(ran.code).toBe(9);
+    expect(ran.code).toBe(12);
   }
   await reported(dir, "failed", failed);
   // No page may ask for anything; what the browser itself asks for goes nowhere.
