@@ -19,10 +19,13 @@ export type MonitorEvent =
   /** The guest is stopped, as a disk image cannot grow. */
   | { readonly kind: "host-disk-full" };
 
+/** Its name, which QEMU has in what it says of it. */
+export const MONITOR_NAME = "seedstrap-monitor";
+
 /** The arguments with which QEMU uses descriptor 3. */
 export const MONITOR_ARGS: readonly string[] = [
-  ...["-chardev", "socket,id=seedstrap-monitor,fd=3"],
-  ...["-mon", "chardev=seedstrap-monitor,mode=control"],
+  ...["-chardev", `socket,id=${MONITOR_NAME},fd=3`],
+  ...["-mon", `chardev=${MONITOR_NAME},mode=control`],
 ];
 
 /** No message that is looked at is as long. */
