@@ -97,10 +97,12 @@ function contentOf(
   extents: readonly DataExtent[],
 ): Omit<DeviceImage, "sizeBytes"> {
   const { name: path } = source;
-  const { role, dataBytes, piecesSha256, sha256, files } = record;
+  const { role, sizeBytes, dataBytes, piecesSha256, sha256, blocksSha256, files } = record;
+  if (blocksSha256 !== undefined) {
+    return { segments: extentSegments(path, extents, sizeBytes), blocksSha256 };
+  }
   if (piecesSha256 === undefined || role === "disk" || role === "external") {
     const segments = extentSegments(path, extents, dataBytes);
-    // The digest of a disk with a file system is another one, which is not computed here.
     if (sha256 === undefined) return { segments };
     const whole = piecesDigest([{ sizeBytes: dataBytes, sha256 }]);
     return { segments, files: new Set(), piecesSha256: whole };
