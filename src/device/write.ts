@@ -28,6 +28,8 @@ export interface DeviceImage {
   readonly blocksSha256?: string;
   /** Says what is wrong where that digest is another one. */
   readonly faultOf?: (digests: ReadonlyMap<Segment, string>) => string;
+  /** Throws where the file may have changed since the segments were made, and no digest tells. */
+  readonly checkUnchanged?: () => void;
 }
 
 /** The result of a write. */
@@ -78,6 +80,7 @@ export async function writeToDevice(
     const request = { segments, files, wantsBlocks, signal };
     const { digests, piecesSha256, blocksSha256 } = await streamSegments(request, sink);
     await sink.finish();
+    image.checkUnchanged?.();
     const isOther = image.piecesSha256 !== undefined && piecesSha256 !== image.piecesSha256;
     if (isOther || blocksSha256 !== image.blocksSha256) {
       throw notAsBuilt(
