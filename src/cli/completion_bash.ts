@@ -121,11 +121,15 @@ ${
 }
 
 _seedstrap_files() {
-  local word
+  local word is_quoted=''
+  # Before bash 4 there is no compopt: a name would be put in as it is, and be run with the line.
+  compopt -o filenames 2>/dev/null || is_quoted=yes
   while IFS= read -r word; do
+    case $is_quoted$word in
+      yes*[!a-zA-Z0-9_./~+:@%,-]*) printf -v word %q "$word" ;;
+    esac
     COMPREPLY+=("$word")
   done < <(compgen "$1" -- "$current")
-  compopt -o filenames 2>/dev/null || true
 }
 
 complete -F _seedstrap seedstrap

@@ -82,7 +82,7 @@ function completedOption(option: Option): CompletedOption {
 /** The kinds of the names that options and arguments have for their values in the help. */
 const DIRECTORIES: ReadonlySet<string> = new Set(["dir", "target", "url"]);
 const FILES: ReadonlySet<string> = new Set(
-  "a archive b bundle checkout device disk file image other program record".split(" "),
+  "a archive b bundle checkout device disk file image other program record source".split(" "),
 );
 
 function wordKind(name: string, choices: readonly string[] | undefined): WordKind {

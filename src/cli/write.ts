@@ -56,9 +56,9 @@ Examples:
 }
 
 function printReport(report: DeviceReport, target: WriteTarget): void {
-  const { sizeBytes, piecesSha256, isVerified, isDirect, partitions } = report;
+  const { sizeBytes, piecesSha256, blocksSha256, isVerified, isDirect, partitions } = report;
   print(`${target.path}: ${formatBytes(sizeBytes)} written`);
-  if (piecesSha256 !== undefined) print("  every byte is as it was built");
+  if ((piecesSha256 ?? blocksSha256) !== undefined) print("  every byte is as it was built");
   print(
     !isVerified
       ? "  not read back"

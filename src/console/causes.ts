@@ -43,7 +43,10 @@ export function withTarget(cause: Cause, name: string): Cause {
   return { ...cause, tries: cause.tries.map(filled) };
 }
 
-/** An entry of the table. `{1}` in its texts is what the first brackets of `line` match. */
+/**
+ * An entry of the table. `{1}` in its texts is what the first brackets of `line` match; in what to
+ * try that may have no character that a shell obeys, as a guest prints it and a user pastes it.
+ */
 interface Entry extends Cause {
   /** The failures that it explains; any unless set. */
   readonly failures?: readonly RunFailure[];
@@ -206,7 +209,7 @@ export const CAUSES: readonly Entry[] = [
   },
   {
     name: "no-name-server",
-    line: /^curl: \(6\) Could not resolve host: (\S+)/,
+    line: /^curl: \(6\) Could not resolve host: (\w[\w.-]*)/,
     also: MISSING_DISTFILE,
     text: "The machine could not resolve {1}: it has no network or no name server.",
     tries: [

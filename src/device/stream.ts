@@ -10,6 +10,7 @@ import { crc32 } from "node:zlib";
 import { checkMember, MemberReader } from "../archive/reader.ts";
 import { sha256Of } from "../bytes.ts";
 import { throwIfInterrupted } from "../errors.ts";
+import { BlocksDigest } from "../format/blocks.ts";
 import { type Piece, piecesDigest } from "../format/pieces.ts";
 import {
   type FileRun,
@@ -36,6 +37,8 @@ export interface StreamRequest {
    * known digest is hashed.
    */
   readonly files?: ReadonlySet<Segment> | undefined;
+  /** Whether the digest of a disk with a file system is wanted. */
+  readonly wantsBlocks?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -45,6 +48,8 @@ export interface Streamed {
   readonly digests: ReadonlyMap<Segment, string>;
   /** Digest as in `format/pieces.ts`, where it is wanted. */
   readonly piecesSha256?: string;
+  /** Digest as in `format/blocks.ts`, where it is wanted. */
+  readonly blocksSha256?: string;
 }
 
 /**
@@ -55,10 +60,11 @@ export interface Streamed {
  * "target" for a failed write; "interrupt".
  */
 export async function streamSegments(
-  { segments, files, signal }: StreamRequest,
+  { segments, files, wantsBlocks, signal }: StreamRequest,
   sink: DeviceSink,
 ): Promise<Streamed> {
-  const stream = new Stream(sink, segments, signal);
+  const blocks = wantsBlocks ? new BlocksDigest() : undefined;
+  const stream = new Stream(sink, segments, blocks, signal);
   const isFile = (segment: Segment) =>
     files?.has(segment) === true || segment.kind === "member" ||
     (segment.kind === "file" && segment.sha256 !== undefined);
@@ -74,7 +80,11 @@ export async function streamSegments(
     }
     stream.endPiece();
     const { digests, pieces } = await stream.finish();
-    return { digests, ...(files && { piecesSha256: piecesDigest(pieces) }) };
+    return {
+      digests,
+      ...(files && { piecesSha256: piecesDigest(pieces) }),
+      ...(blocks && { blocksSha256: blocks.end() }),
+    };
   } finally {
     await stream.close();
   }
@@ -93,16 +103,23 @@ class Stream {
   readonly #signal: AbortSignal | undefined;
   readonly #members: MemberReader;
   readonly #crc: RunningCrc32;
+  readonly #blocks: BlocksDigest | undefined;
   readonly #pending: Pending[] = [];
   /** The run between files that is hashed. */
   #betweenBytes: number | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(sink: DeviceSink, segments: readonly Segment[], signal: AbortSignal | undefined) {
+  constructor(
+    sink: DeviceSink,
+    segments: readonly Segment[],
+    blocks: BlocksDigest | undefined,
+    signal: AbortSignal | undefined,
+  ) {
     this.#sink = sink;
     this.#signal = signal;
     this.#members = new MemberReader(signal);
     this.#crc = new RunningCrc32(segments);
+    this.#blocks = blocks;
   }
 
   /** From here on bytes belong to a run between files. */
@@ -138,15 +155,16 @@ class Stream {
     if (this.#betweenBytes !== undefined) this.#betweenBytes += segmentSize(segment);
     switch (segment.kind) {
       case "bytes":
-        this.#crc.update(segment.bytes);
+        this.#hash(segment.bytes);
         return await writeBytes(this.#sink, segment.bytes);
       case "zeros":
         this.#crc.updateZeros(segment.sizeBytes);
+        this.#blocks?.skip(segment.sizeBytes);
         return await this.#sink.skip(segment.sizeBytes);
       case "crc32": {
         const digits = this.#crc.digits();
         await writeBytes(this.#sink, digits);
-        return this.#crc.update(digits);
+        return this.#hash(digits);
       }
       case "file":
         for (const run of runsOf(segment)) await this.#putRun(segment, run);
@@ -198,7 +216,7 @@ class Stream {
         const take = () => readSync(file, part, 0, part.length, position);
         const read = reading(run.path, take, SOURCE);
         if (read === 0) throw changedFile(segment, `it ends after ${done} bytes`);
-        this.#crc.update(part.subarray(0, read));
+        this.#hash(part.subarray(0, read));
         this.#sink.used(read);
         done += read;
         throwIfInterrupted(this.#signal);
@@ -210,10 +228,16 @@ class Stream {
 
   async #putMember(segment: MemberSegment): Promise<void> {
     for await (const piece of this.#members.read(segment)) {
-      this.#crc.update(piece);
+      this.#hash(piece);
       await writeBytes(this.#sink, piece);
       throwIfInterrupted(this.#signal);
     }
+  }
+
+  /** Takes bytes of the image into the digests of it as a whole. */
+  #hash(bytes: Uint8Array): void {
+    this.#crc.update(bytes);
+    this.#blocks?.add(bytes);
   }
 
   #throwIfFailed(): void {

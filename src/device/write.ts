@@ -24,8 +24,12 @@ export interface DeviceImage {
   readonly files?: ReadonlySet<Segment>;
   /** The expected digest of its pieces, where it is known. */
   readonly piecesSha256?: string;
+  /** The expected digest of a disk with a file system, where it is known. */
+  readonly blocksSha256?: string;
   /** Says what is wrong where that digest is another one. */
   readonly faultOf?: (digests: ReadonlyMap<Segment, string>) => string;
+  /** Throws where the file may have changed since the segments were made, and no digest tells. */
+  readonly checkUnchanged?: () => void;
 }
 
 /** The result of a write. */
@@ -33,6 +37,8 @@ export interface DeviceReport {
   readonly sizeBytes: number;
   /** Digest of the pieces that were written, see `format/pieces.ts`; where it was wanted. */
   readonly piecesSha256?: string;
+  /** Digest of the disk that was written, see `format/blocks.ts`; where it was known before. */
+  readonly blocksSha256?: string;
   /** Whether it was read back and compared. */
   readonly isVerified: boolean;
   /** Whether the bytes that were read back came from the device, and not from the page cache. */
@@ -70,9 +76,13 @@ export async function writeToDevice(
     progress.begin(`writing ${target.path}`, sizeBytes);
     const onDone = (bytes: number) => progress.add(bytes);
     sink = await DeviceSink.begin(out, { sizeBytes, onDone, signal });
-    const { digests, piecesSha256 } = await streamSegments({ segments, files, signal }, sink);
+    const wantsBlocks = image.blocksSha256 !== undefined;
+    const request = { segments, files, wantsBlocks, signal };
+    const { digests, piecesSha256, blocksSha256 } = await streamSegments(request, sink);
     await sink.finish();
-    if (image.piecesSha256 !== undefined && piecesSha256 !== image.piecesSha256) {
+    image.checkUnchanged?.();
+    const isOther = image.piecesSha256 !== undefined && piecesSha256 !== image.piecesSha256;
+    if (isOther || blocksSha256 !== image.blocksSha256) {
       throw notAsBuilt(
         "the image",
         image.faultOf?.(digests) ?? "it is not as it was built",
@@ -87,6 +97,7 @@ export async function writeToDevice(
     const report = {
       sizeBytes,
       ...(piecesSha256 !== undefined && { piecesSha256 }),
+      ...(blocksSha256 !== undefined && { blocksSha256 }),
       isVerified,
       isDirect: out.isDirect,
       partitions,

@@ -41,13 +41,8 @@ export async function blocksDigest(
   ranges: readonly ByteRange[] = [{ offset: 0, size: source.sizeBytes }],
   onBytes: (bytes: number) => Promise<void> | void = () => {},
 ): Promise<string> {
-  const hash = createHash("sha256");
+  const digest = new BlocksDigest();
   const buffer = new Uint8Array(MIB);
-  const number = new DataView(new ArrayBuffer(8));
-  const u64 = (value: number) => {
-    number.setBigUint64(0, BigInt(value), true);
-    return new Uint8Array(number.buffer);
-  };
   for (const { offset, size } of ranges) {
     for (let done = 0; done < size; done += buffer.length) {
       const data = source.nextData?.(offset + done) ?? offset + done;
@@ -57,15 +52,72 @@ export async function blocksDigest(
       const rest = Math.min(size, source.sizeBytes - offset) - done;
       const part = buffer.subarray(0, Math.max(0, Math.min(buffer.length, rest)));
       const read = source.read(offset + done, part);
-      const from = isZero(part.subarray(0, read)) ? read : 0;
-      for (let at = from; at < read; at += BLOCK_BYTES) {
-        const block = buffer.subarray(at, Math.min(at + BLOCK_BYTES, read));
-        if (isZero(block)) continue;
-        hash.update(u64(offset + done + at));
-        hash.update(block);
-      }
+      digest.skip(offset + done - digest.sizeBytes);
+      digest.add(part.subarray(0, read));
       await onBytes(read);
     }
   }
-  return hash.update(u64(source.sizeBytes)).digest("hex");
+  digest.skip(source.sizeBytes - digest.sizeBytes);
+  return digest.end();
+}
+
+/** Computes the digest of a disk whose bytes come from its first to its last, cut anywhere. */
+export class BlocksDigest {
+  readonly #hash = createHash("sha256");
+  /** The beginning of a block that is not over. */
+  readonly #block = new Uint8Array(BLOCK_BYTES);
+  #sizeBytes = 0;
+
+  /** Number of bytes so far. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** Adds bytes. */
+  add(bytes: Uint8Array): void {
+    let at = 0;
+    const filled = this.#sizeBytes % BLOCK_BYTES;
+    if (filled > 0) {
+      at = Math.min(bytes.length, BLOCK_BYTES - filled);
+      this.#block.set(bytes.subarray(0, at), filled);
+      this.#sizeBytes += at;
+      if (filled + at < BLOCK_BYTES) return;
+      this.#take(this.#sizeBytes - BLOCK_BYTES, this.#block);
+    }
+    const rest = (bytes.length - at) % BLOCK_BYTES;
+    const end = bytes.length - rest;
+    if (!isZero(bytes.subarray(at, end))) {
+      for (let from = at; from < end; from += BLOCK_BYTES) {
+        this.#take(this.#sizeBytes + from - at, bytes.subarray(from, from + BLOCK_BYTES));
+      }
+    }
+    this.#block.set(bytes.subarray(end));
+    this.#sizeBytes += bytes.length - at;
+  }
+
+  /** Adds zeros; it takes no time, however many there are. */
+  skip(sizeBytes: number): void {
+    const lead = Math.min(sizeBytes, (BLOCK_BYTES - this.#sizeBytes % BLOCK_BYTES) % BLOCK_BYTES);
+    this.add(new Uint8Array(lead));
+    const rest = (sizeBytes - lead) % BLOCK_BYTES;
+    this.#sizeBytes += sizeBytes - lead - rest;
+    this.add(new Uint8Array(rest));
+  }
+
+  /** Returns the digest of the disk, which ends here, in lower-case hex. */
+  end(): string {
+    const filled = this.#sizeBytes % BLOCK_BYTES;
+    this.#take(this.#sizeBytes - filled, this.#block.subarray(0, filled));
+    return this.#hash.update(u64(this.#sizeBytes)).digest("hex");
+  }
+
+  #take(offset: number, block: Uint8Array): void {
+    if (!isZero(block)) this.#hash.update(u64(offset)).update(block);
+  }
+}
+
+function u64(value: number): Uint8Array {
+  const number = new DataView(new ArrayBuffer(8));
+  number.setBigUint64(0, BigInt(value), true);
+  return new Uint8Array(number.buffer);
 }

@@ -80,8 +80,8 @@ async function explainTarget(
   const recorded = recordedRun(dir, number);
   const facts = factsOfTarget(dir);
   const watch = recorded === undefined
-    ? await followLog(logPath, signal)
-    : await orNone(() => followLog(logPath, signal));
+    ? await followLog(logPath, signal, false)
+    : await orNone(() => followLog(logPath, signal, false));
   if (recorded === undefined) return { ...watch!.judgeLog(facts), logPath, number };
   const { format: _, ...run } = recorded;
   if (run.verdict === "running") {
@@ -118,10 +118,18 @@ async function orNone<T>(read: () => Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** Reads a log from its beginning to the end that it has now. */
-async function followLog(path: string, signal: AbortSignal): Promise<RunWatch> {
+/**
+ * Reads a log from its beginning to the end that it has now.
+ *
+ * @param followsLink Not in a target, which may be a stranger's: its logs are files.
+ */
+async function followLog(
+  path: string,
+  signal: AbortSignal,
+  followsLink = true,
+): Promise<RunWatch> {
   const watch = new RunWatch({ isLog: true });
-  const { file, stat, close } = openRegular(path);
+  const { file, stat, close } = openRegular(path, { followsLink });
   try {
     const buffer = new Uint8Array(CHUNK_BYTES);
     // One that grows is not followed for ever.

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { realpathSync } from "node:fs";
+import { realpathSync, type Stats } from "node:fs";
 import { basename, dirname } from "node:path";
 import { type DeviceImage, notAsBuilt } from "../device/write.ts";
 import { UserError } from "../errors.ts";
@@ -18,6 +18,7 @@ import { type ImageKind, plainPath } from "../image/types.ts";
 import { checkWhole } from "../image/whole.ts";
 import { readRecordIfThere } from "../record/read.ts";
 import type { RecordedImage } from "../record/types.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { type DataExtent, extentSegments, readExtents } from "../source/extents.ts";
 import { type FileSource, openImage } from "../source/file.ts";
 import { bmapBeside, mappedContent, needsNoBmap } from "./mapped.ts";
@@ -45,6 +46,7 @@ export interface ImageToWrite extends DeviceImage {
  * named although there is a record; as `mappedContent()`.
  */
 export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
+  const before = statIfThere(path);
   const source = openImage(path);
   try {
     if (source.isDevice) {
@@ -72,6 +74,7 @@ export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
         sizeBytes,
         dataBytes,
         segments: extentSegments(path, extents, dataBytes),
+        checkUnchanged: () => checkUnchanged(path, before),
       };
     }
     if (namedBmap !== undefined) throw needsNoBmap(path);
@@ -90,6 +93,18 @@ export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
   }
 }
 
+/** Checks that an image without any digest is the one that was looked at. */
+function checkUnchanged(path: string, before: Stats | undefined): void {
+  const now = statIfThere(path);
+  const isSame = now !== undefined && now.dev === before?.dev && now.ino === before.ino &&
+    now.size === before.size && now.mtimeMs === before.mtimeMs;
+  if (isSame) return;
+  throw new UserError("verify", `Cannot trust ${path}: it has changed since the write began`, {
+    where: path,
+    hint: "Write it again when nothing else writes to it",
+  });
+}
+
 /** What of a recorded image is written, and how it is known to be right. */
 function contentOf(
   source: FileSource,
@@ -97,10 +112,12 @@ function contentOf(
   extents: readonly DataExtent[],
 ): Omit<DeviceImage, "sizeBytes"> {
   const { name: path } = source;
-  const { role, dataBytes, piecesSha256, sha256, files } = record;
+  const { role, sizeBytes, dataBytes, piecesSha256, sha256, blocksSha256, files } = record;
+  if (blocksSha256 !== undefined) {
+    return { segments: extentSegments(path, extents, sizeBytes), blocksSha256 };
+  }
   if (piecesSha256 === undefined || role === "disk" || role === "external") {
     const segments = extentSegments(path, extents, dataBytes);
-    // The digest of a disk with a file system is another one, which is not computed here.
     if (sha256 === undefined) return { segments };
     const whole = piecesDigest([{ sizeBytes: dataBytes, sha256 }]);
     return { segments, files: new Set(), piecesSha256: whole };

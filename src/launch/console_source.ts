@@ -68,14 +68,18 @@ export async function readConsole(source: string, reading: ConsoleReading): Prom
       hint: "Name a serial port, a log, a fifo, a socket, or - for standard input",
     });
   }
-  const file = attempt(source, () => openSync(source, O_RDONLY | O_NONBLOCK | O_NOCTTY));
-  try {
-    if (isatty(file)) await setRaw(source, file, reading.baud);
-    reading.onOpen();
-    await poll(source, file, stat, reading);
-  } finally {
-    closeSync(file);
-  }
+  let { onOpen } = reading;
+  do {
+    const file = attempt(source, () => openSync(source, O_RDONLY | O_NONBLOCK | O_NOCTTY));
+    try {
+      if (isatty(file)) await setRaw(source, file, reading.baud);
+      onOpen();
+      onOpen = () => {};
+      if (await poll(source, file, fstatSync(file), reading) === "ended") return;
+    } finally {
+      closeSync(file);
+    }
+  } while (!reading.signal.aborted);
 }
 
 function attempt<T>(source: string, read: () => T): T {
@@ -116,13 +120,13 @@ async function setRaw(source: string, file: number, baud: number): Promise<void>
   });
 }
 
-/** Reads a file that never blocks. */
+/** Reads a file that never blocks, until it has ended, or there is another log in its place. */
 async function poll(
   source: string,
   file: number,
   stat: Stats,
   { signal, onChunk }: ConsoleReading,
-): Promise<void> {
+): Promise<"ended" | "replaced"> {
   const isLog = stat.isFile();
   const buffer = new Uint8Array(BUFFER_BYTES);
   let offsetBytes = 0;
@@ -130,7 +134,8 @@ async function poll(
     const got = readSome(source, file, buffer, isLog ? offsetBytes : null);
     if (got === "ended") {
       // A fifo that nobody has opened to write looks like one that was closed.
-      if (!isLog && (offsetBytes > 0 || !stat.isFIFO())) return;
+      if (!isLog && (offsetBytes > 0 || !stat.isFIFO())) return "ended";
+      if (isLog && isReplaced(source, stat)) return "replaced";
       // A log that begins anew.
       if (isLog && fstatSync(file).size < offsetBytes) offsetBytes = 0;
     } else if (got > 0) {
@@ -141,6 +146,13 @@ async function poll(
     }
     await setTimeout(POLL_MS, undefined, { signal }).catch(() => {});
   }
+  return "ended";
+}
+
+/** Reports whether another log has the name by now: the old one may be moved away, or removed. */
+function isReplaced(source: string, { dev, ino }: Stats): boolean {
+  const now = statIfThere(source);
+  return now?.isFile() === true && (now.dev !== dev || now.ino !== ino);
 }
 
 /** Bytes that were read; 0 where there are none yet. */

@@ -23,6 +23,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { closeSync, openSync, writeSync } from "node:fs";
 import * as v from "valibot";
 import { sha256Of } from "../bytes.ts";
@@ -232,13 +233,13 @@ export class EventsWriter {
   event(ms: number, event: ConsoleEvent | Restart): void {
     if (this.#countLeft <= 0) return;
     const text = `${JSON.stringify({ ms: Math.round(ms), ...event })}\n`;
-    // A character has three bytes at most: a bound, and exact for what is no other text than ASCII.
-    if (text.length > this.#bytesLeft) {
+    const sizeBytes = Buffer.byteLength(text);
+    if (sizeBytes > this.#bytesLeft) {
       this.#countLeft = 0;
       return;
     }
     this.#countLeft--;
-    this.#bytesLeft -= text.length;
+    this.#bytesLeft -= sizeBytes;
     this.#append(text);
   }
 

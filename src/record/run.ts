@@ -47,6 +47,8 @@ const MAX_OUTCOME_BYTES = 1024 * 1024;
 const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 
 const FORMAT = "seedstrap-run/1";
+/** The last number of a run: names have no more digits. */
+const MAX_NUMBER = 999_999_999;
 /** The name of a log. */
 const LOG = /([1-9]\d{0,8})\.log$/;
 const RUNS_DIR = join(WORK_DIR, "runs");
@@ -218,9 +220,13 @@ function clearRuns(runs: string, kept: ReadonlySet<number>): void {
   }
 }
 
-/** Makes an empty log, and returns its number: the first one of which there is no log yet. */
+/**
+ * Makes an empty log, and returns its number: the first one of which there is no log yet.
+ *
+ * @throws {UserError} "target" where the numbers that are read again are used up.
+ */
 function makeLog(runs: string, first: number): number {
-  for (let number = first;; number++) {
+  for (let number = first; number <= MAX_NUMBER; number++) {
     try {
       closeSync(openSync(join(runs, `${number}.log`), "wx", 0o666));
       return number;
@@ -228,6 +234,10 @@ function makeLog(runs: string, first: number): number {
       if (systemCode(error) !== "EEXIST") throw error;
     }
   }
+  throw new UserError("target", `Cannot record a run in ${runs}: it has a run ${MAX_NUMBER}`, {
+    where: runs,
+    hint: "seedstrap did not number it: is the target a stranger's? Remove that run",
+  });
 }
 
 /** Removes what seedstrap has made, or who made the target. */

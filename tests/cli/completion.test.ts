@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** What the shells themselves offer with the scripts of `seedstrap completion`. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TempDirs, writeFiles } from "../support/files.ts";
 import { run, seedstrap, testWith } from "../support/run.ts";
@@ -57,6 +57,7 @@ const CASES: readonly (readonly [line: string, words: string])[] = [
   ["seedstrap run l", "later lb"],
   ["seedstrap image ls lb.", "lb.tar"],
   ["seedstrap write lb.", "lb.tar"],
+  ["seedstrap watch lb.", "lb.tar"],
   ["seedstrap plan l", ""],
   ["seedstrap plan --cores ", ""],
   ["seedstrap doctor --mode b", "bare-metal bwrap"],
@@ -69,6 +70,25 @@ for (const shell of SHELLS) {
     expect(lines).toEqual([...CASES]);
   }, 60_000);
 }
+
+testWith("bash")("no name of a file is a command for the shell, also without compopt", async () => {
+  const names = ["$(touch ran)", "`touch ran`", "a;touch ran", "q'uote", "n\n$(touch ran)"];
+  const scene = temp.make();
+  writeFiles(scene, Object.fromEntries(names.map((name) => [name, ""])));
+  const { stdout } = await seedstrap(["completion", "bash"]);
+  writeFileSync(join(scene, ".completion"), stdout);
+  const script = `compopt() { return 1; }
+. ./.completion
+COMP_WORDS=(seedstrap watch "$1") COMP_CWORD=2
+_seedstrap
+for word in "\${COMPREPLY[@]}"; do eval "printf '%s\\n' $word"; done`;
+  const ran = await run(["bash", "-c", script, "bash", ""], { cwd: scene });
+  expect(ran).toMatchObject({ code: 0, stderr: "" });
+  expect(ran.stdout.trimEnd().split("\n").sort()).toEqual(
+    [".completion", ...names.flatMap((name) => name.split("\n"))].sort(),
+  );
+  expect(readdirSync(scene)).not.toContain("ran");
+});
 
 /** The options of a command by its help, and the commands in it. */
 async function helped(words: readonly string[]): Promise<{ options: string[]; names: string[] }> {

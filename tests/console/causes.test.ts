@@ -364,6 +364,20 @@ test("what a line says is in the text of its cause", () => {
   expect(memory.text).toStartWith("The machine has 512 MiB of memory;");
 });
 
+test("what a guest prints is no command in what to try", () => {
+  const hostile = "x;touch${IFS}ran|$(touch${IFS}ran)`ran`&>'ran'";
+  const text = failedDownload(`curl: (6) Could not resolve host: ${hostile}`);
+  const { name, tries } = judged({ text }).cause!;
+  expect([name, tries.at(-1)]).toEqual([
+    "no-name-server",
+    "Look whether this host resolves x: getent hosts x",
+  ]);
+  // Only these have something of a line in what to try.
+  const taken = CAUSES.filter(({ tries }) => tries.some((text) => text.includes("{")))
+    .map(({ name, line }) => [name, /(?<!\\)\((?!\?).*?\)/.exec(line!.source)![0]]);
+  expect(taken).toEqual([["mirror-port", "(\\d+)"], ["no-name-server", "(\\w[\\w.-]*)"]]);
+});
+
 test("a sign counts only near the failure: what an earlier step has printed explains nothing", () => {
   const between = Array.from({ length: 60 }, (_, index) => `line ${index}\n`).join("");
   const text = `alpha-1.0.tar.gz does not exist!\n${between}${inBash("make: *** Error 1")}`;

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import fc from "fast-check";
-import { blocksDigest } from "../../src/format/blocks.ts";
+import { BlocksDigest, blocksDigest } from "../../src/format/blocks.ts";
 import { memorySource } from "../../src/format/reader.ts";
 
 const BLOCK = 4096;
@@ -48,4 +48,23 @@ test("blocksDigest() depends on content, offset and size", async () => {
     disk(3 * BLOCK, BLOCK, 2),
   ]);
   expect(new Set(all).size).toBe(all.length);
+});
+
+test("BlocksDigest of bytes and zeros that are cut anywhere is blocksDigest()", async () => {
+  const parts = fc.array(fc.tuple(fc.nat(3 * BLOCK), fc.constantFrom(0, 0, 7)), { maxLength: 12 });
+  await fc.assert(
+    fc.asyncProperty(parts, async (given) => {
+      const digest = new BlocksDigest();
+      const all = given.map(([size, value]) => {
+        const bytes = new Uint8Array(size);
+        if (value > 0) bytes.fill(value, size >> 1);
+        if (value > 0) digest.add(bytes);
+        else digest.skip(size);
+        return bytes;
+      });
+      const disk = Buffer.concat(all);
+      expect(digest.sizeBytes).toBe(disk.length);
+      expect(digest.end()).toBe(await blocksDigest(memorySource(disk)));
+    }),
+  );
 });

@@ -287,3 +287,14 @@ describe("explain", () => {
     expect(await peakOf(log)).toBeLessThan(await peakOf(small) + 100_000_000);
   }, 120_000);
 });
+
+test("a log of a target that is a link leads nowhere", async () => {
+  const dir = temp.make();
+  writeFileSync(join(dir, "secret"), "a line of somebody else\n");
+  const runs = join(dir, "target/.seedstrap/runs");
+  mkdirSync(runs, { recursive: true });
+  symlinkSync("../../../secret", join(runs, "1.log"));
+  const { code, stdout, stderr } = await seedstrap(["explain", join(dir, "target")]);
+  expect({ code, stdout }).toEqual({ code: 7, stdout: "" });
+  expect(stderr).toContain("it is a symbolic link");
+});

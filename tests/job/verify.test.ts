@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
+import { chooseTarget } from "../../src/device/candidates.ts";
+import { writeToDevice } from "../../src/device/write.ts";
 import { openView } from "../../src/image/view.ts";
 import { buildMedia } from "../../src/job/build.ts";
 import { createBundle } from "../../src/job/bundle.ts";
 import { reproduceBuild } from "../../src/job/reproduce.ts";
 import { checkImage, isAsBuilt } from "../../src/job/verify.ts";
-import { imageToWrite } from "../../src/job/write.ts";
+import { type ImageToWrite, imageToWrite } from "../../src/job/write.ts";
 import { UNWATCHED } from "../../src/progress.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { statementText } from "../../src/record/statement.ts";
@@ -89,6 +99,23 @@ test("a byte between the files of an image that has changed is found, and so is 
   expect(message).toContain(`SHA-256 of ${entry.path} is`);
   expect(where).toBe(`${payload}, offset ${entry.dataOffset}`);
   expect(await asBuilt(target)).toEqual([false, false]);
+});
+
+test("an image that no digest tells of is refused where it has changed meanwhile", async () => {
+  const { dir, target } = await scene();
+  const path = join(dir, "copy.img");
+  copyFileSync(join(target, "payload.img"), path);
+  const drive = join(dir, "drive");
+  writeFileSync(drive, new Uint8Array(statSync(path).size));
+  const write = (image: ImageToWrite) => writeToDevice(image, chooseTarget(drive, true), true);
+  const whole = imageToWrite(path);
+  await write(whole);
+  expect(readFileSync(drive)).toEqual(readFileSync(path));
+  poke(path, 5000, "x");
+  const { kind, message } = await rejection(write(whole));
+  expect(kind).toBe("verify");
+  expect(message).toContain("it has changed since the write began");
+  expect(message).toContain("does not boot");
 });
 
 test("a record from before there were pieces is verified, written, bundled and reproduced", async () => {

@@ -6,6 +6,7 @@ import {
   openSync,
   readFileSync,
   realpathSync,
+  renameSync,
   statSync,
   truncateSync,
   writeFileSync,
@@ -160,6 +161,25 @@ test("a log is followed as it grows, and from its beginning where that is writte
     "undefined alpha-1.0 1",
     "8 alpha-1.0 2",
   ].map((step) => step.replace(/undefined (alpha-1.0 1)/, "1 $1")));
+});
+
+test("a log with another one in its place is read to its end, and then that", async () => {
+  const dir = temp.make();
+  const source = join(dir, "serial.log");
+  writeFileSync(source, "the old one\n");
+  let seen = "";
+  const decoder = new TextDecoder("latin1");
+  const ended = outcomeOf(source, target, {
+    onSerial: (chunk) => void (seen += decoder.decode(chunk)),
+  });
+  while (!seen.includes("the old one")) await setTimeout(20);
+  renameSync(source, `${source}.1`);
+  appendFileSync(`${source}.1`, "its end\n");
+  while (!seen.includes("its end")) await setTimeout(20);
+  writeFileSync(`${source}.new`, BOOT + kaem + LAST + POWER_DOWN);
+  renameSync(`${source}.new`, source);
+  expect((await ended).outcome).toMatchObject({ verdict: "done" });
+  expect(seen.startsWith("the old one\nits end\n")).toBe(true);
 });
 
 test("the log of a run ends as its record says, and names its target", async () => {

@@ -134,15 +134,18 @@ test("a guest that says too much ends its record, and the end of the run is in i
   const read = readEvents(short.eventsPath)!;
   expect(read.events).toHaveLength(MAX_EVENTS + 1);
   expect(read.events.at(-1)).toEqual({ ms: 1000, kind: "end", ...DONE });
-  const long = paths();
-  const wide = writer(long);
-  const path = "\x01".repeat(1024);
-  for (let number = 0; number < 3000; number++) {
-    wide.event(number, { kind: "checksum", path, isRight: true });
+  // What takes six characters of JSON, and a character of three bytes: 0x86 of a console is U+2020.
+  for (const char of ["\x01", "\u2020"]) {
+    const long = paths();
+    const wide = writer(long);
+    const path = char.repeat(1024);
+    for (let number = 0; number < 9000; number++) {
+      wide.event(number, { kind: "checksum", path, isRight: true });
+    }
+    wide.end(9000, DONE);
+    expect(statSync(long.eventsPath).size).toBeLessThan(MAX_EVENTS_BYTES + 1000);
+    expect(readEvents(long.eventsPath)!.events.at(-1)).toMatchObject({ kind: "end" });
   }
-  wide.end(3000, DONE);
-  expect(statSync(long.eventsPath).size).toBeLessThan(MAX_EVENTS_BYTES + 1000);
-  expect(readEvents(long.eventsPath)!.events.at(-1)).toMatchObject({ kind: "end" });
 }, 60_000);
 
 test("events are in the file a second later, and the times of the log once a second", async () => {

@@ -8,12 +8,13 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  truncateSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { readRecord } from "../../src/record/read.ts";
-import { RECORD_NAME } from "../../src/record/types.ts";
+import { RECORD_NAME, type RecordedImage } from "../../src/record/types.ts";
 import { statementText } from "../../src/record/statement.ts";
 import { GIB, MIB } from "../../src/format/segment.ts";
 import { sha256 } from "../fetch/servers.ts";
@@ -187,6 +188,35 @@ test("--repo makes a second disk beside builder-hex0's, and DISK is on it", asyn
     `file=${target}/init.img,format=raw`,
     `file=${target}/external.img,format=raw`,
   ]);
+});
+
+test("write has every byte of a disk as its record has it, or ends with an error", async () => {
+  const at = scene();
+  const target = join(at.dir, "target");
+  const small = ["-qs", "1200M"];
+  const built = await build(at, target, ["--qemu", "--kernel", at.kernel, ...small]);
+  expect(built).toMatchObject({ code: 0, stderr: "" });
+  const [{ name, sizeBytes, blocksSha256 }] = readRecord(target).images as [RecordedImage];
+  const image = join(target, name);
+  const drive = join(at.dir, "drive");
+  writeFileSync(drive, "");
+  truncateSync(drive, sizeBytes);
+  const write = () => seedstrap(["write", image, drive, "--file", "--yes", "drive", "--json"]);
+  const whole = await write();
+  expect(whole.code).toBe(0);
+  expect(JSON.parse(whole.stdout)).toMatchObject({ blocksSha256, isVerified: true });
+  for (const offset of [100, sizeBytes / 2 + 1, sizeBytes - 1]) {
+    const poke = (byte: string) => {
+      const file = openSync(image, "r+");
+      writeSync(file, byte, offset);
+      closeSync(file);
+    };
+    poke("x");
+    const { code, stderr } = await write();
+    expect(code).toBe(5);
+    expect(stderr).toContain("Cannot trust the image: it is not as it was built");
+    poke("\0");
+  }
 });
 
 test("a disk that is too small is refused before anything is written", async () => {
