@@ -10,6 +10,7 @@ import { runCommand } from "../job/named.ts";
 import { bootstrap } from "../job/run.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
+import { shellQuote } from "../launch/process.ts";
 import { diskOf } from "../plan/config.ts";
 import { type BuildOptions, type Mode, parseCount, startsInDirectory } from "../plan/options.ts";
 import { GUARD_DISK } from "../plan/overlay.ts";
@@ -288,7 +289,7 @@ export function printSummary(
   for (const text of advice) print(adviceLine(text));
   if (record.options.mode !== "bare-metal") return;
   print("Please:");
-  bareMetalSteps(record, devices).forEach((step, index) => print(`  ${index + 1}. ${step}`));
+  bareMetalSteps(dir, record, devices).forEach((step, index) => print(`  ${index + 1}. ${step}`));
 }
 
 /** Prints the command that starts what was built, where it is started here. */
@@ -297,14 +298,20 @@ function printStart(record: TargetRecord, target: string): void {
   print(`start it with: ${runCommand(record, resolve(target))}`);
 }
 
-/** Returns the steps that are left to the user, in order. Images on `devices` are written already. */
+/**
+ * Returns the steps that are left to the user, in order. Images on `devices` are written already.
+ *
+ * @param dir The target, absolute.
+ */
 function bareMetalSteps(
+  dir: string,
   { images, options, overlay }: Pick<TargetRecord, "images" | "options" | "overlay">,
   devices: ReadonlyMap<string, string> = new Map(),
 ): string[] {
   const write = (image: RecordedImage, drive: string) => {
     const facts = [`${image.sizeBytes} bytes`, wholeDigestText(image) ?? []].flat();
-    return `Write ${image.name} (${facts.join(", ")}) to ${drive}.`;
+    const command = shellQuote(["seedstrap", "write", join(dir, image.name), "DEVICE"]);
+    return `Write ${image.name} (${facts.join(", ")}) to ${drive}: ${command}`;
   };
   const [first, ...others] = images;
   const steps: string[] = [];

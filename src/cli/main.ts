@@ -124,7 +124,7 @@ function usageError({ code, message }: CommanderError): UserError {
   // What it quotes from the command line may be a URL, or come from a file name.
   const text = withoutSecrets(message).replace(/^error: /, "");
   const [, what, suggested] = /^(.*?)(?:\n\((Did you mean .*\?)\))?$/s.exec(text)!;
-  const hint = usageHint(what!) ?? suggested;
+  const hint = suggested ?? usageHint(what!);
   // The default command has no name for users.
   const said = what!.replace(` for '${DEFAULT_COMMAND}'`, "");
   return new UserError("usage", said, hint === undefined ? {} : { hint });
@@ -141,7 +141,9 @@ function usageHint(what: string): string | undefined {
     );
   switch (kind) {
     case "unknown command":
-      return having(`--${name}`).includes(root) ? `Did you mean seedstrap --${name}?` : undefined;
+      return having(`--${name}`).includes(root)
+        ? `Did you mean seedstrap --${name}?`
+        : "seedstrap --help lists the commands";
     case "unknown option": {
       const homes = having(name!);
       if (homes.length === 0) return undefined;

@@ -240,7 +240,10 @@ function chosenMode(raw: RawOptions): Mode {
     mode === undefined
       ? "Cannot go on without a mode"
       : `Cannot use ${chosen.map((name) => `--${name}`).join(" and ")} together`,
-    { hint: "Choose one: --qemu (-q), --bare-metal (-b), --chroot (-c) or --bwrap (-bw)" },
+    {
+      hint: "Choose one: --qemu (-q), --bare-metal (-b), --chroot (-c) or --bwrap (-bw); " +
+        "seedstrap --help lists the commands, and seedstrap demo is a first try",
+    },
   );
 }
 

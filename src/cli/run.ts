@@ -47,7 +47,7 @@ export function parseStall(text: string | undefined): number | undefined {
   const seconds = Number(number) * { s: 1, m: 60, h: 3600 }[unit as "s" | "m" | "h"];
   if (seconds >= 1 && seconds <= MAX_STALL_S) return seconds * 1000;
   throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for --stall`, {
-    hint: "It takes a whole number of seconds, minutes or hours, up to 500h: 90s, 30m, 2h",
+    hint: "It takes a whole number and its unit, up to 500h: 90s, 30m, 2h",
   });
 }
 

@@ -30,6 +30,7 @@ export class RunFollower {
   readonly #plan: RunPlan;
   readonly #events: FollowEvents;
   readonly #nowMs: () => number;
+  readonly #beganMs: number | undefined;
   readonly #numbers: ReturnType<typeof stepNumbers>;
   #estimator: Estimator | undefined;
   #watch!: RunWatch;
@@ -42,8 +43,17 @@ export class RunFollower {
   #toldMs = -Infinity;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param nowMs The clock, in milliseconds. */
-  constructor(plan: RunPlan, events: FollowEvents, nowMs: () => number = () => performance.now()) {
+  /**
+   * @param nowMs The clock, in milliseconds.
+   * @param beganMs When the run began, by that clock, where it was before.
+   */
+  constructor(
+    plan: RunPlan,
+    events: FollowEvents,
+    nowMs: () => number = () => performance.now(),
+    beganMs?: number,
+  ) {
+    this.#beganMs = beganMs;
     this.#plan = plan;
     this.#events = events;
     this.#nowMs = nowMs;
@@ -72,7 +82,7 @@ export class RunFollower {
     const { loadSizes } = this.#plan;
     this.#watch = new RunWatch({ onEvent: (event) => this.#take(event), loadSizes });
     this.#clock = new PartClock();
-    this.#state = startOfRun(this.#plan, nowMs);
+    this.#state = startOfRun(this.#plan, this.#beganMs ?? nowMs);
     this.#lastOutputMs = nowMs;
     this.#count = undefined;
   }

@@ -72,14 +72,19 @@ export async function watchConsole(
   const run = dir === undefined ? UNKNOWN_RUN : knownRun(dir);
   const over = new AbortController();
   const end = new EndFinder(run, quietMs, () => over.abort());
-  const follower = new RunFollower(run.plan, {
-    onEvent: (event, state) => {
-      end.take(event, state);
-      events.onEvent?.(event, state);
-    },
-    onState: events.onState,
-  });
   const isLog = targetOfLog(source) !== undefined;
+  const follower = new RunFollower(
+    run.plan,
+    {
+      onEvent: (event, state) => {
+        end.take(event, state);
+        events.onEvent?.(event, state);
+      },
+      onState: events.onState,
+    },
+    undefined,
+    isLog ? beginningOf(source) : undefined,
+  );
   const parts = partsOfLog();
   const recorded = isLog ? recordWatcher(source, () => over.abort()) : undefined;
   try {
@@ -113,6 +118,13 @@ export async function watchConsole(
     recorded?.stop();
     follower.stop();
   }
+}
+
+/** When the run of a log began, by the clock of `performance.now()`; undefined if nobody knows. */
+function beginningOf(log: string): number | undefined {
+  const run = runOfLog(log);
+  if (run === undefined) return undefined;
+  return performance.now() - Math.max(0, Date.now() - Date.parse(run.began));
 }
 
 /** What a target says of its run. A package may be from before, so that it proves nothing. */

@@ -78,7 +78,7 @@ test("--kernel makes one disk with the whole root, sound for e2fsck and sfdisk",
   const built = await build(at, target, ["--bare-metal", "--kernel", at.kernel, "-r", at.repo]);
   expect(built).toMatchObject({ code: 0, stderr: "" });
   expect(built.stdout).toMatch(
-    /SHA-256 [0-9a-f]{64} of its blocks .*\n(?:.*\n)*.*Write disk.img \(17179869184 bytes\) to a drive\./,
+    /SHA-256 [0-9a-f]{64} of its blocks .*\n(?:.*\n)*.*Write disk.img \(17179869184 bytes\) to a drive: seedstrap write \S+\/disk.img DEVICE\n/,
   );
   expect(built.stdout).toContain(`with your kernel ${at.kernel} and the command line "`);
   const image = join(target, "disk.img");
