@@ -20,8 +20,12 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { access, constants, stat } from "node:fs/promises";
 import { delimiter, isAbsolute, resolve } from "node:path";
 import process from "node:process";
+import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../errors.ts";
+
+/** The descriptor of a child that leads to us, see {@link ProcessOptions.onControl}. */
+export const CONTROL_FD = 3;
 
 /** Default time between SIGTERM and SIGKILL, in milliseconds. */
 const KILL_AFTER_MS = 5000;
@@ -43,6 +47,8 @@ export interface ProcessOptions {
   readonly onStdout?: (chunk: Uint8Array) => void;
   /** Takes standard error in chunks of any size. If absent, the child gets ours. */
   readonly onStderr?: (chunk: Uint8Array) => void;
+  /** Takes our end of a socket, of which the child has the other as {@link CONTROL_FD}. */
+  readonly onControl?: (stream: Duplex) => void;
   /** Ends the child. The promise still settles only when the child is gone. */
   readonly signal?: AbortSignal;
   /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
@@ -208,7 +214,12 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     try {
       child = spawn(command[0] ?? "", command.slice(1), {
         ...(options.isApart && { detached: true }),
-        stdio: [options.stdin, onStdout ? "pipe" : "inherit", onStderr ? "pipe" : "inherit"],
+        stdio: [
+          options.stdin,
+          onStdout ? "pipe" : "inherit",
+          onStderr ? "pipe" : "inherit",
+          ...(options.onControl ? ["pipe" as const] : []),
+        ],
         ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
         env: childEnvironment(options.env),
       });
@@ -217,6 +228,8 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
       return;
     }
 
+    // Both runtimes make it a socket that is read and written.
+    const control = child.stdio[CONTROL_FD] as Duplex | null | undefined;
     let failure: { readonly error: unknown } | undefined;
     let stopping = false;
     let gone = false;
@@ -236,6 +249,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
       timers.push(setTimeout(() => {
         child.stdout?.destroy();
         child.stderr?.destroy();
+        control?.destroy();
       }, DRAIN_MS));
     };
     const stop = () => {
@@ -264,6 +278,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     signal?.addEventListener("abort", stop, { once: true });
     if (onStdout) child.stdout?.on("data", guard(onStdout));
     if (onStderr) child.stderr?.on("data", guard(onStderr));
+    if (control) options.onControl?.(control);
     child.on("error", (cause) => {
       if (child.pid !== undefined) return; // a signal that could not be sent: "close" follows
       release();
