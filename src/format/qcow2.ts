@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+/**
+ * qcow2: the disk format of QEMU. Here it holds a layer: the clusters that a guest has written, over
+ * an image, or over another layer, that has all others.
+ *
+ *   offset 0   "QFI" FB
+ *          4   version, 3
+ *          8   offset of the name of what is below; 0 for nothing
+ *          16  length of the name, 4 bytes
+ *          20  size of a cluster, as a power of two
+ *          24  size of the disk in bytes
+ *          32  encryption, 4 bytes; 0 for none
+ *          36  number of L1 entries
+ *          40  offset of the L1 table
+ *          48  offset of the refcount table
+ *          56  clusters of the refcount table
+ *          60  number of internal snapshots, and the offset of their table (64)
+ *          72  features that a reader must know: 1 not closed in good order, others are refused
+ *          80  features that a reader may ignore, and those that a writer must clear (88)
+ *          96  width of a refcount, as a power of two bits
+ *          100 length of this header, 104 at least
+ *   then       extensions { type, length, data padded to 8 bytes }, ended by type 0; E2792ACA is the
+ *              format of what is below
+ *   then       the name of what is below
+ *
+ *   L1 table        entries of 8 bytes: bits 9-55 are the offset of an L2 table, 0 for none
+ *   L2 table        a cluster of entries of 8 bytes, one for each cluster of the disk: bits 9-55 are
+ *                   the offset of its data; bit 0 means that it reads as zeros; 0 means that what is
+ *                   below has it. Bit 62 is a compressed cluster, which is refused.
+ *   refcount table  entries of 8 bytes: offsets of blocks, which have a count for each cluster
+ *
+ * Integers are big-endian and have 4 or 8 bytes. QEMU makes a table for what it adds; the layer that
+ * is written here is empty: header, refcount table, one refcount block, L1 table.
+ *
+ * Source: QEMU, docs/interop/qcow2.txt.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { type ByteSource, formatError, takeExactly } from "./reader.ts";
+
+/** Default size of a cluster; measured,. */
+export const LAYER_CLUSTER_BYTES = 64 * 1024;
+
+const MAGIC = 0x514649fb;
+const VERSION = 3;
+const HEADER_BYTES = 104;
+const BACKING_FORMAT = 0xe2792aca;
+const ENTRY_BYTES = 8;
+const MIN_CLUSTER_BITS = 9;
+const MAX_CLUSTER_BITS = 21;
+/** QEMU's own limit for the L1 table, 32 MiB, is of 2 EiB; this is of 2 PiB in clusters of 64 KiB. */
+const MAX_L1_ENTRIES = 4 * 1024 * 1024;
+const MAX_NAME_BYTES = 1023;
+const DIRTY = 1n;
+const OFFSET_MASK = 0x00fffffffffffe00n;
+const COMPRESSED = 1n << 62n;
+const READS_ZEROS = 1n;
+
+/** What a layer lies over. */
+export interface LayerBase {
+  /** Path of it, relative to the directory of the layer. */
+  readonly name: string;
+  readonly format: "raw" | "qcow2";
+}
+
+/**
+ * Returns a layer in which nothing is written yet.
+ *
+ * @param sizeBytes Size of the disk, a multiple of 512.
+ * @param clusterBytes A power of two from 512 to 2 MiB.
+ * @throws {UserError} "format" for a name that is too long, or a disk that is too large.
+ */
+export function qcow2(sizeBytes: number, base: LayerBase, clusterBytes: number): Uint8Array {
+  const bits = Math.log2(clusterBytes);
+  if (!Number.isInteger(bits) || bits < MIN_CLUSTER_BITS || bits > MAX_CLUSTER_BITS) {
+    throw new TypeError(`clusters of ${clusterBytes} bytes`);
+  }
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes % 512 !== 0) {
+    throw new TypeError(`a disk of ${sizeBytes} bytes`);
+  }
+  const name = new TextEncoder().encode(base.name);
+  const format = new TextEncoder().encode(base.format);
+  const nameAt = HEADER_BYTES + 8 + padded(format.length) + 8;
+  if (name.length > MAX_NAME_BYTES || nameAt + name.length > clusterBytes) {
+    throw new UserError("format", `Cannot make a layer over ${base.name}: the name is too long`);
+  }
+  const l1Entries = Math.ceil(sizeBytes / bytesOfL2(clusterBytes));
+  const l1Clusters = Math.max(1, Math.ceil(l1Entries * ENTRY_BYTES / clusterBytes));
+  // One refcount block has half as many counts of 16 bits as a cluster has bytes.
+  if (3 + l1Clusters > clusterBytes / 2) {
+    throw new UserError("format", `Cannot make a layer over ${base.name}: the disk is too large`);
+  }
+  const bytes = new Uint8Array((3 + l1Clusters) * clusterBytes);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, MAGIC);
+  view.setUint32(4, VERSION);
+  view.setBigUint64(8, BigInt(nameAt));
+  view.setUint32(16, name.length);
+  view.setUint32(20, bits);
+  view.setBigUint64(24, BigInt(sizeBytes));
+  view.setUint32(36, l1Entries);
+  view.setBigUint64(40, BigInt(3 * clusterBytes));
+  view.setBigUint64(48, BigInt(clusterBytes));
+  view.setUint32(56, 1);
+  view.setUint32(96, 4);
+  view.setUint32(100, HEADER_BYTES);
+  view.setUint32(HEADER_BYTES, BACKING_FORMAT);
+  view.setUint32(HEADER_BYTES + 4, format.length);
+  bytes.set(format, HEADER_BYTES + 8);
+  bytes.set(name, nameAt);
+  view.setBigUint64(clusterBytes, BigInt(2 * clusterBytes));
+  for (let cluster = 0; cluster < 3 + l1Clusters; cluster++) {
+    view.setUint16(2 * clusterBytes + cluster * 2, 1);
+  }
+  return bytes;
+}
+
+/** A layer, as its header says. */
+export interface Qcow2 {
+  readonly sizeBytes: number;
+  readonly clusterBytes: number;
+  /** What has the clusters that are not written here; undefined for zeros. */
+  readonly base: string | undefined;
+  /** Where bytes of the disk are, from an offset on. */
+  find(offsetBytes: number): Qcow2Run;
+}
+
+/** A run of bytes of a disk, all in the same place. */
+export interface Qcow2Run {
+  /** At least 1, and not beyond the end of a cluster. */
+  readonly sizeBytes: number;
+  /** Offset in the layer, "zeros", or "base" for what lies below. */
+  readonly at: number | "zeros" | "base";
+}
+
+/**
+ * Reads a layer. Tables are read as they are needed, one at a time.
+ *
+ * @throws {UserError} "format" for what is no qcow2, or has what no layer of ours has.
+ */
+export function readQcow2(source: ByteSource): Qcow2 {
+  const header = viewOf(takeExactly(source, 0, HEADER_BYTES, "a qcow2 header"));
+  const refuse = (what: string) => formatError(source, 0, `Cannot read a layer: ${what}`);
+  if (header.getUint32(0) !== MAGIC) throw refuse("it is no qcow2");
+  if (header.getUint32(4) !== VERSION) throw refuse(`version ${header.getUint32(4)}`);
+  if (header.getUint32(32) !== 0) throw refuse("it is encrypted");
+  if ((header.getBigUint64(72) & ~DIRTY) !== 0n) {
+    throw refuse(`features 0x${header.getBigUint64(72).toString(16)}`);
+  }
+  const bits = header.getUint32(20);
+  if (bits < MIN_CLUSTER_BITS || bits > MAX_CLUSTER_BITS) throw refuse(`2^${bits} in a cluster`);
+  const clusterBytes = 2 ** bits;
+  const sizeBytes = Number(header.getBigUint64(24));
+  const l1Entries = header.getUint32(36);
+  const needed = Math.ceil(sizeBytes / bytesOfL2(clusterBytes));
+  if (!Number.isSafeInteger(sizeBytes) || l1Entries < needed || l1Entries > MAX_L1_ENTRIES) {
+    throw refuse(`${sizeBytes} bytes in ${l1Entries} L1 entries`);
+  }
+  const l1 = tableAt(source, Number(header.getBigUint64(40)), l1Entries, "an L1 table");
+  const base = nameIn(source, header, refuse);
+
+  const perTable = clusterBytes / ENTRY_BYTES;
+  let loaded = -1;
+  let l2: DataView | undefined;
+  const find = (offsetBytes: number): Qcow2Run => {
+    const within = offsetBytes % clusterBytes;
+    const run = Math.min(clusterBytes - within, sizeBytes - offsetBytes);
+    const cluster = Math.floor(offsetBytes / clusterBytes);
+    const table = Math.floor(cluster / perTable);
+    if (table !== loaded) {
+      const at = Number(l1.getBigUint64(table * ENTRY_BYTES) & OFFSET_MASK);
+      l2 = at === 0 ? undefined : tableAt(source, at, perTable, "an L2 table");
+      loaded = table;
+    }
+    const entry = l2?.getBigUint64((cluster % perTable) * ENTRY_BYTES) ?? 0n;
+    if ((entry & COMPRESSED) !== 0n) {
+      throw formatError(source, 0, "Cannot read a layer: it has compressed clusters");
+    }
+    if ((entry & READS_ZEROS) !== 0n) return { sizeBytes: run, at: "zeros" };
+    const at = Number(entry & OFFSET_MASK);
+    return { sizeBytes: run, at: at === 0 ? "base" : at + within };
+  };
+  return { sizeBytes, clusterBytes, base, find };
+}
+
+function nameIn(
+  source: ByteSource,
+  header: DataView,
+  refuse: (what: string) => UserError,
+): string | undefined {
+  const at = Number(header.getBigUint64(8));
+  const length = header.getUint32(16);
+  if (at === 0) return undefined;
+  if (length > MAX_NAME_BYTES) throw refuse(`a name of ${length} bytes`);
+  return new TextDecoder().decode(takeExactly(source, at, length, "the name of a base"));
+}
+
+function tableAt(source: ByteSource, at: number, entries: number, what: string): DataView {
+  return viewOf(takeExactly(source, at, entries * ENTRY_BYTES, what));
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Bytes of the disk for which one L2 table stands. */
+function bytesOfL2(clusterBytes: number): number {
+  return clusterBytes * (clusterBytes / ENTRY_BYTES);
+}
+
+function padded(size: number): number {
+  return Math.ceil(size / 8) * 8;
+}
