@@ -14,6 +14,7 @@
  * @module
  */
 import { stat } from "node:fs/promises";
+import type { Duplex } from "node:stream";
 import { messageOf, UserError } from "../errors.ts";
 import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
 import { SIGNALS } from "./interrupt.ts";
@@ -42,6 +43,8 @@ export interface QemuOptions {
    * terminal to raw mode, and Ctrl-C would go to the guest.
    */
   readonly interactive: boolean;
+  /** Takes a socket to the QEMU that has started, of which it has the other end as descriptor 3. */
+  readonly onControl?: (stream: Duplex) => void;
   /** Ends the guest. */
   readonly signal: AbortSignal;
   /** Takes the output of the serial console: any bytes, in chunks of any size. */
@@ -187,6 +190,7 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
       log.write(chunk);
       lines.push(chunk);
     },
+    ...(options.onControl && { onControl: options.onControl }),
     signal: AbortSignal.any([signal, giveUp.signal]),
   }).finally(() => silence?.stop());
   lines.end();

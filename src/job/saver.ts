@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Saves checkpoints of a running guest, and lets a guest go on from one.
+ *
+ * A checkpoint is saved like this: the guest is stopped; each of its disks gets a new layer; memory
+ * and devices are written to a file; the guest goes on. What was saved is then forced to the disk,
+ * hashed and recorded, while the guest runs. If any of that fails the guest goes on all the same,
+ * and the earlier checkpoints stay.
+ *
+ * @module
+ */
+
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { statfs } from "node:fs/promises";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import * as v from "valibot";
+import { messageOf, UserError } from "../errors.ts";
+import { LAYER_CLUSTER_BYTES, qcow2 } from "../format/qcow2.ts";
+import { MIB } from "../format/segment.ts";
+import { anyText, bool, openObject } from "../json.ts";
+import { shellQuote } from "../launch/process.ts";
+import type { Accel } from "../launch/qemu.ts";
+import { Qmp, QmpError, type QmpEvent } from "../launch/qmp.ts";
+import { type LayeredDisk, layerNode, nodeOf } from "../plan/layers.ts";
+import {
+  type Checkpoint,
+  checkpointsDir,
+  layerName,
+  listCheckpoints,
+  makeCheckpointsDir,
+  memoryName,
+  nextNumbers,
+  putCheckpoint,
+  removeCheckpoints,
+  removeUnneeded,
+  type SavedFile,
+  settleFile,
+} from "../record/checkpoints.ts";
+import type { RecordedImage } from "../record/types.ts";
+import { writing } from "../refused.ts";
+
+/** What a guest is saved with. */
+export interface SaverOptions {
+  /** The target, absolute; the caller has its lock. */
+  readonly dir: string;
+  readonly images: readonly Pick<RecordedImage, "name" | "sizeBytes">[];
+  /** Arguments of QEMU, without those of disks. */
+  readonly machine: readonly string[];
+  /** How many checkpoints are kept, besides those of jumps. */
+  readonly keep: number;
+  /** What the guest goes on from; it was verified. */
+  readonly from: Checkpoint | undefined;
+  /** Where the guest is, for the record. */
+  readonly at: () => string;
+  /** The log, and how much the guest has printed. */
+  readonly log: () => Checkpoint["log"];
+}
+
+/** Told what happens. */
+export interface SaverEvents {
+  readonly onSaved: (saved: SavedCheckpoint) => void;
+  readonly onNotice: (text: string) => void;
+  /** The guest cannot go on. */
+  readonly onFailure: (error: UserError) => void;
+}
+
+/** A checkpoint that was saved. */
+export interface SavedCheckpoint extends Pick<Checkpoint, "number" | "reason" | "at"> {
+  /** Bytes that it takes: its memory, and what the guest has written since the one before. */
+  readonly sizeBytes: number;
+  /** How long the guest stood still. */
+  readonly pausedMs: number;
+}
+
+/** A layer of a disk. */
+interface Layer {
+  readonly name: string;
+  /** Known once it no longer changes, and was forced to the disk. */
+  saved?: SavedFile;
+}
+
+/** A disk of the guest, and its layers, the lowest first: the last one is written. */
+interface GuestDisk {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly layers: Layer[];
+}
+
+/** So much is left to the guest, and to whatever else writes to that disk. */
+const RESERVE_BYTES = 64 * MIB;
+/** A guest whose disk was full goes on when there is as much. */
+const ENOUGH_BYTES = 64 * MIB;
+const LOOK_MS = 5000;
+const POLL_MS = 20;
+/** Without any progress for so long, memory cannot be written. */
+const STUCK_MS = 60_000;
+/** In bytes a second: QEMU's default slows down what is no network. */
+const NO_LIMIT = 2 ** 40;
+
+const statusSchema = openObject({ status: anyText, running: bool });
+const migrationSchema = openObject({
+  status: v.optional(anyText),
+  "error-desc": v.optional(anyText),
+  ram: v.optional(openObject({ transferred: v.number() })),
+});
+
+/** Saves the checkpoints of one guest. */
+export class Saver {
+  readonly #options: SaverOptions;
+  readonly #events: SaverEvents;
+  readonly #place: string;
+  readonly #disks: readonly GuestDisk[];
+  #qmp: Qmp | undefined;
+  #accel: Accel | undefined;
+  #memoryBytes = 0;
+  #saving: Promise<boolean> | undefined;
+  #isWaiting = false;
+  #isOver = false;
+
+  /**
+   * Gives each disk a layer of its own.
+   *
+   * @throws {UserError} "target" where that cannot be written.
+   */
+  constructor(options: SaverOptions, events: SaverEvents) {
+    this.#options = options;
+    this.#events = events;
+    const { dir, images, from } = options;
+    this.#place = makeCheckpointsDir(dir);
+    this.#disks = images.map(({ name, sizeBytes }) => {
+      const layers = from?.disks.find(({ image }) => image === name)?.layers ?? [];
+      return { name, sizeBytes, layers: layers.map((saved) => ({ name: saved.name, saved })) };
+    });
+    this.#memoryBytes = from?.memory.sizeBytes ?? 0;
+    this.#addLayers();
+    removeUnneeded(dir, this.#used());
+  }
+
+  /** The disks of the guest. */
+  get disks(): LayeredDisk[] {
+    return this.#disks.map(({ name, layers }) => ({
+      image: join(this.#options.dir, name),
+      layers: layers.map(({ name }) => join(this.#place, name)),
+    }));
+  }
+
+  /** Told how the guest starts, and each time that it does: nothing that it wrote counts. */
+  begin(accel: Accel): void {
+    this.#accel = accel;
+    for (const disk of this.#disks) this.#write(disk, disk.layers.length - 1);
+  }
+
+  /** Takes the control socket of a QEMU that has started. */
+  control(stream: Duplex): void {
+    this.#take(stream).catch((error) => {
+      if (this.#isOver || !(error instanceof QmpError || error instanceof UserError)) {
+        if (!this.#isOver) throw error;
+        return;
+      }
+      // QEMU itself says why it has ended.
+      if (error instanceof QmpError && error.fault === "closed") return;
+      this.#events.onFailure(asUserError(error));
+    });
+  }
+
+  async #take(stream: Duplex): Promise<void> {
+    this.#qmp?.close();
+    const qmp = await Qmp.open(stream, { onEvent: (event) => this.#hear(event) });
+    const { from } = this.#options;
+    if (from !== undefined) await goOn(qmp, from, join(this.#place, from.memory.name));
+    await qmp.execute("migrate-set-parameters", { "max-bandwidth": NO_LIMIT });
+    this.#qmp = qmp;
+  }
+
+  /** Ends the control of the guest, when it is gone. */
+  end(): void {
+    this.#isOver = true;
+    this.#qmp?.close();
+    this.#qmp = undefined;
+    removeUnneeded(this.#options.dir, this.#used());
+  }
+
+  /** Whether a checkpoint is being saved. */
+  get isSaving(): boolean {
+    return this.#saving !== undefined;
+  }
+
+  /**
+   * Saves a checkpoint; where one is being saved, that one counts.
+   *
+   * @param isLast Whether the guest is to stand still afterwards: it will be ended.
+   * @returns Whether it was saved. Where it was not, the user was told.
+   */
+  async save(reason: Checkpoint["reason"], isLast = false): Promise<boolean> {
+    if (this.#saving !== undefined) {
+      const isSaved = await this.#saving;
+      if (!isLast) return isSaved;
+    }
+    this.#saving = this.#save(reason, isLast).catch((error) => {
+      if (!this.#isOver) {
+        const after = isLast ? "" : "; the guest goes on";
+        this.#events.onNotice(`no checkpoint was saved: ${messageOf(error)}${after}`);
+      }
+      if (!(error instanceof QmpError || error instanceof UserError)) throw error;
+      return false;
+    }).finally(() => this.#saving = undefined);
+    return await this.#saving;
+  }
+
+  async #save(reason: Checkpoint["reason"], isLast: boolean): Promise<boolean> {
+    const { dir, machine } = this.#options;
+    const qmp = this.#qmp;
+    if (qmp === undefined || this.#accel === undefined) return false;
+    const { status } = await qmp.ask(statusSchema, "query-status");
+    if (status !== "running") {
+      throw new UserError("target", `the guest does not run (${status})`);
+    }
+    await this.#checkSpace();
+    const number = nextNumbers(dir).checkpoint;
+    const memory = memoryName(number);
+    const began = performance.now();
+    let frozen: Layer[];
+    let log: Checkpoint["log"];
+    let at: string;
+    let pausedMs: number;
+    try {
+      await qmp.execute("stop");
+      frozen = await this.#freeze(qmp);
+      await this.#writeMemory(qmp, memory);
+      // The guest has stood still since: what it had printed has come by now.
+      log = this.#options.log();
+      at = this.#options.at();
+    } catch (error) {
+      this.#remove(memory);
+      throw error;
+    } finally {
+      if (!isLast && qmp.isOpen) await this.#cont(qmp);
+      pausedMs = performance.now() - began;
+    }
+    try {
+      for (const { layers } of this.#disks) {
+        for (const layer of layers.slice(0, -1)) layer.saved ??= await settleFile(dir, layer.name);
+      }
+      const saved = await settleFile(dir, memory);
+      const disks = this.#disks.map(({ name: image, sizeBytes, layers }) => ({
+        image,
+        sizeBytes,
+        layers: layers.slice(0, -1).map((layer) => layer.saved!),
+      }));
+      const [accel, qemu] = [this.#accel, qmp.version];
+      const time = new Date().toISOString();
+      putCheckpoint(dir, {
+        ...{ number, saved: time, reason, at, accel, qemu, machine, disks, memory: saved, log },
+      });
+      this.#memoryBytes = saved.sizeBytes;
+    } catch (error) {
+      this.#remove(memory);
+      throw error;
+    }
+    this.#drop();
+    const written = frozen.reduce((sum, { saved }) => sum + (saved?.sizeBytes ?? 0), 0);
+    const sizeBytes = this.#memoryBytes + written;
+    this.#events.onSaved({ number, reason, at, sizeBytes, pausedMs });
+    return true;
+  }
+
+  /** Drops the checkpoints that are too many. */
+  #drop(): void {
+    const { dir, keep } = this.#options;
+    const all = listCheckpoints(dir).flatMap(({ read }) => typeof read === "string" ? [] : [read]);
+    const old = all.slice(0, Math.max(0, all.length - keep));
+    removeCheckpoints(
+      dir,
+      old.filter(({ reason }) => reason !== "jump").map(({ number }) => number),
+    );
+    removeUnneeded(dir, this.#used());
+  }
+
+  async #checkSpace(): Promise<void> {
+    const free = await freeBytes(this.#place);
+    const needed = Math.ceil(this.#memoryBytes * 1.25) + RESERVE_BYTES;
+    if (free >= needed) return;
+    throw new UserError(
+      "target",
+      `${mebibytes(free)} are free in ${this.#place}, and it takes ${mebibytes(needed)}`,
+    );
+  }
+
+  /** Gives each disk of a guest that stands still a new layer, and returns those it had. */
+  async #freeze(qmp: Qmp): Promise<Layer[]> {
+    const frozen = this.#disks.map(({ layers }) => layers.at(-1)!);
+    const added = this.#addLayers();
+    const nodes: string[] = [];
+    try {
+      const actions = [];
+      for (const [disk, { layers }] of this.#disks.entries()) {
+        const number = layers.length;
+        const path = join(this.#place, layers.at(-1)!.name);
+        await qmp.execute("blockdev-add", { ...layerNode({ disk, number, path }), backing: null });
+        nodes.push(nodeOf(disk, number));
+        actions.push({
+          type: "blockdev-snapshot",
+          data: { node: nodeOf(disk, number - 1), overlay: nodeOf(disk, number) },
+        });
+      }
+      await qmp.execute("transaction", { actions });
+    } catch (error) {
+      for (const { layers } of this.#disks) layers.pop();
+      for (const node of nodes) {
+        await qmp.execute("blockdev-del", { "node-name": node }).catch(ignore);
+      }
+      for (const name of added) this.#remove(name);
+      throw error;
+    }
+    return frozen;
+  }
+
+  /** Writes memory and devices of a guest that stands still. */
+  async #writeMemory(qmp: Qmp, name: string): Promise<void> {
+    const path = join(this.#place, name);
+    const part = `${path}.part`;
+    // cat reports a full disk only by its exit code, which QEMU may not look at: hence the name.
+    const [from, to] = [shellQuote([`${part}`]), shellQuote([path])];
+    rmSync(part, { force: true });
+    await qmp.execute("migrate", { uri: `exec:cat > ${from} && mv ${from} ${to}` });
+    let movedAt = performance.now();
+    for (let moved = -1;;) {
+      const state = await qmp.ask(migrationSchema, "query-migrate");
+      if (state.status === "completed") break;
+      if (["failed", "cancelled"].includes(state.status ?? "")) {
+        throw await this.#memoryError(state["error-desc"] ?? "QEMU does not say why");
+      }
+      const transferred = state.ram?.transferred ?? 0;
+      if (transferred !== moved) [moved, movedAt] = [transferred, performance.now()];
+      if (performance.now() - movedAt > STUCK_MS) {
+        await qmp.execute("migrate_cancel");
+        throw await this.#memoryError("the disk takes no more");
+      }
+      await delay(POLL_MS);
+    }
+    for (let waitedMs = 0; !existsSync(path); waitedMs += POLL_MS) {
+      if (waitedMs > LOOK_MS || !existsSync(part) && !existsSync(path)) {
+        throw await this.#memoryError("it is not complete");
+      }
+      await delay(POLL_MS);
+    }
+  }
+
+  async #memoryError(why: string): Promise<UserError> {
+    const free = await freeBytes(this.#place);
+    const isFull = free < ENOUGH_BYTES ? `, ${mebibytes(free)} are free in ${this.#place}` : "";
+    return new UserError("target", `its memory could not be written (${why})${isFull}`);
+  }
+
+  /** Lets the guest go on. */
+  async #cont(qmp: Qmp): Promise<void> {
+    try {
+      await qmp.execute("cont");
+    } catch (error) {
+      if (this.#isOver || error instanceof QmpError && error.fault === "closed") return;
+      this.#events.onFailure(
+        new UserError("launch", `The guest does not go on after a checkpoint: ${messageOf(error)}`),
+      );
+    }
+  }
+
+  #hear({ name, data }: QmpEvent): void {
+    const isFull = name === "BLOCK_IO_ERROR" && v.is(noSpaceSchema, data);
+    if (isFull && !this.#isWaiting) void this.#waitForSpace().catch(ignore);
+  }
+
+  /** QEMU stops a guest that cannot write, as the disk is full: it goes on when there is space. */
+  async #waitForSpace(): Promise<void> {
+    this.#isWaiting = true;
+    this.#events.onNotice(
+      `the disk with ${this.#place} is full: the guest waits until ${
+        mebibytes(ENOUGH_BYTES)
+      } are free`,
+    );
+    try {
+      while (!this.#isOver && await freeBytes(this.#place) < ENOUGH_BYTES) {
+        await delay(LOOK_MS, undefined, { ref: false });
+      }
+      if (this.#isOver || this.#qmp === undefined) return;
+      await this.#qmp.execute("cont");
+      this.#events.onNotice("there is space again: the guest goes on");
+    } finally {
+      this.#isWaiting = false;
+    }
+  }
+
+  /** Adds an empty layer to each disk, and returns their names. */
+  #addLayers(): string[] {
+    const number = nextNumbers(this.#options.dir).layer;
+    for (const disk of this.#disks) {
+      disk.layers.push({ name: layerName(disk.name, number) });
+      this.#write(disk, disk.layers.length - 1);
+    }
+    return this.#disks.map(({ layers }) => layers.at(-1)!.name);
+  }
+
+  /** Makes a layer in which nothing is written. */
+  #write(disk: GuestDisk, index: number): void {
+    const below = disk.layers[index - 1]?.name;
+    const bytes = qcow2(
+      Math.ceil(disk.sizeBytes / 512) * 512,
+      below === undefined
+        ? { name: `../../${disk.name}`, format: "raw" }
+        : { name: below, format: "qcow2" },
+      LAYER_CLUSTER_BYTES,
+    );
+    const path = join(this.#place, disk.layers[index]!.name);
+    writing(path, () => writeFileSync(path, bytes, { mode: 0o600 }));
+  }
+
+  /** The layers that the guest needs. */
+  #used(): string[] {
+    return this.#disks.flatMap(({ layers }) => layers.map(({ name }) => name));
+  }
+
+  #remove(name: string): void {
+    for (const path of [name, `${name}.part`]) rmSync(join(this.#place, path), { force: true });
+  }
+}
+
+const noSpaceSchema = openObject({ nospace: v.literal(true) });
+
+/** Loads the memory of a checkpoint into a QEMU that waits for it, and lets the guest go on. */
+async function goOn(qmp: Qmp, from: Checkpoint, memory: string): Promise<void> {
+  if (seriesOf(qmp.version) !== seriesOf(from.qemu)) {
+    throw new UserError(
+      "launch",
+      `Cannot go on from checkpoint ${from.number}: QEMU is ${qmp.version}, and it was saved by ` +
+        from.qemu,
+      { hint: "Use the QEMU that has saved it: name it with --qemu-cmd" },
+    );
+  }
+  await qmp.execute("migrate-incoming", { uri: `exec:cat < ${shellQuote([memory])}` });
+  for (;;) {
+    const { status } = await qmp.ask(statusSchema, "query-status");
+    if (status !== "inmigrate") break;
+    await delay(POLL_MS);
+  }
+  await qmp.execute("cont");
+}
+
+/** QEMU keeps the form of a saved state within a series, such as 7.2. */
+function seriesOf(version: string): string {
+  return version.split(".").slice(0, 2).join(".");
+}
+
+async function freeBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.floor(bytes / MIB)} MiB`;
+}
+
+function asUserError(error: QmpError | UserError): UserError {
+  if (error instanceof UserError) return error;
+  return new UserError("launch", `QEMU cannot be controlled: ${error.message}`, { cause: error });
+}
+
+function ignore(): void {}

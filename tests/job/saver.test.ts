@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+import { afterAll, describe, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { MIB } from "../../src/format/segment.ts";
+import { type SavedCheckpoint, Saver } from "../../src/job/saver.ts";
+import { findProgram } from "../../src/launch/process.ts";
+import { runQemu } from "../../src/launch/qemu.ts";
+import { QMP_ARGS } from "../../src/launch/qmp.ts";
+import { layeredDriveArgs } from "../../src/plan/layers.ts";
+import { type Checkpoint, checkpointFault, listCheckpoints } from "../../src/record/checkpoints.ts";
+import { openLayers } from "../../src/source/layers.ts";
+import { TempDirs } from "../support/files.ts";
+import { eventually, QEMU } from "../launch/guest.ts";
+import { counter, countsIn } from "./counter.ts";
+
+const temp = new TempDirs();
+afterAll(() => temp.release());
+
+const hasQemu = await findProgram(QEMU) !== undefined;
+if (!hasQemu) console.log(`skipped: checkpoints of guests, as there is no ${QEMU}`);
+
+const MACHINE = ["-m", "32M", "-nic", "none", "-no-reboot", "-nographic"];
+const IMAGES = [{ name: "boot.img", sizeBytes: 8 * MIB }, { name: "init.img", sizeBytes: 4 * MIB }];
+
+/** A target with images, the first of which counts. */
+function target(): string {
+  const dir = temp.make();
+  for (const { name, sizeBytes } of IMAGES) {
+    const bytes = new Uint8Array(sizeBytes);
+    if (name === "boot.img") bytes.set(counter("a text"));
+    writeFileSync(join(dir, name), bytes);
+  }
+  return dir;
+}
+
+/** A guest that runs. */
+class Guest {
+  readonly saved: SavedCheckpoint[] = [];
+  readonly notices: string[] = [];
+  readonly failures: string[] = [];
+  readonly saver: Saver;
+  readonly ended: Promise<unknown>;
+  printed = "";
+  readonly #stop = new AbortController();
+
+  constructor(dir: string, from?: Checkpoint, keep = 3) {
+    this.saver = new Saver({
+      dir,
+      images: IMAGES,
+      machine: MACHINE,
+      keep,
+      from,
+      at: () => `count ${countsIn(this.printed).at(-1)}`,
+      log: () => ({ name: "1.log", sizeBytes: this.printed.length }),
+    }, {
+      onSaved: (saved) => this.saved.push(saved),
+      onNotice: (text) => this.notices.push(text),
+      onFailure: (error) => this.failures.push(error.message),
+    });
+    this.ended = runQemu({
+      command: QEMU,
+      args: [
+        ...MACHINE,
+        ...QMP_ARGS,
+        ...layeredDriveArgs(this.saver.disks),
+        ...(from === undefined ? [] : ["-S", "-incoming", "defer"]),
+      ],
+      accel: "tcg",
+      logPath: join(dir, "log"),
+      interactive: false,
+      signal: this.#stop.signal,
+      onStart: (accel) => this.saver.begin(accel),
+      onControl: (stream) => this.saver.control(stream),
+      onSerial: (chunk) => this.printed += new TextDecoder("latin1").decode(chunk),
+      onNotice: (text) => this.notices.push(text),
+    }).catch((error: unknown) => error).finally(() => this.saver.end());
+  }
+
+  get counts(): number[] {
+    return countsIn(this.printed);
+  }
+
+  /** Waits until it has counted so much further. */
+  async counted(more: number): Promise<void> {
+    const wanted = this.counts.length + more;
+    if (!await eventually(() => this.counts.length >= wanted)) {
+      throw new Error(
+        `it does not count: ${this.printed.slice(-200)} ${this.failures} ${this.notices}`,
+      );
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#stop.abort();
+    await this.ended;
+  }
+}
+
+const checkpoints = (dir: string) =>
+  listCheckpoints(dir).map(({ read }) => {
+    if (typeof read === "string") throw new Error(read);
+    return read;
+  });
+
+describe.if(hasQemu)("Saver", () => {
+  test("a guest goes on from each checkpoint, with its memory and its disk", async () => {
+    const dir = target();
+    const before = readFileSync(join(dir, "boot.img"));
+    const guest = new Guest(dir);
+    await guest.counted(10);
+    for (const reason of ["time", "step", "jump"] as const) {
+      expect(await guest.saver.save(reason)).toBe(true);
+      await guest.counted(10);
+    }
+    await guest.end();
+    expect(guest.notices).toEqual([]);
+    expect(guest.saved.map(({ number, reason }) => [number, reason])).toEqual([
+      [1, "time"],
+      [2, "step"],
+      [3, "jump"],
+    ]);
+    expect(guest.counts).toEqual(guest.counts.map((_, index) => index + 1));
+    expect(readFileSync(join(dir, "boot.img")).equals(before)).toBe(true);
+    for (const checkpoint of checkpoints(dir)) {
+      expect(await checkpointFault(dir, checkpoint)).toBeUndefined();
+      const was = guest.printed.slice(0, checkpoint.log.sizeBytes);
+      expect(checkpoint.at).toBe(`count ${countsIn(was).at(-1)}`);
+      const again = new Guest(dir, checkpoint);
+      await again.counted(30);
+      await again.end();
+      expect(again.failures).toEqual([]);
+      // The line that it was in goes on, too.
+      const whole = countsIn(was + again.printed);
+      expect(whole).toEqual(whole.map((_, index) => index + 1));
+    }
+  }, 120_000);
+
+  test("what a guest has written is read through all layers", async () => {
+    const dir = target();
+    const guest = new Guest(dir);
+    await guest.counted(5);
+    await guest.saver.save("time");
+    await guest.counted(5);
+    await guest.saver.save("interrupt", true);
+    const [first, last] = checkpoints(dir);
+    const [disk] = guest.saver.disks;
+    await guest.end();
+    const onDisk = ({ disks }: Checkpoint) => {
+      const { layers } = disks[0]!;
+      const source = openLayers(disk!.image, disk!.layers.slice(0, layers.length));
+      const sector = new Uint8Array(512);
+      source.read(512, sector);
+      source.close();
+      return sector[0]! + 256 * sector[1]!;
+    };
+    expect(onDisk(first!)).toBeGreaterThanOrEqual(5);
+    expect(onDisk(last!)).toBeGreaterThanOrEqual(onDisk(first!) + 5);
+  }, 60_000);
+
+  test("the last ones are kept, and those of jumps", async () => {
+    const dir = target();
+    const guest = new Guest(dir, undefined, 2);
+    await guest.counted(1);
+    for (const reason of ["time", "jump", "time", "step", "time"] as const) {
+      expect(await guest.saver.save(reason)).toBe(true);
+    }
+    await guest.end();
+    expect(checkpoints(dir).map(({ number }) => number)).toEqual([2, 4, 5]);
+  }, 60_000);
+});
