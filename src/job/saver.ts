@@ -26,13 +26,13 @@ import { Qmp, QmpError, type QmpEvent } from "../launch/qmp.ts";
 import { type LayeredDisk, layerNode, nodeOf } from "../plan/layers.ts";
 import {
   type Checkpoint,
-  checkpointsDir,
   layerName,
   listCheckpoints,
   makeCheckpointsDir,
   memoryName,
   nextNumbers,
   putCheckpoint,
+  putLayers,
   removeCheckpoints,
   removeUnneeded,
   type SavedFile,
@@ -135,6 +135,7 @@ export class Saver {
     });
     this.#memoryBytes = from?.memory.sizeBytes ?? 0;
     this.#addLayers();
+    this.#tell();
     removeUnneeded(dir, this.#used());
   }
 
@@ -305,9 +306,12 @@ export class Saver {
           data: { node: nodeOf(disk, number - 1), overlay: nodeOf(disk, number) },
         });
       }
+      // Before: until the guest writes to it, a new layer changes nothing.
+      this.#tell();
       await qmp.execute("transaction", { actions });
     } catch (error) {
       for (const { layers } of this.#disks) layers.pop();
+      this.#tell();
       for (const node of nodes) {
         await qmp.execute("blockdev-del", { "node-name": node }).catch(ignore);
       }
@@ -322,9 +326,9 @@ export class Saver {
     const path = join(this.#place, name);
     const part = `${path}.part`;
     // cat reports a full disk only by its exit code, which QEMU may not look at: hence the name.
-    const [from, to] = [shellQuote([`${part}`]), shellQuote([path])];
+    const [from, to] = [shellQuote([part]), shellQuote([path])];
     rmSync(part, { force: true });
-    await qmp.execute("migrate", { uri: `exec:cat > ${from} && mv ${from} ${to}` });
+    await qmp.execute("migrate", { uri: `exec:cat > ${from} 2>/dev/null && mv ${from} ${to}` });
     let movedAt = performance.now();
     for (let moved = -1;;) {
       const state = await qmp.ask(migrationSchema, "query-migrate");
@@ -399,6 +403,17 @@ export class Saver {
       this.#write(disk, disk.layers.length - 1);
     }
     return this.#disks.map(({ layers }) => layers.at(-1)!.name);
+  }
+
+  /** Records which layers the disks have by now. */
+  #tell(): void {
+    putLayers(
+      this.#options.dir,
+      this.#disks.map(({ name: image, layers }) => ({
+        image,
+        layers: layers.map(({ name }) => name),
+      })),
+    );
   }
 
   /** Makes a layer in which nothing is written. */

@@ -6,6 +6,7 @@
  *   TARGET/.seedstrap/checkpoints/N.memory        memory and devices: QEMU's migration stream
  *   TARGET/.seedstrap/checkpoints/IMAGE.N.qcow2   a layer: what a guest has written over IMAGE, which
  *                                                 stays as it was built, and over lower layers
+ *   TARGET/.seedstrap/checkpoints/layers.json     the layers of the guest that runs, or has run last
  *   TARGET/.seedstrap/checkpoints/NAME.part       what is being written
  *
  * N counts from 1, apart for checkpoints and for layers. A guest writes into the layer of the
@@ -51,6 +52,8 @@ import { hasOwnDirectory, makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 
 const FORMAT = "seedstrap-checkpoint/1";
+const LAYERS_FORMAT = "seedstrap-layers/1";
+const LAYERS_NAME = "layers.json";
 const CHECKPOINTS_DIR = join(WORK_DIR, "checkpoints");
 /** Each layer has a line; a hundred thousand of them are years. */
 const MAX_CHECKPOINT_BYTES = 16 * 1024 * 1024;
@@ -201,12 +204,50 @@ export function layerName(image: string, number: number): string {
   return `${image}.${number}.qcow2`;
 }
 
-/** Names of the layers of an image that are there, the newest last. */
+/** The layers of a disk, by name. */
+export interface LayersOfDisk {
+  /** Name of the image in the target. */
+  readonly image: string;
+  /** The lowest first. */
+  readonly layers: readonly string[];
+}
+
+/** The content of layers.json. */
+interface LayersFile {
+  readonly format: typeof LAYERS_FORMAT;
+  readonly disks: readonly LayersOfDisk[];
+}
+
+const layersSchema = objectOf<LayersFile>({
+  format: v.literal(LAYERS_FORMAT, `"${LAYERS_FORMAT}"`),
+  disks: list(objectOf<LayersOfDisk>({ image: plainName, layers: list(plainName) })),
+});
+
+/**
+ * Records the layers of the guest that runs.
+ *
+ * @throws {UserError} "target"
+ */
+export function putLayers(dir: string, disks: readonly LayersOfDisk[]): void {
+  put(dir, LAYERS_NAME, `${JSON.stringify({ format: LAYERS_FORMAT, disks }, null, 1)}\n`);
+}
+
+/**
+ * The layers of the guest that runs, or has run last, over an image of a target.
+ *
+ * @returns Absolute paths, the lowest first; none where no guest has written to layers of it.
+ * @throws {UserError} "target" where that is recorded, and cannot be understood.
+ */
 export function layersOf(dir: string, image: string): string[] {
-  const numberOf = (name: string) => Number(/\.([1-9]\d{0,8})\.qcow2$/.exec(name)?.[1]);
-  return namesIn(dir)
-    .filter((name) => name === layerName(image, numberOf(name)))
-    .sort((a, b) => numberOf(a) - numberOf(b));
+  if (!namesIn(dir).includes(LAYERS_NAME)) return [];
+  const path = join(checkpointsDir(dir), LAYERS_NAME);
+  const options = { limitBytes: MAX_CHECKPOINT_BYTES, followsLink: false };
+  const read = parseJson(layersSchema, readWholeText(path, options));
+  if (typeof read === "string") {
+    throw new UserError("target", `Cannot understand ${path}: ${read}`, { where: path });
+  }
+  const layers = read.disks.find((disk) => disk.image === image)?.layers ?? [];
+  return layers.map((name) => join(checkpointsDir(dir), name));
 }
 
 /** Name of the memory of a checkpoint. */
@@ -264,14 +305,18 @@ const READ_BYTES = 1024 * 1024;
  * @throws {UserError} "target"
  */
 export function putCheckpoint(dir: string, checkpoint: Omit<Checkpoint, "format">): void {
+  put(dir, `${checkpoint.number}.json`, formatCheckpoint(checkpoint));
+}
+
+/** Writes a small file, which has its name only when it is complete. */
+function put(dir: string, name: string, text: string): void {
   const place = checkpointsDir(dir);
-  const name = `${checkpoint.number}.json`;
   const part = join(place, `${name}.part`);
   writing(place, () => {
     rmSync(part, { recursive: true, force: true });
     const file = openSync(part, "wx", 0o600);
     try {
-      writeFileSync(file, formatCheckpoint(checkpoint));
+      writeFileSync(file, text);
       fsyncSync(file);
     } finally {
       closeSync(file);

@@ -12,7 +12,7 @@
  * some 55 ms. Assembled from:
  *
  *          xor ax, ax; mov ds, ax; mov es, ax; mov ss, ax; mov sp, 0x7c00; cld
- *          mov [0x7e00], ax
+ *          mov [0x7e00], ax; mov al, 10; call put
  *   again: mov ax, 0x0201; mov bx, 0x8000; call disk
  *          mov ax, [0x8000]; cmp ax, [0x7e00]; jne bad
  *          inc word [0x7e00]; mov ax, 0x0301; mov bx, 0x7e00; call disk
@@ -31,9 +31,9 @@
  *   text:
  */
 const CODE = `
-31c08ed88ec08ed0bc007cfca3007eb8 0102bb0080e84b00a100803b06007e75 3aff06007eb80103bb007ee83500a100
-7eb90400c1c00450240f3c0a1c692fe8 340058e2efb00ae82c00803e007e0075 06be827ce81500fbf4ebb4be7b7ce80b
-00faf4b90200ba8000cd13c3ac84c074 09e80200ebf6baf803eec357524f4e47 0a00`;
+31c08ed88ec08ed0bc007cfca3007eb0 0ae86700b80102bb0080e84b00a10080 3b06007e753aff06007eb80103bb007e
+e83500a1007eb90400c1c00450240f3c 0a1c692fe8340058e2efb00ae82c0080 3e007e007506be877ce81500fbf4ebb4
+be807ce80b00faf4b90200ba8000cd13 c3ac84c07409e80200ebf6baf803eec3 57524f4e470a00`;
 
 /** The boot sector of such a guest, 512 bytes. */
 export function counter(text: string): Uint8Array {

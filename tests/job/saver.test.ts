@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-import { afterAll, describe, expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { appendFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { MIB } from "../../src/format/segment.ts";
 import { type SavedCheckpoint, Saver } from "../../src/job/saver.ts";
@@ -15,17 +17,27 @@ import { eventually, QEMU } from "../launch/guest.ts";
 import { counter, countsIn } from "./counter.ts";
 
 const temp = new TempDirs();
+/** The guests of the test that runs. */
+const guests: Guest[] = [];
+afterEach(endGuests);
 afterAll(() => temp.release());
+
+async function endGuests(): Promise<void> {
+  for (const guest of guests.splice(0)) await guest.end();
+}
 
 const hasQemu = await findProgram(QEMU) !== undefined;
 if (!hasQemu) console.log(`skipped: checkpoints of guests, as there is no ${QEMU}`);
+
+const canMount = hasQemu && process.geteuid?.() === 0;
+if (!canMount) console.log("skipped: checkpoints on a full disk, as only root can mount one");
+const testAsRoot = canMount ? test : test.skip;
 
 const MACHINE = ["-m", "32M", "-nic", "none", "-no-reboot", "-nographic"];
 const IMAGES = [{ name: "boot.img", sizeBytes: 8 * MIB }, { name: "init.img", sizeBytes: 4 * MIB }];
 
 /** A target with images, the first of which counts. */
-function target(): string {
-  const dir = temp.make();
+function target(dir: string = temp.make()): string {
   for (const { name, sizeBytes } of IMAGES) {
     const bytes = new Uint8Array(sizeBytes);
     if (name === "boot.img") bytes.set(counter("a text"));
@@ -44,7 +56,8 @@ class Guest {
   printed = "";
   readonly #stop = new AbortController();
 
-  constructor(dir: string, from?: Checkpoint, keep = 3) {
+  constructor(dir: string, from?: Checkpoint, { keep = 3, extra = [] as string[] } = {}) {
+    guests.push(this);
     this.saver = new Saver({
       dir,
       images: IMAGES,
@@ -62,6 +75,7 @@ class Guest {
       command: QEMU,
       args: [
         ...MACHINE,
+        ...extra,
         ...QMP_ARGS,
         ...layeredDriveArgs(this.saver.disks),
         ...(from === undefined ? [] : ["-S", "-incoming", "defer"]),
@@ -94,6 +108,18 @@ class Guest {
   async end(): Promise<void> {
     this.#stop.abort();
     await this.ended;
+  }
+}
+
+/** Calls a function with a directory on a file system of its own, of a size. */
+async function withDisk(sizeMib: number, use: (dir: string) => Promise<void>): Promise<void> {
+  const dir = temp.make();
+  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${sizeMib}m,mode=0700`, "seedstrap-test", dir]);
+  try {
+    await use(dir);
+  } finally {
+    await endGuests();
+    execFileSync("umount", [dir]);
   }
 }
 
@@ -160,7 +186,7 @@ describe.if(hasQemu)("Saver", () => {
 
   test("the last ones are kept, and those of jumps", async () => {
     const dir = target();
-    const guest = new Guest(dir, undefined, 2);
+    const guest = new Guest(dir, undefined, { keep: 2 });
     await guest.counted(1);
     for (const reason of ["time", "jump", "time", "step", "time"] as const) {
       expect(await guest.saver.save(reason)).toBe(true);
@@ -168,4 +194,71 @@ describe.if(hasQemu)("Saver", () => {
     await guest.end();
     expect(checkpoints(dir).map(({ number }) => number)).toEqual([2, 4, 5]);
   }, 60_000);
+
+  testAsRoot(
+    "where the disk gets full while memory is written, the guest goes on",
+    () =>
+      withDisk(100, async (dir) => {
+        target(dir);
+        const noise = join(temp.make(), "noise");
+        writeFileSync(noise, randomBytes(100 * MIB));
+        // In memory, where the guest does not use it.
+        const extra = ["-m", "256M", "-device", `loader,file=${noise},addr=0x4000000,force-raw=on`];
+        const guest = new Guest(dir, undefined, { extra });
+        await guest.counted(5);
+        expect(await guest.saver.save("time")).toBe(false);
+        expect(guest.notices.at(-1)).toMatch(
+          /^no checkpoint was saved: its memory could not be written \(.*\).*; the guest goes on$/,
+        );
+        await guest.counted(5);
+        expect(listCheckpoints(dir)).toEqual([]);
+        await guest.end();
+        expect(guest.counts).toEqual(guest.counts.map((_, index) => index + 1));
+        const left = readdirSync(join(dir, ".seedstrap/checkpoints"));
+        expect(left.filter((name) => name.includes("memory"))).toEqual([]);
+      }),
+    120_000,
+  );
+
+  testAsRoot(
+    "a guest whose disk is full waits, and goes on when there is space",
+    () =>
+      withDisk(100, async (dir) => {
+        target(dir);
+        const guest = new Guest(dir);
+        await guest.counted(5);
+        expect(await guest.saver.save("time")).toBe(true);
+        // The guest may write at any time: from now on it cannot.
+        writeFileSync(join(dir, "filler"), new Uint8Array(0));
+        try {
+          for (;;) appendFileSync(join(dir, "filler"), new Uint8Array(64 * 1024));
+        } catch {
+          // It is full.
+        }
+        await guest.saver.save("step");
+        expect(guest.notices[0]).toMatch(/^no checkpoint was saved: 0 MiB are free .*goes on$/);
+        await guest.end();
+        const [checkpoint] = checkpoints(dir);
+        expect(await checkpointFault(dir, checkpoint!)).toBeUndefined();
+        rmSync(join(dir, "filler"));
+        const again = new Guest(dir, checkpoint);
+        const wasPrinted = guest.printed.slice(0, checkpoint!.log.sizeBytes);
+        writeFileSync(join(dir, "filler"), "");
+        try {
+          for (;;) appendFileSync(join(dir, "filler"), new Uint8Array(4096));
+        } catch {
+          // It is full.
+        }
+        expect(await eventually(() => again.notices.some((text) => text.includes("is full")))).toBe(
+          true,
+        );
+        rmSync(join(dir, "filler"));
+        await again.counted(20);
+        expect(again.notices.at(-1)).toBe("there is space again: the guest goes on");
+        await again.end();
+        const whole = countsIn(wasPrinted + again.printed);
+        expect(whole).toEqual(whole.map((_, index) => index + 1));
+      }),
+    120_000,
+  );
 });

@@ -15,6 +15,7 @@ import {
   nextNumbers,
   parseCheckpoint,
   putCheckpoint,
+  putLayers,
   removeAllCheckpoints,
   removeCheckpoints,
   removeUnneeded,
@@ -105,7 +106,10 @@ test("a checkpoint that was put is found, with all that it needs", async () => {
   const dir = await target(2);
   expect(await faults(dir)).toEqual([undefined, undefined]);
   expect(nextNumbers(dir)).toEqual({ checkpoint: 3, layer: 3 });
-  expect(layersOf(dir, "disk.img")).toEqual(["disk.img.1.qcow2", "disk.img.2.qcow2"]);
+  expect(layersOf(dir, "disk.img")).toEqual([]);
+  putLayers(dir, [{ image: "disk.img", layers: ["disk.img.1.qcow2", "disk.img.2.qcow2"] }]);
+  const paths = [1, 2].map((number) => join(checkpointsDir(dir), `disk.img.${number}.qcow2`));
+  expect(layersOf(dir, "disk.img")).toEqual(paths);
   expect(layersOf(dir, "disk")).toEqual([]);
   expect(hasCheckpoints(dir)).toBe(true);
   removeAllCheckpoints(dir);
@@ -166,6 +170,14 @@ test("where a checkpoint cannot be understood, no memory and no layer is removed
   removeCheckpoints(dir, [2]);
   expect(removeUnneeded(dir)).toBe(0);
   expect(readdirSync(checkpointsDir(dir))).toHaveLength(5);
+});
+
+test("layers elsewhere are refused", async () => {
+  const dir = await target(1);
+  putLayers(dir, [{ image: "disk.img", layers: ["../../etc/passwd"] }]);
+  expect(() => layersOf(dir, "disk.img")).toThrow(
+    /disks.0.layers.0 is "..\/..\/etc\/passwd", not a name/,
+  );
 });
 
 test("a link in place of the directory of checkpoints is refused", async () => {
