@@ -11,8 +11,9 @@
 #   - every command that writes, killed or interrupted at random moments, leaves nothing torn and
 #     nothing that the same command does not clear away, and then gives the same result
 #   - the preflight boots that take too long for scripts/test.sh
-#   - runs of the real stages that fail end with exit code 9 and name the step; with --real a
-#     bootstrap in chroot gets as far as the first step after those of which DIR has the distfiles
+#   - runs of the real stages that fail end with the exit code of that and name the step; with
+#     --real a bootstrap in chroot gets as far as the first step after those of which DIR has the
+#     distfiles
 #
 # The checkout is only read. Needs Python with `requests` for the first two. The last line is
 # `N passed, N failed, N skipped`; fails if anything did.

@@ -30,11 +30,22 @@ export const EXITS = {
   target: { code: 7, text: "the target: in the way, full, not writable" },
   /** A limit of the machine that the plan is for. */
   limit: { code: 8, text: "the plan breaks a limit" },
-  launch: { code: 9, text: "the guest could not be started, or failed" },
+  /** Nothing of a bootstrap has run, or nothing proves that it has come to its end. */
+  launch: { code: 9, text: "the guest could not be started, or its end is not known" },
   /** The machine could not run a bootstrap. */
   preflight: { code: 10, text: "a bad preflight verdict" },
   /** Two images, or the packages of two runs. */
   different: { code: 11, text: "what was compared or reproduced differs" },
+  // How a run failed: what a script would do about each is different.
+  step: { code: 12, text: "a step of the bootstrap failed" },
+  checksum: { code: 13, text: "the bootstrap found a wrong checksum" },
+  /** A panic, a reset, or an end before everything was built. */
+  crash: { code: 14, text: "the guest panicked, reset, or ended early" },
+  stall: { code: 15, text: "the guest was silent for too long (--stall)" },
+  "host-disk-full": { code: 16, text: "a disk of this host filled up under the guest" },
+  /** QEMU, chroot or bwrap was killed, or failed while the guest ran. */
+  died: { code: 17, text: "QEMU, or what else runs the guest, died" },
+  kvm: { code: 18, text: "KVM cannot run the guest" },
   /** Ctrl-C or SIGTERM: 128 + SIGINT, as in shells. */
   interrupt: { code: 130, text: "interrupted" },
   /** 128 + SIGPIPE, as in shells. */

@@ -32,13 +32,13 @@ runs() {
 	timeout 3000 "$seedstrap" run "$@" --accel tcg >"$work/run.out" 2>"$work/run.err" </dev/null ||
 		code=$?
 }
-# fails_in STEP WHY TARGET [OPTION...]: a run that ends with 9, names the step and the reason, and
-# records both.
+# fails_in CODE STEP WHY TARGET [OPTION...]: a run that ends with the code, names the step and the
+# reason, and records both.
 fails_in() {
-	where=$1 why=$2
-	shift 2
+	code_wanted=$1 where=$2 why=$3
+	shift 3
 	runs "$@"
-	judged "$1" 9 failed "The bootstrap failed in $where: $why"
+	judged "$1" "$code_wanted" failed "The bootstrap failed in $where: $why"
 }
 
 # A program that ends with exit code 1, run as the second command of stage0-posix.
@@ -54,7 +54,7 @@ END
 	sed "0,/^\.\/x86\/artifact\/hex0 .*/s||&\n$fail\n./x86/artifact/fail|" \
 		"$x86/mescc-tools-mini-kaem.kaem" >"$work/kaem"
 	cat "$work/kaem" >"$x86/mescc-tools-mini-kaem.kaem"
-	made qemu "$work/altered" "$work/qemu" && fails_in stage0-posix "Subprocess error" "$work/qemu"
+	made qemu "$work/altered" "$work/qemu" && fails_in 12 stage0-posix "Subprocess error" "$work/qemu"
 }
 
 # A boot sector that resets the machine in place of loading anything.
@@ -68,7 +68,7 @@ boot_resets() {
 	} >"$work/altered/builder-hex0/builder-hex0-x86-stage1.hex0"
 	made qemu "$work/altered" "$work/reset" || return 1
 	runs "$work/reset"
-	judged "$work/reset" 9 failed "The bootstrap failed: it ended before"
+	judged "$work/reset" 14 failed "The bootstrap failed: the guest reset itself before"
 }
 
 # ended_by SIGNAL WHO TARGET: the same media, and a signal as soon as stage0-posix runs.
@@ -93,7 +93,7 @@ interrupted() {
 	ended_by TERM run "$work/ended" && judged "$work/ended" 130 interrupted "does not go on from there"
 }
 qemu_dies() {
-	ended_by KILL qemu "$work/died" && judged "$work/died" 9 failed "The bootstrap failed in stage0-posix"
+	ended_by KILL qemu "$work/died" && judged "$work/died" 17 failed "The bootstrap failed in stage0-posix"
 }
 
 # A checksum of upstream's that what was built does not have.
@@ -102,12 +102,12 @@ answer_differs() { # chroot|bwrap
 	answers=$work/altered/seed/stage0-posix/x86.answers
 	sed '1s/^................/0000000000000000/' "$answers" >"$work/answers"
 	cat "$work/answers" >"$answers"
-	made "$1" "$work/altered" "$work/answer" && fails_in stage0-posix "" "$work/answer" "--$1"
+	made "$1" "$work/altered" "$work/answer" && fails_in 13 stage0-posix "" "$work/answer" "--$1"
 }
 # The real stage0-posix, and the first step whose distfile is not the real one.
 distfile_fails() { # chroot|bwrap STEP
 	rm -rf "$work/root"
-	made "$1" "$tree" "$work/root" && fails_in "$2 pass 1" "" "$work/root" "--$1"
+	made "$1" "$tree" "$work/root" && fails_in 12 "$2 pass 1" "" "$work/root" "--$1"
 }
 
 # shows WHAT COMMAND...
@@ -119,9 +119,9 @@ shows() {
 if ! command -v qemu-system-x86_64 >/dev/null 2>&1; then
 	skip "runs under QEMU" "there is no qemu-system-x86_64 here"
 else
-	shows "a program that fails in builder-hex0 ends the run with 9, and names stage0-posix" \
+	shows "a program that fails in builder-hex0 ends the run with 12, and names stage0-posix" \
 		stage0_fails
-	shows "a machine that only resets ends the run with 9" boot_resets
+	shows "a machine that only resets ends the run with 14" boot_resets
 	shows "a QEMU that is killed is a failure in the step that it was in, and leaves no process" \
 		qemu_dies
 	shows "a run that is ended from outside is interrupted (130), says what the disk is" interrupted
@@ -131,15 +131,15 @@ step=mes-0.27.1
 if [ "$(id -u)" -ne 0 ]; then
 	skip "failing steps in chroot" "only root may start it"
 else
-	shows "a checksum that differs ends a chroot with 9, and names stage0-posix" \
+	shows "a checksum that differs ends a chroot with 13, and names stage0-posix" \
 		answer_differs chroot
-	shows "a distfile that cannot be unpacked ends a chroot with 9, and names $step" \
+	shows "a distfile that cannot be unpacked ends a chroot with 12, and names $step" \
 		distfile_fails chroot "$step"
 fi
 if ! command -v bwrap >/dev/null 2>&1; then
 	skip "failing steps in bwrap" "there is no bwrap here"
 else
-	shows "a distfile that cannot be unpacked ends a bwrap with 9, and names $step" \
+	shows "a distfile that cannot be unpacked ends a bwrap with 12, and names $step" \
 		distfile_fails bwrap "$step"
 fi
 [ -n "$real" ] || skip "a bootstrap as far as make-3.82" "it needs distfiles of its steps (--real DIR)"

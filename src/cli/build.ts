@@ -22,10 +22,18 @@ import { GROUPS } from "./help.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText, wholeDigestText } from "./digest.ts";
 import { fetchPrinter } from "./fetching.ts";
-import { printJson } from "./json.ts";
+import { printJson, printJsonLine } from "./json.ts";
 import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
-import { accelOption, printedRun, qemuArgumentOption } from "./run.ts";
+import {
+  accelOption,
+  parseStall,
+  printedRun,
+  qemuArgumentOption,
+  RUN_JSON,
+  RUN_QUIET,
+  stallOption,
+} from "./run.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -86,11 +94,14 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
     .description("build the media and start them, as rootfs.py does; the default command")
     .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
+    .addOption(stallOption())
     .addOption(qemuArgumentOption())
     .configureHelp({ commandUsage: () => "seedstrap [options] [-- arguments of QEMU...]" })
     .optionsGroup(GROUPS.place)
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
     .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
+    .option("--json", RUN_JSON)
+    .option("--quiet", RUN_QUIET)
     .addHelpText(
       "after",
       `
@@ -104,18 +115,37 @@ Example:
         let advice: Plan["advice"] = [];
         const events = {
           ...printedEvents((given) => advice = given),
-          ...printedRun(),
+          ...printedRun(raw),
           onBuilt: (record: TargetRecord) => {
             display.end();
-            printSummary(record, build.target, new Map(), advice);
+            if (!raw.json) printSummary(record, build.target, new Map(), advice);
+            else if (record.options.mode !== "bare-metal") {
+              printJsonLine(builtObject(record, build.target));
+            } else printJson(builtObject(record, build.target));
           },
         };
         const { accel, qemuArg: extraArgs } = raw;
+        const stallMs = parseStall(raw.stall);
         return withProgress(() =>
-          bootstrap({ ...build, accel, extraArgs, tmpfsSize }, events, signal)
+          bootstrap({ ...build, accel, extraArgs, stallMs, tmpfsSize }, events, signal)
         );
       })
     );
+}
+
+/** What was built, as an event for scripts: the record has everything else. */
+function builtObject({ images }: TargetRecord, target: string): object {
+  return {
+    time: new Date().toISOString(),
+    kind: "built",
+    target: resolve(target),
+    images: images.map(({ name, role, sizeBytes, dataBytes }) => ({
+      name,
+      role,
+      sizeBytes,
+      dataBytes,
+    })),
+  };
 }
 
 /**

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * What `--json` prints: one object, whatever the command and however it ends.
+ * What `--json` prints: one object, whatever the command and however it ends. A command that takes
+ * long prints a line for each event before it, and the object as the last line.
  *
  *   {
  *     "schema": 1,          another number where a field is gone, or means something else
@@ -31,10 +32,23 @@ const BLOCK_CHARS = 64 * 1024;
 /** Whether the beginning of the object is printed. */
 let isOpen = false;
 
+/** How far the object is indented; 0 where it is a line. */
+let indent = 2;
+
+/** From now on everything is printed as a line: events, and the result. */
+export function beginJsonLines(): void {
+  indent = 0;
+}
+
+/** Prints an event as a line, after {@link beginJsonLines}. What a terminal obeys is escaped. */
+export function printJsonLine(event: object): void {
+  writeOut(process.stdout, `${printableJson(JSON.stringify(event))}\n`);
+}
+
 /** Prints the result of a command; {@link endJson} ends it. What a terminal obeys is escaped. */
 export function printJson(result: object): void {
-  const text = JSON.stringify({ schema: SCHEMA, ...result }, null, 2);
-  writeOut(process.stdout, printableJson(text.slice(0, -"\n}".length)));
+  const text = JSON.stringify({ schema: SCHEMA, ...result }, null, indent);
+  writeOut(process.stdout, printableJson(text.slice(0, indent === 0 ? -1 : -"\n}".length)));
   isOpen = true;
 }
 
@@ -72,10 +86,13 @@ export async function printJsonList(
 export function endJson(error?: unknown): void {
   if (error !== undefined) {
     if (!isOpen) printJson({});
-    const text = JSON.stringify(errorObject(error), null, 2).replaceAll("\n", "\n  ");
-    writeOut(process.stdout, printableJson(`,\n  "error": ${text}`));
+    const text = JSON.stringify(errorObject(error), null, indent);
+    const field = indent === 0
+      ? `,"error":${text}`
+      : `,\n  "error": ${text.replaceAll("\n", "\n  ")}`;
+    writeOut(process.stdout, printableJson(field));
   }
-  if (isOpen) writeOut(process.stdout, "\n}\n");
+  if (isOpen) writeOut(process.stdout, indent === 0 ? "}\n" : "\n}\n");
   isOpen = false;
 }
 

@@ -19,6 +19,7 @@ import {
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
 import { demoSubcommand } from "./demo.ts";
+import { explainSubcommand } from "./explain.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
 import { programHelp } from "./help.ts";
@@ -31,6 +32,7 @@ import { preflightSubcommand } from "./preflight.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
+import { watchSubcommand } from "./watch.ts";
 import { writeSubcommand } from "./write.ts";
 
 function program(hasDefault: boolean): CommandUnknownOpts {
@@ -44,6 +46,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(buildSubcommand())
     .addCommand(runSubcommand())
+    .addCommand(watchSubcommand())
     .addCommand(demoSubcommand())
     .commandsGroup("Look and check:")
     .addCommand(sourcesCommand())
@@ -53,10 +56,10 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(devicesSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
-    .commandsGroup("After a bootstrap:")
+    .commandsGroup("After a bootstrap, and the manual:")
+    .addCommand(explainSubcommand())
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
-    .commandsGroup("Manual:")
     .addCommand(manSubcommand());
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({

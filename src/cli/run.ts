@@ -3,12 +3,16 @@
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
+import type { ConsoleEvent } from "../console/events.ts";
+import type { RunState } from "../console/position.ts";
+import { UserError } from "../errors.ts";
 import { type RunEvents, type RunStart, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
-import { printJson } from "./json.ts";
-import { guestWriter, note, warn } from "./output.ts";
+import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
+import { guestWriter, note, warn, writeOut } from "./output.ts";
+import { areOutputsOne, EventLines, eventObject } from "./run_events.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -19,11 +23,41 @@ export function accelOption() {
     .choices(["auto", "kvm", "hvf", "tcg"] as const).default("auto" as const);
 }
 
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function stallOption() {
+  return new Option(
+    "--stall <duration>",
+    "end the guest when its console is silent for so long: 90s, 30m, 2h; default: never",
+  );
+}
+
+/** Longest silence that can be waited for: what a timer takes, and far more than any step needs. */
+const MAX_STALL_S = 500 * 3600;
+
+/**
+ * Parses a duration, to milliseconds.
+ *
+ * @throws {UserError} "usage"
+ */
+export function parseStall(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, number, unit] = /^(\d{1,7})([smh])$/.exec(text) ?? [];
+  const seconds = Number(number) * { s: 1, m: 60, h: 3600 }[unit as "s" | "m" | "h"];
+  if (seconds >= 1 && seconds <= MAX_STALL_S) return seconds * 1000;
+  throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for --stall`, {
+    hint: "It takes a whole number of seconds, minutes or hours, up to 500h: 90s, 30m, 2h",
+  });
+}
+
 /** Declares the option that arguments after `--` become. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function qemuArgumentOption() {
   return new Option(`${QEMU_ARGUMENT} <arg...>`).default([] as string[]).hideHelp();
 }
+
+/** What `--json` and `--quiet` mean for whatever follows a console. */
+export const RUN_JSON = "for scripts: a line for each event, and the outcome as the last one";
+export const RUN_QUIET = "do not print what the guest prints; the log has it";
 
 export function runSubcommand(): CommandUnknownOpts {
   return new Command("run")
@@ -32,6 +66,7 @@ export function runSubcommand(): CommandUnknownOpts {
     .argument("[target]", "directory that was built", "target")
     .allowExcessArguments(false)
     .addOption(accelOption())
+    .addOption(stallOption())
     .addOption(qemuArgumentOption())
     .usage("[options] [target] [-- arguments of QEMU...]")
     .option("-c, --chroot", "start a directory by chroot, as root")
@@ -39,7 +74,8 @@ export function runSubcommand(): CommandUnknownOpts {
     .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
     .option("--kernel <file>", "the kernel of a target that was built with one (-qk)")
     .option("--serve <dir...>", "mirror directories that the guest may download from")
-    .option("--json", "for scripts: the outcome; what the guest prints goes to standard error")
+    .option("--json", RUN_JSON)
+    .option("--quiet", RUN_QUIET)
     .addHelpText(
       "after",
       `
@@ -47,18 +83,32 @@ A target may come from a stranger. A directory that was built with --chroot or -
 only with the same option here, and another QEMU, a kernel or a mirror only if you name it.
 
 What the guest prints appears here and in a log below TARGET/.seedstrap/runs, of which the last
-${MAX_RUNS} are kept. Ctrl-C ends the guest.
+${MAX_RUNS} are kept. Ctrl-C ends the guest. Where standard output is no terminal, or with --quiet,
+standard error has a line, with its time, for each event: a step begins, a checksum is right. With
+--json these are lines of JSON on standard output, of which the last one is the outcome.
 
-The exit code is 0 only where the guest has said that every step was built. Whatever else happened
-is 9, with the last step and the lines that matter, and an interrupt is 130.`,
+--stall counts the console only: neither what the guest computes nor what it writes to a disk. Long
+compilations are silent, and under TCG some steps are for hours, as make_fiwix_initrd; so nothing is
+ended unless you say so. The error says how much of the CPU QEMU has used in that time.
+
+The exit code is 0 only where the guest has said that every step was built. A failure has a code of
+its kind, 12 a failed step, 13 a checksum, 14 a panic, a reset or an early end, 15 a stall, 16 a full
+disk of this host, 17 a QEMU that died, 18 KVM; and the last step, the lines that matter, the likely
+cause where one is seen, and what to try. 9 is a guest that could not be started, or of which nothing
+is known, and 130 an interrupt. seedstrap explain tells it all again.`,
     )
-    .action((target, { accel, qemuArg, chroot, bwrap, qemuCmd, kernel, serve = [], json }) => {
-      const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
-      const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
-      return withInterrupt((signal) =>
-        runTarget({ target, accel, extraArgs: qemuArg, named }, printedRun(json), signal)
-      );
-    });
+    .action(
+      (target, { accel, qemuArg, chroot, bwrap, qemuCmd, kernel, serve = [], ...raw }) => {
+        const { json, quiet, stall } = raw;
+        const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
+        const stallMs = parseStall(stall);
+        const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
+        const events = printedRun({ json, quiet });
+        return withInterrupt((signal) =>
+          runTarget({ target, accel, extraArgs: qemuArg, named, stallMs }, events, signal)
+        );
+      },
+    );
 }
 
 const STARTED: Readonly<Record<RunStart["by"], string>> = {
@@ -69,21 +119,55 @@ const STARTED: Readonly<Record<RunStart["by"], string>> = {
   bwrap: "by bwrap",
 };
 
+/** How a run is shown. */
+export interface ShownRun {
+  /** Events and the outcome as lines of JSON. */
+  readonly json?: boolean | undefined;
+  /** Without what the guest prints. */
+  readonly quiet?: boolean | undefined;
+}
+
 /** Events of a run: the guest on standard output, everything else on standard error. */
-export function printedRun(json = false): RunEvents {
+export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunEvents {
+  if (json) beginJsonLines();
   const out = json ? process.stderr : process.stdout;
+  const write = guestWriter(out);
+  const lines = new EventLines();
+  const isOne = areOutputsOne();
+  let isLineOpen = false;
+  const printEvent = (event: ConsoleEvent, state: RunState) => {
+    const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
+    for (const line of lines.of(event, state, performance.now())) {
+      // In a file with both, a line of ours does not go into one of the guest.
+      if (isLineOpen) writeOut(process.stderr, "\n");
+      isLineOpen = false;
+      note(`${time} ${line}`);
+    }
+  };
   return {
     onServe: (path, port) => note(`serving ${path} on 127.0.0.1:${port} for the guest`),
-    onStart: ({ by, logPath, isInteractive }) =>
+    onStart: ({ by, logPath, isInteractive }) => {
+      if (json) {
+        printJsonLine({ time: new Date().toISOString(), ms: 0, kind: "start", by, log: logPath });
+      }
       note(
         isInteractive
           ? `starting ${STARTED[by]}; the log, without what is on your terminal, is ${logPath}`
           : `starting ${STARTED[by]}; the log is ${logPath}; Ctrl-C ends it`,
-      ),
-    onSerial: guestWriter(out),
+      );
+    },
+    ...(!quiet && {
+      onSerial: (chunk) => {
+        write(chunk);
+        isLineOpen = isOne && chunk.at(-1) !== 0x0a;
+      },
+    }),
+    ...(json
+      ? { onEvent: (event, state) => printJsonLine(eventObject(event, state, performance.now())) }
+      : (quiet || !process.stdout.isTTY) && { onEvent: printEvent }),
     onWarning: warn,
     onOutcome: (outcome, logPath) => {
-      if (json) printJson({ ...outcome, log: logPath });
+      if (json) printJson({ kind: "outcome", ...outcome, log: logPath });
       else if (outcome.verdict === "done") note(`done: ${outcome.why}; the log is ${logPath}`);
     },
   };

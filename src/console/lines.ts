@@ -16,23 +16,32 @@ const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]
 export class LineReader {
   readonly #decoder = new TextDecoder("latin1");
   #rest = "";
+  /** Whether the beginning of the line that goes on was a line already. */
   #isCut = false;
 
   /** The lines that end within a chunk. */
   push(chunk: Uint8Array): string[] {
     // builder-hex0, Fiwix and Linux end lines with CR LF, and some in between with LF alone.
-    const lines = (this.#rest + this.#decoder.decode(chunk)).split("\n");
-    this.#rest = lines.pop()!;
-    const whole = lines.map((line, index) => index === 0 && this.#isCut ? undefined : plain(line));
-    if (lines.length > 0) this.#isCut = false;
-    const cut = this.#rest.length > MAX_LINE_CHARS && !this.#isCut
-      ? plain(this.#rest.slice(0, MAX_LINE_CHARS))
-      : undefined;
-    if (this.#rest.length > MAX_LINE_CHARS) {
-      this.#rest = "";
-      this.#isCut = true;
+    const lines = this.#decoder.decode(chunk).split("\n");
+    const open = lines.pop()!;
+    if (lines.length > 0) {
+      const first = this.#rest + lines[0]!;
+      const rest = this.#isCut ? lines.slice(1) : [first, ...lines.slice(1)];
+      this.#rest = open;
+      this.#isCut = false;
+      return this.#withCut(rest.map(plain));
     }
-    return [...whole, cut].filter((line) => line !== undefined);
+    if (!this.#isCut) this.#rest += open;
+    return this.#withCut([]);
+  }
+
+  /** Adds the beginning of a line that is too long already; its rest is left out. */
+  #withCut(lines: string[]): string[] {
+    if (this.#isCut || this.#rest.length <= MAX_LINE_CHARS) return lines;
+    lines.push(plain(this.#rest));
+    this.#rest = "";
+    this.#isCut = true;
+    return lines;
   }
 
   /** The last line, where it has no end; none if it is empty. */
@@ -43,6 +52,9 @@ export class LineReader {
   }
 }
 
-function plain(line: string): string {
-  return line.replace(ESCAPES, "").replace(/\r/g, "").trimEnd();
+function plain(whole: string): string {
+  // The same line, however many of its bytes have come when it is found to be too long.
+  const line = whole.length > MAX_LINE_CHARS ? whole.slice(0, MAX_LINE_CHARS) : whole;
+  const text = line.includes("\x1b") ? line.replace(ESCAPES, "") : line;
+  return (text.includes("\r") ? text.replaceAll("\r", "") : text).trimEnd();
 }

@@ -5,22 +5,28 @@
  * @module
  */
 
+import { statfsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { type Expected, type Outcome, RunWatch } from "../console/outcome.ts";
-import { messageOf, UserError } from "../errors.ts";
+import { withTarget } from "../console/causes.ts";
+import { FAILURES, type RunFailure } from "../console/failure.ts";
+import { type FollowEvents, RunFollower } from "../console/follow.ts";
+import type { End, Expected, Outcome } from "../console/outcome.ts";
+import { type ErrorKind, messageOf, systemCode, UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
-import { requireProgram } from "../launch/process.ts";
-import { type Accel, type QemuOptions, runQemu } from "../launch/qemu.ts";
+import { requireProgram, shellQuote } from "../launch/process.ts";
+import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
+import { watchSilence } from "../launch/silence.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
 import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
-import { expectedOf } from "../record/expected.ts";
+import type { Starter } from "../record/events.ts";
+import { expectedOf, type ExpectedRun } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
 import { beginRun, type RunFiles } from "../record/run.ts";
 import { readWholeText } from "../read.ts";
@@ -32,6 +38,7 @@ import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
 import { areUnchanged, checkImages, checkKernel } from "./check.ts";
 import { asNamed, type NamedByUser } from "./named.ts";
+import { RunRecorder } from "./run_recorder.ts";
 
 /**
  * Texts that Fiwix prints when its last process has ended, and Linux on a panic: both then wait for
@@ -61,19 +68,21 @@ export interface RunRequest {
   readonly named: NamedByUser | undefined;
   /** Age in milliseconds from which on a run is interrupted by a second key only; 10 min if absent. */
   readonly confirmAfterMs?: number;
+  /** The guest is ended when its console is silent for so long, in milliseconds; never if absent. */
+  readonly stallMs?: number | undefined;
 }
 
 /** How a guest starts. */
 export interface RunStart {
   /** The accelerator of QEMU, or what starts a directory. */
-  readonly by: Accel | "chroot" | "bwrap";
+  readonly by: Starter;
   readonly logPath: string;
   /** Whether the terminal is the guest's, Ctrl-C included. */
   readonly isInteractive: boolean;
 }
 
 /** Told what happens in a run. */
-export interface RunEvents {
+export interface RunEvents extends FollowEvents {
   /** Called before the guest starts, once for each mirror directory that it downloads from. */
   readonly onServe?: (path: string, port: number) => void;
   /** Told once, before the guest starts. */
@@ -89,9 +98,9 @@ export interface RunEvents {
  * Starts built media, waits for the guest to end, and judges by what it printed how it ended.
  *
  * @throws {UserError} "target" where nothing was built there, it is not as it was built, or another
- * process uses it; "usage" for bare metal, and for a record that names what the user did not;
- * "launch" where the bootstrap did not come to its end, or nothing proves that it did; "interrupt"
- * when the signal is raised.
+ * process uses it; "usage" for bare metal, and for a record that names what the user did not; a kind
+ * of {@link FAILURES} where the bootstrap did not come to its end, "launch" where nothing proves that
+ * it did; "interrupt" when the signal is raised.
  */
 export async function runTarget(
   request: RunRequest,
@@ -99,7 +108,7 @@ export async function runTarget(
   signal: AbortSignal,
 ): Promise<void> {
   const dir = resolve(request.target);
-  const { extraArgs = [] } = request;
+  const { extraArgs = [], stallMs } = request;
   const built = readRecord(dir);
   const record = request.named === undefined ? built : asNamed(built, request.named, dir);
   const { options, images } = record;
@@ -111,24 +120,41 @@ export async function runTarget(
   }
   checkExtraArgs(options, extraArgs);
   checkTerminal(options);
+  checkStall(options, stallMs);
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const target = useTarget(dir);
   try {
     checkImages(dir, record.images);
-    const expected = expectedOf(dir, record);
+    const expected = { ...expectedOf(dir, record), ...factsOf(record) };
     const files = beginRun(dir);
     const run = { record, command: [...command, ...extraArgs], dir, files, expected };
-    const { outcome, error } = await watched(run, request, { events, signal }).catch((error) => {
-      const why = `seedstrap itself failed: ${messageOf(error)}`;
-      files.finish({ verdict: "unknown", why, lines: [] });
-      throw error;
-    });
-    files.finish(outcome);
+    const { outcome: seen, error } = await watched(run, request, { events, signal }).catch(
+      (error) => {
+        files.finish(ownFailure(error));
+        throw error;
+      },
+    );
+    const { cause } = seen;
+    const named = cause && withTarget(cause, shellQuote([request.target]));
+    const outcome = { ...seen, ...(named && { cause: named }) };
+    finish(files, outcome, events);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
-    if (outcome.verdict !== "done") throw error ?? outcomeError(outcome, files.logPath);
+    if (outcome.verdict !== "done") {
+      throw outcomeError(outcome, files.logPath, error);
+    }
   } finally {
     target.release();
+  }
+}
+
+/** Records how a run has ended; where it has failed, that counts more than its record. */
+function finish(files: RunFiles, outcome: Outcome, { onWarning }: RunEvents): void {
+  try {
+    files.finish(outcome);
+  } catch (error) {
+    if (!(error instanceof UserError) || outcome.verdict === "done") throw error;
+    onWarning?.(`how it ended is not recorded: ${error.message}`);
   }
 }
 
@@ -139,31 +165,56 @@ interface Run {
   /** The target, absolute. */
   readonly dir: string;
   readonly files: RunFiles;
-  readonly expected: Expected;
+  readonly expected: ExpectedRun;
 }
+
+/** Told also what concerns the record of a run, and what only QEMU tells. */
+type GuestEvents =
+  & RunEvents
+  & Required<Pick<QemuOptions, "onRestart" | "onLogged" | "onPid" | "onReset">>;
 
 /** Runs the guest, and follows its console. */
 async function watched(
   run: Run,
-  { accel, confirmAfterMs = CONFIRM_AFTER_MS }: RunRequest,
+  { accel, confirmAfterMs = CONFIRM_AFTER_MS, stallMs }: RunRequest,
   { events, signal }: { events: RunEvents; signal: AbortSignal },
 ): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> {
   const { record, expected, files } = run;
   const { options } = record;
-  let watch = new RunWatch();
-  const followed: RunEvents & { onRestart: () => void } = {
-    ...events,
-    onSerial: (chunk) => {
-      watch.push(chunk);
-      events.onSerial?.(chunk);
+  const silence = watchSilence(stallMs);
+  const ends = AbortSignal.any([signal, silence.signal]);
+  const recorder = new RunRecorder(
+    { dir: run.dir, options, files, plan: expected.plan },
+    (text) => events.onWarning?.(text),
+  );
+  const follower = new RunFollower(expected.plan, {
+    onEvent: (event, state) => {
+      recorder.event(event);
+      events.onEvent?.(event, state);
     },
-    onRestart: () => watch = new RunWatch(),
+    onState: events.onState,
+  });
+  const followed: GuestEvents = {
+    ...events,
+    onPid: silence.follow,
+    onReset: () => follower.sawReset(),
+    onStart: (start) => {
+      follower.restart(recorder.begin(start.by));
+      events.onStart?.(start);
+    },
+    onSerial: (chunk) => {
+      silence.heard();
+      events.onSerial?.(chunk);
+      follower.push(chunk);
+    },
+    onRestart: () => follower.restart(recorder.restart("tcg")),
+    onLogged: (sizeBytes) => recorder.logged(sizeBytes),
   };
   const began = performance.now();
   const ask = () => {
     const ageMs = performance.now() - began;
     if (ageMs < confirmAfterMs) return false;
-    const at = watch.lastStep === undefined ? "" : `, and is in ${watch.lastStep}`;
+    const at = follower.lastStep === undefined ? "" : `, and is in ${follower.lastStep}`;
     events.onWarning?.(
       `the run is ${formatAge(ageMs)} old${at}; press Ctrl-C again within 5 s to end it`,
     );
@@ -171,23 +222,96 @@ async function watched(
   };
   const start = () =>
     options.mode === "qemu"
-      ? runInQemu(run, accel, followed, signal)
-      : runInDirectory(run, followed, signal);
+      ? runInQemu(run, accel, followed, ends)
+      : runInDirectory(run, followed, ends);
+  const ended = async (): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> => {
+    try {
+      await serving(record, events, () =>
+        guardingTerminal(
+          needsTerminal(options),
+          () => needsTerminal(options) ? lendingKeys(start) : confirmingKeys(ask, start),
+        ));
+    } catch (thrown) {
+      const error = signal.aborted ? thrown : silence.error ?? thrown;
+      if (!(error instanceof UserError)) throw error;
+      const outcome = follower.judge(expected, endOf(error, run.dir));
+      return outcome.verdict === "interrupted" ? { outcome } : { outcome, error };
+    }
+    if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
+    return { outcome: follower.judge(expected, { kind: "ended" }) };
+  };
   try {
-    await serving(record, events, () =>
-      guardingTerminal(
-        needsTerminal(options),
-        () => needsTerminal(options) ? lendingKeys(start) : confirmingKeys(ask, start),
-      ));
+    const result = await ended();
+    recorder.end(result.outcome);
+    return result;
   } catch (error) {
-    if (!(error instanceof UserError)) throw error;
-    const kind = error.kind === "interrupt" ? "interrupted" : "failed";
-    const outcome = watch.judge(expected, { kind, why: error.message });
-    if (kind === "interrupted") return { outcome };
-    return { outcome, error: outcomeError(outcome, files.logPath, error) };
+    recorder.end(ownFailure(error));
+    throw error;
+  } finally {
+    follower.stop();
+    silence.stop();
   }
-  if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
-  return { outcome: watch.judge(expected, { kind: "ended" }) };
+}
+
+/** The outcome of a run in which something failed that is a fault of this program. */
+function ownFailure(error: unknown): Outcome {
+  return { verdict: "unknown", why: `seedstrap itself failed: ${messageOf(error)}`, lines: [] };
+}
+
+/** The failure that an error of a kind tells of, where the console says nothing. */
+const FAILURE_OF: Partial<Record<ErrorKind, RunFailure>> = {
+  step: "step",
+  crash: "ended-early",
+  stall: "stall",
+  "host-disk-full": "host-disk-full",
+  died: "died",
+  kvm: "kvm",
+};
+
+/** How a guest has ended that has ended with an error. */
+function endOf({ kind, message: why }: UserError, dir: string): End {
+  if (kind === "interrupt") return { kind: "interrupted", why };
+  const failure = FAILURE_OF[kind] ?? "not-started";
+  const isFull = (failure === "stall" || failure === "died") && hasNoSpace(dir);
+  return isFull
+    ? { kind: "failed", failure: "host-disk-full", why: `no space is left in ${dir}: ${why}` }
+    : { kind: "failed", failure, why };
+}
+
+/** Less than this is none: a log goes on for a while with it, an image does not. */
+const NO_SPACE_BYTES = 64 * 1024;
+
+/** Reports whether the file system of a directory is full. */
+function hasNoSpace(dir: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(dir);
+    return bavail * bsize < NO_SPACE_BYTES;
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return false;
+  }
+}
+
+/** What a record says of the reasons for which its run may fail. */
+export function factsOf(
+  { options, limits }: TargetRecord,
+): Pick<Expected, "memoryMib" | "brokenLimits"> {
+  return {
+    ...(options.mode === "qemu" && { memoryMib: options.qemuRamMib }),
+    brokenLimits: limits.flatMap(({ broken, title }) => broken ? [title] : []),
+  };
+}
+
+/**
+ * Refuses to watch for silence where the console is the user's.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkStall(options: BuildOptions, stallMs: number | undefined): void {
+  if (stallMs === undefined || !needsTerminal(options)) return;
+  throw new UserError("usage", "Cannot use --stall with a guest that has the terminal", {
+    hint: "What it prints is not seen: leave the option out",
+  });
 }
 
 /** A run of less is interrupted by the first key: little is lost. */
@@ -235,16 +359,20 @@ function preflightOutcome(logPath: string): Outcome {
 }
 
 /** The error for a run that did not come to its end, or of which that is not known. */
-function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
-  const { verdict, why, lastStep, lines } = outcome;
+export function outcomeError(outcome: Outcome, logPath: string, cause?: UserError): UserError {
+  const { verdict, failure, why, lastStep, lines, cause: likely } = outcome;
   const at = lastStep === undefined ? "" : ` in ${lastStep}`;
   const what = verdict === "unknown"
     ? `Cannot tell whether the bootstrap has succeeded${at}`
     : `The bootstrap failed${at}`;
-  const shown = lines.map((line) => `\n  | ${line}`).join("");
-  return new UserError("launch", `${what}: ${why}${shown}`, {
+  const explained = likely === undefined
+    ? []
+    : [`Likely cause: ${likely.text}`, "Try:", ...likely.tries.map((text) => `  - ${text}`)];
+  const told = [`${what}: ${why}`, ...lines.map((line) => `  | ${line}`), ...explained];
+  const hint = likely === undefined && (cause?.hint ?? "The log has everything that it printed");
+  return new UserError(failure === undefined ? "launch" : FAILURES[failure], told.join("\n"), {
     where: logPath,
-    hint: cause?.hint ?? "The log has everything that it printed",
+    ...(hint !== false && { hint }),
     cause,
   });
 }
@@ -260,7 +388,8 @@ function useTarget(dir: string): Lock {
 }
 
 /** The input of the default command, which builds and starts. */
-export interface BootstrapRequest extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs"> {
+export interface BootstrapRequest
+  extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs" | "stallMs"> {
   /** Size of a tmpfs to mount on the target, in the form of mount(8); undefined for none. */
   readonly tmpfsSize: string | undefined;
 }
@@ -281,15 +410,16 @@ export async function bootstrap(
   events: BootstrapEvents,
   signal: AbortSignal,
 ): Promise<void> {
-  const { target, accel, extraArgs = [], tmpfsSize: size, options } = request;
+  const { target, accel, extraArgs = [], stallMs, tmpfsSize: size, options } = request;
   // Before hours are spent on a build that could not be started.
   await checkPrograms(options);
   checkTerminal(options);
+  checkStall(options, stallMs);
   checkExtraArgs(options, extraArgs);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
     if (options.mode === "bare-metal") return;
-    await runTarget({ target, accel, extraArgs, named: undefined }, events, signal);
+    await runTarget({ target, accel, extraArgs, stallMs, named: undefined }, events, signal);
   };
   if (size === undefined) return await buildAndRun();
   const onNotice = (text: string) => events.onWarning?.(text);
@@ -370,11 +500,11 @@ async function serving(
 
 async function runInDirectory(
   { record: { options }, command, dir, files }: Run,
-  { onSerial, onStart, onWarning }: RunEvents,
+  { onSerial, onStart, onWarning, onLogged }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
-  const log = openLog(files.logPath, (text) => onWarning?.(text));
+  const log = openLog(files.logPath, (text) => onWarning?.(text), onLogged);
   onStart?.({ by: options.mode === "chroot" ? "chroot" : "bwrap", ...toldStart(options, files) });
   try {
     await withRootUmask(() =>
@@ -407,7 +537,7 @@ function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart,
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onStart, onWarning, onRestart }: RunEvents & { readonly onRestart: () => void },
+  { onSerial, onStart, onWarning, onRestart, onLogged, onPid, onReset }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -424,5 +554,8 @@ async function runInQemu(
     onNotice: (text) => onWarning?.(text),
     onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
     onRestart,
+    onLogged,
+    onPid,
+    onReset,
   });
 }

@@ -13,7 +13,6 @@
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import * as v from "valibot";
 import { messageOf, UserError } from "../errors.ts";
@@ -22,7 +21,7 @@ import { MIB } from "../format/segment.ts";
 import { anyText, bool, openObject } from "../json.ts";
 import { shellQuote } from "../launch/process.ts";
 import type { Accel } from "../launch/qemu.ts";
-import { Qmp, QmpError, type QmpEvent } from "../launch/qmp.ts";
+import { type Qmp, QmpError } from "../launch/qmp.ts";
 import { type LayeredDisk, layerNode, nodeOf } from "../plan/layers.ts";
 import {
   type Checkpoint,
@@ -153,22 +152,19 @@ export class Saver {
     for (const disk of this.#disks) this.#write(disk, disk.layers.length - 1);
   }
 
-  /** Takes the control socket of a QEMU that has started. */
-  control(stream: Duplex): void {
-    this.#take(stream).catch((error) => {
-      if (this.#isOver || !(error instanceof QmpError || error instanceof UserError)) {
-        if (!this.#isOver) throw error;
-        return;
-      }
+  /** Takes the control of a QEMU that has started. */
+  control(opened: Promise<Qmp>): void {
+    this.#take(opened).catch((error) => {
       // QEMU itself says why it has ended.
-      if (error instanceof QmpError && error.fault === "closed") return;
+      if (this.#isOver || error instanceof QmpError && error.fault === "closed") return;
+      if (!(error instanceof QmpError || error instanceof UserError)) throw error;
       this.#events.onFailure(asUserError(error));
     });
   }
 
-  async #take(stream: Duplex): Promise<void> {
-    this.#qmp?.close();
-    const qmp = await Qmp.open(stream, { onEvent: (event) => this.#hear(event) });
+  async #take(opened: Promise<Qmp>): Promise<void> {
+    this.#qmp = undefined;
+    const qmp = await opened;
     const { from } = this.#options;
     if (from !== undefined) await goOn(qmp, from, join(this.#place, from.memory.name));
     await qmp.execute("migrate-set-parameters", { "max-bandwidth": NO_LIMIT });
@@ -178,7 +174,6 @@ export class Saver {
   /** Ends the control of the guest, when it is gone. */
   end(): void {
     this.#isOver = true;
-    this.#qmp?.close();
     this.#qmp = undefined;
     removeUnneeded(this.#options.dir, this.#used());
   }
@@ -370,9 +365,9 @@ export class Saver {
     }
   }
 
-  #hear({ name, data }: QmpEvent): void {
-    const isFull = name === "BLOCK_IO_ERROR" && v.is(noSpaceSchema, data);
-    if (isFull && !this.#isWaiting) void this.#waitForSpace().catch(ignore);
+  /** Told that the guest stands still, as the disk is full. */
+  diskFull(): void {
+    if (!this.#isWaiting) void this.#waitForSpace().catch(ignore);
   }
 
   /** QEMU stops a guest that cannot write, as the disk is full: it goes on when there is space. */
@@ -439,8 +434,6 @@ export class Saver {
     for (const path of [name, `${name}.part`]) rmSync(join(this.#place, path), { force: true });
   }
 }
-
-const noSpaceSchema = openObject({ nospace: v.literal(true) });
 
 /** Loads the memory of a checkpoint into a QEMU that waits for it, and lets the guest go on. */
 async function goOn(qmp: Qmp, from: Checkpoint, memory: string): Promise<void> {

@@ -27,9 +27,15 @@ export interface GuestLog {
  *
  * @param path The file; its directory must exist.
  * @param onProblem Takes the one message about a failed write.
+ * @param onWritten Told the size of the log in bytes, when it has become longer.
  * @throws {UserError} "target", if it cannot be opened.
  */
-export function openLog(path: string, onProblem: (text: string) => void): GuestLog {
+export function openLog(
+  path: string,
+  onProblem: (text: string) => void,
+  onWritten: (sizeBytes: number) => void = () => {},
+): GuestLog {
+  let sizeBytes = 0;
   let fd: number | undefined;
   try {
     fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0o666);
@@ -50,6 +56,7 @@ export function openLog(path: string, onProblem: (text: string) => void): GuestL
     try {
       for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
       atLineStart = bytes.at(-1) === 0x0a;
+      sizeBytes += bytes.length;
     } catch (error) {
       try {
         close();
@@ -57,7 +64,9 @@ export function openLog(path: string, onProblem: (text: string) => void): GuestL
         fd = undefined; // the first failure is reported below; the descriptor is closed either way
       }
       onProblem(`The log "${path}" ends here, the guest continues: ${messageOf(error)}`);
+      return;
     }
+    onWritten(sizeBytes);
   };
   return {
     write,

@@ -24,9 +24,6 @@ import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../errors.ts";
 
-/** The descriptor of a child that leads to us, see {@link ProcessOptions.onControl}. */
-export const CONTROL_FD = 3;
-
 /** Default time between SIGTERM and SIGKILL, in milliseconds. */
 const KILL_AFTER_MS = 5000;
 
@@ -47,8 +44,11 @@ export interface ProcessOptions {
   readonly onStdout?: (chunk: Uint8Array) => void;
   /** Takes standard error in chunks of any size. If absent, the child gets ours. */
   readonly onStderr?: (chunk: Uint8Array) => void;
-  /** Takes our end of a socket, of which the child has the other as {@link CONTROL_FD}. */
-  readonly onControl?: (stream: Duplex) => void;
+  /**
+   * Gives the child one end of a pair of sockets as its descriptor 3. Told once, when it has started:
+   * the other end, and the pid.
+   */
+  readonly onChannel?: (channel: Duplex, pid: number) => void;
   /** Ends the child. The promise still settles only when the child is gone. */
   readonly signal?: AbortSignal;
   /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
@@ -208,7 +208,7 @@ async function isDirectory(path: string): Promise<boolean> {
 class SpawnError extends Error {}
 
 function supervise(options: ProcessOptions, command: string[]): Promise<ProcessOutcome> {
-  const { onStdout, onStderr, signal, killAfterMs = KILL_AFTER_MS } = options;
+  const { onStdout, onStderr, onChannel, signal, killAfterMs = KILL_AFTER_MS } = options;
   return new Promise((settle, reject) => {
     let child: ChildProcess;
     try {
@@ -218,7 +218,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
           options.stdin,
           onStdout ? "pipe" : "inherit",
           onStderr ? "pipe" : "inherit",
-          ...(options.onControl ? ["pipe" as const] : []),
+          ...(onChannel ? ["pipe"] as const : []),
         ],
         ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
         env: childEnvironment(options.env),
@@ -228,8 +228,6 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
       return;
     }
 
-    // Both runtimes make it a socket that is read and written.
-    const control = child.stdio[CONTROL_FD] as Duplex | null | undefined;
     let failure: { readonly error: unknown } | undefined;
     let stopping = false;
     let gone = false;
@@ -249,7 +247,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
       timers.push(setTimeout(() => {
         child.stdout?.destroy();
         child.stderr?.destroy();
-        control?.destroy();
+        child.stdio[3]?.destroy();
       }, DRAIN_MS));
     };
     const stop = () => {
@@ -278,7 +276,8 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     signal?.addEventListener("abort", stop, { once: true });
     if (onStdout) child.stdout?.on("data", guard(onStdout));
     if (onStderr) child.stderr?.on("data", guard(onStderr));
-    if (control) options.onControl?.(control);
+    const channel = child.stdio[3] as Duplex | null | undefined;
+    if (channel && child.pid !== undefined) onChannel?.(channel, child.pid);
     child.on("error", (cause) => {
       if (child.pid !== undefined) return; // a signal that could not be sent: "close" follows
       release();

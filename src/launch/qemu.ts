@@ -7,19 +7,20 @@
  * waits. With `auto`, the guest is then started again under TCG, QEMU's own and much slower
  * emulation.
  *
- * One case cannot be detected here: under `-no-reboot`, a guest that resets itself, also by a
- * triple fault, ends QEMU with exit code 0, exactly like one that has finished. Whether it has
- * finished is only visible in its output on the serial console, which the caller has to check.
+ * Under `-no-reboot`, a guest that resets itself, also by a triple fault, ends QEMU with exit code
+ * 0, exactly like one that has finished. QEMU tells which over its monitor, and `onReset` passes
+ * that on; but whether the guest has finished is only visible in its output on the serial console,
+ * which the caller has to check.
  *
  * @module
  */
 import { stat } from "node:fs/promises";
-import type { Duplex } from "node:stream";
 import { messageOf, UserError } from "../errors.ts";
 import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
 import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
 import { type ProcessOutcome, runProcess, shellQuote } from "./process.ts";
+import { MONITOR_ARGS, monitorEventOf, Qmp, type QmpEvent } from "./qmp.ts";
 
 /** The accelerator that runs the guest. */
 export type Accel = "kvm" | "hvf" | "tcg";
@@ -43,16 +44,27 @@ export interface QemuOptions {
    * terminal to raw mode, and Ctrl-C would go to the guest.
    */
   readonly interactive: boolean;
-  /** Takes a socket to the QEMU that has started, of which it has the other end as descriptor 3. */
-  readonly onControl?: (stream: Duplex) => void;
   /** Ends the guest. */
   readonly signal: AbortSignal;
   /** Takes the output of the serial console: any bytes, in chunks of any size. */
   readonly onSerial: (chunk: Uint8Array) => void;
+  /** Told the size of the log in bytes, when it has become longer. */
+  readonly onLogged?: (sizeBytes: number) => void;
   /** Told once, before the guest starts. */
   readonly onStart?: (accel: Accel) => void;
   /** Told that the guest starts again, from its beginning. */
   readonly onRestart?: () => void;
+  /** Told the pid of QEMU, each time that it has started. */
+  readonly onPid?: (pid: number) => void;
+  /** Told that the guest has reset itself, also by a triple fault. */
+  readonly onReset?: () => void;
+  /** Takes the control of QEMU, each time that it has started. It may fail. */
+  readonly onControl?: (qmp: Promise<Qmp>) => void;
+  /**
+   * Told that the guest stands still, as a disk image cannot grow: it can be continued when there is
+   * space. If absent, the guest is ended.
+   */
+  readonly onHostFull?: () => void;
   /** Takes a line for the user: a message of QEMU, or what is done about KVM. */
   readonly onNotice: (text: string) => void;
   /**
@@ -91,19 +103,19 @@ export interface QemuOutcome {
  * Runs a guest until QEMU exits with a good code.
  *
  * @returns Once QEMU has exited.
- * @throws {UserError} "launch", if QEMU is missing or fails, or KVM fails and TCG cannot take over;
- *   "interrupt", if `signal` was aborted or QEMU was ended by one of {@link SIGNALS};
- *   "target", if the log cannot be opened.
+ * @throws {UserError} "launch", if QEMU is missing, or fails before the guest says anything; "died",
+ *   if it fails later; "kvm", if KVM fails and TCG cannot take over; "crash", if the guest has
+ *   stopped; "host-disk-full", if a disk image cannot grow; "interrupt", if `signal` was aborted or
+ *   QEMU was ended by one of {@link SIGNALS}; "target", if the log cannot be opened.
  */
 export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
   const { onNotice } = options;
-  const log = openLog(options.logPath, onNotice);
+  const log = openLog(options.logPath, onNotice, options.onLogged);
   try {
     const accel = await firstAccel(options);
     options.onStart?.(accel);
     const before = await stamps(options.disks ?? []);
-    const run = await runOnce(options, accel, log);
-    if (options.signal.aborted) log.separator(messageOf(options.signal.reason));
+    const run = await runLogged(options, accel, log);
     if (run.kvmFailure === undefined || options.accel !== "auto") return judge(options, run);
 
     // The second start must not use a disk that the first one has changed. A guest that KVM cannot
@@ -114,10 +126,26 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
     onNotice(text);
     log.separator(text);
     options.onRestart?.();
-    return judge(options, await runOnce(options, "tcg", log));
+    return judge(options, await runLogged(options, "tcg", log));
   } finally {
     log.close();
   }
+}
+
+async function runLogged(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
+  const run = await runOnce(options, accel, log);
+  const end = options.signal.aborted ? messageOf(options.signal.reason) : endText(run);
+  if (end !== undefined) log.separator(end);
+  return run;
+}
+
+/** How a guest has ended, for the log, where neither the console nor QEMU has said it. */
+function endText({ haltText, kvmFailure, isHostFull, isReset, outcome }: Run): string | undefined {
+  const { signal } = outcome;
+  if (haltText !== undefined || kvmFailure !== undefined) return undefined;
+  if (isHostFull) return "no space is left on this host";
+  if (isReset) return "the guest has reset itself";
+  return signal === null ? undefined : `QEMU was killed by ${signal}`;
 }
 
 /** With KVM, builder-hex0 loads its files and begins to print within seconds. */
@@ -134,6 +162,12 @@ interface Run {
   readonly lastLine: string;
   /** The one of `haltTexts` that the guest printed; undefined if it printed none. */
   readonly haltText: string | undefined;
+  /** Whether the guest was ended as a disk image could not grow. */
+  readonly isHostFull: boolean;
+  /** Whether the guest has ended by a reset. */
+  readonly isReset: boolean;
+  /** Whether the guest has printed anything that we have seen. */
+  readonly hasSerial: boolean;
 }
 
 async function firstAccel(options: QemuOptions): Promise<Accel> {
@@ -147,11 +181,16 @@ async function firstAccel(options: QemuOptions): Promise<Accel> {
 async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
   const { interactive, signal, onSerial, onNotice } = options;
   const argv = [options.command, "-accel", accel, ...options.args];
+  // Not in what is shown: nobody could run it.
+  const given = [...argv.slice(0, 3), ...MONITOR_ARGS, ...options.args];
   const giveUp = new AbortController();
   const unusable: string[] = [];
   let died: KvmFailure | undefined;
   let lastLine = "";
   let haltText: string | undefined;
+  let isHostFull = false;
+  let isReset = false;
+  let hasSerial = false;
   const watch = textWatcher(options.haltTexts ?? [], (text) => {
     haltText ??= text;
     giveUp.abort();
@@ -172,14 +211,16 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
     }
     if (line.trim() !== "") lastLine = line.trim();
     // After KVM has died, QEMU dumps registers; after an abort, it names the signal. Show neither.
-    if (died === undefined && !signal.aborted && line.trim() !== "") onNotice(line);
+    const isOver = died !== undefined || isHostFull || signal.aborted;
+    if (!isOver && line.trim() !== "") onNotice(line);
   });
   const outcome = await runProcess({
-    argv,
+    argv: given,
     stdin: interactive ? "inherit" : "ignore",
     isApart: !interactive,
     ...(interactive ? {} : {
       onStdout: (chunk) => {
+        hasSerial = true;
         log.write(chunk);
         onSerial(chunk);
         watch(chunk);
@@ -190,12 +231,29 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
       log.write(chunk);
       lines.push(chunk);
     },
-    ...(options.onControl && { onControl: options.onControl }),
+    onChannel: (channel, pid) => {
+      options.onPid?.(pid);
+      const onEvent = (event: QmpEvent) => {
+        const told = monitorEventOf(event);
+        if (told === "reset") {
+          isReset = true;
+          options.onReset?.();
+        } else if (told === "host-disk-full") {
+          if (options.onHostFull !== undefined) return options.onHostFull();
+          isHostFull = true;
+          giveUp.abort();
+        }
+      };
+      const qmp = Qmp.open(channel, { onEvent });
+      // A QEMU that cannot be understood still runs its guest.
+      qmp.catch(() => {});
+      options.onControl?.(qmp);
+    },
     signal: AbortSignal.any([signal, giveUp.signal]),
   }).finally(() => silence?.stop());
   lines.end();
-  const run = { accel, argv, outcome, lastLine, haltText };
-  if (haltText !== undefined) return run;
+  const run = { accel, argv, outcome, lastLine, haltText, isHostFull, isReset, hasSerial };
+  if (haltText !== undefined || isHostFull) return run;
   const stopped = died === undefined ? interruption(signal, run) !== undefined : signal.aborted;
   if (stopped) return run;
   const refused = outcome.code !== null && isGood(options, outcome.code)
@@ -214,13 +272,21 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
   const where = options.logPath;
   if (run.kvmFailure) {
     throw new UserError(
-      "launch",
+      "kvm",
       `KVM cannot run this guest (${run.kvmFailure.line}): ${command}`,
       { hint: "Use --accel tcg", where },
     );
   }
+  if (run.isHostFull && !options.signal.aborted) {
+    const disks = shellQuote(options.disks ?? []);
+    throw new UserError(
+      "host-disk-full",
+      `no space is left on this host: QEMU could not write to ${disks}, and the guest was ended`,
+      { where, hint: "Free some space there, and build and run again" },
+    );
+  }
   if (run.haltText !== undefined && !options.signal.aborted) {
-    throw new UserError("launch", `The guest has stopped: "${run.haltText}"`, {
+    throw new UserError("crash", `The guest has stopped: "${run.haltText}"`, {
       where,
       hint: "Look for the reason in the lines before",
     });
@@ -231,7 +297,8 @@ function judge(options: QemuOptions, run: Run): QemuOutcome {
   if (code !== null && isGood(options, code)) return { accel: run.accel, code };
   const end = signal === null ? `failed with exit code ${code}` : `was killed by ${signal}`;
   const why = run.lastLine === "" ? "" : ` (${run.lastLine})`;
-  throw new UserError("launch", `QEMU ${end}${why}: ${command}`, { where });
+  const kind = run.hasSerial || signal !== null ? "died" : "launch";
+  throw new UserError(kind, `QEMU ${end}${why}: ${command}`, { where });
 }
 
 /**
@@ -275,7 +342,7 @@ function checkUntouched(
   const written = (options.disks ?? []).filter((path) => before.get(path) !== after.get(path));
   if (written.length === 0) return;
   throw new UserError(
-    "launch",
+    "kvm",
     `Cannot start the guest again under TCG: it wrote to ${shellQuote(written)} before KVM ` +
       `failed (${failure.line})`,
     { hint: "Write the images again and start them with --accel tcg" },

@@ -9,8 +9,12 @@
  *   QEMU says     {"return": …, "id": N} or {"error": {"class", "desc"}, "id": N}
  *   at any time   {"event": NAME, "data": …, "timestamp": …}
  *
- * It goes through a socket that QEMU inherits as {@link CONTROL_FD}: no file in a file system leads
- * to it, no path is too long for it, and nobody else can connect.
+ * It goes through a pair of sockets, of which QEMU has one end as its descriptor 3: no file in a file
+ * system leads to it, no path is too long for it, and nobody else can connect.
+ *
+ * It also tells how a guest ended, and that the disk of this host is full. Without it a reset looks
+ * like a switch-off, and a full disk like silence: QEMU stops the guest, prints nothing, and waits.
+ * QEMU 2.12 or later.
  *
  * Source: QEMU, docs/interop/qmp-spec.txt.
  *
@@ -20,15 +24,29 @@
 import type { Duplex } from "node:stream";
 import * as v from "valibot";
 import { anyText, openObject, parseJson } from "../json.ts";
-import { CONTROL_FD } from "./process.ts";
 
-/** The arguments of QEMU for the socket. */
-export const QMP_ARGS: readonly string[] = [
-  "-chardev",
-  `socket,id=seedstrap-control,fd=${CONTROL_FD}`,
-  "-mon",
-  "chardev=seedstrap-control,mode=control",
+/** The arguments with which QEMU uses descriptor 3. */
+export const MONITOR_ARGS: readonly string[] = [
+  ...["-chardev", "socket,id=seedstrap-monitor,fd=3"],
+  ...["-mon", "chardev=seedstrap-monitor,mode=control"],
 ];
+
+/** Something that QEMU tells of a guest. */
+export type MonitorEvent =
+  /** The guest has reset itself, under `-no-reboot`; a triple fault does, too. */
+  | "reset"
+  /** The guest is stopped, as a disk image cannot grow. */
+  | "host-disk-full";
+
+/** What an event tells of a guest; undefined for all others. */
+export function monitorEventOf({ name, data }: QmpEvent): MonitorEvent | undefined {
+  if (name === "SHUTDOWN" && v.is(resetSchema, data)) return "reset";
+  if (name === "BLOCK_IO_ERROR" && v.is(fullSchema, data)) return "host-disk-full";
+  return undefined;
+}
+
+const resetSchema = v.looseObject({ reason: v.literal("guest-reset") });
+const fullSchema = v.looseObject({ action: v.literal("stop"), nospace: v.literal(true) });
 
 /** A longer message ends the connection: no reply that is asked for is as long. */
 const MAX_MESSAGE_CHARS = 1024 * 1024;

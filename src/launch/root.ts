@@ -55,7 +55,8 @@ async function locatedCommand(
  * Runs the bootstrap to its end, with our standard output and standard error. Whatever it has
  * started ends with it.
  *
- * @throws {UserError} "launch" if a program is missing or the bootstrap fails; "interrupt".
+ * @throws {UserError} "launch" if a program is missing; "step" if the bootstrap, or what starts it,
+ * fails; "died" if it is killed; "interrupt".
  */
 export async function runRoot(
   { argv, needsRoot, interactive, onOutput, signal, onNotice }: RootRun,
@@ -85,7 +86,7 @@ export async function runRoot(
     throw new UserError("interrupt", "Interrupted in the bootstrap");
   }
   const end = ended === null ? `exit code ${code}` : `killed by ${ended}`;
-  throw new UserError("launch", `${end}: ${shellQuote(whole)}`);
+  throw new UserError(ended === null ? "step" : "died", `${end}: ${shellQuote(whole)}`);
 }
 
 /** Returns the signal that a shell's exit code tells of: 128 and its number. */

@@ -7,11 +7,12 @@
 
 import { join } from "node:path";
 import type { Expected, StepPass } from "../console/outcome.ts";
+import type { RunPlan } from "../console/position.ts";
 import { UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import type { ImageView } from "../image/types.ts";
 import { openView } from "../image/view.ts";
-import { type CiPass, startOf } from "../plan/options.ts";
+import { type BuildOptions, type CiPass, startOf } from "../plan/options.ts";
 import { BOOT_IMAGE, DISK_IMAGE } from "../plan/types.ts";
 import { reading } from "../refused.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
@@ -25,43 +26,65 @@ const CONFIG = "steps/bootstrap.cfg";
 /** Far more than any manifest has: that of live-bootstrap has 10 KB. */
 const MAX_TEXT_BYTES = MIB;
 
+/** What a run of a target goes through, and what has to be seen of it. */
+export interface ExpectedRun extends Expected {
+  readonly plan: RunPlan;
+}
+
 /**
- * Reads from a target what has to be seen of a run.
+ * Reads from a target what its run goes through, and what has to be seen of it.
  *
  * @param dir The target, absolute.
  */
-export function expectedOf(dir: string, { options }: TargetRecord): Expected {
-  const isDirectory = startOf(options) === "directory";
-  const image = startOf(options) === "disk" ? DISK_IMAGE : BOOT_IMAGE;
+export function expectedOf(dir: string, { options }: TargetRecord): ExpectedRun {
+  const start = startOf(options);
+  const isDirectory = start === "directory";
+  const image = start === "disk" ? DISK_IMAGE : BOOT_IMAGE;
   const read = (path: string) =>
     isDirectory ? readText(join(dir, path)) : readFromImage(join(dir, image), path);
-  const last = lastStep(read, options.internalCi);
+  const steps = plannedSteps(read, options);
+  const last = steps?.at(-1);
   const since = Date.now();
   return {
+    plan: {
+      steps,
+      loadSizes: isDirectory || start === "disk" ? [] : entrySizes(join(dir, image)),
+    },
     lastStep: last,
     switchesOff: !isDirectory,
     ...(isDirectory && last && { isPackaged: () => isPackaged(dir, last, since) }),
   };
 }
 
-function lastStep(
+/** The steps that a run builds, in order; undefined where that is not known beforehand. */
+function plannedSteps(
   read: (path: string) => string | undefined,
-  pass: CiPass | undefined,
-): StepPass | undefined {
+  { internalCi, hasPreseed }: BuildOptions,
+): readonly StepPass[] | undefined {
   const [manifest, config] = [read(MANIFEST), read(CONFIG)];
   // Where the configurator makes the configuration on the machine, nobody knows which steps count.
   if (manifest === undefined || config === undefined || config === "") return undefined;
   try {
     const active = evaluateManifest(parseManifest(manifest, MANIFEST), parseConfig(config, CONFIG));
-    return lastBuild(untilBreak(active, pass));
+    const lines = hasPreseed ? afterBash(active) : active;
+    return ofPass(lines, internalCi).flatMap(({ line, pass }) =>
+      line.kind === "build" ? [{ name: line.name, pass }] : []
+    );
   } catch (error) {
     if (error instanceof UserError) return undefined;
     throw error;
   }
 }
 
+/** The lines after the first bash is built: a run from the root of an earlier one begins there. */
+function afterBash(active: readonly ActiveLine[]): readonly ActiveLine[] {
+  return active.slice(
+    active.findIndex(({ line }) => line.kind === "build" && line.name.startsWith("bash-")) + 1,
+  );
+}
+
 /** The lines of a pass of live-bootstrap's own CI: each but the last ends at its `jump: break`. */
-function untilBreak(
+function ofPass(
   active: readonly ActiveLine[],
   pass: CiPass | undefined,
 ): readonly ActiveLine[] {
@@ -69,12 +92,8 @@ function untilBreak(
   const breaks = active.flatMap(({ line }, index) =>
     line.kind === "jump" && line.name === "break" ? [index] : []
   );
-  return active.slice(0, breaks[Number(pass.slice("pass".length)) - 1]);
-}
-
-function lastBuild(active: readonly ActiveLine[]): StepPass | undefined {
-  const last = active.findLast(({ line }) => line.kind === "build");
-  return last && { name: last.line.name, pass: last.pass };
+  const number = Number(pass.slice("pass".length));
+  return active.slice(number === 1 ? 0 : breaks[number - 2], breaks[number - 1]);
 }
 
 /**
@@ -85,6 +104,15 @@ function isPackaged(dir: string, { name, pass }: StepPass, sinceMs: number): boo
   const found = lstatIfThere(join(dir, "external", "repo", `${name}_${pass - 1}.tar.bz2`));
   // The clock of a file system may be a tick late.
   return found?.isFile() === true && found.mtimeMs >= sinceMs - 1000;
+}
+
+/** Sizes of the entries of a boot image, in their order; none where it cannot be read. */
+function entrySizes(image: string): readonly number[] {
+  return withImage(
+    image,
+    (source) =>
+      [...openView(source).entries()].flatMap((entry) => "size" in entry ? [entry.size] : []),
+  ) ?? [];
 }
 
 function readText(path: string): string | undefined {
@@ -112,10 +140,10 @@ function textIn(view: ImageView, path: string): string | undefined {
 }
 
 /** Opens a file of the target; one that is not there or no image says nothing. */
-function withImage(
+function withImage<T>(
   path: string,
-  use: (source: ReturnType<typeof openImage>) => string | undefined,
-): string | undefined {
+  use: (source: ReturnType<typeof openImage>) => T,
+): T | undefined {
   try {
     const source = openImage(path);
     try {

@@ -5,6 +5,9 @@
  *   TARGET/.seedstrap/runs/N.log    what the guest printed, and what QEMU said, as it came
  *   TARGET/.seedstrap/runs/N.json   the outcome; its verdict is "running" until the run is over, and
  *                                   stays that where seedstrap was killed
+ *   TARGET/.seedstrap/runs/N.part   space for the outcome, until that is recorded
+ *   TARGET/.seedstrap/runs/N.events, N.times
+ *                                   when what happened, see {@link ./events.ts}
  *
  * N counts from 1. The last {@link MAX_RUNS} are kept.
  *
@@ -13,15 +16,20 @@
 
 import {
   closeSync,
+  constants,
   fsyncSync,
+  ftruncateSync,
   openSync,
   readdirSync,
   renameSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import * as v from "valibot";
+import type { Cause } from "../console/causes.ts";
+import { FAILURE_NAMES, type RunFailure } from "../console/failure.ts";
 import type { Outcome } from "../console/outcome.ts";
 import { systemCode, UserError } from "../errors.ts";
 import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
@@ -36,16 +44,23 @@ export const MAX_RUNS = 10;
 /** The longest outcome that is read: some twenty lines of a console. */
 const MAX_OUTCOME_BYTES = 1024 * 1024;
 
+const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+
 const FORMAT = "seedstrap-run/1";
+/** The name of a log. */
+const LOG = /([1-9]\d{0,8})\.log$/;
 const RUNS_DIR = join(WORK_DIR, "runs");
 
 /** A run as it is recorded. */
 export interface RecordedRun {
   readonly format: typeof FORMAT;
   readonly verdict: Outcome["verdict"] | "running";
+  /** Absent where it did not fail, as in the runs that were recorded before there was one. */
+  readonly failure?: RunFailure;
   readonly why: string;
   readonly lastStep?: string;
   readonly lines: readonly string[];
+  readonly cause?: Cause;
   /** Times in ISO 8601, UTC. */
   readonly began: string;
   readonly ended?: string;
@@ -56,9 +71,11 @@ const time = textThat((value) => !Number.isNaN(Date.parse(value)), "a time");
 const runSchema = objectOf<RecordedRun>({
   format: v.literal(FORMAT, `"${FORMAT}"`),
   verdict: oneOf(["done", "failed", "interrupted", "unknown", "running"]),
+  failure: v.optional(oneOf(FAILURE_NAMES)),
   why: anyText,
   lastStep: v.optional(anyText),
   lines: list(anyText),
+  cause: v.optional(objectOf<Cause>({ name: anyText, text: anyText, tries: list(anyText) })),
   began: time,
   ended: v.optional(time),
 });
@@ -67,6 +84,9 @@ const runSchema = objectOf<RecordedRun>({
 export interface RunFiles {
   /** The log, which is there and empty. */
   readonly logPath: string;
+  /** Files for the events and times of the run, which are not there. */
+  readonly eventsPath: string;
+  readonly timesPath: string;
   /** Records how it ended. */
   finish(outcome: Outcome): void;
 }
@@ -87,34 +107,72 @@ export function beginRun(dir: string): RunFiles {
     const numbers = runNumbers(runs, ["log", "json"]);
     clearRuns(runs, new Set(numbers.slice(-MAX_RUNS + 1)));
     const number = makeLog(runs, (numbers.at(-1) ?? 0) + 1);
-    const logPath = join(runs, `${number}.log`);
+    const [logPath, eventsPath, timesPath] = [".log", ".events", ".times"].map((end) =>
+      join(runs, `${number}${end}`)
+    ) as [string, string, string];
+    remove(eventsPath);
+    remove(timesPath);
     const began = new Date().toISOString();
     const running = { format: FORMAT, verdict: "running", why: "it is not over", lines: [], began };
     put(runs, number, running);
+    reserve(runs, number);
     const finish = (outcome: Outcome) => {
       const ended = new Date().toISOString();
       writing(runs, () => put(runs, number, { format: FORMAT, ...outcome, began, ended }));
     };
-    return { logPath, finish };
+    return { logPath, eventsPath, timesPath, finish };
   });
 }
 
 /**
  * The last run of a target.
  *
- * @returns undefined where there was none, or what is recorded of it cannot be understood: it is
- * only told.
+ * @returns undefined where there was none, or as {@link recordedRun}.
  */
 export function lastRun(dir: string): (RecordedRun & { readonly logPath: string }) | undefined {
-  const runs = join(dir, RUNS_DIR);
-  const number = runNumbers(runs, ["json"]).at(-1);
-  if (number === undefined) return undefined;
-  const path = join(runs, `${number}.json`);
+  const number = runNumbers(join(dir, RUNS_DIR), ["json"]).at(-1);
+  return number === undefined ? undefined : recordedRun(dir, number);
+}
+
+/** Numbers of the runs of a target that have an outcome or a log, in order. */
+export function recordedRuns(dir: string): number[] {
+  return runNumbers(join(dir, RUNS_DIR), ["json", "log"]);
+}
+
+/** The log of a run of a target, which may not be there. */
+export function logOf(dir: string, number: number): string {
+  return join(dir, RUNS_DIR, `${number}.log`);
+}
+
+/**
+ * A run of a target.
+ *
+ * @returns undefined where there is none of that number, or what is recorded of it cannot be
+ * understood: it is only told.
+ */
+export function recordedRun(
+  dir: string,
+  number: number,
+): (RecordedRun & { readonly logPath: string }) | undefined {
+  const logPath = logOf(dir, number);
+  const run = runOfLog(logPath);
+  return run && { ...run, logPath };
+}
+
+/** The target whose run a log is of, absolute; undefined for a file elsewhere. */
+export function targetOfLog(logPath: string): string | undefined {
+  const path = resolve(logPath);
+  const dir = dirname(dirname(dirname(path)));
+  return path === join(dir, RUNS_DIR, basename(path)) && LOG.test(basename(path)) ? dir : undefined;
+}
+
+/** What is recorded of the run whose log that is; likewise. */
+export function runOfLog(logPath: string): RecordedRun | undefined {
+  if (targetOfLog(logPath) === undefined) return undefined;
   try {
     const options = { limitBytes: MAX_OUTCOME_BYTES, followsLink: false };
-    const parsed = parseJson(runSchema, readWholeText(path, options));
-    if (typeof parsed === "string") return undefined;
-    return { ...parsed, logPath: join(runs, `${number}.log`) };
+    const parsed = parseJson(runSchema, readWholeText(logPath.replace(LOG, "$1.json"), options));
+    return typeof parsed === "string" ? undefined : parsed;
   } catch (error) {
     if (error instanceof UserError) return undefined;
     throw error;
@@ -128,6 +186,12 @@ export function toldRun(
   },
 ): string {
   return `the last run began at ${began} and is ${verdict}; its log is ${logPath}`;
+}
+
+/** The records of the events of a target's runs, in their order. */
+export function eventsPaths(dir: string): string[] {
+  const runs = join(dir, RUNS_DIR);
+  return runNumbers(runs, ["events"]).map((number) => join(runs, `${number}.events`));
 }
 
 /** Removes what a killed process has left: it had begun a run, or to record one. */
@@ -145,7 +209,7 @@ function clearUnfinished(runs: string): void {
 /** Removes the files of runs that are not kept. */
 function clearRuns(runs: string, kept: ReadonlySet<number>): void {
   for (const name of readdirSync(runs)) {
-    const [, number] = /^([1-9]\d{0,8})\.(?:log|json)$/.exec(name) ?? [];
+    const [, number] = /^([1-9]\d{0,8})\.(?:log|json|events|times)$/.exec(name) ?? [];
     if (number !== undefined && !kept.has(Number(number))) remove(join(runs, name));
   }
 }
@@ -168,7 +232,7 @@ function remove(path: string): void {
 }
 
 /** Numbers of the runs that have one of these files, in order. */
-function runNumbers(runs: string, ends: readonly ("log" | "json")[]): number[] {
+function runNumbers(runs: string, ends: readonly ("log" | "json" | "events")[]): number[] {
   const isReal = (path: string) => lstatIfThere(path)?.isDirectory() === true;
   if (!isReal(dirname(runs)) || !isReal(runs)) return [];
   const numbers = readdirSync(runs).flatMap((name) => {
@@ -178,12 +242,22 @@ function runNumbers(runs: string, ends: readonly ("log" | "json")[]): number[] {
   return [...new Set(numbers)].sort((a, b) => a - b);
 }
 
+/** Most that an outcome takes whose lines are of usual lengths. */
+const RESERVED_BYTES = 16 * 1024;
+
+/** Keeps space for the outcome: that the disk is full should not keep it from being recorded. */
+function reserve(runs: string, number: number): void {
+  writeFileSync(join(runs, `${number}.part`), " ".repeat(RESERVED_BYTES), { flag: "wx" });
+}
+
 function put(runs: string, number: number, run: object): void {
   const part = join(runs, `${number}.part`);
-  remove(part);
-  const file = openSync(part, "wx", 0o666);
+  // Over what is reserved, without giving it back before.
+  const file = openSync(part, O_WRONLY + O_CREAT + O_NOFOLLOW, 0o666);
   try {
-    writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);
+    const text = new TextEncoder().encode(`${JSON.stringify(run, null, 1)}\n`);
+    writeSync(file, text);
+    ftruncateSync(file, text.length);
     fsyncSync(file);
   } finally {
     closeSync(file);

@@ -76,6 +76,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["harvest", "--compare", at("run1"), at("run2")], "different", "differences"],
   [() => ["reproduce", at("none"), ...args], "target"],
   [() => ["run", at("none")], "target"],
+  [() => ["watch", at("none")], "target"],
   [() => write(at("noise")), "format"],
 ];
 

@@ -65,6 +65,6 @@ test("README.md shows how a failed run ends", async () => {
   const build = ["build", "--qemu", "-qs", "64M", "--tree", tree, "--offline"];
   expect(await seedstrap(build, { cwd: dir })).toMatchObject({ code: 0 });
   const ran = await seedstrap([...command.split(" "), "--accel", "tcg"], { cwd: dir });
-  expect(ran.code).toBe(9);
+  expect(ran.code).toBe(12);
   expectInOrder(command, ran.stderr.replaceAll(`${dir}/`, ""));
 });

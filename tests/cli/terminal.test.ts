@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Every command at a terminal, with hostile text in all that it reads. */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { Buffer } from "node:buffer";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
@@ -82,6 +83,16 @@ beforeAll(async () => {
   mkdirSync(at(`h${HOSTILE}`));
   writeFileSync(at("record.json"), JSON.stringify(record));
   writeFileSync(at("broken.json"), JSON.stringify({ ...record, [HOSTILE]: HOSTILE }));
+  const bytes = Buffer.from(`${HOSTILE.replace("\x08", "")}\n`, "latin1");
+  writeFileSync(
+    at("console.log"),
+    Buffer.concat([
+      Buffer.from("alpha-1.0: beginning build using script pass1.sh\n"),
+      Buffer.from("alpha-1.0: build successful\nguard_disk: REFUSED: "),
+      bytes,
+      Buffer.from(`${HOSTILE.replace("\x08", "")}: OK\nreboot: Power down\n`),
+    ]),
+  );
   writeFileSync(
     at("serial.log"),
     `preflight: start version=${LOGGED}\r\npreflight: boot drive=${LOGGED} state=${LOGGED}\r\n` +
@@ -167,6 +178,9 @@ const COMMANDS: readonly (readonly [name: string, argv: () => string[], shown?: 
   ["harvest", () => ["harvest", BOOT(), "-o", at(`p${HOSTILE}`)]],
   ["harvest --compare", () => ["harvest", "--compare", at("runs/one"), at("runs/two")], "\\x1b[2J"],
   ["run", () => ["run", at(`none${HOSTILE}`)], "\\x1b[2J"],
+  ["watch", () => ["watch", at("console.log")], "alpha-1.0: build successful"],
+  ["watch --json", () => ["watch", "--json", at("console.log")], "\\u009d"],
+  ["watch --quiet", () => ["watch", "--quiet", at("console.log")], "\\x9d"],
   ["write", () => ["write", BOOT(), at(`none${HOSTILE}`)], "\\x1b[2J"],
   ["devices", () => ["devices"]],
 ];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import type { RunFailure } from "../../src/console/failure.ts";
 import { type End, type Expected, type Outcome, RunWatch } from "../../src/console/outcome.ts";
 
 const ENDED: End = { kind: "ended" };
@@ -115,6 +116,82 @@ describe("a run failed, and its step is named, where", () => {
   });
 });
 
+describe("the failure is", () => {
+  const inStep = " +> pkg=a-1 \n +> kaem --file pass1.kaem \n";
+  const directory: Expected = { lastStep: MACHINE.lastStep, switchesOff: false };
+  const failed = (failure: RunFailure): End => ({ kind: "failed", failure, why: "so" });
+  const cases: readonly (readonly [RunFailure, what: string, Expected, End, text: string])[] = [
+    ["step", "kaem says that a command failed", MACHINE, ENDED, `${inStep}Subprocess error 1\n`],
+    [
+      "step",
+      "Linux's first process, the script, ends with an error",
+      MACHINE,
+      ENDED,
+      "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n",
+    ],
+    [
+      "panic",
+      "Linux's first process is killed",
+      MACHINE,
+      ENDED,
+      "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\n",
+    ],
+    ["checksum", "a checksum differs", MACHINE, ENDED, `${inStep}a: FAILED\nSubprocess error 1\n`],
+    [
+      "ended-early",
+      "Fiwix's last process ends",
+      MACHINE,
+      failed("ended-early"),
+      "Safe to Power Off\n",
+    ],
+    ["ended-early", "the machine ends in order", MACHINE, ENDED, inStep],
+    ["stall", "nothing is printed", MACHINE, failed("stall"), inStep],
+    [
+      "step",
+      "a step failed before nothing was printed",
+      MACHINE,
+      failed("stall"),
+      `${inStep}Subprocess error 1\n`,
+    ],
+    [
+      "kvm",
+      "KVM cannot, whatever was printed",
+      MACHINE,
+      failed("kvm"),
+      `${inStep}Subprocess error 1\n`,
+    ],
+    ["step", "a bootstrap in a directory fails", directory, failed("step"), inStep],
+    ["not-started", "a directory is not even started", directory, failed("step"), "bwrap: no\n"],
+    [
+      "host-disk-full",
+      "a directory is full",
+      directory,
+      failed("step"),
+      `${inStep}No space left on device\n`,
+    ],
+    [
+      "step",
+      "a disk of the machine is full",
+      MACHINE,
+      ENDED,
+      `${inStep}No space left on device\nSubprocess error 1\n`,
+    ],
+    ["died", "QEMU is killed", MACHINE, failed("died"), inStep],
+  ];
+  test.each(cases)("%s where %s", (failure, _, expected, end, text) => {
+    expect(judged(text, expected, end)).toMatchObject({ verdict: "failed", failure });
+  });
+
+  test("reset where the guest resets itself, as QEMU tells, and done where it was done before", () => {
+    for (const [text, wanted] of [[inStep, "reset"], [WHOLE, undefined]] as const) {
+      const watch = new RunWatch();
+      watch.push(encoder.encode(text));
+      watch.sawReset();
+      expect(watch.judge(MACHINE, ENDED).failure).toBe(wanted);
+    }
+  });
+});
+
 test("a failure on which something goes on is a failure", () => {
   const text =
     ` +> pkg=a-1 \n +> kaem --file pass1.kaem \nSubprocess error 1\nABORTING HARD\n${WHOLE}`;
@@ -135,9 +212,10 @@ test("an interrupt is no failure, whatever was printed", () => {
 });
 
 test("a process that fails is a failure, though it says nothing of it", () => {
-  const end: End = { kind: "failed", why: "exit code 1: chroot" };
+  const end: End = { kind: "failed", failure: "step", why: "exit code 1: chroot" };
   expect(judged(" +> cp a b \n", { ...MACHINE, switchesOff: false }, end)).toEqual({
     verdict: "failed",
+    failure: "step",
     why: "exit code 1: chroot",
     lastStep: "stage0-posix",
     lines: [" +> cp a b"],

@@ -7,7 +7,7 @@ import { qcow2, readQcow2 } from "../../src/format/qcow2.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { KIB, MIB } from "../../src/format/segment.ts";
 import { findProgram, runProcess } from "../../src/launch/process.ts";
-import { Qmp, QMP_ARGS } from "../../src/launch/qmp.ts";
+import { MONITOR_ARGS, Qmp } from "../../src/launch/qmp.ts";
 import { openLayers } from "../../src/source/layers.ts";
 import { TempDirs } from "../support/files.ts";
 import { Random } from "../support/mutate.ts";
@@ -134,7 +134,7 @@ async function copyInto(from: string, layer: string): Promise<void> {
   const finished = Promise.withResolvers<void>();
   await runProcess({
     argv: [
-      ...[QEMU, "-accel", "tcg", "-nodefaults", "-display", "none", "-S", ...QMP_ARGS],
+      ...[QEMU, "-accel", "tcg", "-nodefaults", "-display", "none", "-S", ...MONITOR_ARGS],
       ...file("from", "raw", from),
       ...file("to", "qcow2", layer),
     ],
@@ -142,7 +142,7 @@ async function copyInto(from: string, layer: string): Promise<void> {
     isApart: true,
     onStdout: () => {},
     onStderr: (chunk) => console.log(new TextDecoder().decode(chunk)),
-    onControl: async (stream) => {
+    onChannel: async (stream) => {
       const qmp = await Qmp.open(stream, {
         onEvent: ({ name }) => name === "BLOCK_JOB_COMPLETED" && finished.resolve(),
       });

@@ -163,10 +163,11 @@ test("run starts what was built, and reports a failure", async () => {
   await buildMedia(request);
   const { chroot: standIn, env } = standIns(dir);
   const good = await seedstrap(["run", target, "--chroot"], { env });
-  expect(good).toEqual({
+  expect({ ...good, stderr: good.stderr.replaceAll(/^\d{4}-\S+Z /gm, "TIME ") }).toEqual({
     code: 0,
     stdout: `${target} /${SEED}\nalpha-1.0: build successful\n`,
     stderr: `starting by chroot; the log is ${target}/.seedstrap/runs/1.log; Ctrl-C ends it\n` +
+      "TIME the steps of the manifest begin\nTIME alpha-1.0: built\n" +
       `done: every step was built; the log is ${target}/.seedstrap/runs/1.log\n`,
   });
   writeFileSync(standIn, "#!/bin/sh\nexit 3\n");

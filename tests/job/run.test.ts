@@ -10,6 +10,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -18,10 +19,12 @@ import {
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { shellQuote } from "../../src/launch/process.ts";
+import { expectedOf } from "../../src/record/expected.ts";
+import { readEvents } from "../../src/record/events.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { bootSector, type ENDS } from "./boot_sector.ts";
 import { TempDirs } from "../support/files.ts";
-import { MAIN, run, seedstrap, start, testWith } from "../support/run.ts";
+import { MAIN, run, run as runProgram, seedstrap, start, testWith } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
 
 const temp = new TempDirs();
@@ -67,47 +70,148 @@ test("run ends with 0 where the guest has built its last step and switched itsel
   expect(readFileSync(log, "latin1")).toContain("reboot: Power down");
 });
 
+test("the events of a run, and the growth of its log, are kept with their times", async () => {
+  const { target, run } = await built(DONE, "reset");
+  expect((await seedstrap(run)).code).toBe(0);
+  const runs = join(target, ".seedstrap/runs");
+  const { header, events } = readEvents(join(runs, "1.events"))!;
+  expect(header).toMatchObject({ by: "tcg", machine: { cores: 2, memoryMib: 4096 }, steps: 8 });
+  expect(events.map(({ ms: _, ...event }) => event)).toEqual([
+    { kind: "phase", phase: "boot" },
+    { kind: "phase", phase: "steps" },
+    { kind: "step", name: "alpha-1.0", pass: 2 },
+    { kind: "step-done", name: "alpha-1.0" },
+    { kind: "power-off" },
+    { kind: "end", verdict: "done", why: "every step was built" },
+  ]);
+  const { plan } = expectedOf(target, readRecord(target));
+  const { files } = readRecord(target).images[0]!;
+  const bytes = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + size, 0);
+  expect(bytes(plan.loadSizes)).toBe(bytes(files.map(({ size }) => size)));
+  expect(plan.loadSizes.length).toBeGreaterThan(files.length);
+  const times = readFileSync(join(runs, "1.times"), "latin1").trimEnd().split("\n");
+  const sizes = times.map((line) => line.split(" ").map(Number));
+  expect(sizes).toEqual(sizes.toSorted((a, b) => a[0]! - b[0]! || a[1]! - b[1]!));
+  expect(sizes.at(-1)![1]).toBe(statSync(join(runs, "1.log")).size);
+});
+
+test("where its output is no terminal, run prints the console, and a line for each event", async () => {
+  const { run } = await built(DONE, "reset");
+  const ran = await seedstrap(run);
+  expect(ran.stdout).toContain("+> kaem --file pass2.kaem");
+  const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (.*)$/;
+  const lines = ran.stderr.trimEnd().split("\n").map((line) => time.exec(line)?.[1] ?? line);
+  expect(lines.slice(1, -1)).toEqual([
+    "the machine boots",
+    "the steps of the manifest begin",
+    "step 8 of 8: alpha-1.0 pass 2",
+    "alpha-1.0: built",
+    "the machine switches itself off",
+  ]);
+  const quiet = await seedstrap([...run, "--quiet"]);
+  expect(quiet).toMatchObject({ code: 0, stdout: "" });
+  expect(quiet.stderr).toMatch(/Z step 8 of 8: alpha-1\.0 pass 2; \d+ s( to \d+ s)? left$/m);
+  const both = await runProgram(["sh", "-c", '"$@" 2>&1', "sh", process.execPath, MAIN, ...run]);
+  expect(both.stdout).toMatch(/^\d{4}-\S+Z alpha-1\.0: built$/m);
+});
+
+test("run --json prints a line for each event, the guest to standard error or nowhere", async () => {
+  const { target, run } = await built(DONE, "reset");
+  for (const quiet of [[], ["--quiet"]]) {
+    const ran = await seedstrap([...run, "--json", ...quiet]);
+    const lines = ran.stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+    expect(lines.map(({ kind }) => kind).join(" ")).toBe(
+      "start phase phase step step-done power-off outcome",
+    );
+    expect(lines[0]).toMatchObject({ ms: 0, by: "tcg", log: expect.stringContaining(target) });
+    expect(lines[3]).toMatchObject({ name: "alpha-1.0", pass: 2, number: 8, of: 8 });
+    expect(lines[3].ms).toBeGreaterThan(0);
+    expect(lines[6]).toMatchObject({ schema: 1, verdict: "done" });
+    expect(ran.stderr.includes("pass2.kaem")).toBe(quiet.length === 0);
+    expect(ran.stderr).not.toContain("the machine boots");
+  }
+});
+
+test("the default command has the same lines of JSON, and one for what it has built", async () => {
+  const { target, build } = await built(DONE, "reset");
+  const ran = await seedstrap([
+    ...build.slice(1),
+    "--accel",
+    "tcg",
+    "--json",
+    "--quiet",
+    "--force",
+  ]);
+  expect(ran.code).toBe(0);
+  const lines = ran.stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+  expect(lines.map(({ kind }) => kind).join(" ")).toBe(
+    "built start phase phase step step-done power-off outcome",
+  );
+  expect(lines[0]).toMatchObject({
+    target,
+    images: [{ name: "init.img" }, { name: "payload.img" }],
+  });
+});
+
 for (
-  const [what, text, end, why] of [
+  const [what, text, end, why, failure, code] of [
     [
       "a step fails",
       `${lastStep}Subprocess error 1\r\nABORTING HARD\r\nBuild finished.\r\n`,
       "reset",
       "The bootstrap failed in alpha-1.0 pass 2: Subprocess error 1",
+      "step",
+      12,
+    ],
+    [
+      "a checksum differs",
+      `${lastStep}/usr/bin/alpha: FAILED\r\nSubprocess error 1\r\nABORTING HARD\r\n`,
+      "reset",
+      "The bootstrap failed in alpha-1.0 pass 2: wrong checksum of /usr/bin/alpha",
+      "checksum",
+      13,
     ],
     [
       "the guest only resets",
       "",
       "reset",
-      "The bootstrap failed: it ended before alpha-1.0 pass 2, the last step, was built",
+      "The bootstrap failed: the guest reset itself before alpha-1.0 pass 2, the last step, was built",
+      "reset",
+      14,
     ],
     [
       "the guest dies of a triple fault",
       lastStep,
       "fault",
-      "The bootstrap failed in alpha-1.0 pass 2: it ended before alpha-1.0 pass 2",
+      "The bootstrap failed in alpha-1.0 pass 2: the guest reset itself before alpha-1.0 pass 2",
+      "reset",
+      14,
     ],
     [
       "the machine refuses the disk to install to",
       `${lastStep}guard_disk: REFUSED: the system is not installed to /dev/sda: it is the payload disk\r\n`,
       "reset",
       "REFUSED: the system is not installed to /dev/sda: it is the payload disk",
+      "step",
+      12,
     ],
     [
       "the kernel panics, and waits",
       `${lastStep}Kernel panic - not syncing: x\r\n---[ end Kernel panic - not syncing: x\r\n`,
       "hang",
       "The bootstrap failed in alpha-1.0 pass 2: Kernel panic - not syncing: x",
+      "panic",
+      14,
     ],
   ] as const
 ) {
-  test(`run ends with 9, and names the step, where ${what}`, async () => {
+  test(`run ends with ${code}, and names the step, where ${what}`, async () => {
     const { target, run } = await built(text, end);
     const ran = await seedstrap(run);
     expect(ran.stderr).toContain(why);
-    expect(ran.code).toBe(9);
+    expect(ran.code).toBe(code);
     const recorded = JSON.parse(readFileSync(join(target, ".seedstrap/runs/1.json"), "utf8"));
-    expect(recorded).toMatchObject({ format: "seedstrap-run/1", verdict: "failed" });
+    expect(recorded).toMatchObject({ format: "seedstrap-run/1", verdict: "failed", failure });
   });
 }
 
@@ -212,13 +316,17 @@ test("--accel hvf is given to QEMU, which has it on macOS only", async () => {
   expect(ran.code).toBe(9);
 });
 
-test("run --json prints the outcome alone, and each run keeps its own log, up to ten", async () => {
+test("run --json prints the outcome last, and each run keeps its own log, up to ten", async () => {
   const { target, run } = await built(`${lastStep}Subprocess error 7\r\n`, "reset");
   for (let number = 1; number <= 12; number++) {
     const ran = await seedstrap([...run, "--json"]);
-    expect(ran.code).toBe(9);
-    expect(JSON.parse(ran.stdout)).toMatchObject({
+    expect(ran.code).toBe(12);
+    expect(JSON.parse(ran.stdout.trimEnd().split("\n").at(-1)!)).toMatchObject({
+      schema: 1,
+      kind: "outcome",
       verdict: "failed",
+      failure: "step",
+      error: { kind: "step", code: 12 },
       why: "Subprocess error 7",
       lastStep: "alpha-1.0 pass 2",
       log: join(target, `.seedstrap/runs/${number}.log`),
@@ -226,7 +334,8 @@ test("run --json prints the outcome alone, and each run keeps its own log, up to
   }
   const names = readdirSync(join(target, ".seedstrap/runs")).sort();
   const numbers = [3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-  expect(names).toEqual(numbers.flatMap((n) => [`${n}.json`, `${n}.log`]).sort());
+  const ends = ["events", "json", "log", "times"];
+  expect(names).toEqual(numbers.flatMap((n) => ends.map((end) => `${n}.${end}`)).sort());
 });
 
 test("no build and no second run begins while a guest runs, and an interrupt is recorded", async () => {

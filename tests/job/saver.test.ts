@@ -8,7 +8,6 @@ import { MIB } from "../../src/format/segment.ts";
 import { type SavedCheckpoint, Saver } from "../../src/job/saver.ts";
 import { findProgram } from "../../src/launch/process.ts";
 import { runQemu } from "../../src/launch/qemu.ts";
-import { QMP_ARGS } from "../../src/launch/qmp.ts";
 import { layeredDriveArgs } from "../../src/plan/layers.ts";
 import { type Checkpoint, checkpointFault, listCheckpoints } from "../../src/record/checkpoints.ts";
 import { openLayers } from "../../src/source/layers.ts";
@@ -76,7 +75,6 @@ class Guest {
       args: [
         ...MACHINE,
         ...extra,
-        ...QMP_ARGS,
         ...layeredDriveArgs(this.saver.disks),
         ...(from === undefined ? [] : ["-S", "-incoming", "defer"]),
       ],
@@ -85,7 +83,8 @@ class Guest {
       interactive: false,
       signal: this.#stop.signal,
       onStart: (accel) => this.saver.begin(accel),
-      onControl: (stream) => this.saver.control(stream),
+      onControl: (qmp) => this.saver.control(qmp),
+      onHostFull: () => this.saver.diskFull(),
       onSerial: (chunk) => this.printed += new TextDecoder("latin1").decode(chunk),
       onNotice: (text) => this.notices.push(text),
     }).catch((error: unknown) => error).finally(() => this.saver.end());

@@ -8,6 +8,7 @@ import { describe, expect, test } from "bun:test";
 import { Buffer } from "node:buffer";
 import { readFileSync, writeFileSync } from "node:fs";
 import { UserError } from "../../src/errors.ts";
+import { MONITOR_ARGS } from "../../src/launch/qmp.ts";
 import { isAlive, pidsWith, run, script, tempDir } from "./guest.ts";
 
 /** Writes a stand-in that records its arguments and pid, and runs one command per accelerator. */
@@ -27,7 +28,7 @@ describe("runQemu() with a stand-in", () => {
   const calls = (dir: ReturnType<typeof tempDir>) =>
     readFileSync(dir.file("calls"), "utf8").trimEnd().split("\n").map((line) => {
       const [pid, ...args] = line.split(" ");
-      return { pid: Number(pid), args: args.join(" ") };
+      return { pid: Number(pid), args: args.join(" ").replace(`${MONITOR_ARGS.join(" ")} `, "") };
     });
   const device = (dir: ReturnType<typeof tempDir>) => {
     writeFileSync(dir.file("kvm"), "");
@@ -96,7 +97,7 @@ describe("runQemu() with a stand-in", () => {
       haltTexts: ["Kernel panic", "Safe to Power Off"],
     });
     expect(error).toMatchObject({
-      kind: "launch",
+      kind: "crash",
       message: 'The guest has stopped: "Safe to Power Off"',
     });
     expect(calls(dir).filter(({ pid }) => isAlive(pid))).toEqual([]);
@@ -142,7 +143,7 @@ describe("runQemu() with a stand-in", () => {
       kvmDevice: device(dir),
       disks: [disk],
     });
-    expect(error).toMatchObject({ kind: "launch" });
+    expect(error).toMatchObject({ kind: "kvm" });
     expect((error as UserError).message).toContain(`it wrote to ${disk}`);
     expect(calls(dir)).toHaveLength(1);
   });
@@ -168,7 +169,7 @@ describe("runQemu() with a stand-in", () => {
       command: standIn(dir, INTERNAL_ERROR, SERIAL),
       accel: "kvm",
     });
-    expect(error).toMatchObject({ kind: "launch", hint: "Use --accel tcg" });
+    expect(error).toMatchObject({ kind: "kvm", hint: "Use --accel tcg" });
     expect(calls(dir)).toHaveLength(1);
     expect(calls(dir).filter(({ pid }) => isAlive(pid))).toEqual([]);
   });

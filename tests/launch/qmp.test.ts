@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: MIT
 import { describe, expect, test } from "bun:test";
+import { duplexPair } from "node:stream";
 import * as v from "valibot";
 import { openObject } from "../../src/json.ts";
 import { findProgram, type ProcessOutcome, runProcess } from "../../src/launch/process.ts";
-import { Qmp, QMP_ARGS, QmpError, type QmpEvent } from "../../src/launch/qmp.ts";
+import {
+  MONITOR_ARGS,
+  type MonitorEvent,
+  monitorEventOf,
+  Qmp,
+  QmpError,
+  type QmpEvent,
+} from "../../src/launch/qmp.ts";
 import { QEMU, roomPath, RUNTIMES } from "./guest.ts";
 
 const hasQemu = await findProgram(QEMU) !== undefined;
@@ -24,7 +32,7 @@ function connect(
     isApart: true,
     onStdout: () => {},
     onStderr: () => {},
-    onControl: (stream) => resolve(Qmp.open(stream, options)),
+    onChannel: (stream) => resolve(Qmp.open(stream, options)),
     signal: stop.signal,
   });
   return { qmp, ended, end: () => stop.abort() };
@@ -53,7 +61,7 @@ const WELCOME = `${GREETING}; read -r line <&3; echo '{"return":{},"id":0}' >&3`
 describe.if(hasQemu)("Qmp with QEMU", () => {
   test("knows the version, has replies of commands, and hears of events", async () => {
     const events: QmpEvent[] = [];
-    const { qmp: opened, ended } = connect([...MACHINE, ...QMP_ARGS], {
+    const { qmp: opened, ended } = connect([...MACHINE, ...MONITOR_ARGS], {
       onEvent: (event) => void events.push(event),
     });
     const qmp = await opened;
@@ -69,7 +77,7 @@ describe.if(hasQemu)("Qmp with QEMU", () => {
   });
 
   test("says what QEMU refuses, and goes on", async () => {
-    const { qmp: opened, ended } = connect([...MACHINE, ...QMP_ARGS]);
+    const { qmp: opened, ended } = connect([...MACHINE, ...MONITOR_ARGS]);
     const qmp = await opened;
     const refused = qmp.execute("blockdev-del", { "node-name": "nothing" });
     await expect(refused).rejects.toThrow(/^QEMU refuses blockdev-del: .*nothing/);
@@ -81,7 +89,7 @@ describe.if(hasQemu)("Qmp with QEMU", () => {
   });
 
   test("a command that is waited for fails when QEMU ends", async () => {
-    const { qmp: opened, ended, end } = connect([...MACHINE, ...QMP_ARGS]);
+    const { qmp: opened, ended, end } = connect([...MACHINE, ...MONITOR_ARGS]);
     const qmp = await opened;
     end();
     await ended;
@@ -91,11 +99,11 @@ describe.if(hasQemu)("Qmp with QEMU", () => {
   test.each(RUNTIMES)("works under %s", async (_, argv) => {
     const program = `
       import { runProcess } from ${JSON.stringify(roomPath("process.ts"))};
-      import { Qmp, QMP_ARGS } from ${JSON.stringify(roomPath("qmp.ts"))};
+      import { MONITOR_ARGS, Qmp } from ${JSON.stringify(roomPath("qmp.ts"))};
       const ended = runProcess({
-        argv: [...${JSON.stringify(MACHINE)}, ...QMP_ARGS],
+        argv: [...${JSON.stringify(MACHINE)}, ...MONITOR_ARGS],
         stdin: "ignore", isApart: true, onStdout: () => {}, onStderr: () => {},
-        onControl: async (stream) => {
+        onChannel: async (stream) => {
           const qmp = await Qmp.open(stream);
           console.log((await qmp.execute("query-status")).status);
           await qmp.execute("quit");
@@ -111,6 +119,48 @@ describe.if(hasQemu)("Qmp with QEMU", () => {
       await Bun.file(path).delete();
     }
   });
+});
+
+/** What QEMU 7.2 sends when a guest resets itself after an image could not grow. */
+const SENT = [
+  '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}}}',
+  '{"return": {}, "id": 0}',
+  '{"event": "BLOCK_IO_ERROR", "data": {"device": "ide0-hd0", "nospace": false, "action": "report"}}',
+  '{"event": "BLOCK_IO_ERROR", "data": {"device": "ide0-hd0", "nospace": true, "action": "stop"}}',
+  '{"event": "STOP"}',
+  '{"event": "SHUTDOWN"}',
+  '{"event": "SHUTDOWN", "data": null}',
+  '{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}',
+  '{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}',
+].join("\r\n") + "\r\n";
+
+test("events tell of a reset and of a full disk, wherever their bytes are cut, and of nothing else", async () => {
+  for (const chunkBytes of [1, 7, 100_000]) {
+    const [ours, theirs] = duplexPair();
+    const told: MonitorEvent[] = [];
+    const onEvent = (event: QmpEvent) => {
+      const known = monitorEventOf(event);
+      if (known !== undefined) told.push(known);
+    };
+    const opened = Qmp.open(ours, { onEvent });
+    const bytes = new TextEncoder().encode(SENT);
+    const asked = new Promise<Uint8Array>((resolve) => theirs.once("data", resolve));
+    const greetingBytes = SENT.indexOf("\n") + 1;
+    theirs.write(bytes.subarray(0, greetingBytes));
+    expect(JSON.parse(new TextDecoder().decode(await asked))).toEqual({
+      execute: "qmp_capabilities",
+      arguments: {},
+      id: 0,
+    });
+    for (let at = greetingBytes; at < bytes.length; at += chunkBytes) {
+      theirs.write(bytes.subarray(at, at + chunkBytes));
+    }
+    const end = new Promise((resolve) => ours.once("close", resolve));
+    theirs.end();
+    await end;
+    expect((await opened).version).toBe("7.2.22");
+    expect(told).toEqual(["host-disk-full", "reset"]);
+  }
 });
 
 describe("Qmp with something else", () => {

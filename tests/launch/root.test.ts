@@ -305,7 +305,7 @@ test.skipIf(chroot !== undefined)("what a bootstrap in chroot leaves ends with i
   expect(await eventually(() => pidsWith(word).length === 3)).toBe(true);
   // The seed is the one that was there first.
   killAsRoot("SEGV", Math.min(...pidsWith(word)));
-  expect(await child.exited).toBe(9);
+  expect(await child.exited).toBe(17);
   expect(await stderr).toContain("The bootstrap failed: killed by SIGSEGV: ");
   expect(await eventually(() => pidsWith(word).length === 0, 10_000)).toBe(true);
 });

@@ -43,10 +43,15 @@ test("a run takes no log that is there, whatever it is", () => {
 
 test("the last runs are kept, and no directory in place of an older one is in the way", () => {
   const dir = temp.make();
-  for (const name of ["1.json/x", "2.log/x", "3.log", "12.part/x"]) {
+  for (const name of ["1.json/x", "2.log/x", "3.log", "4.events", "5.times", "12.part/x"]) {
     writeFiles(dir, { [`.seedstrap/runs/${name}`]: "x" });
   }
-  for (let run = 0; run < MAX_RUNS + 2; run++) recorded(dir);
+  for (let run = 0; run < MAX_RUNS + 2; run++) {
+    const log = recorded(dir);
+    for (const end of ["events", "times"]) {
+      writeFiles(dir, { [`.seedstrap/runs/${log.replace("log", end)}`]: "x" });
+    }
+  }
   const numbers = readdirSync(join(dir, ".seedstrap/runs")).map((name) => parseInt(name));
   expect([...new Set(numbers)].sort((a, b) => a - b)).toEqual([6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 });
