@@ -18,7 +18,7 @@ import * as v from "valibot";
 import { messageOf, UserError } from "../errors.ts";
 import { LAYER_CLUSTER_BYTES, qcow2 } from "../format/qcow2.ts";
 import { MIB } from "../format/segment.ts";
-import { anyText, bool, openObject } from "../json.ts";
+import { anyText, openObject } from "../json.ts";
 import { shellQuote } from "../launch/process.ts";
 import type { Accel } from "../launch/qemu.ts";
 import { type Qmp, QmpError } from "../launch/qmp.ts";
@@ -98,12 +98,14 @@ const STUCK_MS = 60_000;
 /** In bytes a second: QEMU's default slows down what is no network. */
 const NO_LIMIT = 2 ** 40;
 
-const statusSchema = openObject({ status: anyText, running: bool });
+const statusSchema = openObject({ status: anyText });
 const migrationSchema = openObject({
   status: v.optional(anyText),
   "error-desc": v.optional(anyText),
   ram: v.optional(openObject({ transferred: v.number() })),
 });
+const isStatus = (value: unknown) => v.is(statusSchema, value);
+const isMigration = (value: unknown) => v.is(migrationSchema, value);
 
 /** Saves the checkpoints of one guest. */
 export class Saver {
@@ -209,7 +211,7 @@ export class Saver {
     const { dir, machine } = this.#options;
     const qmp = this.#qmp;
     if (qmp === undefined || this.#accel === undefined) return false;
-    const { status } = await qmp.ask(statusSchema, "query-status");
+    const { status } = await qmp.ask(isStatus, "query-status");
     if (status !== "running") {
       throw new UserError("target", `the guest does not run (${status})`);
     }
@@ -326,7 +328,7 @@ export class Saver {
     await qmp.execute("migrate", { uri: `exec:cat > ${from} 2>/dev/null && mv ${from} ${to}` });
     let movedAt = performance.now();
     for (let moved = -1;;) {
-      const state = await qmp.ask(migrationSchema, "query-migrate");
+      const state = await qmp.ask(isMigration, "query-migrate");
       if (state.status === "completed") break;
       if (["failed", "cancelled"].includes(state.status ?? "")) {
         throw await this.#memoryError(state["error-desc"] ?? "QEMU does not say why");
@@ -447,7 +449,7 @@ async function goOn(qmp: Qmp, from: Checkpoint, memory: string): Promise<void> {
   }
   await qmp.execute("migrate-incoming", { uri: `exec:cat < ${shellQuote([memory])}` });
   for (;;) {
-    const { status } = await qmp.ask(statusSchema, "query-status");
+    const { status } = await qmp.ask(isStatus, "query-status");
     if (status !== "inmigrate") break;
     await delay(POLL_MS);
   }

@@ -22,8 +22,6 @@
  */
 
 import type { Duplex } from "node:stream";
-import * as v from "valibot";
-import { anyText, openObject, parseJson } from "../json.ts";
 
 /** The arguments with which QEMU uses descriptor 3. */
 export const MONITOR_ARGS: readonly string[] = [
@@ -40,13 +38,11 @@ export type MonitorEvent =
 
 /** What an event tells of a guest; undefined for all others. */
 export function monitorEventOf({ name, data }: QmpEvent): MonitorEvent | undefined {
-  if (name === "SHUTDOWN" && v.is(resetSchema, data)) return "reset";
-  if (name === "BLOCK_IO_ERROR" && v.is(fullSchema, data)) return "host-disk-full";
+  const { reason, action, nospace } = isFields(data) ? data : {};
+  if (name === "SHUTDOWN" && reason === "guest-reset") return "reset";
+  if (name === "BLOCK_IO_ERROR" && action === "stop" && nospace === true) return "host-disk-full";
   return undefined;
 }
-
-const resetSchema = v.looseObject({ reason: v.literal("guest-reset") });
-const fullSchema = v.looseObject({ action: v.literal("stop"), nospace: v.literal(true) });
 
 /** A longer message ends the connection: no reply that is asked for is as long. */
 const MAX_MESSAGE_CHARS = 1024 * 1024;
@@ -83,21 +79,22 @@ export interface QmpEvent {
   readonly data: unknown;
 }
 
-const messageSchema = v.looseObject({
-  id: v.optional(v.unknown()),
-  event: v.optional(anyText),
-  data: v.optional(v.unknown()),
-  return: v.optional(v.unknown()),
-  error: v.optional(openObject({ class: anyText, desc: anyText })),
-  QMP: v.optional(v.unknown()),
-}, "an object");
+/** The fields of an object of JSON. */
+type Fields = Readonly<Record<string, unknown>>;
 
-const versionSchema = openObject({
-  version: openObject({
-    qemu: openObject({ major: v.number(), minor: v.number(), micro: v.number() }),
-    package: anyText,
-  }),
-});
+function isFields(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The version that a greeting names; undefined where it names none. */
+function versionOf(greeting: unknown): string | undefined {
+  const version = isFields(greeting) && isFields(greeting["version"]) ? greeting["version"] : {};
+  const { qemu, package: packaged } = version;
+  const { major, minor, micro } = isFields(qemu) ? qemu : {};
+  if (![major, minor, micro].every((part) => Number.isSafeInteger(part))) return undefined;
+  const by = typeof packaged === "string" && packaged !== "" ? ` (${packaged})` : "";
+  return `${major}.${minor}.${micro}${by}`;
+}
 
 /** A command that has no reply yet. */
 interface Waiting {
@@ -155,10 +152,9 @@ export class Qmp {
     const greeting = await qmp.#wait("its greeting", greetingMs, (waiting) => {
       qmp.#greeted = waiting;
     });
-    const said = v.safeParse(versionSchema, greeting);
-    if (!said.success) throw qmp.#confused("its greeting has no version");
-    const { qemu: { major, minor, micro }, package: packaged } = said.output.version;
-    qmp.#version = `${major}.${minor}.${micro}${packaged === "" ? "" : ` (${packaged})`}`;
+    const version = versionOf(greeting);
+    if (version === undefined) throw qmp.#confused("its greeting has no version");
+    qmp.#version = version;
     await qmp.execute("qmp_capabilities");
     return qmp;
   }
@@ -202,13 +198,13 @@ export class Qmp {
    * @throws {QmpError} also "confused", where the reply is another.
    */
   async ask<T>(
-    schema: v.GenericSchema<unknown, T>,
+    isReply: (value: unknown) => value is T,
     command: string,
     args: Readonly<Record<string, unknown>> = {},
   ): Promise<T> {
-    const reply = v.safeParse(schema, await this.execute(command, args));
-    if (!reply.success) throw this.#confused(`the reply to ${command} is another than expected`);
-    return reply.output;
+    const reply = await this.execute(command, args);
+    if (!isReply(reply)) throw this.#confused(`the reply to ${command} is another than expected`);
+    return reply;
   }
 
   /** Ends the connection; QEMU goes on. */
@@ -247,28 +243,22 @@ export class Qmp {
   }
 
   #read(line: string): void {
-    const message = line.length > MAX_MESSAGE_CHARS
-      ? `it has ${line.length} characters`
-      : parseJson(messageSchema, line);
-    if (typeof message === "string") {
-      this.#confused(`a message is wrong: ${message}`);
-    } else if (message.QMP !== undefined) {
-      this.#greeted?.settle(message.QMP);
-    } else if (message.event !== undefined) {
-      this.#onEvent({ name: message.event, data: message.data });
-    } else if (message.return !== undefined || message.error !== undefined) {
-      this.#reply(message);
-    } else {
-      this.#confused("a message is nothing that is known");
-    }
+    const message = line.length > MAX_MESSAGE_CHARS ? undefined : parsed(line);
+    if (!isFields(message)) return void this.#confused("a message is no object of JSON");
+    const { QMP, event, data, id, error } = message;
+    if (QMP !== undefined) this.#greeted?.settle(QMP);
+    else if (typeof event === "string") this.#onEvent({ name: event, data });
+    else if ("return" in message || isFields(error)) this.#reply(id, message);
+    else this.#confused("a message is nothing that is known");
   }
 
-  #reply({ id, error, return: value }: v.InferOutput<typeof messageSchema>): void {
+  #reply(id: unknown, { return: value, error }: Fields): void {
     const waiting = typeof id === "number" ? this.#waiting.get(id) : undefined;
     // The reply to a command that is no longer waited for.
     if (waiting === undefined) return;
-    if (error === undefined) waiting.settle(value);
-    else waiting.fail(new QmpError("refused", `QEMU refuses ${waiting.command}: ${error.desc}`));
+    if (!isFields(error)) return waiting.settle(value);
+    const why = `QEMU refuses ${waiting.command}: ${String(error["desc"])}`;
+    waiting.fail(new QmpError("refused", why));
   }
 
   #confused(why: string): QmpError {
@@ -284,5 +274,14 @@ export class Qmp {
     this.#greeted?.fail(error);
     for (const waiting of this.#waiting.values()) waiting.fail(error);
     this.#stream.destroy();
+  }
+}
+
+/** The value of a text of JSON; undefined for other texts. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }

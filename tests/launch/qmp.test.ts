@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { describe, expect, test } from "bun:test";
 import { duplexPair } from "node:stream";
-import * as v from "valibot";
-import { openObject } from "../../src/json.ts";
 import { findProgram, type ProcessOutcome, runProcess } from "../../src/launch/process.ts";
 import {
   MONITOR_ARGS,
@@ -66,8 +64,8 @@ describe.if(hasQemu)("Qmp with QEMU", () => {
     });
     const qmp = await opened;
     expect(qmp.version).toMatch(/^\d+\.\d+\.\d+/);
-    const status = openObject({ status: v.string(), running: v.boolean() });
-    expect(await qmp.ask(status, "query-status")).toMatchObject({ status: "prelaunch" });
+    const isObject = (value: unknown): value is object => typeof value === "object";
+    expect(await qmp.ask(isObject, "query-status")).toMatchObject({ status: "prelaunch" });
     await qmp.execute("cont");
     await qmp.execute("stop");
     expect(events.map(({ name }) => name)).toEqual(["RESUME", "STOP"]);
@@ -184,7 +182,7 @@ describe("Qmp with something else", () => {
   test("a reply of another form, or to nothing, is no result", async () => {
     const reply =
       `${WELCOME}; echo '{"return":7,"id":99}' >&3; read -r line <&3; echo '{"return":7,"id":1}' >&3`;
-    const use = (qmp: Qmp) => qmp.ask(v.string("a string"), "query-name");
+    const use = (qmp: Qmp) => qmp.ask((value) => typeof value === "string", "query-name");
     expect(await faultOf(`${reply}; exec sleep 60`, use)).toBe("confused");
   });
 
