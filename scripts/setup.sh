@@ -108,6 +108,7 @@ case $purpose in
 		program util-linux setpriv
 		program bubblewrap bwrap
 		program bsdutils script
+		program tmux tmux
 		program git git
 		program util-linux losetup
 		program fdisk sfdisk

@@ -34,6 +34,7 @@ import {
   RUN_QUIET,
   stallOption,
 } from "./run.ts";
+import { withRunView } from "./view/view.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 function buildCommandBase(name: string) {
@@ -115,7 +116,6 @@ Example:
         let advice: Plan["advice"] = [];
         const events = {
           ...printedEvents((given) => advice = given),
-          ...printedRun(raw),
           onBuilt: (record: TargetRecord) => {
             display.end();
             if (!raw.json) printSummary(record, build.target, new Map(), advice);
@@ -127,7 +127,12 @@ Example:
         const { accel, qemuArg: extraArgs } = raw;
         const stallMs = parseStall(raw.stall);
         return withProgress(() =>
-          bootstrap({ ...build, accel, extraArgs, stallMs, tmpfsSize }, events, signal)
+          withRunView(raw, printedRun(raw), (run) =>
+            bootstrap(
+              { ...build, accel, extraArgs, stallMs, tmpfsSize },
+              { ...events, ...run },
+              signal,
+            ))
         );
       })
     );

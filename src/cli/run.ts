@@ -6,13 +6,15 @@ import process from "node:process";
 import type { ConsoleEvent } from "../console/events.ts";
 import type { RunState } from "../console/position.ts";
 import { UserError } from "../errors.ts";
-import { type RunEvents, type RunStart, runTarget } from "../job/run.ts";
+import { type RunEvents, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
 import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
 import { guestWriter, note, warn, writeOut } from "./output.ts";
-import { areOutputsOne, EventLines, eventObject } from "./run_events.ts";
+import { areOutputsOne, EventLines, eventObject, timeNow } from "./run_events.ts";
+import { type ShownRun, STARTED } from "./view/shown.ts";
+import { withRunView } from "./view/view.ts";
 
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function accelOption() {
@@ -103,28 +105,16 @@ is known, and 130 an interrupt. seedstrap explain tells it all again.`,
         const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
         const stallMs = parseStall(stall);
         const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
-        const events = printedRun({ json, quiet });
+        const request = { target, accel, extraArgs: qemuArg, named, stallMs };
         return withInterrupt((signal) =>
-          runTarget({ target, accel, extraArgs: qemuArg, named, stallMs }, events, signal)
+          withRunView(
+            { json, quiet },
+            printedRun({ json, quiet }),
+            (events) => runTarget(request, events, signal),
+          )
         );
       },
     );
-}
-
-const STARTED: Readonly<Record<RunStart["by"], string>> = {
-  kvm: "in QEMU with KVM",
-  hvf: "in QEMU with HVF",
-  tcg: "in QEMU under TCG, without KVM",
-  chroot: "by chroot",
-  bwrap: "by bwrap",
-};
-
-/** How a run is shown. */
-export interface ShownRun {
-  /** Events and the outcome as lines of JSON. */
-  readonly json?: boolean | undefined;
-  /** Without what the guest prints. */
-  readonly quiet?: boolean | undefined;
 }
 
 /** Events of a run: the guest on standard output, everything else on standard error. */
@@ -136,7 +126,7 @@ export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunE
   const isOne = areOutputsOne();
   let isLineOpen = false;
   const printEvent = (event: ConsoleEvent, state: RunState) => {
-    const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
+    const time = timeNow();
     for (const line of lines.of(event, state, performance.now())) {
       // In a file with both, a line of ours does not go into one of the guest.
       if (isLineOpen) writeOut(process.stderr, "\n");

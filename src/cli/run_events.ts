@@ -98,6 +98,11 @@ function restOf({ remaining }: RunState): string {
   return `; ${from === to ? from : `${from} to ${to}`} left`;
 }
 
+/** The time as lines for people begin with it: UTC, to the second. */
+export function timeNow(): string {
+  return new Date().toISOString().replace(/\.\d+Z$/, "Z");
+}
+
 /** An event as it is told to scripts. `ms` is the time since the guest was started. */
 export function eventObject(event: ConsoleEvent, state: RunState, nowMs: number): object {
   const { step, stepCount, remaining, loadWhole, beganMs } = state;

@@ -2,13 +2,16 @@
 /** `seedstrap watch`: follows a machine that is not started here. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import process from "node:process";
 import { watchConsole, type WatchEvents } from "../job/watch.ts";
 import { STANDARD_INPUT } from "../launch/console_source.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import { printJson, printJsonLine } from "./json.ts";
 import { note } from "./output.ts";
-import { printedRun, RUN_JSON, type ShownRun } from "./run.ts";
+import { printedRun, RUN_JSON } from "./run.ts";
+import type { ShownRun } from "./view/shown.ts";
+import { withWatchView } from "./view/view.ts";
 
 export function watchSubcommand(): CommandUnknownOpts {
   return new Command("watch")
@@ -34,15 +37,23 @@ ends the watching, and nothing else.`,
     .action((source, { target, baud, json, quiet }) =>
       withInterrupt((signal) => {
         const speed = parseCount(baud, "--baud", 50, 4_000_000);
-        const events = printedWatch(source, { json, quiet });
-        return watchConsole({ source, target, baud: speed }, events, signal);
+        const request = { source, target, baud: speed };
+        const watch = (events: WatchEvents) => watchConsole(request, events, signal);
+        const shown = { json, quiet };
+        const events = printedWatch(source, shown);
+        // Then what is typed is the console.
+        const isTyped = source === STANDARD_INPUT && process.stdin.isTTY;
+        return isTyped ? watch(events) : withWatchView(shown, nameOf(source), events, watch);
       })
     );
 }
 
+function nameOf(source: string): string {
+  return source === STANDARD_INPUT ? "standard input" : source;
+}
+
 function printedWatch(source: string, shown: ShownRun): WatchEvents {
   const { onSerial, onEvent } = printedRun(shown);
-  const name = source === STANDARD_INPUT ? "standard input" : source;
   return {
     onSerial,
     onEvent,
@@ -52,7 +63,7 @@ function printedWatch(source: string, shown: ShownRun): WatchEvents {
         printJsonLine({ time, ms: 0, kind: "start", source, target: target ?? null });
       }
       const of = target === undefined ? "; --target DIR would tell its steps" : ` of ${target}`;
-      note(`watching ${name}${of}; Ctrl-C ends that`);
+      note(`watching ${nameOf(source)}${of}; Ctrl-C ends that`);
     },
     onOutcome: (outcome) => {
       if (shown.json) printJson({ kind: "outcome", ...outcome, source });

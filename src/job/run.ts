@@ -17,7 +17,7 @@ import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
-import { requireProgram, shellQuote } from "../launch/process.ts";
+import { requireProgram, type RunningChild, shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { watchSilence } from "../launch/silence.ts";
@@ -89,6 +89,10 @@ export interface RunEvents extends FollowEvents {
   readonly onStart?: (start: RunStart) => void;
   /** What the guest prints on its console, as it comes. */
   readonly onSerial?: (chunk: Uint8Array) => void;
+  /** Told when the guest's process has started, again where it is started again. */
+  readonly onProcess?: (guest: RunningChild) => void;
+  /** Keys that are typed while the guest runs and does not have the terminal for itself. */
+  readonly onKeys?: (keys: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;
   /** Told once, when it is over, also where it failed. */
   readonly onOutcome?: (outcome: Outcome, logPath: string) => void;
@@ -171,7 +175,7 @@ interface Run {
 /** Told also what concerns the record of a run, and what only QEMU tells. */
 type GuestEvents =
   & RunEvents
-  & Required<Pick<QemuOptions, "onRestart" | "onLogged" | "onPid" | "onReset">>;
+  & Required<Pick<QemuOptions, "onRestart" | "onLogged" | "onReset">>;
 
 /** Runs the guest, and follows its console. */
 async function watched(
@@ -196,7 +200,6 @@ async function watched(
   });
   const followed: GuestEvents = {
     ...events,
-    onPid: silence.follow,
     onReset: () => follower.sawReset(),
     onStart: (start) => {
       follower.restart(recorder.begin(start.by));
@@ -220,16 +223,26 @@ async function watched(
     );
     return true;
   };
-  const start = () =>
-    options.mode === "qemu"
-      ? runInQemu(run, accel, followed, ends)
-      : runInDirectory(run, followed, ends);
+  const start = (takeKeys: () => void) => {
+    const onProcess = (guest: RunningChild) => {
+      if (options.mode === "qemu") silence.follow(guest.pid);
+      takeKeys();
+      events.onProcess?.(guest);
+    };
+    return options.mode === "qemu"
+      ? runInQemu(run, accel, { ...followed, onProcess }, ends)
+      : runInDirectory(run, { ...followed, onProcess }, ends);
+  };
   const ended = async (): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> => {
     try {
       await serving(record, events, () =>
         guardingTerminal(
           needsTerminal(options),
-          () => needsTerminal(options) ? lendingKeys(start) : confirmingKeys(ask, start),
+          (takeKeys) =>
+            needsTerminal(options)
+              ? lendingKeys(() => start(takeKeys))
+              : confirmingKeys(ask, () => start(takeKeys)),
+          events.onKeys,
         ));
     } catch (thrown) {
       const error = signal.aborted ? thrown : silence.error ?? thrown;
@@ -500,7 +513,7 @@ async function serving(
 
 async function runInDirectory(
   { record: { options }, command, dir, files }: Run,
-  { onSerial, onStart, onWarning, onLogged }: GuestEvents,
+  { onSerial, onStart, onProcess, onWarning, onLogged }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
@@ -516,6 +529,7 @@ async function runInDirectory(
           log.write(chunk);
           onSerial?.(chunk);
         },
+        onProcess,
         signal,
         onNotice: (text) => onWarning?.(text),
       })
@@ -537,7 +551,7 @@ function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart,
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   accel: AccelChoice,
-  { onSerial, onStart, onWarning, onRestart, onLogged, onPid, onReset }: GuestEvents,
+  { onSerial, onStart, onProcess, onKeys, onWarning, onRestart, onLogged, onReset }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -551,11 +565,12 @@ async function runInQemu(
     aliveTexts: ALIVE_TEXTS,
     signal,
     onSerial: (chunk) => onSerial?.(chunk),
+    onProcess,
+    takesInput: onKeys !== undefined,
     onNotice: (text) => onWarning?.(text),
     onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
     onRestart,
     onLogged,
-    onPid,
     onReset,
   });
 }

@@ -38,17 +38,19 @@ export interface ProcessOptions {
   readonly cwd?: string;
   /** The whole environment of the child; ours if absent. */
   readonly env?: Readonly<Record<string, string>>;
-  /** `inherit` gives the child our standard input, `ignore` gives it /dev/null. */
-  readonly stdin: "inherit" | "ignore";
+  /** `inherit` gives the child our standard input, `ignore` /dev/null, `pipe` what we write. */
+  readonly stdin: "inherit" | "ignore" | "pipe";
+  /** Told once, when the child has started. */
+  readonly onSpawn?: (child: RunningChild) => void;
   /** Takes standard output in chunks of any size. If absent, the child gets ours. */
   readonly onStdout?: (chunk: Uint8Array) => void;
   /** Takes standard error in chunks of any size. If absent, the child gets ours. */
   readonly onStderr?: (chunk: Uint8Array) => void;
   /**
-   * Gives the child one end of a pair of sockets as its descriptor 3. Told once, when it has started:
-   * the other end, and the pid.
+   * Gives the child one end of a pair of sockets as its descriptor 3. Told the other end, once, when
+   * it has started.
    */
-  readonly onChannel?: (channel: Duplex, pid: number) => void;
+  readonly onChannel?: (channel: Duplex) => void;
   /** Ends the child. The promise still settles only when the child is gone. */
   readonly signal?: AbortSignal;
   /** Time between SIGTERM and SIGKILL, in milliseconds; 5000 if absent. */
@@ -60,6 +62,16 @@ export interface ProcessOptions {
   readonly isApart?: boolean;
   /** How to get the program, as a sentence: the hint if it is missing. */
   readonly hint?: string;
+}
+
+/** A child that has started. */
+export interface RunningChild {
+  readonly pid: number;
+  /**
+   * Writes to its standard input; only where that is a pipe. What comes while the pipe is full is lost: a
+   * child that does not read would take any amount of memory here.
+   */
+  readonly write?: (bytes: Uint8Array) => void;
 }
 
 /** How a child ended: `code` is null when `signal` names the signal that killed it. */
@@ -276,8 +288,17 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
     signal?.addEventListener("abort", stop, { once: true });
     if (onStdout) child.stdout?.on("data", guard(onStdout));
     if (onStderr) child.stderr?.on("data", guard(onStderr));
-    const channel = child.stdio[3] as Duplex | null | undefined;
-    if (channel && child.pid !== undefined) onChannel?.(channel, child.pid);
+    // A child that is gone reads nothing more.
+    child.stdin?.on("error", () => {});
+    const { pid, stdin } = child;
+    if (pid !== undefined) {
+      const write = (bytes: Uint8Array) => {
+        if (stdin?.writable && !stdin.writableNeedDrain) stdin.write(bytes);
+      };
+      options.onSpawn?.({ pid, ...(stdin && { write }) });
+      const channel = child.stdio[3] as Duplex | null | undefined;
+      if (channel) onChannel?.(channel);
+    }
     child.on("error", (cause) => {
       if (child.pid !== undefined) return; // a signal that could not be sent: "close" follows
       release();

@@ -19,7 +19,7 @@ import { messageOf, UserError } from "../errors.ts";
 import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
 import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
-import { type ProcessOutcome, runProcess, shellQuote } from "./process.ts";
+import { type ProcessOutcome, type RunningChild, runProcess, shellQuote } from "./process.ts";
 import { MONITOR_ARGS, monitorEventOf, Qmp, type QmpEvent } from "./qmp.ts";
 
 /** The accelerator that runs the guest. */
@@ -52,10 +52,15 @@ export interface QemuOptions {
   readonly onLogged?: (sizeBytes: number) => void;
   /** Told once, before the guest starts. */
   readonly onStart?: (accel: Accel) => void;
+  /** Told when QEMU runs, again where it is started again. */
+  readonly onProcess?: ((qemu: RunningChild) => void) | undefined;
+  /**
+   * Whether what is written to that process goes to the serial console; not with `interactive`.
+   * Otherwise nothing can be written to it.
+   */
+  readonly takesInput?: boolean;
   /** Told that the guest starts again, from its beginning. */
   readonly onRestart?: () => void;
-  /** Told the pid of QEMU, each time that it has started. */
-  readonly onPid?: (pid: number) => void;
   /** Told that the guest has reset itself, also by a triple fault. */
   readonly onReset?: () => void;
   /** Takes the control of QEMU, each time that it has started. It may fail. */
@@ -216,7 +221,12 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
   });
   const outcome = await runProcess({
     argv: given,
-    stdin: interactive ? "inherit" : "ignore",
+    stdin: interactive ? "inherit" : options.takesInput ? "pipe" : "ignore",
+    onSpawn: ({ pid, write }) =>
+      options.onProcess?.({
+        pid,
+        ...(write && { write: (bytes) => write(asSerialInput(bytes)) }),
+      }),
     isApart: !interactive,
     ...(interactive ? {} : {
       onStdout: (chunk) => {
@@ -231,8 +241,7 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
       log.write(chunk);
       lines.push(chunk);
     },
-    onChannel: (channel, pid) => {
-      options.onPid?.(pid);
+    onChannel: (channel) => {
       const onEvent = (event: QmpEvent) => {
         const told = monitorEventOf(event);
         if (told === "reset") {
@@ -260,6 +269,13 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
     ? undefined
     : classifyKvmFailure(unusable.join("\n"));
   return { ...run, kvmFailure: died ?? refused };
+}
+
+/** With -nographic this byte begins a command to QEMU's monitor; twice, it is sent to the guest. */
+const QEMU_ESCAPE = 0x01;
+
+function asSerialInput(bytes: Uint8Array): Uint8Array {
+  return Uint8Array.from([...bytes].flatMap((b) => b === QEMU_ESCAPE ? [b, b] : [b]));
 }
 
 function isGood({ goodCodes = [0] }: QemuOptions, code: number): boolean {

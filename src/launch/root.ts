@@ -10,7 +10,13 @@ import { UserError } from "../errors.ts";
 import { libc } from "../runtime/libc.ts";
 import { contain, ROOT_HINT } from "./contain.ts";
 import { asRoot } from "./mount.ts";
-import { findSystemProgram, requireProgram, runProcess, shellQuote } from "./process.ts";
+import {
+  findSystemProgram,
+  requireProgram,
+  type RunningChild,
+  runProcess,
+  shellQuote,
+} from "./process.ts";
 
 /** The hint if a program is missing. */
 const HINT = "Install it, or use another mode";
@@ -25,6 +31,8 @@ export interface RootRun {
   readonly interactive: boolean;
   /** Takes what it prints, as it comes: any bytes, cut anywhere. */
   readonly onOutput: (chunk: Uint8Array) => void;
+  /** Told when it runs: the process that all others of the bootstrap descend from. */
+  readonly onProcess?: ((first: RunningChild) => void) | undefined;
   /** Ends it. */
   readonly signal: AbortSignal;
   /** Takes a message about what does not work as it should here. */
@@ -59,7 +67,7 @@ async function locatedCommand(
  * fails; "died" if it is killed; "interrupt".
  */
 export async function runRoot(
-  { argv, needsRoot, interactive, onOutput, signal, onNotice }: RootRun,
+  { argv, needsRoot, interactive, onOutput, onProcess, signal, onNotice }: RootRun,
 ): Promise<void> {
   const { command, whole } = await locatedCommand({ argv, needsRoot });
   const contained = await contain(command, needsRoot, signal, onNotice);
@@ -68,6 +76,7 @@ export async function runRoot(
     argv: contained.argv,
     stdin: interactive ? "inherit" : "ignore",
     ...(!interactive && { onStdout: onOutput, onStderr: onOutput }),
+    ...(onProcess && { onSpawn: onProcess }),
     // sudo may have to ask for a password, on the terminal.
     isApart: !interactive && process.getuid?.() === 0,
     signal,

@@ -30,6 +30,8 @@ const TICK_MS = 10;
 /** How often it looks, in milliseconds, at most and at least. */
 const MAX_LOOK_MS = 30_000;
 const MIN_LOOK_MS = 100;
+/** Who looks so much later than that was itself stopped, or this host was asleep. */
+const STOPPED_MS = 5000;
 
 /**
  * Begins to watch.
@@ -37,14 +39,18 @@ const MIN_LOOK_MS = 100;
  * @param limitMs The silence that is too long, in milliseconds; undefined for none.
  */
 export function watchSilence(limitMs: number | undefined): Silence {
+  const everyMs = Math.min(Math.max((limitMs ?? 0) / 20, MIN_LOOK_MS), MAX_LOOK_MS);
   const controller = new AbortController();
   let error: UserError | undefined;
   let pid: number | undefined;
   let isNew = true;
   let heardMs = performance.now();
   let usedMs: number | undefined;
+  let lookedMs = heardMs;
   const look = () => {
     const now = performance.now();
+    if (now - lookedMs > everyMs + STOPPED_MS) heardMs = now;
+    lookedMs = now;
     if (isNew) {
       usedMs = pid === undefined ? undefined : cpuMsOf(pid);
       isNew = false;
@@ -55,7 +61,6 @@ export function watchSilence(limitMs: number | undefined): Silence {
     error = new UserError("stall", stallText(limitMs!, cpu));
     controller.abort(error);
   };
-  const everyMs = Math.min(Math.max((limitMs ?? 0) / 20, MIN_LOOK_MS), MAX_LOOK_MS);
   const timer = limitMs === undefined ? undefined : setInterval(look, everyMs);
   return {
     signal: controller.signal,
