@@ -18,6 +18,7 @@ import {
 } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
+import { checkpointSubcommand } from "./checkpoint.ts";
 import { demoSubcommand } from "./demo.ts";
 import { explainSubcommand } from "./explain.ts";
 import { harvestSubcommand } from "./harvest.ts";
@@ -30,6 +31,7 @@ import { printableLines, printError, writeOut } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
+import { resumeSubcommand } from "./resume.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
 import { watchSubcommand } from "./watch.ts";
@@ -46,6 +48,8 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(buildSubcommand())
     .addCommand(runSubcommand())
+    .addCommand(resumeSubcommand())
+    .addCommand(checkpointSubcommand())
     .addCommand(watchSubcommand())
     .addCommand(demoSubcommand())
     .commandsGroup("Look and check:")

@@ -15,6 +15,7 @@ import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import * as v from "valibot";
+import { sha256Of } from "../bytes.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { LAYER_CLUSTER_BYTES, qcow2 } from "../format/qcow2.ts";
 import { MIB } from "../format/segment.ts";
@@ -44,7 +45,7 @@ import { writing } from "../refused.ts";
 export interface SaverOptions {
   /** The target, absolute; the caller has its lock. */
   readonly dir: string;
-  readonly images: readonly Pick<RecordedImage, "name" | "sizeBytes">[];
+  readonly images: readonly RecordedImage[];
   /** Arguments of QEMU, without those of disks. */
   readonly machine: readonly string[];
   /** How many checkpoints are kept, besides those of jumps. */
@@ -84,6 +85,7 @@ interface Layer {
 interface GuestDisk {
   readonly name: string;
   readonly sizeBytes: number;
+  readonly built: string;
   readonly layers: Layer[];
 }
 
@@ -130,14 +132,16 @@ export class Saver {
     this.#events = events;
     const { dir, images, from } = options;
     this.#place = makeCheckpointsDir(dir);
-    this.#disks = images.map(({ name, sizeBytes }) => {
-      const layers = from?.disks.find(({ image }) => image === name)?.layers ?? [];
-      return { name, sizeBytes, layers: layers.map((saved) => ({ name: saved.name, saved })) };
+    this.#disks = images.map((image) => {
+      const { name, sizeBytes } = image;
+      const saved = from?.disks.find((disk) => disk.image === name)?.layers ?? [];
+      const layers = saved.map((saved) => ({ name: saved.name, saved }));
+      return { name, sizeBytes, built: builtDigest(image), layers };
     });
     this.#memoryBytes = from?.memory.sizeBytes ?? 0;
     this.#addLayers();
     this.#tell();
-    removeUnneeded(dir, this.#used());
+    removeUnneeded(dir);
   }
 
   /** The disks of the guest. */
@@ -177,7 +181,7 @@ export class Saver {
   end(): void {
     this.#isOver = true;
     this.#qmp = undefined;
-    removeUnneeded(this.#options.dir, this.#used());
+    removeUnneeded(this.#options.dir);
   }
 
   /** Whether a checkpoint is being saved. */
@@ -213,7 +217,8 @@ export class Saver {
     if (qmp === undefined || this.#accel === undefined) return false;
     const { status } = await qmp.ask(isStatus, "query-status");
     if (status !== "running") {
-      throw new UserError("target", `the guest does not run (${status})`);
+      const why = status === "io-error" ? "it waits for space on the disk" : status;
+      throw new UserError("target", `the guest stands still (${why})`);
     }
     await this.#checkSpace();
     const number = nextNumbers(dir).checkpoint;
@@ -242,9 +247,10 @@ export class Saver {
         for (const layer of layers.slice(0, -1)) layer.saved ??= await settleFile(dir, layer.name);
       }
       const saved = await settleFile(dir, memory);
-      const disks = this.#disks.map(({ name: image, sizeBytes, layers }) => ({
+      const disks = this.#disks.map(({ name: image, sizeBytes, built, layers }) => ({
         image,
         sizeBytes,
+        built,
         layers: layers.slice(0, -1).map((layer) => layer.saved!),
       }));
       const [accel, qemu] = [this.#accel, qmp.version];
@@ -273,7 +279,7 @@ export class Saver {
       dir,
       old.filter(({ reason }) => reason !== "jump").map(({ number }) => number),
     );
-    removeUnneeded(dir, this.#used());
+    removeUnneeded(dir);
   }
 
   async #checkSpace(): Promise<void> {
@@ -325,7 +331,9 @@ export class Saver {
     // cat reports a full disk only by its exit code, which QEMU may not look at: hence the name.
     const [from, to] = [shellQuote([part]), shellQuote([path])];
     rmSync(part, { force: true });
-    await qmp.execute("migrate", { uri: `exec:cat > ${from} 2>/dev/null && mv ${from} ${to}` });
+    await qmp.execute("migrate", {
+      uri: `exec:umask 077; cat > ${from} 2>/dev/null && mv ${from} ${to}`,
+    });
     let movedAt = performance.now();
     for (let moved = -1;;) {
       const state = await qmp.ask(isMigration, "query-migrate");
@@ -427,11 +435,6 @@ export class Saver {
     writing(path, () => writeFileSync(path, bytes, { mode: 0o600 }));
   }
 
-  /** The layers that the guest needs. */
-  #used(): string[] {
-    return this.#disks.flatMap(({ layers }) => layers.map(({ name }) => name));
-  }
-
   #remove(name: string): void {
     for (const path of [name, `${name}.part`]) rmSync(join(this.#place, path), { force: true });
   }
@@ -454,6 +457,11 @@ async function goOn(qmp: Qmp, from: Checkpoint, memory: string): Promise<void> {
     await delay(POLL_MS);
   }
   await qmp.execute("cont");
+}
+
+/** The digest by which an image is known again, see {@link SavedDisk.built}. */
+export function builtDigest(image: RecordedImage): string {
+  return sha256Of(JSON.stringify(image));
 }
 
 /** QEMU keeps the form of a saved state within a series, such as 7.2. */

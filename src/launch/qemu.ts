@@ -38,6 +38,8 @@ export interface QemuOptions {
    * started twice, both runs are in it, separated by a line that starts with `--- seedstrap: `.
    */
   readonly logPath: string;
+  /** What the log begins with, where the guest goes on from an earlier run. */
+  readonly earlierLog?: Iterable<Uint8Array>;
   /**
    * Gives QEMU our terminal. Its standard output is then neither logged nor passed to `onSerial`;
    * its standard error still is logged. Without it QEMU has no input: otherwise it would set the
@@ -117,6 +119,7 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
   const { onNotice } = options;
   const log = openLog(options.logPath, onNotice, options.onLogged);
   try {
+    for (const chunk of options.earlierLog ?? []) log.write(chunk);
     const accel = await firstAccel(options);
     options.onStart?.(accel);
     const before = await stamps(options.disks ?? []);

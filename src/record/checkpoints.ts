@@ -72,6 +72,8 @@ export interface SavedDisk {
   /** Name of the image in the target. */
   readonly image: string;
   readonly sizeBytes: number;
+  /** Digest of what the record of the target says of the image: another build is another disk. */
+  readonly built: string;
   /** The lowest first; at least one. */
   readonly layers: readonly SavedFile[];
 }
@@ -113,7 +115,14 @@ const checkpointSchema = objectOf<Checkpoint & { readonly sha256: string }>({
   accel: oneOf(["kvm", "hvf", "tcg"]),
   qemu: anyText,
   machine: list(anyText),
-  disks: list(objectOf<SavedDisk>({ image: plainName, sizeBytes: size, layers: list(savedFile) })),
+  disks: list(
+    objectOf<SavedDisk>({
+      image: plainName,
+      sizeBytes: size,
+      built: sha256,
+      layers: list(savedFile),
+    }),
+  ),
   memory: savedFile,
   log: objectOf<Checkpoint["log"]>({ name: plainName, sizeBytes: size }),
   sha256,
@@ -239,15 +248,17 @@ export function putLayers(dir: string, disks: readonly LayersOfDisk[]): void {
  * @throws {UserError} "target" where that is recorded, and cannot be understood.
  */
 export function layersOf(dir: string, image: string): string[] {
+  const layers = readLayers(dir).find((disk) => disk.image === image)?.layers ?? [];
+  return layers.map((name) => join(checkpointsDir(dir), name));
+}
+
+function readLayers(dir: string): readonly LayersOfDisk[] {
   if (!namesIn(dir).includes(LAYERS_NAME)) return [];
   const path = join(checkpointsDir(dir), LAYERS_NAME);
   const options = { limitBytes: MAX_CHECKPOINT_BYTES, followsLink: false };
   const read = parseJson(layersSchema, readWholeText(path, options));
-  if (typeof read === "string") {
-    throw new UserError("target", `Cannot understand ${path}: ${read}`, { where: path });
-  }
-  const layers = read.disks.find((disk) => disk.image === image)?.layers ?? [];
-  return layers.map((name) => join(checkpointsDir(dir), name));
+  if (typeof read !== "string") return read.disks;
+  throw new UserError("target", `Cannot understand ${path}: ${read}`, { where: path });
 }
 
 /** Name of the memory of a checkpoint. */
@@ -367,15 +378,14 @@ export function removeCheckpoints(dir: string, numbers: readonly number[]): void
 }
 
 /**
- * Removes files that no checkpoint needs.
+ * Removes files that neither a checkpoint needs, nor the guest that runs, or has run last.
  *
- * @param used Names of layers that a running guest needs.
  * @returns Bytes that were freed.
  */
-export function removeUnneeded(dir: string, used: readonly string[] = []): number {
+export function removeUnneeded(dir: string): number {
   const place = checkpointsDir(dir);
   const found = listCheckpoints(dir);
-  const needed = new Set(used);
+  const needed = new Set(readLayers(dir).flatMap(({ layers }) => layers));
   // What an unreadable one needs is not known; it may be mended.
   const isSure = found.every(({ read }) => typeof read !== "string");
   for (const { number, read } of found) {

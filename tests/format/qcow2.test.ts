@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { qcow2, readQcow2 } from "../../src/format/qcow2.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { KIB, MIB } from "../../src/format/segment.ts";
-import { findProgram, runProcess } from "../../src/launch/process.ts";
-import { MONITOR_ARGS, Qmp } from "../../src/launch/qmp.ts";
+import { findProgram } from "../../src/launch/process.ts";
 import { openLayers } from "../../src/source/layers.ts";
 import { TempDirs } from "../support/files.ts";
+import { copyInto, QEMU } from "../support/layers.ts";
 import { Random } from "../support/mutate.ts";
 import { run, testWith } from "../support/run.ts";
 import { faultOf } from "../support/sources.ts";
@@ -17,7 +17,6 @@ import { faultOf } from "../support/sources.ts";
 const temp = new TempDirs();
 afterAll(() => temp.release());
 
-const QEMU = "qemu-system-x86_64";
 const hasQemu = await findProgram(QEMU) !== undefined;
 if (!hasQemu) console.log(`skipped: layers that QEMU writes, as there is no ${QEMU}`);
 
@@ -124,39 +123,6 @@ describe.if(hasQemu)("a layer that QEMU has written", () => {
     expect(() => digestOf(openLayers(image!, layers))).toThrow(/cut|table/);
   });
 });
-
-/** Makes QEMU write a disk into a layer, over what is below it. */
-async function copyInto(from: string, layer: string): Promise<void> {
-  const file = (node: string, driver: string, filename: string) => [
-    "-blockdev",
-    JSON.stringify({ "node-name": node, driver, file: { driver: "file", filename } }),
-  ];
-  const finished = Promise.withResolvers<void>();
-  await runProcess({
-    argv: [
-      ...[QEMU, "-accel", "tcg", "-nodefaults", "-display", "none", "-S", ...MONITOR_ARGS],
-      ...file("from", "raw", from),
-      ...file("to", "qcow2", layer),
-    ],
-    stdin: "ignore",
-    isApart: true,
-    onStdout: () => {},
-    onStderr: (chunk) => console.log(new TextDecoder().decode(chunk)),
-    onChannel: async (stream) => {
-      const qmp = await Qmp.open(stream, {
-        onEvent: ({ name }) => name === "BLOCK_JOB_COMPLETED" && finished.resolve(),
-      });
-      await qmp.execute("blockdev-backup", {
-        "job-id": "copy",
-        device: "from",
-        target: "to",
-        sync: "full",
-      });
-      await finished.promise;
-      await qmp.execute("quit");
-    },
-  });
-}
 
 function digestOf(source: ReturnType<typeof openLayers>): string {
   const hash = createHash("sha256");

@@ -10,6 +10,7 @@ import { findProgram } from "../../src/launch/process.ts";
 import { runQemu } from "../../src/launch/qemu.ts";
 import { layeredDriveArgs } from "../../src/plan/layers.ts";
 import { type Checkpoint, checkpointFault, listCheckpoints } from "../../src/record/checkpoints.ts";
+import type { RecordedImage } from "../../src/record/types.ts";
 import { openLayers } from "../../src/source/layers.ts";
 import { TempDirs } from "../support/files.ts";
 import { eventually, QEMU } from "../launch/guest.ts";
@@ -33,13 +34,30 @@ if (!canMount) console.log("skipped: checkpoints on a full disk, as only root ca
 const testAsRoot = canMount ? test : test.skip;
 
 const MACHINE = ["-m", "32M", "-nic", "none", "-no-reboot", "-nographic"];
-const IMAGES = [{ name: "boot.img", sizeBytes: 8 * MIB }, { name: "init.img", sizeBytes: 4 * MIB }];
+const IMAGES: readonly RecordedImage[] = [
+  {
+    name: "boot.img",
+    role: "boot",
+    sizeBytes: 8 * MIB,
+    dataBytes: 512,
+    sha256: "0".repeat(64),
+    files: [],
+  },
+  {
+    name: "init.img",
+    role: "payload",
+    sizeBytes: 4 * MIB,
+    dataBytes: 0,
+    sha256: "0".repeat(64),
+    files: [],
+  },
+];
 
 /** A target with images, the first of which counts. */
 function target(dir: string = temp.make()): string {
   for (const { name, sizeBytes } of IMAGES) {
     const bytes = new Uint8Array(sizeBytes);
-    if (name === "boot.img") bytes.set(counter("a text"));
+    if (name === "boot.img") bytes.set(counter({ text: "a text\n" }));
     writeFileSync(join(dir, name), bytes);
   }
   return dir;
@@ -235,7 +253,10 @@ describe.if(hasQemu)("Saver", () => {
           // It is full.
         }
         await guest.saver.save("step");
-        expect(guest.notices[0]).toMatch(/^no checkpoint was saved: 0 MiB are free .*goes on$/);
+        // It may have had to write before.
+        expect(guest.notices.at(-1)).toMatch(
+          /^no checkpoint was saved: (?:0 MiB are free|the guest stands still)/,
+        );
         await guest.end();
         const [checkpoint] = checkpoints(dir);
         expect(await checkpointFault(dir, checkpoint!)).toBeUndefined();

@@ -28,11 +28,8 @@ afterEach(() => temp.release());
 
 const name = fc.stringMatching(/^[a-z][\w.+-]{0,30}$/);
 const sizeBytes = fc.nat();
-const file = fc.record({
-  name,
-  sizeBytes,
-  sha256: fc.stringMatching(/^[0-9a-f]{64}$/),
-});
+const digest = fc.stringMatching(/^[0-9a-f]{64}$/);
+const file = fc.record({ name, sizeBytes, sha256: digest });
 const checkpoints: fc.Arbitrary<Omit<Checkpoint, "format">> = fc.record({
   number: fc.integer({ min: 1, max: 999_999_999 }),
   saved: fc.constant("2026-11-26T20:30:00.000Z"),
@@ -41,7 +38,7 @@ const checkpoints: fc.Arbitrary<Omit<Checkpoint, "format">> = fc.record({
   accel: fc.constantFrom("kvm" as const, "hvf" as const, "tcg" as const),
   qemu: fc.string(),
   machine: fc.array(fc.string()),
-  disks: fc.array(fc.record({ image: name, sizeBytes, layers: fc.array(file) })),
+  disks: fc.array(fc.record({ image: name, sizeBytes, built: digest, layers: fc.array(file) })),
   memory: file,
   log: fc.record({ name, sizeBytes }),
 });
@@ -85,7 +82,7 @@ async function target(count: number): Promise<string> {
       accel: "tcg",
       qemu: "7.2.22",
       machine: [],
-      disks: [{ image: "disk.img", sizeBytes: 512, layers: [...layers] }],
+      disks: [{ image: "disk.img", sizeBytes: 512, built: "0".repeat(64), layers: [...layers] }],
       memory: await settleFile(dir, `${number}.memory`),
       log: { name: "1.log", sizeBytes: 3 },
     });
@@ -151,13 +148,15 @@ test("what no checkpoint needs is removed, and nothing else", async () => {
     writeFileSync(join(place, name), "12345");
   }
   removeCheckpoints(dir, [1, 3]);
-  const freed = removeUnneeded(dir, ["disk.img.10.qcow2"]);
+  putLayers(dir, [{ image: "disk.img", layers: ["disk.img.10.qcow2"] }]);
+  const freed = removeUnneeded(dir);
   expect(readdirSync(place).sort()).toEqual([
     "2.json",
     "2.memory",
     "disk.img.1.qcow2",
     "disk.img.10.qcow2",
     "disk.img.2.qcow2",
+    "layers.json",
     "note",
   ]);
   expect(freed).toBe(5 + 5 + 5 + 2 * 8 + 7);
