@@ -29,8 +29,8 @@
  *                   below has it. Bit 62 is a compressed cluster, which is refused.
  *   refcount table  entries of 8 bytes: offsets of blocks, which have a count for each cluster
  *
- * Integers are big-endian and have 4 or 8 bytes. QEMU makes a table for what it adds; the layer that
- * is written here is empty: header, refcount table, one refcount block, L1 table.
+ * Integers are big-endian. A layer is written here in this order: header, refcount table, refcount
+ * blocks (counts of 2 bytes), L1 table, L2 tables, data; QEMU appends what it adds.
  *
  * Source: QEMU, docs/interop/qcow2.txt.
  *
@@ -57,6 +57,9 @@ const DIRTY = 1n;
 const OFFSET_MASK = 0x00fffffffffffe00n;
 const COMPRESSED = 1n << 62n;
 const READS_ZEROS = 1n;
+/** Bit 63 of an entry: the count of the cluster is 1, so that it may be written in place. */
+const ONLY_ONE = 1n << 63n;
+const COUNT_BYTES = 2;
 
 /** What a layer lies over. */
 export interface LayerBase {
@@ -65,14 +68,29 @@ export interface LayerBase {
   readonly format: "raw" | "qcow2";
 }
 
+/** A cluster of a disk that a layer has. */
+export interface LayerCluster {
+  /** Number of the cluster on the disk. */
+  readonly index: number;
+  /** Whether it is zeros, and has no data. */
+  readonly isZero: boolean;
+}
+
 /**
- * Returns a layer in which nothing is written yet.
+ * Returns the beginning of a layer: everything but the data of its clusters, which follows in the
+ * order of the clusters, those of zeros left out.
  *
  * @param sizeBytes Size of the disk, a multiple of 512.
  * @param clusterBytes A power of two from 512 to 2 MiB.
+ * @param clusters In order; none for a layer in which nothing is written yet.
  * @throws {UserError} "format" for a name that is too long, or a disk that is too large.
  */
-export function qcow2(sizeBytes: number, base: LayerBase, clusterBytes: number): Uint8Array {
+export function qcow2(
+  sizeBytes: number,
+  base: LayerBase,
+  clusterBytes: number,
+  clusters: readonly LayerCluster[] = [],
+): Uint8Array {
   const bits = Math.log2(clusterBytes);
   if (!Number.isInteger(bits) || bits < MIN_CLUSTER_BITS || bits > MAX_CLUSTER_BITS) {
     throw new TypeError(`clusters of ${clusterBytes} bytes`);
@@ -87,12 +105,20 @@ export function qcow2(sizeBytes: number, base: LayerBase, clusterBytes: number):
     throw new UserError("format", `Cannot make a layer over ${base.name}: the name is too long`);
   }
   const l1Entries = Math.ceil(sizeBytes / bytesOfL2(clusterBytes));
-  const l1Clusters = Math.max(1, Math.ceil(l1Entries * ENTRY_BYTES / clusterBytes));
-  // One refcount block has half as many counts of 16 bits as a cluster has bytes.
-  if (3 + l1Clusters > clusterBytes / 2) {
+  if (l1Entries > MAX_L1_ENTRIES) {
     throw new UserError("format", `Cannot make a layer over ${base.name}: the disk is too large`);
   }
-  const bytes = new Uint8Array((3 + l1Clusters) * clusterBytes);
+  const perTable = clusterBytes / ENTRY_BYTES;
+  const tables = [...new Set(clusters.map(({ index }) => Math.floor(index / perTable)))];
+  const l1Clusters = Math.max(1, Math.ceil(l1Entries / perTable));
+  const dataClusters = clusters.filter(({ isZero }) => !isZero).length;
+  const others = 1 + l1Clusters + tables.length + dataClusters;
+  const { countTables, countBlocks } = countsFor(others, clusterBytes);
+  const l1At = (1 + countTables + countBlocks) * clusterBytes;
+  const l2At = l1At + l1Clusters * clusterBytes;
+  const dataAt = l2At + tables.length * clusterBytes;
+
+  const bytes = new Uint8Array(dataAt);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, MAGIC);
   view.setUint32(4, VERSION);
@@ -101,20 +127,49 @@ export function qcow2(sizeBytes: number, base: LayerBase, clusterBytes: number):
   view.setUint32(20, bits);
   view.setBigUint64(24, BigInt(sizeBytes));
   view.setUint32(36, l1Entries);
-  view.setBigUint64(40, BigInt(3 * clusterBytes));
+  view.setBigUint64(40, BigInt(l1At));
   view.setBigUint64(48, BigInt(clusterBytes));
-  view.setUint32(56, 1);
+  view.setUint32(56, countTables);
   view.setUint32(96, 4);
   view.setUint32(100, HEADER_BYTES);
   view.setUint32(HEADER_BYTES, BACKING_FORMAT);
   view.setUint32(HEADER_BYTES + 4, format.length);
   bytes.set(format, HEADER_BYTES + 8);
   bytes.set(name, nameAt);
-  view.setBigUint64(clusterBytes, BigInt(2 * clusterBytes));
-  for (let cluster = 0; cluster < 3 + l1Clusters; cluster++) {
-    view.setUint16(2 * clusterBytes + cluster * 2, 1);
+  const countsAt = (1 + countTables) * clusterBytes;
+  for (let block = 0; block < countBlocks; block++) {
+    const at = BigInt(countsAt + block * clusterBytes);
+    view.setBigUint64(clusterBytes + block * ENTRY_BYTES, at);
+  }
+  for (let cluster = 0; cluster < others + countTables + countBlocks; cluster++) {
+    view.setUint16(countsAt + cluster * COUNT_BYTES, 1);
+  }
+  const tableAt = new Map(tables.map((table, n) => [table, l2At + n * clusterBytes]));
+  for (const [table, at] of tableAt) {
+    view.setBigUint64(l1At + table * ENTRY_BYTES, BigInt(at) | ONLY_ONE);
+  }
+  let at = dataAt;
+  for (const { index, isZero } of clusters) {
+    const entryAt = tableAt.get(Math.floor(index / perTable))! + (index % perTable) * ENTRY_BYTES;
+    view.setBigUint64(entryAt, isZero ? READS_ZEROS : BigInt(at) | ONLY_ONE);
+    if (!isZero) at += clusterBytes;
   }
   return bytes;
+}
+
+/** How many clusters the counts of all clusters take, their own and those of their table too. */
+function countsFor(
+  others: number,
+  clusterBytes: number,
+): { readonly countTables: number; readonly countBlocks: number } {
+  let [countTables, countBlocks] = [1, 1];
+  for (;;) {
+    const total = others + countTables + countBlocks;
+    const blocks = Math.ceil(total * COUNT_BYTES / clusterBytes);
+    const tables = Math.ceil(blocks * ENTRY_BYTES / clusterBytes);
+    if (blocks === countBlocks && tables === countTables) return { countTables, countBlocks };
+    [countTables, countBlocks] = [Math.max(tables, countTables), Math.max(blocks, countBlocks)];
+  }
 }
 
 /** A layer, as its header says. */

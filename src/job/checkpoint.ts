@@ -169,7 +169,7 @@ export class Checkpointer {
     } finally {
       signal.removeEventListener("abort", interrupted);
       clearTimeout(this.#timer);
-      this.#saver.end();
+      await this.#saver.end();
     }
   }
 
@@ -181,7 +181,12 @@ export class Checkpointer {
           "Ctrl-C again ends it without",
       );
       let timer: ReturnType<typeof setTimeout> | undefined;
-      const late = new Promise<void>((resolve) => timer = setTimeout(resolve, INTERRUPT_MS));
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(() => {
+          this.#saver.giveUp();
+          resolve();
+        }, INTERRUPT_MS);
+      });
       await Promise.race([this.#saver.save("interrupt", true).catch(() => {}), late]);
       clearTimeout(timer);
     }

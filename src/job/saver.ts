@@ -16,8 +16,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import * as v from "valibot";
 import { sha256Of } from "../bytes.ts";
-import { messageOf, UserError } from "../errors.ts";
-import { LAYER_CLUSTER_BYTES, qcow2 } from "../format/qcow2.ts";
+import { messageOf, systemCode, UserError } from "../errors.ts";
+import { LAYER_CLUSTER_BYTES, type LayerBase, qcow2 } from "../format/qcow2.ts";
 import { MIB } from "../format/segment.ts";
 import { anyText, openObject } from "../json.ts";
 import { shellQuote } from "../launch/process.ts";
@@ -35,11 +35,13 @@ import {
   putLayers,
   removeCheckpoints,
   removeUnneeded,
+  replaceLayers,
   type SavedFile,
   settleFile,
 } from "../record/checkpoints.ts";
 import type { RecordedImage } from "../record/types.ts";
 import { writing } from "../refused.ts";
+import { mergeLayers } from "../write/layers.ts";
 
 /** What a guest is saved with. */
 export interface SaverOptions {
@@ -77,6 +79,8 @@ export interface SavedCheckpoint extends Pick<Checkpoint, "number" | "reason" | 
 /** A layer of a disk. */
 interface Layer {
   readonly name: string;
+  /** By which QEMU knows it, see {@link nodeOf}. */
+  readonly node: number;
   /** Known once it no longer changes, and was forced to the disk. */
   saved?: SavedFile;
 }
@@ -87,6 +91,8 @@ interface GuestDisk {
   readonly sizeBytes: number;
   readonly built: string;
   readonly layers: Layer[];
+  /** How many names QEMU has had for its layers. */
+  nodes: number;
 }
 
 /** So much is left to the guest, and to whatever else writes to that disk. */
@@ -121,6 +127,10 @@ export class Saver {
   #saving: Promise<boolean> | undefined;
   #isWaiting = false;
   #isOver = false;
+  /** Ends the merging of layers. */
+  #compacting: AbortController | undefined;
+  #mayCompact = true;
+  readonly #givenUp = new AbortController();
 
   /**
    * Gives each disk a layer of its own.
@@ -135,8 +145,8 @@ export class Saver {
     this.#disks = images.map((image) => {
       const { name, sizeBytes } = image;
       const saved = from?.disks.find((disk) => disk.image === name)?.layers ?? [];
-      const layers = saved.map((saved) => ({ name: saved.name, saved }));
-      return { name, sizeBytes, built: builtDigest(image), layers };
+      const layers = saved.map((saved, index) => ({ name: saved.name, node: index + 1, saved }));
+      return { name, sizeBytes, built: builtDigest(image), layers, nodes: layers.length };
     });
     this.#memoryBytes = from?.memory.sizeBytes ?? 0;
     this.#addLayers();
@@ -177,16 +187,18 @@ export class Saver {
     this.#qmp = qmp;
   }
 
-  /** Ends the control of the guest, when it is gone. */
-  end(): void {
+  /** Ends the control of the guest, when it is gone. What it was saved with is still recorded. */
+  async end(): Promise<void> {
     this.#isOver = true;
     this.#qmp = undefined;
+    this.#compacting?.abort();
+    await this.#saving;
     removeUnneeded(this.#options.dir);
   }
 
-  /** Whether a checkpoint is being saved. */
-  get isSaving(): boolean {
-    return this.#saving !== undefined;
+  /** Gives up the checkpoint that is being saved, if any. */
+  giveUp(): void {
+    this.#givenUp.abort();
   }
 
   /**
@@ -196,6 +208,7 @@ export class Saver {
    * @returns Whether it was saved. Where it was not, the user was told.
    */
   async save(reason: Checkpoint["reason"], isLast = false): Promise<boolean> {
+    if (isLast) this.#compacting?.abort();
     if (this.#saving !== undefined) {
       const isSaved = await this.#saving;
       if (!isLast) return isSaved;
@@ -220,7 +233,7 @@ export class Saver {
       const why = status === "io-error" ? "it waits for space on the disk" : status;
       throw new UserError("target", `the guest stands still (${why})`);
     }
-    await this.#checkSpace();
+    await this.#checkSpace(this.#memoryBytes * 1.25);
     const number = nextNumbers(dir).checkpoint;
     const memory = memoryName(number);
     const began = performance.now();
@@ -242,11 +255,14 @@ export class Saver {
       if (!isLast && qmp.isOpen) await this.#cont(qmp);
       pausedMs = performance.now() - began;
     }
+    const { signal } = this.#givenUp;
     try {
       for (const { layers } of this.#disks) {
-        for (const layer of layers.slice(0, -1)) layer.saved ??= await settleFile(dir, layer.name);
+        for (const layer of layers.slice(0, -1)) {
+          layer.saved ??= await settleFile(dir, layer.name, signal);
+        }
       }
-      const saved = await settleFile(dir, memory);
+      const saved = await settleFile(dir, memory, signal);
       const disks = this.#disks.map(({ name: image, sizeBytes, built, layers }) => ({
         image,
         sizeBytes,
@@ -267,7 +283,98 @@ export class Saver {
     const written = frozen.reduce((sum, { saved }) => sum + (saved?.sizeBytes ?? 0), 0);
     const sizeBytes = this.#memoryBytes + written;
     this.#events.onSaved({ number, reason, at, sizeBytes, pausedMs });
+    if (!isLast) await this.#compact(qmp);
     return true;
+  }
+
+  /**
+   * Makes one layer of two between which there is no checkpoint any more. What is written often is
+   * merged often, and what is large seldom: of layers that are merged with one a quarter as large
+   * there are as many as the logarithm of what the guest has written.
+   */
+  async #compact(qmp: Qmp): Promise<void> {
+    if (!this.#mayCompact) return;
+    this.#compacting = new AbortController();
+    try {
+      for (const [disk, { layers }] of this.#disks.entries()) {
+        for (;;) {
+          const at = mergeableAt(layers, this.#chains(disk));
+          if (at === undefined) break;
+          if (!await this.#merge(qmp, disk, at, this.#compacting.signal)) return;
+        }
+      }
+    } catch (error) {
+      // Nothing was lost: both layers are still there.
+      this.#mayCompact = error instanceof UserError && error.kind === "interrupt";
+      if (systemCode(error) === undefined && !isExpected(error)) throw error;
+      if (!this.#mayCompact && !this.#isOver) {
+        this.#events.onNotice(`layers are not merged any more: ${messageOf(error)}`);
+      }
+    } finally {
+      this.#compacting = undefined;
+    }
+  }
+
+  /** The layers that each checkpoint needs of a disk. */
+  #chains(disk: number): (readonly string[])[] {
+    const { name } = this.#disks[disk]!;
+    return listCheckpoints(this.#options.dir).map(({ read }) =>
+      typeof read === "string"
+        ? []
+        : read.disks.find(({ image }) => image === name)?.layers.map(({ name }) => name) ?? []
+    );
+  }
+
+  /** Merges the layers at an index and above it. The guest goes on meanwhile. */
+  async #merge(qmp: Qmp, disk: number, at: number, signal: AbortSignal): Promise<boolean> {
+    const { dir } = this.#options;
+    const { name: image, layers } = this.#disks[disk]!;
+    const [lower, upper, above] = layers.slice(at, at + 3) as [Layer, Layer, Layer];
+    const name = layerName(image, nextNumbers(dir).layer);
+    const path = (layer: string) => join(this.#place, layer);
+    const base = this.#baseOf(this.#disks[disk]!, at);
+    const paths = { lower: path(lower.name), upper: path(upper.name), into: path(name) };
+    let merged: Layer;
+    const { nodes } = this.#disks[disk]!;
+    try {
+      await this.#checkSpace(lower.saved!.sizeBytes + upper.saved!.sizeBytes);
+      if (!await mergeLayers(paths, base, signal)) return false;
+      const saved = await settleFile(dir, name, signal);
+      merged = { name, node: nodes + 1, saved };
+      this.#disks[disk]!.nodes++;
+      const below = nodeOf(disk, layers[at - 1]?.node ?? 0);
+      await qmp.execute("blockdev-add", {
+        ...this.#nodeOf(disk, merged),
+        "read-only": true,
+        backing: below,
+      });
+      await qmp.execute("blockdev-reopen", {
+        options: [{
+          ...this.#nodeOf(disk, above),
+          "read-only": true,
+          backing: nodeOf(disk, merged.node),
+        }],
+      });
+    } catch (error) {
+      const node = nodeOf(disk, nodes + 1);
+      await qmp.execute("blockdev-del", { "node-name": node }).catch(ignore);
+      this.#remove(name);
+      throw error;
+    }
+    layers.splice(at, 2, merged);
+    this.#tell();
+    replaceLayers(dir, image, [lower.name, upper.name], merged.saved!);
+    for (const { node } of [upper, lower]) {
+      // One that was made by -drive is gone by itself.
+      await qmp.execute("blockdev-del", { "node-name": nodeOf(disk, node) }).catch(ignore);
+    }
+    removeUnneeded(dir);
+    return true;
+  }
+
+  /** A layer as QEMU knows it. */
+  #nodeOf(disk: number, { name, node: number }: Layer): Readonly<Record<string, unknown>> {
+    return layerNode({ disk, number, path: join(this.#place, name) });
   }
 
   /** Drops the checkpoints that are too many. */
@@ -282,9 +389,9 @@ export class Saver {
     removeUnneeded(dir);
   }
 
-  async #checkSpace(): Promise<void> {
+  async #checkSpace(sizeBytes: number): Promise<void> {
     const free = await freeBytes(this.#place);
-    const needed = Math.ceil(this.#memoryBytes * 1.25) + RESERVE_BYTES;
+    const needed = sizeBytes + RESERVE_BYTES;
     if (free >= needed) return;
     throw new UserError(
       "target",
@@ -300,14 +407,12 @@ export class Saver {
     try {
       const actions = [];
       for (const [disk, { layers }] of this.#disks.entries()) {
-        const number = layers.length;
-        const path = join(this.#place, layers.at(-1)!.name);
-        await qmp.execute("blockdev-add", { ...layerNode({ disk, number, path }), backing: null });
-        nodes.push(nodeOf(disk, number));
-        actions.push({
-          type: "blockdev-snapshot",
-          data: { node: nodeOf(disk, number - 1), overlay: nodeOf(disk, number) },
-        });
+        const [below, added] = layers.slice(-2) as [Layer, Layer];
+        const overlay = nodeOf(disk, added.node);
+        await qmp.execute("blockdev-add", { ...this.#nodeOf(disk, added), backing: null });
+        nodes.push(overlay);
+        const node = nodeOf(disk, below.node);
+        actions.push({ type: "blockdev-snapshot", data: { node, overlay } });
       }
       // Before: until the guest writes to it, a new layer changes nothing.
       this.#tell();
@@ -404,7 +509,7 @@ export class Saver {
   #addLayers(): string[] {
     const number = nextNumbers(this.#options.dir).layer;
     for (const disk of this.#disks) {
-      disk.layers.push({ name: layerName(disk.name, number) });
+      disk.layers.push({ name: layerName(disk.name, number), node: ++disk.nodes });
       this.#write(disk, disk.layers.length - 1);
     }
     return this.#disks.map(({ layers }) => layers.at(-1)!.name);
@@ -423,16 +528,18 @@ export class Saver {
 
   /** Makes a layer in which nothing is written. */
   #write(disk: GuestDisk, index: number): void {
-    const below = disk.layers[index - 1]?.name;
-    const bytes = qcow2(
-      Math.ceil(disk.sizeBytes / 512) * 512,
-      below === undefined
-        ? { name: `../../${disk.name}`, format: "raw" }
-        : { name: below, format: "qcow2" },
-      LAYER_CLUSTER_BYTES,
-    );
+    const sizeBytes = Math.ceil(disk.sizeBytes / 512) * 512;
+    const bytes = qcow2(sizeBytes, this.#baseOf(disk, index), LAYER_CLUSTER_BYTES);
     const path = join(this.#place, disk.layers[index]!.name);
     writing(path, () => writeFileSync(path, bytes, { mode: 0o600 }));
+  }
+
+  /** What a layer lies over. */
+  #baseOf({ name, layers }: GuestDisk, index: number): LayerBase {
+    const below = layers[index - 1]?.name;
+    return below === undefined
+      ? { name: `../../${name}`, format: "raw" }
+      : { name: below, format: "qcow2" };
   }
 
   #remove(name: string): void {
@@ -467,6 +574,39 @@ export function builtDigest(image: RecordedImage): string {
 /** QEMU keeps the form of a saved state within a series, such as 7.2. */
 function seriesOf(version: string): string {
   return version.split(".").slice(0, 2).join(".");
+}
+
+/** A layer is merged with one below it that is at most so many times as large. */
+const MERGE_RATIO = 4;
+/** Deeper than this, any two are merged: QEMU looks for what was not written in every layer. */
+const MOST_LAYERS = 32;
+
+/**
+ * Where two layers can be merged: the index of the lower one.
+ *
+ * @param layers Of a disk. The one above the two must no longer be written.
+ * @param chains The layers that each checkpoint needs of it.
+ */
+export function mergeableAt(
+  layers: readonly { readonly name: string; readonly saved?: SavedFile }[],
+  chains: readonly (readonly string[])[],
+): number | undefined {
+  for (let at = layers.length - 4; at >= 0; at--) {
+    const [lower, upper] = [layers[at]!, layers[at + 1]!];
+    if (lower.saved === undefined || upper.saved === undefined) continue;
+    const isBetween = chains.some((chain) => {
+      const found = chain.indexOf(lower.name);
+      return found >= 0 && chain[found + 1] !== upper.name;
+    });
+    if (isBetween) continue;
+    const isNear = lower.saved.sizeBytes <= MERGE_RATIO * upper.saved.sizeBytes;
+    if (isNear || layers.length > MOST_LAYERS) return at;
+  }
+  return undefined;
+}
+
+function isExpected(error: unknown): boolean {
+  return error instanceof UserError || error instanceof QmpError;
 }
 
 async function freeBytes(path: string): Promise<number> {

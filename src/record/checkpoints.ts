@@ -9,9 +9,9 @@
  *   TARGET/.seedstrap/checkpoints/layers.json     the layers of the guest that runs, or has run last
  *   TARGET/.seedstrap/checkpoints/NAME.part       what is being written
  *
- * N counts from 1, apart for checkpoints and for layers. A guest writes into the layer of the
- * highest number. At a checkpoint it gets a new one, so that the others never change again. What a
- * checkpoint needs is then forced to the disk, hashed, and only then named in its N.json, which
+ * N counts from 1, apart for checkpoints and for layers. A guest writes into its topmost layer. At a
+ * checkpoint it gets a new one, so that the others never change again; two between which no checkpoint
+ * is left become one, in a file of its own. What a checkpoint needs is then forced to the disk, hashed, and only then named in its N.json, which
  * gets its name when it is complete. So whatever is killed or loses power at whatever moment, all
  * earlier checkpoints are what they were; and a file that was cut, or has a flipped bit, is found
  * before QEMU sees it.
@@ -19,8 +19,9 @@
  * Two other ways were tried with QEMU 7.2. Its internal snapshots (snapshot-save) are inside of the
  * one file into which the guest goes on writing: that file has no digest, its tables are shared by
  * all snapshots, and a host that loses power in the middle can lose all of them, unless every write
- * of the guest's tables waits for the disk. They are as fast, and as large. A copy of the disk at
- * each checkpoint takes the time and the space of the whole disk.
+ * of the guest's tables waits for the disk. They are as fast, and as large: 0.3 s and 303 MiB for a
+ * guest that uses 300 MiB, both ways. A copy of the disk at each checkpoint takes the time and the
+ * space of the whole disk.
  *
  * N.json has the SHA-256 of itself, with 64 "0" in place of that.
  *
@@ -366,6 +367,29 @@ export async function checkpointFault(
     if (found.sha256 !== sha256) return `${name} is not as it was saved`;
   }
   return undefined;
+}
+
+/**
+ * Records that two layers of a disk, one above the other, are one by now. The disks of all checkpoints
+ * read as before, also where only some of them were recorded.
+ */
+export function replaceLayers(
+  dir: string,
+  image: string,
+  names: readonly [lower: string, upper: string],
+  merged: SavedFile,
+): void {
+  for (const { read } of listCheckpoints(dir)) {
+    if (typeof read === "string") continue;
+    const disks = read.disks.map((disk) => {
+      const at = disk.image === image ? disk.layers.findIndex(({ name }) => name === names[0]) : -1;
+      if (at < 0 || disk.layers[at + 1]?.name !== names[1]) return disk;
+      return { ...disk, layers: disk.layers.toSpliced(at, 2, merged) };
+    });
+    if (disks.some((disk, index) => disk !== read.disks[index])) {
+      putCheckpoint(dir, { ...read, disks });
+    }
+  }
 }
 
 /** Removes checkpoints. What only they need remains, see {@link removeUnneeded}. */

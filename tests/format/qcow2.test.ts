@@ -8,6 +8,7 @@ import { memorySource } from "../../src/format/reader.ts";
 import { KIB, MIB } from "../../src/format/segment.ts";
 import { findProgram } from "../../src/launch/process.ts";
 import { openLayers } from "../../src/source/layers.ts";
+import { mergeLayers } from "../../src/write/layers.ts";
 import { TempDirs } from "../support/files.ts";
 import { copyInto, QEMU } from "../support/layers.ts";
 import { Random } from "../support/mutate.ts";
@@ -49,6 +50,7 @@ testWith("qemu-img")("qemu-img finds no fault in a layer of any size", async () 
         bytes = qcow2(sizeBytes, BASE, clusterBytes);
       } catch (error) {
         expect(String(error)).toContain("the disk is too large");
+        expect(sizeBytes / clusterBytes).toBeGreaterThan(2 ** 31);
         continue;
       }
       writeFileSync(join(dir, "layer"), bytes);
@@ -119,6 +121,30 @@ describe.if(hasQemu)("a layer that QEMU has written", () => {
       }
     }
     expect(new Uint8Array(readFileSync(image!))).not.toEqual(disk);
+    const wanted = createHash("sha256").update(disk).digest("hex");
+    const third = join(dir, "3.qcow2");
+    writeFileSync(third, qcow2(sizeBytes, { name: "2.qcow2", format: "qcow2" }, 4 * KIB));
+    disk.fill(0, 5 * MIB, 7 * MIB);
+    change(disk);
+    writeFileSync(join(dir, "wanted"), disk);
+    await copyInto(join(dir, "wanted"), third);
+    const into = join(dir, "merged.qcow2");
+    const below = { name: "1.qcow2", format: "qcow2" } as const;
+    const paths = { lower: second!, upper: third, into };
+    expect(await mergeLayers(paths, below)).toBe(true);
+    const merged = openLayers(image!, [first!, into]);
+    expect(digestOf(merged)).toBe(createHash("sha256").update(disk).digest("hex"));
+    merged.close();
+    if (Bun.which("qemu-img") !== null) {
+      const checked = await run(["qemu-img", "check", into]);
+      expect(checked.stdout).toStartWith("No errors were found on the image.");
+    }
+    expect(await mergeLayers({ ...paths, lower: first!, into: join(dir, "no") }, below)).toBe(
+      false,
+    );
+    const whole = openLayers(image!, layers);
+    expect(digestOf(whole)).toBe(wanted);
+    whole.close();
     writeFileSync(second!, readFileSync(second!).subarray(0, 5 * 64 * KIB));
     expect(() => digestOf(openLayers(image!, layers))).toThrow(/cut|table/);
   });

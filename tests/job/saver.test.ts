@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import { appendFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { MIB } from "../../src/format/segment.ts";
-import { type SavedCheckpoint, Saver } from "../../src/job/saver.ts";
+import { mergeableAt, type SavedCheckpoint, Saver } from "../../src/job/saver.ts";
 import { findProgram } from "../../src/launch/process.ts";
 import { runQemu } from "../../src/launch/qemu.ts";
 import { layeredDriveArgs } from "../../src/plan/layers.ts";
@@ -146,6 +146,24 @@ const checkpoints = (dir: string) =>
     return read;
   });
 
+test("mergeableAt() spares what checkpoints need, and what is much larger than what is above", () => {
+  const layers = (...sizes: number[]) =>
+    [...sizes, undefined].map((sizeBytes, index) => ({
+      name: `${index}`,
+      ...(sizeBytes !== undefined && { saved: { name: `${index}`, sizeBytes, sha256: "" } }),
+    }));
+  const chain = (last: number) => Array.from({ length: last + 1 }, (_, index) => `${index}`);
+  expect(mergeableAt(layers(1, 1, 1), [chain(2)])).toBe(0);
+  expect(mergeableAt(layers(1, 1, 1), [chain(2), chain(1)])).toBe(0);
+  expect(mergeableAt(layers(1, 1, 1), [chain(2), chain(0)])).toBeUndefined();
+  expect(mergeableAt(layers(1, 1, 1), [chain(2), ["0", "other"]])).toBeUndefined();
+  expect(mergeableAt(layers(1, 1), [chain(1)])).toBeUndefined();
+  expect(mergeableAt(layers(9, 1, 1, 1), [chain(3)])).toBe(1);
+  expect(mergeableAt(layers(9, 1, 1), [chain(2)])).toBeUndefined();
+  const many = Array.from({ length: 33 }, (_, index) => 9 ** (10 - index));
+  expect(mergeableAt(layers(...many), [chain(32)])).toBe(30);
+});
+
 describe.if(hasQemu)("Saver", () => {
   test("a guest goes on from each checkpoint, with its memory and its disk", async () => {
     const dir = target();
@@ -200,6 +218,37 @@ describe.if(hasQemu)("Saver", () => {
     expect(onDisk(first!)).toBeGreaterThanOrEqual(5);
     expect(onDisk(last!)).toBeGreaterThanOrEqual(onDisk(first!) + 5);
   }, 60_000);
+
+  test(
+    "layers between which no checkpoint is left become one, while the guest goes on",
+    async () => {
+      const dir = target();
+      const names = () => readdirSync(join(dir, ".seedstrap/checkpoints")).sort();
+      let from: Checkpoint | undefined;
+      let printed = "";
+      for (const saves of [8, 5, 1]) {
+        const guest = new Guest(dir, from, { keep: 1 });
+        await guest.counted(3);
+        for (let round = 0; round < saves; round++) {
+          expect(await guest.saver.save("time")).toBe(true);
+          await guest.counted(2);
+        }
+        expect(guest.notices).toEqual([]);
+        from = checkpoints(dir).at(-1)!;
+        await guest.end();
+        printed += guest.printed.slice(0, from.log.sizeBytes);
+        expect(await checkpointFault(dir, from)).toBeUndefined();
+        for (const { layers } of from.disks) expect(layers.length).toBeLessThanOrEqual(3);
+        const needed = from.disks.flatMap(({ layers }) => layers.map(({ name }) => name));
+        const layers = names().filter((name) => name.endsWith(".qcow2"));
+        expect(layers).toEqual(expect.arrayContaining(needed));
+        expect(layers.length).toBeLessThanOrEqual(2 * 4);
+      }
+      const counts = countsIn(printed);
+      expect(counts).toEqual(counts.map((_, index) => index + 1));
+    },
+    120_000,
+  );
 
   test("the last ones are kept, and those of jumps", async () => {
     const dir = target();
