@@ -40,8 +40,13 @@
 import { UserError } from "../errors.ts";
 import { type ByteSource, formatError, takeExactly } from "./reader.ts";
 
-/** Default size of a cluster; measured,. */
-export const LAYER_CLUSTER_BYTES = 64 * 1024;
+/**
+ * Size of a cluster. QEMU's own default, 64 KiB, makes a layer more than twice as large where a guest
+ * writes 4 KiB here and there, as file systems do, and takes as long or longer: 100,000 such writes
+ * with qemu-img bench take 3 to 5 s and 423 MiB with 4 KiB, 5 to 6 s and 1,025 MiB with 64 KiB, 2 to
+ * 4 s on a raw file. A GiB written in one go takes 0.6 s, 0.45 s and 0.45 s.
+ */
+export const LAYER_CLUSTER_BYTES = 4096;
 
 const MAGIC = 0x514649fb;
 const VERSION = 3;
@@ -184,7 +189,7 @@ export interface Qcow2 {
 
 /** A run of bytes of a disk, all in the same place. */
 export interface Qcow2Run {
-  /** At least 1, and not beyond the end of a cluster. */
+  /** At least 1, and not beyond the end of the disk. */
   readonly sizeBytes: number;
   /** Offset in the layer, "zeros", or "base" for what lies below. */
   readonly at: number | "zeros" | "base";
@@ -221,7 +226,7 @@ export function readQcow2(source: ByteSource): Qcow2 {
   let l2: DataView | undefined;
   const find = (offsetBytes: number): Qcow2Run => {
     const within = offsetBytes % clusterBytes;
-    const run = Math.min(clusterBytes - within, sizeBytes - offsetBytes);
+    const toEnd = sizeBytes - offsetBytes;
     const cluster = Math.floor(offsetBytes / clusterBytes);
     const table = Math.floor(cluster / perTable);
     if (table !== loaded) {
@@ -229,7 +234,12 @@ export function readQcow2(source: ByteSource): Qcow2 {
       l2 = at === 0 ? undefined : tableAt(source, at, perTable, "an L2 table");
       loaded = table;
     }
-    const entry = l2?.getBigUint64((cluster % perTable) * ENTRY_BYTES) ?? 0n;
+    if (l2 === undefined) {
+      const tableEnd = (table + 1) * perTable * clusterBytes;
+      return { sizeBytes: Math.min(tableEnd - offsetBytes, toEnd), at: "base" };
+    }
+    const run = Math.min(clusterBytes - within, toEnd);
+    const entry = l2.getBigUint64((cluster % perTable) * ENTRY_BYTES);
     if ((entry & COMPRESSED) !== 0n) {
       throw formatError(source, 0, "Cannot read a layer: it has compressed clusters");
     }

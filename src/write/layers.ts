@@ -94,8 +94,14 @@ function clustersOf(
   for (let index = 0; index * clusterBytes < sizeBytes; index++) {
     const first = above.find(index * clusterBytes);
     const isAbove = first.at !== "base";
-    const { at } = isAbove ? first : below.find(index * clusterBytes);
-    if (at === "base") continue;
+    const second = isAbove ? first : below.find(index * clusterBytes);
+    const { at } = second;
+    if (at === "base") {
+      // Where neither has a table, as in most of a large disk, both runs are long.
+      const bytes = Math.min(first.sizeBytes, second.sizeBytes);
+      index += Math.max(1, Math.floor(bytes / clusterBytes)) - 1;
+      continue;
+    }
     const source = isAbove ? upper : lower;
     const isZero = at === "zeros";
     found.push({ index, isZero, source, at: isZero ? 0 : at });
