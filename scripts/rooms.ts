@@ -36,9 +36,11 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["tree", "what a checkout says: manifest, predicates, sources, bootstrap.cfg"],
   ["plan", "options and a tree in, a plan out: overlay, split, limits, media, command lines; pure"],
   ["record", "what was built from what: the record of a target, read, written, compared"],
+  ["report", "the report of a target: the record and the runs in, a page of HTML out; pure"],
   ["write", "segments to file, directory, disk; atomic commit; extraction"],
   ["device", "block devices: what there is, who uses it, writing it"],
   ["preflight", "the preflight image and its report"],
+  ["doctor", "what this machine has of what a bootstrap needs: each check, by trying it"],
   ["demo", "the miniature tree"],
   [
     "job",

@@ -4,11 +4,12 @@
 # Installs missing npm packages from the lock file, and missing Debian packages if this is root and
 # there is apt-get (otherwise it prints the command to run, and continues).
 #
-# usage: setup.sh [build|demo|tests|acceptance|debian]
+# usage: setup.sh [build|demo|tests|browser|acceptance|debian]
 #
 #   build       npm packages only
 #   demo        also QEMU
 #   tests       also the tools that the tests use (the default)
+#   browser     npm packages, and the browser that the tests of the report use
 #   acceptance  also what rootfs.py and the benchmark need
 #   debian      Debian packages of the tests only; fails where they cannot be installed
 
@@ -17,9 +18,9 @@ cd "$(dirname "$0")/.."
 
 purpose=${1:-tests}
 case $purpose in
-	build | demo | tests | acceptance | debian) ;;
+	build | demo | tests | browser | acceptance | debian) ;;
 	*)
-		echo "usage: setup.sh [build|demo|tests|acceptance|debian]" >&2
+		echo "usage: setup.sh [build|demo|tests|browser|acceptance|debian]" >&2
 		exit 2
 		;;
 esac
@@ -97,14 +98,20 @@ compiles() { # OPTION...: whether gcc can build a program
 int main(void) { return puts("") < 0; }' | gcc -x c "$@" -o /dev/null -
 }
 
-if [ "$purpose" != build ]; then
-	program qemu-system-x86 qemu-system-x86_64
-fi
+case $purpose in
+	build) ;;
+	browser)
+		command -v google-chrome >/dev/null 2>&1 || program chromium chromium
+		;;
+	*) program qemu-system-x86 qemu-system-x86_64 ;;
+esac
 case $purpose in
 	tests | acceptance | debian)
 		program xxd xxd
 		program binutils as
 		program shellcheck shellcheck
+		program zsh zsh
+		program fish fish
 		program util-linux setpriv
 		program bubblewrap bwrap
 		program bsdutils script

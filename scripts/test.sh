@@ -22,6 +22,7 @@ case $#:${1:-} in
 esac
 
 sh scripts/setup.sh tests
+[ -n "$fast" ] || sh scripts/setup.sh browser
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -145,6 +146,7 @@ build() {
 	"$1" build --qemu --external-sources --target-size 64M -m "file://$work/demo/mirror" \
 		--tree "$tree" --target "$work/$1"
 }
+report() { "$1" report "$work/compiled" -o "$work/$1.html"; }
 bundle() { # the second run is offline and reads the checkout from a bundle
 	"$1" bundle create -m "file://$work/demo/mirror" --tree "$tree" -o "$work/$1.first.tar" &&
 		"$1" bundle create --offline --tree "$work/$1.first.tar" -o "$work/$1.tar" &&
@@ -176,6 +178,7 @@ check "library: the example of mod.ts" library
 check "sources" same sources .sources
 check "plan" same plan .plan
 check "build: the images are identical" same build /init.img /payload.img
+check "report: the pages are identical" same report .html
 check "bundle: the files are identical" same bundle .tar
 
 echo

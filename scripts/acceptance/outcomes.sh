@@ -90,7 +90,7 @@ ended_by() {
 	! pgrep -f "file=$3/init.img"
 }
 interrupted() {
-	ended_by TERM run "$work/ended" && judged "$work/ended" 130 interrupted "does not go on from there"
+	ended_by TERM run "$work/ended" && judged "$work/ended" 130 interrupted "is as it was built: run it again"
 }
 qemu_dies() {
 	ended_by KILL qemu "$work/died" && judged "$work/died" 17 failed "The bootstrap failed in stage0-posix"

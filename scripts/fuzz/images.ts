@@ -150,7 +150,7 @@ function contentOf(view: ImageView): Map<string, string> {
 }
 
 /** Reads everything of an image that can be read. */
-function readAll(bytes: Uint8Array, sound: Uint8Array, compares: boolean): void {
+async function readAll(bytes: Uint8Array, sound: Uint8Array, compares: boolean): Promise<void> {
   const source = watchedSource(bytes);
   describeContent(source, []);
   const view = openView(source);
@@ -170,7 +170,7 @@ function readAll(bytes: Uint8Array, sound: Uint8Array, compares: boolean): void 
   assertBounded(source, view.kind === "disk" ? 40 : 12 + count);
   if (!compares) return;
   const before = openView(memorySource(sound));
-  const differences = diffViews(before, view);
+  const differences = await diffViews(before, view);
   if (differences.length > 0) return;
   const [old, now] = [contentOf(before), contentOf(view)];
   // The root is not compared.

@@ -9,7 +9,7 @@
 import { UserError } from "../errors.ts";
 
 /** Short options of several letters. None is the beginning of another, so any order will do. */
-const LONG_FORMS: readonly (readonly [short: string, long: string])[] = [
+export const LONG_FORMS: readonly (readonly [short: string, long: string])[] = [
   ["-bw", "--bwrap"],
   ["-qc", "--qemu-cmd"],
   ["-qk", "--kernel"],

@@ -10,27 +10,27 @@ export const GROUPS = {
   distfiles: "Distfiles and payload:",
   bootstrap: "The bootstrap:",
   machine: "QEMU and kernel:",
+  /** Commands about the others; they are in the last line. */
+  help: "Help:",
 } as const;
 
 /** Formats the help of the program; that of a command is commander's. */
 export function programHelp(root: CommandUnknownOpts, helper: Help): string {
-  const groups = Map.groupBy(
-    helper.visibleCommands(root).filter((command) => command.helpGroup() !== ""),
-    (command) => command.helpGroup(),
+  const listed = helper.visibleCommands(root).filter((command) =>
+    command.helpGroup() !== "" && command.helpGroup() !== GROUPS.help
   );
-  const width = Math.max(...root.commands.map((command) => command.name().length));
+  const groups = Map.groupBy(listed, (command) => command.helpGroup());
+  const width = Math.max(...listed.map((command) => command.name().length));
   return [
     "Usage: seedstrap COMMAND [options]",
     "       seedstrap [options]   build and start in one go, as rootfs.py does",
-    "",
     ...[...groups].flatMap(([heading, commands]) => [
       heading,
       ...commands.map((command) =>
         `  ${command.name().padEnd(width)}  ${helper.subcommandDescription(command)}`
       ),
     ]),
-    "",
-    "Options: seedstrap COMMAND --help, seedstrap -q --help. Manual: seedstrap man",
+    "Options: seedstrap COMMAND --help, seedstrap -q --help. Also: man, completion",
     "",
   ].join("\n");
 }

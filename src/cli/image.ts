@@ -35,7 +35,7 @@ import {
 
 export function imageSubcommand(): CommandUnknownOpts {
   return new Command("image")
-    .summary("look into images and disks: ls, cat, extract, verify, digest, diff, bmap")
+    .summary("look into images: ls, cat, extract, verify, digest, diff, bmap")
     .description("look into boot and payload images, and disks with ext2, ext3 or ext4")
     .addCommand(lsCommand())
     .addCommand(catCommand())
@@ -246,7 +246,7 @@ function diffCommand(): CommandUnknownOpts {
       withView(a, as, (one) =>
         withView(b, as, async (other, _, progress) => {
           progress.begin("comparing");
-          const differences = diffViews(one, other);
+          const differences = await diffViews(one, other, { progress });
           progress.end();
           if (json) printJson({ equal: differences.length === 0, differences });
           else await printAll(differenceLines(differences));

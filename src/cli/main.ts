@@ -19,17 +19,20 @@ import {
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
 import { checkpointSubcommand } from "./checkpoint.ts";
+import { completionSubcommand } from "./completion.ts";
 import { demoSubcommand } from "./demo.ts";
 import { explainSubcommand } from "./explain.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
-import { programHelp } from "./help.ts";
+import { doctorSubcommand } from "./doctor.ts";
+import { GROUPS, programHelp } from "./help.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { endJson } from "./json.ts";
 import { printableLines, printError, writeOut } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
+import { reportSubcommand } from "./report.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
 import { resumeSubcommand } from "./resume.ts";
 import { runSubcommand } from "./run.ts";
@@ -56,15 +59,18 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
     .addCommand(preflightSubcommand())
-    .commandsGroup("Real machines and offline sites:")
+    .addCommand(doctorSubcommand())
+    .commandsGroup("Media, and what came of them:")
     .addCommand(devicesSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
-    .commandsGroup("After a bootstrap, and the manual:")
     .addCommand(explainSubcommand())
+    .addCommand(reportSubcommand())
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
-    .addCommand(manSubcommand());
+    .commandsGroup(GROUPS.help)
+    .addCommand(manSubcommand())
+    .addCommand(completionSubcommand());
   for (const command of everyCommand(root)) {
     command.exitOverride().configureOutput({
       // What commander quotes from the command line may come from a file name.

@@ -115,7 +115,7 @@ export function mirrorsOption() {
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function treeOption() {
   return new Option(
-    "--tree <dir>",
+    "--tree <checkout>",
     "the live-bootstrap checkout, or a bundle of one (default: this directory)",
   );
 }

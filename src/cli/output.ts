@@ -62,10 +62,25 @@ export function plainLine(line: Line): string {
   return typeof line === "string" || line instanceof Painted ? String(line) : line.join("");
 }
 
+/** Streams of ours that have taken more than they could pass on. Bun does not tell which they are. */
+const full = new Set<NodeJS.WriteStream>();
+
 /** Writes to one of our streams: on a terminal what is shown of the progress goes first. */
 export function writeOut(stream: NodeJS.WriteStream, text: string | Uint8Array): boolean {
   if (stream.isTTY) makeRoomFor(text);
-  return stream.write(text);
+  const isTaken = stream.write(text);
+  if (!isTaken && !full.has(stream)) {
+    full.add(stream);
+    stream.once("drain", () => full.delete(stream));
+  }
+  return isTaken;
+}
+
+/** Waits until what was written is gone, or the signal is raised. */
+export async function drained(signal: AbortSignal): Promise<void> {
+  const gone = [...full].map((stream) => once(stream, "drain", { signal }));
+  // Where nobody reads any more, all work is ended, see main.ts.
+  await Promise.allSettled(gone);
 }
 
 /** Prints a line of a result. What is not fit for a terminal in it is escaped, newlines too. */

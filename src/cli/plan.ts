@@ -8,7 +8,7 @@ import { mirrorWarnings, planBuild } from "../job/build.ts";
 import { checkLimits, checkMissing, checkTargetDirectory } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
 import { neededDistfiles, planCommand } from "../plan/plan.ts";
-import { formatAmount, type Limit, limitState } from "../plan/limits.ts";
+import { formatAmount, isFloor, type Limit, limitState } from "../plan/limits.ts";
 import { isReachable } from "../plan/reach.ts";
 import { payloadFiles } from "../plan/restore.ts";
 import { MIB } from "../format/segment.ts";
@@ -411,10 +411,6 @@ function unknownText(count: number): string {
 
 function atLeast({ unknownSizes }: Pick<Limit, "unknownSizes">): string {
   return unknownSizes === undefined ? "" : "at least ";
-}
-
-function isFloor({ id }: Limit): boolean {
-  return id === "memory" || id === "disk";
 }
 
 function overlaySummary({ overlay }: Plan): string {

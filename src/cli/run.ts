@@ -88,7 +88,8 @@ A target may come from a stranger. A directory that was built with --chroot or -
 only with the same option here, and another QEMU, a kernel or a mirror only if you name it.
 
 What the guest prints appears here and in a log below TARGET/.seedstrap/runs, of which the last
-${MAX_RUNS} are kept. Ctrl-C ends the guest. Where standard output is no terminal, or with --quiet,
+${MAX_RUNS} are kept. Ctrl-C ends the guest. On a terminal the last rows say where the run is, and ?
+explains keys that change what is shown. Where standard output is no terminal, or with --quiet,
 standard error has a line, with its time, for each event: a step begins, a checksum is right. With
 --json these are lines of JSON on standard output, of which the last one is the outcome.
 

@@ -8,7 +8,7 @@ import { STANDARD_INPUT } from "../launch/console_source.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import { printJson, printJsonLine } from "./json.ts";
-import { note } from "./output.ts";
+import { drained, note } from "./output.ts";
 import { printedRun, RUN_JSON } from "./run.ts";
 import type { ShownRun } from "./view/shown.ts";
 import { withWatchView } from "./view/view.ts";
@@ -40,7 +40,7 @@ ends the watching, and nothing else.`,
         const request = { source, target, baud: speed };
         const watch = (events: WatchEvents) => watchConsole(request, events, signal);
         const shown = { json, quiet };
-        const events = printedWatch(source, shown);
+        const events = printedWatch(source, shown, signal);
         // Then what is typed is the console.
         const isTyped = source === STANDARD_INPUT && process.stdin.isTTY;
         return isTyped ? watch(events) : withWatchView(shown, nameOf(source), events, watch);
@@ -52,11 +52,12 @@ function nameOf(source: string): string {
   return source === STANDARD_INPUT ? "standard input" : source;
 }
 
-function printedWatch(source: string, shown: ShownRun): WatchEvents {
+function printedWatch(source: string, shown: ShownRun, signal: AbortSignal): WatchEvents {
   const { onSerial, onEvent } = printedRun(shown);
   return {
     onSerial,
     onEvent,
+    drained: () => drained(signal),
     onStart: (target) => {
       if (shown.json) {
         const time = new Date().toISOString();

@@ -33,6 +33,8 @@ export interface Symptoms {
   readonly memoryMib?: number | undefined;
   /** Titles of the limits that the plan broke. */
   readonly brokenLimits?: readonly string[] | undefined;
+  /** Whether it is a directory that was run, by chroot or bwrap; a machine unless set. */
+  readonly isDirectory?: boolean | undefined;
 }
 
 /** Names the target in what to try, which says TARGET. */
@@ -484,6 +486,7 @@ export const CAUSES: readonly Entry[] = [
     tries: [
       "seedstrap image verify TARGET",
       "seedstrap preflight --qemu TARGET, which tests memory and disks",
+      "Build again: every distfile is checked while it is written",
     ],
   },
   {
@@ -500,6 +503,9 @@ export const CAUSES: readonly Entry[] = [
   },
 ];
 
+/** What is of no use where a directory is run. */
+const FOR_MACHINES = /\bseedstrap (?:image|preflight) |--accel\b|^-q[rs]\b/;
+
 /** The likely cause of a failure; undefined where none is seen. */
 export function causeOf(symptoms: Symptoms): Cause | undefined {
   const { failure, why, lines } = symptoms;
@@ -515,7 +521,8 @@ export function causeOf(symptoms: Symptoms): Cause | undefined {
       (typeof known === "string" ? known : "");
     const filled = (given: string) =>
       given.replaceAll(/\{(1|also)\}/g, (_, which) => which === "1" ? first : other?.[1] ?? "");
-    return { name, text: filled(text), tries: tries.map(filled) };
+    const useful = tries.filter((text) => !symptoms.isDirectory || !FOR_MACHINES.test(text));
+    return { name, text: filled(text), tries: useful.map(filled) };
   }
   return undefined;
 }

@@ -54,10 +54,12 @@ export interface Expected {
   readonly memoryMib?: number;
   /** Titles of the limits that the plan broke. */
   readonly brokenLimits?: readonly string[];
+  /** Whether a directory is run, by chroot or bwrap. */
+  readonly isDirectory?: boolean;
 }
 
 /** What is known of a machine besides its console. */
-export type Facts = Pick<Expected, "memoryMib" | "brokenLimits">;
+export type Facts = Pick<Expected, "memoryMib" | "brokenLimits" | "isDirectory">;
 
 type Judged = Pick<Outcome, "verdict" | "failure" | "why">;
 

@@ -35,6 +35,8 @@ import { TAR_BLOCK_BYTES, tarHeader, type TarMember } from "./tar.ts";
 export const BUNDLE_DIR = "seedstrap-bundle";
 export const SUMS_PATH = `${BUNDLE_DIR}/SHA256SUMS`;
 export const INDEX_PATH = `${BUNDLE_DIR}/plan.json`;
+/** Directory of the images of a target, and their record. */
+export const IMAGES_DIR = `${BUNDLE_DIR}/images`;
 /** Directory of the distfiles. */
 export const DISTFILES_DIR = "distfiles";
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /**
- * Writes buffers piece by piece.
+ * Writes files piece by piece.
  *
  * @module
  */
 
-import { writeSync } from "node:fs";
+import { fchmodSync, fsyncSync, writeSync } from "node:fs";
 
 /**
  * Size of a piece: it is still in the cache of a core when it is hashed after a read, or written
@@ -19,4 +19,18 @@ export function writeAll(file: number, bytes: Uint8Array, offsetBytes: number | 
     const at = offsetBytes === null ? null : offsetBytes + done;
     done += writeSync(file, bytes, done, bytes.length - done, at);
   }
+}
+
+/** What a new file gets after its last byte. */
+export interface Settled {
+  /** The lowest 12 bits of its mode, under any umask. */
+  readonly mode: number;
+  /** Whether it is synced. */
+  readonly isSynced?: boolean;
+}
+
+/** Does what comes after the last byte of a file: writing clears set-user-id bits. */
+export function settle(file: number, { mode, isSynced }: Settled): void {
+  fchmodSync(file, mode);
+  if (isSynced) fsyncSync(file);
 }

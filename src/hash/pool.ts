@@ -13,12 +13,16 @@ import { throwIfInterrupted, UserError } from "../errors.ts";
 import { startWorker } from "../runtime/worker.ts";
 import { type HashAnswer, type HashRequest, type HashTask, Shared } from "./task.ts";
 
-export type { Destination, HashTask } from "./task.ts";
+export type { Destination, HashTask, NewFilePlace } from "./task.ts";
 
 /** More threads would wait for the disk, and each takes memory. */
 const MAX_THREADS = 16;
 /** Requests that a thread has at a time: it need not wait for the next one. */
 const PENDING = 4;
+/** Answers that wait for the one before them: the other threads work on while one has a long file. */
+const MAX_KEPT = 1024;
+/** What a file takes besides its bytes, as if it had more of them. */
+const FILE_BYTES = 64 * 1024;
 /** Milliseconds between two looks at how far it is. */
 const PROGRESS_MS = 100;
 
@@ -29,6 +33,8 @@ export interface DigestOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+type Tasks = Iterable<HashTask | undefined> | AsyncIterable<HashTask | undefined>;
+
 /**
  * Computes the digests of files, as they are asked for and a little ahead of that.
  *
@@ -36,10 +42,10 @@ export interface DigestOptions {
  * no digest and keeps its place.
  * @returns The digests in the order of the tasks, in lower-case hex.
  * @throws {UserError} for the first task that fails in their order; "interrupt" when the signal is
- * raised.
+ * raised. What the generator throws comes after the tasks that it has given.
  */
 export async function* digestEach(
-  tasks: Iterable<HashTask | undefined>,
+  tasks: Tasks,
   { onBytes = () => {}, signal }: DigestOptions = {},
 ): AsyncGenerator<string | undefined, void, undefined> {
   throwIfInterrupted(signal);
@@ -53,29 +59,67 @@ export async function* digestEach(
     told = bytes;
   };
   const timer = setInterval(tell, PROGRESS_MS);
-  const pending: (Promise<HashAnswer> | undefined)[] = [];
+  const kept: Kept[] = [];
+  let unanswered = 0;
+  let wake = () => {};
+  const ask = (task: HashTask): Kept => {
+    unanswered++;
+    const one: Kept = {
+      isAnswered: false,
+      answer: askThread({ task, shared: shared.buffer }).finally(() => {
+        one.isAnswered = true;
+        unanswered--;
+        wake();
+      }),
+    };
+    return one;
+  };
+  const anAnswer = () => new Promise<void>((resolve) => wake = resolve);
   const takeFirst = async () => {
-    const answer = await pending.shift();
+    throwIfInterrupted(signal);
+    const answer = await kept.shift()!.answer;
     return answer && digestOf(answer, signal);
   };
-  const threads = takeThreads();
-  const most = threads.length * PENDING;
-  try {
-    for (const task of tasks) {
-      if (pending.length >= most) yield await takeFirst();
-      pending.push(task && leastBusy(threads).ask({ task, shared: shared.buffer }));
+  const mostUnanswered = maxThreads() * PENDING;
+  let failure: { readonly error: unknown } | undefined;
+  const given = async function* () {
+    try {
+      yield* tasks;
+    } catch (error) {
+      failure = { error };
     }
-    while (pending.length > 0) yield await takeFirst();
+  };
+  users++;
+  try {
+    for await (const task of given()) {
+      kept.push(task === undefined ? NO_TASK : ask(task));
+      const isFull = () => unanswered >= mostUnanswered || kept.length >= MAX_KEPT;
+      while (kept[0]?.isAnswered || isFull()) {
+        if (kept[0]?.isAnswered) yield await takeFirst();
+        else await anAnswer();
+      }
+    }
+    while (kept.length > 0) yield await takeFirst();
+    if (failure !== undefined) throw failure.error;
   } finally {
     clearInterval(timer);
     signal?.removeEventListener("abort", stop);
     // Where it ends early, the threads have closed their files when this returns.
     stop();
-    await Promise.all(pending);
+    await Promise.all(kept.map(({ answer }) => answer));
     tell();
-    giveThreads();
+    users--;
+    endThreads();
   }
 }
+
+/** A task whose digest was not returned yet. */
+interface Kept {
+  isAnswered: boolean;
+  readonly answer: Promise<HashAnswer> | undefined;
+}
+
+const NO_TASK: Kept = { isAnswered: true, answer: undefined };
 
 /** Computes the digest of one file, see {@link digestEach}. */
 export async function digestOne(task: HashTask, options: DigestOptions = {}): Promise<string> {
@@ -107,12 +151,14 @@ class Thread {
   readonly #worker = startWorker("hash/hash_worker.ts");
   readonly #asked: { readonly give: (answer: HashAnswer) => void; readonly bytes: number }[] = [];
   #broken: string | undefined;
-  /** Bytes of the files that it was asked for and has not answered. */
+  /** Bytes of the files that it was asked for and has not answered, see {@link FILE_BYTES}. */
   pendingBytes = 0;
 
   constructor() {
     this.#worker.onmessage = ({ data }: MessageEvent<HashAnswer>) => this.#answer(data);
     this.#worker.onerror = (event) => {
+      // Deno would end the program at once, and nothing would be cleaned up.
+      event.preventDefault();
       this.#broken = event.message;
       while (this.#asked.length > 0) this.#answer(this.#failure(event.message));
     };
@@ -120,7 +166,7 @@ class Thread {
 
   ask(request: HashRequest): Promise<HashAnswer> {
     if (this.#broken !== undefined) return Promise.resolve(this.#failure(this.#broken));
-    const bytes = request.task.segment.sizeBytes;
+    const bytes = FILE_BYTES + request.task.segment.sizeBytes;
     this.pendingBytes += bytes;
     return new Promise((give) => {
       this.#asked.push({ give, bytes });
@@ -145,26 +191,28 @@ class Thread {
   }
 }
 
-let pool: readonly Thread[] = [];
+let pool: Thread[] = [];
 /** The number of works that use the pool. */
 let users = 0;
 
-function takeThreads(): readonly Thread[] {
-  if (users++ === 0) {
-    const count = Math.min(availableParallelism(), MAX_THREADS);
-    pool = Array.from({ length: count }, () => new Thread());
-  }
-  return pool;
+function maxThreads(): number {
+  return Math.min(availableParallelism(), MAX_THREADS);
 }
 
-function giveThreads(): void {
-  if (--users > 0) return;
+/** Asks the thread that has the least to do; a new one if all have something. */
+function askThread(request: HashRequest): Promise<HashAnswer> {
+  let thread = pool[0];
+  for (const other of pool) if (other.pendingBytes < thread!.pendingBytes) thread = other;
+  if (thread === undefined || (thread.pendingBytes > 0 && pool.length < maxThreads())) {
+    thread = new Thread();
+    pool.push(thread);
+  }
+  return thread.ask(request);
+}
+
+/** Ends the threads, if nothing uses them. */
+function endThreads(): void {
+  if (users > 0) return;
   for (const thread of pool) thread.end();
   pool = [];
-}
-
-function leastBusy(threads: readonly Thread[]): Thread {
-  return threads.reduce((least, thread) =>
-    thread.pendingBytes < least.pendingBytes ? thread : least
-  );
 }

@@ -6,14 +6,14 @@
  */
 
 import { createHash } from "node:crypto";
-import { closeSync, constants, ftruncateSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, copyFileSync, ftruncateSync, openSync, readSync } from "node:fs";
 import { isZero } from "../bytes.ts";
-import { type ErrorKind, UserError } from "../errors.ts";
+import { type ErrorKind, systemCode, UserError } from "../errors.ts";
 import { type FileRun, type FileSegment, runsOf } from "../format/segment.ts";
 import { openRegular } from "../read.ts";
 import { reading, writing } from "../refused.ts";
 import { changedFile, openRun } from "../source/run.ts";
-import { PIECE_BYTES, writeAll } from "./piece.ts";
+import { PIECE_BYTES, settle, type Settled, writeAll } from "./piece.ts";
 
 const { O_NOFOLLOW, O_WRONLY } = constants;
 
@@ -35,8 +35,16 @@ export interface HashTask {
 export type Destination =
   /** Runs of files that exist, together as long as the segment. */
   | { readonly kind: "runs"; readonly runs: readonly FileRun[] }
-  /** A new file, which must not exist; long runs of zeros become holes. It is not synced. */
-  | { readonly kind: "file"; readonly path: string };
+  | NewFilePlace;
+
+/**
+ * A new file, which must not exist; long runs of zeros become holes. It is a clone if the file
+ * system can make one of a whole file.
+ */
+export interface NewFilePlace extends Settled {
+  readonly kind: "file";
+  readonly path: string;
+}
 
 /** A request to a thread; it answers each with a {@link HashAnswer}, in their order. */
 export interface HashRequest {
@@ -114,9 +122,10 @@ export function newPiece(): Uint8Array {
 
 /** Returns the digest of a task, or undefined where the work is given up. */
 function digest(task: HashTask, shared: Shared, piece: Uint8Array): string | undefined {
-  const { segment, kind } = task;
   const hash = task.isUnhashed ? undefined : createHash("sha256");
-  const copy = task.to && openCopy(task.to);
+  const copy = task.to && openCopy(task, task.to);
+  // What was cloned is read where it is now: the other one may change.
+  const { segment, kind } = copy?.clone ?? task;
   try {
     for (const run of runsOf(segment)) {
       const { file, close } = kind === "image"
@@ -126,7 +135,9 @@ function digest(task: HashTask, shared: Shared, piece: Uint8Array): string | und
         for (let done = 0; done < run.sizeBytes;) {
           if (shared.isStopped) return undefined;
           const read = readPiece(file, run, done, piece, kind);
-          if (read === 0) throw changedFile(segment, `it ends after ${done} bytes`);
+          if (read === 0) {
+            throw changedFile(segment, `it ends after ${done} bytes`, errorKind(kind));
+          }
           const bytes = piece.subarray(0, read);
           hash?.update(bytes);
           copy?.write(bytes);
@@ -153,40 +164,91 @@ function readPiece(
 ): number {
   const most = Math.min(piece.length, run.sizeBytes - done);
   const read = () => readSync(file, piece, 0, most, run.offsetBytes + done);
-  return reading(run.path, read, { kind: kind === "image" ? "target" : kind });
+  return reading(run.path, read, { kind: errorKind(kind) });
+}
+
+function errorKind(kind: HashTask["kind"]): ErrorKind {
+  return kind === "image" ? "target" : kind;
 }
 
 /** A copy on its way. */
 interface Copy {
+  /** What to read in place of the file of the task: it has the bytes already. */
+  readonly clone?: Pick<HashTask, "segment" | "kind">;
   write(bytes: Uint8Array): void;
   /** Gives it its length. */
   end(): void;
   close(): void;
 }
 
-function openCopy(to: Destination): Copy {
-  return to.kind === "file" ? new NewFile(to.path) : new PlacedRuns(to.runs);
+function openCopy(task: HashTask, to: Destination): Copy {
+  if (to.kind === "runs") return new PlacedRuns(to.runs);
+  return cloneFile(task, to) ?? new NewFile(to);
 }
+
+/** Clones the file of a task, if it is a whole one and the file system can. */
+function cloneFile({ segment, kind }: HashTask, to: NewFilePlace): Copy | undefined {
+  const { sizeBytes, offsetBytes } = segment;
+  const isWhole = segment.bundled === undefined && offsetBytes === 0 && segment.isPart !== true;
+  if (kind === "image" || !isWhole) return undefined;
+  const { path } = to;
+  const { file, close } = openRun(segment, segment, kind);
+  try {
+    // What was opened and looked at, whatever the path leads to by now.
+    if (!writing(path, () => clone(`/proc/self/fd/${file}`, path))) return undefined;
+  } finally {
+    close();
+  }
+  const placed = writing(path, () => openSync(path, O_NOFOLLOW));
+  return {
+    clone: { segment: { kind: "file", path, offsetBytes: 0, sizeBytes }, kind: "target" },
+    write: () => {},
+    end: () => writing(path, () => settle(placed, to)),
+    close: () => closeSync(placed),
+  };
+}
+
+/** Clones a file, and reports whether the file system can. */
+function clone(from: string, to: string): boolean {
+  try {
+    copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE);
+    return true;
+  } catch (error) {
+    if (CANNOT_CLONE.has(systemCode(error) ?? "")) return false;
+    throw error;
+  }
+}
+
+/**
+ * Error codes of file systems that cannot clone, or not from one to the other. ENOENT: there is no
+ * /proc, or no directory to clone into, which the copy will say.
+ */
+const CANNOT_CLONE = new Set(
+  ["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EINVAL", "EXDEV", "ENOENT"],
+);
 
 /** A new file, with holes for zeros. */
 class NewFile implements Copy {
-  readonly #path: string;
+  readonly #to: NewFilePlace;
   readonly #file: number;
   #offsetBytes = 0;
 
-  constructor(path: string) {
-    this.#path = path;
-    this.#file = writing(path, () => openSync(path, "wx", 0o644));
+  constructor(to: NewFilePlace) {
+    this.#to = to;
+    this.#file = writing(to.path, () => openSync(to.path, "wx", 0o600));
   }
 
   write(bytes: Uint8Array): void {
     const isHole = bytes.length === PIECE_BYTES && isZero(bytes);
-    if (!isHole) writing(this.#path, () => writeAll(this.#file, bytes, this.#offsetBytes));
+    if (!isHole) writing(this.#to.path, () => writeAll(this.#file, bytes, this.#offsetBytes));
     this.#offsetBytes += bytes.length;
   }
 
   end(): void {
-    writing(this.#path, () => ftruncateSync(this.#file, this.#offsetBytes));
+    writing(this.#to.path, () => {
+      ftruncateSync(this.#file, this.#offsetBytes);
+      settle(this.#file, this.#to);
+    });
   }
 
   close(): void {

@@ -9,6 +9,7 @@ import type { BundleStructure } from "./types.ts";
 import { headerAt, readLayout } from "./bundle.ts";
 import { type PlacedMember, SUMS_PATH } from "../format/bundle.ts";
 import { type ByteSource, readRange } from "../format/reader.ts";
+import { storedRuns } from "./linear.ts";
 import { type ImageView, type NodeEntry, plainPath } from "./types.ts";
 
 /** Reports whether a source begins like a bundle. */
@@ -39,6 +40,7 @@ export function openBundleView(source: ByteSource): ImageView {
         yield* readRange(source, entry.dataOffset, entry.size);
       }
     },
+    runs: storedRuns(source),
     find: (path) => byPath.get(path),
     verify(): BundleStructure {
       const files = all.filter(({ kind }) => kind === "file");

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { KIB } from "../format/segment.ts";
 import { diffText } from "./text_diff.ts";
+import type { EntryOptions } from "./digests.ts";
 import { type Compared, Pairs, type Side } from "./pairs.ts";
 import type { ImageView } from "./types.ts";
 
@@ -43,9 +43,13 @@ const MAX_TEXT_BYTES = 64 * KIB;
  * that only one of the kinds has.
  *
  * @returns Removed, added, moved and changed entries, sorted by path.
- * @throws {UserError} "format"
+ * @throws {UserError} "format"; "interrupt"
  */
-export function diffViews(a: ImageView, b: ImageView): Difference[] {
+export async function diffViews(
+  a: ImageView,
+  b: ImageView,
+  options: EntryOptions = {},
+): Promise<Difference[]> {
   const pairs = new Pairs(a, b);
   const removed: number[] = [];
   const added: number[] = [];
@@ -58,7 +62,7 @@ export function diffViews(a: ImageView, b: ImageView): Difference[] {
     path: pairs.path(number),
     size: pairs.get(side, number).size,
   });
-  const { moved, gone, come } = movedEntries(pairs, removed, added);
+  const { moved, gone, come } = await movedEntries(pairs, removed, added, options);
   const differences: Difference[] = moved;
   for (const number of removed) {
     if (!gone.has(number)) differences.push(single("removed", 0, number));
@@ -66,31 +70,35 @@ export function diffViews(a: ImageView, b: ImageView): Difference[] {
   for (const number of added) {
     if (!come.has(number)) differences.push(single("added", 1, number));
   }
-  for (let number = 0; number < pairs.count; number++) {
-    if (!pairs.has(0, number) || !pairs.has(1, number)) continue;
-    const change = changeOf(pairs, number);
-    if (change !== undefined) differences.push(change);
-  }
+  for await (const change of changes(pairs, options)) differences.push(change);
   return differences.sort((one, two) => one.path < two.path ? -1 : one.path > two.path ? 1 : 0);
 }
 
 /** What has gone in one place and come in another; only sizes that are in both are read. */
-function movedEntries(pairs: Pairs, removed: readonly number[], added: readonly number[]): {
+async function movedEntries(
+  pairs: Pairs,
+  removed: readonly number[],
+  added: readonly number[],
+  options: EntryOptions,
+): Promise<{
   readonly moved: Difference[];
   /** Numbers of what has moved: where it was, and where it is. */
   readonly gone: ReadonlySet<number>;
   readonly come: ReadonlySet<number>;
-} {
+}> {
   const sizeOf = (side: Side, number: number) => {
     const { kind, size } = pairs.get(side, number);
     return kind === "file" ? size : 0;
   };
   const sizes = new Set(added.map((number) => sizeOf(1, number)));
   const before = new Map<string, number[]>();
-  for (const number of removed) {
+  const maybeGone = removed.filter((number) => {
     const size = sizeOf(0, number);
-    if (size === 0 || !sizes.has(size)) continue;
-    const sha256 = digest(pairs, 0, number);
+    return size > 0 && sizes.has(size);
+  });
+  let goneSeen = 0;
+  for await (const sha256 of pairs.digests(0, maybeGone, options)) {
+    const number = maybeGone[goneSeen++]!;
     const alike = before.get(sha256);
     if (alike === undefined) before.set(sha256, [number]);
     else alike.push(number);
@@ -100,10 +108,13 @@ function movedEntries(pairs: Pairs, removed: readonly number[], added: readonly 
   const moved: Difference[] = [];
   const gone = new Set<number>();
   const come = new Set<number>();
-  for (const number of added) {
-    const { kind, size } = pairs.get(1, number);
-    if (kind !== "file" || size === 0 || !left.has(size)) continue;
-    const sha256 = digest(pairs, 1, number);
+  const maybeCome = added.filter((number) => {
+    const size = sizeOf(1, number);
+    return size > 0 && left.has(size);
+  });
+  let comeSeen = 0;
+  for await (const sha256 of pairs.digests(1, maybeCome, options)) {
+    const number = maybeCome[comeSeen++]!;
     const index = taken.get(sha256) ?? 0;
     const from = before.get(sha256)?.[index];
     if (from === undefined) continue;
@@ -114,20 +125,53 @@ function movedEntries(pairs: Pairs, removed: readonly number[], added: readonly 
       kind: "moved",
       path: pairs.path(number),
       from: pairs.path(from),
-      size,
+      size: sizeOf(1, number),
       sha256,
     });
   }
   return { moved, gone, come };
 }
 
-function digest(pairs: Pairs, side: Side, number: number): string {
-  const hash = createHash("sha256");
-  for (const part of pairs.read(side, number)) hash.update(part);
-  return hash.digest("hex");
+/** Compares the entries that both images have. */
+async function* changes(
+  pairs: Pairs,
+  options: EntryOptions,
+): AsyncGenerator<Difference, void, undefined> {
+  const both = function* () {
+    for (let number = 0; number < pairs.count; number++) {
+      if (pairs.has(0, number) && pairs.has(1, number)) yield number;
+    }
+  };
+  const withContent = function* () {
+    for (const number of both()) if (hasContent(pairs, number)) yield number;
+  };
+  const before = pairs.digests(0, withContent(), options);
+  const after = pairs.digests(1, withContent(), options);
+  try {
+    for (const number of both()) {
+      const digests = hasContent(pairs, number)
+        ? [(await before.next()).value!, (await after.next()).value!] as const
+        : undefined;
+      const change = changeOf(pairs, number, digests);
+      if (change !== undefined) yield change;
+    }
+  } finally {
+    await Promise.all([before.return(), after.return()]);
+  }
 }
 
-function changeOf(pairs: Pairs, number: number): Difference | undefined {
+/** Reports whether both sides of a path may be files, and one is not empty. */
+function hasContent(pairs: Pairs, number: number): boolean {
+  const sides = [pairs.get(0, number), pairs.get(1, number)];
+  return sides.every(({ kind }) => kind === "file" || kind === "empty") &&
+    sides.some(({ size }) => size > 0);
+}
+
+function changeOf(
+  pairs: Pairs,
+  number: number,
+  digests: readonly [before: string, after: string] | undefined,
+): Difference | undefined {
   const [before, after] = [pairs.get(0, number), pairs.get(1, number)];
   const sizes = [before.size, after.size] as const;
   const aspects: Aspect[] = [];
@@ -136,22 +180,17 @@ function changeOf(pairs: Pairs, number: number): Difference | undefined {
     one !== undefined && other !== undefined && one !== other;
   if (isOther(before.mode, after.mode)) aspects.push("mode");
   if (isOther(before.target, after.target)) aspects.push("target");
-  let digests: [string, string] | undefined;
-  const areFiles = [before, after].every(({ kind }) => kind === "file" || kind === "empty");
-  if (areFiles && sizes.some((size) => size > 0)) {
-    if (sizes[0] !== sizes[1]) aspects.push("size");
-    digests = [digest(pairs, 0, number), digest(pairs, 1, number)];
-    if (digests[0] !== digests[1]) aspects.push("content");
-    else digests = undefined;
-  }
+  if (digests !== undefined && sizes[0] !== sizes[1]) aspects.push("size");
+  const isChanged = digests !== undefined && digests[0] !== digests[1];
+  if (isChanged) aspects.push("content");
   if (aspects.length === 0) return undefined;
-  const text = digests && textOf(pairs, number, sizes);
+  const text = isChanged ? textOf(pairs, number, sizes) : undefined;
   return {
     kind: "changed",
     path: pairs.path(number),
     aspects,
     sizes,
-    ...(digests && { digests }),
+    ...(isChanged && { digests }),
     ...(text && { text }),
   };
 }

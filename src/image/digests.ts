@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The digests of the files of an image, on every core if the image is in files of this machine.
+ * The digests of the files of an image, on every core if they are in files of this machine.
  *
  * @module
  */
@@ -33,27 +33,31 @@ export async function* digestEntries<Entry extends ViewEntry>(
   entries: Iterable<Entry>,
   { progress = UNWATCHED, signal }: EntryOptions = {},
 ): AsyncGenerator<readonly [entry: Entry, sha256: string | undefined], void, undefined> {
-  const { runs } = view;
-  if (runs === undefined) {
-    for (const entry of entries) {
-      yield [entry, entry.kind === "file" ? digestEntry(view, entry) : undefined];
-      await setImmediate();
-      throwIfInterrupted(signal);
-    }
-    return;
-  }
   // Those that were read and not returned yet.
   const read: Entry[] = [];
-  const tasks = function* (): Generator<HashTask | undefined> {
+  const tasks = async function* () {
     for (const entry of entries) {
+      const task = entry.kind === "file" ? contentTask(view, entry) : undefined;
       read.push(entry);
-      yield entry.kind === "file" ? runsTask(view.source.name, entry.path, runs(entry)) : undefined;
+      yield task;
+      if (task !== undefined) continue;
+      await setImmediate();
+      throwIfInterrupted(signal);
     }
   };
   const onBytes = (bytes: number) => progress.add(bytes);
   for await (const sha256 of digestEach(tasks(), { onBytes, signal })) {
-    yield [read.shift()!, sha256];
+    const entry = read.shift()!;
+    const isHere = entry.kind === "file" && sha256 === undefined;
+    yield [entry, isHere ? digestEntry(view, entry) : sha256];
   }
+}
+
+/** Returns the task for the content of a file; undefined where only the view can read it. */
+export function contentTask(view: ReadView, file: ViewEntry): HashTask | undefined {
+  if (view.fileOf !== undefined) return { segment: view.fileOf(file), kind: "target" };
+  const runs = view.runs?.(file);
+  return runs && runsTask(view.source.name, file.path, runs);
 }
 
 /** A run of bytes of an image, and what it is, for messages. */

@@ -11,12 +11,12 @@
 import { lstatSync, readdirSync, readlinkSync, readSync, realpathSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { compareBytes } from "../bytes.ts";
-import { UserError } from "../errors.ts";
 import { decodeName } from "../format/ext.ts";
-import { openRegular } from "../read.ts";
+import { type FileSegment, fileSegment } from "../format/segment.ts";
 import { reading } from "../refused.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
-import type { NodeEntry, ReadView } from "./types.ts";
+import { changedFile, openRun } from "../source/run.ts";
+import type { NodeEntry, ReadView, ViewEntry } from "./types.ts";
 
 /** Directories whose content a kernel makes, or a bootstrap for its time. */
 const KERNEL_DIRS: readonly string[] = ["/dev", "/proc", "/sys"];
@@ -101,6 +101,11 @@ export function openDirectoryView(dir: string): DirectoryView {
     return undefined;
   }
 
+  function fileOf(entry: ViewEntry): FileSegment {
+    const { size: sizeBytes, dev, ino } = found.get(entry as NodeEntry)!;
+    return fileSegment({ path: pathOf(entry.path.slice(1)), sizeBytes, identity: { dev, ino } });
+  }
+
   return {
     // Its entries are those of a file system.
     kind: "disk",
@@ -110,25 +115,23 @@ export function openDirectoryView(dir: string): DirectoryView {
     located: (entry) => ({ path: pathOf(entry.path.slice(1)), stat: found.get(entry)! }),
     entries: (under = "") => below(under),
     find,
+    fileOf,
     *read(entry) {
       if (entry.kind !== "file") return;
-      const path = pathOf(entry.path.slice(1));
-      const opened = openRegular(path, { followsLink: false });
+      const segment = fileOf(entry);
+      const { path, sizeBytes } = segment;
+      const { file, close } = openRun(segment, segment, "target");
       try {
-        const { dev, ino, size } = opened.stat;
-        const was = found.get(entry as NodeEntry)!;
-        if (was.dev !== dev || was.ino !== ino || was.size !== size) throw changed(path);
-        const buffer = new Uint8Array(READ_BYTES);
-        let left = size;
-        while (left > 0) {
-          const want = Math.min(left, READ_BYTES);
-          const got = reading(path, () => readSync(opened.file, buffer, 0, want, null));
-          if (got === 0) throw changed(path);
-          left -= got;
+        const buffer = new Uint8Array(Math.min(sizeBytes, READ_BYTES));
+        for (let done = 0; done < sizeBytes;) {
+          const most = Math.min(sizeBytes - done, buffer.length);
+          const got = reading(path, () => readSync(file, buffer, 0, most, null));
+          if (got === 0) throw changedFile(segment, `it ends after ${done} bytes`, "target");
+          done += got;
           yield buffer.subarray(0, got);
         }
       } finally {
-        opened.close();
+        close();
       }
     },
   };
@@ -140,11 +143,4 @@ function kindOf(stat: Stats): NodeEntry["kind"] {
   if (stat.isSymbolicLink()) return "symlink";
   if (stat.isFIFO()) return "fifo";
   return stat.isSocket() ? "socket" : "device";
-}
-
-function changed(path: string): UserError {
-  return new UserError("target", `Cannot read ${path}: it changes while it is read`, {
-    where: path,
-    hint: "Does a bootstrap run there? Wait for its end",
-  });
 }

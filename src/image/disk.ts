@@ -15,6 +15,7 @@ import {
   readInode,
 } from "../format/ext_inode.ts";
 import { type ByteSource, formatError } from "../format/reader.ts";
+import type { FileRun } from "../format/segment.ts";
 import { findFileSystem } from "./linear.ts";
 import type { DiskReport, ImageView, NodeEntry } from "./types.ts";
 
@@ -22,6 +23,8 @@ import type { DiskReport, ImageView, NodeEntry } from "./types.ts";
 const MAX_PATH = 4095;
 /** Limit of names that were read and not yet visited: a hostile disk would fill the memory. */
 const MAX_PENDING = 2_000_000;
+/** Limit of the runs of one file that are kept in memory. */
+const MAX_RUNS = 4096;
 
 /**
  * Opens a disk as a view.
@@ -50,9 +53,31 @@ export function openDisk(source: ByteSource): ImageView {
         yield* readExtFile(fs, readInode(fs, entry.inode));
       }
     },
+    runs: source.runs &&
+      ((entry) =>
+        entry.kind === "file" && "inode" in entry ? denseRuns(fs, readInode(fs, entry.inode)) : []),
     find: (path) => find(fs, path),
     verify: () => ({ ...verify(fs), ...found.partition && { partition: found.partition } }),
   };
+}
+
+/** Returns the runs of a file; undefined if it has holes, or very many runs. */
+function denseRuns(fs: ExtFs, inode: ExtInode): readonly FileRun[] | undefined {
+  const { source } = fs;
+  const runs: FileRun[] = [];
+  let done = 0;
+  for (const { atBytes, offsetBytes, sizeBytes } of extentsOf(fs, inode)) {
+    const length = Math.min(sizeBytes, inode.sizeBytes - atBytes);
+    // Extents past the end of the file are preallocated.
+    if (length <= 0) break;
+    const isCut = offsetBytes + length > source.sizeBytes;
+    if (atBytes !== done || isCut || runs.length >= MAX_RUNS) return undefined;
+    runs.push(...source.runs!(offsetBytes, length));
+    done += length;
+  }
+  if (done < inode.sizeBytes) return undefined;
+  fs.spend(done, inode.offsetBytes);
+  return runs;
 }
 
 /** Yields the entries below a directory, depth first. */

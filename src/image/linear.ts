@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { ImageEntry, ImageKind, ImageReport, LinearKind } from "./types.ts";
+import type { ImageEntry, ImageKind, ImageReport, LinearKind, ReadView } from "./types.ts";
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import { isBootSector, readBootHeader } from "../format/boot.ts";
@@ -166,4 +166,19 @@ function checkClosing(
   const got = closingCrc32(source, offset, path);
   if (got === digits) return true;
   throw formatError(source, offset, `the CRC-32 of the bytes before is ${got}, expected ${digits}`);
+}
+
+/**
+ * Returns `runs` of a view of files that are stored in one piece, which throws {@link UserError}
+ * "format" where the source is too short.
+ */
+export function storedRuns(source: ByteSource): ReadView["runs"] {
+  return source.runs && ((entry) => {
+    if (entry.kind !== "file" || entry.dataOffset === undefined) return [];
+    const { dataOffset, size } = entry;
+    const missing = dataOffset + size - source.sizeBytes;
+    if (missing <= 0) return source.runs!(dataOffset, size);
+    const message = `the image ends ${Math.min(missing, size)} bytes too early`;
+    throw formatError(source, source.sizeBytes, message);
+  });
 }

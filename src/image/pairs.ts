@@ -6,7 +6,9 @@
  * @module
  */
 
+import { sha256Of } from "../bytes.ts";
 import { formatError } from "../format/reader.ts";
+import { digestEntries, type EntryOptions } from "./digests.ts";
 import { PathNumbers } from "./paths.ts";
 import { type ImageView, plainPath, type ViewEntry } from "./types.ts";
 
@@ -15,6 +17,9 @@ const MAX_PATHS = 4_000_000;
 
 const KINDS = ["file", "empty", "command", "directory", "symlink", "device", "fifo", "socket"];
 type Kind = ViewEntry["kind"];
+
+/** The digest of what has no content. */
+const NO_CONTENT = sha256Of(new Uint8Array());
 
 /** What is compared of an entry. */
 export interface Compared {
@@ -77,12 +82,37 @@ export class Pairs {
 
   /** Content of a file, in parts that are valid until the next one; of everything else nothing. */
   *read(side: Side, number: number): Generator<Uint8Array, void, undefined> {
+    if (this.get(side, number).kind === "file") {
+      yield* this.#views[side].read(this.#entry(side, number));
+    }
+  }
+
+  /**
+   * Computes the digests of the contents of paths that an image has; only a file has one.
+   *
+   * @returns The digests in the order of the numbers.
+   */
+  async *digests(
+    side: Side,
+    numbers: Iterable<number>,
+    options: EntryOptions,
+  ): AsyncGenerator<string, void, undefined> {
+    const entries = function* (this: Pairs) {
+      for (const number of numbers) yield this.#entry(side, number);
+    };
+    for await (const [, sha256] of digestEntries(this.#views[side], entries.call(this), options)) {
+      yield sha256 ?? NO_CONTENT;
+    }
+  }
+
+  /** As much of an entry as its reader needs. */
+  #entry(side: Side, number: number): ViewEntry {
     const { kind, size } = this.get(side, number);
-    if (kind !== "file") return;
-    // Its reader needs no more than its place.
+    const path = this.path(number);
+    if (kind === "command") return { kind, path, offset: 0 };
     const place = this.#rows[side].placeOf(number);
-    const none = { mode: 0, uid: 0, gid: 0, mtime: 0, links: 1 };
-    yield* this.#views[side].read({ kind, path: "", size, ...place, ...none });
+    if (kind === "empty") return { kind, path, size, ...place };
+    return { kind, path, size, ...place, mode: 0, uid: 0, gid: 0, mtime: 0, links: 1 };
   }
 }
 

@@ -6,7 +6,7 @@
  */
 
 import type { ByteSource } from "../format/reader.ts";
-import type { FileRun } from "../format/segment.ts";
+import type { FileRun, FileSegment } from "../format/segment.ts";
 
 /** The kinds of images; "disk" has an ext2, ext3 or ext4, in a partition or bare. */
 export const IMAGE_KINDS = ["boot", "payload", "disk"] as const;
@@ -121,8 +121,10 @@ export interface ImageView {
    * @throws {UserError} "format"
    */
   read(entry: ViewEntry): Generator<Uint8Array, void, undefined>;
-  /** Returns where the content of a file is on this machine; absent if only `read` finds it. */
-  readonly runs?: ((file: ViewEntry) => readonly FileRun[]) | undefined;
+  /** Returns where the content of a file is in the source; undefined if only `read` finds it. */
+  readonly runs?: ((file: ViewEntry) => readonly FileRun[] | undefined) | undefined;
+  /** Returns the file of this machine that has the content, where each is in one of its own. */
+  readonly fileOf?: ((file: ViewEntry) => FileSegment) | undefined;
   /** Finds the entry at a path in the form of {@link plainPath}; the last one of several. */
   find(path: string): ViewEntry | undefined;
   /**

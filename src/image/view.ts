@@ -21,7 +21,7 @@ import { type ByteSource, readRange } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import { beginsLikeBundle, openBundleView } from "./bundle_view.ts";
 import { openDisk } from "./disk.ts";
-import { detectImage, readImage, verifyImage } from "./linear.ts";
+import { detectImage, readImage, storedRuns, verifyImage } from "./linear.ts";
 import { type ImageEntry, type LinearKind } from "./types.ts";
 
 /**
@@ -48,7 +48,6 @@ function linearView(
   source: ByteSource & { readonly isDevice?: boolean },
   kind: LinearKind,
 ): ImageView {
-  const runsOf = source.runs;
   function* entries(under?: string): Generator<ImageEntry, void, undefined> {
     for (const entry of readImage(source, kind)) {
       if (under === undefined || plainPath(entry.path).startsWith(`${under}/`)) yield entry;
@@ -64,11 +63,7 @@ function linearView(
         yield* readRange(source, entry.dataOffset, entry.size);
       }
     },
-    runs: runsOf &&
-      ((entry) =>
-        entry.kind === "file" && entry.dataOffset !== undefined
-          ? runsOf(entry.dataOffset, entry.size)
-          : []),
+    runs: storedRuns(source),
     find(path) {
       let found: ImageEntry | undefined;
       for (const entry of entries()) {

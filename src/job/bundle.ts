@@ -16,6 +16,7 @@ import {
   type BundleIndex,
   bundleSegments,
   DISTFILES_DIR,
+  IMAGES_DIR,
   layOut,
   makeIndex,
   MAX_INDEX_BYTES,
@@ -23,7 +24,14 @@ import {
 } from "../format/bundle.ts";
 import { isBootSector } from "../format/boot.ts";
 import { isPayload } from "../format/payload.ts";
-import { type Body, fileSegment, segmentSize, textSegment } from "../format/segment.ts";
+import {
+  type Body,
+  type FileSegment,
+  fileSegment,
+  segmentSize,
+  textSegment,
+} from "../format/segment.ts";
+import { digestEach, digestOne, type HashTask } from "../hash/pool.ts";
 import type { Located } from "../plan/images.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { findNetwork } from "../plan/split.ts";
@@ -36,10 +44,10 @@ import { checkStore } from "./check.ts";
 import { UNWATCHED } from "../progress.ts";
 import { walkTree } from "../tree/checkout.ts";
 import type { Distfile } from "../tree/distfiles.ts";
+import type { TreeEntry } from "../tree/entry.ts";
 import { CONFIG_PATH, isBuildInput, readTree, type TreeModel } from "../tree/model.ts";
 import { readTracked } from "../tree/tracked.ts";
 import { VERSION } from "../version.ts";
-import { digestSegment } from "../write/copy.ts";
 import { type DirectoryEntry, writeDirectory } from "../write/directory.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { checkOutput, writeOutputParts, type WrittenPart } from "../write/output_parts.ts";
@@ -78,7 +86,6 @@ export interface CreatedBundle {
 
 /** Path of the binary in a bundle; its images are in a directory of their own. */
 export const BINARY_PATH = `${BUNDLE_DIR}/bin/seedstrap`;
-const IMAGES_DIR = `${BUNDLE_DIR}/images`;
 
 /**
  * Makes a bundle. Missing distfiles are fetched first, as in a build.
@@ -205,17 +212,28 @@ async function checkoutPieces(
     onNotice?.(`${path} is left out: git does not track it`);
     return true;
   };
-  for (const entry of walkTree(root, "", "the checkout", skips)) {
+  const entries = walkTree(root, "", "the checkout", skips);
+  const tasks = function* (): Generator<HashTask | undefined> {
+    for (const entry of entries) {
+      // What is in a bundle has a digest.
+      const isHashed = entry.kind === "file" && entry.bundled === undefined;
+      yield isHashed ? { segment: segmentOf(entry), kind: "tree" } : undefined;
+    }
+  };
+  for await (const digest of digestEach(tasks(), { signal })) {
+    const entry = entries[pieces.length]!;
     if (entry.kind === "directory") {
       pieces.push(directoryPiece(entry.path));
       continue;
     }
-    const { source, sizeBytes, bundled, identity, isExecutable } = entry;
-    const file = { path: source, sizeBytes, bundled, identity };
-    const sha256 = bundled?.sha256 ?? await digestSegment(fileSegment(file), signal);
-    pieces.push(filePiece(entry.path, fileSegment(file, sha256), sha256, isExecutable));
+    const sha256 = digest ?? entry.bundled!.sha256;
+    pieces.push(filePiece(entry.path, segmentOf(entry, sha256), sha256, entry.isExecutable));
   }
   return pieces;
+}
+
+function segmentOf({ source, ...file }: TreeEntry, sha256?: string): FileSegment {
+  return fileSegment({ ...file, path: source }, sha256);
 }
 
 const LEFT_OUT: ReadonlySet<string> = new Set([DISTFILES_DIR, BUNDLE_DIR, CONFIG_PATH]);
@@ -256,7 +274,7 @@ function distfilePiece({ name, sha256 }: Distfile, located: Located): BundlePiec
 
 async function binaryPieces(path: string, signal: AbortSignal | undefined): Promise<BundlePiece[]> {
   const file = { path, sizeBytes: statIfThere(path)!.size };
-  const sha256 = await digestSegment(fileSegment(file), signal);
+  const sha256 = await digestOne({ segment: fileSegment(file), kind: "tree" }, { signal });
   return [
     directoryPiece(`${BUNDLE_DIR}/bin`),
     filePiece(BINARY_PATH, fileSegment(file, sha256), sha256, true),

@@ -8,18 +8,19 @@
 import { readdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { sortedByBytes } from "../bytes.ts";
-import { messageOf, UserError } from "../errors.ts";
+import { UserError } from "../errors.ts";
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
 import { askSizes, type SizeAnswers } from "../fetch/sizes.ts";
 import { fetchError, offlineError } from "../fetch/report.ts";
-import { digestFile, locate } from "../fetch/store.ts";
+import { locate } from "../fetch/store.ts";
 import { tidyStore } from "../fetch/turn.ts";
 import type { Failure, FetchEvent, WrongPlace } from "../fetch/types.ts";
 import { DISTFILES_DIR } from "../format/bundle.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
-import { fileSegment } from "../format/segment.ts";
+import { type FileSegment, fileSegment } from "../format/segment.ts";
+import { digestEach } from "../hash/pool.ts";
 import type { Located, LocatedFile } from "../plan/images.ts";
 import { reading, writing } from "../refused.ts";
 import { removeFile } from "../runtime/remove.ts";
@@ -27,7 +28,6 @@ import { statIfThere } from "../runtime/stat.ts";
 import { bundleAt, findBundledDistfile } from "../tree/bundled.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { USER_AGENT } from "../version.ts";
-import { digestSegment } from "../write/copy.ts";
 import { partsOf } from "../source/run.ts";
 
 /** Where distfiles come from, and how they are fetched. */
@@ -78,28 +78,35 @@ export async function findOwnDistfiles(
   if (statIfThere(root)?.isDirectory() !== true || statIfThere(dir)?.isDirectory() !== true) {
     return { distfiles: [], remarks: [] };
   }
-  const distfiles: Distfile[] = [];
+  const files: { name: string; segment: FileSegment }[] = [];
   const remarks: string[] = [];
   for (const name of sortedByBytes(reading(dir, () => readdirSync(dir)), (name) => name)) {
     // A dot begins what seedstrap keeps in a store.
     if (named.has(name) || name.startsWith(".") || name.endsWith(".part")) continue;
     const path = join(dir, name);
-    const fault = statIfThere(path)?.isFile() === true
-      ? distfileNameFault(name)
-      : "it is not a file";
+    const stat = statIfThere(path);
+    const fault = stat?.isFile() === true ? distfileNameFault(name) : "it is not a file";
     if (fault !== undefined) {
       remarks.push(`${DISTFILES_DIR}/${name} is not carried: ${fault}`);
       continue;
     }
-    const { got } = await digestFile(path, signal).catch((cause: unknown) => {
-      signal?.throwIfAborted();
-      throw new UserError("tree", `Cannot read ${path}: ${messageOf(cause)}`, {
-        where: path,
-        hint: "Move it out of the checkout, or leave --external-sources out",
-        cause,
-      });
+    files.push({ name, segment: fileSegment({ path, sizeBytes: stat!.size }) });
+  }
+  const distfiles: Distfile[] = [];
+  const tasks = files.map(({ segment }) => ({ segment, kind: "tree" } as const));
+  try {
+    for await (const sha256 of digestEach(tasks, { signal })) {
+      const { name } = files[distfiles.length]!;
+      distfiles.push({ name, sha256: sha256!, urls: [], git: [], uses: [] });
+    }
+  } catch (error) {
+    if (!(error instanceof UserError) || error.kind !== "tree") throw error;
+    const { message, where } = error;
+    throw new UserError("tree", message, {
+      ...(where !== undefined && { where }),
+      hint: "Move it out of the checkout, or leave --external-sources out",
+      cause: error,
     });
-    distfiles.push({ name, sha256: got, urls: [], git: [], uses: [] });
   }
   return { distfiles, remarks };
 }
@@ -168,29 +175,40 @@ export async function locateRight(
   signal: AbortSignal | undefined,
 ): Promise<RightFiles> {
   const { progress = UNWATCHED } = events;
-  const right = new Map<string, LocatedFile>();
-  const wrong: WrongFile[] = [];
+  const onBytes = (bytes: number) => progress.add(bytes);
   progress.begin("checking distfiles");
-  for (const distfile of wanted) {
-    const { name, sha256 } = distfile;
-    for (const file of await candidatesOf(distfile, places)) {
-      const segment = fileSegment(file, sha256);
-      const got = await digestSegment(segment, signal, ({ length }) => progress.add(length));
+  const searches = await Promise.all(wanted.map(async (distfile): Promise<Search> => ({
+    distfile,
+    candidates: await candidatesOf(distfile, places),
+    wrong: [],
+  })));
+  // The first candidate of each, then the second one of those whose first was wrong.
+  for (let left = searches; left.length > 0;) {
+    left = left.filter(({ wrong, candidates }) => wrong.length < candidates.length);
+    const firsts = left.map((search) => ({
+      search,
+      file: search.candidates[search.wrong.length]!,
+    }));
+    const tasks = firsts.map(({ file }) => ({ segment: fileSegment(file), kind: "tree" } as const));
+    let done = 0;
+    for await (const got of digestEach(tasks, { onBytes, signal })) {
+      const { search, file } = firsts[done++]!;
+      const { name, sha256 } = search.distfile;
       if (got === sha256) {
-        right.set(name, file);
-        break;
+        search.right = file;
+        continue;
       }
-      const { path, bundled } = file;
-      const place = bundled === undefined
-        ? { path: dirname(path), isBundle: false }
-        : { path: partsOf(path, bundled), isBundle: true };
-      const fileInPlace = bundled === undefined ? path : `${bundled.name} in ${place.path}`;
-      wrong.push({ name, place, fileInPlace, got, sha256 });
+      search.wrong.push(wrongFile(search.distfile, file, got!));
       if (file.path === join(places.store, name)) {
         writing(file.path, () => removeFile(file.path), "--distfiles");
       }
     }
+    left = left.filter(({ right }) => right === undefined);
   }
+  const right = new Map(
+    searches.flatMap(({ distfile: { name }, right }) => right ? [[name, right]] : []),
+  );
+  const wrong = searches.flatMap((search) => search.wrong);
   const byPlace = Map.groupBy(wrong, ({ place }) => place.path);
   for (const files of byPlace.values()) events.onNotice?.(wrongNotice(files));
   return {
@@ -203,6 +221,15 @@ export async function locateRight(
   };
 }
 
+/** The search for the file of a distfile. */
+interface Search {
+  readonly distfile: Wanted;
+  readonly candidates: readonly LocatedFile[];
+  /** The first candidates. */
+  readonly wrong: WrongFile[];
+  right?: LocatedFile;
+}
+
 /** A file with other bytes than its distfile. */
 interface WrongFile {
   readonly name: string;
@@ -211,6 +238,18 @@ interface WrongFile {
   readonly fileInPlace: string;
   readonly got: string;
   readonly sha256: string;
+}
+
+function wrongFile(
+  { name, sha256 }: Wanted,
+  { path, bundled }: LocatedFile,
+  got: string,
+): WrongFile {
+  const place = bundled === undefined
+    ? { path: dirname(path), isBundle: false }
+    : { path: partsOf(path, bundled), isBundle: true };
+  const fileInPlace = bundled === undefined ? path : `${bundled.name} in ${place.path}`;
+  return { name, place, fileInPlace, got, sha256 };
 }
 
 /** Returns one line about the wrong files of one place: that of another checkout has many. */

@@ -11,7 +11,7 @@ import process from "node:process";
 import { withTarget } from "../console/causes.ts";
 import { FAILURES, type RunFailure } from "../console/failure.ts";
 import { type FollowEvents, RunFollower } from "../console/follow.ts";
-import type { End, Expected, Outcome } from "../console/outcome.ts";
+import type { End, Facts, Outcome } from "../console/outcome.ts";
 import { type ErrorKind, messageOf, systemCode, UserError } from "../errors.ts";
 import { type FileServer, serveDirectory } from "../fetch/serve.ts";
 import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
@@ -370,9 +370,10 @@ function hasNoSpace(dir: string): boolean {
 /** What a record says of the reasons for which its run may fail. */
 export function factsOf(
   { options, limits }: TargetRecord,
-): Pick<Expected, "memoryMib" | "brokenLimits"> {
+): Facts {
   return {
     ...(options.mode === "qemu" && { memoryMib: options.qemuRamMib }),
+    isDirectory: startsInDirectory(options.mode),
     brokenLimits: limits.flatMap(({ broken, title }) => broken ? [title] : []),
   };
 }

@@ -124,7 +124,8 @@ async function checkRecord(
   const fileBytes = record.files.reduce((sum, { size }) => sum + size, 0);
   // An image as a whole is on one core, its files are on the others.
   const readsWhole = isWhole && (record.sha256 ?? record.blocksSha256) !== undefined;
-  progress.begin("checking files and image", fileBytes + (readsWhole ? record.dataBytes : 0));
+  const piecesBytes = record.piecesSha256 !== undefined && isWhole ? record.dataBytes : fileBytes;
+  progress.begin("checking files and image", piecesBytes + (readsWhole ? record.dataBytes : 0));
   const whole = readsWhole ? startDigest(source, record, progress) : undefined;
   try {
     const pieces = await checkFiles(view, record, { remedy, isWhole }, progress);
@@ -180,7 +181,8 @@ async function checkFiles(
   };
   const pieces: Piece[] = [];
   if (piecesSha256 !== undefined && view.kind !== "disk" && view.kind !== "bundle") {
-    const source = watched(view.source, progress);
+    // What the threads read is told by them; what is read to find the files counts as nothing.
+    const source = view.source.runs ? view.source : watched(view.source, progress);
     for await (
       const { file, size, sha256 } of digestPieces(source, view.kind, isWhole ? dataBytes : 0, {
         progress,
@@ -220,17 +222,15 @@ function startDigest(
   progress: Progress,
 ): WholeDigest {
   const { name, runs } = source;
-  if (sha256 === undefined || runs === undefined) {
-    const digest = async () =>
-      sha256 === undefined
-        ? await diskDigest(source, sizeBytes)
-        : digestRange(source, 0, dataBytes);
-    return { sha256: digest, giveUp: () => Promise.resolve() };
-  }
   const end = new AbortController();
-  const onBytes = (bytes: number) => progress.add(bytes);
-  const options = { onBytes, signal: end.signal };
-  const digest = digestOne(runsTask(name, name, runs(0, dataBytes)), options);
+  const compute = async () => {
+    if (sha256 === undefined) return await diskDigest(source, sizeBytes, end.signal);
+    if (runs === undefined) return digestRange(source, 0, dataBytes);
+    const onBytes = (bytes: number) => progress.add(bytes);
+    const task = runsTask(name, name, runs(0, dataBytes));
+    return await digestOne(task, { onBytes, signal: end.signal });
+  };
+  const digest = compute();
   // Whoever waits for it gets the error; nobody may.
   digest.catch(() => {});
   return {
@@ -294,10 +294,17 @@ async function hasPieces(
 }
 
 /** Computes the digest of a disk in a file, or at the beginning of a device. */
-async function diskDigest(source: ByteSource, sizeBytes: number): Promise<string> {
+async function diskDigest(
+  source: ByteSource,
+  sizeBytes: number,
+  signal?: AbortSignal,
+): Promise<string> {
   const { name, read, nextData } = source;
   const disk = { name, sizeBytes, read, ...(nextData && { nextData }) };
-  return await blocksDigest(disk, undefined, () => setImmediate());
+  return await blocksDigest(disk, undefined, async () => {
+    await setImmediate();
+    signal?.throwIfAborted();
+  });
 }
 
 /** The result of a comparison with a checkout. */

@@ -37,6 +37,8 @@ export interface WatchEvents extends FollowEvents {
   readonly onStart?: (target: string | undefined) => void;
   /** What the machine prints, as it comes. */
   readonly onSerial?: ((chunk: Uint8Array) => void) | undefined;
+  /** Settles when what was printed is gone: a log comes faster than a terminal takes it. */
+  readonly drained?: () => Promise<void>;
   /** Told once, when it is over, also where it failed. */
   readonly onOutcome?: (outcome: Outcome) => void;
 }
@@ -85,7 +87,7 @@ export async function watchConsole(
       baud,
       onOpen: () => events.onStart?.(dir),
       signal: AbortSignal.any([signal, over.signal]),
-      onChunk: (chunk) => {
+      onChunk: async (chunk) => {
         events.onSerial?.(chunk);
         for (const [index, part] of (isLog ? parts(chunk) : [chunk]).entries()) {
           if (index > 0) {
@@ -96,6 +98,7 @@ export async function watchConsole(
         }
         end.heard();
         recorded?.heard();
+        await events.drained?.();
       },
     });
     const outcome = signal.aborted

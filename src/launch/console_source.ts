@@ -28,8 +28,12 @@ export interface ConsoleReading {
   readonly signal: AbortSignal;
   /** Told once, when it can be read. */
   readonly onOpen: () => void;
-  readonly onChunk: (chunk: Uint8Array) => void;
+  /** Takes what was read. Nothing more is read before its promise is settled. */
+  readonly onChunk: (chunk: Uint8Array) => Promise<void>;
 }
+
+/** The terminal of whoever opens it. */
+const OWN_TERMINAL = "/dev/tty";
 
 /** A port is read so often. At 115,200 baud 250 bytes come in that time, and it keeps 4,096. */
 const POLL_MS = 20;
@@ -94,7 +98,8 @@ function readError(source: string, cause: unknown): UserError {
 /** Sets a serial port to bytes as they come. */
 async function setRaw(source: string, file: number, baud: number): Promise<void> {
   const { rdev } = fstatSync(file);
-  if ([0, 1, 2].some((own) => isatty(own) && fstatSync(own).rdev === rdev)) {
+  const own = [0, 1, 2].filter((file) => isatty(file)).map((file) => fstatSync(file).rdev);
+  if ([...own, statIfThere(OWN_TERMINAL)?.rdev].includes(rdev)) {
     throw new UserError("usage", `Cannot watch ${source}: it is this terminal`, { where: source });
   }
   const stty = await requireProgram("stty", { hint: "It belongs to coreutils" });
@@ -130,7 +135,7 @@ async function poll(
       if (isLog && fstatSync(file).size < offsetBytes) offsetBytes = 0;
     } else if (got > 0) {
       offsetBytes += got;
-      onChunk(buffer.slice(0, got));
+      await onChunk(buffer.slice(0, got));
       await setImmediate();
       continue;
     }
@@ -167,11 +172,9 @@ async function readStream(
   const stop = () => resolve();
   signal.addEventListener("abort", stop, { once: true });
   stream.on("data", (chunk: Uint8Array) => {
-    try {
-      if (!signal.aborted) onChunk(chunk);
-    } catch (error) {
-      reject(error);
-    }
+    if (signal.aborted) return;
+    stream.pause();
+    onChunk(chunk).then(() => stream.resume(), reject);
   });
   stream.on("end", stop);
   stream.on("error", (error) => reject(readError(source, error)));

@@ -225,11 +225,7 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
   const outcome = await runProcess({
     argv: given,
     stdin: interactive ? "inherit" : options.takesInput ? "pipe" : "ignore",
-    onSpawn: ({ pid, write }) =>
-      options.onProcess?.({
-        pid,
-        ...(write && { write: (bytes) => write(asSerialInput(bytes)) }),
-      }),
+    onSpawn: ({ pid, write }) => options.onProcess?.({ pid, ...(write && { write }) }),
     isApart: !interactive,
     ...(interactive ? {} : {
       onStdout: (chunk) => {
@@ -272,13 +268,6 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
     ? undefined
     : classifyKvmFailure(unusable.join("\n"));
   return { ...run, kvmFailure: died ?? refused };
-}
-
-/** With -nographic this byte begins a command to QEMU's monitor; twice, it is sent to the guest. */
-const QEMU_ESCAPE = 0x01;
-
-function asSerialInput(bytes: Uint8Array): Uint8Array {
-  return Uint8Array.from([...bytes].flatMap((b) => b === QEMU_ESCAPE ? [b, b] : [b]));
 }
 
 function isGood({ goodCodes = [0] }: QemuOptions, code: number): boolean {

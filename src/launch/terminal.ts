@@ -9,7 +9,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { clearInterval, setImmediate, setInterval } from "node:timers";
+import { clearInterval, setImmediate, setInterval, setTimeout } from "node:timers";
 import { findProgram } from "./process.ts";
 
 /** Line wrap on, cursor visible, no attributes: what guests and firmware change. */
@@ -75,6 +75,9 @@ class Settings {
 /** A shell does not tell a job that runs that it has come into the foreground: so it is looked at. */
 const LOOK_MS = 1000;
 
+/** So long after it was asked to, the system has stopped us, or we go on. */
+const STOPPED_MS = 50;
+
 /** Reads the keys of the terminal while we are in the foreground. */
 class KeyReader {
   readonly #settings: Settings;
@@ -102,6 +105,7 @@ class KeyReader {
 
   stop(): void {
     clearInterval(this.#timer);
+    this.#timer = undefined;
     process.off("SIGTSTP", this.#onStop);
     process.off("SIGCONT", this.#take);
     process.off("exit", this.#giveBack);
@@ -129,10 +133,22 @@ class KeyReader {
     this.#reads = false;
   }
 
-  /** Ctrl-Z. Whoever else listens to it has its turn first. */
+  /**
+   * Ctrl-Z: gives the terminal back, and is stopped as if nobody listened. The system does not do
+   * that where no shell could continue us. Whoever else listens has their turn first.
+   */
   readonly #onStop = (): void => {
     this.#giveBack();
-    setImmediate(() => process.kill(process.pid, "SIGSTOP"));
+    setImmediate(() => {
+      const listeners = process.listeners("SIGTSTP");
+      process.removeAllListeners("SIGTSTP");
+      process.kill(process.pid, "SIGTSTP");
+      setTimeout(() => {
+        if (this.#timer === undefined) return;
+        for (const listener of listeners) process.on("SIGTSTP", listener);
+        this.#take();
+      }, STOPPED_MS);
+    });
   };
 }
 

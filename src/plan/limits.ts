@@ -108,6 +108,11 @@ export function limitState({ broken, near, limit, unknownSizes = 0 }: Limit): Li
   return limit === null || unknownSizes > 0 ? "unknown" : "ok";
 }
 
+/** Reports whether a limit is the least that there has to be, and not the most. */
+export function isFloor({ id }: Limit): boolean {
+  return id === "memory" || id === "disk";
+}
+
 /** Counts the distfiles whose size is not known, of all that are included or of some. */
 export function countUnknown<T extends { readonly size: number | null; readonly place: string }>(
   distfiles: readonly T[],

@@ -164,6 +164,11 @@ export function recordedRun(
   return run && { ...run, logPath };
 }
 
+/** The record of the events of a run of a target, which may not be there. */
+export function eventsOf(dir: string, number: number): string {
+  return join(dir, RUNS_DIR, `${number}.events`);
+}
+
 /** The target whose run a log is of, absolute; undefined for a file elsewhere. */
 export function targetOfLog(logPath: string): string | undefined {
   const path = resolve(logPath);
@@ -195,8 +200,7 @@ export function toldRun(
 
 /** The records of the events of a target's runs, in their order. */
 export function eventsPaths(dir: string): string[] {
-  const runs = join(dir, RUNS_DIR);
-  return runNumbers(runs, ["events"]).map((number) => join(runs, `${number}.events`));
+  return runNumbers(join(dir, RUNS_DIR), ["events"]).map((number) => eventsOf(dir, number));
 }
 
 /** Removes what a killed process has left: it had begun a run, or to record one. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { UserError } from "../errors.ts";
+import { type ErrorKind, UserError } from "../errors.ts";
 import type { BundledFile, FileRun, FileSegment } from "../format/segment.ts";
 import { type OpenedFile, openRegular } from "../read.ts";
 
@@ -14,8 +14,7 @@ import { type OpenedFile, openRegular } from "../read.ts";
  * the identity that it had when the segment was made.
  *
  * @param kind "target" for a file that was written, which is no link then.
- * @throws {UserError} of the kind for what is no regular file, or cannot be opened; "tree" for
- * another file
+ * @throws {UserError} of the kind for what is no regular file, cannot be opened, or is another file
  */
 export function openRun(
   segment: FileSegment,
@@ -28,12 +27,12 @@ export function openRun(
     const { dev, ino, size } = opened.stat;
     if (identity !== undefined && (identity.dev !== dev || identity.ino !== ino)) {
       throw new UserError(
-        "tree",
+        kind,
         `Cannot use ${fileName(segment)}: another file is in its place now`,
-        { where: segment.path, hint: UNCHANGED_HINT },
+        { where: segment.path, hint: unchangedHint(kind) },
       );
     }
-    checkLength(segment, run, size);
+    checkLength(segment, run, size, kind);
     return opened;
   } catch (error) {
     opened.close();
@@ -45,12 +44,17 @@ export function openRun(
  * Checks that a file still has the size that it had when its segment was made.
  *
  * @param sizeBytes Size of the file that the run is in.
- * @throws {UserError} "tree"
+ * @throws {UserError} of the kind
  */
-export function checkLength(segment: FileSegment, run: FileRun, sizeBytes: number): void {
+export function checkLength(
+  segment: FileSegment,
+  run: FileRun,
+  sizeBytes: number,
+  kind: ErrorKind = "tree",
+): void {
   const isWhole = run.offsetBytes === 0 && segment.isPart !== true && segment.bundled === undefined;
   if (sizeBytes < run.offsetBytes + run.sizeBytes || (isWhole && sizeBytes !== run.sizeBytes)) {
-    throw changedFile(segment, `it has ${sizeBytes} bytes`);
+    throw changedFile(segment, `it has ${sizeBytes} bytes`, kind);
   }
 }
 
@@ -70,13 +74,21 @@ export function partsOf(path: string, { runs }: BundledFile): string {
   return parts.size === 0 ? path : [...parts].join(" and ");
 }
 
-const UNCHANGED_HINT = "Do not change files while a build or a write reads them";
+function unchangedHint(kind: ErrorKind): string {
+  return kind === "target"
+    ? "Does a bootstrap run there? Wait for its end"
+    : "Do not change files while a build or a write reads them";
+}
 
 /** The error for a file that is not as it was when it was planned with. */
-export function changedFile(segment: FileSegment, what: string): UserError {
+export function changedFile(
+  segment: FileSegment,
+  what: string,
+  kind: ErrorKind = "tree",
+): UserError {
   return new UserError(
-    "tree",
+    kind,
     `Cannot use ${fileName(segment)}: it had ${segment.sizeBytes} bytes at the start, now ${what}`,
-    { where: segment.path, hint: UNCHANGED_HINT },
+    { where: segment.path, hint: unchangedHint(kind) },
   );
 }

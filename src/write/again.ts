@@ -5,18 +5,21 @@
  * @module
  */
 
-import { renameSync } from "node:fs";
+import { readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import { setImmediate } from "node:timers/promises";
-import { throwIfInterrupted, UserError } from "../errors.ts";
-import type { FileSegment } from "../format/segment.ts";
+import { UserError } from "../errors.ts";
+import { type FileSegment, fileSegment } from "../format/segment.ts";
+import { digestEach } from "../hash/pool.ts";
 import { removeFile } from "../runtime/remove.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
-import { digestPlaced, putFile } from "./copy.ts";
 import { makeDirectory } from "./directory.ts";
+import { DigestMismatch } from "./writer.ts";
 import { writing } from "../refused.ts";
 
-/** Short, as the name of a file may be as long as one can be; no distfile has it. */
+/**
+ * A number follows. Short, as the name of a file may be as long as one can be; no distfile begins
+ * with it.
+ */
 const PART = ".seedstrap.part";
 
 /** A file that a directory must have. */
@@ -54,23 +57,48 @@ export async function putAgain(
     }
     writing(dir, () => makeDirectory(dir));
   }
-  for (const { name, body } of files) {
-    const place = join(dir, name);
-    const stat = writing(place, () => lstatIfThere(place));
-    const isRight = stat?.isFile() && stat.size === body.sizeBytes &&
-      await digestPlaced(place, body, signal) === body.sha256;
-    if (!isRight) {
-      const part = join(dir, PART);
-      // Left by a killed process, or another file of that name.
-      writing(part, () => removeFile(part));
-      try {
-        await putFile(part, body, 0o644, signal);
-        writing(place, () => renameSync(part, place));
-      } finally {
-        removeFile(part);
-      }
+  const places = files.map(({ name, body }) => ({ place: join(dir, name), body }));
+  const wrong: Placement[] = [];
+  const placed = function* () {
+    for (const { place, body: { sizeBytes } } of places) {
+      const stat = writing(place, () => lstatIfThere(place));
+      const isThere = stat?.isFile() && stat.size === sizeBytes;
+      const segment = fileSegment({ path: place, sizeBytes });
+      yield isThere ? { segment, kind: "target" } as const : undefined;
     }
-    await setImmediate();
-    throwIfInterrupted(signal);
+  };
+  let seen = 0;
+  for await (const sha256 of digestEach(placed(), { signal })) {
+    const file = places[seen++]!;
+    if (sha256 !== file.body.sha256) wrong.push(file);
   }
+  const parts = wrong.map((_, index) => join(dir, `${PART}${index}`));
+  // Left by a killed process, or another file of that name.
+  for (const name of writing(dir, () => readdirSync(dir))) {
+    const place = join(dir, name);
+    if (name.startsWith(PART)) writing(place, () => removeFile(place));
+  }
+  const copies = function* () {
+    for (const [index, { body }] of wrong.entries()) {
+      const to = { kind: "file", path: parts[index]!, mode: 0o644 } as const;
+      yield { segment: body, kind: "tree", to } as const;
+    }
+  };
+  try {
+    let done = 0;
+    for await (const sha256 of digestEach(copies(), { signal })) {
+      const { place, body } = wrong[done]!;
+      if (sha256 !== body.sha256) throw DigestMismatch.of(body, sha256!);
+      const part = parts[done++]!;
+      writing(place, () => renameSync(part, place));
+    }
+  } finally {
+    for (const part of parts) removeFile(part);
+  }
+}
+
+/** A file, and where it must be. */
+interface Placement {
+  readonly place: string;
+  readonly body: FileSegment;
 }

@@ -16,16 +16,7 @@
 import { createHash } from "node:crypto";
 import { sha256Of } from "../bytes.ts";
 import { underUmask } from "../runtime/umask.ts";
-import {
-  chmodSync,
-  closeSync,
-  fchmodSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { setImmediate } from "node:timers/promises";
@@ -33,10 +24,12 @@ import type { SpecialFile } from "../archive/entries.ts";
 import { checkMember, MemberReader } from "../archive/reader.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { type Body, type MemberSegment, segmentSize } from "../format/segment.ts";
-import { putFile } from "./copy.ts";
+import { digestEach, type HashTask, type NewFilePlace } from "../hash/pool.ts";
 import { makeDevice } from "./mknod.ts";
-import { writeAll } from "../hash/piece.ts";
+import { settle, writeAll } from "../hash/piece.ts";
 import { writing } from "../refused.ts";
+import { syncDirectory } from "./target.ts";
+import { DigestMismatch } from "./writer.ts";
 
 /** A file, a symbolic link, a device, or a directory, which has neither `body` nor `special`. */
 export interface DirectoryEntry {
@@ -79,27 +72,82 @@ export async function writeDirectory(
   entries: readonly DirectoryEntry[],
   options: DirectoryOptions = {},
 ): Promise<Map<string, string>> {
-  const { onBytes, onLeftOut, keepsModes = false, isThere = false, signal } = options;
+  const { onBytes, isThere = false, signal } = options;
   const digests = new Map<string, string>();
+  const allowed = (mode: number) => options.followsUmask ? underUmask(mode) : mode;
+  if (!isThere) writing(dir, () => makeDirectory(dir, allowed(0o755)));
+  const made = makeEntries(dir, entries, options);
+  // Files that are with the pool, and what was made in between, in order.
+  const pending: Made[] = [];
+  const tasks = async function* () {
+    for await (const one of made) {
+      pending.push(one);
+      yield one.task;
+    }
+  };
+  for await (const sha256 of digestEach(tasks(), { ...(onBytes && { onBytes }), signal })) {
+    const { entry: { path, body }, ...one } = pending.shift()!;
+    if (body?.kind === "file" && body.sha256 !== undefined && sha256 !== body.sha256) {
+      throw DigestMismatch.of(body, sha256!);
+    }
+    if (body !== undefined) digests.set(path, sha256 ?? one.sha256!);
+  }
+  // Last, and from the inside out: the mode of a directory may forbid writing in it.
+  for (const entry of entries.toReversed()) {
+    if (!isDirectory(entry)) continue;
+    const place = join(dir, entry.path);
+    if (entry.mode !== undefined) {
+      writing(place, () => chmodSync(place, allowed(modeOf(entry, options))));
+    }
+    if (!options.isDurable) continue;
+    writing(place, () => syncDirectory(place));
+    await setImmediate();
+    throwIfInterrupted(signal);
+  }
+  return digests;
+}
+
+/** An entry that was made, or a file that a thread makes. */
+interface Made {
+  readonly entry: DirectoryEntry;
+  /** Of a file that was made. */
+  readonly sha256?: string;
+  readonly task?: HashTask;
+}
+
+/** Makes entries one after the other, except files of this machine. */
+async function* makeEntries(
+  dir: string,
+  entries: readonly DirectoryEntry[],
+  options: DirectoryOptions,
+): AsyncGenerator<Made, void, undefined> {
+  const { onBytes, onLeftOut, isDurable: isSynced = false, signal } = options;
   const directories = new Set([join(dir)]);
   const members = new MemberReader(signal);
   const allowed = (mode: number) => options.followsUmask ? underUmask(mode) : mode;
-  if (!isThere) writing(dir, () => makeDirectory(dir, allowed(0o755)));
   try {
     for (const entry of entries) {
       const { path, body, special } = entry;
       if (path.split("/").includes("..")) throw new Error(`${path} leaves its directory`);
       const place = join(dir, path);
       if (!directories.has(dirname(place))) throw notBelow(place);
-      const mode = allowed(modeOf(entry, keepsModes));
+      const mode = allowed(modeOf(entry, options));
+      const to: NewFilePlace = { kind: "file", path: place, mode, isSynced };
       if (special !== undefined) {
         await putSpecial(place, special, mode, (why) => onLeftOut?.(path, why), signal);
+        yield { entry };
       } else if (body === undefined) {
         writing(place, () => makeDirectory(place, allowed(0o755)));
         directories.add(place);
+        yield { entry };
+      } else if (body.kind === "file") {
+        yield { entry, task: { segment: body, kind: "tree", to } };
       } else {
-        digests.set(path, await putBody(place, body, mode, members, signal));
+        const sha256 = body.kind === "bytes"
+          ? writing(place, () => putBytes(to, body.bytes))
+          : await putMember(to, body, members);
         onBytes?.(segmentSize(body));
+        yield { entry, sha256 };
       }
       // Signals are only seen between two tasks.
       await setImmediate();
@@ -108,47 +156,18 @@ export async function writeDirectory(
   } finally {
     await members.close();
   }
-  // Last, and from the inside out: the mode of a directory may forbid writing in it.
-  for (const entry of entries.toReversed()) {
-    if (entry.body !== undefined || entry.special !== undefined || entry.mode === undefined) {
-      continue;
-    }
-    const place = join(dir, entry.path);
-    writing(place, () => chmodSync(place, allowed(modeOf(entry, keepsModes))));
-  }
-  if (options.isDurable) await syncEntries(dir, entries, signal);
-  return digests;
 }
 
-/** Syncs files and directories, from the inside out. */
-async function syncEntries(
-  dir: string,
-  entries: readonly DirectoryEntry[],
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  for (const { path, special } of entries.toReversed()) {
-    if (special !== undefined) continue;
-    const place = join(dir, path);
-    const file = writing(place, () => openSync(place, "r"));
-    try {
-      writing(place, () => fsyncSync(file));
-    } finally {
-      closeSync(file);
-    }
-    await setImmediate();
-    throwIfInterrupted(signal);
-  }
+function isDirectory({ body, special }: DirectoryEntry): boolean {
+  return body === undefined && special === undefined;
 }
 
 /** Returns the mode for an entry; the module comment has the rule for set-user-id bits. */
-function modeOf(
-  { body, special, mode, isExecutable }: DirectoryEntry,
-  keepsModes: boolean,
-): number {
-  const isDirectory = body === undefined && special === undefined;
-  if (mode === undefined) return isDirectory || isExecutable ? 0o755 : 0o644;
+function modeOf(entry: DirectoryEntry, { keepsModes = false }: DirectoryOptions): number {
+  const { mode, isExecutable } = entry;
+  if (mode === undefined) return isDirectory(entry) || isExecutable ? 0o755 : 0o644;
   // The owner must be able to remove the directory again.
-  if (isDirectory) return mode | 0o700;
+  if (isDirectory(entry)) return mode | 0o700;
   return keepsModes || process.geteuid?.() === 0 ? mode : mode & 0o777;
 }
 
@@ -180,49 +199,36 @@ async function putSpecial(
   if (why !== undefined) onLeftOut(why);
 }
 
-/** Writes a new file and returns its digest. */
-async function putBody(
-  place: string,
-  body: Body,
-  mode: number,
-  members: MemberReader,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  switch (body.kind) {
-    case "bytes":
-      return writing(place, () => putBytes(place, body.bytes, mode));
-    case "file":
-      return await putFile(place, body, mode, signal);
-    case "member":
-      return await putMember(place, body, mode, members);
-  }
-}
-
+/** Writes a new file from an archive, and returns its digest. */
 async function putMember(
-  place: string,
+  to: NewFilePlace,
   body: MemberSegment,
-  mode: number,
   members: MemberReader,
 ): Promise<string> {
+  const { path } = to;
   const hash = createHash("sha256");
-  const target = writing(place, () => openSync(place, "wx", 0o600));
+  const target = writing(path, () => openSync(path, "wx", 0o600));
   try {
     for await (const piece of members.read(body)) {
       hash.update(piece);
-      writing(place, () => writeAll(target, piece));
+      writing(path, () => writeAll(target, piece));
     }
     const sha256 = hash.digest("hex");
     checkMember(body, sha256);
-    // By the open file, and last: writing clears set-user-id bits.
-    writing(place, () => fchmodSync(target, mode));
+    writing(path, () => settle(target, to));
     return sha256;
   } finally {
     closeSync(target);
   }
 }
 
-function putBytes(place: string, bytes: Uint8Array, mode: number): string {
-  writeFileSync(place, bytes, { flag: "wx" });
-  chmodSync(place, mode);
+function putBytes(to: NewFilePlace, bytes: Uint8Array): string {
+  const target = openSync(to.path, "wx", 0o600);
+  try {
+    writeAll(target, bytes);
+    settle(target, to);
+  } finally {
+    closeSync(target);
+  }
   return sha256Of(bytes);
 }

@@ -14,25 +14,26 @@ import { createHash } from "node:crypto";
 import {
   chmodSync,
   closeSync,
-  fsyncSync,
   ftruncateSync,
   linkSync,
   mkdirSync,
   openSync,
   symlinkSync,
-  unlinkSync,
   utimesSync,
 } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { isZero } from "../bytes.ts";
-import { throwIfInterrupted, UserError } from "../errors.ts";
-import { shellQuote } from "../launch/process.ts";
-import type { Progress } from "../progress.ts";
-import { underUmask } from "../runtime/umask.ts";
-import { writing } from "../refused.ts";
+import { systemCode, throwIfInterrupted, UserError } from "../errors.ts";
+import { settle, writeAll } from "../hash/piece.ts";
+import { digestEach, type HashTask, type NewFilePlace } from "../hash/pool.ts";
+import { contentTask } from "../image/digests.ts";
 import { plainPath, type ReadView, type ViewEntry } from "../image/types.ts";
-import { writeAll } from "../hash/piece.ts";
+import { shellQuote } from "../launch/process.ts";
+import { type Progress, UNWATCHED } from "../progress.ts";
+import { writing } from "../refused.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
+import { underUmask } from "../runtime/umask.ts";
 
 export interface ExtractOptions {
   /** Extracts only entries at or below these paths, see {@link plainPath}; all where absent. */
@@ -47,7 +48,10 @@ export interface ExtractOptions {
   readonly skipsLinks?: boolean;
   /** Syncs every file, and computes its digest. */
   readonly isDurable?: boolean;
-  /** Told how much there is to extract; what is done is for the view to tell. */
+  /**
+   * Told how much there is to extract, and what the threads read of that; what is read in this one,
+   * the view tells.
+   */
   readonly progress?: Progress;
   readonly signal?: AbortSignal;
 }
@@ -81,11 +85,14 @@ export async function extract(
     options.progress.begin("looking");
     options.progress.begin("extracting", writer.countBytes());
   }
-  for (const entry of view.entries(options.under)) {
-    if (writer.wants(entry)) await writer.add(entry);
-  }
+  const { progress = UNWATCHED, signal } = options;
+  const digestOptions = { onBytes: (bytes: number) => progress.add(bytes), signal };
+  for await (const sha256 of digestEach(writer.tasks(), digestOptions)) writer.settle(sha256);
   return writer.finish();
 }
+
+/** A file; of a boot image it may be empty. */
+type FileEntry = Extract<ViewEntry, { readonly size: number }>;
 
 class Extraction {
   readonly #view: ReadView;
@@ -94,10 +101,14 @@ class Extraction {
   readonly #paths: readonly string[];
   readonly #found = new Set<string>();
   readonly #inner: ReadonlySet<string>;
+  /** Offset of the last file of each path of a boot image. */
+  readonly #last: ReadonlyMap<string, number>;
   /** Modes of the directories that were made, by path. */
   readonly #directories = new Map<string, number>();
-  /** Paths of the files of a boot image that were made. */
-  readonly #files = new Set<string>();
+  /** What is done when a thread is done with a file, in order; undefined for what was made here. */
+  readonly #unsettled: ((sha256: string | undefined) => void)[] = [];
+  /** Paths of what is made by then. */
+  readonly #coming = new Set<string>();
   /** Paths of the files that have hard links, by inode. */
   readonly #linked = new Map<number, string>();
   readonly #skipped: { path: string; why: string }[] = [];
@@ -110,11 +121,30 @@ class Extraction {
     this.#options = options;
     this.#paths = (options.paths ?? []).map(plainPath);
     this.#inner = view.kind === "boot" ? innerPaths(view) : new Set();
+    this.#last = view.kind === "boot" ? this.#lastFiles() : new Map();
   }
 
-  wants({ path, kind }: ViewEntry): boolean {
-    if (kind === "command") return false;
-    const plain = this.#plain(path);
+  #lastFiles(): Map<string, number> {
+    const last = new Map<string, number>();
+    for (const entry of this.#view.entries()) {
+      const path = plainPath(entry.path);
+      if (this.#isFile(entry, path)) last.set(path, entry.dataOffset!);
+    }
+    return last;
+  }
+
+  /** Reports whether an entry is a file; of a boot image it may be an empty one. */
+  #isFile(entry: ViewEntry, path: string): entry is FileEntry {
+    if (entry.kind !== "empty") return entry.kind === "file";
+    return path !== "" && !this.#inner.has(path) && this.#options.emptyFiles?.has(path) !== false;
+  }
+
+  wants(entry: ViewEntry): boolean {
+    if (entry.kind === "command") return false;
+    const plain = this.#plain(entry.path);
+    // In builder-hex0 the last file of a path wins.
+    const last = this.#isFile(entry, plain) ? this.#last.get(plain) : undefined;
+    if (last !== undefined && last !== entry.dataOffset) return false;
     if (this.#options.except?.(plain)) return false;
     if (this.#paths.length === 0) return true;
     const wanted = this.#paths.find((wanted) =>
@@ -140,7 +170,24 @@ class Extraction {
     return bytes;
   }
 
-  async add(entry: ViewEntry): Promise<void> {
+  /** Makes everything except contents that threads can read: these are tasks, in order. */
+  async *tasks(): AsyncGenerator<HashTask | undefined, void, undefined> {
+    for (const entry of this.#view.entries(this.#options.under)) {
+      if (!this.wants(entry)) continue;
+      const count = this.#unsettled.length;
+      const task = await this.#add(entry);
+      if (this.#unsettled.length === count) this.#unsettled.push(() => {});
+      yield task;
+      await this.#pause();
+    }
+  }
+
+  /** Does what comes after the content of a file, or nothing; called once for each task in order. */
+  settle(sha256: string | undefined): void {
+    this.#unsettled.shift()!(sha256);
+  }
+
+  async #add(entry: ViewEntry): Promise<HashTask | undefined> {
     const path = this.#plain(entry.path);
     const parts = path.split("/");
     if (parts.some((part) => part === "." || part === "..") || path.includes("\0")) {
@@ -151,16 +198,14 @@ class Extraction {
       case "directory":
         return this.#makeDirectory(path, entry.mode);
       case "empty":
-        if (path === "" || this.#inner.has(path)) return this.#makeDirectory(path);
-        if (this.#options.emptyFiles?.has(path) === false) return this.#makeDirectory(path);
-        return await this.#putFile(entry, path);
       case "file":
+        if (!this.#isFile(entry, path)) return this.#makeDirectory(path);
         return await this.#putFile(entry, path);
       case "symlink":
         if (this.#options.skipsLinks) return this.#skip(entry, "it is a symbolic link");
         if (!entry.target!.isWellFormed()) return this.#skip(entry, "its target is not UTF-8");
         this.#makeParents(entry, path);
-        this.#make(entry, () => symlinkSync(entry.target!, join(this.#dir, path)));
+        this.#make(entry, path, (place) => symlinkSync(entry.target!, place));
         this.#count.symlinks++;
         return;
       default:
@@ -199,14 +244,14 @@ class Extraction {
     return under === undefined ? plain : plain.slice(under.length + 1);
   }
 
-  #makeDirectory(path: string, mode = 0o755): void {
+  #makeDirectory(path: string, mode = 0o755): undefined {
     if (path === "") return;
     if (this.#directories.has(path)) {
       this.#directories.set(path, mode % 0o1000);
       return;
     }
     this.#makeParents({ path }, path);
-    this.#make({ path }, () => mkdirSync(join(this.#dir, path), { mode: 0o700 }));
+    this.#make({ path }, path, (place) => mkdirSync(place, { mode: 0o700 }));
     this.#directories.set(path, mode % 0o1000);
   }
 
@@ -218,55 +263,92 @@ class Extraction {
     for (const part of parts) {
       parent = parent === "" ? part : `${parent}/${part}`;
       if (this.#directories.has(parent)) continue;
-      this.#make(entry, () => mkdirSync(join(this.#dir, parent), { mode: 0o700 }));
+      this.#make(entry, parent, (place) => mkdirSync(place, { mode: 0o700 }));
       this.#directories.set(parent, 0o755);
     }
   }
 
-  async #putFile(entry: ViewEntry, path: string): Promise<void> {
+  async #putFile(entry: FileEntry, path: string): Promise<HashTask | undefined> {
     this.#makeParents(entry, path);
-    const place = join(this.#dir, path);
-    const known = "inode" in entry && entry.links > 1 ? this.#linked.get(entry.inode) : undefined;
+    const inode = "inode" in entry && entry.links > 1 ? entry.inode : undefined;
+    const known = inode === undefined ? undefined : this.#linked.get(inode);
+    this.#count.files++;
     if (known !== undefined) {
-      this.#make(entry, () => linkSync(join(this.#dir, known), place));
-      const digest = this.#digests.get(known);
-      if (digest !== undefined) this.#digests.set(path, digest);
-      this.#count.files++;
+      this.#whenThere(known, entry, path);
       return;
     }
-    // In builder-hex0 the last file of a path wins.
-    if (this.#view.kind === "boot" && this.#files.has(path)) {
-      writing(this.#dir, () => unlinkSync(place));
-      this.#count.files--;
+    if (inode !== undefined) this.#linked.set(inode, path);
+    this.#count.bytes += entry.size;
+    const { isDurable = false } = this.#options;
+    const mode = underUmask("mode" in entry ? entry.mode % 0o1000 : 0o644);
+    const to: NewFilePlace = {
+      kind: "file",
+      path: join(this.#dir, path),
+      mode,
+      isSynced: isDurable,
+    };
+    const content = contentTask(this.#view, entry);
+    if (content === undefined) {
+      const sha256 = await this.#copy(entry, path, to);
+      this.#isMade(entry, path, isDurable ? sha256 : undefined);
+      return;
     }
-    const file = this.#make(entry, () => openSync(place, "wx", 0o600));
-    const hash = this.#options.isDurable ? createHash("sha256") : undefined;
+    this.#later(entry, path, (sha256) => this.#isMade(entry, path, isDurable ? sha256 : undefined));
+    return { ...content, to, ...(!isDurable && { isUnhashed: true }) };
+  }
+
+  /** Makes a hard link, as soon as the file is there. */
+  #whenThere(known: string, entry: FileEntry, path: string): void {
+    const link = () => {
+      this.#make(entry, path, (place) => linkSync(join(this.#dir, known), place));
+      const digest = this.#digests.get(known);
+      if (digest !== undefined) this.#digests.set(path, digest);
+    };
+    if (this.#coming.has(known)) this.#later(entry, path, link);
+    else link();
+  }
+
+  /** Remembers what to do when all tasks before have been done: then the path is there. */
+  #later(entry: FileEntry, path: string, run: (sha256: string | undefined) => void): void {
+    this.#make(entry, path, (place) => {
+      // It is made only later, and what it conflicts with has come first.
+      if (lstatIfThere(place) !== undefined) throw this.#conflict(entry);
+    });
+    this.#coming.add(path);
+    this.#unsettled.push((sha256) => {
+      this.#coming.delete(path);
+      run(sha256);
+    });
+  }
+
+  /** Copies the content of a file in this thread. */
+  async #copy(entry: FileEntry, path: string, to: NewFilePlace): Promise<string> {
+    const file = this.#make(entry, path, (place) => openSync(place, "wx", 0o600));
+    const hash = createHash("sha256");
     let size = 0;
     try {
       for (const part of this.#view.read(entry)) {
-        hash?.update(part);
+        if (to.isSynced) hash.update(part);
         if (!isZero(part)) writing(this.#dir, () => writeAll(file, part, size));
         size += part.length;
         await this.#pause();
       }
       writing(this.#dir, () => {
         ftruncateSync(file, size);
-        if (this.#options.isDurable) fsyncSync(file);
+        settle(file, to);
       });
     } finally {
       closeSync(file);
     }
-    const mode = "mode" in entry ? entry.mode % 0o1000 : 0o644;
-    writing(this.#dir, () => {
-      if ("mtime" in entry) utimesSync(place, entry.mtime, entry.mtime);
-      chmodSync(place, underUmask(mode));
-    });
-    if (hash !== undefined) this.#digests.set(path, { sha256: hash.digest("hex"), size });
-    if (this.#view.kind === "boot") this.#files.add(path);
-    if ("inode" in entry && entry.links > 1) this.#linked.set(entry.inode, path);
-    this.#count.files++;
-    this.#count.bytes += size;
-    await this.#pause();
+    return hash.digest("hex");
+  }
+
+  /** The content of a file is there. */
+  #isMade(entry: FileEntry, path: string, sha256: string | undefined): void {
+    if ("mtime" in entry) {
+      writing(this.#dir, () => utimesSync(join(this.#dir, path), entry.mtime, entry.mtime));
+    }
+    if (sha256 !== undefined) this.#digests.set(path, { sha256, size: entry.size });
   }
 
   /** Signals are only seen between two tasks. */
@@ -276,21 +358,24 @@ class Extraction {
   }
 
   /** Makes something that must not exist: a duplicate name is damage, or an attack. */
-  #make<T>(entry: Pick<ViewEntry, "path">, make: () => T): T {
+  #make<T>(entry: Pick<ViewEntry, "path">, path: string, make: (place: string) => T): T {
+    if (this.#coming.has(path)) throw this.#conflict(entry);
     return writing(this.#dir, () => {
       try {
-        return make();
+        return make(join(this.#dir, path));
       } catch (error) {
-        if (error instanceof Error && "code" in error && error.code === "EEXIST") {
-          throw this.#refusal(entry, "it conflicts with an entry before it");
-        }
+        if (systemCode(error) === "EEXIST") throw this.#conflict(entry);
         throw error;
       }
     });
   }
 
-  #skip({ path }: ViewEntry, why: string): void {
+  #skip({ path }: ViewEntry, why: string): undefined {
     this.#skipped.push({ path, why });
+  }
+
+  #conflict(entry: Pick<ViewEntry, "path">): UserError {
+    return this.#refusal(entry, "it conflicts with an entry before it");
   }
 
   #refusal({ path }: Pick<ViewEntry, "path">, why: string): UserError {

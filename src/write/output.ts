@@ -1,15 +1,27 @@
 // SPDX-License-Identifier: MIT
 /**
- * Writes a directory atomically.
+ * Writes a directory, or a small file, atomically.
  *
  * @module
  */
 
-import { chmodSync, readdirSync, realpathSync, renameSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readSync,
+  realpathSync,
+  renameSync,
+  type Stats,
+  writeFileSync,
+} from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { underUmask } from "../runtime/umask.ts";
-import { statIfThere } from "../runtime/stat.ts";
+import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
+import { openRegular } from "../read.ts";
 import { writing } from "../refused.ts";
 import { makeScratch, removeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { syncDirectory } from "./target.ts";
@@ -57,4 +69,58 @@ function checkPlace(dir: string): string {
   }
   // A link to an empty directory stays, the directory is replaced.
   return realpathSync(dir);
+}
+
+/**
+ * Writes a file under a temporary name, and renames it when it is on the disk. One that is there is
+ * replaced only if it is such a file.
+ *
+ * @param begin The first bytes of every such file, in ASCII.
+ * @param what What such a file is, for the error, such as "a report".
+ * @throws {UserError} "target" where another file is there, or it cannot be written; nothing is
+ * left then.
+ */
+export function writeOutputFile(
+  path: string,
+  text: string,
+  { begin, what }: { readonly begin: string; readonly what: string },
+): void {
+  const place = resolve(path);
+  const parent = dirname(place);
+  const stat = writing(place, () => lstatIfThere(place));
+  if (stat !== undefined && !beginsWith(place, stat, begin)) {
+    throw new UserError("target", `Cannot write ${place}: it exists, and is not ${what}`, {
+      where: place,
+      hint: "Move it away, or name another file with --output",
+    });
+  }
+  const work = writing(parent, () => makeScratch(join(parent, SCRATCH_PREFIX)), "--output");
+  try {
+    const part = join(work, basename(place));
+    writing(place, () => {
+      const file = openSync(part, "wx", 0o666);
+      try {
+        writeFileSync(file, text);
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+      renameSync(part, place);
+      syncDirectory(parent);
+    }, "--output");
+  } finally {
+    removeScratch(work);
+  }
+}
+
+function beginsWith(path: string, stat: Stats, begin: string): boolean {
+  if (!stat.isFile() || stat.size < begin.length) return false;
+  const opened = openRegular(path, { followsLink: false });
+  try {
+    const bytes = new Uint8Array(begin.length);
+    const read = readSync(opened.file, bytes, 0, bytes.length, 0);
+    return read === bytes.length && new TextDecoder("latin1").decode(bytes) === begin;
+  } finally {
+    opened.close();
+  }
 }

@@ -48,6 +48,8 @@ test("a fifo on the command line is refused at once, by its name", async () => {
     [["image", "diff", join(target, "init.img"), pipe], 7],
     [["harvest", pipe, "--compare", pipe], 7],
     [["preflight", "--log", pipe], 7],
+    [["report", pipe, "-o", join(dir, "out.html")], 7],
+    [["report", target, "-o", pipe], 7],
     [["write", pipe, join(dir, "none")], 7],
     [["bundle", "verify", pipe], 7],
     [["bundle", "unpack", pipe, "-o", join(dir, "out")], 7],
@@ -67,6 +69,7 @@ test("a fifo in a target is refused at once, by its name", async () => {
   const { dir, build, target } = await scene;
   const cases: [string, (target: string) => string[]][] = [
     ["seedstrap.json", (copy) => ["run", copy]],
+    ["seedstrap.json", (copy) => ["report", copy, "-o", join(dir, "out.html")]],
     ["init.img", (copy) => ["run", copy]],
     ["init.img", (copy) => ["preflight", "--qemu", copy]],
     ["init.img", (copy) => [...build, "-t", copy]],

@@ -31,8 +31,12 @@ const CASES: readonly (readonly [string, () => readonly string[]])[] = [
   ["another --target", () => ["build", "-b", ...args, "-t", join(full, "t")]],
   ["another --output", () => ["bundle", "create", ...args, "-o", join(full, "b.tar")]],
   ["another --output", () => ["preflight", "-b", "-o", join(full, "p.img"), TARGET]],
+  ["another --output", () => ["report", TARGET, "-o", join(full, "r.html")]],
   ["another TMPDIR", () => ["preflight", "-q", TARGET]],
-  ["another --target", () => ["reproduce", join(TARGET, "seedstrap.json"), ...args, "-t", full]],
+  [
+    "another --target",
+    () => ["reproduce", join(TARGET, "seedstrap.json"), ...args, "--keep", "-t", full],
+  ],
 ];
 
 describe.skipIf(status !== 0)("where it is full, the hint is", () => {

@@ -151,7 +151,7 @@ test("image verify finds a changed byte of a file, of the structure and of the p
     bytes[100] = 1;
   });
   expect(sector.code).toBe(5);
-  expect(sector.stderr).toContain("it was built with");
+  expect(sector.stderr).toContain("the bytes between its files are not as they were built");
   const cut = await verifyDamaged("init.img", (bytes) => bytes.subarray(0, bytes.length - 512));
   expect(cut.stderr).toMatch(/has 2096640 bytes, it was built with 2097152|too early/);
 });

@@ -43,6 +43,7 @@ const WELL: readonly (readonly [argv: () => readonly string[], field: string])[]
   [() => ["image", "verify", at("target/init.img")], "files"],
   [() => ["image", "verify", at("lb.tar")], "faults"],
   [() => ["image", "diff", at("target/init.img"), at("target/init.img")], "differences"],
+  [() => ["image", "digest", at("target/init.img"), at("lb.tar")], "digests"],
   [() => ["bundle", "create", ...args, "-o", at("other.tar")], "parts"],
   [() => ["bundle", "verify", at("lb.tar")], "faults"],
   [() => ["bundle", "ls", at("lb.tar")], "entries"],
@@ -50,7 +51,10 @@ const WELL: readonly (readonly [argv: () => readonly string[], field: string])[]
   [() => ["preflight", "-b", "-o", at("stick.img")], "sha256"],
   [() => ["harvest", "--compare", at("run1"), at("run1")], "equal"],
   [() => ["reproduce", at("target/seedstrap.json"), ...args], "same"],
+  [() => ["report", at("target"), "-o", at("report.html")], "sizeBytes"],
   [() => ["devices"], "devices"],
+  [() => ["doctor", "-b", ...args, "-t", at("target")], "checks"],
+  [() => ["explain", at("serial.log")], "cause"],
   [() => write(at("target/init.img")), "device"],
 ];
 
@@ -67,6 +71,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["image", "verify", at("cut.img")], "format"],
   [() => ["image", "diff", at("target/init.img"), at("cut.img")], "format"],
   [() => ["image", "diff", at("target/init.img"), at("lb.tar")], "different", "differences"],
+  [() => ["image", "digest", at("none")], "target"],
   [() => ["bundle", "create", ...args, "-o", at("run1")], "target"],
   [() => ["bundle", "verify", at("damaged.tar")], "verify", "faults"],
   [() => ["bundle", "ls", at("noise")], "format"],
@@ -77,6 +82,8 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["reproduce", at("none"), ...args], "target"],
   [() => ["run", at("none")], "target"],
   [() => ["watch", at("none")], "target"],
+  [() => ["doctor", "-q", "--accel", "tcg", "-qc", at("none"), "-t", at("t")], "launch", "checks"],
+  [() => ["explain", at("target")], "target"],
   [() => write(at("noise")), "format"],
 ];
 

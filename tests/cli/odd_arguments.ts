@@ -114,6 +114,8 @@ export function argumentsIn(dir: string, out: string): Readonly<Record<string, r
     "preflight --log X": ["preflight", "--log", "X"],
     "preflight -o X": ["preflight", "-b", "-o", "X"],
     "run X": ["run", "X"],
+    "report X": ["report", "X", "-o", out],
+    "report -o X": ["report", at("target"), "-o", "X"],
     "demo --keep X": ["demo", "--keep", "X"],
   };
 }
@@ -132,6 +134,7 @@ export const MAY_END_WELL: Readonly<Record<string, readonly string[]>> = {
   "bundle create -o X": ["missing"],
   "bundle unpack -o X": ["missing", "a directory"],
   "preflight -o X": ["missing"],
+  "report -o X": ["missing"],
   "reproduce -t X": ["a directory"],
 };
 

@@ -32,7 +32,7 @@ test("reproduce ends with 0 if the build is the same and with 11 if not, and say
   expect(short.code).toBe(11);
   const other = await seedstrap(["reproduce", record, ...args, "--all"]);
   expect(other.code).toBe(11);
-  expect(other.stdout).toContain("init.img: differs\n  stated sha256 ");
+  expect(other.stdout).toContain("init.img: differs\n  stated seedstrapPieces1 ");
   expect(other.stdout).toContain("  ./steps/helpers.sh: differs\n");
   expect(other.stdout).toContain("  ./steps/\\x1b[31m: not in the record\n");
   expect(other.stdout).toContain("Built from something else:\n  checkout: differs\n");

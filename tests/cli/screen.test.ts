@@ -37,12 +37,12 @@ function expectFits(lines: readonly string[]): void {
 }
 
 describe("a screen has the whole of", () => {
-  test("--help, in which every command has one line", async () => {
+  test("--help, in which every command of the field has one line", async () => {
     const lines = await see("--help");
     expectFits(lines);
     expect(rowsOf(lines)).toBeLessThanOrEqual(MOST_ROWS);
     const one = (name: string) => lines.filter((line) => line.startsWith(`  ${name} `)).length;
-    for (const name of ["plan", "build", "run", "bundle", "reproduce", "man"]) {
+    for (const name of ["plan", "build", "run", "bundle", "reproduce"]) {
       expect(one(name)).toBe(1);
     }
   });

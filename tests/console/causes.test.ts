@@ -348,6 +348,15 @@ describe("a cause is named where its sign is seen, and not where it is nearly se
   });
 });
 
+test("what to try is of use where a directory is run, too", () => {
+  for (const { shows } of Object.values(EXAMPLES)) {
+    const { tries } = judged({ ...shows, facts: { ...shows.facts, isDirectory: true } }).cause!;
+    for (const text of tries) expect(text).not.toMatch(/seedstrap (?:image|preflight)/);
+  }
+  const { cause } = judged({ text: inKaem("bad header"), facts: { isDirectory: true } });
+  expect(cause!.tries).toEqual(["Build again: every distfile is checked while it is written"]);
+});
+
 test("what a line says is in the text of its cause", () => {
   const text = failedDownload("curl: (6) Could not resolve host: mirror.example");
   expect(judged({ text }).cause!.text).toContain("could not resolve mirror.example:");

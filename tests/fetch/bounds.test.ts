@@ -4,9 +4,8 @@ import { afterEach, expect, test } from "bun:test";
 import { readFileSync, statfsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import type { Socket } from "node:net";
-import process from "node:process";
 import { parseRetryAfter } from "../../src/fetch/download.ts";
-import { must, sh } from "../support/loop.ts";
+import { mountObstacle, must, sh } from "../support/loop.ts";
 import * as harness from "./harness.ts";
 import { answerOf, answers, bench, BODY, filesOf, NAME, rejection } from "./harness.ts";
 
@@ -30,12 +29,6 @@ async function smallStore(): Promise<string> {
   return store;
 }
 
-function mountObstacle(): string | undefined {
-  if (process.getuid?.() !== 0) return "it needs root";
-  return sh(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).code === 0
-    ? undefined
-    : "nothing can be mounted here";
-}
 const noMount = mountObstacle();
 if (noMount) console.log(`skipped: a store that is full: ${noMount}`);
 

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import {
+  cpSync,
   existsSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
 import { fileSegment } from "../../src/format/segment.ts";
@@ -56,12 +59,45 @@ test("digestEach() copies what it hashes into a new file, with holes for zeros",
   const body = Buffer.concat([sampleBody(700_000), new Uint8Array(4_000_000), sampleBody(5)]);
   writeFileSync(join(dir, "from"), body);
   const segment = fileSegment({ path: join(dir, "from"), sizeBytes: body.length });
-  const to = { kind: "file", path: join(dir, "to") } as const;
+  const to = { kind: "file", path: join(dir, "to"), mode: 0o644 } as const;
   expect(await digestAll([{ segment, kind: "tree", to }])).toEqual([sha256(body)]);
   expect(readFileSync(to.path).equals(body)).toBe(true);
   expect(statSync(to.path).blocks * 512).toBeLessThan(2_000_000);
   const error = await rejection(digestAll([{ segment, kind: "tree", to }]));
   expect(error).toMatchObject({ kind: "target", where: to.path });
+});
+
+test("a new file has the mode that it was given, under any umask", async () => {
+  const dir = temp.make();
+  const { tasks } = filesOf(dir, [5, 300_000]);
+  const umask = process.umask(0o077);
+  try {
+    for (const [index, mode] of [0o755, 0o640].entries()) {
+      const to = { kind: "file", path: join(dir, `to${index}`), mode, isSynced: true } as const;
+      await digestAll([{ ...tasks[index]!, to }]);
+      expect(statSync(to.path).mode & 0o7777).toBe(mode);
+    }
+  } finally {
+    process.umask(umask);
+  }
+});
+
+test("what the generator of tasks throws comes after the tasks that it has given", async () => {
+  const dir = temp.make();
+  const { tasks, wanted } = filesOf(dir, [3, 300_000]);
+  const got: (string | undefined)[] = [];
+  const given = async function* () {
+    yield* tasks;
+    await Promise.resolve();
+    throw new UserError("usage", "no more");
+  };
+  const all = async () => {
+    for await (const digest of digestEach(given())) got.push(digest);
+  };
+  expect(await rejection(all())).toMatchObject({ kind: "usage" });
+  expect(got).toEqual(wanted);
+  truncateSync(join(dir, "1"), 7);
+  expect(await rejection(all())).toMatchObject({ kind: "tree", where: join(dir, "1") });
 });
 
 test("digestEach() copies to runs of files that exist, and leaves the bytes around them", async () => {
@@ -126,6 +162,25 @@ test("what has no digest keeps its place, and no more of it is read than of file
   expect(read).toBeLessThan(1000);
 });
 
+const isAlone = availableParallelism() === 1;
+if (isAlone) console.log("skipped: files that do not wait for a long one: there is one core");
+test.skipIf(isAlone)("while one thread has a long file, the others work on", async () => {
+  const dir = temp.make();
+  const { tasks } = filesOf(dir, Array.from({ length: 200 }, () => 5));
+  const long = join(dir, "long");
+  writeFileSync(long, "");
+  truncateSync(long, 1024 ** 4);
+  const controller = new AbortController();
+  const given = function* () {
+    yield { segment: fileSegment({ path: long, sizeBytes: 1024 ** 4 }), kind: "tree" } as const;
+    yield* tasks;
+    controller.abort();
+  };
+  // It is only reached if the tasks are done that come after the long one.
+  expect(await rejection(digestAll(given(), { signal: controller.signal })))
+    .toMatchObject({ kind: "interrupt" });
+});
+
 test("the first task that fails is the one that is told, and all files are closed", async () => {
   const dir = temp.make();
   const { tasks } = filesOf(dir, SIZES);
@@ -157,13 +212,10 @@ test("it ends with the signal, or when nobody wants more, and reads no more task
     .toMatchObject({ kind: "interrupt" });
   let read = 0;
   const counted = function* () {
-    for (const task of tasks) {
-      read++;
-      yield task;
-    }
+    for (; read < 10_000; read++) yield tasks[read % 2];
   };
   for await (const _ of digestEach(counted())) break;
-  expect(read).toBeLessThan(tasks.length);
+  expect(read).toBeLessThan(1100);
   // The pool is whole: it works on.
   expect(await digestAll(tasks.slice(1, 2))).toEqual([sha256(sampleBody(1, 2))]);
 });
@@ -183,5 +235,31 @@ console.log((await Array.fromAsync(digestEach(${JSON.stringify(tasks)}))).join("
   for (const command of [[process.execPath], [DENO, "run", "--allow-all", "--quiet"]]) {
     const ran = await run([...command, program], { cwd: join(import.meta.dirname!, "../..") });
     expect(ran).toMatchObject({ code: 0, stdout: `${wanted.join(" ")}\n` });
+  }
+});
+
+test("a thread that cannot start is an error, and the program ends, also under Deno", async () => {
+  const dir = temp.make();
+  const { tasks } = filesOf(dir, SIZES);
+  const source = join(dir, "src");
+  cpSync(join(import.meta.dirname!, "../../src"), source, { recursive: true });
+  rmSync(join(source, "hash/hash_worker.ts"));
+  const program = join(dir, "program.ts");
+  writeFileSync(
+    program,
+    `import { digestEach } from ${JSON.stringify(join(source, "hash/pool.ts"))};
+try {
+  for await (const _ of digestEach(${JSON.stringify(tasks)}));
+} catch (error) {
+  console.log(String(error));
+}
+`,
+  );
+  for (const command of [[process.execPath], [DENO, "run", "--allow-all", "--quiet"]]) {
+    const { code, stdout } = await run([...command, program], { cwd: dir });
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringContaining("Error: a thread that hashes failed: "),
+    ]);
   }
 });

@@ -10,6 +10,7 @@ import { LINUX_PARTITION, mbr } from "../../src/format/mbr.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { MIB, SECTOR_BYTES } from "../../src/format/segment.ts";
 import { type FileSource, openImage } from "../../src/source/file.ts";
+import { digestEntries } from "../../src/image/digests.ts";
 import { digestEntry, findEntry, openView } from "../../src/image/view.ts";
 import { type ImageView } from "../../src/image/types.ts";
 import { sampleBody } from "../fetch/servers.ts";
@@ -77,6 +78,25 @@ describe.skipIf(!hasTools)("a file system that mke2fs has made", () => {
     expect(report).toMatchObject({ kind: "disk", fileSystem: type, startOffset: 0, symlinks: 4 });
     truncateSync(path, 0);
   });
+
+  test.each(["ext3", "ext4"] as const)(
+    "threads read the same of %s as its reader",
+    async (type) => {
+      const path = image(`threads.${type}`);
+      makeFileSystem(path, tree, { type, options: ["-b", "1024"] });
+      const disk = view(path);
+      const inMemory = openView(memorySource(readFileSync(path)));
+      const digests = await Array.fromAsync(digestEntries(disk, disk.entries()));
+      const wanted = [...inMemory.entries()].map((entry) =>
+        [entry, entry.kind === "file" ? digestEntry(inMemory, entry) : undefined] as const
+      );
+      expect(digests).toEqual(wanted);
+      // Some have holes, which only the reader knows.
+      const files = digests.map(([entry]) => entry).filter(({ kind }) => kind === "file");
+      const areDense = files.map((file) => disk.runs!(file) !== undefined);
+      expect(new Set(areDense)).toEqual(new Set([true, false]));
+    },
+  );
 
   test("its times, links and offsets are as on the disk", () => {
     makeFileSystem(image("links.img"), tree, { options: ["-b", "1024"] });

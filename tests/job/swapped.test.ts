@@ -13,10 +13,10 @@ import {
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
 import { type FileSegment, fileSegment } from "../../src/format/segment.ts";
+import { digestOne } from "../../src/hash/pool.ts";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
 import { lstatIfThere } from "../../src/runtime/stat.ts";
 import { digestTreeFile, readTreeFile, walkTree } from "../../src/tree/checkout.ts";
-import { digestSegment, putFile } from "../../src/write/copy.ts";
 import { writeDirectory } from "../../src/write/directory.ts";
 import { writeImage } from "../../src/write/writer.ts";
 import { rejection } from "../fetch/harness.ts";
@@ -40,12 +40,16 @@ function scene() {
   return { dir, root, step: entry!.source, secret: join(dir, "secret"), segment };
 }
 
+function copy(segment: FileSegment, path: string): Promise<string> {
+  return digestOne({ segment, kind: "tree", to: { kind: "file", path, mode: 0o644 } });
+}
+
 /** Each way in which a build reads a file of a checkout; none may leave anything of it. */
 const readers: [string, (segment: FileSegment, out: string) => Promise<unknown>][] = [
   ["an image", (segment, out) => writeImage(out, [segment], { sizeBytes: segment.sizeBytes })],
-  ["a file of a root", (segment, out) => putFile(out, segment, 0o644)],
+  ["a file of a root", copy],
   ["a root", (body, out) => writeDirectory(out, [{ path: "f", body, isExecutable: false }])],
-  ["a digest", (segment) => digestSegment(segment)],
+  ["a digest", (segment) => digestOne({ segment, kind: "tree" })],
 ];
 
 /** What may be in place of a step by then. */
@@ -86,11 +90,11 @@ test("a link inside of the checkout is read, and not when it has another target 
   symlinkSync("pass1.sh", link);
   const entry = walkTree(root, "steps/a").find(({ path }) => path === "link")!;
   const segment = fileSegment({ ...entry, path: entry.source });
-  await putFile(join(dir, "out"), segment, 0o644);
+  await copy(segment, join(dir, "out"));
   expect(readFileSync(join(dir, "out"), "utf8")).toBe(OWN);
   rmSync(link);
   symlinkSync(secret, link);
-  const error = await rejection(putFile(join(dir, "out2"), segment, 0o644));
+  const error = await rejection(copy(segment, join(dir, "out2")));
   expect(error.message).toContain("another file is in its place now");
 });
 

@@ -4,7 +4,9 @@ import {
   appendFileSync,
   closeSync,
   openSync,
+  readFileSync,
   realpathSync,
+  statSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -14,11 +16,13 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { FAILURES } from "../../src/console/failure.ts";
 import { watchConsole, type WatchEvents } from "../../src/job/watch.ts";
+import { shellQuote } from "../../src/launch/process.ts";
 import { beginRun } from "../../src/record/run.ts";
 import type { Outcome } from "../../src/console/outcome.ts";
 import { bashStep, bytesOf, MACHINE_PARTS } from "../console/consoles.ts";
 import { TempDirs, writeFiles } from "../support/files.ts";
 import { MAIN, run, seedstrap, start, testWith } from "../support/run.ts";
+import { testAtTerminal } from "../support/terminal.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
 import { bootSector } from "./boot_sector.ts";
 
@@ -218,6 +222,29 @@ test("standard input is read to its end, with lines of JSON for scripts", async 
   expect(lines[0]).toMatchObject({ kind: "start", source: "-", target });
   expect(lines[2]).toMatchObject({ kind: "step", name: "alpha-1.0", number: 8, of: 8 });
   expect(lines.at(-1)).toMatchObject({ schema: 1, kind: "outcome", verdict: "done", source: "-" });
+});
+
+test("a log is read no faster than what is printed of it", async () => {
+  const dir = temp.make();
+  const [log, peak] = [join(dir, "long.log"), join(dir, "peak")];
+  const line = "tcc -m32 -march=i386 -std=c89 -I../include -c a.c\n";
+  writeFileSync(log, line.repeat(128 * 1024 * 1024 / line.length) + POWER_DOWN);
+  const support = join(import.meta.dirname!, "../support/peak.ts");
+  const script = '"$@" | { sleep 2; wc -c; }';
+  const argv = [process.execPath, "--preload", support, MAIN, "watch", log];
+  const ran = await run(["sh", "-c", script, "sh", ...argv], { env: { PEAK_FILE: peak } });
+  expect(Number(ran.stdout)).toBe(statSync(log).size);
+  expect(Number(readFileSync(peak, "utf8"))).toBeLessThan(160 * 1024 * 1024);
+}, 60_000);
+
+testAtTerminal()("no own terminal is watched, or its settings changed", async () => {
+  for (const source of ["/dev/tty", '"$(tty)"']) {
+    const words = `stty -g; ${shellQuote([process.execPath, MAIN])} watch ${source}; stty -g`;
+    const { stdout } = await run(["script", "-qec", words, "/dev/null"]);
+    const [before, ...rest] = stdout.trimEnd().split("\r\n");
+    expect(rest.join("\n")).toContain(": it is this terminal\n");
+    expect(rest.at(-1)).toBe(before!);
+  }
 });
 
 test("what cannot be watched is named", async () => {

@@ -15,6 +15,14 @@ export function loopObstacle(): string | undefined {
   return sh(["losetup", "-f"]).code === 0 ? undefined : "there are no loop devices";
 }
 
+/** Returns why no tmpfs can be mounted here, or undefined. */
+export function mountObstacle(): string | undefined {
+  if (process.getuid?.() !== 0) return "it needs root";
+  return sh(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).code === 0
+    ? undefined
+    : "nothing can be mounted here";
+}
+
 /** Runs a program to its end. */
 export function sh(argv: readonly string[]): { code: number; out: string } {
   const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);

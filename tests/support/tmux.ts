@@ -56,7 +56,7 @@ mv ${this.#codePath}.new ${this.#codePath}`;
       "set",
       "-g",
       "history-limit",
-      "20000",
+      "200000",
       ";",
     ];
     this.#call(["start-server", ";", ...options, "new-session", "-d", ...size, "-c", cwd, words]);

@@ -5,18 +5,22 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { archiveEntries } from "../../src/archive/entries.ts";
-import { textSegment } from "../../src/format/segment.ts";
+import { type FileSegment, fileSegment, GIB, textSegment } from "../../src/format/segment.ts";
 import { type DirectoryEntry, writeDirectory } from "../../src/write/directory.ts";
+import { DigestMismatch } from "../../src/write/writer.ts";
 import { compress, listed, rawTar } from "../archive/support.ts";
 import { rejection } from "../fetch/harness.ts";
-import { sha256 } from "../fetch/servers.ts";
+import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
+import { mountObstacle, must } from "../support/loop.ts";
 import { asNobody, nobodyObstacle } from "../support/nobody.ts";
 import { run, testWith } from "../support/run.ts";
 
@@ -122,6 +126,130 @@ testWith("gzip")("writeDirectory() refuses an archive that changed", async () =>
   writeFileSync(join(dir, "archive"), compress("gzip", other));
   const error = await rejection(writeDirectory(join(dir, "root"), entries));
   expect(error).toMatchObject({ kind: "verify", where: `${join(dir, "archive")}: "locked/file"` });
+});
+
+/** Entries of files of these sizes below a directory, which are made, with their digests. */
+function filesBelow(dir: string, sizes: readonly number[]): DirectoryEntry[] {
+  mkdirSync(dir);
+  return sizes.map((size, index) => {
+    const bytes = sampleBody(size, index + 1);
+    const path = join(dir, `f${index}`);
+    writeFileSync(path, bytes);
+    const body = fileSegment({ path, sizeBytes: size }, sha256(bytes));
+    return { path: `f${index}`, body, isExecutable: index % 2 === 0 };
+  });
+}
+
+const SIZES = Array.from({ length: 50 }, (_, index) => [0, 1, 262_145, 1_000_000][index % 4]!);
+
+/** Paths of the open files of this process that begin so. */
+function openBelow(dir: string): string[] {
+  if (!existsSync("/proc/self/fd")) return [];
+  const open = readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      return [];
+    }
+  });
+  return open.filter((path) => path.startsWith(dir));
+}
+
+test("the digests are in the order of the entries, and every byte counts once", async () => {
+  const dir = temp.make();
+  const files = filesBelow(join(dir, "from"), SIZES);
+  const text: DirectoryEntry = { path: "text", body: textSegment("text"), isExecutable: false };
+  const entries = [...files.slice(0, 20), text, ...files.slice(20)];
+  let bytes = 0;
+  const root = join(dir, "root");
+  const options = { isDurable: true, onBytes: (more: number) => bytes += more };
+  const digests = await writeDirectory(root, entries, options);
+  expect([...digests.keys()]).toEqual(entries.map(({ path }) => path));
+  expect(bytes).toBe(SIZES.reduce((sum, size) => sum + size, 4));
+  for (const [path, digest] of digests) {
+    expect(sha256(readFileSync(join(root, path)))).toBe(digest);
+  }
+  expect([modeOf(join(root, "f0")), modeOf(join(root, "f1"))]).toEqual(["755", "644"]);
+});
+
+test("of several wrong files the first is told, with both digests", async () => {
+  const dir = temp.make();
+  const entries = filesBelow(join(dir, "from"), SIZES);
+  const place = (index: number) => join(dir, `from/f${index}`);
+  writeFileSync(place(41), "x");
+  writeFileSync(place(10), sampleBody(262_145, 99));
+  // It is seen at once, but comes after the others.
+  const below: DirectoryEntry = { path: "f12/x", isExecutable: true };
+  const all = [...entries.slice(0, 13), below, ...entries.slice(13)];
+  const error = await rejection(writeDirectory(join(dir, "root"), all));
+  expect(error).toBeInstanceOf(DigestMismatch);
+  const body = entries[10]!.body as FileSegment;
+  expect(error.message).toBe(
+    `Cannot use ${place(10)}: its SHA-256 is ${sha256(sampleBody(262_145, 99))}, ` +
+      `expected ${body.sha256}`,
+  );
+  writeFileSync(place(10), "another length");
+  expect(await rejection(writeDirectory(join(dir, "root2"), all)))
+    .toMatchObject({ kind: "tree", where: place(10) });
+  expect(openBelow(dir)).toEqual([]);
+});
+
+/** Entries of files that are longer than can be read in the time of a test. */
+function longFiles(dir: string, count: number): DirectoryEntry[] {
+  mkdirSync(dir);
+  return Array.from({ length: count }, (_, index) => {
+    const path = join(dir, `f${index}`);
+    writeFileSync(path, "");
+    truncateSync(path, 64 * GIB);
+    const body = fileSegment({ path, sizeBytes: 64 * GIB });
+    return { path: `f${index}`, body, isExecutable: false };
+  });
+}
+
+test("a file that shrinks while it is copied is an error", async () => {
+  const dir = temp.make();
+  const [entry] = longFiles(join(dir, "from"), 1);
+  const { path } = entry!.body as FileSegment;
+  const onBytes = () => truncateSync(path, 1000);
+  const error = await rejection(writeDirectory(join(dir, "root"), [entry!], { onBytes }));
+  expect(error).toMatchObject({ kind: "tree", where: path });
+  expect(error.message).toContain(`it had ${64 * GIB} bytes at the start, now it ends after`);
+  expect(openBelow(dir)).toEqual([]);
+});
+
+test("an interrupt in the middle of a file leaves no open file, and the pool works on", async () => {
+  const dir = temp.make();
+  const entries = [
+    ...filesBelow(join(dir, "short"), [10]),
+    ...longFiles(join(dir, "from"), 20).slice(1),
+  ];
+  const controller = new AbortController();
+  const onBytes = (bytes: number) => bytes > 1_000_000 && controller.abort();
+  const { signal } = controller;
+  const write = writeDirectory(join(dir, "root"), entries, { onBytes, signal });
+  expect(await rejection(write)).toMatchObject({ kind: "interrupt" });
+  expect(openBelow(dir)).toEqual([]);
+  expect((await writeDirectory(join(dir, "root2"), entries.slice(0, 1))).size).toBe(1);
+});
+
+const noMount = mountObstacle();
+if (noMount !== undefined) console.log(`skipped: a file system that is full: ${noMount}`);
+test.skipIf(noMount !== undefined)("a full file system is told with the file", async () => {
+  const dir = temp.make();
+  const entries = filesBelow(join(dir, "from"), [1000, 2_000_000, 2_000_000, 2_000_000]);
+  const full = join(dir, "full");
+  mkdirSync(full);
+  must("mount", "-t", "tmpfs", "-o", "size=1m", "none", full);
+  try {
+    const error = await rejection(writeDirectory(join(full, "root"), entries));
+    // Which of them finds no room depends on the threads.
+    expect(error).toMatchObject({ kind: "target" });
+    expect(error.where).toMatch(new RegExp(`^${full}/root/f[0-3]$`));
+    expect(error.message).toStartWith(`Cannot write to ${error.where}: ENOSPC`);
+    expect(openBelow(dir)).toEqual([]);
+  } finally {
+    must("umount", full);
+  }
 });
 
 const noNobody = nobodyObstacle();

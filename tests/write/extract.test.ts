@@ -9,21 +9,27 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   statSync,
   symlinkSync,
+  truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { bootImage } from "../../src/format/boot.ts";
 import { assembleHex0 } from "../../src/format/hex0.ts";
 import { memorySource } from "../../src/format/reader.ts";
-import { textSegment } from "../../src/format/segment.ts";
+import { GIB, textSegment } from "../../src/format/segment.ts";
 import { srcfs, type SrcfsEntry } from "../../src/format/srcfs.ts";
 import { extract, type ExtractOptions } from "../../src/write/extract.ts";
 import { openImage } from "../../src/source/file.ts";
-import { type ImageView } from "../../src/image/types.ts";
+import { openDirectoryView } from "../../src/image/directory.ts";
+import { type ImageView, type ReadView } from "../../src/image/types.ts";
 import { openView } from "../../src/image/view.ts";
+import { UNWATCHED } from "../../src/progress.ts";
 import { writeOutputDirectory } from "../../src/write/output.ts";
+import { sha256 } from "../fetch/servers.ts";
 import { describeTree, makeFileSystem, writeHardTree } from "../support/disks.ts";
 import { TempDirs, writeFiles } from "../support/files.ts";
 import { testWith } from "../support/run.ts";
@@ -139,6 +145,125 @@ test("an interrupt leaves nothing", async () => {
     ),
   );
   expect(failure).toBe("interrupt: Interrupted");
+  expect(readdirSync(dir)).toEqual([]);
+});
+
+/** The same image in a file of this machine, of which threads read the contents. */
+function inFile(view: ImageView): ImageView {
+  const path = join(temp.make(), "image");
+  const bytes = new Uint8Array(view.source.sizeBytes);
+  view.source.read(0, bytes);
+  writeFileSync(path, bytes);
+  return openView(openImage(path));
+}
+
+test("what threads copy is as what is copied here, and is refused for the same reasons", async () => {
+  const many = Array.from({ length: 40 }, (_, index) => `./d${index % 7}/f${index}`);
+  const views: [ImageView, isRefused: boolean][] = [
+    [boot([...many, "./x", "./d0/f0", "x", "./y/z"], [".", "./y", "./e"]), false],
+    [boot(["a", "b/c", ...many]), false],
+    [boot(["fine", ...many, "../x"]), true],
+    [boot(["a", "a/b"]), true],
+    [boot(["a", "b", "a/b", "a"]), true],
+    [boot(["a/b", "a"]), true],
+    [boot(["a", ...many, "d0"]), true],
+    [boot(["a//b"]), true],
+  ];
+  for (const [view, isRefused] of views) {
+    for (const options of [{}, { isDurable: true }, { emptyFiles: new Set(["e"]) }]) {
+      const [here, there] = await Promise.all([view, inFile(view)].map(async (view) => {
+        const out = join(temp.make(), "out");
+        const fill = writeOutputDirectory(out, (part) => extract(view, part, options));
+        const result = await fill.then((extracted) => extracted, (error) => String(error));
+        return { result, tree: existsSync(out) && describeTree(out) };
+      }));
+      expect(there).toEqual(here!);
+      expect(typeof here!.result).toBe(isRefused ? "string" : "object");
+    }
+  }
+});
+
+/** A directory of files with hard links, modes, times and holes. */
+function filesWithLinks(): string {
+  const dir = temp.make();
+  writeFiles(dir, { "a/one": "1", "b/two": "2".repeat(700_000), "c": "" });
+  linkSync(join(dir, "a/one"), join(dir, "a/link"));
+  linkSync(join(dir, "a/one"), join(dir, "z"));
+  linkSync(join(dir, "b/two"), join(dir, "b/zwei"));
+  truncateSync(join(dir, "c"), 20_000_000);
+  chmodSync(join(dir, "b/two"), 0o4710);
+  chmodSync(join(dir, "a/one"), 0o400);
+  utimesSync(join(dir, "b/two"), 1234567890, 1234567890);
+  return dir;
+}
+
+test("hard links, modes, times and holes of a directory are as they were, with digests", async () => {
+  const from = filesWithLinks();
+  const dir = temp.make();
+  const extracted = await extract(openDirectoryView(from), dir, { isDurable: true });
+  expect(extracted).toMatchObject({ files: 6, directories: 2, bytes: 20_700_001, skipped: [] });
+  const inode = (path: string) => statSync(join(dir, path)).ino;
+  expect([inode("a/link"), inode("z")]).toEqual([inode("a/one"), inode("a/one")]);
+  expect(inode("b/zwei")).toBe(inode("b/two"));
+  const [one, two] = ["a/one", "b/two"].map((path) => lstatSync(join(dir, path)));
+  expect([one!.mode & 0o7777, two!.mode & 0o7777]).toEqual([0o400, 0o710]);
+  expect(two!.mtimeMs).toBe(1234567890_000);
+  expect(statSync(join(dir, "c")).blocks).toBeLessThan(1000);
+  const paths = ["a/link", "a/one", "b/two", "b/zwei", "c", "z"];
+  expect([...extracted.digests.keys()].sort()).toEqual(paths);
+  for (const path of paths) {
+    const body = readFileSync(join(dir, path));
+    expect(extracted.digests.get(path)).toEqual({ sha256: sha256(body), size: body.length });
+    expect(body.equals(readFileSync(join(from, path)))).toBe(true);
+  }
+});
+
+test("a file of a directory is only read if it is the one that was found", async () => {
+  const swaps: ((place: string, outside: string) => void)[] = [
+    (place, outside) => symlinkSync(outside, place),
+    (place) => writeFileSync(place, "1"),
+    (place) => mkdirSync(place),
+  ];
+  for (const swap of swaps) {
+    const from = filesWithLinks();
+    const outside = join(temp.make(), "outside");
+    writeFileSync(outside, "1");
+    const view = openDirectoryView(from);
+    const place = join(from, "a/one");
+    const swapped: ReadView = {
+      ...view,
+      *entries() {
+        for (const entry of view.entries()) {
+          if (entry.path === "/a/one") {
+            renameSync(place, `${place}.old`);
+            swap(place, outside);
+          }
+          yield entry;
+        }
+      },
+    };
+    expect(await failureOf(extract(swapped, temp.make(), { paths: ["a/one"] }))).toStartWith(
+      `target: Cannot `,
+    );
+  }
+});
+
+test("an interrupt in the middle of a file leaves nothing", async () => {
+  const from = temp.make();
+  for (const name of ["a", "b"]) {
+    writeFileSync(join(from, name), "");
+    truncateSync(join(from, name), 64 * GIB);
+  }
+  const dir = temp.make();
+  const controller = new AbortController();
+  const { signal } = controller;
+  const progress = { ...UNWATCHED, add: (bytes: number) => bytes > 1e6 && controller.abort() };
+  const view = openDirectoryView(from);
+  const fill = writeOutputDirectory(
+    join(dir, "out"),
+    (part) => extract(view, part, { signal, progress }),
+  );
+  expect(await failureOf(fill)).toBe("interrupt: Interrupted");
   expect(readdirSync(dir)).toEqual([]);
 });
 

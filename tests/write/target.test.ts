@@ -425,7 +425,10 @@ test("beginRun() removes what a killed process left as it began or ended a run",
   const runs = join(dir, ".seedstrap/runs");
   writeFiles(runs, { "2.log": "", "1.part": "{", "2.part": "{", "notes.txt": "mine" });
   expect(beginRun(dir).logPath).toBe(join(runs, "2.log"));
-  expect(listed(runs)).toEqual(["1.json", "1.log", "2.json", "2.log", "notes.txt"]);
+  // Space for the outcome is kept until then.
+  const kept = ["1.json", "1.log", "2.json", "2.log", "2.part", "notes.txt"];
+  expect(listed(runs)).toEqual(kept);
+  expect(readFileSync(join(runs, "2.part"), "latin1")).not.toBe("{");
   expect(lastRun(dir)?.verdict).toBe("running");
 });
 

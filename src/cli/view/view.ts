@@ -12,6 +12,7 @@
 import { fstatSync } from "node:fs";
 import process from "node:process";
 import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timers";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ConsoleEvent } from "../../console/events.ts";
 import { NO_PLAN, type RunState, startOfRun } from "../../console/position.ts";
 import type { RunEvents, RunStart } from "../../job/run.ts";
@@ -42,8 +43,10 @@ const FRAME_MS = 100;
 const TICK_MS = 1000;
 /** A terminal whose size is being changed is left alone for so long. */
 const SETTLE_MS = 100;
-/** So many lines are kept: those that wait while the view is paused, and the last of the console. */
-const MOST_LINES = 4000;
+/** So much waits at most: while the view is paused, or the terminal is slow. */
+const MOST_WAITING_CHARS = 1024 * 1024;
+/** So many lines are kept to draw the screen anew: no screen has more rows. */
+const MOST_SHOWN = 500;
 
 const STYLES = { rule: "dim", text: "bold", keys: "dim" } as const;
 
@@ -114,6 +117,9 @@ export async function withWatchView(
   const viewed = (takeKeys: () => void): WatchEvents => ({
     ...events,
     ...followed(() => view, events),
+    drained: async () => {
+      if (view?.isBehind === true) await sleep(FRAME_MS);
+    },
     onStart: (target) => {
       events.onStart?.(target);
       takeKeys();
@@ -162,6 +168,7 @@ const HELP = [
 /** Ctrl-]: keys are for seedstrap again, as in telnet. */
 const LEAVE = 0x1d;
 const ESCAPE = 0x1b;
+const QUIT = 0x71;
 
 /** Shows one run, from when its guest starts. Standard output and error are a terminal. */
 export class RunView {
@@ -171,6 +178,7 @@ export class RunView {
   #shown: string[] = [];
   /** Lines that wait to be printed, and how many more there were. */
   #waiting: string[] = [];
+  #waitingChars = 0;
   #lost = 0;
   /** The last lines of the console, while only steps are shown. */
   #unseen: string[] = [];
@@ -214,6 +222,11 @@ export class RunView {
     this.#plan();
   }
 
+  /** Whether lines come faster than they are shown, as those of a log that is read. */
+  get isBehind(): boolean {
+    return !this.#isPaused && this.#waitingChars > MOST_WAITING_CHARS / 4;
+  }
+
   /** Takes where the run is. */
   state(run: RunState): void {
     this.#run = run;
@@ -253,8 +266,10 @@ export class RunView {
   /** Takes keys. */
   press(keys: Uint8Array): void {
     if (this.#keys !== "guest") {
-      // An arrow key and its like are more than one byte.
-      if (keys[0] !== ESCAPE) { for (const key of keys) this.#obey(String.fromCharCode(key)); }
+      // An arrow key and its like are more than one byte; a q among others was pasted, as a rule.
+      for (const key of keys[0] === ESCAPE ? [] : keys) {
+        if (key !== QUIT || keys.length === 1) this.#obey(String.fromCharCode(key));
+      }
     } else {
       const end = keys.indexOf(LEAVE);
       // A terminal has turned CR into LF, and a serial console waits for CR.
@@ -317,10 +332,16 @@ export class RunView {
   }
 
   #queue(lines: readonly string[]): void {
-    if (lines.length === 0) return;
-    const all = [...this.#waiting, ...lines];
-    this.#waiting = lastOf(all);
-    this.#lost += all.length - this.#waiting.length;
+    for (const line of lines) {
+      this.#waiting.push(line);
+      this.#waitingChars += line.length + 1;
+    }
+    let lost = 0;
+    while (this.#waitingChars > MOST_WAITING_CHARS) {
+      this.#waitingChars -= this.#waiting[lost++]!.length + 1;
+    }
+    if (lost > 0) this.#waiting.splice(0, lost);
+    this.#lost += lost;
   }
 
   /** Draws soon, unless that is planned. */
@@ -343,7 +364,7 @@ export class RunView {
     if (!isForeground() && !this.#isOver) return;
     const isHeld = this.#isPaused && this.#hasArea();
     const text = isHeld ? "" : this.#taken().map((line) => `${line}\n`).join("");
-    if (drawStatus(this.#area(), text, true)) return;
+    if (drawStatus(this.#area(), text, this.#hasArea())) return;
     this.#isFull = true;
     process.stderr.once("drain", () => {
       this.#isFull = false;
@@ -356,14 +377,15 @@ export class RunView {
     const lost = this.#lost === 0 ? [] : [`(${counted(this.#lost, "line")} more, not shown)`];
     const lines = [...lost, ...this.#waiting];
     this.#waiting = [];
-    this.#lost = 0;
+    this.#waitingChars = this.#lost = 0;
     this.#shown = lastOf([...this.#shown, ...lines]);
     return lines;
   }
 
-  /** The lines of the area; none where there is no room for it. */
+  /** The line that has not ended, and the area after it where there is room. */
   #area(): (string | StyledLine)[] {
-    if (this.#isOver || !this.#hasArea()) return [];
+    if (this.#isOver) return [];
+    if (!this.#hasArea()) return [this.#currentLine()];
     const view = {
       by: this.#by,
       run: this.#run,
@@ -385,10 +407,7 @@ export class RunView {
   /** The line that has not ended: its end, as that is where something happens. */
   #currentLine(): string {
     if (this.#shows === "steps" || this.#isPaused) return "";
-    const line = onOneLine(this.#text.current);
-    const columns = terminalColumns() - 1;
-    if (columnsOf(line) <= columns) return line;
-    return `…${line.slice(-Math.floor((columns - 2) / 2))}`;
+    return endOf(onOneLine(this.#text.current), terminalColumns() - 1);
   }
 
   readonly #onTick = (): void => {
@@ -427,6 +446,15 @@ export class RunView {
   };
 }
 
+/** Cuts a line to its last columns, with an ellipsis where something is missing. */
+function endOf(line: string, columns: number): string {
+  if (columnsOf(line) <= columns) return line;
+  const chars = [...line];
+  let left = columns - columnsOf("…");
+  while (left >= columnsOf(chars.at(-1)!)) left -= columnsOf(chars.pop()!);
+  return `…${line.slice(chars.join("").length)}`;
+}
+
 function sizeNow(): TerminalSize {
   return { columns: terminalColumns(), rows: process.stderr.rows || 0 };
 }
@@ -454,6 +482,6 @@ function activityOf(before: Usage, after: Usage, ms: number): Activity {
   return { cpuPercent: rate(before.cpuMs, after.cpuMs) / 10, disk };
 }
 
-function lastOf(lines: string[]): string[] {
-  return lines.length > MOST_LINES ? lines.slice(-MOST_LINES) : lines;
+function lastOf(lines: readonly string[]): string[] {
+  return lines.slice(-MOST_SHOWN);
 }
