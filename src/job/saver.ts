@@ -124,6 +124,8 @@ export class Saver {
   #qmp: Qmp | undefined;
   #accel: Accel | undefined;
   #memoryBytes = 0;
+  /** Numbers of those that were saved of this guest. */
+  readonly #saved = new Set<number>();
   #saving: Promise<boolean> | undefined;
   #isWaiting = false;
   #isOver = false;
@@ -275,6 +277,7 @@ export class Saver {
         ...{ number, saved: time, reason, at, accel, qemu, machine, disks, memory: saved, log },
       });
       this.#memoryBytes = saved.sizeBytes;
+      this.#saved.add(number);
     } catch (error) {
       this.#remove(memory);
       throw error;
@@ -380,7 +383,11 @@ export class Saver {
   /** Drops the checkpoints that are too many. */
   #drop(): void {
     const { dir, keep } = this.#options;
-    const all = listCheckpoints(dir).flatMap(({ read }) => typeof read === "string" ? [] : [read]);
+    const first = this.#options.from?.number ?? Infinity;
+    const isLeft = ({ number }: Checkpoint) => number > first && !this.#saved.has(number);
+    // Those that the user has gone back from count as the oldest.
+    const all = listCheckpoints(dir).flatMap(({ read }) => typeof read === "string" ? [] : [read])
+      .sort((a, b) => Number(isLeft(b)) - Number(isLeft(a)) || a.number - b.number);
     const old = all.slice(0, Math.max(0, all.length - keep));
     removeCheckpoints(
       dir,

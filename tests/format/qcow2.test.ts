@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,9 +12,9 @@ import { openLayers } from "../../src/source/layers.ts";
 import { mergeLayers } from "../../src/write/layers.ts";
 import { TempDirs } from "../support/files.ts";
 import { copyInto, QEMU } from "../support/layers.ts";
-import { Random } from "../support/mutate.ts";
+import { damaged, Random } from "../support/mutate.ts";
 import { run, testWith } from "../support/run.ts";
-import { faultOf } from "../support/sources.ts";
+import { faultOf, survive, watchedSource } from "../support/sources.ts";
 
 const temp = new TempDirs();
 afterAll(() => temp.release());
@@ -75,6 +76,54 @@ test.each([
   const bytes = qcow2(16 * MIB, BASE, 64 * KIB);
   bytes[at] = value;
   expect(faultOf(() => readQcow2(memorySource(bytes)))).toMatch(new RegExp(message));
+});
+
+const clusters = fc.uniqueArray(fc.integer({ min: 0, max: 2000 }), { maxLength: 40 }).map((all) =>
+  all.sort((a, b) => a - b).map((index) => ({ index, isZero: index % 3 === 0 }))
+);
+
+test("readQcow2() finds the clusters that were written, and the rest in the base", () =>
+  fc.assert(
+    fc.property(clusters, fc.constantFrom(512, 4 * KIB), (clusters, clusterBytes) => {
+      const sizeBytes = 2001 * clusterBytes - 512;
+      const head = qcow2(sizeBytes, BASE, clusterBytes, clusters);
+      const layer = readQcow2(memorySource(head));
+      let data = head.length;
+      let end = 0;
+      for (const { index, isZero } of clusters) {
+        const at = index * clusterBytes;
+        for (; end < at; end += layer.find(end).sizeBytes) expect(layer.find(end).at).toBe("base");
+        expect(end).toBe(at);
+        const run = layer.find(at);
+        expect(run.at).toBe(isZero ? "zeros" : data);
+        end += run.sizeBytes;
+        if (!isZero) data += clusterBytes;
+      }
+      for (; end < sizeBytes; end += layer.find(end).sizeBytes) {
+        expect(layer.find(end).at).toBe("base");
+      }
+      expect(end).toBe(sizeBytes);
+    }),
+  ));
+
+test("reading a layer that is damaged ends, in bounded memory", () => {
+  const written = Array.from({ length: 30 }, (_, n) => ({ index: n * 37, isZero: n % 3 === 0 }));
+  const head = qcow2(2 * MIB, BASE, 512, written);
+  fc.assert(
+    fc.property(fc.integer(), (number) => {
+      const source = watchedSource(damaged(new Random(number), { bytes: head }));
+      survive(() => {
+        const layer = readQcow2(source);
+        for (let at = 0, runs = 0; at < layer.sizeBytes && runs < 50_000; runs++) {
+          const { sizeBytes } = layer.find(at);
+          if (!(sizeBytes > 0)) throw new Error(`a run of ${sizeBytes} bytes`);
+          at += sizeBytes;
+        }
+      });
+      expect(source.maxRead).toBeLessThanOrEqual(Math.max(MIB, source.sizeBytes));
+    }),
+    { numRuns: 300 },
+  );
 });
 
 describe.if(hasQemu)("a layer that QEMU has written", () => {

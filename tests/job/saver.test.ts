@@ -258,7 +258,14 @@ describe.if(hasQemu)("Saver", () => {
       expect(await guest.saver.save(reason)).toBe(true);
     }
     await guest.end();
-    expect(checkpoints(dir).map(({ number }) => number)).toEqual([2, 4, 5]);
+    const numbers = () => checkpoints(dir).map(({ number }) => number);
+    expect(numbers()).toEqual([2, 4, 5]);
+    // Who goes back to an earlier one has given up those after it.
+    const again = new Guest(dir, checkpoints(dir)[1], { keep: 2 });
+    await again.counted(1);
+    expect(await again.saver.save("time")).toBe(true);
+    await again.end();
+    expect(numbers()).toEqual([2, 4, 6]);
   }, 60_000);
 
   testAsRoot(
