@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, afterEach, expect } from "bun:test";
+import { randomBytes } from "node:crypto";
 import {
   appendFileSync,
   cpSync,
@@ -57,8 +58,8 @@ class Going {
   out = "";
   err = "";
 
-  constructor(args: readonly string[]) {
-    this.child = start([process.execPath, MAIN, ...args, "--accel", "tcg"]);
+  constructor(args: readonly string[], extra: readonly string[] = []) {
+    this.child = start([process.execPath, MAIN, ...args, "--accel", "tcg", ...extra]);
     started.push(this.child);
     const read = async (stream: ReadableStream<Uint8Array>, take: (text: string) => void) => {
       for await (const chunk of stream) take(new TextDecoder("latin1").decode(chunk));
@@ -128,6 +129,29 @@ test("kill -9 of QEMU or of seedstrap at any moment: resume goes on to the end",
     expect(readFileSync(path).equals(before[index]!)).toBe(true);
     expect(await seedstrap(["image", "verify", path])).toMatchObject({ code: 0 });
   }
+}, 240_000);
+
+test("seedstrap is killed while a checkpoint is saved: the one before it is used", async () => {
+  const target = await built({ text: JUMP, limit: 0x7000 });
+  const noise = join(temp.make(), "noise");
+  writeFileSync(noise, randomBytes(150 * 1024 * 1024));
+  const extra = ["--", "-device", `loader,file=${noise},addr=0x4000000,force-raw=on`];
+  let going = new Going(["run", target, "--checkpoint", "auto"], extra);
+  await going.saw("checkpoint 1 saved");
+  for (const waitMs of [0, 60, 150, 300, 600]) {
+    const seen = going.out.split(JUMP.trim()).length;
+    await eventually(() => going.out.split(JUMP.trim()).length > seen);
+    await Bun.sleep(waitMs);
+    going.child.kill("SIGKILL");
+    await going.done;
+    going = new Going(["resume", target], extra);
+    await going.saw(/going on from checkpoint \d+, saved at/);
+    expect(going.err).not.toContain("cannot be used");
+    await going.saw(/\n[0-9A-F]{4}\r?\n/);
+  }
+  going.child.kill("SIGINT");
+  expect(await going.done).toBe(130);
+  expectWhole(lastLog(target), 0x20);
 }, 240_000);
 
 test("Ctrl-C saves first, and resume goes on from there", async () => {

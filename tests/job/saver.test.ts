@@ -71,6 +71,7 @@ class Guest {
   readonly saver: Saver;
   readonly ended: Promise<unknown>;
   printed = "";
+  pid = 0;
   readonly #stop = new AbortController();
 
   constructor(dir: string, from?: Checkpoint, { keep = 3, extra = [] as string[] } = {}) {
@@ -101,6 +102,7 @@ class Guest {
       interactive: false,
       signal: this.#stop.signal,
       onStart: (accel) => this.saver.begin(accel),
+      onProcess: ({ pid }) => this.pid = pid,
       onControl: (qmp) => this.saver.control(qmp),
       onHostFull: () => this.saver.diskFull(),
       onSerial: (chunk) => this.printed += new TextDecoder("latin1").decode(chunk),
@@ -249,6 +251,38 @@ describe.if(hasQemu)("Saver", () => {
     },
     120_000,
   );
+
+  test("QEMU is killed while a checkpoint is saved: those before it are as they were", async () => {
+    const dir = target();
+    const noise = join(temp.make(), "noise");
+    writeFileSync(noise, randomBytes(200 * MIB));
+    const extra = ["-m", "512M", "-device", `loader,file=${noise},addr=0x4000000,force-raw=on`];
+    let from: Checkpoint | undefined;
+    let printed = "";
+    let lost = 0;
+    for (const waitMs of [0, 30, 100, 200, 400]) {
+      const guest = new Guest(dir, from, { extra });
+      await guest.counted(3);
+      expect(await guest.saver.save("time")).toBe(true);
+      await guest.counted(1);
+      const known = listCheckpoints(dir).length;
+      const saving = guest.saver.save("time");
+      await Bun.sleep(waitMs);
+      process.kill(guest.pid, "SIGKILL");
+      await guest.ended;
+      // Where it was killed after the guest was saved, that is one.
+      if (!await saving) lost++;
+      else expect(listCheckpoints(dir).length).toBe(Math.min(known + 1, 3));
+      const all = checkpoints(dir);
+      for (const one of all) expect(await checkpointFault(dir, one)).toBeUndefined();
+      from = all.at(-1)!;
+      printed += guest.printed.slice(0, from.log.sizeBytes);
+      expect(guest.failures).toEqual([]);
+    }
+    expect(lost).toBeGreaterThan(0);
+    const counts = countsIn(printed);
+    expect(counts).toEqual(counts.map((_, index) => index + 1));
+  }, 120_000);
 
   test("the last ones are kept, and those of jumps", async () => {
     const dir = target();
