@@ -29,7 +29,7 @@ import type { Starter } from "../record/events.ts";
 import { expectedOf, type ExpectedRun } from "../record/expected.ts";
 import type { Checkpoint } from "../record/checkpoints.ts";
 import { readRecord } from "../record/read.ts";
-import { beginRun, type RunFiles } from "../record/run.ts";
+import { beginRun, lastRun, type RunFiles } from "../record/run.ts";
 import { readWholeText } from "../read.ts";
 import type { Lock } from "../runtime/lock.ts";
 import type { TargetRecord } from "../record/types.ts";
@@ -185,6 +185,14 @@ async function foundStart(
   if (resume === undefined) {
     refuseCheckpoints(run.dir);
     return undefined;
+  }
+  if (resume.number === undefined && lastRun(run.dir)?.verdict === "done") {
+    throw new UserError("target", `Cannot go on with ${run.dir}: its last run is done`, {
+      where: run.dir,
+      hint:
+        "Take what it has built with seedstrap harvest. --from NUMBER gives that up, and goes " +
+        "back to a checkpoint",
+    });
   }
   const onNotice = (text: string) => onWarning?.(text);
   const from = await chooseCheckpoint({ ...run, onNotice }, resume, accel, signal);

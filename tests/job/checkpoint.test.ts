@@ -125,6 +125,9 @@ test("kill -9 of QEMU or of seedstrap at any moment: resume goes on to the end",
   expect(await going.done).toBe(0);
   expect(going.err).toContain("done: every step was built");
   expectWhole(lastLog(target), 0x80);
+  const over = await seedstrap(["resume", target]);
+  expect(over).toMatchObject({ code: 7 });
+  expect(over.stderr).toContain(`Cannot go on with ${target}: its last run is done`);
   for (const [index, path] of images.entries()) {
     expect(readFileSync(path).equals(before[index]!)).toBe(true);
     expect(await seedstrap(["image", "verify", path])).toMatchObject({ code: 0 });
