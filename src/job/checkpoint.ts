@@ -78,6 +78,7 @@ export class Checkpointer {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #savedMs = performance.now();
   #logBytes = 0;
+  #ended: Promise<void> | undefined;
   #failure: UserError | undefined;
 
   /** @throws {UserError} "target" where the disks of the guest cannot be made. */
@@ -168,9 +169,14 @@ export class Checkpointer {
       throw this.#failure ?? error;
     } finally {
       signal.removeEventListener("abort", interrupted);
-      clearTimeout(this.#timer);
-      await this.#saver.end();
+      await this.end();
     }
+  }
+
+  /** Ends the saving, also of a guest that was not started. */
+  async end(): Promise<void> {
+    clearTimeout(this.#timer);
+    await (this.#ended ??= this.#saver.end());
   }
 
   async #interrupt({ reason }: AbortSignal): Promise<void> {

@@ -333,6 +333,7 @@ async function watched(
   } finally {
     follower.stop();
     silence.stop();
+    await checkpointer?.end();
   }
 }
 

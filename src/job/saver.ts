@@ -33,6 +33,7 @@ import {
   nextNumbers,
   putCheckpoint,
   putLayers,
+  removeAllCheckpoints,
   removeCheckpoints,
   removeUnneeded,
   replaceLayers,
@@ -41,6 +42,7 @@ import {
 } from "../record/checkpoints.ts";
 import type { RecordedImage } from "../record/types.ts";
 import { writing } from "../refused.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
 import { mergeLayers } from "../write/layers.ts";
 
 /** What a guest is saved with. */
@@ -195,7 +197,19 @@ export class Saver {
     this.#qmp = undefined;
     this.#compacting?.abort();
     await this.#saving;
-    removeUnneeded(this.#options.dir);
+    const { dir } = this.#options;
+    // A guest that did not start, or has written nothing, leaves nothing in the way of another one.
+    if (listCheckpoints(dir).length > 0 || this.#disks.some((disk) => this.#isWritten(disk))) {
+      removeUnneeded(dir);
+    } else {
+      removeAllCheckpoints(dir);
+    }
+  }
+
+  #isWritten(disk: GuestDisk): boolean {
+    const { length } = this.#emptyLayer(disk, disk.layers.length - 1);
+    const path = join(this.#place, disk.layers.at(-1)!.name);
+    return disk.layers.length > 1 || lstatIfThere(path)?.size !== length;
   }
 
   /** Gives up the checkpoint that is being saved, if any. */
@@ -535,10 +549,14 @@ export class Saver {
 
   /** Makes a layer in which nothing is written. */
   #write(disk: GuestDisk, index: number): void {
-    const sizeBytes = Math.ceil(disk.sizeBytes / 512) * 512;
-    const bytes = qcow2(sizeBytes, this.#baseOf(disk, index), LAYER_CLUSTER_BYTES);
+    const bytes = this.#emptyLayer(disk, index);
     const path = join(this.#place, disk.layers[index]!.name);
     writing(path, () => writeFileSync(path, bytes, { mode: 0o600 }));
+  }
+
+  #emptyLayer(disk: GuestDisk, index: number): Uint8Array {
+    const sizeBytes = Math.ceil(disk.sizeBytes / 512) * 512;
+    return qcow2(sizeBytes, this.#baseOf(disk, index), LAYER_CLUSTER_BYTES);
   }
 
   /** What a layer lies over. */

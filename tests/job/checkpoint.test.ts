@@ -210,6 +210,10 @@ test(
 
 test("what would lose or mix up checkpoints is refused, with the command that helps", async () => {
   const target = await built({ limit: 0x7000 });
+  // A guest that does not start leaves nothing.
+  const broken = await seedstrap(["run", target, "--checkpoint", "5", "--qemu-cmd", "no-qemu"]);
+  expect(broken.code).toBe(9);
+  expect(existsSync(checkpoints(target))).toBe(false);
   const none = await seedstrap(["resume", target]);
   expect(none).toMatchObject({ code: 7 });
   expect(none.stderr).toContain("A run saves them with --checkpoint auto");
