@@ -136,7 +136,7 @@ async function withRoot(
     const view = watchedView(openDirectoryView(path), display);
     return await withProgress((progress) => use(view, progress));
   }
-  await withGuestView(path, (view, _, progress) => use(view, progress));
+  await withGuestView(path, undefined, (view, _, progress) => use(view, progress));
 }
 
 function noteSkipped(skipped: Harvest["skipped"]): void {

@@ -52,15 +52,16 @@ export async function withView(
  */
 export async function withGuestView(
   path: string,
+  kind: ViewKind | undefined,
   use: (view: ImageView, source: FileSource, progress: Display) => void | Promise<void>,
 ): Promise<void> {
   const place = resolve(path);
   const layers = layersOf(dirname(place), basename(place));
-  if (layers.length === 0) return await withView(path, undefined, use);
+  if (layers.length === 0) return await withView(path, kind, use);
   note(
     `${path}: reading what the guest has written over it, in ${counted(layers.length, "layer")}`,
   );
-  await viewing(path, { ...openLayers(place, layers), name: path }, undefined, use);
+  await viewing(path, { ...openLayers(place, layers), name: path }, kind, use);
 }
 
 async function viewing(

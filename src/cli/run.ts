@@ -95,7 +95,7 @@ standard error has a line, with its time, for each event: a step begins, a check
 
 With --checkpoint the guest writes into layers over the images, which stay as they were built, and
 its whole state is saved now and then; seedstrap resume goes on from there. Ctrl-C saves first.
-harvest reads through the layers.
+harvest and image read through the layers; image verify does not.
 
 --stall counts the console only: neither what the guest computes nor what it writes to a disk. Long
 compilations are silent, and under TCG some steps are for hours, as make_fiwix_initrd; so nothing is

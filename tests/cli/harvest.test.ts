@@ -114,6 +114,9 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     expect(ran.stderr).toBe(`${image}: reading what the guest has written over it, in 1 layer\n`);
     expect(ran.stdout).toContain(`${out}: 3 packages from /external/repo, `);
     expect(ran.stdout).toContain("2 of them match /steps/SHA256SUMS.pkgs\n");
+    const listed = await seedstrap(["image", "ls", image]);
+    expect(listed.stdout).toContain("external/repo/same-1.0_0.tar.bz2");
+    expect(listed.stderr).toBe(ran.stderr);
     expect(readFileSync(image).subarray(0, 15).toString()).toBe("as it was built");
   }, 60_000);
 
