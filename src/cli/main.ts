@@ -52,7 +52,6 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(buildSubcommand())
     .addCommand(runSubcommand())
     .addCommand(resumeSubcommand())
-    .addCommand(checkpointSubcommand())
     .addCommand(watchSubcommand())
     .addCommand(demoSubcommand())
     .commandsGroup("Look and check:")
@@ -69,6 +68,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
     .commandsGroup(GROUPS.help)
+    .addCommand(checkpointSubcommand())
     .addCommand(manSubcommand())
     .addCommand(completionSubcommand());
   for (const command of everyCommand(root)) {
