@@ -214,6 +214,10 @@ export interface Started {
 
 function withoutAccel(words: readonly string[]): readonly string[] {
   if (words[1] === "-enable-kvm") return [words[0]!, ...words.slice(2)];
+  // The control channel, too, is how QEMU is watched, and nothing of the machine.
+  words = words.filter((word, index) =>
+    !word.includes("seedstrap-monitor") && !words[index + 1]?.includes("seedstrap-monitor")
+  );
   const isAccel = words[1] === "-accel" && /^(kvm|tcg)$/.test(words[2] ?? "");
   return isAccel ? [words[0]!, ...words.slice(3)] : words;
 }

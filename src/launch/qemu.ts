@@ -20,7 +20,7 @@ import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
 import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
 import { type ProcessOutcome, type RunningChild, runProcess, shellQuote } from "./process.ts";
-import { MONITOR_ARGS, monitorEventOf, Qmp, type QmpEvent } from "./qmp.ts";
+import { MONITOR_ARGS, MONITOR_NAME, monitorEventOf, Qmp, type QmpEvent } from "./qmp.ts";
 
 /** The accelerator that runs the guest. */
 export type Accel = "kvm" | "hvf" | "tcg";
@@ -141,10 +141,27 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
 }
 
 async function runLogged(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
-  const run = await runOnce(options, accel, log);
+  const first = await runOnce(options, accel, log, MONITOR_ARGS);
+  // Who has to control it cannot do without.
+  const isEnough = options.onControl === undefined && hasNoChannel(first);
+  const run = isEnough ? await withoutChannel(options, accel, log) : first;
   const end = options.signal.aborted ? messageOf(options.signal.reason) : endText(run);
   if (end !== undefined) log.separator(end);
   return run;
+}
+
+/** Reports whether QEMU did not start as it has no descriptor 3: sudo, for example, closes it. */
+function hasNoChannel({ hasSerial, outcome, lastLine }: Run): boolean {
+  return !hasSerial && outcome.code !== null && outcome.code !== 0 &&
+    lastLine.includes(MONITOR_NAME);
+}
+
+function withoutChannel(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
+  const text = "QEMU does not get its control channel, so that it cannot tell of a reset of the " +
+    "guest, or of a full disk of this host";
+  options.onNotice(text);
+  log.separator(text);
+  return runOnce(options, accel, log, []);
 }
 
 /** How a guest has ended, for the log, where neither the console nor QEMU has said it. */
@@ -186,11 +203,16 @@ async function firstAccel(options: QemuOptions): Promise<Accel> {
   return "tcg";
 }
 
-async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
+async function runOnce(
+  options: QemuOptions,
+  accel: Accel,
+  log: GuestLog,
+  monitorArgs: readonly string[],
+): Promise<Run> {
   const { interactive, signal, onSerial, onNotice } = options;
   const argv = [options.command, "-accel", accel, ...options.args];
   // Not in what is shown: nobody could run it.
-  const given = [...argv.slice(0, 3), ...MONITOR_ARGS, ...options.args];
+  const given = [...argv.slice(0, 3), ...monitorArgs, ...options.args];
   const giveUp = new AbortController();
   const unusable: string[] = [];
   let died: KvmFailure | undefined;
@@ -220,12 +242,13 @@ async function runOnce(options: QemuOptions, accel: Accel, log: GuestLog): Promi
     if (line.trim() !== "") lastLine = line.trim();
     // After KVM has died, QEMU dumps registers; after an abort, it names the signal. Show neither.
     const isOver = died !== undefined || isHostFull || signal.aborted;
-    if (!isOver && line.trim() !== "") onNotice(line);
+    if (!isOver && line.trim() !== "" && !line.includes(MONITOR_NAME)) onNotice(line);
   });
   const outcome = await runProcess({
     argv: given,
     stdin: interactive ? "inherit" : options.takesInput ? "pipe" : "ignore",
-    onSpawn: ({ pid, write }) => options.onProcess?.({ pid, ...(write && { write }) }),
+    onSpawn: ({ pid, write }) =>
+      options.onProcess?.({ pid, ...(write && monitorArgs.length > 0 && { write }) }),
     isApart: !interactive,
     ...(interactive ? {} : {
       onStdout: (chunk) => {

@@ -23,10 +23,13 @@
 
 import type { Duplex } from "node:stream";
 
+/** Its name, which QEMU has in what it says of it. */
+export const MONITOR_NAME = "seedstrap-monitor";
+
 /** The arguments with which QEMU uses descriptor 3. */
 export const MONITOR_ARGS: readonly string[] = [
-  ...["-chardev", "socket,id=seedstrap-monitor,fd=3"],
-  ...["-mon", "chardev=seedstrap-monitor,mode=control"],
+  ...["-chardev", `socket,id=${MONITOR_NAME},fd=3`],
+  ...["-mon", `chardev=${MONITOR_NAME},mode=control`],
 ];
 
 /** Something that QEMU tells of a guest. */

@@ -48,6 +48,19 @@ describe.if(hasQemu)("runQemu() with QEMU under TCG", () => {
     expect(text(log.subarray(ALL_BYTES.length))).toMatch(RESET_LINE);
   });
 
+  test("starts a QEMU again without its control channel where a wrapper closes that", async () => {
+    using dir = tempDir();
+    writeFileSync(dir.file("rom"), firmware(print("here\n"), code.reset));
+    const command = dir.file("qemu");
+    writeFileSync(command, `#!/bin/sh\nexec 3>&-\nexec ${QEMU} "$@"\n`, { mode: 0o755 });
+    const args = guestArgs(dir.file("rom"));
+    const { outcome, serial, notices } = await run(dir.file("log"), { command, args });
+    expect(outcome).toEqual({ accel: "tcg", code: 0 });
+    expect(text(serial)).toBe("here\n");
+    expect(notices).toHaveLength(1);
+    expect(notices[0]).toStartWith("QEMU does not get its control channel");
+  });
+
   test("runs a boot sector from a drive", async () => {
     using dir = tempDir();
     const sector = new Uint8Array(512);
