@@ -90,7 +90,7 @@ export function namedForHelp(args: readonly string[]): readonly string[] {
 export const QEMU_ARGUMENT = "--qemu-arg";
 
 /**
- * Makes `--qemu-arg=ARG` of every argument after `--`, for `run` and the default command: commander
+ * Makes `--qemu-arg=ARG` of every argument after `--`, for `run`, `resume` and the default command: commander
  * would take them for the target. To other commands, what follows `--` are operands.
  *
  * @param commands Names of all commands; without one of them, the default command is meant.
@@ -101,6 +101,8 @@ export function passQemuArguments(
 ): readonly string[] {
   const end = args.indexOf("--");
   const [name = ""] = args;
-  if (end < 0 || (commands.has(name) && !["run", DEFAULT_COMMAND].includes(name))) return args;
+  if (end < 0 || (commands.has(name) && !["run", "resume", DEFAULT_COMMAND].includes(name))) {
+    return args;
+  }
   return [...args.slice(0, end), ...args.slice(end + 1).map((arg) => `${QEMU_ARGUMENT}=${arg}`)];
 }

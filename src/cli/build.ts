@@ -20,6 +20,7 @@ import { DEFAULT_COMMAND } from "./argv.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { GROUPS } from "./help.ts";
+import { checkpointOption, keepOption, parseCheckpoints } from "./checkpoint.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText, wholeDigestText } from "./digest.ts";
 import { fetchPrinter } from "./fetching.ts";
@@ -97,6 +98,8 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
     .optionsGroup(GROUPS.machine)
     .addOption(accelOption())
     .addOption(stallOption())
+    .addOption(checkpointOption("off"))
+    .addOption(keepOption())
     .addOption(qemuArgumentOption())
     .configureHelp({ commandUsage: () => "seedstrap [options] [-- arguments of QEMU...]" })
     .optionsGroup(GROUPS.place)
@@ -127,10 +130,11 @@ Example:
         };
         const { accel, qemuArg: extraArgs } = raw;
         const stallMs = parseStall(raw.stall);
+        const checkpoints = parseCheckpoints(raw);
         return withProgress(() =>
           withRunView(raw, printedRun(raw), (run) =>
             bootstrap(
-              { ...build, accel, extraArgs, stallMs, tmpfsSize },
+              { ...build, accel, extraArgs, stallMs, checkpoints, tmpfsSize },
               { ...events, ...run },
               signal,
             ))

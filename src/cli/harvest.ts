@@ -16,7 +16,7 @@ import {
 import { writeRootTar } from "../job/root_tar.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { withView } from "./image_source.ts";
+import { withGuestView } from "./image_source.ts";
 import { printJson } from "./json.ts";
 import { counted, formatBytes, formatCount, print, warn } from "./output.ts";
 import { type Display, display, withProgress } from "./progress.ts";
@@ -136,7 +136,7 @@ async function withRoot(
     const view = watchedView(openDirectoryView(path), display);
     return await withProgress((progress) => use(view, progress));
   }
-  await withView(path, undefined, (view, _, progress) => use(view, progress));
+  await withGuestView(path, undefined, (view, _, progress) => use(view, progress));
 }
 
 function noteSkipped(skipped: Harvest["skipped"]): void {

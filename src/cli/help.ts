@@ -30,7 +30,7 @@ export function programHelp(root: CommandUnknownOpts, helper: Help): string {
         `  ${command.name().padEnd(width)}  ${helper.subcommandDescription(command)}`
       ),
     ]),
-    "Options: seedstrap COMMAND --help, seedstrap -q --help. Also: man, completion",
+    "Options: COMMAND --help, seedstrap -q --help. Also: checkpoint, man, completion",
     "",
   ].join("\n");
 }

@@ -18,7 +18,7 @@ import { writeOutputDirectory } from "../write/output.ts";
 import { bmapSubcommand } from "./image_bmap.ts";
 import { digestSubcommand } from "./image_digest.ts";
 import { verifySubcommand } from "./image_verify.ts";
-import { asOption, recordOption, withView } from "./image_source.ts";
+import { asOption, recordOption, withGuestView } from "./image_source.ts";
 import { recordFor } from "../record/find.ts";
 import { printJson, printJsonList } from "./json.ts";
 import {
@@ -62,7 +62,7 @@ function lsCommand(): CommandUnknownOpts {
     .addOption(recordOption())
     .addOption(asOption())
     .action(async (path, { long, json, tree, record, as }) => {
-      await withView(path, as, async (view, _, progress) => {
+      await withGuestView(path, as, async (view, _, progress) => {
         progress.begin("listing");
         const known = long ? knownSteps(view, tree, record) : new Map<string, readonly string[]>();
         if (!long) {
@@ -165,7 +165,7 @@ function catCommand(): CommandUnknownOpts {
     .argument("<path>", "as image ls prints it")
     .addOption(asOption())
     .action((path, name, { as }) =>
-      withView(path, as, async (view) => {
+      withGuestView(path, as, async (view) => {
         const entry = findEntry(view, name);
         if (entry.kind !== "file" && !isEmptyFile(view, entry)) {
           const target = "target" in entry ? ` to ${entry.target}` : "";
@@ -206,7 +206,7 @@ function extractCommand(): CommandUnknownOpts {
 Links are created but never followed. Devices are left out, owners are not restored.`,
     )
     .action((path, paths, { output, record, as }) =>
-      withView(path, as, async (view, _, progress) => {
+      withGuestView(path, as, async (view, _, progress) => {
         const found = recordFor(path, view.kind, record);
         const emptyFiles = found?.image && new Set(
           found.image.files.filter(({ size }) => size === 0).map((file) => plainPath(file.path)),
@@ -243,8 +243,8 @@ function diffCommand(): CommandUnknownOpts {
     .option("--json", "for scripts")
     .addOption(asOption())
     .action((a, b, { json, as }) =>
-      withView(a, as, (one) =>
-        withView(b, as, async (other, _, progress) => {
+      withGuestView(a, as, (one) =>
+        withGuestView(b, as, async (other, _, progress) => {
           progress.begin("comparing");
           const differences = await diffViews(one, other, { progress });
           progress.end();

@@ -2,16 +2,18 @@
 /** Opens images for commands, and declares the options `--as` and `--record`. */
 
 import { Option } from "@commander-js/extra-typings";
-import { join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import type { FileSource } from "../source/file.ts";
+import { openLayers } from "../source/layers.ts";
 import { openSource } from "../source/open.ts";
 import { type ImageView, VIEW_KINDS, type ViewKind } from "../image/types.ts";
 import { openView, watchedView } from "../image/view.ts";
+import { layersOf } from "../record/checkpoints.ts";
 import { readRecordIfThere } from "../record/read.ts";
 import { RECORD_NAME } from "../record/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { warn } from "./output.ts";
+import { counted, note, warn } from "./output.ts";
 import { type Display, display, withProgress } from "./progress.ts";
 
 /** Declares `--as`, for every command that opens an image. */
@@ -41,7 +43,33 @@ export async function withView(
   kind: ViewKind | undefined,
   use: (view: ImageView, source: FileSource, progress: Display) => void | Promise<void>,
 ): Promise<void> {
-  const source = openNamed(path);
+  await viewing(path, openNamed(path), kind, use);
+}
+
+/**
+ * Opens a disk as {@link withView} does, with what a guest has written into layers over it: its
+ * checkpoints leave the image as it was built.
+ */
+export async function withGuestView(
+  path: string,
+  kind: ViewKind | undefined,
+  use: (view: ImageView, source: FileSource, progress: Display) => void | Promise<void>,
+): Promise<void> {
+  const place = resolve(path);
+  const layers = layersOf(dirname(place), basename(place));
+  if (layers.length === 0) return await withView(path, kind, use);
+  note(
+    `${path}: reading what the guest has written over it, in ${counted(layers.length, "layer")}`,
+  );
+  await viewing(path, { ...openLayers(place, layers), name: path }, kind, use);
+}
+
+async function viewing(
+  path: string,
+  source: FileSource,
+  kind: ViewKind | undefined,
+  use: (view: ImageView, source: FileSource, progress: Display) => void | Promise<void>,
+): Promise<void> {
   try {
     const opened = kind === undefined ? openView(source) : openView(source, kind);
     const view = watchedView(opened, display);

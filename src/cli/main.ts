@@ -18,6 +18,7 @@ import {
 } from "./argv.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
+import { checkpointSubcommand } from "./checkpoint.ts";
 import { completionSubcommand } from "./completion.ts";
 import { demoSubcommand } from "./demo.ts";
 import { explainSubcommand } from "./explain.ts";
@@ -33,6 +34,7 @@ import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
 import { reportSubcommand } from "./report.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
+import { resumeSubcommand } from "./resume.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
 import { watchSubcommand } from "./watch.ts";
@@ -49,6 +51,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(planSubcommand())
     .addCommand(buildSubcommand())
     .addCommand(runSubcommand())
+    .addCommand(resumeSubcommand())
     .addCommand(watchSubcommand())
     .addCommand(demoSubcommand())
     .commandsGroup("Look and check:")
@@ -65,6 +68,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
     .commandsGroup(GROUPS.help)
+    .addCommand(checkpointSubcommand())
     .addCommand(manSubcommand())
     .addCommand(completionSubcommand());
   for (const command of everyCommand(root)) {

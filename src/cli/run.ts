@@ -10,6 +10,7 @@ import { type RunEvents, runTarget } from "../job/run.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
+import { checkpointOption, keepOption, parseCheckpoints, savedLine } from "./checkpoint.ts";
 import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
 import { guestWriter, note, warn, writeOut } from "./output.ts";
 import { areOutputsOne, EventLines, eventObject, timeNow } from "./run_events.ts";
@@ -69,6 +70,8 @@ export function runSubcommand(): CommandUnknownOpts {
     .allowExcessArguments(false)
     .addOption(accelOption())
     .addOption(stallOption())
+    .addOption(checkpointOption("off"))
+    .addOption(keepOption())
     .addOption(qemuArgumentOption())
     .usage("[options] [target] [-- arguments of QEMU...]")
     .option("-c, --chroot", "start a directory by chroot, as root")
@@ -90,6 +93,10 @@ explains keys that change what is shown. Where standard output is no terminal, o
 standard error has a line, with its time, for each event: a step begins, a checksum is right. With
 --json these are lines of JSON on standard output, of which the last one is the outcome.
 
+With --checkpoint the guest writes into layers over the images, which stay as they were built, and
+its whole state is saved now and then; seedstrap resume goes on from there. Ctrl-C saves first.
+harvest and image read through the layers; image verify does not.
+
 --stall counts the console only: neither what the guest computes nor what it writes to a disk. Long
 compilations are silent, and under TCG some steps are for hours, as make_fiwix_initrd; so nothing is
 ended unless you say so. The error says how much of the CPU QEMU has used in that time.
@@ -106,7 +113,8 @@ is known, and 130 an interrupt. seedstrap explain tells it all again.`,
         const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
         const stallMs = parseStall(stall);
         const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
-        const request = { target, accel, extraArgs: qemuArg, named, stallMs };
+        const checkpoints = parseCheckpoints(raw);
+        const request = { target, accel, extraArgs: qemuArg, named, stallMs, checkpoints };
         return withInterrupt((signal) =>
           withRunView(
             { json, quiet },
@@ -156,6 +164,18 @@ export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunE
     ...(json
       ? { onEvent: (event, state) => printJsonLine(eventObject(event, state, performance.now())) }
       : (quiet || !process.stdout.isTTY) && { onEvent: printEvent }),
+    onResume: ({ number, saved, at }) => {
+      if (json) printJsonLine({ time: new Date().toISOString(), ms: 0, kind: "resume", number });
+      note(`going on from checkpoint ${number}, saved at ${saved} in ${at}`);
+    },
+    onCheckpoint: (saved) => {
+      if (json) printJsonLine({ time: new Date().toISOString(), kind: "checkpoint", ...saved });
+      else {
+        if (isLineOpen) writeOut(process.stderr, "\n");
+        isLineOpen = false;
+        note(savedLine(saved));
+      }
+    },
     onWarning: warn,
     onOutcome: (outcome, logPath) => {
       if (json) printJson({ kind: "outcome", ...outcome, log: logPath });

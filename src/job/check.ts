@@ -9,6 +9,7 @@ import { readSync, realpathSync } from "node:fs";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { UNWATCHED } from "../progress.ts";
 import { UserError } from "../errors.ts";
+import { shellQuote } from "../launch/process.ts";
 import { DISTFILES_DIR } from "../format/bundle.ts";
 import type { Image } from "../plan/images.ts";
 import { formatAmount, limitFigures } from "../plan/limits.ts";
@@ -17,6 +18,7 @@ import { brokenLimits, isDoomed } from "../plan/plan.ts";
 import { type ReachFault, reachFaults } from "../plan/reach.ts";
 import type { Plan } from "../plan/types.ts";
 import { openRegular } from "../read.ts";
+import { hasCheckpoints } from "../record/checkpoints.ts";
 import { readRecord } from "../record/read.ts";
 import { lastRun, toldRun } from "../record/run.ts";
 import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
@@ -201,6 +203,18 @@ export async function checkUnchanged(
   force: boolean,
   { onNotice, progress = UNWATCHED }: Pick<DistfileEvents, "onNotice" | "progress">,
 ): Promise<void> {
+  if (hasCheckpoints(dir)) {
+    const what = `${dir}: it has checkpoints, which need its images`;
+    if (!force) {
+      throw new UserError("target", `Cannot replace ${what}`, {
+        where: dir,
+        hint: `Give them up with ${
+          shellQuote(["seedstrap", "checkpoint", "rm", dir, "--all"])
+        }, or use another --target`,
+      });
+    }
+    onNotice?.(`--force: ${what}`);
+  }
   for (const image of imagesOf(dir)) {
     const path = join(dir, image.name);
     if (isOlder(dir, path) || await isAsBuilt(path, image, progress)) continue;

@@ -18,7 +18,7 @@ import { confirmingKeys, lendingKeys } from "../launch/interrupt.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow, withTmpfs } from "../launch/mount.ts";
 import { requireProgram, type RunningChild, shellQuote } from "../launch/process.ts";
-import { type QemuOptions, runQemu } from "../launch/qemu.ts";
+import { type Accel, type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { rootCommand, runRoot } from "../launch/root.ts";
 import { watchSilence } from "../launch/silence.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
@@ -27,8 +27,9 @@ import { planCommand } from "../plan/plan.ts";
 import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
 import type { Starter } from "../record/events.ts";
 import { expectedOf, type ExpectedRun } from "../record/expected.ts";
+import type { Checkpoint } from "../record/checkpoints.ts";
 import { readRecord } from "../record/read.ts";
-import { beginRun, type RunFiles } from "../record/run.ts";
+import { beginRun, lastRun, type RunFiles } from "../record/run.ts";
 import { readWholeText } from "../read.ts";
 import type { Lock } from "../runtime/lock.ts";
 import type { TargetRecord } from "../record/types.ts";
@@ -36,6 +37,16 @@ import { mountsBelow } from "../runtime/mounts.ts";
 import { withRootUmask } from "../runtime/umask.ts";
 import { takeTarget } from "../write/target.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
+import {
+  Checkpointer,
+  type CheckpointTimes,
+  chooseCheckpoint,
+  earlierOutput,
+  refuseCheckpoints,
+  resumeCommand,
+  type ResumeRequest,
+} from "./checkpoint.ts";
+import type { SavedCheckpoint } from "./saver.ts";
 import { areUnchanged, checkImages, checkKernel } from "./check.ts";
 import { asNamed, type NamedByUser } from "./named.ts";
 import { RunRecorder } from "./run_recorder.ts";
@@ -70,6 +81,10 @@ export interface RunRequest {
   readonly confirmAfterMs?: number;
   /** The guest is ended when its console is silent for so long, in milliseconds; never if absent. */
   readonly stallMs?: number | undefined;
+  /** When the guest is saved; never if absent, and only under QEMU. */
+  readonly checkpoints?: CheckpointTimes | undefined;
+  /** Goes on from a checkpoint, and not from the beginning. */
+  readonly resume?: ResumeRequest | undefined;
 }
 
 /** How a guest starts. */
@@ -94,6 +109,10 @@ export interface RunEvents extends FollowEvents {
   /** Keys that are typed while the guest runs and does not have the terminal for itself. */
   readonly onKeys?: (keys: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;
+  /** Told what the guest goes on from, before it starts. */
+  readonly onResume?: (from: Checkpoint) => void;
+  /** Told each time that a checkpoint was saved. */
+  readonly onCheckpoint?: (saved: SavedCheckpoint) => void;
   /** Told once, when it is over, also where it failed. */
   readonly onOutcome?: (outcome: Outcome, logPath: string) => void;
 }
@@ -125,13 +144,15 @@ export async function runTarget(
   checkExtraArgs(options, extraArgs);
   checkTerminal(options);
   checkStall(options, stallMs);
+  checkMode(options, request);
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const target = useTarget(dir);
   try {
     checkImages(dir, record.images);
+    const from = await foundStart({ dir, record, extraArgs }, request, events, signal);
     const expected = { ...expectedOf(dir, record), ...factsOf(record) };
     const files = beginRun(dir);
-    const run = { record, command: [...command, ...extraArgs], dir, files, expected };
+    const run = { record, command: [...command, ...extraArgs], dir, files, expected, from };
     const { outcome: seen, error } = await watched(run, request, { events, signal }).catch(
       (error) => {
         files.finish(ownFailure(error));
@@ -145,11 +166,38 @@ export async function runTarget(
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
     if (outcome.verdict !== "done") {
+      const goesOn = resumeCommand(dir);
+      if (goesOn !== undefined) events.onWarning?.(`the last checkpoint is there: ${goesOn}`);
       throw outcomeError(outcome, files.logPath, error);
     }
   } finally {
     target.release();
   }
+}
+
+/** What a run goes on from; undefined for its beginning. */
+async function foundStart(
+  run: Pick<Run, "dir" | "record"> & { readonly extraArgs: readonly string[] },
+  { resume, accel }: RunRequest,
+  { onWarning, onResume }: RunEvents,
+  signal: AbortSignal,
+): Promise<Checkpoint | undefined> {
+  if (resume === undefined) {
+    refuseCheckpoints(run.dir);
+    return undefined;
+  }
+  if (resume.number === undefined && lastRun(run.dir)?.verdict === "done") {
+    throw new UserError("target", `Cannot go on with ${run.dir}: its last run is done`, {
+      where: run.dir,
+      hint:
+        "Take what it has built with seedstrap harvest. --from NUMBER gives that up, and goes " +
+        "back to a checkpoint",
+    });
+  }
+  const onNotice = (text: string) => onWarning?.(text);
+  const from = await chooseCheckpoint({ ...run, onNotice }, resume, accel, signal);
+  onResume?.(from);
+  return from;
 }
 
 /** Records how a run has ended; where it has failed, that counts more than its record. */
@@ -170,6 +218,7 @@ interface Run {
   readonly dir: string;
   readonly files: RunFiles;
   readonly expected: ExpectedRun;
+  readonly from: Checkpoint | undefined;
 }
 
 /** Told also what concerns the record of a run, and what only QEMU tells. */
@@ -180,10 +229,11 @@ type GuestEvents =
 /** Runs the guest, and follows its console. */
 async function watched(
   run: Run,
-  { accel, confirmAfterMs = CONFIRM_AFTER_MS, stallMs }: RunRequest,
+  request: RunRequest,
   { events, signal }: { events: RunEvents; signal: AbortSignal },
 ): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> {
-  const { record, expected, files } = run;
+  const { confirmAfterMs = CONFIRM_AFTER_MS, stallMs } = request;
+  const { record, expected, files, from } = run;
   const { options } = record;
   const silence = watchSilence(stallMs);
   const ends = AbortSignal.any([signal, silence.signal]);
@@ -191,18 +241,29 @@ async function watched(
     { dir: run.dir, options, files, plan: expected.plan },
     (text) => events.onWarning?.(text),
   );
+  let isReplayed = false;
   const follower = new RunFollower(expected.plan, {
     onEvent: (event, state) => {
+      if (isReplayed) return;
       recorder.event(event);
       events.onEvent?.(event, state);
+      checkpointer?.event(event);
     },
     onState: events.onState,
   });
+  const checkpointer = checkpointerOf(run, request, () => follower.lastStep, events);
   const followed: GuestEvents = {
     ...events,
     onReset: () => follower.sawReset(),
     onStart: (start) => {
       follower.restart(recorder.begin(start.by));
+      checkpointer?.begin(start.by as Accel);
+      isReplayed = true;
+      // Where the run is, it has said before it was saved.
+      if (from !== undefined) {
+        for (const chunk of earlierOutput(run.dir, from)) follower.push(chunk);
+      }
+      isReplayed = false;
       events.onStart?.(start);
     },
     onSerial: (chunk) => {
@@ -210,8 +271,14 @@ async function watched(
       events.onSerial?.(chunk);
       follower.push(chunk);
     },
-    onRestart: () => follower.restart(recorder.restart("tcg")),
-    onLogged: (sizeBytes) => recorder.logged(sizeBytes),
+    onRestart: () => {
+      follower.restart(recorder.restart("tcg"));
+      checkpointer?.begin("tcg");
+    },
+    onLogged: (sizeBytes) => {
+      recorder.logged(sizeBytes);
+      checkpointer?.logged(sizeBytes);
+    },
   };
   const began = performance.now();
   const ask = () => {
@@ -229,9 +296,12 @@ async function watched(
       takeKeys();
       events.onProcess?.(guest);
     };
-    return options.mode === "qemu"
-      ? runInQemu(run, accel, { ...followed, onProcess }, ends)
-      : runInDirectory(run, { ...followed, onProcess }, ends);
+    const told = { ...followed, onProcess };
+    if (options.mode !== "qemu") return runInDirectory(run, told, ends);
+    const accel = from?.accel ?? request.accel;
+    if (checkpointer === undefined) return runInQemu(run, { accel }, told, ends);
+    const { qemu } = checkpointer;
+    return checkpointer.guard(ends, (signal) => runInQemu(run, { accel, ...qemu }, told, signal));
   };
   const ended = async (): Promise<{ readonly outcome: Outcome; readonly error?: UserError }> => {
     try {
@@ -263,6 +333,7 @@ async function watched(
   } finally {
     follower.stop();
     silence.stop();
+    await checkpointer?.end();
   }
 }
 
@@ -316,6 +387,44 @@ export function factsOf(
   };
 }
 
+/** What saves the guest of a run; undefined where it is not saved. */
+function checkpointerOf(
+  { dir, record, files, from }: Run,
+  { checkpoints: times, extraArgs = [] }: RunRequest,
+  lastStep: () => string | undefined,
+  { onCheckpoint, onWarning }: RunEvents,
+): Checkpointer | undefined {
+  if (times === undefined) return undefined;
+  return new Checkpointer({
+    ...{ dir, record, extraArgs, times, from, logPath: files.logPath },
+    at: () => lastStep() ?? "its beginning",
+    onSaved: (saved) => onCheckpoint?.(saved),
+    onNotice: (text) => onWarning?.(text),
+  });
+}
+
+/**
+ * Refuses checkpoints where there is no machine to save.
+ *
+ * @throws {UserError} "usage"
+ */
+function checkMode(
+  { mode }: BuildOptions,
+  { checkpoints, resume }: Pick<RunRequest, "checkpoints" | "resume">,
+): void {
+  if (mode === "qemu" || (checkpoints === undefined && resume === undefined)) return;
+  const what = resume === undefined ? "use --checkpoint" : "resume a run";
+  throw new UserError(
+    "usage",
+    `Cannot ${what} with --${mode}: only a machine of QEMU can be saved`,
+    {
+      hint:
+        "The processes of a directory have no state that could be taken up again; its files can " +
+        "be copied while nothing runs, and pass by pass with --internal-ci",
+    },
+  );
+}
+
 /**
  * Refuses to watch for silence where the console is the user's.
  *
@@ -346,6 +455,8 @@ async function interruptedError(why: string, { record, dir, files }: Run): Promi
 
 /** What became of the media of a run that was ended from outside, and what to do about it. */
 async function whatIsLeft(dir: string, { images }: TargetRecord): Promise<string> {
+  const goesOn = resumeCommand(dir);
+  if (goesOn !== undefined) return `Go on with: ${goesOn}`;
   const [disk] = images;
   const what = disk === undefined ? dir : join(dir, disk.name);
   if (disk !== undefined && await areUnchanged(dir, images)) {
@@ -403,7 +514,7 @@ function useTarget(dir: string): Lock {
 
 /** The input of the default command, which builds and starts. */
 export interface BootstrapRequest
-  extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs" | "stallMs"> {
+  extends BuildRequest, Pick<RunRequest, "accel" | "extraArgs" | "stallMs" | "checkpoints"> {
   /** Size of a tmpfs to mount on the target, in the form of mount(8); undefined for none. */
   readonly tmpfsSize: string | undefined;
 }
@@ -424,16 +535,18 @@ export async function bootstrap(
   events: BootstrapEvents,
   signal: AbortSignal,
 ): Promise<void> {
-  const { target, accel, extraArgs = [], stallMs, tmpfsSize: size, options } = request;
+  const { target, accel, extraArgs = [], stallMs, checkpoints, tmpfsSize: size, options } = request;
   // Before hours are spent on a build that could not be started.
   await checkPrograms(options);
   checkTerminal(options);
   checkStall(options, stallMs);
   checkExtraArgs(options, extraArgs);
+  checkMode(options, request);
   const buildAndRun = async () => {
     events.onBuilt?.(await buildMedia(request, events, signal));
     if (options.mode === "bare-metal") return;
-    await runTarget({ target, accel, extraArgs, stallMs, named: undefined }, events, signal);
+    const run = { target, accel, extraArgs, stallMs, checkpoints, named: undefined };
+    await runTarget(run, events, signal);
   };
   if (size === undefined) return await buildAndRun();
   const onNotice = (text: string) => events.onWarning?.(text);
@@ -551,16 +664,16 @@ function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart,
 
 async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
-  accel: AccelChoice,
+  qemu: Pick<QemuOptions, "accel"> & Partial<Checkpointer["qemu"]>,
   { onSerial, onStart, onProcess, onKeys, onWarning, onRestart, onLogged, onReset }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
     command: command!,
     args,
-    accel,
     interactive: needsTerminal(options),
     disks: images.map(({ name }) => join(dir, name)),
+    ...qemu,
     logPath: files.logPath,
     haltTexts: HALT_TEXTS,
     aliveTexts: ALIVE_TEXTS,

@@ -20,7 +20,7 @@ import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
 import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
 import { type ProcessOutcome, type RunningChild, runProcess, shellQuote } from "./process.ts";
-import { MONITOR_ARGS, MONITOR_NAME, readMonitor } from "./qmp.ts";
+import { MONITOR_ARGS, MONITOR_NAME, monitorEventOf, Qmp, type QmpEvent } from "./qmp.ts";
 
 /** The accelerator that runs the guest. */
 export type Accel = "kvm" | "hvf" | "tcg";
@@ -38,6 +38,8 @@ export interface QemuOptions {
    * started twice, both runs are in it, separated by a line that starts with `--- seedstrap: `.
    */
   readonly logPath: string;
+  /** What the log begins with, where the guest goes on from an earlier run. */
+  readonly earlierLog?: Iterable<Uint8Array>;
   /**
    * Gives QEMU our terminal. Its standard output is then neither logged nor passed to `onSerial`;
    * its standard error still is logged. Without it QEMU has no input: otherwise it would set the
@@ -63,6 +65,13 @@ export interface QemuOptions {
   readonly onRestart?: () => void;
   /** Told that the guest has reset itself, also by a triple fault. */
   readonly onReset?: () => void;
+  /** Takes the control of QEMU, each time that it has started. It may fail. */
+  readonly onControl?: (qmp: Promise<Qmp>) => void;
+  /**
+   * Told that the guest stands still, as a disk image cannot grow: it can be continued when there is
+   * space. If absent, the guest is ended.
+   */
+  readonly onHostFull?: () => void;
   /** Takes a line for the user: a message of QEMU, or what is done about KVM. */
   readonly onNotice: (text: string) => void;
   /**
@@ -110,6 +119,7 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
   const { onNotice } = options;
   const log = openLog(options.logPath, onNotice, options.onLogged);
   try {
+    for (const chunk of options.earlierLog ?? []) log.write(chunk);
     const accel = await firstAccel(options);
     options.onStart?.(accel);
     const before = await stamps(options.disks ?? []);
@@ -132,7 +142,9 @@ export async function runQemu(options: QemuOptions): Promise<QemuOutcome> {
 
 async function runLogged(options: QemuOptions, accel: Accel, log: GuestLog): Promise<Run> {
   const first = await runOnce(options, accel, log, MONITOR_ARGS);
-  const run = hasNoChannel(first) ? await withoutChannel(options, accel, log) : first;
+  // Who has to control it cannot do without.
+  const isEnough = options.onControl === undefined && hasNoChannel(first);
+  const run = isEnough ? await withoutChannel(options, accel, log) : first;
   const end = options.signal.aborted ? messageOf(options.signal.reason) : endText(run);
   if (end !== undefined) log.separator(end);
   return run;
@@ -251,16 +263,23 @@ async function runOnce(
       log.write(chunk);
       lines.push(chunk);
     },
-    onChannel: (channel) =>
-      readMonitor(channel, ({ kind }) => {
-        if (kind === "reset") {
+    onChannel: (channel) => {
+      const onEvent = (event: QmpEvent) => {
+        const told = monitorEventOf(event);
+        if (told === "reset") {
           isReset = true;
           options.onReset?.();
-        } else {
+        } else if (told === "host-disk-full") {
+          if (options.onHostFull !== undefined) return options.onHostFull();
           isHostFull = true;
           giveUp.abort();
         }
-      }),
+      };
+      const qmp = Qmp.open(channel, { onEvent });
+      // A QEMU that cannot be understood still runs its guest.
+      qmp.catch(() => {});
+      options.onControl?.(qmp);
+    },
     signal: AbortSignal.any([signal, giveUp.signal]),
   }).finally(() => silence?.stop());
   lines.end();

@@ -82,6 +82,11 @@ const runSchema = objectOf<RecordedRun>({
   ended: v.optional(time),
 });
 
+/** Absolute path of the directory with the logs of a target, which may not exist. */
+export function runsDir(dir: string): string {
+  return join(dir, RUNS_DIR);
+}
+
 /** A run that goes on. */
 export interface RunFiles {
   /** The log, which is there and empty. */

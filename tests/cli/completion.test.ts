@@ -106,9 +106,9 @@ async function helped(words: readonly string[]): Promise<{ options: string[]; na
 describe("every command and option of --help is offered", () => {
   for (const shell of SHELLS) {
     testWith(shell)(shell, async () => {
-      // The last line of the help names two.
-      const names = [...(await helped([])).names, "completion", "man"];
-      const groups = ["image", "bundle"];
+      // The last line of the help names three.
+      const names = [...(await helped([])).names, "checkpoint", "completion", "man"];
+      const groups = ["image", "bundle", "checkpoint"];
       const inner = await Promise.all(groups.map(async (group) => {
         const { names } = await helped([group]);
         return names.map((name) => [group, name]);

@@ -1,19 +1,32 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { assembleHex0 } from "../../src/format/hex0.ts";
 import { LINUX_PARTITION, mbr } from "../../src/format/mbr.ts";
+import { LAYER_CLUSTER_BYTES, qcow2 } from "../../src/format/qcow2.ts";
 import { GIB, SECTOR_BYTES } from "../../src/format/segment.ts";
+import { makeCheckpointsDir, putLayers } from "../../src/record/checkpoints.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { makeFileSystem } from "../support/disks.ts";
 import { sha256OfFile, TempDirs, writeFiles } from "../support/files.ts";
-import { run, seedstrap } from "../support/run.ts";
+import { copyInto, QEMU } from "../support/layers.ts";
+import { run, seedstrap, testWith } from "../support/run.ts";
 import { STAGE1_TEXT } from "../support/tree.ts";
 
 const temp = new TempDirs();
 afterAll(() => temp.release());
 
+const testWithQemu = testWith(QEMU);
 const missing = ["mke2fs", "tar", "bzip2", "sha256sum"].find((name) => Bun.which(name) === null);
 if (missing !== undefined) {
   console.log(`skipped: tests of harvest: ${missing} is not installed here`);
@@ -81,6 +94,31 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     one = await finishedDisk("one");
     two = await finishedDisk("two");
   });
+
+  testWithQemu("reads what a guest has written into layers over an image", async () => {
+    const dir = temp.make();
+    const image = join(dir, "init.img");
+    const { size } = statSync(one);
+    writeFileSync(image, "as it was built");
+    truncateSync(image, size);
+    const layer = join(makeCheckpointsDir(dir), "init.img.1.qcow2");
+    writeFileSync(
+      layer,
+      qcow2(size, { name: "../../init.img", format: "raw" }, LAYER_CLUSTER_BYTES),
+    );
+    await copyInto(one, layer);
+    const out = join(temp.make(), "run");
+    expect(await seedstrap(["harvest", image, "-o", out])).toMatchObject({ code: 6 });
+    putLayers(dir, [{ image: "init.img", layers: ["init.img.1.qcow2"] }]);
+    const ran = await seedstrap(["harvest", image, "-o", out]);
+    expect(ran.stderr).toBe(`${image}: reading what the guest has written over it, in 1 layer\n`);
+    expect(ran.stdout).toContain(`${out}: 3 packages from /external/repo, `);
+    expect(ran.stdout).toContain("2 of them match /steps/SHA256SUMS.pkgs\n");
+    const listed = await seedstrap(["image", "ls", image]);
+    expect(listed.stdout).toContain("external/repo/same-1.0_0.tar.bz2");
+    expect(listed.stderr).toBe(ran.stderr);
+    expect(readFileSync(image).subarray(0, 15).toString()).toBe("as it was built");
+  }, 60_000);
 
   test("copies the packages out of a disk, and sha256sum agrees with the list", async () => {
     const out = join(temp.make(), "run");

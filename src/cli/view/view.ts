@@ -21,6 +21,7 @@ import { type Usage, usageOf } from "../../launch/activity.ts";
 import type { RunningChild } from "../../launch/process.ts";
 import { guardingTerminal, isForeground } from "../../launch/terminal.ts";
 import { counted, onOneLine, printable } from "../../text.ts";
+import { savedLine } from "../checkpoint.ts";
 import { EventLines, timeNow } from "../run_events.ts";
 import { type Line, note, plainLine, warningLines } from "../output.ts";
 import {
@@ -86,6 +87,8 @@ export async function withRunView<T>(
       },
       ...followed(() => view, events),
       onKeys: (keys) => view?.press(keys),
+      onCheckpoint: (saved) =>
+        view === undefined ? events.onCheckpoint?.(saved) : view.note(savedLine(saved)),
       onWarning: (text) => view === undefined ? events.onWarning?.(text) : view.warn(text),
       onOutcome: (...outcome) => {
         view?.end();
