@@ -145,7 +145,7 @@ export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunE
   };
   return {
     onServe: (path, port) => note(`serving ${path} on 127.0.0.1:${port} for the guest`),
-    onStart: ({ by, logPath, isInteractive }) => {
+    onStart: ({ by, logPath, isInteractive, fallsBack }) => {
       if (json) {
         printJsonLine({ time: new Date().toISOString(), ms: 0, kind: "start", by, log: logPath });
       }
@@ -154,6 +154,9 @@ export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunE
           ? `starting ${STARTED[by]}; the log, without what is on your terminal, is ${logPath}`
           : `starting ${STARTED[by]}; the log is ${logPath}; Ctrl-C ends it`,
       );
+      if (fallsBack && !isInteractive) {
+        note("where KVM cannot run it, or it prints nothing for two minutes, TCG takes over");
+      }
     },
     ...(!quiet && {
       onSerial: (chunk) => {

@@ -251,6 +251,8 @@ async function planAndWrite(
 ): Promise<TargetRecord> {
   const { progress = UNWATCHED } = events;
   progress.begin("planning");
+  // In another thread meanwhile.
+  const builder = builderDigest();
   const job = await planBuild(request, signal);
   if (isDoomed(job.plan)) { for (const text of mirrorWarnings(job)) events.onNotice?.(text); }
   checkAll([
@@ -266,7 +268,7 @@ async function planAndWrite(
   const target = openTarget(request, job.plan, earlier);
   try {
     await checkUnchanged(target.dir, request.force, events);
-    const build = { request, target, earlier, given, builder: builderDigest(), events, signal };
+    const build = { request, target, earlier, given, builder, events, signal };
     const ready = await fetchFor(job, build);
     events.onPlan?.(ready.plan);
     try {

@@ -29,7 +29,7 @@ import type { Starter } from "../record/events.ts";
 import { expectedOf, type ExpectedRun } from "../record/expected.ts";
 import type { Checkpoint } from "../record/checkpoints.ts";
 import { readRecord } from "../record/read.ts";
-import { beginRun, lastRun, type RunFiles } from "../record/run.ts";
+import { beginRun, lastRun, type RunFiles, toldRun } from "../record/run.ts";
 import { readWholeText } from "../read.ts";
 import type { Lock } from "../runtime/lock.ts";
 import type { TargetRecord } from "../record/types.ts";
@@ -94,6 +94,8 @@ export interface RunStart {
   readonly logPath: string;
   /** Whether the terminal is the guest's, Ctrl-C included. */
   readonly isInteractive: boolean;
+  /** Whether it starts again under TCG where KVM cannot run it. */
+  readonly fallsBack?: boolean;
 }
 
 /** Told what happens in a run. */
@@ -151,6 +153,7 @@ export async function runTarget(
     checkImages(dir, record.images);
     const from = await foundStart({ dir, record, extraArgs }, request, events, signal);
     const expected = { ...expectedOf(dir, record), ...factsOf(record) };
+    if (startsInDirectory(options.mode) && !continuesPass(options)) warnOfEarlier(dir, events);
     const files = beginRun(dir);
     const run = { record, command: [...command, ...extraArgs], dir, files, expected, from };
     const { outcome: seen, error } = await watched(run, request, { events, signal }).catch(
@@ -658,6 +661,14 @@ async function runInDirectory(
   }
 }
 
+/** Warns where a bootstrap has run in a directory: it begins again, and not in what was built. */
+function warnOfEarlier(dir: string, { onWarning }: RunEvents): void {
+  const run = lastRun(dir);
+  if (run === undefined) return;
+  const what = `a bootstrap has run in ${dir} before, and this one begins again in what is left`;
+  onWarning?.(`${what}; ${toldRun(run)}`);
+}
+
 function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart, "by"> {
   return { logPath, isInteractive: needsTerminal(options) };
 }
@@ -682,7 +693,10 @@ async function runInQemu(
     onProcess,
     takesInput: onKeys !== undefined,
     onNotice: (text) => onWarning?.(text),
-    onStart: (by) => onStart?.({ by, ...toldStart(options, files) }),
+    onStart: (by) => {
+      const fallsBack = by === "kvm" && qemu.accel === "auto";
+      onStart?.({ by, fallsBack, ...toldStart(options, files) });
+    },
     onRestart,
     onLogged,
     onReset,

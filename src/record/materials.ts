@@ -8,11 +8,14 @@
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { digestFile } from "../fetch/store.ts";
+import { fileSegment } from "../format/segment.ts";
+import { digestOne } from "../hash/pool.ts";
 import { recallOrigin } from "../fetch/origin.ts";
 import type { Located } from "../plan/images.ts";
 import { neededDistfiles } from "../plan/plan.ts";
 import type { Plan, PlannedDistfile } from "../plan/types.ts";
 import { ownBinary } from "../runtime/binary.ts";
+import { statIfThere } from "../runtime/stat.ts";
 import { treeDigest } from "../tree/digest.ts";
 import { headCommit } from "../tree/git.ts";
 import type { TreeModel } from "../tree/model.ts";
@@ -76,12 +79,14 @@ export async function digestGiven(
 
 /**
  * Returns the SHA-256 of the running binary; undefined if the program runs from source, or the
- * binary cannot be read.
+ * binary cannot be read. It has 100 MB: another thread reads it.
  */
 export async function builderDigest(): Promise<string | undefined> {
   const path = ownBinary();
-  if (path === undefined) return undefined;
-  return await digestFile(path).then(({ got }) => got, () => undefined);
+  const sizeBytes = path === undefined ? undefined : statIfThere(path)?.size;
+  if (path === undefined || sizeBytes === undefined) return undefined;
+  const task = { segment: fileSegment({ path, sizeBytes }), kind: "image" } as const;
+  return await digestOne(task).catch(() => undefined);
 }
 
 /**
