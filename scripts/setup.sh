@@ -107,6 +107,7 @@ case $purpose in
 esac
 case $purpose in
 	tests | acceptance | debian)
+		program qemu-utils qemu-img
 		program xxd xxd
 		program binutils as
 		program shellcheck shellcheck

@@ -81,6 +81,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["harvest", "--compare", at("run1"), at("run2")], "different", "differences"],
   [() => ["reproduce", at("none"), ...args], "target"],
   [() => ["run", at("none")], "target"],
+  [() => ["resume", at("none")], "target"],
   [() => ["watch", at("none")], "target"],
   [() => ["doctor", "-q", "--accel", "tcg", "-qc", at("none"), "-t", at("t")], "launch", "checks"],
   [() => ["explain", at("target")], "target"],

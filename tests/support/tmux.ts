@@ -41,7 +41,9 @@ export class Terminal implements Disposable {
     // tmux itself does not always say how it ended.
     const script = `trap : INT QUIT; "$@"; echo $? >${this.#codePath}.new
 mv ${this.#codePath}.new ${this.#codePath}`;
-    const words = shellQuote(["sh", "-c", script, "sh", "env", ...set, ...argv]);
+    // What the tests run in may have it.
+    const unset = ["-u", "NO_COLOR"];
+    const words = shellQuote(["sh", "-c", script, "sh", "env", ...unset, ...set, ...argv]);
     const options = [
       "set",
       "-g",
