@@ -28,8 +28,7 @@
  * @module
  */
 
-import { closeSync, createReadStream, fsyncSync, openSync, readdirSync, renameSync } from "node:fs";
-import { rmSync, writeFileSync } from "node:fs";
+import { createReadStream, readdirSync, renameSync, rmSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
@@ -49,6 +48,7 @@ import {
 } from "../json.ts";
 import { readWholeText } from "../read.ts";
 import { writing } from "../refused.ts";
+import { syncDirectory, writeNewFile } from "../runtime/durable.ts";
 import { hasOwnDirectory, makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 
@@ -326,13 +326,7 @@ function put(dir: string, name: string, text: string): void {
   const part = join(place, `${name}.part`);
   writing(place, () => {
     rmSync(part, { recursive: true, force: true });
-    const file = openSync(part, "wx", 0o600);
-    try {
-      writeFileSync(file, text);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
+    writeNewFile(part, text, 0o600);
     renameSync(part, join(place, name));
     syncDirectory(place);
   });
@@ -451,13 +445,4 @@ function namesIn(dir: string): string[] {
 function isReal(dir: string): boolean {
   if (lstatIfThere(join(dir, WORK_DIR))?.isDirectory() !== true) return false;
   return hasOwnDirectory(checkpointsDir(dir), { isPrivate: true });
-}
-
-function syncDirectory(path: string): void {
-  const file = openSync(path, "r");
-  try {
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
 }

@@ -28,7 +28,7 @@ import { digestEach, type HashTask, type NewFilePlace } from "../hash/pool.ts";
 import { makeDevice } from "./mknod.ts";
 import { settle, writeAll } from "../hash/piece.ts";
 import { writing } from "../refused.ts";
-import { syncDirectory } from "./target.ts";
+import { syncDirectory } from "../runtime/durable.ts";
 import { DigestMismatch } from "./writer.ts";
 
 /** A file, a symbolic link, a device, or a directory, which has neither `body` nor `special`. */

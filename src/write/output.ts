@@ -5,26 +5,15 @@
  * @module
  */
 
-import {
-  chmodSync,
-  closeSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  readSync,
-  realpathSync,
-  renameSync,
-  type Stats,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, readdirSync, readSync, realpathSync, renameSync, type Stats } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
+import { syncDirectory, writeNewFile } from "../runtime/durable.ts";
 import { underUmask } from "../runtime/umask.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { openRegular } from "../read.ts";
 import { writing } from "../refused.ts";
 import { makeScratch, removeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
-import { syncDirectory } from "./target.ts";
 
 /**
  * Writes a directory under a temporary name, and renames it when it is complete.
@@ -98,13 +87,7 @@ export function writeOutputFile(
   try {
     const part = join(work, basename(place));
     writing(place, () => {
-      const file = openSync(part, "wx", 0o666);
-      try {
-        writeFileSync(file, text);
-        fsyncSync(file);
-      } finally {
-        closeSync(file);
-      }
+      writeNewFile(part, text, 0o666);
       renameSync(part, place);
       syncDirectory(parent);
     }, "--output");

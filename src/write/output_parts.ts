@@ -15,7 +15,8 @@ import { digestEach } from "../hash/pool.ts";
 import { writing } from "../refused.ts";
 import { outputFiles, type OutputPlaces } from "./outputs.ts";
 import { clearScratch, makeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
-import { checkSpace, syncDirectory } from "./target.ts";
+import { syncDirectory } from "../runtime/durable.ts";
+import { checkSpace } from "./target.ts";
 import { type StreamOptions, writeSegments } from "./writer.ts";
 
 /**

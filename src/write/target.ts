@@ -17,21 +17,18 @@
 
 import {
   chmodSync,
-  closeSync,
-  fsyncSync,
   mkdirSync,
-  openSync,
   readdirSync,
   realpathSync,
   renameSync,
   rmdirSync,
   rmSync,
   statfsSync,
-  writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
+import { syncDirectory, writeNewFile } from "../runtime/durable.ts";
 import { type Lock, removeDeadParts, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { removeFile } from "../runtime/remove.ts";
@@ -394,21 +391,5 @@ function kindOf(path: string): OutputKind | undefined {
 /** Writes a file in place of what has its name, which may be a link. */
 function writeDurably(path: string, text: string): void {
   removeFile(path);
-  const file = openSync(path, "wx", 0o644);
-  try {
-    writeFileSync(file, text);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** Syncs a directory, so that renames in it are durable. */
-export function syncDirectory(dir: string): void {
-  const file = openSync(dir, "r");
-  try {
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
+  writeNewFile(path, text, 0o644);
 }
