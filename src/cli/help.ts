@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap --help`: every command in a line, on a screen of 24 rows and 80 columns. */
+/** `seedstrap --help`: every command, on a screen of 24 rows and 80 columns. */
 
 import type { CommandUnknownOpts, Help } from "@commander-js/extra-typings";
 
@@ -10,27 +10,77 @@ export const GROUPS = {
   distfiles: "Distfiles and payload:",
   bootstrap: "The bootstrap:",
   machine: "QEMU and kernel:",
-  /** Commands about the others; they are in the last line. */
-  help: "Help:",
 } as const;
+
+/** A line of the help: commands that belong together, and what they do. */
+interface Line {
+  readonly commands: readonly string[];
+  readonly text: string;
+}
+
+/** The lines, under their headings. */
+const LINES: Readonly<Record<string, readonly Line[]>> = {
+  "Build and start:": [
+    { commands: ["plan"], text: "what would be built, and how near it comes to every limit" },
+    { commands: ["build"], text: "build the media, and start nothing" },
+    { commands: ["run", "resume"], text: "start what was built; go on from a checkpoint" },
+    { commands: ["ps", "attach", "stop"], text: "runs that go on without a terminal" },
+    { commands: ["watch"], text: "follow a machine on its serial line, or a log" },
+    { commands: ["demo"], text: "plan, build and boot a miniature tree: a first try" },
+  ],
+  "Distfiles:": [
+    { commands: ["sources", "fetch"], text: "list every distfile; download them" },
+    { commands: ["mirror", "serve"], text: "make a mirror of them; serve one" },
+    { commands: ["store"], text: "what was downloaded: ls, verify, gc" },
+  ],
+  "Look and check:": [
+    {
+      commands: ["image"],
+      text: "look into one: ls, cat, extract, verify, digest, diff, bmap",
+    },
+    { commands: ["preflight"], text: "check whether a machine could carry a bootstrap" },
+    { commands: ["doctor"], text: "check whether this machine has what a bootstrap needs" },
+  ],
+  "Media, and what came of them:": [
+    {
+      commands: ["devices", "write"],
+      text: "list drives; write an image to one, and read it back",
+    },
+    {
+      commands: ["bundle"],
+      text: "all for an offline site in one tar: create, verify, unpack",
+    },
+    {
+      commands: ["explain", "report"],
+      text: "how a run ended, where and why; a page of HTML of it",
+    },
+    { commands: ["harvest"], text: "copy the packages that it has built out of its disk" },
+    { commands: ["reproduce"], text: "build again what a record says was built, and compare" },
+  ],
+};
+
+/** Commands that are in the last line. */
+const OTHERS: readonly string[] = ["checkpoint", "man", "completion"];
 
 /** Formats the help of the program; that of a command is commander's. */
 export function programHelp(root: CommandUnknownOpts, helper: Help): string {
-  const listed = helper.visibleCommands(root).filter((command) =>
-    command.helpGroup() !== "" && command.helpGroup() !== GROUPS.help
-  );
-  const groups = Map.groupBy(listed, (command) => command.helpGroup());
-  const width = Math.max(...listed.map((command) => command.name().length));
+  const there = new Set(helper.visibleCommands(root).map((command) => command.name()));
+  const lines = Object.entries(LINES).map(([heading, lines]) => ({
+    heading,
+    lines: lines.flatMap(({ commands, text }) => {
+      const names = commands.filter((name) => there.has(name)).join(", ");
+      return names === "" ? [] : [{ names, text }];
+    }),
+  }));
+  const width = Math.max(...lines.flatMap(({ lines }) => lines.map(({ names }) => names.length)));
   return [
     "Usage: seedstrap COMMAND [options]",
     "       seedstrap [options]   build and start in one go, as rootfs.py does",
-    ...[...groups].flatMap(([heading, commands]) => [
+    ...lines.flatMap(({ heading, lines }) => [
       heading,
-      ...commands.map((command) =>
-        `  ${command.name().padEnd(width)}  ${helper.subcommandDescription(command)}`
-      ),
+      ...lines.map(({ names, text }) => `  ${names.padEnd(width)}  ${text}`),
     ]),
-    "Options: COMMAND --help, seedstrap -q --help. Also: checkpoint, man, completion",
+    `Options: COMMAND --help, seedstrap -q --help. Also: ${OTHERS.join(", ")}`,
     "",
   ].join("\n");
 }

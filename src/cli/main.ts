@@ -25,7 +25,7 @@ import { explainSubcommand } from "./explain.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
 import { doctorSubcommand } from "./doctor.ts";
-import { GROUPS, programHelp } from "./help.ts";
+import { programHelp } from "./help.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { endJson } from "./json.ts";
@@ -47,19 +47,16 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .configureHelp({ formatHelp: programHelp })
     // Named in the usage.
     .addCommand(bootstrapSubcommand(), { isDefault: hasDefault })
-    .commandsGroup("Build and start:")
     .addCommand(planSubcommand())
     .addCommand(buildSubcommand())
     .addCommand(runSubcommand())
     .addCommand(resumeSubcommand())
     .addCommand(watchSubcommand())
     .addCommand(demoSubcommand())
-    .commandsGroup("Look and check:")
     .addCommand(sourcesCommand())
     .addCommand(imageSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(doctorSubcommand())
-    .commandsGroup("Media, and what came of them:")
     .addCommand(devicesSubcommand())
     .addCommand(writeSubcommand())
     .addCommand(bundleSubcommand())
@@ -67,7 +64,6 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(reportSubcommand())
     .addCommand(harvestSubcommand())
     .addCommand(reproduceSubcommand())
-    .commandsGroup(GROUPS.help)
     .addCommand(checkpointSubcommand())
     .addCommand(manSubcommand())
     .addCommand(completionSubcommand());

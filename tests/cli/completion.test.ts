@@ -98,7 +98,9 @@ async function helped(words: readonly string[]): Promise<{ options: string[]; na
     (/^ {2}(-[^\s,]+(?:, -[^\s,]+)*)/.exec(line)?.[1] ?? "").split(", ")
   ).filter((option) => option.startsWith("--"));
   const isGroup = words.length === 0 || /^Commands:$/m.test(stdout);
-  const names = lines.flatMap((line) => isGroup ? /^ {2}([a-z]+)/.exec(line)?.[1] ?? [] : [])
+  const names = lines.flatMap((line) =>
+    isGroup ? /^ {2}([a-z]+(?:, [a-z]+)*)/.exec(line)?.[1]?.split(", ") ?? [] : []
+  )
     .filter((name) => name !== "help");
   return { options, names };
 }

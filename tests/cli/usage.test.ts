@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import pkg from "../../package.json" with { type: "json" };
 import { TempDirs } from "../support/files.ts";
@@ -116,6 +116,14 @@ test("--version and --help end with 0 on standard output", async () => {
   const help = await seedstrap(["--help"]);
   expect(help.stdout).toContain("Usage: seedstrap COMMAND");
   expect(help).toMatchObject({ code: 0, stderr: "" });
+  const lines = help.stdout.trimEnd().split("\n");
+  expect(lines.length).toBeLessThanOrEqual(24);
+  expect(lines.filter((line) => line.length > 80)).toEqual([]);
+  // The help is written by hand: it names every command that there is.
+  const text = readFileSync("src/cli/main.ts", "utf8");
+  const commands = [...text.matchAll(/addCommand\((\w+?)(?:Subcommand|Command)\(\)\)/g)];
+  expect(commands.length).toBeGreaterThan(20);
+  for (const [, name] of commands) expect(help.stdout).toMatch(new RegExp(`\\b${name}\\b`));
   expect((await seedstrap(["build", "--help"])).stdout).toContain("--external-sources");
 });
 
