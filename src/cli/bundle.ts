@@ -9,14 +9,21 @@ import { type BundlePart, findParts, openParts } from "../source/parts.ts";
 import { watched } from "../source/watched.ts";
 import { type BundleFault, type BundleReport, verifyBundle } from "../image/bundle_verify.ts";
 import { UserError } from "../errors.ts";
-import { defaultStore } from "../fetch/store.ts";
 import { MIB, SECTOR_BYTES } from "../format/segment.ts";
 import { BINARY_PATH, type BundleRequest, createBundle, unpackBundle } from "../job/bundle.ts";
 import { shellQuote } from "../launch/process.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
-import { mirrorsOption, offlineOption, parseMirrorOption, treeOption } from "./options.ts";
+import {
+  chosenStore,
+  mirrorsOption,
+  offlineOption,
+  olderStoreOption,
+  parseMirrorOption,
+  storeOption,
+  treeOption,
+} from "./options.ts";
 import { printJson, printJsonList } from "./json.ts";
 import { counted, fileLines, formatBytes, formatCount, print } from "./output.ts";
 import { withProgress } from "./progress.ts";
@@ -38,7 +45,8 @@ function createCommand(): CommandUnknownOpts {
     .addOption(treeOption())
     .requiredOption("-o, --output <file>", "the bundle, such as live-bootstrap.tar")
     .addOption(mirrorsOption())
-    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
+    .addOption(storeOption())
+    .addOption(olderStoreOption())
     .option("-j, --jobs <n>", "number of parallel downloads", "4")
     .addOption(offlineOption())
     .addOption(new Option("--all", "every distfile (the default)").conflicts("preNetwork"))
@@ -64,7 +72,7 @@ Examples:
     withInterrupt(async (signal) => {
       const request: BundleRequest = {
         tree: raw.tree ?? process.cwd(),
-        store: raw.distfiles ?? defaultStore(),
+        store: chosenStore(raw),
         mirrors: parseMirrorOption(raw.mirrors ?? []),
         jobs: parseCount(raw.jobs, "--jobs", 1, 64),
         isOffline: raw.offline === true,

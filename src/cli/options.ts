@@ -91,7 +91,8 @@ export function planCommandBase(name: string) {
       "--mirror-port <port>",
       `port on which file:// mirrors are served to the guest (default: ${MIRROR_PORT}, or a free one)`,
     )
-    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
+    .addOption(storeOption())
+    .addOption(olderStoreOption())
     .addOption(offlineOption())
     .optionsGroup(GROUPS.place);
 }
@@ -100,6 +101,28 @@ export function planCommandBase(name: string) {
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function offlineOption() {
   return new Option("--offline", "download nothing: every distfile has to be on this machine");
+}
+
+/** Declares `--store`, for every command that reads or downloads distfiles. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function storeOption() {
+  return new Option("--store <dir>", "where downloads are kept (default: the user's cache)");
+}
+
+/** Declares the name that `--store` had before. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function olderStoreOption() {
+  return new Option("--distfiles <dir>").hideHelp();
+}
+
+/** Returns the store that a command uses. */
+export function chosenStore(
+  { store, distfiles }: {
+    readonly store?: string | undefined;
+    readonly distfiles?: string | undefined;
+  },
+): string {
+  return store ?? distfiles ?? defaultStore();
 }
 
 /** Declares `--mirrors`, for every command that may download. */
@@ -170,7 +193,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
   return {
     tree,
     options,
-    store: raw.distfiles ?? defaultStore(),
+    store: chosenStore(raw),
     repo: raw.repo,
     preseed: raw.earlyPreseed,
     isOffline: raw.offline === true,

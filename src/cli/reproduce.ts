@@ -4,13 +4,20 @@
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import process from "node:process";
 import { UserError } from "../errors.ts";
-import { defaultStore } from "../fetch/store.ts";
 import { reproduceBuild, type Reproduction } from "../job/reproduce.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
-import { mirrorsOption, offlineOption, parseMirrorOption, treeOption } from "./options.ts";
+import {
+  chosenStore,
+  mirrorsOption,
+  offlineOption,
+  olderStoreOption,
+  parseMirrorOption,
+  storeOption,
+  treeOption,
+} from "./options.ts";
 import { printJson } from "./json.ts";
 import { counted, print } from "./output.ts";
 import { withProgress } from "./progress.ts";
@@ -26,7 +33,8 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .allowExcessArguments(false)
     .addOption(treeOption())
     .addOption(mirrorsOption())
-    .option("--distfiles <dir>", "where downloads are kept (default: the user's cache)")
+    .addOption(storeOption())
+    .addOption(olderStoreOption())
     .addOption(offlineOption())
     .option("-r, --repo <dir>", "the prebuilt packages, if the build had some")
     .option("--early-preseed <archive>", "the tar to begin from, if the build had one")
@@ -53,7 +61,7 @@ The exit code is 0 if every output has the digest that the record states, and 11
             record,
             tree: raw.tree ?? process.cwd(),
             mirrors: parseMirrorOption(raw.mirrors ?? []),
-            store: raw.distfiles ?? defaultStore(),
+            store: chosenStore(raw),
             isOffline: raw.offline === true,
             repo: raw.repo,
             preseed: raw.earlyPreseed,

@@ -137,7 +137,7 @@ export function checkStoreSpace(
 ): Finding {
   const seen = `${formatBytes(freeBytes)} free; ${amountOf(storeBytes, unknownSizes)} to download`;
   return freeBytes < storeBytes
-    ? absent(seen, "Free some space there, or name another --distfiles")
+    ? absent(seen, "Free some space there, or name another --store")
     : good(seen);
 }
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 /**
- * Downloads one URL into the store: to `<store>/<name>.part` first, which is renamed to
- * `<store>/<name>` once it is verified.
+ * Downloads one URL into the store: to a `.part` first, which gets the path of the distfile once it
+ * is verified.
  *
  * @module
  */
 import { STATUS_CODES } from "node:http";
-import { join } from "node:path";
 import { plainText, UrlFailure } from "./failure.ts";
 import { type HttpAnswer, type HttpOptions, openUrl } from "./http.ts";
 import { announceOrigin, forgetOrigin, originOf, settleOrigin } from "./origin.ts";
 import { isNoRoom, local, PartFile } from "./part.ts";
+import { makeStoreDirectory, storePath } from "./store.ts";
 
 /** The default limit for the size of a body, 4 GiB: far more than any distfile has. */
 export const MAX_DISTFILE_BYTES = 4 * 1024 ** 3;
@@ -61,7 +61,8 @@ export async function download(
   request: DownloadRequest,
   options: DownloadOptions,
 ): Promise<Downloaded> {
-  const path = join(options.store, request.name);
+  const path = storePath(options.store, request.sha256);
+  await local(path, () => Promise.resolve(makeStoreDirectory(path)));
   const part = await PartFile.open(`${path}.part`, options.maxBytes, options.signal);
   try {
     let finalUrl: string | undefined;
@@ -81,14 +82,14 @@ export async function download(
 
 /** Keeps the origin of a part that is whole; one that an earlier run has left has its own. */
 async function settle(
-  { name, sha256, url, shownUrl }: DownloadRequest,
+  { sha256, url, shownUrl }: DownloadRequest,
   finalUrl: string | undefined,
   { store }: DownloadOptions,
 ): Promise<void> {
-  if (await settleOrigin(store, name, sha256) || finalUrl === undefined) return;
+  if (await settleOrigin(store, sha256) || finalUrl === undefined) return;
   // Somebody has removed it.
-  await announceOrigin(store, name, originOf(url, finalUrl, shownUrl));
-  await settleOrigin(store, name, sha256);
+  await announceOrigin(store, sha256, originOf(url, finalUrl, shownUrl));
+  await settleOrigin(store, sha256);
 }
 
 async function fill(
@@ -114,7 +115,7 @@ async function receive(
   request: DownloadRequest,
   options: DownloadOptions,
 ): Promise<string> {
-  const { name, url, shownUrl, sha256 } = request;
+  const { url, shownUrl, sha256 } = request;
   const answer = await openUrl(url, startByte, options);
   try {
     const total = await begin(part, startByte, answer);
@@ -129,7 +130,7 @@ async function receive(
     }
     await local(
       part.path,
-      () => announceOrigin(options.store, name, originOf(url, answer.url, shownUrl)),
+      () => announceOrigin(options.store, sha256, originOf(url, answer.url, shownUrl)),
     );
     const continued = part.sizeBytes > 0;
     options.onBytes?.(part.sizeBytes, total);
@@ -160,10 +161,10 @@ async function receive(
 
 async function discard(
   part: PartFile,
-  { name }: DownloadRequest,
+  { sha256 }: DownloadRequest,
   { store }: DownloadOptions,
 ): Promise<void> {
-  await local(part.path, () => forgetOrigin(store, name));
+  await local(part.path, () => forgetOrigin(store, sha256));
   await part.discard();
 }
 

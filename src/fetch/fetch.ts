@@ -14,7 +14,7 @@ import { alternatives, HostHealth } from "./alternatives.ts";
 import { download, MAX_DISTFILE_BYTES } from "./download.ts";
 import { bareUrl, plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
-import { checkDistfileName, locate, verifyFile } from "./store.ts";
+import { type Candidate, checkDistfileName, locateStored, takeOver, verifyFile } from "./store.ts";
 import { takeTurn, tidyStore } from "./turn.ts";
 import type {
   Attempt,
@@ -163,16 +163,24 @@ async function nextRound(task: Task, run: Run): Promise<void> {
 
 /** Takes the file from the store if it is there and verified. */
 async function tryStore(task: Task, run: Run): Promise<boolean> {
-  const [candidate] = await locate(task.name, [run.store]);
-  if (candidate === undefined) return false;
-  const looked = identityOf(candidate.path);
+  const candidates = await locateStored(task, run.store);
+  const looked = candidates.map(({ path }) => identityOf(path)).join("\n");
   if (looked === task.looked) return false;
   task.looked = looked;
+  for (const candidate of candidates) {
+    if (await tryStored(candidate, task, run)) return true;
+  }
+  return false;
+}
+
+async function tryStored(candidate: Candidate, task: Task, run: Run): Promise<boolean> {
   const url = pathToFileURL(candidate.path).href;
   try {
     const { ok, got, sizeBytes } = await verifyFile(candidate.path, task.sha256, run.signal);
-    if (ok) finish(task, { path: candidate.path, sizeBytes, source: url }, run);
-    else note(task, url, `wrong SHA-256: got ${got}, ${sizeBytes} bytes`, "digest", run);
+    if (ok) {
+      const path = await takeOver(run.store, candidate.path, task.sha256);
+      finish(task, { path, sizeBytes, source: pathToFileURL(path).href }, run);
+    } else note(task, url, `wrong SHA-256: got ${got}, ${sizeBytes} bytes`, "digest", run);
     return ok;
   } catch (error) {
     run.signal.throwIfAborted();
@@ -196,7 +204,7 @@ async function tryUrls(
   waits: boolean,
 ): Promise<void> {
   if (urls.length === 0) return;
-  const turn = await takeTurn(run.store, task.name, {
+  const turn = await takeTurn(run.store, task.sha256, {
     signal: run.signal,
     onWait: (pid) => run.tell({ kind: "wait", name: task.name, pid }),
   });

@@ -2,14 +2,13 @@
 /**
  * The origin of a file in the store, kept there for later builds.
  *
- *   STORE/.origins/SHA256     JSON: { "url": …, "redirectedTo": … }
- *   STORE/.origins/NAME.part  likewise, of STORE/NAME.part
+ *   STORE/.origins/SHA256       JSON: { "url": …, "redirectedTo": … }
+ *   STORE/.origins/SHA256.part  likewise, of the part that is to become it
  *
  * The name is the digest of the distfile that was downloaded, so a file with other content, or one
  * replaced by hand, has no origin. That of a part is written before the first byte of a body, and
- * gets the digest as its name after the body is verified and before the distfile gets its own name.
- * So every downloaded file has one, at whatever moment a fetch is killed. No distfile can have the
- * name of the directory, as no distfile name begins with a dot.
+ * gets its name after the body is verified and before the distfile gets its own. So every downloaded
+ * file has one, at whatever moment a fetch is killed.
  *
  * @module
  */
@@ -24,6 +23,7 @@ import { object, parseJson, textThat } from "../json.ts";
 import { hasOwnDirectory, makeOwnDirectory } from "../runtime/own.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { bareUrl, publicUrl } from "./failure.ts";
+import { storePath } from "./store.ts";
 
 /** Directory in a store. */
 export const ORIGINS_DIR = ".origins";
@@ -72,12 +72,11 @@ export function originOf(asked: string, answered: string, url = publicUrl(asked)
  * Writes down where the bytes come from that are about to be added to a part. Who does it has the
  * turn of the file.
  *
- * @param name A checked distfile name.
  * @throws The system's error if the store cannot be written.
  */
-export async function announceOrigin(store: string, name: string, origin: Origin): Promise<void> {
+export async function announceOrigin(store: string, sha256: string, origin: Origin): Promise<void> {
   // One that is cut short by a kill is that of a part that has no byte of this body yet.
-  const file = await openOrigin(store, partOriginPath(store, name));
+  const file = await openOrigin(store, partOriginPath(store, sha256));
   try {
     await file.writeFile(`${JSON.stringify(origin)}\n`);
     await file.sync();
@@ -110,10 +109,10 @@ const MOST_ROUNDS = 100;
  * @returns Whether one had been announced.
  * @throws The system's error if the store cannot be written.
  */
-export async function settleOrigin(store: string, name: string, sha256: string): Promise<boolean> {
+export async function settleOrigin(store: string, sha256: string): Promise<boolean> {
   if (!hasOwnDirectory(join(store, ORIGINS_DIR))) return false;
   try {
-    await rename(partOriginPath(store, name), originPath(store, sha256));
+    await rename(partOriginPath(store, sha256), originPath(store, sha256));
     return true;
   } catch (error) {
     if (systemCode(error) === "ENOENT") return false;
@@ -122,24 +121,24 @@ export async function settleOrigin(store: string, name: string, sha256: string):
 }
 
 /** Removes the origin of a part that held a wrong body. */
-export async function forgetOrigin(store: string, name: string): Promise<void> {
+export async function forgetOrigin(store: string, sha256: string): Promise<void> {
   if (!hasOwnDirectory(join(store, ORIGINS_DIR))) return;
-  await rm(partOriginPath(store, name), { force: true });
+  await rm(partOriginPath(store, sha256), { force: true });
   // The directory still holds others.
   await rmdir(join(store, ORIGINS_DIR)).catch(() => {});
 }
 
-/** Names of distfiles that have the origin of a part, and no part: a killed fetch left them. */
+/** Digests that have the origin of a part, and no part: a killed fetch left them. */
 export function strayOrigins(store: string): string[] {
   if (!hasOwnDirectory(join(store, ORIGINS_DIR))) return [];
-  return namesIn(join(store, ORIGINS_DIR)).filter((name) => name.endsWith(PART))
+  return namesIn(join(store, ORIGINS_DIR)).filter((name) => /^[0-9a-f]{64}\.part$/.test(name))
     .map((name) => name.slice(0, -PART.length))
-    .filter((name) => isStrayOrigin(store, name));
+    .filter((sha256) => isStrayOrigin(store, sha256));
 }
 
-/** Whether there is no part with a name. */
-export function isStrayOrigin(store: string, name: string): boolean {
-  return lstatIfThere(join(store, `${name}${PART}`)) === undefined;
+/** Whether there is no part of a digest. */
+export function isStrayOrigin(store: string, sha256: string): boolean {
+  return lstatIfThere(`${storePath(store, sha256)}${PART}`) === undefined;
 }
 
 /**
@@ -171,8 +170,8 @@ function namesIn(dir: string): string[] {
 
 const PART = ".part";
 
-function partOriginPath(store: string, name: string): string {
-  return join(store, ORIGINS_DIR, `${name}${PART}`);
+function partOriginPath(store: string, sha256: string): string {
+  return join(store, ORIGINS_DIR, `${sha256}${PART}`);
 }
 
 function originPath(store: string, sha256: string): string {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The file a body is written to until its digest is verified: `<store>/<name>.part`.
+ * The file a body is written to until its digest is verified: `STORE/sha256/AB/SHA256.part`.
  *
  * A part that an earlier run left is never trusted: all of its bytes are hashed before any byte is
  * added. A process holds the lock of a part (turn.ts) while it has it open, as two writers would
@@ -170,7 +170,7 @@ export async function local<T>(
 }
 
 function storeError(path: string, cause: unknown): UserError {
-  return writeError(path, cause, "store with --distfiles", "run again to go on");
+  return writeError(path, cause, "store with --store", "run again to go on");
 }
 
 /** Whether an error of the store is that it is full, or takes no file of that size. */

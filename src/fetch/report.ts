@@ -80,7 +80,8 @@ export function offlineError(
     ({ text }) => text,
   );
   const isDamage = others.some(({ wrong = [] }) => wrong.some(({ isBundle }) => isBundle));
-  const remedy = "Make a bundle that has them, put them into --distfiles, or leave out --offline";
+  const remedy =
+    "Make a bundle that has them, put them into the store (--store), or leave out --offline";
   return new UserError(
     missing.length === 0 ? "verify" : "fetch",
     [

@@ -2,16 +2,29 @@
 /**
  * Distfiles on disk: their names, their paths and their verification.
  *
+ * The store has each distfile under its digest, so that checkouts of different years share it and
+ * two files of one name do not fight:
+ *
+ *   STORE/sha256/AB/SHA256        a distfile; AB are the first two digits
+ *   STORE/sha256/AB/SHA256.part   a download, see {@link ./part.ts}
+ *   STORE/.origins/               where it came from, see {@link ./origin.ts}
+ *   STORE/.locks/                 who downloads it, see {@link ./turn.ts}
+ *   STORE/NAME                    a distfile of the layout before, by its name: it is found, and gets
+ *                                 a second name by its digest, see {@link takeOver}
+ *
+ * A file gets its name here only when it is verified. It is verified again each time that it is used.
+ *
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
+import { type FileHandle, link, lstat, open, stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
 import { distfileNameFault } from "./distfile_name.ts";
-import { UserError } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
+import { makeOwnDirectory } from "../runtime/own.ts";
 
 const READ_BYTES = 1024 * 1024;
 
@@ -38,6 +51,26 @@ export function defaultStore(
   return join(base, "seedstrap", "distfiles");
 }
 
+/** Directory in a store. */
+export const DIGESTS_DIR = "sha256";
+
+/** Returns the path of a distfile in a store, whether or not it is there. */
+export function storePath(store: string, sha256: string): string {
+  if (!/^[0-9a-f]{64}$/.test(sha256)) throw new TypeError(`no SHA-256: ${sha256}`);
+  return join(store, DIGESTS_DIR, sha256.slice(0, 2), sha256);
+}
+
+/**
+ * Makes the directories of a path in a store, which exists.
+ *
+ * @throws {UserError} "target" where one of them is a link.
+ * @throws The system's error.
+ */
+export function makeStoreDirectory(path: string): void {
+  makeOwnDirectory(dirname(dirname(path)));
+  makeOwnDirectory(dirname(path));
+}
+
 /** A file that has the name of a distfile; its content is not verified yet. */
 export interface Candidate {
   readonly path: string;
@@ -62,6 +95,45 @@ export async function locate(name: string, dirs: readonly string[]): Promise<Can
     if (found?.isFile()) candidates.push({ path, sizeBytes: found.size });
   }
   return candidates;
+}
+
+/**
+ * Finds what a store may have of a distfile: first under its digest, then under its name, where a
+ * store of the layout before has it. Reads no file.
+ *
+ * @throws {UserError} "tree", if the name is not valid for a distfile.
+ */
+export async function locateStored(
+  { name, sha256 }: { readonly name: string; readonly sha256: string },
+  store: string,
+): Promise<Candidate[]> {
+  const path = storePath(store, sha256);
+  const found = await stat(path).catch(() => undefined);
+  const named = await locate(name, [store]);
+  return found?.isFile() ? [{ path, sizeBytes: found.size }, ...named] : named;
+}
+
+/**
+ * Gives a file that a store has under its name a second one under its digest. It keeps the first one,
+ * which another process may be about to read; `seedstrap store gc` removes that.
+ *
+ * @param path A verified file in the store.
+ * @returns Its path by its digest; `path` itself where the file system has no hard links, or the
+ * store cannot be written to.
+ */
+export async function takeOver(store: string, path: string, sha256: string): Promise<string> {
+  const digestPath = storePath(store, sha256);
+  try {
+    // A link to a link would be one to wherever that leads.
+    if (path === digestPath || !(await lstat(path)).isFile()) return path;
+    makeStoreDirectory(digestPath);
+    await link(path, digestPath);
+    return digestPath;
+  } catch (error) {
+    if (systemCode(error) === "EEXIST") return digestPath;
+    if (systemCode(error) === undefined && !(error instanceof UserError)) throw error;
+    return path;
+  }
 }
 
 /** The result of {@link verifyFile}. */

@@ -2,7 +2,7 @@
 /**
  * Turns at a file of the store, as two processes would corrupt each other's part file.
  *
- *   STORE/.locks/NAME   the lock of a file that is being fetched, see runtime/lock.ts
+ *   STORE/.locks/SHA256   the lock of a file that is being fetched, see runtime/lock.ts
  *
  * @module
  */
@@ -33,17 +33,16 @@ export interface TurnOptions {
  * at the store again.
  *
  * @param store The store, which exists.
- * @param name A checked distfile name.
  * @throws {UserError} "target", if the store cannot be written.
  * @throws The reason of `signal`, if it is aborted.
  */
 export async function takeTurn(
   store: string,
-  name: string,
+  sha256: string,
   { signal, onWait }: TurnOptions,
 ): Promise<Lock> {
   const dir = join(store, LOCKS_DIR);
-  const path = join(dir, name);
+  const path = join(dir, sha256);
   let waitedFor: number | undefined;
   while (true) {
     signal.throwIfAborted();
@@ -66,13 +65,13 @@ export async function takeTurn(
  */
 export async function tidyStore(store: string): Promise<void> {
   try {
-    for (const name of strayOrigins(store)) {
+    for (const sha256 of strayOrigins(store)) {
       // A fetch that runs has the lock: what it has just announced is not stray.
       const dir = join(store, LOCKS_DIR);
-      const lock = takeLock(join(dir, name), () => makeOwnDirectory(dir));
+      const lock = takeLock(join(dir, sha256), () => makeOwnDirectory(dir));
       if (typeof lock === "number") continue;
       try {
-        if (isStrayOrigin(store, name)) await forgetOrigin(store, name);
+        if (isStrayOrigin(store, sha256)) await forgetOrigin(store, sha256);
       } finally {
         giveBack(lock, dir);
       }

@@ -100,7 +100,7 @@ export function checkStore(path: string): void {
   }
   throw new UserError("usage", `Cannot keep downloads in ${path}: it is not a directory`, {
     where: path,
-    hint: "Name another directory with --distfiles",
+    hint: "Name another directory with --store",
   });
 }
 

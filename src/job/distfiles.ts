@@ -14,7 +14,7 @@ import { fetchAll } from "../fetch/fetch.ts";
 import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
 import { askSizes, type SizeAnswers } from "../fetch/sizes.ts";
 import { fetchError, offlineError } from "../fetch/report.ts";
-import { locate } from "../fetch/store.ts";
+import { DIGESTS_DIR, locate, locateStored, storePath, takeOver } from "../fetch/store.ts";
 import { tidyStore } from "../fetch/turn.ts";
 import type { Failure, FetchEvent, WrongPlace } from "../fetch/types.ts";
 import { DISTFILES_DIR } from "../format/bundle.ts";
@@ -81,8 +81,9 @@ export async function findOwnDistfiles(
   const files: { name: string; segment: FileSegment }[] = [];
   const remarks: string[] = [];
   for (const name of sortedByBytes(reading(dir, () => readdirSync(dir)), (name) => name)) {
-    // A dot begins what seedstrap keeps in a store.
-    if (named.has(name) || name.startsWith(".") || name.endsWith(".part")) continue;
+    // A dot begins what seedstrap keeps in a store, which this directory may be.
+    const isOfStore = name.startsWith(".") || name === DIGESTS_DIR;
+    if (named.has(name) || isOfStore || name.endsWith(".part")) continue;
     const path = join(dir, name);
     const stat = statIfThere(path);
     const fault = stat?.isFile() === true ? distfileNameFault(name) : "it is not a file";
@@ -127,9 +128,12 @@ async function candidatesOf({ name, sha256 }: Wanted, places: Places): Promise<L
   const bundle = bundleAt(places.root);
   const bundled = bundle && findBundledDistfile(bundle, name, sha256);
   const found = await Promise.all(
-    directoriesOf(places).map(async ({ path: dir, from }) =>
-      (await locate(name, [dir])).map(({ path, sizeBytes }) => ({ path, sizeBytes, from }))
-    ),
+    directoriesOf(places).map(async ({ path: dir, from }) => {
+      const there = from === "store"
+        ? await locateStored({ name, sha256 }, dir)
+        : await locate(name, [dir]);
+      return there.map(({ path, sizeBytes }) => ({ path, sizeBytes, from }));
+    }),
   );
   return [
     ...bundled === undefined ? [] : [{ ...bundled, from: "checkout" } as const],
@@ -166,7 +170,7 @@ export interface RightFiles {
 
 /**
  * Finds the file to use for each distfile on this machine, verified. A wrong file is reported and
- * not used; in the store, which belongs to seedstrap, it is removed.
+ * not used; one in the store that has not its digest is removed.
  */
 export async function locateRight(
   wanted: readonly Wanted[],
@@ -193,14 +197,17 @@ export async function locateRight(
     let done = 0;
     for await (const got of digestEach(tasks, { onBytes, signal })) {
       const { search, file } = firsts[done++]!;
-      const { name, sha256 } = search.distfile;
+      const { sha256 } = search.distfile;
+      const isStored = file.from === "store" && file.bundled === undefined;
       if (got === sha256) {
-        search.right = file;
+        const path = isStored ? await takeOver(places.store, file.path, sha256) : file.path;
+        search.right = { ...file, path };
         continue;
       }
-      search.wrong.push(wrongFile(search.distfile, file, got!));
-      if (file.path === join(places.store, name)) {
-        writing(file.path, () => removeFile(file.path), "--distfiles");
+      search.wrong.push(wrongFile(search.distfile, file, got!, places.store));
+      // What has its own name there may be the file of another checkout.
+      if (isStored && file.path === storePath(places.store, sha256)) {
+        writing(file.path, () => removeFile(file.path), "--store");
       }
     }
     left = left.filter(({ right }) => right === undefined);
@@ -242,11 +249,12 @@ interface WrongFile {
 
 function wrongFile(
   { name, sha256 }: Wanted,
-  { path, bundled }: LocatedFile,
+  { path, from, bundled }: LocatedFile,
   got: string,
+  store: string,
 ): WrongFile {
   const place = bundled === undefined
-    ? { path: dirname(path), isBundle: false }
+    ? { path: from === "store" ? store : dirname(path), isBundle: false }
     : { path: partsOf(path, bundled), isBundle: true };
   const fileInPlace = bundled === undefined ? path : `${bundled.name} in ${place.path}`;
   return { name, place, fileInPlace, got, sha256 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { UserError } from "../../src/errors.ts";
@@ -17,8 +17,9 @@ import {
   NAME,
   OTHER,
   rejection,
+  stored,
 } from "./harness.ts";
-import { deadUrl, sha256 } from "./servers.ts";
+import { deadUrl, sampleBody, sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
 
@@ -26,13 +27,13 @@ test("fetchAll() fetches a file into the store and reports its URL", async () =>
   const server = await bench.files(BODY);
   const store = join(await bench.dir(), "deep", "store");
   const report = await get(store, [`${server.url}/a`]);
-  const path = join(store, NAME);
+  const path = stored(store);
   expect(report).toEqual({
     store,
     files: new Map([[NAME, { path, sizeBytes: BODY.length, source: `${server.url}/a` }]]),
     failures: [],
   });
-  expect(await filesOf(store)).toEqual([NAME]);
+  expect(await filesOf(store)).toEqual([sha256(BODY)]);
 });
 
 test("fetchAll() fetches an empty file", async () => {
@@ -108,12 +109,12 @@ test("fetchAll() encodes a name for the URL of a mirror", async () => {
 
 test("fetchAll() fetches the other files while one server is slow", async () => {
   const slow = await bench.raw(() => {});
-  const good = await bench.files(BODY);
+  const good = await bench.http(({ url }, response) => response.end(bodyOf(url!.slice(1))));
   const done: string[] = [];
   const wanted = ["slow", "b", "c", "d", "e", "f"].map((name) => ({
     name,
-    sha256: sha256(BODY),
-    urls: name === "slow" ? [slow.url, good.url] : [good.url],
+    sha256: sha256(bodyOf(name)),
+    urls: [...name === "slow" ? [slow.url] : [], `${good.url}/${name}`],
   }));
   await fetchAll(wanted, {
     store: await bench.dir(),
@@ -128,12 +129,47 @@ test("fetchAll() fetches the other files while one server is slow", async () => 
   expect(done).toEqual(["b", "c", "d", "e", "f", "slow"]);
 });
 
+/** A body of its own for each name. */
+function bodyOf(name: string): Uint8Array {
+  return sampleBody(1000, name.charCodeAt(0));
+}
+
+test("two names of one content are fetched once, and two contents of one name are both kept", async () => {
+  const server = await bench.http(({ url }, response) => response.end(bodyOf(url!.slice(1))));
+  const store = await bench.dir();
+  const fetched = (name: string, path: string) =>
+    fetchAll([{ name, sha256: sha256(bodyOf(path)), urls: [`${server.url}/${path}`] }], {
+      ...{ store, mirrors: [], userAgent: "seedstrap/test" },
+    });
+  await fetched("one.tar", "a");
+  expect((await fetched("other.tar", "a")).failures).toEqual([]);
+  expect((await fetched("one.tar", "b")).failures).toEqual([]);
+  expect(server.seen).toEqual(["GET /a", "GET /b"]);
+  const digests = ["a", "b"].map((name) => sha256(bodyOf(name)));
+  expect((await filesOf(store)).sort()).toEqual(digests.sort());
+});
+
+test("what a store has by its name is found, and gets a name by its digest", async () => {
+  const server = await bench.files(BODY);
+  const [store, elsewhere] = [await bench.dir(), await bench.dir()];
+  await writeFile(join(store, NAME), BODY);
+  expect((await get(store, [server.url])).files.get(NAME)?.path).toBe(stored(store));
+  expect((await filesOf(store)).sort()).toEqual([sha256(BODY), NAME].sort());
+  // A link is read, and stays the only one.
+  await writeFile(join(elsewhere, "mine"), OTHER);
+  await symlink(join(elsewhere, "mine"), join(store, "linked"));
+  const wanted = { name: "linked", sha256: sha256(OTHER), urls: [] };
+  const report = await fetchAll([wanted], { store, mirrors: [], userAgent: "seedstrap/test" });
+  expect(report.files.get("linked")?.path).toBe(join(store, "linked"));
+  expect(server.seen).toEqual([]);
+});
+
 test("fetchAll() asks a mirror last after it has failed to answer several times", async () => {
   const dead = await deadUrl(bench);
-  const good = await bench.files(BODY);
+  const good = await bench.http(({ url }, response) => response.end(bodyOf(url!.slice(1))));
   const failed: string[] = [];
   const names = ["a", "b", "c", "d", "e", "f"];
-  await fetchAll(names.map((name) => ({ name, sha256: sha256(BODY), urls: [] })), {
+  await fetchAll(names.map((name) => ({ name, sha256: sha256(bodyOf(name)), urls: [] })), {
     store: await bench.dir(),
     mirrors: mirrorsAt(dead, good.url),
     random: () => 0.999,
@@ -149,15 +185,19 @@ test("fetchAll() asks a mirror last after it has failed to answer several times"
 test("fetchAll() fetches at most `jobs` files at once", async () => {
   let most = 0;
   let now = 0;
-  const server = await bench.http((_, response) => {
+  const server = await bench.http(({ url }, response) => {
     most = Math.max(most, ++now);
     setTimeout(() => {
       now--;
-      response.end(BODY);
+      response.end(bodyOf(url!.slice(1)));
     }, 20);
   });
   const names = ["a", "b", "c", "d", "e", "f", "g"];
-  const wanted = names.map((name) => ({ name, sha256: sha256(BODY), urls: [server.url] }));
+  const wanted = names.map((name) => ({
+    name,
+    sha256: sha256(bodyOf(name)),
+    urls: [`${server.url}/${name}`],
+  }));
   const options = { store: await bench.dir(), mirrors: [], userAgent: "seedstrap/test", jobs: 3 };
   const report = await fetchAll(wanted, options);
   expect([...report.files.keys()]).toEqual(names);
@@ -171,9 +211,9 @@ test("fetchAll() asks no server for a file that is present and right", async () 
   const report = await get(store, [server.url]);
   expect(server.seen).toEqual([]);
   expect(report.files.get(NAME)).toEqual({
-    path: join(store, NAME),
+    path: stored(store),
     sizeBytes: BODY.length,
-    source: pathToFileURL(join(store, NAME)).href,
+    source: pathToFileURL(stored(store)).href,
   });
 });
 
@@ -183,7 +223,7 @@ test("fetchAll() replaces a file that is present and wrong", async () => {
   await writeFile(join(store, NAME), OTHER);
   const report = await get(store, [server.url]);
   expect(report.files.get(NAME)?.source).toBe(server.url);
-  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
+  expect(sha256(await readFile(stored(store)))).toBe(sha256(BODY));
 });
 
 test("fetchAll() does not report a wrong file that it cannot replace as fetched", async () => {
@@ -209,7 +249,7 @@ test("fetchAll() that is aborted leaves a part, no final name and no connection"
     },
   }));
   expect(error.kind).toBe("interrupt");
-  expect(await filesOf(store)).toEqual([`${NAME}.part`]);
+  expect(await filesOf(store)).toEqual([`${sha256(BODY)}.part`]);
   expect(await closed(server)).toBe(true);
   const links = (await readdir("/proc/self/fd")).length;
   expect(links).toBeLessThanOrEqual(before + 1); // the listening side may linger, a file may not
@@ -226,10 +266,10 @@ test("fetchAll() does not start if its signal is already aborted", async () => {
 test("fetchAll() stops at once when the store cannot be written", async () => {
   const server = await bench.files(BODY);
   const store = await bench.dir();
-  await mkdir(join(store, `${NAME}.part`));
+  await mkdir(`${stored(store)}.part`, { recursive: true });
   const error = await rejection(get(store, [server.url]));
   expect(error.kind).toBe("target");
-  expect(error.message).toStartWith(`Cannot write to ${join(store, NAME)}.part: `);
+  expect(error.message).toStartWith(`Cannot write to ${stored(store)}.part: `);
   expect(server.seen).toEqual([]);
 });
 

@@ -5,13 +5,14 @@
  * @module
  */
 import { expect } from "bun:test";
+import { writeFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../src/errors.ts";
 import { fetchAll } from "../../src/fetch/fetch.ts";
 import { ORIGINS_DIR } from "../../src/fetch/origin.ts";
 import { type HttpMirror, httpMirrors, parseMirror } from "../../src/fetch/mirror.ts";
+import { makeStoreDirectory, storePath } from "../../src/fetch/store.ts";
 import type { FetchOptions, FetchReport } from "../../src/fetch/types.ts";
 import { Bench, sampleBody, sha256, type TestServer } from "./servers.ts";
 
@@ -58,15 +59,28 @@ export async function answerOf(url: string, options: Partial<FetchOptions> = {})
   });
   expect(report.failures).toEqual([]);
   expect(report.files.get(NAME)?.source).toBe(`${good.url}/${NAME}`);
-  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
-  expect(await filesOf(store)).toEqual([NAME]);
+  expect(sha256(await readFile(stored(store)))).toBe(sha256(BODY));
+  expect(await filesOf(store)).toEqual([sha256(BODY)]);
   expect(answers).toHaveLength(1);
   return answers[0] ?? "";
 }
 
+/** Returns the path in a store of a body, by default of {@link BODY}. */
+export function stored(store: string, body = BODY): string {
+  return storePath(store, sha256(body));
+}
+
+/** Puts bytes into a store as an unfinished download of {@link BODY}. */
+export function putPart(store: string, bytes: Uint8Array): void {
+  makeStoreDirectory(stored(store));
+  writeFileSync(`${stored(store)}.part`, bytes);
+}
+
 /** Returns the names of the files in a store, without the origins. */
 export async function filesOf(store: string): Promise<string[]> {
-  return (await readdir(store)).filter((name) => name !== ORIGINS_DIR);
+  const entries = await readdir(store, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => !entry.isDirectory() && !entry.parentPath.endsWith(ORIGINS_DIR))
+    .map(({ name }) => name);
 }
 
 /** Reports whether all connections of a server end soon. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import { existsSync, symlinkSync } from "node:fs";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
@@ -11,7 +11,19 @@ import { fetchAll } from "../../src/fetch/fetch.ts";
 import { recallOrigin } from "../../src/fetch/origin.ts";
 import { tidyStore } from "../../src/fetch/turn.ts";
 import { describeDir, writeFiles } from "../support/files.ts";
-import { answerOf, answers, bench, BODY, closed, filesOf, get, NAME, OTHER } from "./harness.ts";
+import {
+  answerOf,
+  answers,
+  bench,
+  BODY,
+  closed,
+  filesOf,
+  get,
+  NAME,
+  OTHER,
+  stored,
+} from "./harness.ts";
+import { makeStoreDirectory } from "../../src/fetch/store.ts";
 import { deadUrl, sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
@@ -135,7 +147,7 @@ test("fetchAll() stores a body unchanged, whatever Content-Encoding says", async
   const store = await bench.dir();
   const report = await get(store, [server.url], {}, packed);
   expect(report.failures).toEqual([]);
-  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(packed));
+  expect(sha256(await readFile(stored(store, packed)))).toBe(sha256(packed));
 });
 
 test("fetchAll() uses the next URL when a body was re-encoded, and says so", async () => {
@@ -217,14 +229,14 @@ test("a fetch changes nothing through links in a store", async () => {
   const outside = await bench.dir();
   const digest = sha256(BODY);
   writeFiles(outside, {
-    [`${NAME}.part`]: "mine",
-    "gone.tar.part": "mine",
+    [`${digest}.part`]: "mine",
+    [`${"f".repeat(64)}.part`]: "mine",
     "99999999-5": "mine",
     "99999999-5.part/99999999-5": "mine",
     [digest]: `${JSON.stringify({ url: "http://a.example/" })}\n`,
   });
   const before = describeDir(outside);
-  for (const name of [".locks", ".origins"]) {
+  for (const name of [".locks", ".origins", "sha256"]) {
     const store = await bench.dir();
     symlinkSync(outside, join(store, name));
     await expect(get(store, [url])).rejects.toThrow(
@@ -233,13 +245,14 @@ test("a fetch changes nothing through links in a store", async () => {
     await tidyStore(store);
     expect(recallOrigin(store, digest)).toBeUndefined();
     expect(describeDir(outside)).toEqual(before);
-    expect(existsSync(join(store, NAME))).toBe(false);
+    expect(existsSync(stored(store))).toBe(false);
   }
   // Links with the names of files are replaced.
   const store = await bench.dir();
-  symlinkSync(join(outside, `${NAME}.part`), join(store, `${NAME}.part`));
+  makeStoreDirectory(stored(store));
+  symlinkSync(join(outside, `${digest}.part`), `${stored(store)}.part`);
   writeFiles(store, { ".origins/": "" });
-  symlinkSync(join(outside, `${NAME}.part`), join(store, `.origins/${NAME}.part`));
+  symlinkSync(join(outside, `${digest}.part`), join(store, `.origins/${digest}.part`));
   expect((await get(store, [url])).failures).toEqual([]);
   expect(recallOrigin(store, digest)).toEqual({ url });
   expect(describeDir(outside)).toEqual(before);
@@ -253,5 +266,5 @@ test("a distfile with the longest name is fetched, and has its origin", async ()
   const report = await fetchAll([wanted], { store, mirrors: [], userAgent: "seedstrap/test" });
   expect(report.failures).toEqual([]);
   expect(recallOrigin(store, wanted.sha256)).toEqual({ url: wanted.urls[0]! });
-  expect((await readdir(store)).sort()).toEqual([".origins", name]);
+  expect(await filesOf(store)).toEqual([wanted.sha256]);
 });

@@ -11,7 +11,7 @@ import { takeTurn, tidyStore } from "../../src/fetch/turn.ts";
 import type { Wanted } from "../../src/fetch/types.ts";
 import { fetchAll } from "../../src/fetch/fetch.ts";
 import { describeDir } from "../support/files.ts";
-import { bench, BODY, get, NAME } from "./harness.ts";
+import { bench, BODY, filesOf, get, putPart } from "./harness.ts";
 import { sampleBody, sha256, type TestServer } from "./servers.ts";
 
 afterEach(() => bench.release());
@@ -92,20 +92,21 @@ test("a fetch that is killed at any moment ends, run again, as one that was not"
 test("a part that is whole, left by a killed fetch, keeps its origin", async () => {
   const store = await bench.dir();
   const digest = sha256(BODY);
-  await announceOrigin(store, NAME, { url: "https://a.example/b" });
-  writeFileSync(join(store, `${NAME}.part`), BODY);
+  await announceOrigin(store, digest, { url: "https://a.example/b" });
+  putPart(store, BODY);
   await get(store, ["http://127.0.0.1:9/x"]);
   expect(recallOrigin(store, digest)).toEqual({ url: "https://a.example/b" });
   expect(readdirSync(join(store, ORIGINS_DIR))).toEqual([digest]);
-  expect(readdirSync(store).sort()).toEqual([ORIGINS_DIR, NAME]);
+  expect(await filesOf(store)).toEqual([digest]);
 });
 
 test("tidyStore() removes what killed fetches have left, and nothing of one that runs", async () => {
   const store = await bench.dir();
-  writeFileSync(join(store, "kept.part"), "x");
-  await announceOrigin(store, "kept", { url: "https://a.example/kept" });
-  await announceOrigin(store, "stray", { url: "https://a.example/stray" });
-  await announceOrigin(store, "running", { url: "https://a.example/running" });
+  putPart(store, Buffer.from("x"));
+  const [kept, stray, running] = [sha256(BODY), "5".repeat(64), "9".repeat(64)];
+  await announceOrigin(store, kept, { url: "https://a.example/kept" });
+  await announceOrigin(store, stray, { url: "https://a.example/stray" });
+  await announceOrigin(store, running, { url: "https://a.example/running" });
   const dead = Bun.spawnSync(["true"]).pid;
   for (const path of [`dead/${dead}-1`, `${dead}-2.part/${dead}-2`, `${dead}-3.part`, "odd/file"]) {
     mkdirSync(join(store, ".locks", path), { recursive: true });
@@ -116,14 +117,16 @@ test("tidyStore() removes what killed fetches have left, and nothing of one that
     writeFileSync(place, "");
   }
   const signal = new AbortController().signal;
-  const turn = await takeTurn(store, "running", { signal, onWait: () => {} });
+  const turn = await takeTurn(store, running, { signal, onWait: () => {} });
   await tidyStore(store);
-  expect(readdirSync(join(store, ORIGINS_DIR)).sort()).toEqual(["kept.part", "running.part"]);
-  expect(readdirSync(join(store, ".locks")).sort()).toEqual(["odd", "running"]);
+  expect(readdirSync(join(store, ORIGINS_DIR)).sort()).toEqual(
+    [`${running}.part`, `${kept}.part`].sort(),
+  );
+  expect(readdirSync(join(store, ".locks")).sort()).toEqual([running, "odd"].sort());
   turn.release();
   Bun.spawnSync(["rm", "-r", join(store, ".locks/odd")]);
   await tidyStore(store);
-  expect(readdirSync(join(store, ORIGINS_DIR))).toEqual(["kept.part"]);
+  expect(readdirSync(join(store, ORIGINS_DIR))).toEqual([`${kept}.part`]);
   expect(existsSync(join(store, ".locks"))).toBe(false);
 });
 
@@ -145,7 +148,5 @@ test("eight fetches at once into one store ask for each file once", async () => 
   expect(server.seen.toSorted()).toEqual(
     wanted.map(({ urls }) => `GET ${new URL(urls[0]!).pathname}`).toSorted(),
   );
-  expect(readdirSync(store).sort()).toEqual(
-    [ORIGINS_DIR, ...wanted.map(({ name }) => name)].sort(),
-  );
+  expect((await filesOf(store)).sort()).toEqual(wanted.map(({ sha256 }) => sha256).sort());
 });

@@ -11,7 +11,7 @@ import {
   recallOrigin,
   settleOrigin,
 } from "../../src/fetch/origin.ts";
-import { bench, BODY, get, NAME, rejection } from "./harness.ts";
+import { bench, BODY, filesOf, get, NAME, rejection } from "./harness.ts";
 import { sha256 } from "./servers.ts";
 
 afterEach(() => bench.release());
@@ -53,7 +53,7 @@ test("a body that is wrong leaves no origin", async () => {
   const store = await bench.dir();
   const report = await get(store, [`${bad.url}/${NAME}`]);
   expect(report.failures).toHaveLength(1);
-  expect(await readdir(store)).toEqual([]);
+  expect(await filesOf(store)).toEqual([]);
 });
 
 test("an origin that cannot be written is an error of the store, and no file is stored", async () => {
@@ -62,15 +62,15 @@ test("an origin that cannot be written is an error of the store, and no file is 
   await writeFile(join(store, ORIGINS_DIR), "in the way");
   const error = await rejection(get(store, [`${good.url}/${NAME}`]));
   expect(error.kind).toBe("target");
-  expect((await readdir(store)).sort()).toEqual([ORIGINS_DIR]);
+  expect(await filesOf(store)).toEqual([ORIGINS_DIR]);
 });
 
 test("recallOrigin() ignores an invalid origin", async () => {
   const store = await bench.dir();
   const path = join(store, ORIGINS_DIR, DIGEST);
-  await announceOrigin(store, NAME, { url: "https://a.example/b" });
-  expect(await settleOrigin(store, NAME, DIGEST)).toBe(true);
-  expect(await settleOrigin(store, NAME, DIGEST)).toBe(false);
+  await announceOrigin(store, DIGEST, { url: "https://a.example/b" });
+  expect(await settleOrigin(store, DIGEST)).toBe(true);
+  expect(await settleOrigin(store, DIGEST)).toBe(false);
   expect(recallOrigin(store, DIGEST)).toEqual({ url: "https://a.example/b" });
   const texts = [
     "",
@@ -104,9 +104,9 @@ test("an origin can be announced while others that were wrong are forgotten", as
   const failed: unknown[] = [];
   await Promise.all(Array.from({ length: 8 }, async (_, worker) => {
     for (let round = 0; round < 100; round++) {
-      const name = `${worker}-${round}.tar`;
-      await announceOrigin(store, name, { url: "http://m.example/x" })
-        .then(() => forgetOrigin(store, name))
+      const digest = sha256(Buffer.from(`${worker}-${round}`));
+      await announceOrigin(store, digest, { url: "http://m.example/x" })
+        .then(() => forgetOrigin(store, digest))
         .catch((error: unknown) => failed.push(error));
     }
   }));

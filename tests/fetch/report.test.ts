@@ -10,7 +10,7 @@ afterEach(() => bench.release());
 test("fetchError() names every missing file, each URL, and its answer", async () => {
   const body = sampleBody(1000);
   const [good, missing, wrong, busy, dead] = [
-    await bench.files(body),
+    await bench.files(sampleBody(1000, 3)),
     await bench.status(404),
     await bench.files(sampleBody(1000, 2)),
     await bench.status(503),
@@ -19,7 +19,7 @@ test("fetchError() names every missing file, each URL, and its answer", async ()
   const store = await bench.dir();
   const report = await fetchAll([
     { name: "a.tar", sha256: sha256(body), urls: [missing.url, wrong.url, busy.url, dead] },
-    { name: "b.tar", sha256: sha256(body), urls: [good.url] },
+    { name: "b.tar", sha256: sha256(sampleBody(1000, 3)), urls: [good.url] },
     { name: "c.tar", sha256: sha256(body), urls: [] },
   ], { store, mirrors: [], userAgent: "seedstrap/test", retryDelayMs: 1 });
   const error = fetchError(report, ["/srv/a", "/srv/b"]);

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { link, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import type { FetchEvent } from "../../src/fetch/types.ts";
-import { bench, BODY, filesOf, get, NAME, OTHER, rejection } from "./harness.ts";
+import { bench, BODY, filesOf, get, NAME, OTHER, putPart, rejection, stored } from "./harness.ts";
 import { sampleBody, sha256 } from "./servers.ts";
+import { makeStoreDirectory } from "../../src/fetch/store.ts";
 
 afterEach(() => bench.release());
 
 test("fetchAll() resumes a part and asks only for the rest", async () => {
   const server = await bench.files(BODY);
   const store = await bench.dir();
-  await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
+  putPart(store, BODY.subarray(0, 100_000));
   const events: FetchEvent[] = [];
   const report = await get(store, [`${server.url}/a`], {
     onProgress: (event) => events.push(event),
@@ -22,7 +23,7 @@ test("fetchAll() resumes a part and asks only for the rest", async () => {
   expect(server.seen).toEqual(["GET /a bytes=100000-"]);
   expect(events[1]).toMatchObject({ kind: "start", bytes: 100_000, total: 300_000 });
   expect(report.files.get(NAME)?.sizeBytes).toBe(300_000);
-  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
+  expect(sha256(await readFile(stored(store)))).toBe(sha256(BODY));
 });
 
 test("fetchAll() continues with the next URL where the one before was cut short", async () => {
@@ -37,9 +38,9 @@ test("fetchAll() continues with the next URL where the one before was cut short"
 
 test("fetchAll() takes a part that is already whole, even if its URL is invalid", async () => {
   const store = await bench.dir();
-  await writeFile(join(store, `${NAME}.part`), BODY);
+  putPart(store, BODY);
   const report = await get(store, ["http://[/a"]);
-  const path = join(store, NAME);
+  const path = stored(store);
   const source = pathToFileURL(path).href;
   expect(report.files.get(NAME)).toEqual({ path, sizeBytes: BODY.length, source });
 });
@@ -47,7 +48,7 @@ test("fetchAll() takes a part that is already whole, even if its URL is invalid"
 test("fetchAll() starts over when a server ignores the range", async () => {
   const server = await bench.http((_, response) => response.end(BODY));
   const store = await bench.dir();
-  await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
+  putPart(store, BODY.subarray(0, 100_000));
   const report = await get(store, [server.url]);
   expect(report.failures).toEqual([]);
   expect(server.seen).toHaveLength(1);
@@ -60,7 +61,7 @@ test("fetchAll() starts over when a server sends another range than the requeste
     response.writeHead(206, headers).write("never to be appended"); // and never ends
   });
   const store = await bench.dir();
-  await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
+  putPart(store, BODY.subarray(0, 100_000));
   const report = await get(store, [server.url]);
   expect(report.failures).toEqual([]);
   expect(server.seen).toEqual(["GET / bytes=100000-", "GET /"]);
@@ -73,7 +74,7 @@ test("fetchAll() continues when a server sends less than the requested range", a
     response.writeHead(206, { "Content-Range": range }).end(BODY.subarray(from, from + 100_000));
   });
   const store = await bench.dir();
-  await writeFile(join(store, `${NAME}.part`), BODY.subarray(0, 100_000));
+  putPart(store, BODY.subarray(0, 100_000));
   const failed: string[] = [];
   const report = await get(store, [server.url], {
     onProgress: (event) => {
@@ -91,29 +92,29 @@ test("fetchAll() gives no final name to a part that another process has replaced
   const error = await rejection(get(store, [server.url], {
     onProgress: (event) => {
       if (event.kind !== "start") return;
-      rmSync(join(store, `${NAME}.part`));
-      writeFileSync(join(store, `${NAME}.part`), OTHER);
+      rmSync(`${stored(store)}.part`);
+      putPart(store, OTHER);
     },
   }));
   expect(error.kind).toBe("target");
   expect(error.message).toEndWith("another process has changed it");
-  expect(await filesOf(store)).toEqual([`${NAME}.part`]);
+  expect(await filesOf(store)).toEqual([`${sha256(BODY)}.part`]);
 });
 
 test("fetchAll() starts over when a part of other content was resumed", async () => {
   const server = await bench.files(BODY);
   const store = await bench.dir();
-  await writeFile(join(store, `${NAME}.part`), OTHER.subarray(0, 100_000));
+  putPart(store, OTHER.subarray(0, 100_000));
   const report = await get(store, [`${server.url}/a`]);
   expect(report.failures).toEqual([]);
   expect(server.seen).toEqual(["GET /a bytes=100000-", "GET /a"]);
-  expect(sha256(await readFile(join(store, NAME)))).toBe(sha256(BODY));
+  expect(sha256(await readFile(stored(store)))).toBe(sha256(BODY));
 });
 
 test("fetchAll() starts over when a part is longer than the file", async () => {
   const server = await bench.files(BODY);
   const store = await bench.dir();
-  await writeFile(join(store, `${NAME}.part`), sampleBody(400_000, 3));
+  putPart(store, sampleBody(400_000, 3));
   const report = await get(store, [`${server.url}/a`]);
   expect(report.failures).toEqual([]);
   expect(server.seen).toEqual(["GET /a bytes=400000-", "GET /a"]);
@@ -122,10 +123,10 @@ test("fetchAll() starts over when a part is longer than the file", async () => {
 test("fetchAll() takes a part that is already whole without a request", async () => {
   const server = await bench.files(BODY);
   const store = await bench.dir();
-  await writeFile(join(store, `${NAME}.part`), BODY);
+  putPart(store, BODY);
   const report = await get(store, [server.url]);
   expect(server.seen).toEqual([]);
-  expect(report.files.get(NAME)?.source).toBe(pathToFileURL(join(store, NAME)).href);
+  expect(report.files.get(NAME)?.source).toBe(pathToFileURL(stored(store)).href);
 });
 
 test("fetchAll() does not write through a part that is a symbolic link", async () => {
@@ -134,10 +135,11 @@ test("fetchAll() does not write through a part that is a symbolic link", async (
   const precious = join(elsewhere, "precious");
   await writeFile(precious, "precious");
   for (const plant of [symlink, link]) {
-    await plant(precious, join(store, `${NAME}.part`));
+    makeStoreDirectory(stored(store));
+    await plant(precious, `${stored(store)}.part`);
     expect((await get(store, [server.url])).failures).toEqual([]);
     expect(await readFile(precious, "utf8")).toBe("precious");
-    await writeFile(join(store, NAME), "wrong again");
+    await writeFile(stored(store), "wrong again");
   }
 });
 
@@ -160,13 +162,13 @@ test("fetchAll() waits for another fetch of the same file, and takes its result"
       goOn();
     },
   });
-  const path = join(store, NAME);
+  const path = stored(store);
   expect((await second).files.get(NAME)?.source).toBe(pathToFileURL(path).href);
   expect((await first).files.get(NAME)?.source).toBe(server.url);
   expect(events[1]).toEqual({ kind: "wait", name: NAME, pid: process.pid });
   expect(events.map(({ kind }) => kind)).toEqual(["begin", "wait", "done", "end"]);
   expect(server.seen).toHaveLength(1);
-  expect(await filesOf(store)).toEqual([NAME]);
+  expect(await filesOf(store)).toEqual([sha256(BODY)]);
 });
 
 test("fetchAll() that waits for another fetch can be aborted, and resumes if that is aborted", async () => {
@@ -192,5 +194,5 @@ test("fetchAll() that waits for another fetch can be aborted, and resumes if tha
   });
   expect((await rejection(first)).kind).toBe("interrupt");
   expect((await third).files.get(NAME)?.source).toBe(good.url);
-  expect(await filesOf(store)).toEqual([NAME]);
+  expect(await filesOf(store)).toEqual([sha256(BODY)]);
 });

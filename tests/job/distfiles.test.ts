@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import type { Mirror } from "../../src/fetch/mirror.ts";
 import { fetchAbsent, locateAll, locateRight } from "../../src/job/distfiles.ts";
 import { Bench, sampleBody, sha256 } from "../fetch/servers.ts";
 import { rejection } from "../fetch/harness.ts";
+import { storePath } from "../../src/fetch/store.ts";
+import { writeFiles } from "../support/files.ts";
 
 const bench = new Bench();
 afterEach(() => bench.release());
@@ -57,9 +59,24 @@ test("locateRight() tries the next place if a file is wrong, and reports it", as
     ),
   );
   expect(wrong.get(NAME)?.map(({ path }) => path)).toEqual([dirs.checkout, dirs.store]);
-  // The store belongs to seedstrap, the checkout to the user.
-  expect(existsSync(join(dirs.store, NAME))).toBe(false);
+  // Under its name each may be the right file of another checkout.
+  expect(existsSync(join(dirs.store, NAME))).toBe(true);
   expect(existsSync(join(dirs.checkout, NAME))).toBe(true);
+});
+
+test("locateRight() removes a file of the store that has not its digest", async () => {
+  const { dirs, places: looked } = await places({ two: RIGHT });
+  const path = storePath(dirs.store, sha256(RIGHT));
+  writeFiles(dirs.store, { [relative(dirs.store, path)]: WRONG });
+  const notices: string[] = [];
+  const events = { onNotice: (text: string) => notices.push(text) };
+  const { located, wrong } = await locateRight(wanted, looked, events, undefined);
+  expect(located.get(NAME)).toMatchObject({ path: join(dirs.two, NAME), from: "mirror" });
+  expect(notices).toEqual([
+    `${path} is not used: its SHA-256 is ${sha256(WRONG)}, expected ${sha256(RIGHT)}`,
+  ]);
+  expect(wrong.get(NAME)?.map(({ path }) => path)).toEqual([dirs.store]);
+  expect(existsSync(path)).toBe(false);
 });
 
 test("locateRight() says it once of a directory with many wrong files", async () => {
@@ -133,7 +150,7 @@ test("fetchAbsent() asks a mirror only for distfiles that are not located", asyn
   );
   expect(server.seen).toEqual(["GET /other.tar"]);
   expect(whole.get("other.tar")).toEqual({
-    path: join(dirs.store, "other.tar"),
+    path: storePath(dirs.store, sha256(RIGHT)),
     sizeBytes: RIGHT.length,
     from: "store",
   });
