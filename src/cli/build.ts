@@ -7,7 +7,7 @@ import { chooseTarget, isSameDisk, refusal, type WriteTarget } from "../device/c
 import { UserError } from "../errors.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
 import { runCommand } from "../job/named.ts";
-import { bootstrap } from "../job/run.ts";
+import { bootstrap } from "../job/bootstrap.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { shellQuote } from "../launch/process.ts";

@@ -1,45 +1,16 @@
 // SPDX-License-Identifier: MIT
 /** `seedstrap resume`: goes on from a checkpoint. */
 
-import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
-import { runTarget } from "../job/run.ts";
-import { withInterrupt } from "../launch/interrupt.ts";
+import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { UserError } from "../errors.ts";
-import {
-  checkpointOption,
-  keepOption,
-  parseCheckpointNumber,
-  parseCheckpoints,
-} from "./checkpoint.ts";
-import {
-  accelOption,
-  parseStall,
-  printedRun,
-  qemuArgumentOption,
-  RUN_JSON,
-  RUN_QUIET,
-  stallOption,
-} from "./run.ts";
-import { withRunView } from "./view/view.ts";
+import { parseCheckpointNumber, parseCheckpoints } from "./checkpoint.ts";
+import { startCommand, startRun } from "./run.ts";
 
 export function resumeSubcommand(): CommandUnknownOpts {
-  return new Command("resume")
+  return startCommand("resume", "auto")
     .summary("go on from a checkpoint of a run")
     .description("go on from a checkpoint: after a power cut, a kill, an interrupt, a failed step")
-    .argument("[target]", "directory that was run", "target")
-    .allowExcessArguments(false)
     .option("--from <number>", "the checkpoint; default: the last one that is as it was saved")
-    .addOption(checkpointOption("auto"))
-    .addOption(keepOption())
-    .addOption(accelOption())
-    .addOption(stallOption())
-    .addOption(qemuArgumentOption())
-    .usage("[options] [target] [-- arguments of QEMU...]")
-    .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
-    .option("--kernel <file>", "the kernel of a target that was built with one (-qk)")
-    .option("--serve <dir...>", "mirror directories that the guest may download from")
-    .option("--json", RUN_JSON)
-    .option("--quiet", RUN_QUIET)
     .addHelpText(
       "after",
       `
@@ -51,27 +22,14 @@ and QEMU must be of the same series, such as 7.2. A download that was under way 
 
 QEMU trusts what it loads: go on only from checkpoints that were saved on a machine that you trust.`,
     )
-    .action((target, { accel, qemuArg, qemuCmd, kernel, serve = [], ...raw }) => {
-      const { json, quiet, stall, from } = raw;
-      const stallMs = parseStall(stall);
-      const checkpoints = parseCheckpoints(raw);
+    .action((target, { from, ...given }) => {
+      const checkpoints = parseCheckpoints(given);
       if (checkpoints === undefined) {
         throw new UserError("usage", "Cannot use --checkpoint off with resume", {
           hint: "What the guest goes on from is a checkpoint: leave the option out",
         });
       }
       const number = from === undefined ? undefined : parseCheckpointNumber(from, "--from");
-      const named = { modes: [], qemuCommand: qemuCmd, kernel, served: serve };
-      const request = {
-        ...{ target, accel, extraArgs: qemuArg, named, stallMs, checkpoints },
-        resume: { number },
-      };
-      return withInterrupt((signal) =>
-        withRunView(
-          { json, quiet },
-          printedRun({ json, quiet }),
-          (events) => runTarget(request, events, signal),
-        )
-      );
+      return startRun(target, given, { modes: [], checkpoints, resume: { number } });
     });
 }

@@ -6,7 +6,10 @@ import process from "node:process";
 import type { ConsoleEvent } from "../console/events.ts";
 import type { RunState } from "../console/position.ts";
 import { UserError } from "../errors.ts";
-import { type RunEvents, runTarget } from "../job/run.ts";
+import { runTarget } from "../job/run.ts";
+import type { CheckpointTimes, ResumeRequest } from "../job/checkpoint.ts";
+import type { NamedByUser } from "../job/named.ts";
+import type { AccelChoice, RunEvents } from "../job/run_request.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
@@ -62,25 +65,66 @@ export function qemuArgumentOption() {
 export const RUN_JSON = "for scripts: a line for each event, and the outcome as the last one";
 export const RUN_QUIET = "do not print what the guest prints; the log has it";
 
-export function runSubcommand(): CommandUnknownOpts {
-  return new Command("run")
-    .summary("start what was built: in QEMU, chroot or bwrap")
-    .description("start what was built: media in QEMU, a directory in chroot or bwrap")
-    .argument("[target]", "directory that was built", "target")
+/** Declares what `run` and `resume` have in common. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function startCommand(name: "run" | "resume", checkpoint: "off" | "auto") {
+  return new Command(name)
+    .argument("[target]", `directory that was ${name === "run" ? "built" : "run"}`, "target")
     .allowExcessArguments(false)
+    .usage("[options] [target] [-- arguments of QEMU...]")
     .addOption(accelOption())
     .addOption(stallOption())
-    .addOption(checkpointOption("off"))
+    .addOption(checkpointOption(checkpoint))
     .addOption(keepOption())
     .addOption(qemuArgumentOption())
-    .usage("[options] [target] [-- arguments of QEMU...]")
-    .option("-c, --chroot", "start a directory by chroot, as root")
-    .option("--bwrap", "start a directory in a sandbox of bwrap (-bw)")
     .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
     .option("--kernel <file>", "the kernel of a target that was built with one (-qk)")
     .option("--serve <dir...>", "mirror directories that the guest may download from")
     .option("--json", RUN_JSON)
-    .option("--quiet", RUN_QUIET)
+    .option("--quiet", RUN_QUIET);
+}
+
+/** What was given for the options of {@link startCommand}. */
+interface RunGiven extends ShownRun {
+  readonly accel: AccelChoice;
+  readonly stall?: string | undefined;
+  readonly checkpoint: string;
+  readonly keepCheckpoints: string;
+  readonly qemuArg: readonly string[];
+  readonly qemuCmd?: string | undefined;
+  readonly kernel?: string | undefined;
+  readonly serve?: readonly string[] | undefined;
+}
+
+/** Starts the target of a command line, with the options of {@link startCommand}. */
+export function startRun(
+  target: string,
+  { accel, qemuArg, qemuCmd, kernel, serve = [], ...raw }: RunGiven,
+  more: {
+    readonly modes: NamedByUser["modes"];
+    readonly checkpoints: CheckpointTimes | undefined;
+    readonly resume?: ResumeRequest;
+  },
+): Promise<void> {
+  const { json, quiet } = raw;
+  const { modes, ...rest } = more;
+  const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
+  const request = { target, accel, extraArgs: qemuArg, named, stallMs: parseStall(raw.stall) };
+  return withInterrupt((signal) =>
+    withRunView(
+      { json, quiet },
+      printedRun({ json, quiet }),
+      (events) => runTarget({ ...request, ...rest }, events, signal),
+    )
+  );
+}
+
+export function runSubcommand(): CommandUnknownOpts {
+  return startCommand("run", "off")
+    .summary("start what was built: in QEMU, chroot or bwrap")
+    .description("start what was built: media in QEMU, a directory in chroot or bwrap")
+    .option("-c, --chroot", "start a directory by chroot, as root")
+    .option("--bwrap", "start a directory in a sandbox of bwrap (-bw)")
     .addHelpText(
       "after",
       `
@@ -107,23 +151,10 @@ disk of this host, 17 a QEMU that died, 18 KVM; and the last step, the lines tha
 cause where one is seen, and what to try. 9 is a guest that could not be started, or of which nothing
 is known, and 130 an interrupt. seedstrap explain tells it all again.`,
     )
-    .action(
-      (target, { accel, qemuArg, chroot, bwrap, qemuCmd, kernel, serve = [], ...raw }) => {
-        const { json, quiet, stall } = raw;
-        const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
-        const stallMs = parseStall(stall);
-        const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
-        const checkpoints = parseCheckpoints(raw);
-        const request = { target, accel, extraArgs: qemuArg, named, stallMs, checkpoints };
-        return withInterrupt((signal) =>
-          withRunView(
-            { json, quiet },
-            printedRun({ json, quiet }),
-            (events) => runTarget(request, events, signal),
-          )
-        );
-      },
-    );
+    .action((target, { chroot, bwrap, ...given }) => {
+      const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
+      return startRun(target, given, { modes, checkpoints: parseCheckpoints(given) });
+    });
 }
 
 /** Events of a run: the guest on standard output, everything else on standard error. */

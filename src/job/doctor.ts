@@ -44,7 +44,7 @@ import { writing } from "../refused.ts";
 import { makeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { planBuild, type PlannedBuild, type PlanRequest } from "./build.ts";
 import { checkLimits, checkMissing, checkTargetDirectory } from "./check.ts";
-import type { AccelChoice } from "./run.ts";
+import type { AccelChoice } from "./run_request.ts";
 
 /** What to check. */
 export interface DoctorRequest {

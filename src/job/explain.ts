@@ -16,7 +16,7 @@ import { readRecordIfThere } from "../record/read.ts";
 import { logOf, type RecordedRun, recordedRun, recordedRuns } from "../record/run.ts";
 import { reading } from "../refused.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { factsOf } from "./run.ts";
+import { factsOf } from "./run_judge.ts";
 
 /** What is known of a run. */
 export interface Explanation extends Omit<Outcome, "verdict"> {

@@ -17,7 +17,7 @@ import { expectedOf, type ExpectedRun } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
 import { runOfLog, targetOfLog } from "../record/run.ts";
 import { statIfThere } from "../runtime/stat.ts";
-import { outcomeError } from "./run.ts";
+import { outcomeError } from "./run_judge.ts";
 
 /** What to watch. */
 export interface WatchRequest {

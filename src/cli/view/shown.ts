@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** How a run is shown, and in which words. */
 
-import type { RunStart } from "../../job/run.ts";
+import type { RunStart } from "../../job/run_request.ts";
 
 /** How a run is shown. */
 export interface ShownRun {

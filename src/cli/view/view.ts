@@ -15,7 +15,7 @@ import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timer
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ConsoleEvent } from "../../console/events.ts";
 import { NO_PLAN, type RunState, startOfRun } from "../../console/position.ts";
-import type { RunEvents, RunStart } from "../../job/run.ts";
+import type { RunEvents, RunStart } from "../../job/run_request.ts";
 import type { WatchEvents } from "../../job/watch.ts";
 import { type Usage, usageOf } from "../../launch/activity.ts";
 import type { RunningChild } from "../../launch/process.ts";
