@@ -46,6 +46,8 @@ export const EXITS = {
   /** QEMU, chroot or bwrap was killed, or failed while the guest ran. */
   died: { code: 17, text: "QEMU, or what else runs the guest, died" },
   kvm: { code: 18, text: "KVM cannot run the guest" },
+  /** Nothing failed: the guest was saved, and goes on with `resume`. */
+  budget: { code: 19, text: "the budget is spent (--budget): go on with resume" },
   /** Ctrl-C or SIGTERM: 128 + SIGINT, as in shells. */
   interrupt: { code: 130, text: "interrupted" },
   /** 128 + SIGPIPE, as in shells. */

@@ -20,7 +20,8 @@ import { DEFAULT_COMMAND } from "./argv.ts";
 import { confirmationOf, confirmTarget } from "./confirm.ts";
 import { describeTarget } from "./devices.ts";
 import { GROUPS } from "./help.ts";
-import { checkpointOption, keepOption, parseCheckpoints } from "./checkpoint.ts";
+import { budgetOption, checkpointOption, keepOption, parseCheckpoints } from "./checkpoint.ts";
+import { parseDuration } from "./duration.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText, wholeDigestText } from "./digest.ts";
 import { fetchPrinter } from "./fetching.ts";
@@ -29,7 +30,6 @@ import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts
 import { display, withProgress } from "./progress.ts";
 import {
   accelOption,
-  parseStall,
   printedRun,
   qemuArgumentOption,
   RUN_JSON,
@@ -99,6 +99,7 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
     .addOption(accelOption())
     .addOption(stallOption())
     .addOption(checkpointOption("off"))
+    .addOption(budgetOption())
     .addOption(keepOption())
     .addOption(qemuArgumentOption())
     .configureHelp({ commandUsage: () => "seedstrap [options] [-- arguments of QEMU...]" })
@@ -129,7 +130,7 @@ Example:
           },
         };
         const { accel, qemuArg: extraArgs } = raw;
-        const stallMs = parseStall(raw.stall);
+        const stallMs = parseDuration(raw.stall, "--stall");
         const checkpoints = parseCheckpoints(raw);
         return withProgress(() =>
           withRunView(raw, printedRun(raw), (run) =>

@@ -23,7 +23,7 @@ and QEMU must be of the same series, such as 7.2. A download that was under way 
 QEMU trusts what it loads: go on only from checkpoints that were saved on a machine that you trust.`,
     )
     .action((target, { from, ...given }) => {
-      const checkpoints = parseCheckpoints(given);
+      const checkpoints = parseCheckpoints(given, "auto");
       if (checkpoints === undefined) {
         throw new UserError("usage", "Cannot use --checkpoint off with resume", {
           hint: "What the guest goes on from is a checkpoint: leave the option out",

@@ -5,7 +5,6 @@ import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-ty
 import process from "node:process";
 import type { ConsoleEvent } from "../console/events.ts";
 import type { RunState } from "../console/position.ts";
-import { UserError } from "../errors.ts";
 import { runTarget } from "../job/run.ts";
 import type { CheckpointTimes, ResumeRequest } from "../job/checkpoint.ts";
 import type { NamedByUser } from "../job/named.ts";
@@ -13,7 +12,14 @@ import type { AccelChoice, RunEvents } from "../job/run_request.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
-import { checkpointOption, keepOption, parseCheckpoints, savedLine } from "./checkpoint.ts";
+import {
+  budgetOption,
+  checkpointOption,
+  keepOption,
+  parseCheckpoints,
+  savedLine,
+} from "./checkpoint.ts";
+import { parseDuration } from "./duration.ts";
 import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
 import { guestWriter, note, warn, writeOut } from "./output.ts";
 import { areOutputsOne, EventLines, eventObject, timeNow } from "./run_events.ts";
@@ -37,24 +43,6 @@ export function stallOption() {
   );
 }
 
-/** Longest silence that can be waited for: what a timer takes, and far more than any step needs. */
-const MAX_STALL_S = 500 * 3600;
-
-/**
- * Parses a duration, to milliseconds.
- *
- * @throws {UserError} "usage"
- */
-export function parseStall(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const [, number, unit] = /^(\d{1,7})([smh])$/.exec(text) ?? [];
-  const seconds = Number(number) * { s: 1, m: 60, h: 3600 }[unit as "s" | "m" | "h"];
-  if (seconds >= 1 && seconds <= MAX_STALL_S) return seconds * 1000;
-  throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for --stall`, {
-    hint: "It takes a whole number and its unit, up to 500h: 90s, 30m, 2h",
-  });
-}
-
 /** Declares the option that arguments after `--` become. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
 export function qemuArgumentOption() {
@@ -75,6 +63,7 @@ export function startCommand(name: "run" | "resume", checkpoint: "off" | "auto")
     .addOption(accelOption())
     .addOption(stallOption())
     .addOption(checkpointOption(checkpoint))
+    .addOption(budgetOption())
     .addOption(keepOption())
     .addOption(qemuArgumentOption())
     .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
@@ -88,7 +77,8 @@ export function startCommand(name: "run" | "resume", checkpoint: "off" | "auto")
 interface RunGiven extends ShownRun {
   readonly accel: AccelChoice;
   readonly stall?: string | undefined;
-  readonly checkpoint: string;
+  readonly checkpoint?: string | undefined;
+  readonly budget?: string | undefined;
   readonly keepCheckpoints: string;
   readonly qemuArg: readonly string[];
   readonly qemuCmd?: string | undefined;
@@ -109,7 +99,13 @@ export function startRun(
   const { json, quiet } = raw;
   const { modes, ...rest } = more;
   const named = { modes, qemuCommand: qemuCmd, kernel, served: serve };
-  const request = { target, accel, extraArgs: qemuArg, named, stallMs: parseStall(raw.stall) };
+  const request = {
+    target,
+    accel,
+    extraArgs: qemuArg,
+    named,
+    stallMs: parseDuration(raw.stall, "--stall"),
+  };
   return withInterrupt((signal) =>
     withRunView(
       { json, quiet },
@@ -140,6 +136,10 @@ standard error has a line, with its time, for each event: a step begins, a check
 With --checkpoint the guest writes into layers over the images, which stay as they were built, and
 its whole state is saved now and then; seedstrap resume goes on from there. Ctrl-C saves first.
 harvest and image read through the layers; image verify does not.
+
+--budget is for machines that are yours for some hours only, as in CI: when the time since seedstrap
+began is spent, the machine is saved and the run ends with 19, at most a minute late. seedstrap
+checkpoint export and import carry the checkpoint to the next machine, and resume goes on there.
 
 --stall counts the console only: neither what the guest computes nor what it writes to a disk. Long
 compilations are silent, and under TCG some steps are for hours, as make_fiwix_initrd; so nothing is

@@ -17,9 +17,10 @@ import { LineReader } from "./lines.ts";
  * - done: the last step was built, and the guest has ended in good order
  * - failed: something failed, or it ended before that
  * - interrupted: it was ended from outside
+ * - paused: its budget was spent; it was saved, and goes on with `resume`
  * - unknown: nothing of what it said was seen, so that nothing can be said
  */
-export type Verdict = "done" | "failed" | "interrupted" | "unknown";
+export type Verdict = "done" | "failed" | "interrupted" | "paused" | "unknown";
 
 /** The outcome of a run. */
 export interface Outcome {
@@ -67,7 +68,7 @@ type Judged = Pick<Outcome, "verdict" | "failure" | "why">;
 export type End =
   /** With exit code 0. */
   | { readonly kind: "ended" }
-  | { readonly kind: "interrupted"; readonly why: string }
+  | { readonly kind: "interrupted" | "paused"; readonly why: string }
   /** In another way, which is told where the console says nothing better. */
   | { readonly kind: "failed"; readonly why: string; readonly failure: RunFailure };
 
@@ -88,6 +89,7 @@ const OWN_FAILURES: readonly (readonly [RegExp, RunFailure])[] = [
   [/^QEMU (?:was killed|failed)\b/, "died"],
   [/^no space is left on this host\b/, "host-disk-full"],
 ];
+const PAUSED = /^the budget of .* is spent/;
 const STARTED_AGAIN = /, starting again under TCG$/;
 
 /** What a console is followed with. */
@@ -285,7 +287,9 @@ export class RunWatch {
     if (told?.failure !== undefined) {
       return { verdict: "failed", failure: told.failure, why: told.text };
     }
-    if (told !== undefined) return { verdict: "interrupted", why: told.text };
+    if (told !== undefined) {
+      return { verdict: PAUSED.test(told.text) ? "paused" : "interrupted", why: told.text };
+    }
     const why = this.#hasOutput ? "nothing in the log says how it ended" : "the log is empty";
     return { verdict: "unknown", why };
   }
@@ -296,7 +300,9 @@ export class RunWatch {
   ): Judged {
     const failed = (failure: RunFailure, why: string) =>
       ({ verdict: "failed", failure, why }) as const;
-    if (end.kind === "interrupted") return { verdict: "interrupted", why: end.why };
+    if (end.kind === "interrupted" || end.kind === "paused") {
+      return { verdict: end.kind, why: end.why };
+    }
     if (end.kind === "failed" && FROM_OUTSIDE.has(end.failure)) return failed(end.failure, end.why);
     if (this.#fault !== undefined) {
       // What a directory is on is a disk of this host.

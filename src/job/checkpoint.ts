@@ -40,6 +40,15 @@ export interface CheckpointTimes {
   readonly stepMs: number;
   /** How many are kept, besides those of jumps. */
   readonly keep: number;
+  /** So long after this program began, the guest is saved and ended; never if absent. */
+  readonly budget?: Budget | undefined;
+}
+
+/** How long a run may take before it is saved, to go on later. */
+export interface Budget {
+  readonly ms: number;
+  /** As the user has said it, such as 5h. */
+  readonly text: string;
 }
 
 /** So many checkpoints are kept by default. */
@@ -48,6 +57,15 @@ export const KEPT_CHECKPOINTS = 3;
 const AUTO = { everyMs: 30 * 60_000, stepMs: 10 * 60_000 };
 /** A guest that is interrupted is saved within this time, or not at all. */
 const INTERRUPT_MS = 60_000;
+/**
+ * The saving at the end of a budget begins so long before: at least this, twice as long as the
+ * longest save took, and never before half of the budget.
+ */
+const BUDGET_LEAD_MS = 30_000;
+/** And ends so long after it, at the latest. */
+const BUDGET_LATE_MS = 30_000;
+
+const MOST_WAIT_MS = 2 ** 31 - 1;
 
 /** When checkpoints are saved by themselves, or every so many minutes. */
 export function checkpointTimes(minutes: number | "auto", keep: number): CheckpointTimes {
@@ -76,7 +94,9 @@ export class Checkpointer {
   readonly #saver: Saver;
   readonly #ending = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #budgetTimer: ReturnType<typeof setTimeout> | undefined;
   #savedMs = performance.now();
+  #longestMs = 0;
   #logBytes = 0;
   #ended: Promise<void> | undefined;
   #failure: UserError | undefined;
@@ -140,8 +160,10 @@ export class Checkpointer {
   }
 
   #save(reason: Checkpoint["reason"]): void {
+    const began = performance.now();
     void this.#saver.save(reason).finally(() => {
       this.#savedMs = performance.now();
+      this.#longestMs = Math.max(this.#longestMs, this.#savedMs - began);
       this.#wait();
     });
   }
@@ -151,6 +173,55 @@ export class Checkpointer {
     clearTimeout(this.#timer);
     const waitMs = this.#savedMs + this.#run.times.everyMs - performance.now();
     this.#timer = setTimeout(() => this.#save("time"), Math.max(0, waitMs));
+    this.#waitForBudget();
+  }
+
+  /** Waits until it is time for the last one of the budget: a save that took long makes it earlier. */
+  #waitForBudget(): void {
+    const { budget } = this.#run.times;
+    if (budget === undefined || this.#ending.signal.aborted) return;
+    clearTimeout(this.#budgetTimer);
+    const leadMs = Math.min(Math.max(BUDGET_LEAD_MS, 2 * this.#longestMs), budget.ms / 2);
+    const waitMs = Math.max(0, budget.ms - leadMs - performance.now());
+    this.#budgetTimer = setTimeout(
+      // A timer takes no more than 24 days.
+      () => waitMs > MOST_WAIT_MS ? this.#waitForBudget() : void this.#spent(budget),
+      Math.min(waitMs, MOST_WAIT_MS),
+    );
+  }
+
+  /** The budget is about to be spent: saves the guest, and ends it. */
+  async #spent({ ms, text }: Budget): Promise<void> {
+    this.#run.onNotice(`the budget of ${text} is spent: saving a checkpoint, and ending the guest`);
+    const isSaved = await this.#saveLast("budget", ms + BUDGET_LATE_MS - performance.now());
+    const number = this.#saver.lastSaved;
+    this.#failure ??= isSaved || number !== undefined
+      ? new UserError(
+        "budget",
+        `the budget of ${text} is spent: the guest was ` +
+          (isSaved ? "saved and ended" : `ended, and goes on from checkpoint ${number}`),
+      )
+      : new UserError(
+        "target",
+        `the budget of ${text} is spent, and no checkpoint could be saved: the guest was ended`,
+      );
+    this.#ending.abort(this.#failure);
+  }
+
+  /** Saves a guest that is to be ended, within a time; it stands still afterwards. */
+  async #saveLast(reason: "interrupt" | "budget", withinMs: number): Promise<boolean> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => {
+        this.#saver.giveUp();
+        resolve(false);
+      }, Math.max(0, withinMs));
+    });
+    try {
+      return await Promise.race([this.#saver.save(reason, true).catch(() => false), late]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /**
@@ -176,6 +247,7 @@ export class Checkpointer {
   /** Ends the saving, also of a guest that was not started. */
   async end(): Promise<void> {
     clearTimeout(this.#timer);
+    clearTimeout(this.#budgetTimer);
     await (this.#ended ??= this.#saver.end());
   }
 
@@ -186,15 +258,7 @@ export class Checkpointer {
         `saving a checkpoint before the guest is ended, for ${INTERRUPT_MS / 1000} s at most; ` +
           "Ctrl-C again ends it without",
       );
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const late = new Promise<void>((resolve) => {
-        timer = setTimeout(() => {
-          this.#saver.giveUp();
-          resolve();
-        }, INTERRUPT_MS);
-      });
-      await Promise.race([this.#saver.save("interrupt", true).catch(() => {}), late]);
-      clearTimeout(timer);
+      await this.#saveLast("interrupt", INTERRUPT_MS);
     }
     this.#ending.abort(reason);
   }

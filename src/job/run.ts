@@ -21,7 +21,7 @@ import { chooseCheckpoint, refuseCheckpoints, resumeCommand } from "./checkpoint
 import { asNamed } from "./named.ts";
 import { checkExtraArgs, checkMode, checkStall, checkTerminal, useTarget } from "./run_checks.ts";
 import { followGuest } from "./run_follow.ts";
-import { factsOf, interruptedError, outcomeError, ownFailure } from "./run_judge.ts";
+import { budgetError, factsOf, interruptedError, outcomeError, ownFailure } from "./run_judge.ts";
 import type { Run, RunEvents, RunRequest } from "./run_request.ts";
 
 /**
@@ -30,7 +30,7 @@ import type { Run, RunEvents, RunRequest } from "./run_request.ts";
  * @throws {UserError} "target" where nothing was built there, it is not as it was built, or another
  * process uses it; "usage" for bare metal, and for a record that names what the user did not; a kind
  * of console/failure.ts where the bootstrap did not come to its end, "launch" where nothing proves that
- * it did; "interrupt" when the signal is raised.
+ * it did; "budget" where it was saved to go on later; "interrupt" when the signal is raised.
  */
 export async function runTarget(
   request: RunRequest,
@@ -72,6 +72,7 @@ export async function runTarget(
     const outcome = { ...seen, ...(named && { cause: named }) };
     finish(files, outcome, events);
     events.onOutcome?.(outcome, files.logPath);
+    if (outcome.verdict === "paused") throw budgetError(outcome.why, run);
     if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
     if (outcome.verdict !== "done") {
       const goesOn = resumeCommand(dir);

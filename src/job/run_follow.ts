@@ -112,7 +112,8 @@ export async function followGuest(
       const error = signal.aborted ? thrown : silence.error ?? thrown;
       if (!(error instanceof UserError)) throw error;
       const outcome = follower.judge(expected, endOf(error, run.dir));
-      return outcome.verdict === "interrupted" ? { outcome } : { outcome, error };
+      const isEnded = outcome.verdict === "interrupted" || outcome.verdict === "paused";
+      return isEnded ? { outcome } : { outcome, error };
     }
     if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
     return { outcome: follower.judge(expected, { kind: "ended" }) };

@@ -47,6 +47,7 @@ const FAILURE_OF: Partial<Record<ErrorKind, RunFailure>> = {
 /** How a guest has ended that has ended with an error. */
 export function endOf({ kind, message: why }: UserError, dir: string): End {
   if (kind === "interrupt") return { kind: "interrupted", why };
+  if (kind === "budget") return { kind: "paused", why };
   const failure = FAILURE_OF[kind] ?? "not-started";
   const isFull = (failure === "stall" || failure === "died") && hasNoSpace(dir);
   return isFull
@@ -110,6 +111,15 @@ export async function interruptedError(
   return new UserError("interrupt", why, {
     where: files.logPath,
     hint: await whatIsLeft(dir, record),
+  });
+}
+
+/** The error for a run whose budget is spent. */
+export function budgetError(why: string, { dir, files }: Run): UserError {
+  const goesOn = resumeCommand(dir);
+  return new UserError("budget", why, {
+    where: files.logPath,
+    ...(goesOn !== undefined && { hint: `Go on with: ${goesOn}` }),
   });
 }
 

@@ -166,6 +166,11 @@ export class Saver {
     }));
   }
 
+  /** Number of the last checkpoint that was saved of this guest. */
+  get lastSaved(): number | undefined {
+    return this.#saved.size === 0 ? undefined : Math.max(...this.#saved);
+  }
+
   /** Told how the guest starts, and each time that it does: nothing that it wrote counts. */
   begin(accel: Accel): void {
     this.#accel = accel;

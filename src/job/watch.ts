@@ -112,6 +112,7 @@ export async function watchConsole(
     events.onOutcome?.(outcome);
     if (signal.aborted) throw signal.reason;
     if (outcome.verdict === "interrupted") throw new UserError("interrupt", outcome.why);
+    if (outcome.verdict === "paused") throw new UserError("budget", outcome.why);
     if (outcome.verdict !== "done") throw outcomeError(outcome, source, hintOf(source));
   } finally {
     end.stop();

@@ -57,7 +57,7 @@ const LAYERS_FORMAT = "seedstrap-layers/1";
 const LAYERS_NAME = "layers.json";
 const CHECKPOINTS_DIR = join(WORK_DIR, "checkpoints");
 /** Each layer has a line; a hundred thousand of them are years. */
-const MAX_CHECKPOINT_BYTES = 16 * 1024 * 1024;
+export const MAX_CHECKPOINT_BYTES = 16 * 1024 * 1024;
 const MAX_NUMBER = 999_999_999;
 const NO_DIGEST = "0".repeat(64);
 
@@ -86,7 +86,7 @@ export interface Checkpoint {
   /** ISO 8601, UTC. */
   readonly saved: string;
   /** What it was saved for: those of jumps are kept. */
-  readonly reason: "jump" | "step" | "time" | "interrupt";
+  readonly reason: "jump" | "step" | "time" | "interrupt" | "budget";
   /** Where the guest was, such as `tcc-0.9.26 pass 1`. */
   readonly at: string;
   readonly accel: "kvm" | "hvf" | "tcg";
@@ -111,7 +111,7 @@ const checkpointSchema = objectOf<Checkpoint & { readonly sha256: string }>({
   format: v.literal(FORMAT, `"${FORMAT}"`),
   number,
   saved: textThat((value) => !Number.isNaN(Date.parse(value)), "a time"),
-  reason: oneOf(["jump", "step", "time", "interrupt"]),
+  reason: oneOf(["jump", "step", "time", "interrupt", "budget"]),
   at: anyText,
   accel: oneOf(["kvm", "hvf", "tcg"]),
   qemu: anyText,
@@ -260,6 +260,11 @@ function readLayers(dir: string): readonly LayersOfDisk[] {
   const read = parseJson(layersSchema, readWholeText(path, options));
   if (typeof read !== "string") return read.disks;
   throw new UserError("target", `Cannot understand ${path}: ${read}`, { where: path });
+}
+
+/** Reports whether a name is that of the memory of a checkpoint, or of a layer. */
+export function isDataName(name: string): boolean {
+  return /^[1-9]\d{0,8}\.memory$/.test(name) || /^[\w+-][\w.+-]*\.[1-9]\d{0,8}\.qcow2$/.test(name);
 }
 
 /** Name of the memory of a checkpoint. */

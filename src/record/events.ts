@@ -53,7 +53,7 @@ export const MAX_EVENTS = 50_000;
 
 const FORMAT = "seedstrap-events/1";
 const STARTERS = ["kvm", "hvf", "tcg", "chroot", "bwrap"] as const;
-const VERDICTS = ["done", "failed", "interrupted", "unknown"] as const;
+const VERDICTS = ["done", "failed", "interrupted", "paused", "unknown"] as const;
 
 /** What starts a guest. */
 export type Starter = (typeof STARTERS)[number];

@@ -72,7 +72,7 @@ const time = textThat((value) => !Number.isNaN(Date.parse(value)), "a time");
 
 const runSchema = objectOf<RecordedRun>({
   format: v.literal(FORMAT, `"${FORMAT}"`),
-  verdict: oneOf(["done", "failed", "interrupted", "unknown", "running"]),
+  verdict: oneOf(["done", "failed", "interrupted", "paused", "unknown", "running"]),
   failure: v.optional(oneOf(FAILURE_NAMES)),
   why: anyText,
   lastStep: v.optional(anyText),
@@ -223,6 +223,22 @@ function clearRuns(runs: string, kept: ReadonlySet<number>): void {
     const [, number] = /^([1-9]\d{0,8})\.(?:log|json|events|times)$/.exec(name) ?? [];
     if (number !== undefined && !kept.has(Number(number))) remove(join(runs, name));
   }
+}
+
+/**
+ * Makes an empty log for what a guest had printed before, on another machine; it is of no run here.
+ * The caller has the lock of the target.
+ *
+ * @throws {UserError} "target" where it cannot be written to.
+ */
+export function beginLog(dir: string): { readonly path: string; readonly name: string } {
+  const runs = join(dir, RUNS_DIR);
+  return writing(runs, () => {
+    makeOwnDirectory(join(dir, WORK_DIR), { isPrivate: true });
+    makeOwnDirectory(runs, { isPrivate: true });
+    const name = `${makeLog(runs, (runNumbers(runs, ["log", "json"]).at(-1) ?? 0) + 1)}.log`;
+    return { path: join(runs, name), name };
+  });
 }
 
 /**

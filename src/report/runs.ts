@@ -29,6 +29,7 @@ const TONES: Readonly<Record<Verdict, Tone>> = {
   done: "good",
   failed: "bad",
   interrupted: "warn",
+  paused: "warn",
   unknown: "warn",
   running: "plain",
 };
@@ -114,6 +115,7 @@ export function explanation({ verdict, why, lastStep }: RecordedRun, more?: Html
     done: markup`It came to its end: ${why}.`,
     failed: markup`It failed${at}: <strong>${why}</strong>.`,
     interrupted: markup`It was ended from outside${at}: ${why}.`,
+    paused: markup`It was saved${at}, to go on later: ${why}.`,
     unknown: markup`Nobody can tell how it ended: ${why}.`,
     running: markup`It is not over, or seedstrap was killed.`,
   };

@@ -7,12 +7,13 @@
 
 import { chmodSync, readdirSync, readSync, realpathSync, renameSync, type Stats } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { UserError } from "../errors.ts";
+import { systemCode, UserError } from "../errors.ts";
 import { syncDirectory, writeNewFile } from "../runtime/durable.ts";
 import { underUmask } from "../runtime/umask.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { openRegular } from "../read.ts";
-import { writing } from "../refused.ts";
+import { writeError, writing } from "../refused.ts";
+import { checkOutput } from "./output_parts.ts";
 import { makeScratch, removeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 
 /**
@@ -91,6 +92,37 @@ export function writeOutputFile(
       renameSync(part, place);
       syncDirectory(parent);
     }, "--output");
+  } finally {
+    removeScratch(work);
+  }
+}
+
+/**
+ * Writes a new file under a temporary name, and renames it when it is on the disk.
+ *
+ * @param write Writes and syncs the file at a path, which is not there.
+ * @throws {UserError} "target" where there is a file, or it cannot be written; nothing is left then.
+ */
+export async function withOutputFile<T>(
+  path: string,
+  write: (path: string) => Promise<T>,
+): Promise<T> {
+  checkOutput(path);
+  const place = resolve(path);
+  const parent = dirname(place);
+  const work = writing(parent, () => makeScratch(join(parent, SCRATCH_PREFIX)), "--output");
+  try {
+    const part = join(work, basename(place));
+    const result = await write(part).catch((error: unknown) => {
+      throw systemCode(error) === undefined ? error : writeError(place, error, "--output");
+    });
+    writing(place, () => {
+      // Checked again, as a rename would replace a file that appeared meanwhile.
+      checkOutput(path);
+      renameSync(part, place);
+      syncDirectory(parent);
+    }, "--output");
+    return result;
   } finally {
     removeScratch(work);
   }

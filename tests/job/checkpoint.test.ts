@@ -1,105 +1,35 @@
 // SPDX-License-Identifier: MIT
-import { afterAll, afterEach, expect } from "bun:test";
+import { expect } from "bun:test";
 import { randomBytes } from "node:crypto";
 import {
   appendFileSync,
   cpSync,
   existsSync,
-  readdirSync,
   readFileSync,
-  realpathSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
 import { readRecord } from "../../src/record/read.ts";
-import { listCheckpoints } from "../../src/record/checkpoints.ts";
 import { eventually, pidsWith } from "../launch/guest.ts";
-import { TempDirs } from "../support/files.ts";
-import { MAIN, seedstrap, start, testWith } from "../support/run.ts";
-import { miniTree, writeMiniTree } from "../support/tree.ts";
-import { counter, type Counting, countsIn } from "./counter.ts";
+import { seedstrap, testWith } from "../support/run.ts";
+import { countsIn } from "./counter.ts";
+import {
+  built,
+  checkpoints,
+  cleanUp,
+  DONE,
+  expectWhole,
+  Going,
+  JUMP,
+  lastLog,
+  numbersOf,
+  runs,
+  temp,
+} from "./going.ts";
 
-const temp = new TempDirs();
-/** What a test has started. */
-const started: Bun.Subprocess[] = [];
-afterEach(async () => {
-  for (const child of started.splice(0)) {
-    child.kill("SIGKILL");
-    await child.exited;
-  }
-});
-afterAll(() => temp.release());
+cleanUp();
 const test = testWith("qemu-system-x86_64");
-
-const JUMP = " +> kaem --file /steps/jump/fiwix.sh\n";
-const DONE = "\n +> pkg=alpha-1.0\n +> kaem --file pass2.kaem\nalpha-1.0: build successful\n" +
-  "reboot: Power down\n";
-
-/** Builds a target whose boot sector counts. */
-async function built(counting: Counting): Promise<string> {
-  const dir = realpathSync(temp.make());
-  const hex = [...counter(counting)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  const files = { "builder-hex0/builder-hex0-x86-stage1.hex0": `${hex}\n` };
-  const { tree, mirror } = writeMiniTree(dir, miniTree({ files }));
-  const target = join(dir, "target");
-  const options = ["--external-sources", "-qs", "64M", "-qr", "256", "-m", `file://${mirror}`];
-  const place = ["--distfiles", join(dir, "store"), "--tree", tree, "-t", target];
-  expect(await seedstrap(["build", "--qemu", ...options, ...place, "--force"])).toMatchObject({
-    code: 0,
-  });
-  return target;
-}
-
-/** A run that goes on; its standard error is read as it comes. */
-class Going {
-  readonly child: Bun.Subprocess<"ignore", "pipe", "pipe">;
-  readonly done: Promise<number>;
-  out = "";
-  err = "";
-
-  constructor(args: readonly string[], extra: readonly string[] = []) {
-    this.child = start([process.execPath, MAIN, ...args, "--accel", "tcg", ...extra]);
-    started.push(this.child);
-    const read = async (stream: ReadableStream<Uint8Array>, take: (text: string) => void) => {
-      for await (const chunk of stream) take(new TextDecoder("latin1").decode(chunk));
-    };
-    const streams = [
-      read(this.child.stdout, (text) => this.out += text),
-      read(this.child.stderr, (text) => this.err += text),
-    ];
-    this.done = Promise.all(streams).then(() => this.child.exited);
-  }
-
-  async saw(text: string | RegExp, limitMs = 60_000): Promise<void> {
-    const has = () => {
-      const all = this.out + this.err;
-      return typeof text === "string" ? all.includes(text) : text.test(all);
-    };
-    if (!await eventually(has, limitMs)) throw new Error(`no ${text}: ${this.out}${this.err}`);
-  }
-
-  async counted(count: number): Promise<void> {
-    await this.saw(`${count.toString(16).padStart(4, "0").toUpperCase()}\r\n`.replace("\r", ""));
-  }
-}
-
-const checkpoints = (target: string) => join(target, ".seedstrap/checkpoints");
-const numbersOf = (target: string) => listCheckpoints(target).map(({ number }) => number);
-/** The log of the last run: it begins with what earlier ones had printed. */
-function lastLog(target: string): string {
-  const runs = join(target, ".seedstrap/runs");
-  const numbers = readdirSync(runs).flatMap((name) => /^(\d+)\.log$/.exec(name)?.[1] ?? []);
-  return readFileSync(join(runs, `${Math.max(...numbers.map(Number))}.log`), "latin1");
-}
-
-/** Expects that a guest has counted on without a gap, however often it was ended. */
-function expectWhole(log: string, atLeast: number): void {
-  const counts = countsIn(log.replace(/\n--- seedstrap: .* ---\n/g, ""));
-  expect(counts).toEqual(counts.map((_, index) => index + 1));
-  expect(counts.length).toBeGreaterThanOrEqual(atLeast);
-  expect(log).not.toContain("WRONG");
-}
 
 test("kill -9 of QEMU or of seedstrap at any moment: resume goes on to the end", async () => {
   const target = await built({ text: JUMP, last: DONE, limit: 0x80 });
@@ -170,6 +100,28 @@ test("Ctrl-C saves first, and resume goes on from there", async () => {
   expect(await again.done).toBe(0);
   expectWhole(lastLog(target), 0x40);
   expect(countsIn(`\n${again.out}`)[0]).toBeGreaterThanOrEqual(0x10);
+}, 120_000);
+
+test("a run whose budget is spent is saved, ends with 19, and goes on", async () => {
+  const target = await built({ last: DONE, limit: 0x80 });
+  const first = new Going(["run", target, "--budget", "6s"]);
+  expect(await first.done).toBe(19);
+  expect(first.err).toContain("the budget of 6s is spent: saving a checkpoint");
+  expect(first.err).toContain("checkpoint 1 saved in its beginning");
+  expect(first.err).toContain("the budget of 6s is spent: the guest was saved and ended");
+  expect(first.err).toContain(`hint: Go on with: seedstrap resume ${target}`);
+  const explained = await seedstrap(["explain", target, "--json"]);
+  expect(JSON.parse(explained.stdout)).toMatchObject({ verdict: "paused" });
+  expect(JSON.parse((await seedstrap(["explain", join(runs(target), "1.log"), "--json"])).stdout))
+    .toMatchObject({ verdict: "paused" });
+  const second = new Going(["resume", target, "--budget", "6s"]);
+  expect(await second.done).toBe(19);
+  const last = new Going(["resume", target]);
+  expect(await last.done).toBe(0);
+  expectWhole(lastLog(target), 0x80);
+  const off = await seedstrap(["run", target, "--budget", "6s", "--checkpoint", "off"]);
+  expect(off).toMatchObject({ code: 2 });
+  expect(off.stderr).toContain("Cannot use --budget with --checkpoint off");
 }, 120_000);
 
 test(
