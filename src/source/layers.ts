@@ -89,12 +89,14 @@ function runAt(layer: Qcow2, offset: number, mostBytes: number): ReturnType<Qcow
 
 function nextData(layer: Qcow2, base: ByteSource, from: number): number {
   let offset = from;
+  // Asked once for all of the runs before it: each of many layers would ask the one below for each.
+  let next = -1;
   while (offset < base.sizeBytes) {
     const run = layer.find(offset);
     if (typeof run.at === "number") return offset;
     const end = offset + run.sizeBytes;
     if (run.at === "base") {
-      const next = base.nextData!(offset);
+      if (next < offset) next = base.nextData!(offset);
       if (next < end) return next;
     }
     offset = end;
