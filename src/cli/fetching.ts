@@ -6,10 +6,12 @@
  * @module
  */
 
+import process from "node:process";
 import { hostOf } from "../fetch/failure.ts";
 import { FetchTally } from "../fetch/tally.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { counted, formatBytes, formatCount, note } from "./output.ts";
+import { canRedraw } from "./status.ts";
 import {
   type Display,
   fitting,
@@ -22,13 +24,23 @@ import {
 /** How many kinds of failures of one host are shown, and of all hosts together. */
 const MOST_OF_HOST = 3;
 const MOST_OF_ALL = 8;
+const BAR_COLUMNS = 20;
+
+/** How a fetch is shown. */
+export interface ShownFetch {
+  /** Whether each file has a bar on a terminal while it comes, and a line elsewhere when it is here. */
+  readonly namesFiles?: boolean;
+}
 
 /** Returns a handler for the events of fetches. */
-export function fetchPrinter(display: Display): (event: FetchEvent) => void {
-  let fetching = new Fetching();
+export function fetchPrinter(
+  display: Display,
+  { namesFiles = false }: ShownFetch = {},
+): (event: FetchEvent) => void {
+  let fetching = new Fetching(namesFiles);
   return (event) => {
     if (event.kind === "begin") {
-      fetching = new Fetching();
+      fetching = new Fetching(namesFiles);
       display.show(fetching);
     }
     for (const line of fetching.add(event)) note(line);
@@ -47,6 +59,11 @@ class Fetching implements Shown {
   readonly #sources = new Set<string>();
   #fetchedFiles = 0;
   #fetchedBytes = 0;
+  readonly #namesFiles: boolean;
+
+  constructor(namesFiles: boolean) {
+    this.#namesFiles = namesFiles;
+  }
 
   /** Adds an event, and returns the lines that are to be printed. */
   add(event: FetchEvent): string[] {
@@ -61,6 +78,9 @@ class Fetching implements Shown {
           this.#sources.add(hostOf(event.url));
           this.#fetchedFiles++;
           this.#fetchedBytes += event.bytes;
+          if (this.#namesFiles && !canRedraw()) {
+            return [`${event.name}: ${formatBytes(event.bytes)} from ${hostOf(event.url)}`];
+          }
         }
         return [];
       case "end":
@@ -71,9 +91,34 @@ class Fetching implements Shown {
   }
 
   lines(columns: number): string[] {
-    const names = this.#tally.names.join(", ");
     const line = fitting(this.#parts(), columns, "  ");
+    if (this.#namesFiles) return [line, ...this.#bars(columns)];
+    const names = this.#tally.names.join(", ");
     return names === "" ? [line] : [line, `  ${names}`];
+  }
+
+  /** A line with a bar for each file that comes, as many as there is room for. */
+  #bars(columns: number): string[] {
+    const most = Math.max(0, (process.stderr.rows || 24) - 4);
+    const files = this.#tally.current;
+    const shown = files.slice(0, most).map(({ name, bytes, total }) => {
+      const part = total === undefined || total === 0 ? undefined : Math.min(1, bytes / total);
+      const percent = part === undefined ? "" : `${Math.floor(part * 100)} %`;
+      const full = part === undefined ? 0 : Math.round(part * BAR_COLUMNS);
+      const bar = `[${"#".repeat(full)}${".".repeat(BAR_COLUMNS - full)}]`;
+      return fitting(
+        [
+          { text: `  ${bar}`, rank: 7 },
+          { text: percent.padStart(5), rank: 1 },
+          { text: formatBytes(bytes).padStart(9), rank: 5 },
+          { text: name, rank: 0 },
+        ],
+        columns,
+        "  ",
+      );
+    });
+    const more = files.length - shown.length;
+    return more <= 0 ? shown : [...shown, `  and ${more} more`];
   }
 
   plain(): string {

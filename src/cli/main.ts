@@ -22,6 +22,7 @@ import { checkpointSubcommand } from "./checkpoint.ts";
 import { completionSubcommand } from "./completion.ts";
 import { demoSubcommand } from "./demo.ts";
 import { explainSubcommand } from "./explain.ts";
+import { fetchSubcommand } from "./fetch.ts";
 import { harvestSubcommand } from "./harvest.ts";
 import { devicesSubcommand } from "./devices.ts";
 import { doctorSubcommand } from "./doctor.ts";
@@ -37,6 +38,7 @@ import { reproduceSubcommand } from "./reproduce.ts";
 import { resumeSubcommand } from "./resume.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
+import { storeSubcommand } from "./store.ts";
 import { watchSubcommand } from "./watch.ts";
 import { writeSubcommand } from "./write.ts";
 
@@ -54,6 +56,8 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(watchSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(sourcesCommand())
+    .addCommand(fetchSubcommand())
+    .addCommand(storeSubcommand())
     .addCommand(imageSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(doctorSubcommand())

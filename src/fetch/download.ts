@@ -10,6 +10,7 @@ import { plainText, UrlFailure } from "./failure.ts";
 import { type HttpAnswer, type HttpOptions, openUrl } from "./http.ts";
 import { announceOrigin, forgetOrigin, originOf, settleOrigin } from "./origin.ts";
 import { isNoRoom, local, PartFile } from "./part.ts";
+import type { RateLimit } from "./rate.ts";
 import { makeStoreDirectory, storePath } from "./store.ts";
 
 /** The default limit for the size of a body, 4 GiB: far more than any distfile has. */
@@ -32,6 +33,8 @@ export interface DownloadOptions extends HttpOptions {
   readonly store: string;
   /** Largest size of a body and of a part file. */
   readonly maxBytes: number;
+  /** Every byte is taken from it. */
+  readonly rate?: RateLimit | undefined;
   /** Called when a body starts and after each chunk, with the bytes so far and the total size. */
   readonly onBytes?: (bytes: number, total: number | undefined) => void;
 }
@@ -230,6 +233,7 @@ async function copy(
         }
       }
       await part.append(chunk);
+      await options.rate?.take(chunk.length, options.signal);
       options.onBytes?.(part.sizeBytes, total);
     }
   } catch (error) {

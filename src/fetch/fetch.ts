@@ -14,6 +14,7 @@ import { alternatives, HostHealth } from "./alternatives.ts";
 import { download, MAX_DISTFILE_BYTES } from "./download.ts";
 import { bareUrl, plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
+import { RateLimit } from "./rate.ts";
 import { type Candidate, checkDistfileName, locateStored, takeOver, verifyFile } from "./store.ts";
 import { takeTurn, tidyStore } from "./turn.ts";
 import type {
@@ -51,6 +52,7 @@ interface Task extends Wanted {
 
 /** The state that all tasks share. */
 interface Run {
+  readonly rate: RateLimit | undefined;
   readonly options: FetchOptions;
   readonly store: string;
   readonly health: HostHealth;
@@ -83,6 +85,7 @@ export async function fetchAll(
     store: resolve(options.store),
     health: new HostHealth(),
     signal: stop.signal,
+    rate: options.bytesPerSecond === undefined ? undefined : new RateLimit(options.bytesPerSecond),
     tell: options.onProgress ?? (() => {}),
   };
   run.tell({ kind: "begin", files: tasks.length });
@@ -291,6 +294,7 @@ function downloadFrom(task: Task, url: string, run: Run): ReturnType<typeof down
     stallMs: stallMs ?? DEFAULT_STALL_MS,
     maxBytes: maxBytes ?? MAX_DISTFILE_BYTES,
     signal: run.signal,
+    rate: run.rate,
     onBytes(bytes, total) {
       run.tell({ kind, name: task.name, url: shown, bytes, total });
       kind = "bytes";

@@ -61,6 +61,15 @@ export class FetchTally {
     }
   }
 
+  /** The files that are being received, those that began first at the front. */
+  get current(): {
+    readonly name: string;
+    readonly bytes: number;
+    readonly total: number | undefined;
+  }[] {
+    return [...this.#current].map(([name, { bytes, total }]) => ({ name, bytes, total }));
+  }
+
   /** Names of the files that are being received, those that began first at the front. */
   get names(): string[] {
     return [...this.#current.keys()];

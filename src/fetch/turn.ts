@@ -57,6 +57,13 @@ export async function takeTurn(
   }
 }
 
+/** Takes the turn at a file where no process has it. */
+export function takeIfFree(store: string, sha256: string): Lock | "taken" {
+  const dir = join(store, LOCKS_DIR);
+  const lock = takeLock(join(dir, sha256), () => makeOwnDirectory(dir));
+  return typeof lock === "number" ? "taken" : { release: () => giveBack(lock, dir) };
+}
+
 /**
  * Removes what killed fetches have left in a store that no later one would come across: locks of
  * files that are whole, and origins of parts that are not there. What cannot be removed stays.

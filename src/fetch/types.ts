@@ -27,6 +27,8 @@ export interface FetchOptions {
   readonly userAgent: string;
   /** Number of files to fetch at once; 4 if absent. */
   readonly jobs?: number | undefined;
+  /** Most bytes a second of all downloads together; no limit if absent. */
+  readonly bytesPerSecond?: number | undefined;
   /** Ends the fetch. Part files stay, to be resumed. */
   readonly signal?: AbortSignal | undefined;
   /** Returns a number in [0, 1) for the order of mirrors; `Math.random` if absent. */

@@ -274,6 +274,8 @@ function wrongNotice(files: readonly WrongFile[]): string {
 /** How to fetch, and what of this machine was found to be wrong before. */
 interface FetchRequest extends Pick<DistfileRequest, "jobs" | "isOffline"> {
   readonly wrong?: RightFiles["wrong"] | undefined;
+  /** Most bytes a second of all downloads together. */
+  readonly bytesPerSecond?: number | undefined;
 }
 
 /**
@@ -287,7 +289,7 @@ export async function fetchAbsent(
   wanted: readonly Pick<Distfile, "name" | "sha256" | "urls">[],
   located: Located,
   places: Places,
-  { jobs, isOffline, wrong }: FetchRequest,
+  { jobs, isOffline, wrong, bytesPerSecond }: FetchRequest,
   events: DistfileEvents,
   signal: AbortSignal | undefined,
 ): Promise<Located> {
@@ -309,6 +311,7 @@ export async function fetchAbsent(
     store,
     mirrors: httpMirrors(mirrors),
     jobs,
+    bytesPerSecond,
     userAgent: USER_AGENT,
     signal,
     onProgress: events.onFetch,
