@@ -6,8 +6,8 @@ import { join, resolve } from "node:path";
 import { chooseTarget, isSameDisk, refusal, type WriteTarget } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
-import { runCommand } from "../job/named.ts";
-import { bootstrap } from "../job/bootstrap.ts";
+import { runCommand, runWords } from "../job/named.ts";
+import { bootstrap, buildAndDetach } from "../job/bootstrap.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { shellQuote } from "../launch/process.ts";
@@ -25,11 +25,13 @@ import { parseDuration } from "./duration.ts";
 import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts";
 import { digestText, wholeDigestText } from "./digest.ts";
 import { fetchPrinter } from "./fetching.ts";
-import { printJson, printJsonLine } from "./json.ts";
+import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
 import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
 import {
   accelOption,
+  DETACH_TEXT,
+  detachRun,
   printedRun,
   qemuArgumentOption,
   RUN_JSON,
@@ -106,6 +108,7 @@ export function bootstrapSubcommand(): CommandUnknownOpts {
     .optionsGroup(GROUPS.place)
     .option("--tmpfs", "mount a tmpfs on the target while it is used")
     .option("--tmpfs-size <size>", "size of the tmpfs", "8G")
+    .option("--detach", DETACH_TEXT)
     .option("--json", RUN_JSON)
     .option("--quiet", RUN_QUIET)
     .addHelpText(
@@ -132,6 +135,12 @@ Example:
         const { accel, qemuArg: extraArgs } = raw;
         const stallMs = parseDuration(raw.stall, "--stall");
         const checkpoints = parseCheckpoints(raw);
+        if (raw.detach) {
+          if (raw.json) beginJsonLines();
+          const start = (record: TargetRecord) =>
+            detachRun(build.target, detachedWords(record, build.target, raw), raw, signal);
+          return withProgress(() => buildAndDetach({ ...build, tmpfsSize }, events, signal, start));
+        }
         return withProgress(() =>
           withRunView(raw, printedRun(raw), (run) =>
             bootstrap(
@@ -142,6 +151,29 @@ Example:
         );
       })
     );
+}
+
+/** The command line of a run without a terminal, of what was built with another one. */
+function detachedWords(
+  record: TargetRecord,
+  target: string,
+  { accel, stall, checkpoint, budget, keepCheckpoints, qemuArg }: {
+    readonly accel: string;
+    readonly stall?: string | undefined;
+    readonly checkpoint?: string | undefined;
+    readonly budget?: string | undefined;
+    readonly keepCheckpoints: string;
+    readonly qemuArg: readonly string[];
+  },
+): string[] {
+  return [
+    ...runWords(record, resolve(target)),
+    ...["--accel", accel, "--keep-checkpoints", keepCheckpoints],
+    ...(checkpoint === undefined ? [] : ["--checkpoint", checkpoint]),
+    ...(budget === undefined ? [] : ["--budget", budget]),
+    ...(stall === undefined ? [] : ["--stall", stall]),
+    ...(qemuArg.length === 0 ? [] : ["--", ...qemuArg]),
+  ];
 }
 
 /** What was built, as an event for scripts: the record has everything else. */

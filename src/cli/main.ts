@@ -16,6 +16,7 @@ import {
   namedForHelp,
   passQemuArguments,
 } from "./argv.ts";
+import { attachSubcommand } from "./attach.ts";
 import { bootstrapSubcommand, buildSubcommand } from "./build.ts";
 import { bundleSubcommand } from "./bundle.ts";
 import { checkpointSubcommand } from "./checkpoint.ts";
@@ -33,12 +34,14 @@ import { endJson } from "./json.ts";
 import { printableLines, printError, writeOut } from "./output.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
+import { psSubcommand } from "./ps.ts";
 import { reportSubcommand } from "./report.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
 import { resumeSubcommand } from "./resume.ts";
 import { runSubcommand } from "./run.ts";
 import { sourcesCommand } from "./sources.ts";
 import { storeSubcommand } from "./store.ts";
+import { stopSubcommand } from "./stop.ts";
 import { watchSubcommand } from "./watch.ts";
 import { writeSubcommand } from "./write.ts";
 
@@ -53,6 +56,9 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(buildSubcommand())
     .addCommand(runSubcommand())
     .addCommand(resumeSubcommand())
+    .addCommand(psSubcommand())
+    .addCommand(attachSubcommand())
+    .addCommand(stopSubcommand())
     .addCommand(watchSubcommand())
     .addCommand(demoSubcommand())
     .addCommand(sourcesCommand())

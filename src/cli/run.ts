@@ -2,14 +2,17 @@
 /** `seedstrap run`: starts built media. */
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
+import { resolve } from "node:path";
 import process from "node:process";
 import type { ConsoleEvent } from "../console/events.ts";
 import type { RunState } from "../console/position.ts";
+import { startDetached, takeDetachment } from "../job/detached.ts";
 import { runTarget } from "../job/run.ts";
 import type { CheckpointTimes, ResumeRequest } from "../job/checkpoint.ts";
 import type { NamedByUser } from "../job/named.ts";
-import type { AccelChoice, RunEvents } from "../job/run_request.ts";
+import type { AccelChoice, RunEvents, RunRequest } from "../job/run_request.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
+import { shellQuote } from "../launch/process.ts";
 import { MAX_RUNS } from "../record/run.ts";
 import { QEMU_ARGUMENT } from "./argv.ts";
 import {
@@ -21,7 +24,7 @@ import {
 } from "./checkpoint.ts";
 import { parseDuration } from "./duration.ts";
 import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
-import { guestWriter, note, warn, writeOut } from "./output.ts";
+import { guestWriter, note, print, warn, writeOut } from "./output.ts";
 import { areOutputsOne, EventLines, eventObject, timeNow } from "./run_events.ts";
 import { type ShownRun, STARTED } from "./view/shown.ts";
 import { withRunView } from "./view/view.ts";
@@ -69,9 +72,12 @@ export function startCommand(name: "run" | "resume", checkpoint: "off" | "auto")
     .option("--qemu-cmd <program>", "QEMU to run, where the target has its own (-qc)")
     .option("--kernel <file>", "the kernel of a target that was built with one (-qk)")
     .option("--serve <dir...>", "mirror directories that the guest may download from")
+    .option("--detach", DETACH_TEXT)
     .option("--json", RUN_JSON)
     .option("--quiet", RUN_QUIET);
 }
+
+export const DETACH_TEXT = "start it without a terminal, see attach, stop and ps";
 
 /** What was given for the options of {@link startCommand}. */
 interface RunGiven extends ShownRun {
@@ -84,6 +90,7 @@ interface RunGiven extends ShownRun {
   readonly qemuCmd?: string | undefined;
   readonly kernel?: string | undefined;
   readonly serve?: readonly string[] | undefined;
+  readonly detach?: true | undefined;
 }
 
 /** Starts the target of a command line, with the options of {@link startCommand}. */
@@ -106,6 +113,17 @@ export function startRun(
     named,
     stallMs: parseDuration(raw.stall, "--stall"),
   };
+  const detachment = takeDetachment();
+  if (detachment !== undefined) {
+    const apart = withoutPlace({ ...request, ...rest, isDetached: true });
+    return withInterrupt(
+      (signal) => detachment.telling(printedApart(), (events) => runTarget(apart, events, signal)),
+      { outlivesTerminal: true },
+    );
+  }
+  if (raw.detach) {
+    return withInterrupt((signal) => detachRun(target, process.argv.slice(2), { json }, signal));
+  }
   return withInterrupt((signal) =>
     withRunView(
       { json, quiet },
@@ -113,6 +131,50 @@ export function startRun(
       (events) => runTarget({ ...request, ...rest }, events, signal),
     )
   );
+}
+
+/** Starts a run without a terminal, and tells what there is to know of it. */
+export async function detachRun(
+  target: string,
+  args: readonly string[],
+  { json }: ShownRun,
+  signal: AbortSignal,
+): Promise<void> {
+  const started = await startDetached(target, args, warn, signal);
+  const dir = resolve(target);
+  const { pid, run, by, logPath, outputPath } = started;
+  if (json) return printJson({ target: dir, pid, run, by, log: logPath, output: outputPath });
+  print(`run ${run} of ${dir} has started ${STARTED[by]}, as process ${pid}`);
+  print(`  show it with: ${shellQuote(["seedstrap", "attach", dir])}`);
+  print(`  end it with:  ${shellQuote(["seedstrap", "stop", dir])}`);
+  print(`  the log is ${logPath}`);
+}
+
+/**
+ * Leaves the directory that we were started in, which could not be unmounted otherwise. What QEMU
+ * gets may name files in it: then it stays.
+ */
+function withoutPlace(request: RunRequest): RunRequest {
+  const { target, named } = request;
+  if ((request.extraArgs ?? []).length > 0) return request;
+  const { qemuCommand, kernel, served } = named!;
+  const placed = {
+    ...named!,
+    qemuCommand: qemuCommand?.includes("/") ? resolve(qemuCommand) : qemuCommand,
+    kernel: kernel && resolve(kernel),
+    served: served.map((path) => resolve(path)),
+  };
+  const dir = resolve(target);
+  process.chdir("/");
+  return { ...request, target: dir, named: placed };
+}
+
+/** Events of a run without a terminal: a line for each, as nothing else says what happened when. */
+function printedApart(): RunEvents {
+  return {
+    ...printedRun({ quiet: true }),
+    onStart: ({ by, logPath }) => note(`starting ${STARTED[by]}; the log is ${logPath}`),
+  };
 }
 
 export function runSubcommand(): CommandUnknownOpts {

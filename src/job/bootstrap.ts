@@ -6,11 +6,13 @@
  */
 
 import { resolve } from "node:path";
+import { UserError } from "../errors.ts";
 import { withTmpfs } from "../launch/mount.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "./build.ts";
 import { runTarget } from "./run.ts";
 import {
+  checkDetached,
   checkExtraArgs,
   checkMode,
   checkPrograms,
@@ -58,4 +60,34 @@ export async function bootstrap(
   if (size === undefined) return await buildAndRun();
   const onNotice = (text: string) => events.onWarning?.(text);
   await withTmpfs({ dir: resolve(target), size, signal, onNotice }, buildAndRun);
+}
+
+/**
+ * Builds, and has what was built started without a terminal.
+ *
+ * @param start Starts it, once it is built.
+ * @throws {UserError} of every kind.
+ */
+export async function buildAndDetach(
+  request: BuildRequest & Pick<BootstrapRequest, "tmpfsSize">,
+  events: BuildEvents & Pick<BootstrapEvents, "onBuilt">,
+  signal: AbortSignal,
+  start: (record: TargetRecord) => Promise<void>,
+): Promise<void> {
+  const { options, tmpfsSize } = request;
+  const refuse = (why: string, hint: string) => new UserError("usage", why, { hint });
+  if (options.mode === "bare-metal") {
+    throw refuse("Cannot use --detach with --bare-metal: nothing is started", "Leave it out");
+  }
+  if (tmpfsSize !== undefined) {
+    throw refuse(
+      "Cannot use --detach with --tmpfs: it is unmounted when this command ends",
+      "Name a --target on a tmpfs that is mounted already",
+    );
+  }
+  await checkPrograms(options);
+  checkDetached(options, { isDetached: true });
+  const record = await buildMedia(request, events, signal);
+  events.onBuilt?.(record);
+  await start(record);
 }

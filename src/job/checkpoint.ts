@@ -10,6 +10,7 @@ import { closeSync, readSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import type { ConsoleEvent } from "../console/events.ts";
 import { UserError } from "../errors.ts";
+import { hurry } from "../launch/interrupt.ts";
 import { shellQuote } from "../launch/process.ts";
 import type { Accel, QemuOptions } from "../launch/qemu.ts";
 import { layeredDriveArgs } from "../plan/layers.ts";
@@ -209,13 +210,19 @@ export class Checkpointer {
   }
 
   /** Saves a guest that is to be ended, within a time; it stands still afterwards. */
-  async #saveLast(reason: "interrupt" | "budget", withinMs: number): Promise<boolean> {
+  async #saveLast(
+    reason: "interrupt" | "budget",
+    withinMs: number,
+    early?: AbortSignal,
+  ): Promise<boolean> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<false>((resolve) => {
-      timer = setTimeout(() => {
+      const giveUp = () => {
         this.#saver.giveUp();
         resolve(false);
-      }, Math.max(0, withinMs));
+      };
+      timer = setTimeout(giveUp, Math.max(0, withinMs));
+      early?.addEventListener("abort", giveUp, { once: true });
     });
     try {
       return await Promise.race([this.#saver.save(reason, true).catch(() => false), late]);
@@ -253,12 +260,12 @@ export class Checkpointer {
 
   async #interrupt({ reason }: AbortSignal): Promise<void> {
     const isAsked = reason instanceof UserError && reason.kind === "interrupt";
-    if (isAsked) {
+    if (isAsked && !hurry.aborted) {
       this.#run.onNotice(
         `saving a checkpoint before the guest is ended, for ${INTERRUPT_MS / 1000} s at most; ` +
           "Ctrl-C again ends it without",
       );
-      await this.#saveLast("interrupt", INTERRUPT_MS);
+      await this.#saveLast("interrupt", INTERRUPT_MS, hurry);
     }
     this.#ending.abort(reason);
   }

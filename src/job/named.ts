@@ -89,22 +89,31 @@ const NOTHING: NamedByUser = { modes: [], qemuCommand: undefined, kernel: undefi
  * @param named What the user names already: it stays.
  */
 export function runCommand(
-  { options, servedMirrors }: Pick<TargetRecord, "options" | "servedMirrors">,
+  record: Pick<TargetRecord, "options" | "servedMirrors">,
   dir: string,
   named: NamedByUser = NOTHING,
 ): string {
+  return shellQuote(["seedstrap", ...runWords(record, dir, named)]);
+}
+
+/** The words of that command after the name of this program. */
+export function runWords(
+  { options, servedMirrors }: Pick<TargetRecord, "options" | "servedMirrors">,
+  dir: string,
+  named: NamedByUser = NOTHING,
+): string[] {
   const { mode } = options;
   const qemu = isUsual(options) ? named.qemuCommand : named.qemuCommand ?? options.qemuCommand;
   const kernel = options.kernel === undefined ? undefined : named.kernel ?? options.kernel;
   const served = new Set([...servedMirrors.map(({ path }) => path), ...named.served]);
-  return shellQuote([
-    ...["seedstrap", "run", dir],
+  return [
+    ...["run", dir],
     ...(startsInDirectory(mode) ? [`--${mode}`] : []),
     ...(qemu === undefined ? [] : ["--qemu-cmd", qemu]),
     ...(kernel === undefined ? [] : ["--kernel", kernel]),
     // Takes every word that follows it.
     ...(served.size === 0 ? [] : ["--serve", ...served]),
-  ]);
+  ];
 }
 
 /**

@@ -15,11 +15,19 @@ import { planCommand } from "../plan/plan.ts";
 import type { Checkpoint } from "../record/checkpoints.ts";
 import { expectedOf } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
+import { registerRun } from "../record/running.ts";
 import { beginRun, lastRun, type RunFiles, toldRun } from "../record/run.ts";
 import { checkImages, checkKernel } from "./check.ts";
 import { chooseCheckpoint, refuseCheckpoints, resumeCommand } from "./checkpoint.ts";
 import { asNamed } from "./named.ts";
-import { checkExtraArgs, checkMode, checkStall, checkTerminal, useTarget } from "./run_checks.ts";
+import {
+  checkDetached,
+  checkExtraArgs,
+  checkMode,
+  checkStall,
+  checkTerminal,
+  useTarget,
+} from "./run_checks.ts";
 import { followGuest } from "./run_follow.ts";
 import { budgetError, factsOf, interruptedError, outcomeError, ownFailure } from "./run_judge.ts";
 import type { Run, RunEvents, RunRequest } from "./run_request.ts";
@@ -52,14 +60,17 @@ export async function runTarget(
   checkTerminal(options);
   checkStall(options, stallMs);
   checkMode(options, request);
+  checkDetached(options, request);
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   const target = useTarget(dir);
+  let entry: ReturnType<typeof registerRun> | undefined;
   try {
     checkImages(dir, record.images);
     const from = await foundStart({ dir, record, extraArgs }, request, events, signal);
     const expected = { ...expectedOf(dir, record), ...factsOf(record) };
     if (startsInDirectory(options.mode) && !continuesPass(options)) warnOfEarlier(dir, events);
     const files = beginRun(dir);
+    entry = registered(dir, files, request, events);
     const run = { record, command: [...command, ...extraArgs], dir, files, expected, from };
     const { outcome: seen, error } = await followGuest(run, request, { events, signal }).catch(
       (error) => {
@@ -80,7 +91,25 @@ export async function runTarget(
       throw outcomeError(outcome, files.logPath, error);
     }
   } finally {
+    entry?.release();
     target.release();
+  }
+}
+
+/** Registers a run for `ps` and `stop`; where that cannot be, it goes on without. */
+function registered(
+  dir: string,
+  { number }: RunFiles,
+  { isDetached = false }: RunRequest,
+  { onWarning }: RunEvents,
+): ReturnType<typeof registerRun> | undefined {
+  try {
+    return registerRun(dir, number, isDetached);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    // Ctrl-C ends the others.
+    if (isDetached) onWarning?.(`seedstrap ps and stop will not find the run: ${error.message}`);
+    return undefined;
   }
 }
 

@@ -38,6 +38,21 @@ export function checkMode(
 }
 
 /**
+ * Refuses to start without a terminal what needs one.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkDetached(
+  options: BuildOptions,
+  { isDetached = false }: Pick<RunRequest, "isDetached">,
+): void {
+  if (!isDetached || !needsTerminal(options)) return;
+  throw new UserError("usage", "Cannot use --detach with a guest that has the terminal", {
+    hint: "Start it at a terminal, or build it without --interactive and its configurator",
+  });
+}
+
+/**
  * Refuses to watch for silence where the console is the user's.
  *
  * @throws {UserError} "usage"

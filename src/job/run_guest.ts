@@ -36,7 +36,8 @@ const ALIVE_TEXTS: readonly string[] = [" +> ", "Linux version "];
 export async function runInQemu(
   { record: { options, images }, command: [command, ...args], dir, files }: Run,
   qemu: Pick<QemuOptions, "accel"> & Partial<Checkpointer["qemu"]>,
-  { onSerial, onStart, onProcess, onKeys, onWarning, onRestart, onLogged, onReset }: GuestEvents,
+  { onSerial, onStart, onProcess, onKeys, onWarning, onRestart, onLogged, onReset, onReady }:
+    GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   await runQemu({
@@ -51,6 +52,7 @@ export async function runInQemu(
     signal,
     onSerial: (chunk) => onSerial?.(chunk),
     onProcess,
+    onReady,
     takesInput: onKeys !== undefined,
     onNotice: (text) => onWarning?.(text),
     onStart: (by) => {
@@ -65,7 +67,7 @@ export async function runInQemu(
 
 export async function runInDirectory(
   { record: { options }, command, dir, files }: Run,
-  { onSerial, onStart, onProcess, onWarning, onLogged }: GuestEvents,
+  { onSerial, onStart, onProcess, onReady, onWarning, onLogged }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const before = mountsBelow(dir);
@@ -81,7 +83,10 @@ export async function runInDirectory(
           log.write(chunk);
           onSerial?.(chunk);
         },
-        onProcess,
+        onProcess: (first) => {
+          onProcess?.(first);
+          onReady?.();
+        },
         signal,
         onNotice: (text) => onWarning?.(text),
       })
@@ -96,8 +101,11 @@ export async function runInDirectory(
   }
 }
 
-function toldStart(options: BuildOptions, { logPath }: RunFiles): Omit<RunStart, "by"> {
-  return { logPath, isInteractive: needsTerminal(options) };
+function toldStart(
+  options: BuildOptions,
+  { logPath, number: run }: RunFiles,
+): Omit<RunStart, "by"> {
+  return { logPath, run, isInteractive: needsTerminal(options) };
 }
 
 /** Calls a function while the mirror directories of a target are served. */

@@ -38,6 +38,8 @@ export interface RunRequest {
   readonly stallMs?: number | undefined;
   /** When the guest is saved; never if absent, and only under QEMU. */
   readonly checkpoints?: CheckpointTimes | undefined;
+  /** Whether it goes on without a terminal. */
+  readonly isDetached?: boolean;
   /** Goes on from a checkpoint, and not from the beginning. */
   readonly resume?: ResumeRequest | undefined;
 }
@@ -47,6 +49,8 @@ export interface RunStart {
   /** The accelerator of QEMU, or what starts a directory. */
   readonly by: Starter;
   readonly logPath: string;
+  /** Number of the run of the target. */
+  readonly run: number;
   /** Whether the terminal is the guest's, Ctrl-C included. */
   readonly isInteractive: boolean;
   /** Whether it starts again under TCG where KVM cannot run it. */
@@ -63,6 +67,11 @@ export interface RunEvents extends FollowEvents {
   readonly onSerial?: (chunk: Uint8Array) => void;
   /** Told when the guest's process has started, again where it is started again. */
   readonly onProcess?: (guest: RunningChild) => void;
+  /**
+   * Told when the guest runs, again where it is started again: QEMU says so, or it has printed
+   * something; the first process of a directory is there.
+   */
+  readonly onReady?: () => void;
   /** Keys that are typed while the guest runs and does not have the terminal for itself. */
   readonly onKeys?: (keys: Uint8Array) => void;
   readonly onWarning?: (text: string) => void;

@@ -73,39 +73,27 @@ export async function watchConsole(
   const over = new AbortController();
   const end = new EndFinder(run, quietMs, () => over.abort());
   const isLog = targetOfLog(source) !== undefined;
-  const follower = new RunFollower(
-    run.plan,
-    {
-      onEvent: (event, state) => {
-        end.take(event, state);
-        events.onEvent?.(event, state);
-      },
-      onState: events.onState,
+  const follower = followerOf(run, isLog ? source : undefined, {
+    onEvent: (event, state) => {
+      end.take(event, state);
+      events.onEvent?.(event, state);
     },
-    undefined,
-    isLog ? beginningOf(source) : undefined,
-  );
-  const parts = partsOfLog();
-  const recorded = isLog ? recordWatcher(source, () => over.abort()) : undefined;
+    onState: events.onState,
+  });
+  const recorded = isLog ? recordWatcher(() => recordedEnd(source), () => over.abort()) : undefined;
   try {
-    await readConsole(source, {
-      baud,
-      onOpen: () => events.onStart?.(dir),
-      signal: AbortSignal.any([signal, over.signal]),
-      onChunk: async (chunk) => {
-        events.onSerial?.(chunk);
-        for (const [index, part] of (isLog ? parts(chunk) : [chunk]).entries()) {
-          if (index > 0) {
-            follower.restart();
-            end.restart();
-          }
-          follower.push(part);
-        }
-        end.heard();
-        recorded?.heard();
-        await events.drained?.();
+    await readInto(
+      follower,
+      { source, baud, isLog, signal: AbortSignal.any([signal, over.signal]) },
+      { ...events, onStart: () => events.onStart?.(dir) },
+      {
+        restart: () => end.restart(),
+        heard: () => {
+          end.heard();
+          recorded?.heard();
+        },
       },
-    });
+    );
     const outcome = signal.aborted
       ? follower.judge(run, { kind: "interrupted", why: "it is not watched any more" })
       : recorded?.outcome ?? judged(follower, run, end, over.signal.aborted);
@@ -119,6 +107,83 @@ export async function watchConsole(
     recorded?.stop();
     follower.stop();
   }
+}
+
+/** The log of a run of another seedstrap. */
+export interface FollowedRun {
+  readonly source: string;
+  /** Its target, absolute. */
+  readonly dir: string;
+  /** How the run has ended; undefined while it goes on. Asked when its log is silent. */
+  readonly recorded: () => Outcome | undefined;
+}
+
+/**
+ * Follows a run of another seedstrap, from its beginning until that says how it ended.
+ *
+ * @param events Without `onOutcome`.
+ * @returns How it has ended; undefined where the signal was raised before.
+ * @throws {UserError} "target" where its log cannot be read, or it is of no target.
+ */
+export async function followConsole(
+  { source, dir, recorded }: FollowedRun,
+  events: Omit<WatchEvents, "onOutcome">,
+  signal: AbortSignal,
+): Promise<Outcome | undefined> {
+  const over = new AbortController();
+  const { onEvent, onState } = events;
+  const follower = followerOf(knownRun(dir), source, { onEvent, onState });
+  const watcher = recordWatcher(recorded, () => over.abort());
+  try {
+    const reading = { source, baud: 0, isLog: true };
+    const until = AbortSignal.any([signal, over.signal]);
+    await readInto(follower, { ...reading, signal: until }, events, watcher);
+    return watcher.outcome;
+  } finally {
+    watcher.stop();
+    follower.stop();
+  }
+}
+
+/** Follows a console; that of a run began when the run did. */
+function followerOf(
+  { plan }: ExpectedRun,
+  log: string | undefined,
+  events: FollowEvents,
+): RunFollower {
+  return new RunFollower(plan, events, undefined, log === undefined ? undefined : beginningOf(log));
+}
+
+/** Reads a console to its end, or until the signal is raised. */
+async function readInto(
+  follower: RunFollower,
+  { source, baud, isLog, signal }: {
+    readonly source: string;
+    readonly baud: number;
+    readonly isLog: boolean;
+    readonly signal: AbortSignal;
+  },
+  { onStart, onSerial, drained }: Pick<WatchEvents, "onStart" | "onSerial" | "drained">,
+  { restart, heard }: { readonly restart?: () => void; readonly heard: () => void },
+): Promise<void> {
+  const parts = partsOfLog();
+  await readConsole(source, {
+    baud,
+    onOpen: () => onStart?.(undefined),
+    signal,
+    onChunk: async (chunk) => {
+      onSerial?.(chunk);
+      for (const [index, part] of (isLog ? parts(chunk) : [chunk]).entries()) {
+        if (index > 0) {
+          follower.restart();
+          restart?.();
+        }
+        follower.push(part);
+      }
+      heard();
+      await drained?.();
+    },
+  });
 }
 
 /** When the run of a log began, by the clock of `performance.now()`; undefined if nobody knows. */
@@ -255,9 +320,17 @@ function partsOfLog(): (chunk: Uint8Array) => Uint8Array[] {
   };
 }
 
-/** Looks whether the run of a log is over by its record, once all of the log was read. */
+/** How the run of a log has ended, by its record; undefined while that does not say it. */
+export function recordedEnd(log: string): Outcome | undefined {
+  const run = runOfLog(log);
+  if (run === undefined || run.verdict === "running") return undefined;
+  const { format: _, began: __, ended: ___, verdict, ...seen } = run;
+  return { verdict, ...seen };
+}
+
+/** Looks whether the run of a log is over, once all of the log was read. */
 function recordWatcher(
-  log: string,
+  recorded: () => Outcome | undefined,
   onEnd: () => void,
 ): { readonly outcome: Outcome | undefined; heard(): void; stop(): void } {
   let outcome: Outcome | undefined;
@@ -266,11 +339,8 @@ function recordWatcher(
     const wasSilent = isSilent;
     isSilent = true;
     if (!wasSilent) return;
-    const run = runOfLog(log);
-    if (run === undefined || run.verdict === "running") return;
-    const { format: _, began: __, ended: ___, verdict, ...seen } = run;
-    outcome = { verdict, ...seen };
-    onEnd();
+    outcome = recorded();
+    if (outcome !== undefined) onEnd();
   }, RECORD_EVERY_MS);
   return {
     get outcome() {

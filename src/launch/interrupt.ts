@@ -12,6 +12,12 @@ export const SIGNALS = ["SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"];
 /** The signals that a terminal sends for a key: Ctrl-C and Ctrl-\. */
 const KEYS: readonly string[] = ["SIGINT", "SIGQUIT"];
 
+/** The signal by which `seedstrap stop --now` ends a run. */
+export const HURRY_SIGNAL = "SIGUSR2";
+const hurried = new AbortController();
+/** Raised when what is ended is not to take its time, as for a checkpoint. */
+export const hurry: AbortSignal = hurried.signal;
+
 /** `npm run` and similar programs forward a Ctrl-C that the terminal has already sent to us. */
 const SAME_KEY_MS = 300;
 
@@ -80,15 +86,23 @@ export function endRunning(reason: UserError): boolean {
  * A second Ctrl-C or Ctrl-\ skips the cleanup: the process exits at once with exit code 130, and
  * only child processes are still killed. The handlers are removed when the promise settles.
  *
+ * {@link HURRY_SIGNAL} is a signal as these, and raises {@link hurry}.
+ *
+ * @param options With `outlivesTerminal`, SIGHUP does nothing.
  * @returns What `fn` returned, also if it finished in spite of a signal.
  * @throws {UserError} "interrupt", if a signal came and `fn` failed with an AbortError.
  * @throws Any other error of `fn`.
  */
-export async function withInterrupt<T>(fn: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function withInterrupt<T>(
+  fn: (signal: AbortSignal) => Promise<T>,
+  { outlivesTerminal = false }: { readonly outlivesTerminal?: boolean } = {},
+): Promise<T> {
   const controller = new AbortController();
   let abortedAt = 0;
-  const handlers = SIGNALS.map((name) => {
+  const handlers = [...SIGNALS, HURRY_SIGNAL].map((name) => {
     const handler = () => {
+      if (outlivesTerminal && name === "SIGHUP") return;
+      if (name === HURRY_SIGNAL) hurried.abort();
       const isKey = KEYS.includes(name);
       if (isKey && keyOwners > 0) return;
       if (isKey && !controller.signal.aborted && mayInterrupt?.() === false) return;

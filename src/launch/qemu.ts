@@ -61,6 +61,8 @@ export interface QemuOptions {
    * Otherwise nothing can be written to it.
    */
   readonly takesInput?: boolean;
+  /** Told when the guest runs: QEMU says so, or the guest has printed something. Once a start. */
+  readonly onReady?: (() => void) | undefined;
   /** Told that the guest starts again, from its beginning. */
   readonly onRestart?: () => void;
   /** Told that the guest has reset itself, also by a triple fault. */
@@ -221,6 +223,11 @@ async function runOnce(
   let isHostFull = false;
   let isReset = false;
   let hasSerial = false;
+  let isReady = false;
+  const ready = () => {
+    if (!isReady) options.onReady?.();
+    isReady = true;
+  };
   const watch = textWatcher(options.haltTexts ?? [], (text) => {
     haltText ??= text;
     giveUp.abort();
@@ -253,6 +260,7 @@ async function runOnce(
     ...(interactive ? {} : {
       onStdout: (chunk) => {
         hasSerial = true;
+        ready();
         log.write(chunk);
         onSerial(chunk);
         watch(chunk);
@@ -273,11 +281,13 @@ async function runOnce(
           if (options.onHostFull !== undefined) return options.onHostFull();
           isHostFull = true;
           giveUp.abort();
-        }
+        } else if (event.name === "RESUME") ready();
       };
       const qmp = Qmp.open(channel, { onEvent });
       // A QEMU that cannot be understood still runs its guest.
-      qmp.catch(() => {});
+      qmp.then(async (qmp) => {
+        if (await isGuestRunning(qmp)) ready();
+      }).catch(() => {});
       options.onControl?.(qmp);
     },
     signal: AbortSignal.any([signal, giveUp.signal]),
@@ -295,6 +305,13 @@ async function runOnce(
 
 function isGood({ goodCodes = [0] }: QemuOptions, code: number): boolean {
   return goodCodes.includes(code);
+}
+
+/** Reports whether the guest runs, and does not wait for a saved state. */
+async function isGuestRunning(qmp: Qmp): Promise<boolean> {
+  const status = await qmp.execute("query-status");
+  return typeof status === "object" && status !== null && "running" in status &&
+    status.running === true;
 }
 
 /** Turns the end of the last run into a result or an error. */

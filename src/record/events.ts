@@ -52,7 +52,8 @@ export const MAX_EVENTS_BYTES = 8 * 1024 * 1024;
 export const MAX_EVENTS = 50_000;
 
 const FORMAT = "seedstrap-events/1";
-const STARTERS = ["kvm", "hvf", "tcg", "chroot", "bwrap"] as const;
+/** All that a guest is started by. */
+export const STARTERS = ["kvm", "hvf", "tcg", "chroot", "bwrap"] as const;
 const VERDICTS = ["done", "failed", "interrupted", "paused", "unknown"] as const;
 
 /** What starts a guest. */

@@ -6,6 +6,8 @@
  *   TARGET/.seedstrap/runs/N.json   the outcome; its verdict is "running" until the run is over, and
  *                                   stays that where seedstrap was killed
  *   TARGET/.seedstrap/runs/N.part   space for the outcome, until that is recorded
+ *   TARGET/.seedstrap/runs/N.out    what seedstrap said of a run without a terminal; its name is
+ *                                   PID-START.out, of who starts it, until the guest starts
  *   TARGET/.seedstrap/runs/N.events, N.times
  *                                   when what happened, see {@link ./events.ts}
  *
@@ -35,6 +37,7 @@ import { systemCode, UserError } from "../errors.ts";
 import { anyText, list, objectOf, oneOf, parseJson, textThat } from "../json.ts";
 import { readWholeText } from "../read.ts";
 import { writing } from "../refused.ts";
+import { isRunning, ownName } from "../runtime/lock.ts";
 import { makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 
@@ -44,7 +47,7 @@ export const MAX_RUNS = 10;
 /** The longest outcome that is read: some twenty lines of a console. */
 const MAX_OUTCOME_BYTES = 1024 * 1024;
 
-const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 
 const FORMAT = "seedstrap-run/1";
 /** The last number of a run: names have no more digits. */
@@ -89,6 +92,8 @@ export function runsDir(dir: string): string {
 
 /** A run that goes on. */
 export interface RunFiles {
+  /** Number of the run. */
+  readonly number: number;
   /** The log, which is there and empty. */
   readonly logPath: string;
   /** Files for the events and times of the run, which are not there. */
@@ -108,8 +113,7 @@ export interface RunFiles {
 export function beginRun(dir: string): RunFiles {
   const runs = join(dir, RUNS_DIR);
   return writing(runs, () => {
-    makeOwnDirectory(join(dir, WORK_DIR), { isPrivate: true });
-    makeOwnDirectory(runs, { isPrivate: true });
+    makeRunsDir(dir, runs);
     clearUnfinished(runs);
     const numbers = runNumbers(runs, ["log", "json"]);
     clearRuns(runs, new Set(numbers.slice(-MAX_RUNS + 1)));
@@ -127,7 +131,7 @@ export function beginRun(dir: string): RunFiles {
       const ended = new Date().toISOString();
       writing(runs, () => put(runs, number, { format: FORMAT, ...outcome, began, ended }));
     };
-    return { logPath, eventsPath, timesPath, finish };
+    return { number, logPath, eventsPath, timesPath, finish };
   });
 }
 
@@ -211,16 +215,52 @@ function clearUnfinished(runs: string): void {
   for (const name of readdirSync(runs)) {
     const [, number, end] = /^([1-9]\d{0,8})\.(log|part)$/.exec(name) ?? [];
     const path = join(runs, name);
-    const isLeft = end === "part" ||
+    const isLeft = end === "part" || isOutputOfDead(name) ||
       (end === "log" && !recorded.has(Number(number)) && lstatIfThere(path)?.size === 0);
     if (isLeft) remove(path);
   }
 }
 
+const OUTPUT = ".out";
+
+/** Reports whether that is what a process says that died before it had started a guest. */
+function isOutputOfDead(name: string): boolean {
+  return name.endsWith(OUTPUT) && isRunning(name.slice(0, -OUTPUT.length)) === false;
+}
+
+/**
+ * Makes a file for what a run says that is to be started without a terminal.
+ *
+ * @param dir The target, absolute.
+ * @returns Its path, and a descriptor to write to it.
+ * @throws {UserError} "target" where it cannot be made.
+ */
+export function makeOutput(dir: string): { readonly path: string; readonly file: number } {
+  const runs = join(dir, RUNS_DIR);
+  return writing(runs, () => {
+    makeRunsDir(dir, runs);
+    const path = join(runs, `${ownName()}${OUTPUT}`);
+    remove(path);
+    return { path, file: openSync(path, O_APPEND + O_CREAT + O_EXCL + O_WRONLY, 0o666) };
+  });
+}
+
+/** Gives the file of {@link makeOutput} to a run, which is of its log, and returns its path. */
+export function nameOutput(path: string, logPath: string): string {
+  const named = logPath.replace(/\.log$/, OUTPUT);
+  writing(named, () => renameSync(path, named));
+  return named;
+}
+
+function makeRunsDir(dir: string, runs: string): void {
+  makeOwnDirectory(join(dir, WORK_DIR), { isPrivate: true });
+  makeOwnDirectory(runs, { isPrivate: true });
+}
+
 /** Removes the files of runs that are not kept. */
 function clearRuns(runs: string, kept: ReadonlySet<number>): void {
   for (const name of readdirSync(runs)) {
-    const [, number] = /^([1-9]\d{0,8})\.(?:log|json|events|times)$/.exec(name) ?? [];
+    const [, number] = /^([1-9]\d{0,8})\.(?:log|json|out|events|times)$/.exec(name) ?? [];
     if (number !== undefined && !kept.has(Number(number))) remove(join(runs, name));
   }
 }

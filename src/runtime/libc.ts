@@ -47,6 +47,8 @@ export interface Libc {
    * more. Does nothing where `file` is no terminal of ours.
    */
   takeTerminal(file: number): void;
+  /** FD_CLOEXEC: programs that are started from now on do not get the descriptor. */
+  closeOnExec(file: number): void;
   /** Returns the memory address of the first byte of a view. */
   addressOf(view: Uint8Array): number;
 }
@@ -68,6 +70,7 @@ interface Calls {
   posix_fadvise(file: number, offset: bigint, size: bigint, advice: number): number;
   ioctl(file: number, request: bigint, argument: Uint8Array | null): number;
   lseek(file: number, offset: bigint, whence: number): number | bigint;
+  fcntl(file: number, command: number, argument: number): number;
   getpgrp(): number;
   kill(pid: number, signal: number): number;
   signal(number: number, handler: bigint): number | bigint;
@@ -91,6 +94,8 @@ const POSIX_FADV_DONTNEED = 4;
 const LOCK_EX_NB = 2 + 4;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const SIGTTOU = 22;
 const SIG_DFL = 0n;
 const SIG_IGN = 1n;
@@ -161,6 +166,7 @@ function withErrors(calls: Calls): Libc {
       calls.tcsetpgrp(file, calls.getpgrp());
       calls.signal(SIGTTOU, SIG_DFL);
     },
+    closeOnExec: (file) => void checked("fcntl", calls.fcntl(file, F_SETFD, FD_CLOEXEC)),
     addressOf: calls.addressOf,
   };
 }
@@ -189,6 +195,7 @@ function loadByBun(name: string): Calls {
     posix_fadvise: { args: ["i32", "i64", "i64", "i32"], returns: "i32" },
     ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
     lseek: { args: ["i32", "i64", "i32"], returns: "i64" },
+    fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
     getpgrp: { args: [], returns: "i32" },
     kill: { args: ["i32", "i32"], returns: "i32" },
     signal: { args: ["i32", "i64"], returns: "i64" },
@@ -212,6 +219,7 @@ function loadByDeno(name: string): Calls {
     posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
     ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
     lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+    fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
     getpgrp: { parameters: [], result: "i32" },
     kill: { parameters: ["i32", "i32"], result: "i32" },
     signal: { parameters: ["i32", "i64"], result: "i64" },
@@ -228,6 +236,7 @@ function loadByDeno(name: string): Calls {
     ioctl: (file, request, argument) =>
       symbols.ioctl(file, request, argument as Uint8Array<ArrayBuffer> | null),
     lseek: symbols.lseek,
+    fcntl: symbols.fcntl,
     getpgrp: symbols.getpgrp,
     kill: symbols.kill,
     signal: symbols.signal,

@@ -80,6 +80,12 @@ export function ownName(): string {
   return `${process.pid}-${stateOf(process.pid)?.start ?? ""}`;
 }
 
+/** Returns the name `PID-START` of the process that holds a lock; undefined where none lives. */
+export function lockHolder(path: string): string | undefined {
+  const holder = heldBy(path);
+  return holder !== undefined && isRunning(holder) === true ? holder : undefined;
+}
+
 /** Returns the name of the holder of a lock, or undefined if it is free at this moment. */
 function holderOf(path: string): string | undefined {
   // A link would lead to the directory of others, where a name is removed that looks like a holder.

@@ -29,13 +29,13 @@ import { dirname, join, resolve } from "node:path";
 import { messageOf, systemCode, UserError } from "../errors.ts";
 import { readWholeText } from "../read.ts";
 import { syncDirectory, writeNewFile } from "../runtime/durable.ts";
-import { type Lock, removeDeadParts, takeLock } from "../runtime/lock.ts";
+import { type Lock, lockHolder, removeDeadParts, takeLock } from "../runtime/lock.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
 import { removeFile } from "../runtime/remove.ts";
 import { hasOwnDirectory, makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { lastRun, toldRun } from "../record/run.ts";
-import { writing } from "../refused.ts";
+import { reading, writing } from "../refused.ts";
 
 const MADE = "made";
 const LOCK = "lock";
@@ -65,6 +65,11 @@ export function takeTarget(dir: string): Lock | number {
     removeDeadParts(work);
     return takeLock(join(work, LOCK));
   });
+}
+
+/** The process `PID-START` that uses a target, by its lock; undefined where none does. */
+export function targetHolder(dir: string): string | undefined {
+  return reading(dir, () => lockHolder(join(dir, WORK_DIR, LOCK)));
 }
 
 /** A target directory that this process has locked, until {@link Target.close}. */

@@ -60,6 +60,7 @@ const WELL: readonly (readonly [argv: () => readonly string[], field: string])[]
   [() => ["devices"], "devices"],
   [() => ["doctor", "-b", ...args, "-t", at("target")], "checks"],
   [() => ["explain", at("serial.log")], "cause"],
+  [() => ["ps"], "runs"],
   [() => write(at("target/init.img")), "device"],
 ];
 
@@ -87,6 +88,9 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["reproduce", at("none"), ...args], "target"],
   [() => ["run", at("none")], "target"],
   [() => ["resume", at("none")], "target"],
+  [() => ["run", at("none"), "--detach"], "target"],
+  [() => ["attach", at("none")], "target"],
+  [() => ["stop", at("none")], "target"],
   [() => ["watch", at("none")], "target"],
   [() => ["checkpoint", "export", at("none"), "-o", at("x.zst")], "target"],
   [() => ["checkpoint", "import", at("none"), at("target")], "target"],

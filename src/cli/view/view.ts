@@ -15,6 +15,7 @@ import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timer
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ConsoleEvent } from "../../console/events.ts";
 import { NO_PLAN, type RunState, startOfRun } from "../../console/position.ts";
+import type { AttachEvents } from "../../job/attach.ts";
 import type { RunEvents, RunStart } from "../../job/run_request.ts";
 import type { WatchEvents } from "../../job/watch.ts";
 import { type Usage, usageOf } from "../../launch/activity.ts";
@@ -107,39 +108,67 @@ export async function withRunView<T>(
  * @param name The source, for people.
  */
 export async function withWatchView(
-  { json, quiet }: ShownRun,
+  shown: ShownRun,
   name: string,
   events: WatchEvents,
   watch: (events: WatchEvents) => Promise<void>,
 ): Promise<void> {
-  if (json || !canView()) return await watch(events);
+  await withFollowView(shown, `watching ${name}`, events, watch);
+}
+
+/** Shows a run that another process has started, likewise. */
+export async function withAttachView(
+  shown: ShownRun,
+  target: string,
+  events: AttachEvents,
+  attach: (events: AttachEvents) => Promise<void>,
+): Promise<void> {
+  await withFollowView(shown, `attached to ${target}`, events, attach);
+}
+
+/** @param by What the view says of where it is from. */
+async function withFollowView<Start extends unknown[], End extends unknown[]>(
+  { json, quiet }: ShownRun,
+  by: string,
+  events: FollowedEvents<Start, End>,
+  follow: (events: FollowedEvents<Start, End>) => Promise<void>,
+): Promise<void> {
+  if (json || !canView()) return await follow(events);
   let view: RunView | undefined;
-  const viewed = (takeKeys: () => void): WatchEvents => ({
+  const viewed = (takeKeys: () => void): FollowedEvents<Start, End> => ({
     ...events,
     ...followed(() => view, events),
     drained: async () => {
       if (view?.isBehind === true) await sleep(FRAME_MS);
     },
-    onStart: (target) => {
-      events.onStart?.(target);
+    onStart: (...start) => {
+      events.onStart?.(...start);
       takeKeys();
-      view = new RunView(`watching ${name}`, quiet ? "steps" : "console");
+      view = new RunView(by, quiet ? "steps" : "console");
     },
-    onOutcome: (outcome) => {
+    onOutcome: (...end) => {
       view?.end();
-      events.onOutcome?.(outcome);
+      events.onOutcome?.(...end);
     },
   });
   try {
     await guardingTerminal(
       false,
-      (takeKeys) => watch(viewed(takeKeys)),
+      (takeKeys) => follow(viewed(takeKeys)),
       (keys) => view?.press(keys),
     );
   } finally {
     view?.end();
   }
 }
+
+/** What {@link WatchEvents} and {@link AttachEvents} have in common. */
+type FollowedEvents<Start extends unknown[], End extends unknown[]> =
+  & Omit<WatchEvents, "onStart" | "onOutcome">
+  & {
+    readonly onStart?: (...start: Start) => void;
+    readonly onOutcome?: (...end: End) => void;
+  };
 
 /** What is followed goes to the view, once there is one. */
 function followed(
