@@ -252,6 +252,38 @@ test("what keeps a guest from starting is told by the command that was to start 
   expect(refused.stderr).toContain("Cannot use --detach with a guest that has the terminal");
 }, 60_000);
 
+test("Ctrl-C while a guest is to be started without a terminal leaves nothing", async () => {
+  const place = await Place.make();
+  const { target, dir, env } = place;
+  // It says nothing, so that nobody knows whether the guest runs.
+  const silent = join(dir, "silent");
+  writeFileSync(silent, "#!/bin/sh\nexec sleep 600\n", { mode: 0o755 });
+  const run = ["run", target, "--accel", "tcg", "--detach", "--qemu-cmd", silent];
+  const waiting = start([...SEEDSTRAP, ...run], { env, cwd: dir });
+  expect(await eventually(() => existsSync(join(target, ".seedstrap/runs/1.out")))).toBe(true);
+  waiting.kill("SIGINT");
+  expect(await waiting.exited).toBe(130);
+  expect(place.left()).toEqual([]);
+  expect(recordedRun(target, 1)?.verdict).toBe("interrupted");
+}, 30_000);
+
+test("stop --now does not wait for the checkpoint that stop saves", async () => {
+  const place = await Place.make();
+  const { target } = place;
+  await place.detach("--checkpoint", "auto");
+  await place.counted(5);
+  // Saving needs QEMU, which stands still.
+  const [guest] = place.guests();
+  process.kill(guest!, "SIGSTOP");
+  const first = start([...SEEDSTRAP, "stop", target], { env: place.env, cwd: place.dir });
+  const saves = () => readFileSync(join(target, ".seedstrap/runs/1.out"), "utf8");
+  expect(await eventually(() => saves().includes("saving a checkpoint before"))).toBe(true);
+  expect(await place.call("stop", target, "--now")).toMatchObject({ code: 0 });
+  expect(await first.exited).toBe(0);
+  expect(listCheckpoints(target)).toEqual([]);
+  expect(place.left()).toEqual([]);
+}, 60_000);
+
 test("kill -9 of a detached run ends its guest; ps says so once, and resume goes on", async () => {
   const place = await Place.make({ text: " +> pkg=alpha-1.0\n +> kaem --file pass2.kaem\n" });
   const { target } = place;
