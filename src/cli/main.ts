@@ -32,6 +32,7 @@ import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { endJson } from "./json.ts";
 import { printableLines, printError, writeOut } from "./output.ts";
+import { mirrorSubcommand } from "./mirror.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
 import { psSubcommand } from "./ps.ts";
@@ -64,6 +65,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(sourcesCommand())
     .addCommand(fetchSubcommand())
     .addCommand(storeSubcommand())
+    .addCommand(mirrorSubcommand())
     .addCommand(imageSubcommand())
     .addCommand(preflightSubcommand())
     .addCommand(doctorSubcommand())

@@ -23,7 +23,7 @@ test.each([
   [["plan", "-q", "../mirror"], "hint: A mirror is named with -m, a checkout with --tree"],
   [["-q", "../mirror"], "too many arguments. Expected 0 arguments but got 1: ../mirror."],
   [["build", "--tmpfs"], "hint: It is an option of the default command (seedstrap -q …)"],
-  [["sources", "--jobs", "4"], "seedstrap build, seedstrap bundle create, seedstrap reproduce"],
+  [["sources", "--jobs", "4"], "the default command (seedstrap -q …), seedstrap build, "],
   [["version"], "hint: Did you mean seedstrap --version?"],
   [["plan", "--qemu", "--qemu-ram", "12x"], 'Cannot use "12x" for --qemu-ram'],
   [["plan", "-q", "-qr0"], 'Cannot use "0" for --qemu-ram'],

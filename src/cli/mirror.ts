@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+/** `seedstrap mirror`: makes a mirror of the distfiles of every step, as mirror.sh does. */
+
+import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
+import process from "node:process";
+import {
+  isComplete,
+  makeMirror,
+  mirrorError,
+  type MirrorFinding,
+  type MirrorReport,
+} from "../job/mirror.ts";
+import { withInterrupt } from "../launch/interrupt.ts";
+import { parseCount } from "../plan/options.ts";
+import { fetchPrinter } from "./fetching.ts";
+import { printJson } from "./json.ts";
+import {
+  chosenStore,
+  olderStoreOption,
+  parseMirrorOption,
+  storeOption,
+  treeOption,
+} from "./options.ts";
+import { counted, formatBytes, print, warn } from "./output.ts";
+import { display, withProgress } from "./progress.ts";
+
+export function mirrorSubcommand(): CommandUnknownOpts {
+  return new Command("mirror")
+    .summary("make a mirror of the distfiles of every step")
+    .description("make a directory that is a mirror of the distfiles of every step")
+    .argument("<dir>", "the mirror; run again to bring it up to date")
+    .allowExcessArguments(false)
+    .addOption(treeOption())
+    .addOption(
+      new Option("-m, --mirrors <url...>", "asked for what the distfiles' own URLs do not have"),
+    )
+    .addOption(storeOption())
+    .addOption(olderStoreOption())
+    .option("-j, --jobs <n>", "number of parallel downloads", "4")
+    .option("--prune", "remove what it has put there and no step names any more")
+    .option("--json", "for scripts")
+    .addHelpText(
+      "after",
+      `
+It has every file under its name, SHA256SUMS, and in .seedstrap what is unfinished. A URL that is
+dead, or has other bytes now, stops nothing: all of them are listed at the end, with the line of the
+step.
+
+Examples:
+  seedstrap mirror /srv/mirror --tree live-bootstrap
+  seedstrap build --qemu --external-sources -m /srv/mirror`,
+    )
+    .action((dest, raw) =>
+      withInterrupt(async (signal) => {
+        const request = {
+          tree: raw.tree ?? process.cwd(),
+          dest,
+          store: chosenStore(raw),
+          mirrors: parseMirrorOption(raw.mirrors ?? []),
+          jobs: parseCount(raw.jobs, "--jobs", 1, 64),
+          prunes: raw.prune === true,
+        };
+        const events = { onNotice: warn, onFetch: fetchPrinter(display), progress: display };
+        const report = await withProgress(() => makeMirror(request, events, signal));
+        if (raw.json) printJson(jsonOf(report));
+        else printReport(report);
+        if (!isComplete(report)) throw mirrorError(report);
+      })
+    );
+}
+
+function jsonOf({ files, ...report }: MirrorReport): object {
+  return { ...report, files: files.length, sizeBytes: sizeOfAll({ files }) };
+}
+
+function sizeOfAll({ files }: Pick<MirrorReport, "files">): number {
+  return files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+function printReport(report: MirrorReport): void {
+  const { dest, files, added, stale, isPruned, missing } = report;
+  printFindings(report.findings);
+  const what = `${dest}: ${counted(files.length, "file")}, ${formatBytes(sizeOfAll(report))}`;
+  if (added.length > 0) print(`${what}; ${added.length} new`);
+  else print(missing.length > 0 ? what : `${what}; nothing was to do`);
+  if (stale.length === 0) return;
+  const some = counted(stale.length, "file");
+  print(
+    isPruned
+      ? `  ${some} removed that no step names any more`
+      : `  ${some} that no step names any more: --prune removes them`,
+  );
+}
+
+const TITLES: Readonly<Record<MirrorFinding["kind"], string>> = {
+  dead: "Dead URLs:",
+  changed: "Not the bytes that the step wants:",
+  conflict: "Names that cannot be in a mirror:",
+};
+
+/** Prints what upstream should mend, by kind. */
+function printFindings(findings: readonly MirrorFinding[]): void {
+  for (const [kind, found] of Map.groupBy(findings, ({ kind }) => kind)) {
+    print(TITLES[kind]);
+    for (const { where, source, answer, name, isMirrored } of found) {
+      print(`  ${where}: ${name}`);
+      print(`    ${source}: ${answer}${isMirrored ? "; it came from elsewhere" : ""}`);
+    }
+  }
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+/**
+ * `seedstrap mirror`: a directory with every distfile of every step, by name.
+ *
+ * Files come from this machine, where it has them; then from their own URLs; then from the mirrors
+ * that are given. A URL that does not deliver its file stops nothing: it is in the report.
+ *
+ * @module
+ */
+
+import { UserError } from "../errors.ts";
+import { fetchAll } from "../fetch/fetch.ts";
+import { type HttpMirror, httpMirrors, type Mirror } from "../fetch/mirror.ts";
+import { publicUrl } from "../fetch/failure.ts";
+import type { FetchEvent } from "../fetch/types.ts";
+import { UNWATCHED } from "../progress.ts";
+import { counted } from "../text.ts";
+import { openCheckout } from "../tree/checkout.ts";
+import { type MirroredFile, type NameConflict, readMirroredFiles } from "../tree/mirrored.ts";
+import { USER_AGENT } from "../version.ts";
+import { type DistfileEvents, locateRight } from "./distfiles.ts";
+import {
+  MIRROR_INDEX,
+  MIRROR_SUMS,
+  type MirrorFile,
+  MirrorPlace,
+  sumsText,
+} from "./mirror_place.ts";
+
+/** What to mirror, and how. */
+export interface MirrorRequest {
+  /** The checkout. */
+  readonly tree: string;
+  /** Directory of the mirror; made where there is none. */
+  readonly dest: string;
+  /** A store that may have files. */
+  readonly store: string;
+  /** Asked for what the files' own URLs do not have. */
+  readonly mirrors: readonly Mirror[];
+  /** Number of simultaneous downloads. */
+  readonly jobs: number;
+  /** Whether files are removed that seedstrap has put there and no step names any more. */
+  readonly prunes: boolean;
+}
+
+/**
+ * What upstream should mend: a URL that does not answer with its file, one that has other bytes
+ * now, or a name that is used for two files.
+ */
+export interface MirrorFinding {
+  readonly kind: "dead" | "changed" | "conflict";
+  readonly name: string;
+  readonly sha256: string;
+  /** `steps/NAME/sources:LINE`. */
+  readonly where: string;
+  /** The URL, without password. */
+  readonly source: string;
+  /** What came of it, as short plain text. */
+  readonly answer: string;
+  /** Whether the mirror has the file all the same. */
+  readonly isMirrored: boolean;
+}
+
+/** What has become of a mirror. */
+export interface MirrorReport {
+  readonly dest: string;
+  /** All that it has now. */
+  readonly files: readonly MirrorFile[];
+  /** Names of those that this run has put there. */
+  readonly added: readonly string[];
+  /** Names that no step has any more; removed where that was asked for. */
+  readonly stale: readonly string[];
+  readonly isPruned: boolean;
+  /** Names of the files that could not be had. */
+  readonly missing: readonly string[];
+  readonly findings: readonly MirrorFinding[];
+}
+
+/**
+ * Makes a mirror, or brings it up to date.
+ *
+ * @returns What it has, also where files are missing.
+ * @throws {UserError} "tree" for the checkout; "target" where the mirror cannot be written;
+ * "interrupt".
+ */
+export async function makeMirror(
+  request: MirrorRequest,
+  events: DistfileEvents,
+  signal: AbortSignal,
+): Promise<MirrorReport> {
+  const root = openCheckout(request.tree);
+  const { files: named, conflicts } = readMirroredFiles(
+    root,
+    (where, what) => events.onNotice?.(`${where}: ${what}`),
+  );
+  const isOwn = ({ name }: MirroredFile) => name === MIRROR_SUMS || name === MIRROR_INDEX;
+  const wanted = named.filter((file) => !isOwn(file));
+  const place = MirrorPlace.open(request.dest);
+  try {
+    return await new Mirroring(root, wanted, place, request, events, signal).run([
+      ...conflicts.map(conflictFinding),
+      ...named.filter(isOwn).map(ownNameFinding),
+    ]);
+  } finally {
+    place.close();
+  }
+}
+
+/** One run. */
+class Mirroring {
+  readonly #findings: MirrorFinding[] = [];
+  readonly #added = new Map<string, MirrorFile>();
+
+  constructor(
+    readonly root: string,
+    readonly wanted: readonly MirroredFile[],
+    readonly place: MirrorPlace,
+    readonly request: MirrorRequest,
+    readonly events: DistfileEvents,
+    readonly signal: AbortSignal,
+  ) {}
+
+  async run(unusable: readonly MirrorFinding[]): Promise<MirrorReport> {
+    const { place, wanted, request, events, signal } = this;
+    const names = new Set(wanted.map(({ name }) => name));
+    const others = place.made().filter(({ name }) => !names.has(name));
+    const right = await place.verified(
+      [...wanted, ...others],
+      events.progress ?? UNWATCHED,
+      signal,
+    );
+    const present = new Set(right.map(({ name }) => name));
+    const absent = wanted.filter(({ name }) => !present.has(name));
+    if (absent.length > 0) {
+      place.announce(absent);
+      await this.#takeLocal(absent);
+      await this.#askUrls(this.#open(absent));
+      await this.#askMirrors(this.#open(absent));
+    }
+    const stale = right.filter(({ name }) => !names.has(name));
+    if (request.prunes) place.prune(stale);
+    const all = new Map([...right, ...this.#added.values()].map((file) => [file.name, file]));
+    const kept = [...wanted, ...request.prunes ? [] : stale]
+      .flatMap(({ name }) => all.get(name) ?? []);
+    place.write(MIRROR_SUMS, sumsText(kept));
+    place.tidy();
+    const missing = this.#open(absent).map(({ name }) => name);
+    const lost = new Set(missing);
+    return {
+      dest: place.dir,
+      files: kept,
+      added: wanted.flatMap(({ name }) => this.#added.has(name) ? [name] : []),
+      stale: stale.map(({ name }) => name),
+      isPruned: request.prunes,
+      missing,
+      findings: [
+        ...unusable,
+        ...this.#findings.map((found) => ({ ...found, isMirrored: !lost.has(found.name) })),
+      ],
+    };
+  }
+
+  #open(files: readonly MirroredFile[]): MirroredFile[] {
+    return files.filter(({ name }) => !this.#added.has(name));
+  }
+
+  /** Takes what this machine has: in the checkout, the store, or a directory. */
+  async #takeLocal(files: readonly MirroredFile[]): Promise<void> {
+    const { place, root, request, events, signal } = this;
+    const { located } = await locateRight(files, { root, ...request }, events, signal);
+    for (const [sha256, alike] of Map.groupBy(files, ({ sha256 }) => sha256)) {
+      const file = alike.map(({ name }) => located.get(name)).find((file) => file !== undefined);
+      if (file === undefined || !await place.take(file, sha256, signal)) continue;
+      this.#settle(sha256, alike);
+    }
+  }
+
+  async #askUrls(files: readonly MirroredFile[]): Promise<void> {
+    // The last answer of each URL of each file.
+    const failed = new Map<string, Extract<FetchEvent, { kind: "failed-attempt" }>>();
+    await this.#fetch(files, [], (event) => {
+      if (event.kind === "failed-attempt") failed.set(`${event.name} ${event.url}`, event);
+      else if (event.kind === "done") failed.delete(`${event.name} ${event.url}`);
+    });
+    const byDigest = Map.groupBy(files, ({ sha256 }) => sha256);
+    for (const { name, url, answer, fault } of failed.values()) {
+      const { sha256 } = files.find((file) => file.name === name)!;
+      for (const file of byDigest.get(sha256)!) {
+        for (const { url: given, where } of file.urls) {
+          if (publicUrl(given) !== url) continue;
+          this.#findings.push({
+            kind: fault === "digest" ? "changed" : "dead",
+            name: file.name,
+            sha256,
+            where,
+            source: url,
+            answer,
+            isMirrored: false,
+          });
+        }
+      }
+    }
+  }
+
+  async #askMirrors(files: readonly MirroredFile[]): Promise<void> {
+    const mirrors = httpMirrors(this.request.mirrors);
+    if (mirrors.length === 0) return;
+    await this.#fetch(files.map((file) => ({ ...file, urls: [] })), mirrors);
+  }
+
+  /** Downloads files; what several names have in common is downloaded once. */
+  async #fetch(
+    files: readonly MirroredFile[],
+    mirrors: readonly HttpMirror[],
+    onEvent: (event: FetchEvent) => void = () => {},
+  ): Promise<void> {
+    const groups = Map.groupBy(files, ({ sha256 }) => sha256);
+    const wanted = [...groups.values()].map((alike) => ({
+      name: alike[0]!.name,
+      sha256: alike[0]!.sha256,
+      urls: [...new Set(alike.flatMap(({ urls }) => urls.map(({ url }) => url)))],
+    })).filter(({ urls }) => urls.length > 0 || mirrors.length > 0);
+    if (wanted.length === 0) return;
+    const digests = new Map(wanted.map(({ name, sha256 }) => [name, sha256]));
+    await fetchAll(wanted, {
+      store: this.place.work,
+      mirrors,
+      jobs: this.request.jobs,
+      userAgent: USER_AGENT,
+      signal: this.signal,
+      onProgress: (event) => {
+        this.events.onFetch?.(event);
+        onEvent(event);
+        if (event.kind !== "done") return;
+        const sha256 = digests.get(event.name)!;
+        this.#settle(sha256, groups.get(sha256)!);
+      },
+    });
+  }
+
+  #settle(sha256: string, files: readonly MirroredFile[]): void {
+    const sizeBytes = this.place.settle(sha256, files.map(({ name }) => name));
+    for (const { name } of files) this.#added.set(name, { name, sha256, sizeBytes });
+  }
+}
+
+function conflictFinding({ name, sha256, where, first }: NameConflict): MirrorFinding {
+  return {
+    kind: "conflict",
+    name,
+    sha256,
+    where,
+    source: name,
+    answer: `${first.where} wants SHA-256 ${first.sha256} under this name`,
+    isMirrored: false,
+  };
+}
+
+function ownNameFinding({ name, sha256, lines }: MirroredFile): MirrorFinding {
+  const answer = "a mirror has a file of its own under this name";
+  return {
+    kind: "conflict",
+    name,
+    sha256,
+    where: lines[0]!,
+    source: name,
+    answer,
+    isMirrored: false,
+  };
+}
+
+/** Returns the error for a mirror that lacks files. */
+export function mirrorError({ dest, files, missing, findings }: MirrorReport): UserError {
+  const all = files.length + missing.length;
+  const conflicts = findings.filter(({ kind }) => kind === "conflict");
+  const parts = [
+    ...(missing.length === 0
+      ? []
+      : [`${missing.length} of ${counted(all, "file")} could not be had`]),
+    ...(conflicts.length === 0
+      ? []
+      : [`${counted(conflicts.length, "file")} cannot have the name that a step gives`]),
+  ];
+  return new UserError("fetch", `The mirror is not complete: ${parts.join(", ")}`, {
+    where: dest,
+    hint: "Run again to go on; give another mirror (-m), or put the files into the directory",
+  });
+}
+
+/** Whether everything that the steps name is in the mirror. */
+export function isComplete({ missing, findings }: MirrorReport): boolean {
+  return missing.length === 0 && findings.every(({ kind }) => kind !== "conflict");
+}

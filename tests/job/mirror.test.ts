@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+import { afterAll, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseMirror } from "../../src/fetch/mirror.ts";
+import { makeMirror, type MirrorRequest } from "../../src/job/mirror.ts";
+import { Bench, sampleBody, sha256, type TestServer } from "../fetch/servers.ts";
+import { writeFiles } from "../support/files.ts";
+import { run } from "../support/run.ts";
+
+const bench = new Bench();
+afterAll(() => bench.release());
+const NEVER = new AbortController().signal;
+
+/** Bodies by the last part of a path; `gone` answers 404. */
+const A = sampleBody(100_000, 1);
+const B = sampleBody(50_000, 2);
+const C = sampleBody(20_000, 3);
+
+function server(bodies: Readonly<Record<string, Uint8Array>>): Promise<TestServer> {
+  return bench.http((request, response) => {
+    const body = bodies[request.url!.slice(1)];
+    if (body === undefined) response.writeHead(404).end();
+    else response.writeHead(200, { "Content-Length": body.length }).end(body);
+  });
+}
+
+interface Lab {
+  readonly dir: string;
+  readonly dest: string;
+  readonly request: MirrorRequest;
+  /** Writes the sources of a step. */
+  step(name: string, sources: string): void;
+  mirror(changes?: Partial<MirrorRequest>): ReturnType<typeof makeMirror>;
+}
+
+async function lab(): Promise<Lab> {
+  const dir = await bench.dir();
+  const dest = join(dir, "mirror");
+  const request: MirrorRequest = {
+    tree: join(dir, "tree"),
+    dest,
+    store: join(dir, "store"),
+    mirrors: [],
+    jobs: 4,
+    prunes: false,
+  };
+  writeFiles(dir, { "tree/steps/manifest": "build: one-1.0\n" });
+  return {
+    dir,
+    dest,
+    request,
+    step: (name, sources) => writeFiles(dir, { [`tree/steps/${name}/sources`]: sources }),
+    mirror: (changes = {}) => makeMirror({ ...request, ...changes }, {}, NEVER),
+  };
+}
+
+/** Names in a mirror, without the work directory. */
+function listed(dest: string): string[] {
+  return readdirSync(dest).filter((name) => name !== ".seedstrap").sort();
+}
+
+test("a mirror has the files of every step, and sha256sum accepts its SHA256SUMS", async () => {
+  const { url } = await server({ "a.tar.gz": A, "b.tar.gz": B });
+  const { dest, step, mirror } = await lab();
+  step("one-1.0", `f ${url}/a.tar.gz ${sha256(A)}\n`);
+  step("unbuilt-2.0", `f ${url}/b.tar.gz ${sha256(B)} second.tar.gz\n`);
+  const report = await mirror();
+  expect(report).toMatchObject({ missing: [], findings: [], added: ["a.tar.gz", "second.tar.gz"] });
+  expect(listed(dest)).toEqual(["SHA256SUMS", "a.tar.gz", "second.tar.gz"]);
+  expect(sha256(readFileSync(join(dest, "second.tar.gz")))).toBe(sha256(B));
+  expect(await run(["sha256sum", "-c", "--strict", "SHA256SUMS"], { cwd: dest }))
+    .toMatchObject({ code: 0, stdout: "a.tar.gz: OK\nsecond.tar.gz: OK\n" });
+});
+
+test("a second run asks nothing and changes nothing", async () => {
+  const files = await server({ "a.tar.gz": A });
+  const { dest, step, mirror } = await lab();
+  step("one-1.0", `f ${files.url}/a.tar.gz ${sha256(A)}\n`);
+  await mirror();
+  const times = () => listed(dest).map((name) => statSync(join(dest, name)).mtimeMs);
+  const [asked, before] = [files.seen.length, times()];
+  expect(await mirror()).toMatchObject({ added: [], missing: [], findings: [] });
+  expect(files.seen).toHaveLength(asked);
+  expect(times()).toEqual(before);
+});
+
+test("a file that was damaged is fetched again", async () => {
+  const { url } = await server({ "a.tar.gz": A });
+  const { dest, step, mirror } = await lab();
+  step("one-1.0", `f ${url}/a.tar.gz ${sha256(A)}\n`);
+  await mirror();
+  writeFileSync(join(dest, "a.tar.gz"), A.subarray(1));
+  expect((await mirror()).added).toEqual(["a.tar.gz"]);
+  expect(sha256(readFileSync(join(dest, "a.tar.gz")))).toBe(sha256(A));
+});
+
+test("dead and changed URLs are listed with their lines, and all other files are there", async () => {
+  const { url } = await server({ "a.tar.gz": A, "b.tar.gz": B });
+  const { dest, step, mirror } = await lab();
+  step(
+    "one-1.0",
+    `f ${url}/none.tar.gz ${sha256(C)}\nf ${url}/b.tar.gz ${sha256(C)}\nf ${url}/a.tar.gz ${
+      sha256(A)
+    }\n`,
+  );
+  const report = await mirror();
+  expect(report.missing).toEqual(["b.tar.gz", "none.tar.gz"]);
+  expect(report.findings.map(({ kind, where, source }) => ({ kind, where, source }))).toEqual([
+    { kind: "changed", where: "steps/one-1.0/sources:2", source: `${url}/b.tar.gz` },
+    { kind: "dead", where: "steps/one-1.0/sources:1", source: `${url}/none.tar.gz` },
+  ]);
+  expect(report.findings[0]!.answer).toContain(`got ${sha256(B)}`);
+  expect(report.findings[1]!.answer).toContain("HTTP 404");
+  expect(listed(dest)).toEqual(["SHA256SUMS", "a.tar.gz"]);
+});
+
+test("what another mirror has is mirrored, and its URL is listed as dead", async () => {
+  const dead = await server({});
+  const other = await server({ "a.tar.gz": A });
+  const { dest, step, mirror } = await lab();
+  step("one-1.0", `f ${dead.url}/a.tar.gz ${sha256(A)}\n`);
+  const report = await mirror({ mirrors: [parseMirror(other.url)] });
+  expect(report.missing).toEqual([]);
+  expect(report.findings).toMatchObject([{ kind: "dead", name: "a.tar.gz", isMirrored: true }]);
+  expect(listed(dest)).toEqual(["SHA256SUMS", "a.tar.gz"]);
+});
+
+test("one name with two checksums is listed, and the first line has it", async () => {
+  const { url } = await server({ "1/a.tar.gz": A, "2/a.tar.gz": B });
+  const { dest, step, mirror } = await lab();
+  step("one-1.0", `f ${url}/1/a.tar.gz ${sha256(A)}\n`);
+  step("two-2.0", `f ${url}/2/a.tar.gz ${sha256(B)}\n`);
+  const report = await mirror();
+  expect(report.findings).toMatchObject([
+    { kind: "conflict", name: "a.tar.gz", sha256: sha256(B), where: "steps/two-2.0/sources:1" },
+  ]);
+  expect(sha256(readFileSync(join(dest, "a.tar.gz")))).toBe(sha256(A));
+});
+
+test("two names of the same bytes are one download and one file", async () => {
+  const files = await server({ "a.tar.gz": A });
+  const { dest, step, mirror } = await lab();
+  const line = (name: string) => `f ${files.url}/a.tar.gz ${sha256(A)} ${name}\n`;
+  step("one-1.0", line("x.tar.gz") + line("y.tar.gz"));
+  expect((await mirror()).files).toHaveLength(2);
+  expect(files.seen).toHaveLength(1);
+  expect(statSync(join(dest, "x.tar.gz")).ino).toBe(statSync(join(dest, "y.tar.gz")).ino);
+});
+
+test("what the store has takes no room twice", async () => {
+  const { dir, dest, step, mirror } = await lab();
+  writeFiles(dir, { "store/a.tar.gz": A });
+  step("one-1.0", `f http://127.0.0.1:9/a.tar.gz ${sha256(A)}\n`);
+  expect(await mirror()).toMatchObject({ missing: [], findings: [] });
+  const ino = statSync(join(dir, "store/a.tar.gz")).ino;
+  expect(statSync(join(dest, "a.tar.gz")).ino).toBe(ino);
+});
+
+test("prune removes only what seedstrap has put there and nobody has changed", async () => {
+  const { url } = await server({ "a.tar.gz": A, "b.tar.gz": B, "c.tar.gz": C });
+  const { dest, step, mirror } = await lab();
+  const line = (name: string, body: Uint8Array) => `f ${url}/${name} ${sha256(body)}\n`;
+  writeFiles(dest, { "own.txt": "mine", "c.tar.gz": C });
+  step("one-1.0", line("a.tar.gz", A) + line("b.tar.gz", B) + line("c.tar.gz", C));
+  await mirror();
+  writeFileSync(join(dest, "b.tar.gz"), "changed by its owner");
+  step("one-1.0", "");
+  expect(await mirror()).toMatchObject({ stale: ["a.tar.gz"], isPruned: false });
+  expect(existsSync(join(dest, "a.tar.gz"))).toBe(true);
+  expect(await mirror({ prunes: true })).toMatchObject({ stale: ["a.tar.gz"], isPruned: true });
+  expect(listed(dest)).toEqual(["SHA256SUMS", "b.tar.gz", "c.tar.gz", "own.txt"]);
+  expect(readFileSync(join(dest, "SHA256SUMS"), "utf8")).toBe("");
+});
+
+test("a directory whose SHA256SUMS somebody else has made is left alone", async () => {
+  const { dest, step, mirror } = await lab();
+  writeFiles(dest, { SHA256SUMS: "theirs" });
+  step("one-1.0", "");
+  const error = await mirror().then(() => undefined, (error: unknown) => error);
+  expect(String(error)).toContain("it has a SHA256SUMS that seedstrap did not make");
+  expect(listed(dest)).toEqual(["SHA256SUMS"]);
+});
