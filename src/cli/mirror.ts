@@ -36,13 +36,15 @@ export function mirrorSubcommand(): CommandUnknownOpts {
     )
     .addOption(storeOption())
     .addOption(olderStoreOption())
+    .option("--state <dir>", "where clones of git repositories are kept (default: in the mirror)")
     .option("-j, --jobs <n>", "number of parallel downloads", "4")
     .option("--prune", "remove what it has put there and no step names any more")
     .option("--json", "for scripts")
     .addHelpText(
       "after",
       `
-It has every file under its name, SHA256SUMS, and in .seedstrap what is unfinished. A URL that is
+It has every file under its name, SHA256SUMS, and in .seedstrap what is unfinished. Snapshots of git
+references are made by git, gzip and xz of this machine where their URLs do not have them. A URL that is
 dead, or has other bytes now, stops nothing: all of them are listed at the end, with the line of the
 step.
 
@@ -55,6 +57,7 @@ Examples:
         const request = {
           tree: raw.tree ?? process.cwd(),
           dest,
+          state: raw.state,
           store: chosenStore(raw),
           mirrors: parseMirrorOption(raw.mirrors ?? []),
           jobs: parseCount(raw.jobs, "--jobs", 1, 64),
@@ -94,6 +97,7 @@ function printReport(report: MirrorReport): void {
 
 const TITLES: Readonly<Record<MirrorFinding["kind"], string>> = {
   dead: "Dead URLs:",
+  lost: "References that a repository does not have:",
   changed: "Not the bytes that the step wants:",
   conflict: "Names that cannot be in a mirror:",
 };

@@ -2,18 +2,21 @@
 /**
  * `seedstrap mirror`: a directory with every distfile of every step, by name.
  *
- * Files come from this machine, where it has them; then from their own URLs; then from the mirrors
- * that are given. A URL that does not deliver its file stops nothing: it is in the report.
+ * Files come from this machine, where it has them; then from their own URLs; then from git, where a
+ * step names a repository; then from the mirrors that are given. A URL that does not deliver its file stops nothing: it is in the report.
  *
  * @module
  */
 
+import { mkdirSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { type HttpMirror, httpMirrors, type Mirror } from "../fetch/mirror.ts";
 import { publicUrl } from "../fetch/failure.ts";
+import { makeSnapshots } from "../fetch/snapshot.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { UNWATCHED } from "../progress.ts";
+import { writing } from "../refused.ts";
 import { counted } from "../text.ts";
 import { openCheckout } from "../tree/checkout.ts";
 import { type MirroredFile, type NameConflict, readMirroredFiles } from "../tree/mirrored.ts";
@@ -33,6 +36,8 @@ export interface MirrorRequest {
   readonly tree: string;
   /** Directory of the mirror; made where there is none. */
   readonly dest: string;
+  /** Directory that keeps clones of repositories; in the mirror if absent. */
+  readonly state?: string | undefined;
   /** A store that may have files. */
   readonly store: string;
   /** Asked for what the files' own URLs do not have. */
@@ -44,16 +49,16 @@ export interface MirrorRequest {
 }
 
 /**
- * What upstream should mend: a URL that does not answer with its file, one that has other bytes
- * now, or a name that is used for two files.
+ * What upstream should mend: a URL or repository that does not answer with its file, a repository
+ * that has lost a reference, what has other bytes now, or a name that is used for two files.
  */
 export interface MirrorFinding {
-  readonly kind: "dead" | "changed" | "conflict";
+  readonly kind: "dead" | "lost" | "changed" | "conflict";
   readonly name: string;
   readonly sha256: string;
   /** `steps/NAME/sources:LINE`. */
   readonly where: string;
-  /** The URL, without password. */
+  /** The URL, without password; that of a repository has `~REFERENCE` at its end. */
   readonly source: string;
   /** What came of it, as short plain text. */
   readonly answer: string;
@@ -135,6 +140,7 @@ class Mirroring {
       place.announce(absent);
       await this.#takeLocal(absent);
       await this.#askUrls(this.#open(absent));
+      await this.#askRepositories(this.#open(absent));
       await this.#askMirrors(this.#open(absent));
     }
     const stale = right.filter(({ name }) => !names.has(name));
@@ -200,6 +206,54 @@ class Mirroring {
         }
       }
     }
+  }
+
+  /** Makes the snapshots of git references, several repositories at once. */
+  async #askRepositories(files: readonly MirroredFile[]): Promise<void> {
+    const snapshots = files.flatMap((file) =>
+      file.git.map(({ url, reference, where }) => ({ ...file, url, reference, where }))
+    );
+    if (snapshots.length === 0) return;
+    const { place, request, events } = this;
+    const state = writing(place.dir, () => {
+      if (request.state === undefined) return place.work;
+      mkdirSync(request.state, { recursive: true });
+      return request.state;
+    }, "directory with --state");
+    const byDigest = Map.groupBy(files, ({ sha256 }) => sha256);
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.signal, stop.signal]);
+    const queue = Map.groupBy(snapshots, ({ url }) => url).entries();
+    const worker = async () => {
+      try {
+        for (const [url, wanted] of queue) { // all workers draw from the same iterator
+          signal.throwIfAborted();
+          events.progress?.begin(`git ${publicUrl(url)}`);
+          await makeSnapshots(wanted.filter(({ name }) => !this.#added.has(name)), {
+            state,
+            store: place.work,
+            signal,
+            onWait: (pid) =>
+              events.onNotice?.(
+                `${publicUrl(url)}: waiting for process ${pid}, which is cloning it`,
+              ),
+            onDone: ({ name, sha256 }) => {
+              if (!this.#added.has(name)) this.#settle(sha256, byDigest.get(sha256)!);
+            },
+            onFailure: ({ name, sha256, reference, where }, { kind, message }) => {
+              const source = `${publicUrl(url)}~${reference}`;
+              const answer = message;
+              this.#findings.push({ kind, name, sha256, where, source, answer, isMirrored: false });
+            },
+          });
+        }
+      } catch (error) {
+        stop.abort(error);
+      }
+    };
+    await Promise.all(Array.from({ length: request.jobs }, worker));
+    this.signal.throwIfAborted();
+    stop.signal.throwIfAborted();
   }
 
   async #askMirrors(files: readonly MirroredFile[]): Promise<void> {

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseMirror } from "../../src/fetch/mirror.ts";
-import { makeMirror, type MirrorRequest } from "../../src/job/mirror.ts";
 import { Bench, sampleBody, sha256, type TestServer } from "../fetch/servers.ts";
 import { writeFiles } from "../support/files.ts";
 import { run } from "../support/run.ts";
+import { lab, listed } from "./mirrors.ts";
 
 const bench = new Bench();
 afterAll(() => bench.release());
-const NEVER = new AbortController().signal;
 
 /** Bodies by the last part of a path; `gone` answers 404. */
 const A = sampleBody(100_000, 1);
@@ -25,44 +24,9 @@ function server(bodies: Readonly<Record<string, Uint8Array>>): Promise<TestServe
   });
 }
 
-interface Lab {
-  readonly dir: string;
-  readonly dest: string;
-  readonly request: MirrorRequest;
-  /** Writes the sources of a step. */
-  step(name: string, sources: string): void;
-  mirror(changes?: Partial<MirrorRequest>): ReturnType<typeof makeMirror>;
-}
-
-async function lab(): Promise<Lab> {
-  const dir = await bench.dir();
-  const dest = join(dir, "mirror");
-  const request: MirrorRequest = {
-    tree: join(dir, "tree"),
-    dest,
-    store: join(dir, "store"),
-    mirrors: [],
-    jobs: 4,
-    prunes: false,
-  };
-  writeFiles(dir, { "tree/steps/manifest": "build: one-1.0\n" });
-  return {
-    dir,
-    dest,
-    request,
-    step: (name, sources) => writeFiles(dir, { [`tree/steps/${name}/sources`]: sources }),
-    mirror: (changes = {}) => makeMirror({ ...request, ...changes }, {}, NEVER),
-  };
-}
-
-/** Names in a mirror, without the work directory. */
-function listed(dest: string): string[] {
-  return readdirSync(dest).filter((name) => name !== ".seedstrap").sort();
-}
-
 test("a mirror has the files of every step, and sha256sum accepts its SHA256SUMS", async () => {
   const { url } = await server({ "a.tar.gz": A, "b.tar.gz": B });
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   step("one-1.0", `f ${url}/a.tar.gz ${sha256(A)}\n`);
   step("unbuilt-2.0", `f ${url}/b.tar.gz ${sha256(B)} second.tar.gz\n`);
   const report = await mirror();
@@ -75,7 +39,7 @@ test("a mirror has the files of every step, and sha256sum accepts its SHA256SUMS
 
 test("a second run asks nothing and changes nothing", async () => {
   const files = await server({ "a.tar.gz": A });
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   step("one-1.0", `f ${files.url}/a.tar.gz ${sha256(A)}\n`);
   await mirror();
   const times = () => listed(dest).map((name) => statSync(join(dest, name)).mtimeMs);
@@ -87,7 +51,7 @@ test("a second run asks nothing and changes nothing", async () => {
 
 test("a file that was damaged is fetched again", async () => {
   const { url } = await server({ "a.tar.gz": A });
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   step("one-1.0", `f ${url}/a.tar.gz ${sha256(A)}\n`);
   await mirror();
   writeFileSync(join(dest, "a.tar.gz"), A.subarray(1));
@@ -97,7 +61,7 @@ test("a file that was damaged is fetched again", async () => {
 
 test("dead and changed URLs are listed with their lines, and all other files are there", async () => {
   const { url } = await server({ "a.tar.gz": A, "b.tar.gz": B });
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   step(
     "one-1.0",
     `f ${url}/none.tar.gz ${sha256(C)}\nf ${url}/b.tar.gz ${sha256(C)}\nf ${url}/a.tar.gz ${
@@ -118,7 +82,7 @@ test("dead and changed URLs are listed with their lines, and all other files are
 test("what another mirror has is mirrored, and its URL is listed as dead", async () => {
   const dead = await server({});
   const other = await server({ "a.tar.gz": A });
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   step("one-1.0", `f ${dead.url}/a.tar.gz ${sha256(A)}\n`);
   const report = await mirror({ mirrors: [parseMirror(other.url)] });
   expect(report.missing).toEqual([]);
@@ -128,7 +92,7 @@ test("what another mirror has is mirrored, and its URL is listed as dead", async
 
 test("one name with two checksums is listed, and the first line has it", async () => {
   const { url } = await server({ "1/a.tar.gz": A, "2/a.tar.gz": B });
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   step("one-1.0", `f ${url}/1/a.tar.gz ${sha256(A)}\n`);
   step("two-2.0", `f ${url}/2/a.tar.gz ${sha256(B)}\n`);
   const report = await mirror();
@@ -140,7 +104,7 @@ test("one name with two checksums is listed, and the first line has it", async (
 
 test("two names of the same bytes are one download and one file", async () => {
   const files = await server({ "a.tar.gz": A });
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   const line = (name: string) => `f ${files.url}/a.tar.gz ${sha256(A)} ${name}\n`;
   step("one-1.0", line("x.tar.gz") + line("y.tar.gz"));
   expect((await mirror()).files).toHaveLength(2);
@@ -149,7 +113,7 @@ test("two names of the same bytes are one download and one file", async () => {
 });
 
 test("what the store has takes no room twice", async () => {
-  const { dir, dest, step, mirror } = await lab();
+  const { dir, dest, step, mirror } = await lab(bench);
   writeFiles(dir, { "store/a.tar.gz": A });
   step("one-1.0", `f http://127.0.0.1:9/a.tar.gz ${sha256(A)}\n`);
   expect(await mirror()).toMatchObject({ missing: [], findings: [] });
@@ -159,7 +123,7 @@ test("what the store has takes no room twice", async () => {
 
 test("prune removes only what seedstrap has put there and nobody has changed", async () => {
   const { url } = await server({ "a.tar.gz": A, "b.tar.gz": B, "c.tar.gz": C });
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   const line = (name: string, body: Uint8Array) => `f ${url}/${name} ${sha256(body)}\n`;
   writeFiles(dest, { "own.txt": "mine", "c.tar.gz": C });
   step("one-1.0", line("a.tar.gz", A) + line("b.tar.gz", B) + line("c.tar.gz", C));
@@ -174,7 +138,7 @@ test("prune removes only what seedstrap has put there and nobody has changed", a
 });
 
 test("a directory whose SHA256SUMS somebody else has made is left alone", async () => {
-  const { dest, step, mirror } = await lab();
+  const { dest, step, mirror } = await lab(bench);
   writeFiles(dest, { SHA256SUMS: "theirs" });
   step("one-1.0", "");
   const error = await mirror().then(() => undefined, (error: unknown) => error);
