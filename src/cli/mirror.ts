@@ -3,6 +3,7 @@
 
 import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import process from "node:process";
+import { UserError } from "../errors.ts";
 import {
   isComplete,
   makeMirror,
@@ -10,6 +11,7 @@ import {
   type MirrorFinding,
   type MirrorReport,
 } from "../job/mirror.ts";
+import { checkError, checkMirror, type CheckReport } from "../job/mirror_check.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import { fetchPrinter } from "./fetching.ts";
@@ -28,17 +30,22 @@ export function mirrorSubcommand(): CommandUnknownOpts {
   return new Command("mirror")
     .summary("make a mirror of the distfiles of every step")
     .description("make a directory that is a mirror of the distfiles of every step")
-    .argument("<dir>", "the mirror; run again to bring it up to date")
+    .argument("[dir]", "the mirror; run again to bring it up to date")
     .allowExcessArguments(false)
     .addOption(treeOption())
     .addOption(
-      new Option("-m, --mirrors <url...>", "asked for what the distfiles' own URLs do not have"),
+      new Option("-m, --mirrors <url...>", "asked for what the distfiles' own URLs do not have")
+        .conflicts("check"),
     )
     .addOption(storeOption())
     .addOption(olderStoreOption())
     .option("--state <dir>", "where clones of git repositories are kept (default: in the mirror)")
     .option("-j, --jobs <n>", "number of parallel downloads", "4")
-    .option("--prune", "remove what it has put there and no step names any more")
+    .addOption(
+      new Option("--prune", "remove what it has put there and no step names any more")
+        .conflicts("check"),
+    )
+    .option("--check", "only ask every URL and repository, and list what upstream should mend")
     .option("--json", "for scripts")
     .addHelpText(
       "after",
@@ -50,12 +57,27 @@ step.
 
 Examples:
   seedstrap mirror /srv/mirror --tree live-bootstrap
+  seedstrap mirror --check --json
   seedstrap build --qemu --external-sources -m /srv/mirror`,
     )
     .action((dest, raw) =>
       withInterrupt(async (signal) => {
+        const tree = raw.tree ?? process.cwd();
+        const events = { onNotice: warn, onFetch: fetchPrinter(display), progress: display };
+        if (raw.check) {
+          const report = await withProgress(() => checkMirror({ tree, dest }, events, signal));
+          if (raw.json) printJson(checkedObject(report));
+          else printCheck(report);
+          if (report.findings.length + report.missing.length > 0) throw checkError(report);
+          return;
+        }
+        if (dest === undefined) {
+          throw new UserError("usage", "Cannot make a mirror without a directory", {
+            hint: "Name one: seedstrap mirror DIR; seedstrap mirror --check needs none",
+          });
+        }
         const request = {
-          tree: raw.tree ?? process.cwd(),
+          tree,
           dest,
           state: raw.state,
           store: chosenStore(raw),
@@ -63,7 +85,6 @@ Examples:
           jobs: parseCount(raw.jobs, "--jobs", 1, 64),
           prunes: raw.prune === true,
         };
-        const events = { onNotice: warn, onFetch: fetchPrinter(display), progress: display };
         const report = await withProgress(() => makeMirror(request, events, signal));
         if (raw.json) printJson(jsonOf(report));
         else printReport(report);
@@ -95,6 +116,25 @@ function printReport(report: MirrorReport): void {
   );
 }
 
+function checkedObject({ dest, files, ...report }: CheckReport): object {
+  return { dest: dest ?? null, ...report, files: files.length, sizeBytes: sizeOfAll({ files }) };
+}
+
+function printCheck(report: CheckReport): void {
+  const { dest, files, missing, urls, repositories, untold, findings } = report;
+  printFindings(findings);
+  print(
+    `${counted(urls, "URL")} and ${counted(repositories, "repository", "repositories")} asked` +
+      (findings.length === 0 ? ": nothing to mend" : ""),
+  );
+  if (untold.length > 0) {
+    print(`  ${counted(untold.length, "commit")} of no branch or tag: only a clone tells`);
+  }
+  if (dest === undefined) return;
+  print(`${dest}: ${counted(files.length, "file")}, ${formatBytes(sizeOfAll(report))}`);
+  for (const name of missing) print(`  ${name} is missing, or has other bytes`);
+}
+
 const TITLES: Readonly<Record<MirrorFinding["kind"], string>> = {
   dead: "Dead URLs:",
   lost: "References that a repository does not have:",
@@ -108,7 +148,7 @@ function printFindings(findings: readonly MirrorFinding[]): void {
     print(TITLES[kind]);
     for (const { where, source, answer, name, isMirrored } of found) {
       print(`  ${where}: ${name}`);
-      print(`    ${source}: ${answer}${isMirrored ? "; it came from elsewhere" : ""}`);
+      print(`    ${source}: ${answer}${isMirrored ? "; the mirror has it" : ""}`);
     }
   }
 }

@@ -94,22 +94,41 @@ export async function makeMirror(
   signal: AbortSignal,
 ): Promise<MirrorReport> {
   const root = openCheckout(request.tree);
-  const { files: named, conflicts } = readMirroredFiles(
-    root,
-    (where, what) => events.onNotice?.(`${where}: ${what}`),
-  );
-  const isOwn = ({ name }: MirroredFile) => name === MIRROR_SUMS || name === MIRROR_INDEX;
-  const wanted = named.filter((file) => !isOwn(file));
+  const { wanted, unusable } = wantedOf(root, events);
   const place = MirrorPlace.open(request.dest);
   try {
-    return await new Mirroring(root, wanted, place, request, events, signal).run([
-      ...conflicts.map(conflictFinding),
-      ...named.filter(isOwn).map(ownNameFinding),
-    ]);
+    return await new Mirroring(root, wanted, place, request, events, signal).run(unusable);
   } finally {
     place.close();
   }
 }
+
+/**
+ * Reads what a mirror of a checkout has to have, and says what cannot be in one.
+ *
+ * @throws {UserError} "tree"
+ */
+export function wantedOf(
+  root: string,
+  { onNotice }: DistfileEvents,
+): { readonly wanted: readonly MirroredFile[]; readonly unusable: readonly MirrorFinding[] } {
+  const { files, conflicts } = readMirroredFiles(
+    root,
+    (where, what) => onNotice?.(`${where}: ${what}`),
+  );
+  const isOwn = ({ name }: MirroredFile) => name === MIRROR_SUMS || name === MIRROR_INDEX;
+  return {
+    wanted: files.filter((file) => !isOwn(file)),
+    unusable: [...conflicts.map(conflictFinding), ...files.filter(isOwn).map(ownNameFinding)],
+  };
+}
+
+/** Sorts findings by the names of steps and the numbers of lines. */
+export function byLine(a: MirrorFinding, b: MirrorFinding): number {
+  return COLLATOR.compare(a.where, b.where);
+}
+
+const COLLATOR = new Intl.Collator("en", { numeric: true });
 
 /** One run. */
 class Mirroring {
@@ -161,7 +180,10 @@ class Mirroring {
       missing,
       findings: [
         ...unusable,
-        ...this.#findings.map((found) => ({ ...found, isMirrored: !lost.has(found.name) })),
+        ...this.#findings.toSorted(byLine).map((found) => ({
+          ...found,
+          isMirrored: !lost.has(found.name),
+        })),
       ],
     };
   }

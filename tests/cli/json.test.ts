@@ -75,6 +75,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["build", ...BUILD, "--offline", "--tree", at("tree"), "--distfiles", at("s")], "fetch"],
   [() => ["sources", "--tree", at("none")], "tree"],
   [() => ["mirror", at("noise"), "--tree", at("tree")], "target"],
+  [() => ["mirror", "--check", "--tree", at("tree")], "fetch", "findings"],
   [() => ["image", "ls", at("noise")], "format"],
   [() => ["image", "verify", at("cut.img")], "format"],
   [() => ["image", "diff", at("target/init.img"), at("cut.img")], "format"],

@@ -71,11 +71,11 @@ test("dead and changed URLs are listed with their lines, and all other files are
   const report = await mirror();
   expect(report.missing).toEqual(["b.tar.gz", "none.tar.gz"]);
   expect(report.findings.map(({ kind, where, source }) => ({ kind, where, source }))).toEqual([
-    { kind: "changed", where: "steps/one-1.0/sources:2", source: `${url}/b.tar.gz` },
     { kind: "dead", where: "steps/one-1.0/sources:1", source: `${url}/none.tar.gz` },
+    { kind: "changed", where: "steps/one-1.0/sources:2", source: `${url}/b.tar.gz` },
   ]);
-  expect(report.findings[0]!.answer).toContain(`got ${sha256(B)}`);
-  expect(report.findings[1]!.answer).toContain("HTTP 404");
+  expect(report.findings[0]!.answer).toContain("HTTP 404");
+  expect(report.findings[1]!.answer).toContain(`got ${sha256(B)}`);
   expect(listed(dest)).toEqual(["SHA256SUMS", "a.tar.gz"]);
 });
 
