@@ -100,6 +100,32 @@ const CUT: Readonly<Record<string, string>> = {
 /** Codes from OpenSSL; their text differs between runtimes. */
 const TLS = /^(ERR_SSL_|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/;
 
+/** What is wrong with a certificate, and what helps. */
+const CERTIFICATE: readonly (readonly [code: RegExp, answer: string])[] = [
+  [
+    /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN)$/,
+    "the server's certificate is self-signed: if it is the right one, name it with --ca-cert",
+  ],
+  [
+    /^(UNABLE_TO_|CERT_UNTRUSTED|CERT_REJECTED)/,
+    "the server's certificate is from an authority that is not known, or not valid: name the " +
+    "authority's certificate with --ca-cert, and check the clock",
+  ],
+  [
+    /^(CERT_HAS_EXPIRED|CERT_NOT_YET_VALID)$/,
+    "the server's certificate has expired, or is not valid yet: check the clock of this machine; " +
+    "if that is right, the server has to renew it",
+  ],
+  [
+    /^ERR_TLS_CERT_ALTNAME_INVALID$/,
+    "the server's certificate is for another host name: check the name in the URL",
+  ],
+  [
+    /^ERR_SSL_.*ALERT_(CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE|BAD_CERTIFICATE|UNKNOWN_CA)$/,
+    "the server refuses this client: it may ask for --client-cert and --client-key",
+  ],
+];
+
 /** Translates an error of the HTTP client. */
 export function networkFailure(error: unknown): UrlFailure {
   if (error instanceof UrlFailure) return error;
@@ -113,7 +139,11 @@ export function networkFailure(error: unknown): UrlFailure {
   const cut = CUT[code];
   if (cut !== undefined) return new UrlFailure(cut, { transient: true }, error);
   if (code.startsWith("HPE_")) return new UrlFailure("not an HTTP answer", {}, error);
-  if (TLS.test(code)) return new UrlFailure(`TLS failed: ${code}`, {}, error);
+  if (TLS.test(code)) {
+    const known = CERTIFICATE.find(([pattern]) => pattern.test(code));
+    const answer = known === undefined ? `TLS failed: ${code}` : `${known[1]} (${code})`;
+    return new UrlFailure(answer, {}, error);
+  }
   const text = messageOf(error);
   return new UrlFailure(code === "" || text.includes(code) ? text : `${code}: ${text}`, {}, error);
 }

@@ -11,6 +11,7 @@ import { pathToFileURL } from "node:url";
 import { messageOf, systemCode, UserError } from "../errors.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { alternatives, HostHealth } from "./alternatives.ts";
+import { Connections } from "./connections.ts";
 import { download, MAX_DISTFILE_BYTES } from "./download.ts";
 import { bareUrl, plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
@@ -56,6 +57,7 @@ interface Run {
   readonly options: FetchOptions;
   readonly store: string;
   readonly health: HostHealth;
+  readonly connections: Connections;
   readonly signal: AbortSignal;
   readonly tell: (event: FetchEvent) => void;
 }
@@ -84,6 +86,7 @@ export async function fetchAll(
     options,
     store: resolve(options.store),
     health: new HostHealth(),
+    connections: new Connections(),
     signal: stop.signal,
     rate: options.bytesPerSecond === undefined ? undefined : new RateLimit(options.bytesPerSecond),
     tell: options.onProgress ?? (() => {}),
@@ -99,6 +102,7 @@ export async function fetchAll(
     }
   } finally {
     options.signal?.removeEventListener("abort", interrupt);
+    run.connections.close();
     run.tell({ kind: "end" });
   }
   await tidyStore(run.store);
@@ -295,6 +299,7 @@ function downloadFrom(task: Task, url: string, run: Run): ReturnType<typeof down
     maxBytes: maxBytes ?? MAX_DISTFILE_BYTES,
     signal: run.signal,
     rate: run.rate,
+    connections: run.connections,
     onBytes(bytes, total) {
       run.tell({ kind, name: task.name, url: shown, bytes, total });
       kind = "bytes";

@@ -4,16 +4,19 @@
  *
  * This uses node:http and not `fetch`, because node:http gives the same system error codes under
  * Bun and Deno and never decodes a body: a `.tar.gz` that a server labels with
- * `Content-Encoding: gzip` has to arrive unchanged. Each request has its own connection: compared
- * with the bodies a handshake is cheap, and no answer can run into the next one.
+ * `Content-Encoding: gzip` has to arrive unchanged. A connection serves the next request once its
+ * answer was read to the end; what a server sends after that ends it.
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import http from "node:http";
 import https from "node:https";
 import process from "node:process";
-import { UserError } from "../errors.ts";
+import { systemCode } from "../errors.ts";
+import { type Connections, newAgent } from "./connections.ts";
 import { networkFailure, UrlFailure } from "./failure.ts";
+import { type Netrc, readNetrc } from "./netrc.ts";
 
 /** Options of every request. */
 export interface HttpOptions {
@@ -25,6 +28,12 @@ export interface HttpOptions {
   readonly stallMs: number;
   /** Ends the request; its reason is thrown. */
   readonly signal?: AbortSignal | undefined;
+  /** The connections of the run; one of its own if absent. */
+  readonly connections?: Connections | undefined;
+  /** More headers, such as a token, for the server of the URL: not for one that it leads to. */
+  readonly headers?:
+    | ((signal: AbortSignal) => Promise<Readonly<Record<string, string>>>)
+    | undefined;
 }
 
 /** An answer whose body has not been read yet. Always close it. */
@@ -49,30 +58,39 @@ const MAX_INTERIM = 20;
 /** A body slower than this over a whole `stallMs` is aborted like one that stalls. */
 const MIN_BYTES_PER_SECOND = 1024;
 
+/** Longest body that is read for nothing, so that its connection can be used again. */
+const MAX_DRAIN_BYTES = 64 * 1024;
+
 /**
- * Sends a GET, or a HEAD, and follows redirects, to http and https only.
+ * Sends a GET, or a HEAD, and follows redirects, to http and https only, and from https to https.
  *
- * Honours `http_proxy`, `https_proxy` and `no_proxy`.
+ * Honours `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, and the passwords of the URL and
+ * of the netrc file, which only the server gets that they are for.
  *
  * @param startByte First byte wanted; if not 0, a `Range` header requests the rest from there.
  * @throws {UrlFailure} If there is no answer. A status of 4xx or 5xx is an answer.
- * @throws {UserError} "usage" for a proxy in the environment that is no URL.
+ * @throws {UserError} "usage" for a proxy, certificate or netrc file that cannot be used.
  */
 export async function openUrl(
   url: string,
   startByte: number,
   options: HttpOptions,
 ): Promise<HttpAnswer> {
-  let next = checkedUrl(url, "URL");
+  const first = checkedUrl(url, "URL");
+  let next = first;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-    const answer = await request(next, startByte, options);
+    const answer = await request(next, first, startByte, options);
     if (!REDIRECTS.has(answer.status)) return answer;
     answer.close();
     const location = answer.headers.location;
     if (location === undefined || !URL.canParse(location, next)) {
       throw new UrlFailure(`HTTP ${answer.status} without a usable Location`);
     }
-    next = checkedUrl(new URL(location, next).href, "redirect to");
+    const target = checkedUrl(new URL(location, next).href, "redirect to");
+    if (next.protocol === "https:" && target.protocol === "http:") {
+      throw new UrlFailure("refused: redirect from https: to http:");
+    }
+    next = target;
   }
   throw new UrlFailure(`more than ${MAX_REDIRECTS} redirects`);
 }
@@ -86,52 +104,69 @@ function checkedUrl(url: string, what: string): URL {
   return parsed;
 }
 
-/**
- * Returns an agent that uses the proxies of the environment.
- *
- * @throws {UserError} "usage" for a proxy that is no URL.
- */
-function agentFor(secure: boolean): http.Agent {
+let netrc: Netrc | undefined;
+
+/** Returns the value of `Authorization` for a server: by its own URL, the first one, or netrc. */
+function authorization(url: URL, first: URL): string | undefined {
+  const source = [url, ...(url.origin === first.origin ? [first] : [])]
+    .find(({ username, password }) => username + password !== "");
+  netrc ??= readNetrc(process.env);
+  const name = url.hostname.replace(/^\[(.*)\]$/, "$1");
+  const pair = source === undefined
+    ? netrc.get(name)?.reveal()
+    : `${decoded(source.username)}:${decoded(source.password)}`;
+  return pair === undefined ? undefined : `Basic ${Buffer.from(pair).toString("base64")}`;
+}
+
+function decoded(text: string): string {
   try {
-    return secure
-      ? new https.Agent({ proxyEnv: process.env })
-      : new http.Agent({ proxyEnv: process.env });
+    return decodeURIComponent(text);
   } catch {
-    // The error has the URL, with its password, so it is not the cause either.
-    throw new UserError("usage", "Cannot use the proxy of the environment: it is no URL", {
-      hint: "Check http_proxy and https_proxy: http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT",
-    });
+    return text; // a "%" that begins no escape
   }
 }
 
-async function request(url: URL, startByte: number, options: HttpOptions): Promise<HttpAnswer> {
-  const secure = url.protocol === "https:";
-  const agent = agentFor(secure);
+async function request(
+  url: URL,
+  first: URL,
+  startByte: number,
+  options: HttpOptions,
+): Promise<HttpAnswer> {
+  const release = await options.connections?.take(url.origin, options.signal);
   const watch = watchdog(options);
-  const headers: Record<string, string> = {
-    "Accept": "*/*",
-    "Accept-Encoding": "identity",
-    "User-Agent": options.userAgent,
+  const end = () => {
+    watch.close();
+    release?.();
   };
-  if (startByte > 0) headers["Range"] = `bytes=${startByte}-`;
   try {
-    const message = await watch.during(() =>
-      new Promise<http.IncomingMessage>((resolve, reject) => {
-        const { method = "GET" } = options;
-        const settings = { method, headers, agent, signal: watch.signal };
-        const sent = secure
-          ? https.request(url.href, settings, resolve)
-          : http.request(url.href, settings, resolve);
-        let interim = 0;
-        sent.on("information", () => {
-          if (++interim > MAX_INTERIM) {
-            sent.destroy(new UrlFailure(`more than ${MAX_INTERIM} interim answers`));
-          }
-        });
-        sent.on("error", reject); // also catches the error that closing causes later
-        sent.end();
-      })
-    );
+    const isKnown = url.origin === first.origin;
+    const isSecure = url.protocol === "https:";
+    const secret = authorization(url, first);
+    const headers: Record<string, string> = {
+      "Accept": "*/*",
+      "Accept-Encoding": "identity",
+      "User-Agent": options.userAgent,
+      ...(secret !== undefined && { "Authorization": secret }),
+      ...(isKnown && await options.headers?.(watch.signal)),
+      ...(startByte > 0 && { "Range": `bytes=${startByte}-` }),
+    };
+    const agentOf = (isKept: boolean) =>
+      (isKept ? options.connections?.agent(isSecure, isKnown) : undefined) ??
+        newAgent(isSecure, isKnown, false);
+    const agent = agentOf(true);
+    const { method = "GET" } = options;
+    const message = await watch.during(async () => {
+      const sent = send(url, { method, headers, agent, signal: watch.signal });
+      try {
+        return await sent.answer;
+      } catch (error) {
+        // The server was closing the connection that it was sent on.
+        const isStale = sent.isReused() && STALE.has(systemCode(error) ?? "");
+        if (!isStale || watch.signal.aborted) throw error;
+        return await send(url, { method, headers, agent: agentOf(false), signal: watch.signal })
+          .answer;
+      }
+    });
     message.on("error", () => {}); // the reader of the body gets it, if there still is one
     return {
       status: message.statusCode ?? 0,
@@ -139,15 +174,58 @@ async function request(url: URL, startByte: number, options: HttpOptions): Promi
       url: url.href,
       chunks: bodyChunks(message, watch, options.stallMs),
       close() {
-        message.destroy();
-        watch.close();
+        if (message.complete || drains(message, options)) {
+          message.resume(); // what was read to its end, too, has an end to be seen
+          watch.leave();
+          release?.();
+        } else {
+          message.destroy();
+          end();
+        }
       },
     };
   } catch (error) {
-    watch.close();
+    end();
     throw error;
   }
 }
+
+const STALE: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE"]);
+
+function send(
+  url: URL,
+  settings: http.RequestOptions,
+): { answer: Promise<http.IncomingMessage>; isReused: () => boolean } {
+  const bare = new URL(url.href);
+  bare.username = "";
+  bare.password = "";
+  const sent = (url.protocol === "https:" ? https : http).request(bare.href, settings);
+  const answer = new Promise<http.IncomingMessage>((resolve, reject) => {
+    sent.on("response", resolve);
+    let interim = 0;
+    sent.on("information", () => {
+      if (++interim > MAX_INTERIM) {
+        sent.destroy(new UrlFailure(`more than ${MAX_INTERIM} interim answers`));
+      }
+    });
+    sent.on("error", reject); // also catches the error that closing causes later
+    sent.end();
+  });
+  return { answer, isReused: () => sent.reusedSocket };
+}
+
+/** Lets the rest of a short body come, if it does so soon, for the next request. */
+function drains(message: http.IncomingMessage, { method, connections }: HttpOptions): boolean {
+  const length = Number(message.headers["content-length"] ?? NaN);
+  if (connections === undefined) return false;
+  if (method !== "HEAD" && !(length <= MAX_DRAIN_BYTES)) return false;
+  const timer = setTimeout(() => message.destroy(), DRAIN_MS);
+  timer.unref();
+  message.on("close", () => clearTimeout(timer));
+  return true;
+}
+
+const DRAIN_MS = 1_000;
 
 async function* bodyChunks(
   message: http.IncomingMessage,
@@ -188,6 +266,9 @@ interface Watchdog {
   readonly signal: AbortSignal;
   /** Waits for `work`, for `stallMs` at most, or until the request is aborted. */
   during<T>(work: () => Promise<T>): Promise<T>;
+  /** Lets the request be, as it is over. */
+  leave(): void;
+  /** Ends the request. */
   close(): void;
 }
 
@@ -223,6 +304,9 @@ function watchdog({ stallMs, signal: outer }: HttpOptions): Watchdog {
   return {
     signal: inner.signal,
     during,
+    leave() {
+      outer?.removeEventListener("abort", interrupt);
+    },
     close() {
       outer?.removeEventListener("abort", interrupt);
       inner.abort(new UrlFailure("closed"));

@@ -6,6 +6,7 @@
  */
 
 import { alternatives, HostHealth } from "./alternatives.ts";
+import { Connections } from "./connections.ts";
 import { UrlFailure } from "./failure.ts";
 import { openUrl } from "./http.ts";
 import type { HttpMirror } from "./mirror.ts";
@@ -107,6 +108,7 @@ export async function askSizes(
   const sizes = new Map<string, number>();
   const all = mirrors.map((mirror) => new Answers(mirror));
   const health = new HostHealth();
+  const connections = new Connections(JOBS);
   const deadline = AbortSignal.timeout(totalMs);
   const ends = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
   const ask = async (name: string) => {
@@ -116,7 +118,13 @@ export async function askSizes(
       if (ends.aborted) return;
       if (health.seemsDead(url)) continue;
       try {
-        const answer = await openUrl(url, 0, { method: "HEAD", userAgent, stallMs, signal: ends });
+        const answer = await openUrl(url, 0, {
+          method: "HEAD",
+          userAgent,
+          stallMs,
+          signal: ends,
+          connections,
+        });
         answer.close();
         health.answered(url);
         if (answer.status === 200) answers.found();
@@ -137,8 +145,11 @@ export async function askSizes(
   const worker = async () => {
     for (const name of queue) await ask(name); // all workers draw from the same iterator
   };
-  if (all.length > 0) {
-    await Promise.all(Array.from({ length: Math.min(JOBS, names.length) }, worker));
+  try {
+    const count = all.length === 0 ? 0 : Math.min(JOBS, names.length);
+    await Promise.all(Array.from({ length: count }, worker));
+  } finally {
+    connections.close();
   }
   signal?.throwIfAborted();
   return {

@@ -7,6 +7,7 @@
 import { Buffer } from "node:buffer";
 import { createCipheriv, createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createSecureServer, type ServerOptions } from "node:https";
 import { type AddressInfo, createServer as createRawServer, type Socket } from "node:net";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -33,22 +34,26 @@ export class Bench {
     return path;
   }
 
-  /** Starts an HTTP server. */
+  /** Starts an HTTP server, at a host name of loopback; with certificates, an HTTPS server. */
   async http(
     answer: (request: IncomingMessage, response: ServerResponse) => void,
+    { secure, host = "127.0.0.1" }: { secure?: ServerOptions; host?: string } = {},
   ): Promise<TestServer> {
     const seen: string[] = [];
-    const server = createServer((request, response) => {
+    const listener = (request: IncomingMessage, response: ServerResponse) => {
       response.on("error", () => {});
       seen.push(`${request.method} ${request.url} ${request.headers.range ?? ""}`.trim());
       answer(request, response);
-    });
+    };
+    const server = secure === undefined
+      ? createServer(listener)
+      : createSecureServer(secure, listener).on("tlsClientError", () => {});
     let open = 0;
     server.on("connection", (socket) => {
       open++;
       socket.on("close", () => open--);
     });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) => server.listen(0, host.replace(/[[\]]/g, ""), resolve));
     const close = () =>
       new Promise<void>((resolve) => {
         server.close(() => resolve());
@@ -56,7 +61,8 @@ export class Bench {
       });
     this.#undo.push(close);
     const { port } = server.address() as AddressInfo;
-    return { url: `http://127.0.0.1:${port}`, seen, open: () => open, close };
+    const scheme = secure === undefined ? "http" : "https";
+    return { url: `${scheme}://${host}:${port}`, seen, open: () => open, close };
   }
 
   /** Starts a server that gets the bare connection after the head of a request. */
