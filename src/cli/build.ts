@@ -50,7 +50,7 @@ function buildCommandBase(name: string) {
       "go on although a limit is broken, files are missing, or a guest has changed a disk",
     )
     .optionsGroup(GROUPS.distfiles)
-    .option("-j, --jobs <n>", "number of parallel downloads", "4")
+    .option("-j, --jobs <n>", "number of parallel downloads", "8")
     .optionsGroup(GROUPS.place);
 }
 

@@ -47,7 +47,7 @@ function createCommand(): CommandUnknownOpts {
     .addOption(mirrorsOption())
     .addOption(storeOption())
     .addOption(olderStoreOption())
-    .option("-j, --jobs <n>", "number of parallel downloads", "4")
+    .option("-j, --jobs <n>", "number of parallel downloads", "8")
     .addOption(offlineOption())
     .addOption(new Option("--all", "every distfile (the default)").conflicts("preNetwork"))
     .option("--pre-network", "only distfiles that are needed before the network")

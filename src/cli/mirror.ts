@@ -40,7 +40,7 @@ export function mirrorSubcommand(): CommandUnknownOpts {
     .addOption(storeOption())
     .addOption(olderStoreOption())
     .option("--state <dir>", "where clones of git repositories are kept (default: in the mirror)")
-    .option("-j, --jobs <n>", "number of parallel downloads", "4")
+    .option("-j, --jobs <n>", "number of parallel downloads", "8")
     .addOption(
       new Option("--prune", "remove what it has put there and no step names any more")
         .conflicts("check"),

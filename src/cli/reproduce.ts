@@ -42,7 +42,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .option("-t, --target <dir>", "where to build, in a new directory (default: beside the record)")
     .option("--keep", "keep what was built")
     .option("--force", "go on although the plan breaks a limit")
-    .option("-j, --jobs <n>", "number of parallel downloads", "4")
+    .option("-j, --jobs <n>", "number of parallel downloads", "8")
     .option("--all", "list everything that differs, with the digests")
     .option("--json", "for scripts")
     .addHelpText(

@@ -8,16 +8,20 @@ import { hostOf } from "./failure.ts";
 import { type HttpMirror, requestUrl } from "./mirror.ts";
 
 /**
- * Returns the URLs to ask for a file: first the mirrors, shuffled for each file so that they share
- * the load, then the file's own URLs in order. Each URL is in it once.
+ * Returns the URLs to ask for a file: first the mirrors, in an order of their own for each file, so
+ * that they share the load, then the file's own URLs in order. Each URL is in it once.
+ *
+ * @param weightOf How often a mirror comes first, beside the others.
  */
 export function alternatives(
   name: string,
   urls: readonly string[],
   mirrors: readonly HttpMirror[],
   random: () => number,
+  weightOf: (url: string) => number = () => 1,
 ): string[] {
-  const mirrored = shuffled(mirrors, random).map((mirror) => {
+  const weigh = (mirror: HttpMirror) => weightOf(mirror.url);
+  const mirrored = shuffled(mirrors, random, weigh).map((mirror) => {
     const url = new URL(requestUrl(mirror));
     url.pathname += `${url.pathname.endsWith("/") ? "" : "/"}${encodeURIComponent(name)}`;
     return url.href;
@@ -25,22 +29,89 @@ export function alternatives(
   return [...new Set([...mirrored, ...urls])];
 }
 
-/** Returns the items in a uniformly random order (Fisher-Yates). */
-function shuffled<T>(items: readonly T[], random: () => number): T[] {
-  const order = [...items];
-  for (let last = order.length - 1; last > 0; last--) {
-    const picked = Math.floor(random() * (last + 1));
-    const [moved] = order.splice(picked, 1);
-    if (moved !== undefined) order.splice(last, 0, moved);
+/** Returns the items in a random order: each comes next as often as it weighs among those left. */
+function shuffled<T>(
+  items: readonly T[],
+  random: () => number,
+  weigh: (item: T) => number,
+): T[] {
+  const left = items.map((item) => ({ item, weight: weigh(item) }));
+  const order: T[] = [];
+  while (left.length > 0) {
+    let point = (1 - random()) * left.reduce((sum, { weight }) => sum + weight, 0);
+    const at = left.findIndex(({ weight }) => (point -= weight) <= 0);
+    const [next] = left.splice(at < 0 ? left.length - 1 : at, 1);
+    order.push(next!.item);
   }
   return order;
 }
 
+/** A host counts no longer as what it was: the last megabytes weigh as much as all before. */
+const MEMORY_BYTES = 8 * 1024 * 1024;
+/** A host that is so many times slower than another is left for that, in the middle of a body. */
+const SLOWER = 4;
+/** What another host would save has to be worth a new request. */
+const WORTH_MS = 3000;
+
+/** What came from a host, and in which time. */
+interface Speed {
+  bytes: number;
+  ms: number;
+}
+
 /**
- * Remembers which hosts do not answer, so that a dead mirror costs a few timeouts and not one for
- * every file.
+ * Remembers how hosts did in this fetch: which do not answer, so that a dead mirror costs a few
+ * timeouts and not one for every file; and how fast they are.
  */
 export class HostHealth {
+  readonly #speeds = new Map<string, Speed>();
+
+  /** Notes that a host has sent so many bytes in a time, from the request on. */
+  sent(url: string, bytes: number, ms: number): void {
+    const speed = this.#speeds.get(hostOf(url)) ?? { bytes: 0, ms: 0 };
+    this.#speeds.set(hostOf(url), speed);
+    speed.bytes += bytes;
+    speed.ms += ms;
+    if (speed.bytes <= MEMORY_BYTES) return;
+    speed.bytes /= 2;
+    speed.ms /= 2;
+  }
+
+  /** Bytes a millisecond of a host; undefined where nothing came from it yet. */
+  #rateOf(url: string): number | undefined {
+    const speed = this.#speeds.get(hostOf(url));
+    return speed === undefined || speed.ms === 0 ? undefined : speed.bytes / speed.ms;
+  }
+
+  /** How much of the load a host gets beside others: one that is not known as much as the fastest. */
+  weight(url: string): number {
+    const rates = [...this.#speeds.keys()].map((host) => this.#rateOf(host) ?? 0);
+    return Math.max(this.#rateOf(url) ?? Math.max(0, ...rates), Number.MIN_VALUE) || 1;
+  }
+
+  /**
+   * Reports whether a body had better come from another URL: that of a host that is known to be much
+   * faster, and saves more than a new request costs.
+   *
+   * @param url Where it comes from, so many bytes in a time.
+   * @param others The other URLs that have not failed.
+   * @param leftBytes Of the body.
+   */
+  isOutdone(
+    url: string,
+    { bytes, ms }: { readonly bytes: number; readonly ms: number },
+    others: readonly string[],
+    leftBytes: number,
+  ): boolean {
+    const rates = others.filter((other) => hostOf(other) !== hostOf(url))
+      .filter((other) => !this.seemsDead(other) && this.restMs(other) === 0)
+      .map((other) => this.#rateOf(other) ?? 0);
+    const best = Math.max(0, ...rates);
+    const rate = bytes / ms;
+    if (best < SLOWER * rate) return false;
+    return leftBytes / rate - leftBytes / best > WORTH_MS;
+  }
+
   /** Failures in a row, by origin. */
   readonly #failures = new Map<string, number>();
 

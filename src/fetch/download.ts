@@ -35,6 +35,12 @@ export interface DownloadOptions extends HttpOptions {
   readonly maxBytes: number;
   /** Every byte is taken from it. */
   readonly rate?: RateLimit | undefined;
+  /**
+   * Asked now and then: whether the rest had better come from elsewhere.
+   *
+   * @param bytes That have come in `ms`, and `leftBytes` are to come.
+   */
+  readonly isOutdone?: (bytes: number, ms: number, leftBytes: number) => boolean;
   /** Called when a body starts and after each chunk, with the bytes so far and the total size. */
   readonly onBytes?: (bytes: number, total: number | undefined) => void;
 }
@@ -200,6 +206,8 @@ async function begin(
 
 /** A body of unknown size is weighed against the free space each time it has grown by so much. */
 const LOOK_BYTES = 1024 * 1024;
+/** The rate of a body is looked at so often. */
+const RATE_EVERY_MS = 2000;
 
 async function copy(
   part: PartFile,
@@ -209,6 +217,7 @@ async function copy(
   options: DownloadOptions,
 ): Promise<void> {
   let lookAt = LOOK_BYTES;
+  let rated = { ms: performance.now(), sizeBytes: part.sizeBytes };
   const of = total === undefined ? "" : ` of ${total}`;
   try {
     for await (const chunk of answer.chunks) {
@@ -234,6 +243,17 @@ async function copy(
       }
       await part.append(chunk);
       await options.rate?.take(chunk.length, options.signal);
+      const now = performance.now();
+      if (total === undefined || options.rate || now - rated.ms < RATE_EVERY_MS) {
+        options.onBytes?.(part.sizeBytes, total);
+        continue;
+      }
+      const bytes = part.sizeBytes - rated.sizeBytes;
+      if (options.isOutdone?.(bytes, now - rated.ms, total - part.sizeBytes)) {
+        const rate = Math.round(bytes / (now - rated.ms));
+        throw new UrlFailure(`slower than others: ${rate} KB a second`, { transient: true });
+      }
+      rated = { ms: now, sizeBytes: part.sizeBytes };
       options.onBytes?.(part.sizeBytes, total);
     }
   } catch (error) {

@@ -28,7 +28,7 @@ import type {
   Wanted,
 } from "./types.ts";
 
-const DEFAULT_JOBS = 4;
+const DEFAULT_JOBS = 8;
 const DEFAULT_STALL_MS = 20_000;
 const DEFAULT_RETRY_DELAY_MS = 1000;
 
@@ -97,7 +97,10 @@ export async function fetchAll(
     for (let round = 1; round <= RETRY_ROUNDS; round++) {
       const open = tasks.filter((task) => task.again.length > 0);
       if (open.length === 0) break;
-      await pause((options.retryDelayMs ?? DEFAULT_RETRY_DELAY_MS) * 2 ** (round - 1), run.signal);
+      // Not all at the same moment, if many machines have met the same failure.
+      const jitter = 0.5 + (options.random ?? Math.random)();
+      const delayMs = (options.retryDelayMs ?? DEFAULT_RETRY_DELAY_MS) * 2 ** (round - 1);
+      await pause(delayMs * jitter, run.signal);
       await eachOf(open, options, stop, (task) => nextRound(task, run));
     }
   } finally {
@@ -157,7 +160,13 @@ async function eachOf(
 async function firstRound(task: Task, run: Run): Promise<void> {
   if (await tryStore(task, run)) return;
   const random = run.options.random ?? Math.random;
-  const urls = alternatives(task.name, task.urls, run.options.mirrors, random);
+  const urls = alternatives(
+    task.name,
+    task.urls,
+    run.options.mirrors,
+    random,
+    (url) => run.health.weight(url),
+  );
   if (urls.length > 0) await local(run.store, () => mkdir(run.store, { recursive: true }));
   await tryUrls(task, urls, run, false);
 }
@@ -231,12 +240,19 @@ async function askUrls(
   run: Run,
   waits: boolean,
 ): Promise<void> {
-  for (const url of run.health.deadLast(urls)) {
+  const order = run.health.deadLast(urls);
+  for (const [index, url] of order.entries()) {
     const shown = shownUrl(task, url);
     if (!await mayAsk(task, url, run, waits)) continue;
     if (task.attempts.has(shown)) run.tell({ kind: "retry", name: task.name, url: shown });
     try {
-      const { path, sizeBytes, finalUrl } = await downloadFrom(task, url, run);
+      const { path, sizeBytes, finalUrl } = await downloadFrom(
+        task,
+        url,
+        run,
+        // Later there is no other.
+        waits ? [] : order.slice(index + 1),
+      );
       // A part of an earlier run was already whole: its URL is not known.
       if (finalUrl === undefined) {
         return finish(task, { path, sizeBytes, source: pathToFileURL(path).href }, run);
@@ -288,23 +304,41 @@ function shownUrl(task: Task, url: string): string {
   return task.urls.includes(url) ? publicUrl(url) : bareUrl(url);
 }
 
-function downloadFrom(task: Task, url: string, run: Run): ReturnType<typeof download> {
+/** @param others URLs that are asked after this one. */
+async function downloadFrom(
+  task: Task,
+  url: string,
+  run: Run,
+  others: readonly string[],
+): ReturnType<typeof download> {
   const shown = shownUrl(task, url);
   const { userAgent, stallMs, maxBytes } = run.options;
   let kind: "start" | "bytes" = "start";
-  return download({ name: task.name, sha256: task.sha256, url, shownUrl: shown }, {
-    store: run.store,
-    userAgent,
-    stallMs: stallMs ?? DEFAULT_STALL_MS,
-    maxBytes: maxBytes ?? MAX_DISTFILE_BYTES,
-    signal: run.signal,
-    rate: run.rate,
-    connections: run.connections,
-    onBytes(bytes, total) {
-      run.tell({ kind, name: task.name, url: shown, bytes, total });
-      kind = "bytes";
-    },
-  });
+  const began = performance.now();
+  let [startBytes, lastBytes]: (number | undefined)[] = [];
+  try {
+    return await download({ name: task.name, sha256: task.sha256, url, shownUrl: shown }, {
+      store: run.store,
+      userAgent,
+      stallMs: stallMs ?? DEFAULT_STALL_MS,
+      maxBytes: maxBytes ?? MAX_DISTFILE_BYTES,
+      signal: run.signal,
+      rate: run.rate,
+      isOutdone: (bytes, ms, leftBytes) =>
+        run.health.isOutdone(url, { bytes, ms }, others, leftBytes),
+      connections: run.connections,
+      onBytes(bytes, total) {
+        startBytes ??= bytes;
+        lastBytes = bytes;
+        run.tell({ kind, name: task.name, url: shown, bytes, total });
+        kind = "bytes";
+      },
+    });
+  } finally {
+    if (startBytes !== undefined && lastBytes! > startBytes) {
+      run.health.sent(url, lastBytes! - startBytes, performance.now() - began);
+    }
+  }
 }
 
 function note(task: Task, url: string, answer: string, fault: Fault, run: Run): void {

@@ -167,7 +167,9 @@ export async function askSizes(
 }
 
 /** Returns the size in bytes of the body that a GET would have got, if the answer tells. */
-export function sizeOf({ status, headers }: Awaited<ReturnType<typeof openUrl>>): number | undefined {
+export function sizeOf(
+  { status, headers }: Awaited<ReturnType<typeof openUrl>>,
+): number | undefined {
   const length = headers["content-length"] ?? "";
   const isPlain = ["", "identity"].includes(headers["content-encoding"] ?? "");
   return status === 200 && isPlain && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
