@@ -89,6 +89,17 @@ export interface SavedRun {
   readonly onNotice: (text: string) => void;
 }
 
+/** A run whose budget is spent, and of which nothing could be saved. */
+export class UnsavedError extends UserError {
+  constructor(budget: string) {
+    super(
+      "target",
+      `the budget of ${budget} is spent, and no checkpoint could be saved: the guest was ended`,
+      { hint: "Give it a larger --budget: a guest has to start, and saving takes its time" },
+    );
+  }
+}
+
 /** Saves the guest of a run at the right times. */
 export class Checkpointer {
   readonly #run: SavedRun;
@@ -202,10 +213,7 @@ export class Checkpointer {
         `the budget of ${text} is spent: the guest was ` +
           (isSaved ? "saved and ended" : `ended, and goes on from checkpoint ${number}`),
       )
-      : new UserError(
-        "target",
-        `the budget of ${text} is spent, and no checkpoint could be saved: the guest was ended`,
-      );
+      : new UnsavedError(text);
     this.#ending.abort(this.#failure);
   }
 

@@ -84,7 +84,9 @@ export async function runTarget(
     finish(files, outcome, events);
     events.onOutcome?.(outcome, files.logPath);
     if (outcome.verdict === "paused") throw budgetError(outcome.why, run);
-    if (outcome.verdict === "interrupted") throw await interruptedError(outcome.why, run);
+    if (outcome.verdict === "interrupted") {
+      throw error ?? await interruptedError(outcome.why, run);
+    }
     if (outcome.verdict !== "done") {
       const goesOn = resumeCommand(dir);
       if (goesOn !== undefined) events.onWarning?.(`the last checkpoint is there: ${goesOn}`);

@@ -112,8 +112,8 @@ export async function followGuest(
       const error = signal.aborted ? thrown : silence.error ?? thrown;
       if (!(error instanceof UserError)) throw error;
       const outcome = follower.judge(expected, endOf(error, run.dir));
-      const isEnded = outcome.verdict === "interrupted" || outcome.verdict === "paused";
-      return isEnded ? { outcome } : { outcome, error };
+      const isAsked = error.kind === "interrupt" || error.kind === "budget";
+      return isAsked ? { outcome } : { outcome, error };
     }
     if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
     return { outcome: follower.judge(expected, { kind: "ended" }) };

@@ -15,7 +15,7 @@ import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
 import { readWholeText } from "../read.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { areUnchanged } from "./check.ts";
-import { resumeCommand } from "./checkpoint.ts";
+import { resumeCommand, UnsavedError } from "./checkpoint.ts";
 import type { Run } from "./run_request.ts";
 
 /** What a record says of the reasons for which its run may fail. */
@@ -45,8 +45,9 @@ const FAILURE_OF: Partial<Record<ErrorKind, RunFailure>> = {
 };
 
 /** How a guest has ended that has ended with an error. */
-export function endOf({ kind, message: why }: UserError, dir: string): End {
-  if (kind === "interrupt") return { kind: "interrupted", why };
+export function endOf(error: UserError, dir: string): End {
+  const { kind, message: why } = error;
+  if (kind === "interrupt" || error instanceof UnsavedError) return { kind: "interrupted", why };
   if (kind === "budget") return { kind: "paused", why };
   const failure = FAILURE_OF[kind] ?? "not-started";
   const isFull = (failure === "stall" || failure === "died") && hasNoSpace(dir);

@@ -11,8 +11,9 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { openImage } from "../../src/source/file.ts";
+import { storePath } from "../../src/fetch/store.ts";
 import { readImage, verifyImage } from "../../src/image/linear.ts";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
 import { readRecord } from "../../src/record/read.ts";
@@ -195,10 +196,11 @@ test("buildMedia() replaces a wrong file of the store", async () => {
   const right = await buildMedia(request).then(() => outputs(target).slice(0, 2));
   rmSync(join(mirror, BETA));
   for (const body of [sampleBody(3001, 99), new Uint8Array()]) {
-    writeFiles(store, { [BETA]: body });
+    const stored = storePath(store, sha256(distfiles[BETA]!));
+    writeFiles(store, { [relative(store, stored)]: body });
     await buildMedia(request);
     expect(outputs(target).slice(0, 2)).toEqual(right);
-    expect(sha256OfFile(join(store, BETA))).toBe(sha256(distfiles[BETA]!));
+    expect(sha256OfFile(stored)).toBe(sha256(distfiles[BETA]!));
   }
 });
 
@@ -211,7 +213,8 @@ test("buildMedia() downloads distfiles that no directory has, and records their 
   expect(of(BETA).origin).toEqual({ kind: "url", url: `${server.url}/${BETA}` });
   expect(of(BETA).size).toBe(3001);
   expect(of(ALPHA).origin).toEqual({ kind: "mirror" });
-  expect(readdirSync(store).sort()).toEqual([".origins", BETA]);
+  expect(readdirSync(store).sort()).toEqual([".origins", "sha256"]);
+  expect(existsSync(storePath(store, sha256(sampleBody(3001, 2))))).toBe(true);
   expect(new Map(contents(join(target, "payload.img"))).get(BETA)).toBe(
     sha256(sampleBody(3001, 2)),
   );

@@ -103,22 +103,25 @@ test("Ctrl-C saves first, and resume goes on from there", async () => {
 }, 120_000);
 
 test("a run whose budget is spent is saved, ends with 19, and goes on", async () => {
-  const target = await built({ last: DONE, limit: 0x80 });
-  const first = new Going(["run", target, "--budget", "6s"]);
+  const target = await built({ last: DONE, limit: 0x1c0 });
+  const none = new Going(["run", target, "--budget", "1s"]);
+  expect(await none.done).toBe(7);
+  expect(none.err).toContain("the budget of 1s is spent, and no checkpoint could be saved");
+  const first = new Going(["run", target, "--budget", "12s"]);
   expect(await first.done).toBe(19);
-  expect(first.err).toContain("the budget of 6s is spent: saving a checkpoint");
+  expect(first.err).toContain("the budget of 12s is spent: saving a checkpoint");
   expect(first.err).toContain("checkpoint 1 saved in its beginning");
-  expect(first.err).toContain("the budget of 6s is spent: the guest was saved and ended");
+  expect(first.err).toContain("the budget of 12s is spent: the guest was saved and ended");
   expect(first.err).toContain(`hint: Go on with: seedstrap resume ${target}`);
   const explained = await seedstrap(["explain", target, "--json"]);
   expect(JSON.parse(explained.stdout)).toMatchObject({ verdict: "paused" });
-  expect(JSON.parse((await seedstrap(["explain", join(runs(target), "1.log"), "--json"])).stdout))
+  expect(JSON.parse((await seedstrap(["explain", join(runs(target), "2.log"), "--json"])).stdout))
     .toMatchObject({ verdict: "paused" });
-  const second = new Going(["resume", target, "--budget", "6s"]);
+  const second = new Going(["resume", target, "--budget", "12s"]);
   expect(await second.done).toBe(19);
   const last = new Going(["resume", target]);
   expect(await last.done).toBe(0);
-  expectWhole(lastLog(target), 0x80);
+  expectWhole(lastLog(target), 0x1c0);
   const off = await seedstrap(["run", target, "--budget", "6s", "--checkpoint", "off"]);
   expect(off).toMatchObject({ code: 2 });
   expect(off.stderr).toContain("Cannot use --budget with --checkpoint off");
