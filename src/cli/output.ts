@@ -158,10 +158,13 @@ export function printableLines(text: string, also = ""): string {
   return text.split(kept).map((part) => kept.test(part) ? part : printable(part)).join("");
 }
 
-/** Writes what a guest prints to a stream; a terminal gets no control sequences. */
-export function guestWriter(stream: NodeJS.WriteStream): (chunk: Uint8Array) => void {
+/**
+ * Writes what a guest prints to a stream; a terminal gets no control sequences. What it returns is
+ * false where the stream has to be waited for.
+ */
+export function guestWriter(stream: NodeJS.WriteStream): (chunk: Uint8Array) => boolean {
   const plain = new PlainOutput();
-  return (chunk) => void writeOut(stream, stream.isTTY ? plain.push(chunk) : chunk);
+  return (chunk) => writeOut(stream, stream.isTTY ? plain.push(chunk) : chunk);
 }
 
 /** Width of the terminal that a stream is, or Infinity: what programs read is not wrapped. */

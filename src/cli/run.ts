@@ -23,8 +23,9 @@ import {
   savedLine,
 } from "./checkpoint.ts";
 import { parseDuration } from "./duration.ts";
+import { GuestOutput } from "./guest_output.ts";
 import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
-import { guestWriter, note, print, warn, writeOut } from "./output.ts";
+import { note, print, warn, writeOut } from "./output.ts";
 import { areOutputsOne, EventLines, eventObject, timeNow } from "./run_events.ts";
 import { type ShownRun, STARTED } from "./view/shown.ts";
 import { withRunView } from "./view/view.ts";
@@ -223,7 +224,7 @@ is known, and 130 an interrupt. seedstrap explain tells it all again.`,
 export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunEvents {
   if (json) beginJsonLines();
   const out = json ? process.stderr : process.stdout;
-  const write = guestWriter(out);
+  const guest = new GuestOutput(out);
   const lines = new EventLines();
   const isOne = areOutputsOne();
   let isLineOpen = false;
@@ -239,6 +240,7 @@ export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunE
   return {
     onServe: (path, port) => note(`serving ${path} on 127.0.0.1:${port} for the guest`),
     onStart: ({ by, logPath, isInteractive, fallsBack }) => {
+      guest.logged(logPath);
       if (json) {
         printJsonLine({ time: new Date().toISOString(), ms: 0, kind: "start", by, log: logPath });
       }
@@ -253,7 +255,7 @@ export function printedRun({ json = false, quiet = false }: ShownRun = {}): RunE
     },
     ...(!quiet && {
       onSerial: (chunk) => {
-        write(chunk);
+        guest.push(chunk);
         isLineOpen = isOne && chunk.at(-1) !== 0x0a;
       },
     }),

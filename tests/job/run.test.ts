@@ -22,6 +22,7 @@ import { shellQuote } from "../../src/launch/process.ts";
 import { expectedOf } from "../../src/record/expected.ts";
 import { readEvents } from "../../src/record/events.ts";
 import { readRecord } from "../../src/record/read.ts";
+import { eventually } from "../launch/guest.ts";
 import { bootSector, type ENDS } from "./boot_sector.ts";
 import { TempDirs } from "../support/files.ts";
 import { MAIN, run, run as runProgram, seedstrap, start, testWith } from "../support/run.ts";
@@ -114,6 +115,41 @@ test("where its output is no terminal, run prints the console, and a line for ea
   const both = await runProgram(["sh", "-c", '"$@" 2>&1', "sh", process.execPath, MAIN, ...run]);
   expect(both.stdout).toMatch(/^\d{4}-\S+Z alpha-1\.0: built$/m);
 });
+
+test(
+  "a reader that stands still neither holds the guest up, nor fills the memory, nor misses anything",
+  async () => {
+    const { dir, target } = await built(DONE, "hang");
+    const line = "0123456789".repeat(100);
+    const count = 150_000;
+    const flood = join(dir, "flood");
+    writeFileSync(
+      flood,
+      `#!/bin/sh\nyes ${line} | head -n ${count}\necho over\nexec sleep 600\n`,
+      { mode: 0o755 },
+    );
+    const [go, out] = [join(dir, "go"), join(dir, "out")];
+    expect((await runProgram(["mkfifo", go])).code).toBe(0);
+    const words = ["run", target, "--accel", "tcg", "--qemu-cmd", flood];
+    const shell = `"$@" 2>${out}.err | { read _ <${go}; cat >${out}; }`;
+    const pipeline = start(["sh", "-c", shell, "sh", process.execPath, MAIN, ...words]);
+    const log = join(target, ".seedstrap/runs/1.log");
+    const sizeBytes = count * (line.length + 1) + "over\n".length;
+    expect(await eventually(() => existsSync(log) && statSync(log).size === sizeBytes, 90_000))
+      .toBe(true);
+    const pid = parseInt(readdirSync(join(target, ".seedstrap/lock"))[0]!);
+    const status = readFileSync(`/proc/${pid}/status`, "latin1");
+    const peakKib = Number(/^VmHWM:\s*(\d+) kB$/m.exec(status)![1]);
+    expect(peakKib * 1024).toBeLessThan(sizeBytes * 1.5);
+    process.kill(pid, "SIGTERM");
+    writeFileSync(go, "\n");
+    await pipeline.exited;
+    const printed = Buffer.from(`${line}\n`.repeat(count) + "over\n");
+    // What has ended it may follow: that is in the log, too.
+    expect(readFileSync(out).subarray(0, sizeBytes).equals(printed)).toBe(true);
+  },
+  120_000,
+);
 
 test("run --json prints a line for each event, the guest to standard error or nowhere", async () => {
   const { target, run } = await built(DONE, "reset");
