@@ -35,7 +35,8 @@ export interface AttachedRun {
  * Shows the last run of a target until it is over. One that is over is only judged.
  *
  * @throws {UserError} as the run itself: of the kind of its failure, "launch" where its end is not
- * known, as when its process was killed, "interrupt" where it was interrupted; "target" where there
+ * known, as when its process was killed, "interrupt" where it was interrupted, "budget" where it was
+ * saved to go on later; "target" where there
  * is none; "interrupt" when the signal is raised: the run goes on.
  */
 export async function attachRun(
@@ -69,8 +70,9 @@ export async function attachRun(
   if (outcome.verdict === "done") return;
   const goesOn = resumeCommand(dir);
   const hint = goesOn === undefined ? undefined : `Go on with: ${goesOn}`;
-  if (outcome.verdict === "interrupted") {
-    throw new UserError("interrupt", outcome.why, {
+  if (outcome.verdict === "interrupted" || outcome.verdict === "paused") {
+    const kind = outcome.verdict === "paused" ? "budget" : "interrupt";
+    throw new UserError(kind, outcome.why, {
       where: logPath,
       ...(hint !== undefined && { hint }),
     });

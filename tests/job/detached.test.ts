@@ -267,6 +267,24 @@ test("Ctrl-C while a guest is to be started without a terminal leaves nothing", 
   expect(recordedRun(target, 1)?.verdict).toBe("interrupted");
 }, 30_000);
 
+test(
+  "a detached run whose budget is spent is told as such, also to who attaches later",
+  async () => {
+    const place = await Place.make();
+    const { target } = place;
+    const pid = await place.detach("--budget", "10s");
+    for (const _ of ["while it goes on", "later"]) {
+      const attached = await place.call("attach", target);
+      expect(attached.code).toBe(19);
+      expect(attached.stderr).toContain("the budget of 10s is spent");
+      expect(attached.stderr).toContain(`Go on with: seedstrap resume ${target}`);
+    }
+    expect(await eventually(() => !isRunning(pid))).toBe(true);
+    expect(place.left()).toEqual([]);
+  },
+  60_000,
+);
+
 test("stop --now does not wait for the checkpoint that stop saves", async () => {
   const place = await Place.make();
   const { target } = place;
