@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * What a guest prints, passed on to a reader that may be slow, or stand still. The guest does not wait
- * for it, as builder-hex0 loses what a serial port does not take; and what waits is not kept in
- * memory. What the reader has missed comes from the log, which has every byte.
+ * What a guest prints, passed on to a reader that may be slow, or stop reading. The guest does not
+ * wait for it, as QEMU drops what a serial port cannot pass on. At most a MiB waits in memory; the
+ * rest is read from the log, which has every byte, when the reader goes on.
  *
  * @module
  */

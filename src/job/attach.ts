@@ -11,6 +11,7 @@ import { UserError } from "../errors.ts";
 import { shellQuote } from "../launch/process.ts";
 import { lastRun } from "../record/run.ts";
 import { readRecord } from "../record/read.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
 import { targetHolder } from "../write/target.ts";
 import { resumeCommand } from "./checkpoint.ts";
 import { outcomeError } from "./run_judge.ts";
@@ -54,6 +55,12 @@ export async function attachRun(
     });
   }
   const { logPath } = run;
+  // A target may be a stranger's: its log is no link, and no device that opening would change.
+  if (lstatIfThere(logPath)?.isFile() !== true) {
+    throw new UserError("target", `Cannot attach to ${dir}: its log is not there`, {
+      where: logPath,
+    });
+  }
   const attached = { dir, logPath };
   const outcome = endOf(dir, logPath) ??
     await followConsole(

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * Runs without a terminal. This program starts itself again, with the same command line, in a session
- * of its own; what is told to the one that waits is in a file of a directory that only the user can
- * enter.
+ * Runs without a terminal. The parent starts this program again, with the same command line, in a
+ * session of its own, and waits. The child reports how it started in a file; its directory is a
+ * temporary one that only the user can enter.
  *
  * @module
  */
@@ -25,13 +25,13 @@ import { makeScratch, removeScratch } from "../runtime/scratch.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import type { RunEvents } from "./run_request.ts";
 
-/** In the environment of a process without a terminal: where it tells how it has started. */
+/** The variable with the {@link Places} in the environment of the child. */
 const VARIABLE = "SEEDSTRAP_DETACHED";
 const PREFIX = "seedstrap.start-";
 const POLL_MS = 20;
 const MAX_TOLD_BYTES = 1024 * 1024;
 
-/** What a process without a terminal is told. */
+/** The files that the parent has made for the child. */
 interface Places {
   /** The file for {@link Told}. */
   readonly told: string;
@@ -61,7 +61,7 @@ interface ToldError {
   readonly hint?: string | undefined;
 }
 
-/** What the process tells, once. */
+/** The report of the child. */
 interface Told {
   readonly warnings: readonly string[];
   readonly started?: StartedRun | undefined;
@@ -131,7 +131,7 @@ export async function startDetached(
   }
 }
 
-/** Waits until a process has told how it has started. */
+/** Waits for the report of the child, or its end. */
 async function told(child: ApartProcess, places: Places, signal: AbortSignal): Promise<Told> {
   let code: number | null | undefined;
   void child.ended.then((ended) => code = ended);
@@ -163,7 +163,7 @@ function readTold(path: string): Told | undefined {
   return parsed;
 }
 
-/** The process that {@link startDetached} has started, seen from itself. */
+/** The child of {@link startDetached}, seen from itself. */
 export class Detachment {
   readonly #places: Places;
   readonly #warnings: string[] = [];
@@ -174,9 +174,9 @@ export class Detachment {
   }
 
   /**
-   * Runs something, and tells who waits when its guest runs, or that it has failed before.
+   * Runs a guest, and reports when it runs, or that it failed before that.
    *
-   * @param run Gets events that also tell.
+   * @param run Gets events that also report.
    */
   async telling<T>(events: RunEvents, run: (events: RunEvents) => Promise<T>): Promise<T> {
     let started: StartedRun | undefined;
@@ -223,7 +223,7 @@ export class Detachment {
   }
 }
 
-/** What has started this process to run without a terminal; undefined where nothing has. */
+/** Returns the way to report to a parent; undefined where this process was started by hand. */
 export function takeDetachment(): Detachment | undefined {
   const text = process.env[VARIABLE];
   if (text === undefined) return undefined;

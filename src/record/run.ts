@@ -248,7 +248,11 @@ export function makeOutput(dir: string): { readonly path: string; readonly file:
 /** Gives the file of {@link makeOutput} to a run, which is of its log, and returns its path. */
 export function nameOutput(path: string, logPath: string): string {
   const named = logPath.replace(/\.log$/, OUTPUT);
-  writing(named, () => renameSync(path, named));
+  writing(named, () => {
+    // Nothing of ours has that name yet: a stranger's directory would be in the way.
+    remove(named);
+    renameSync(path, named);
+  });
   return named;
 }
 

@@ -5,9 +5,9 @@
  *   XDG_STATE_HOME/seedstrap/runs/PID-START.MACHINE
  *
  * PID-START is its process, see {@link ../runtime/lock.ts}, and MACHINE tells machines apart that have
- * one home directory, and PID namespaces. Whom a run belongs to is asked here and not in its target,
- * which may come from a stranger: a process gets a signal only where its own user's file says what it
- * runs. XDG_RUNTIME_DIR would be the place, but it is removed at the last logout.
+ * one home directory, and PID namespaces. A target may come from a stranger, and name any process in
+ * its lock: so a process is only sent a signal if a file here, written by its own user, says that it
+ * runs the target. The files are not in XDG_RUNTIME_DIR, as that is removed at the last logout.
  *
  * @module
  */

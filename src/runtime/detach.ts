@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Starts this program again as a process that has nothing of ours: a session of its own, so that no
- * terminal reaches it, and none of our descriptors.
+ * Starts this program again in a session of its own, without our terminal and our descriptors.
  *
  * @module
  */
@@ -12,6 +11,7 @@ import process from "node:process";
 import { systemCode } from "../errors.ts";
 import { ownBinary } from "./binary.ts";
 import { libc } from "./libc.ts";
+import { statIfThere } from "./stat.ts";
 
 /** A process that {@link startApart} has started. */
 export interface ApartProcess {
@@ -25,7 +25,10 @@ export interface ApartProcess {
 /** The words that start this program. */
 function ownCommand(): [string, ...string[]] {
   const binary = ownBinary();
-  if (binary !== undefined) return [binary];
+  // By its name, if that still leads to it, so that people know it in a list of processes.
+  if (binary !== undefined) {
+    return [isSameFile(process.execPath, binary) ? process.execPath : binary];
+  }
   const main = process.argv[1]!;
   return "Bun" in globalThis
     ? [process.execPath, main]
@@ -66,6 +69,11 @@ export async function startApart(
       if (!hasEnded) ignoring(() => process.kill(child.pid!, signal));
     },
   };
+}
+
+function isSameFile(one: string, other: string): boolean {
+  const [a, b] = [statIfThere(one), statIfThere(other)];
+  return a !== undefined && a.dev === b?.dev && a.ino === b.ino;
 }
 
 /** Our descriptors after the standard streams; none where there is no /proc. */

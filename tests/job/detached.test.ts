@@ -9,6 +9,8 @@ import {
   readFileSync,
   readlinkSync,
   realpathSync,
+  renameSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -411,6 +413,19 @@ test("a run at a terminal is listed too, and stopped from elsewhere", async () =
   await out;
   expect(place.left()).toEqual([]);
 }, 60_000);
+
+test("attach opens no link and no device in place of the log of a target", async () => {
+  const place = await Place.make();
+  const { target } = place;
+  const pid = await place.detach();
+  const log = join(target, ".seedstrap/runs/1.log");
+  renameSync(log, join(place.dir, "elsewhere"));
+  symlinkSync(join(place.dir, "elsewhere"), log);
+  const refused = await place.call("attach", target);
+  expect(refused).toMatchObject({ code: 7, stdout: "" });
+  expect(refused.stderr).toContain(`Cannot attach to ${target}: its log is not there`);
+  expect(isRunning(pid)).toBe(true);
+}, 30_000);
 
 describe("stop sends no signal to a process that is not proven to be the run of the target", () => {
   /** A process of this user that has nothing to do with a run. */
