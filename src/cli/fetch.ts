@@ -114,7 +114,7 @@ function wishOf(
  *
  * @throws {UserError} "usage"
  */
-function parseRate(text: string | undefined): number | undefined {
+export function parseRate(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const [, number, unit = ""] = /^(\d{1,9})([kKmMgG]?)$/.exec(text) ?? [];
   const rate = Number(number) * 1024 ** " kmg".indexOf(unit.toLowerCase() || " ");

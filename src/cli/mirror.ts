@@ -14,6 +14,7 @@ import {
 import { checkError, checkMirror, type CheckReport } from "../job/mirror_check.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
+import { parseRate } from "./fetch.ts";
 import { fetchPrinter } from "./fetching.ts";
 import { printJson } from "./json.ts";
 import {
@@ -41,6 +42,7 @@ export function mirrorSubcommand(): CommandUnknownOpts {
     .addOption(olderStoreOption())
     .option("--state <dir>", "where clones of git repositories are kept (default: in the mirror)")
     .option("-j, --jobs <n>", "number of parallel downloads", "8")
+    .option("--limit-rate <rate>", "bytes a second of all together: 500K, 2M")
     .addOption(
       new Option("--prune", "remove what it has put there and no step names any more")
         .conflicts("check"),
@@ -83,6 +85,7 @@ Examples:
           store: chosenStore(raw),
           mirrors: parseMirrorOption(raw.mirrors ?? []),
           jobs: parseCount(raw.jobs, "--jobs", 1, 64),
+          bytesPerSecond: parseRate(raw.limitRate),
           prunes: raw.prune === true,
         };
         const report = await withProgress(() => makeMirror(request, events, signal));

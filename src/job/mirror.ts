@@ -44,6 +44,8 @@ export interface MirrorRequest {
   readonly mirrors: readonly Mirror[];
   /** Number of simultaneous downloads. */
   readonly jobs: number;
+  /** Most bytes a second of all downloads together; git is not limited. No limit if absent. */
+  readonly bytesPerSecond?: number | undefined;
   /** Whether files are removed that seedstrap has put there and no step names any more. */
   readonly prunes: boolean;
 }
@@ -302,6 +304,7 @@ class Mirroring {
       store: this.place.work,
       mirrors,
       jobs: this.request.jobs,
+      bytesPerSecond: this.request.bytesPerSecond,
       userAgent: USER_AGENT,
       signal: this.signal,
       onProgress: (event) => {
