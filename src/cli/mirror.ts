@@ -52,8 +52,8 @@ export function mirrorSubcommand(): CommandUnknownOpts {
     .addHelpText(
       "after",
       `
-It has every file under its name, SHA256SUMS, and in .seedstrap what is unfinished. Snapshots of git
-references are made by git, gzip and xz of this machine where their URLs do not have them. A URL that is
+It has every file under its name, SHA256SUMS, index.html, and in .seedstrap what is unfinished.
+Snapshots of git references are made by git, gzip and xz where their URLs do not have them. A URL that is
 dead, or has other bytes now, stops nothing: all of them are listed at the end, with the line of the
 step.
 

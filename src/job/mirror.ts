@@ -11,10 +11,11 @@
 import { mkdirSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
+import { hrefOf, indexPage } from "../fetch/index_page.ts";
 import { type HttpMirror, httpMirrors, type Mirror } from "../fetch/mirror.ts";
 import { publicUrl } from "../fetch/failure.ts";
 import { makeSnapshots } from "../fetch/snapshot.ts";
-import type { FetchEvent } from "../fetch/types.ts";
+import type { FetchEvent, FetchOptions } from "../fetch/types.ts";
 import { UNWATCHED } from "../progress.ts";
 import { writing } from "../refused.ts";
 import { counted } from "../text.ts";
@@ -23,12 +24,17 @@ import { type MirroredFile, type NameConflict, readMirroredFiles } from "../tree
 import { USER_AGENT } from "../version.ts";
 import { type DistfileEvents, locateRight } from "./distfiles.ts";
 import {
+  inMirror,
   MIRROR_INDEX,
   MIRROR_SUMS,
   type MirrorFile,
   MirrorPlace,
   sumsText,
 } from "./mirror_place.ts";
+import { severalAtOnce } from "./several.ts";
+
+/** Files that are copied at once: each is synced, which is a wait. */
+const TAKEN_AT_ONCE = 8;
 
 /** What to mirror, and how. */
 export interface MirrorRequest {
@@ -170,8 +176,13 @@ class Mirroring {
     const kept = [...wanted, ...request.prunes ? [] : stale]
       .flatMap(({ name }) => all.get(name) ?? []);
     place.write(MIRROR_SUMS, sumsText(kept));
-    place.tidy();
-    const missing = this.#open(absent).map(({ name }) => name);
+    const listed = kept.map((file) => ({ ...file, href: hrefOf(file.name) }));
+    const sums = { name: MIRROR_SUMS, href: hrefOf(MIRROR_SUMS) };
+    const title = `Distfiles of live-bootstrap: ${counted(kept.length, "file")}`;
+    place.write(MIRROR_INDEX, indexPage({ title, entries: [sums, ...listed] }));
+    const open = this.#open(absent);
+    place.tidy(new Set(open.map(({ sha256 }) => sha256)));
+    const missing = open.map(({ name }) => name);
     const lost = new Set(missing);
     return {
       dest: place.dir,
@@ -198,11 +209,14 @@ class Mirroring {
   async #takeLocal(files: readonly MirroredFile[]): Promise<void> {
     const { place, root, request, events, signal } = this;
     const { located } = await locateRight(files, { root, ...request }, events, signal);
-    for (const [sha256, alike] of Map.groupBy(files, ({ sha256 }) => sha256)) {
+    const groups = Map.groupBy(files, ({ sha256 }) => sha256);
+    const pieces = [...groups].flatMap(([sha256, alike]) => {
       const file = alike.map(({ name }) => located.get(name)).find((file) => file !== undefined);
-      if (file === undefined || !await place.take(file, sha256, signal)) continue;
-      this.#settle(sha256, alike);
-    }
+      return file === undefined ? [] : [async (signal: AbortSignal) => {
+        if (await place.take(file, sha256, signal)) this.#settle(sha256, alike);
+      }];
+    });
+    await severalAtOnce(TAKEN_AT_ONCE, pieces, signal);
   }
 
   async #askUrls(files: readonly MirroredFile[]): Promise<void> {
@@ -245,39 +259,26 @@ class Mirroring {
       return request.state;
     }, "directory with --state");
     const byDigest = Map.groupBy(files, ({ sha256 }) => sha256);
-    const stop = new AbortController();
-    const signal = AbortSignal.any([this.signal, stop.signal]);
-    const queue = Map.groupBy(snapshots, ({ url }) => url).entries();
-    const worker = async () => {
-      try {
-        for (const [url, wanted] of queue) { // all workers draw from the same iterator
-          signal.throwIfAborted();
-          events.progress?.begin(`git ${publicUrl(url)}`);
-          await makeSnapshots(wanted.filter(({ name }) => !this.#added.has(name)), {
-            state,
-            store: place.work,
-            signal,
-            onWait: (pid) =>
-              events.onNotice?.(
-                `${publicUrl(url)}: waiting for process ${pid}, which is cloning it`,
-              ),
-            onDone: ({ name, sha256 }) => {
-              if (!this.#added.has(name)) this.#settle(sha256, byDigest.get(sha256)!);
-            },
-            onFailure: ({ name, sha256, reference, where }, { kind, message }) => {
-              const source = `${publicUrl(url)}~${reference}`;
-              const answer = message;
-              this.#findings.push({ kind, name, sha256, where, source, answer, isMirrored: false });
-            },
-          });
-        }
-      } catch (error) {
-        stop.abort(error);
-      }
-    };
-    await Promise.all(Array.from({ length: request.jobs }, worker));
-    this.signal.throwIfAborted();
-    stop.signal.throwIfAborted();
+    const repositories = Map.groupBy(snapshots, ({ url }) => url);
+    const pieces = [...repositories].map(([url, wanted]) => async (signal: AbortSignal) => {
+      const shown = publicUrl(url);
+      events.progress?.begin(`git ${shown}`);
+      await makeSnapshots(wanted.filter(({ name }) => !this.#added.has(name)), {
+        state,
+        store: place.work,
+        signal,
+        onWait: (pid) =>
+          events.onNotice?.(`${shown}: waiting for process ${pid}, which is cloning it`),
+        onDone: ({ name, sha256 }) => {
+          if (!this.#added.has(name)) this.#settle(sha256, byDigest.get(sha256)!);
+        },
+        onFailure: ({ name, sha256, reference, where }, { kind, message: answer }) => {
+          const source = `${shown}~${reference}`;
+          this.#findings.push({ kind, name, sha256, where, source, answer, isMirrored: false });
+        },
+      });
+    });
+    await severalAtOnce(request.jobs, pieces, this.signal);
   }
 
   async #askMirrors(files: readonly MirroredFile[]): Promise<void> {
@@ -300,8 +301,9 @@ class Mirroring {
     })).filter(({ urls }) => urls.length > 0 || mirrors.length > 0);
     if (wanted.length === 0) return;
     const digests = new Map(wanted.map(({ name, sha256 }) => [name, sha256]));
-    await fetchAll(wanted, {
-      store: this.place.work,
+    const { work } = this.place;
+    const options: FetchOptions = {
+      store: work,
       mirrors,
       jobs: this.request.jobs,
       bytesPerSecond: this.request.bytesPerSecond,
@@ -314,7 +316,8 @@ class Mirroring {
         const sha256 = digests.get(event.name)!;
         this.#settle(sha256, groups.get(sha256)!);
       },
-    });
+    };
+    await inMirror(work, () => fetchAll(wanted, options));
   }
 
   #settle(sha256: string, files: readonly MirroredFile[]): void {

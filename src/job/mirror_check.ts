@@ -25,6 +25,7 @@ import { USER_AGENT } from "../version.ts";
 import type { DistfileEvents } from "./distfiles.ts";
 import { byLine, type MirrorFinding, type MirrorRequest, wantedOf } from "./mirror.ts";
 import { type MirrorFile, verifiedIn } from "./mirror_place.ts";
+import { severalAtOnce } from "./several.ts";
 
 /** What to check. */
 export interface CheckRequest extends Pick<MirrorRequest, "tree"> {
@@ -90,7 +91,7 @@ export async function checkMirror(
   );
   const findings: MirrorFinding[] = [];
   const untold: string[] = [];
-  const ofServers = [...servers.values()].map((group) => async () => {
+  const ofServers = [...servers.values()].map((group) => async (signal: AbortSignal) => {
     const server: Server = { health: new HostHealth(), failure: undefined };
     for (const { file, url, where } of group) {
       signal.throwIfAborted();
@@ -98,7 +99,7 @@ export async function checkMirror(
       if (fault !== undefined) findings.push(found(file, where, publicUrl(url), fault));
     }
   });
-  const ofRepositories = [...repositories].map(([url, group]) => async () => {
+  const ofRepositories = [...repositories].map(([url, group]) => async (signal: AbortSignal) => {
     const faults = await askRepository(url, group, signal);
     group.forEach(({ file, where, reference }, index) => {
       const source = `${publicUrl(url)}~${reference}`;
@@ -107,7 +108,7 @@ export async function checkMirror(
       else if (fault !== undefined) findings.push(found(file, where, source, fault));
     });
   });
-  await severalAtOnce([...ofServers, ...ofRepositories], signal);
+  await severalAtOnce(SERVERS, [...ofServers, ...ofRepositories], signal);
   return {
     dest: dest === undefined ? undefined : resolve(dest),
     files: right,
@@ -125,28 +126,6 @@ export async function checkMirror(
 }
 
 type SourceFault = Pick<MirrorFinding, "kind" | "answer">;
-
-/** Does pieces of work, some at a time; an error ends all. */
-async function severalAtOnce(
-  pieces: readonly (() => Promise<void>)[],
-  signal: AbortSignal,
-): Promise<void> {
-  const queue = pieces.values();
-  let failure: { readonly error: unknown } | undefined;
-  const worker = async () => {
-    try {
-      for (const work of queue) { // all workers draw from the same iterator
-        if (failure !== undefined) return;
-        signal.throwIfAborted();
-        await work();
-      }
-    } catch (error) {
-      failure ??= { error };
-    }
-  };
-  await Promise.all(Array.from({ length: SERVERS }, worker));
-  if (failure !== undefined) throw failure.error;
-}
 
 /** What is known of a server. */
 interface Server {

@@ -22,13 +22,13 @@ import {
   mkdirSync,
   readdirSync,
   renameSync,
-  rmSync,
+  rmdirSync,
 } from "node:fs";
 import { join, resolve } from "node:path";
 import { sortedByBytes } from "../bytes.ts";
 import { systemCode, UserError } from "../errors.ts";
 import { ORIGINS_DIR } from "../fetch/origin.ts";
-import { makeStoreDirectory, storePath } from "../fetch/store.ts";
+import { DIGESTS_DIR, makeStoreDirectory, storePath } from "../fetch/store.ts";
 import { type FileSegment, fileSegment } from "../format/segment.ts";
 import { formatSums, parseSums } from "../format/sums.ts";
 import { digestEach, digestOne } from "../hash/pool.ts";
@@ -147,7 +147,8 @@ export class MirrorPlace {
     writing(part, () => removeFile(part));
     const segment: FileSegment = fileSegment(file, undefined);
     const to = { kind: "file", path: part, mode: underUmask(0o666), isSynced: true } as const;
-    const got = await digestOne({ segment, kind: "tree", to }, { signal });
+    const task = { segment, kind: "tree", to } as const;
+    const got = await inMirror(part, () => digestOne(task, { signal }));
     writing(path, () => got === sha256 ? renameSync(part, path) : removeFile(part));
     return got === sha256;
   }
@@ -200,16 +201,24 @@ export class MirrorPlace {
     return true;
   }
 
-  /** Removes the directories of the work directory that are empty, and syncs the mirror. */
-  tidy(): void {
+  /**
+   * Removes what is unfinished and not wanted any more, and syncs the mirror.
+   *
+   * @param wanted Digests of the files that a later run may still get.
+   */
+  tidy(wanted: ReadonlySet<string>): void {
     writing(this.dir, () => {
-      const digests = join(this.work, "sha256");
-      for (const name of lstatIfThere(digests) === undefined ? [] : readdirSync(digests)) {
-        const inner = join(digests, name);
-        if (readdirSync(inner).length === 0) rmSync(inner, { recursive: true });
+      const digests = join(this.work, DIGESTS_DIR);
+      for (const inner of namesIn(digests)) {
+        for (const name of namesIn(join(digests, inner))) {
+          if (!wanted.has(name.slice(0, 64))) removeFile(join(digests, inner, name));
+        }
+        removeEmpty(join(digests, inner));
       }
+      removeEmpty(digests);
+      removeEmpty(join(this.work, ORIGINS_DIR));
       syncDirectory(this.dir);
-    });
+    }, "directory");
   }
 
   #keepMade(): void {
@@ -224,6 +233,23 @@ export class MirrorPlace {
       writeNewFile(part, text, 0o666);
       renameSync(part, path);
     }, "directory");
+  }
+}
+
+/**
+ * Does work of others that writes to a mirror: what they name in its place, such as another store,
+ * does not help here.
+ *
+ * @throws {UserError} as `work`, "target" with a hint for a mirror.
+ */
+export async function inMirror<T>(place: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof UserError) || error.kind !== "target") throw error;
+    const { message, where = place, cause } = error;
+    const hint = "Check its free space, or name another directory; run again to go on";
+    throw new UserError("target", message, { where, hint, cause });
   }
 }
 
@@ -256,6 +282,14 @@ export async function verifiedIn(
     if (got === file.sha256) right.push(file);
   }
   return right;
+}
+
+function namesIn(dir: string): string[] {
+  return lstatIfThere(dir)?.isDirectory() === true ? readdirSync(dir) : [];
+}
+
+function removeEmpty(dir: string): void {
+  if (lstatIfThere(dir)?.isDirectory() && readdirSync(dir).length === 0) rmdirSync(dir);
 }
 
 function readSums(path: string): Map<string, string> {

@@ -49,3 +49,17 @@ describe.skipIf(status !== 0)("where it is full, the hint is", () => {
     }, 30_000);
   }
 });
+
+test.skipIf(status !== 0)(
+  "a mirror that fills its file system says so, and goes on later",
+  async () => {
+    const argv = ["mirror", join(full, "m"), ...args];
+    const ran = await seedstrap(argv);
+    expect(ran.code).toBe(7);
+    expect(ran.stderr).toContain("ENOSPC");
+    expect(ran.stderr).toContain("hint: Check its free space, or name another directory");
+    expect(spawnSync("mount", ["-o", "remount,size=4m", full]).status).toBe(0);
+    expect(await seedstrap(argv)).toMatchObject({ code: 0 });
+  },
+  60_000,
+);

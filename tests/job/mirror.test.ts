@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseMirror } from "../../src/fetch/mirror.ts";
 import { Bench, sampleBody, sha256, type TestServer } from "../fetch/servers.ts";
 import { writeFiles } from "../support/files.ts";
-import { run } from "../support/run.ts";
+import { MAIN, run, start } from "../support/run.ts";
 import { lab, listed } from "./mirrors.ts";
 
 const bench = new Bench();
@@ -42,7 +43,8 @@ test("a second run asks nothing and changes nothing", async () => {
   const { dest, step, mirror } = await lab(bench);
   step("one-1.0", `f ${files.url}/a.tar.gz ${sha256(A)}\n`);
   await mirror();
-  const times = () => listed(dest).map((name) => statSync(join(dest, name)).mtimeMs);
+  const times = () =>
+    [...listed(dest), "index.html"].map((name) => statSync(join(dest, name)).mtimeMs);
   const [asked, before] = [files.seen.length, times()];
   expect(await mirror()).toMatchObject({ added: [], missing: [], findings: [] });
   expect(files.seen).toHaveLength(asked);
@@ -144,4 +146,72 @@ test("a directory whose SHA256SUMS somebody else has made is left alone", async 
   const error = await mirror().then(() => undefined, (error: unknown) => error);
   expect(String(error)).toContain("it has a SHA256SUMS that seedstrap did not make");
   expect(listed(dest)).toEqual(["SHA256SUMS"]);
+});
+
+test("the page of a mirror links to every file, whatever its name", async () => {
+  const { url } = await server({ "a.tar.gz": A });
+  const { dest, step, mirror } = await lab(bench);
+  const names = ["a&b<c>.tar.gz", "x:y.tar.gz", "50%25#?.tar.gz", "plain.tar.gz"];
+  step("one-1.0", names.map((name) => `f ${url}/a.tar.gz ${sha256(A)} ${name}\n`).join(""));
+  expect((await mirror()).missing).toEqual([]);
+  const page = readFileSync(join(dest, "index.html"), "utf8");
+  expect(page).not.toContain("<c>");
+  const links: string[] = [];
+  const base = "http://mirror.example/lb/index.html";
+  new HTMLRewriter().on("a", { element: (a) => void links.push(a.getAttribute("href")!) })
+    .transform(page);
+  const paths = links.map((href) =>
+    decodeURIComponent(new URL(href.replaceAll("&amp;", "&"), base).pathname)
+  );
+  expect(paths.sort()).toEqual(["SHA256SUMS", ...names].map((name) => `/lb/${name}`).sort());
+});
+
+test("two mirrors of one directory at once: the second is refused", async () => {
+  const silent = await bench.raw(() => {});
+  const { dest, request, step, mirror } = await lab(bench);
+  step("one-1.0", `f ${silent.url}/a.tar.gz ${sha256(A)}\n`);
+  const words = ["mirror", dest, "--tree", request.tree, "--store", request.store];
+  const child = start([process.execPath, MAIN, ...words]);
+  for (let round = 0; round < 500 && silent.seen.length === 0; round++) await sleep(20);
+  const error = await mirror().then(() => undefined, (error: unknown) => error);
+  expect(String(error)).toContain(`process ${child.pid} does`);
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(130);
+});
+
+test("a mirror that is killed goes on where it was, and no unfinished file has its name", async () => {
+  let isWhole = false;
+  const slow = await bench.http((request, response) => {
+    const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
+    if (request.url === "/b.tar.gz") {
+      response.writeHead(200, { "Content-Length": B.length }).end(B);
+      return;
+    }
+    response.writeHead(from > 0 ? 206 : 200, {
+      "Content-Length": A.length - from,
+      ...(from > 0 && { "Content-Range": `bytes ${from}-${A.length - 1}/${A.length}` }),
+    });
+    if (isWhole) response.end(A.subarray(from));
+    else response.write(A.subarray(0, 60_000));
+  });
+  const { dest, request, step, mirror } = await lab(bench);
+  step(
+    "one-1.0",
+    ["a", "b"].map((name, index) => `f ${slow.url}/${name}.tar.gz ${sha256([A, B][index]!)}\n`)
+      .join(""),
+  );
+  const words = ["mirror", dest, "--tree", request.tree, "--store", request.store];
+  const child = start([process.execPath, MAIN, ...words]);
+  const part = join(dest, ".seedstrap/sha256", sha256(A).slice(0, 2), `${sha256(A)}.part`);
+  const size = () => existsSync(part) ? statSync(part).size : 0;
+  const isThere = () => size() === 60_000 && existsSync(join(dest, "b.tar.gz"));
+  for (let round = 0; round < 500 && !isThere(); round++) await sleep(20);
+  child.kill("SIGKILL");
+  await child.exited;
+  expect(listed(dest)).toEqual(["b.tar.gz"]);
+  isWhole = true;
+  expect(await mirror()).toMatchObject({ missing: [], added: ["a.tar.gz"] });
+  expect(slow.seen).toContain("GET /a.tar.gz bytes=60000-");
+  expect(slow.seen.filter((seen) => seen.includes("b.tar.gz"))).toHaveLength(1);
+  expect(readdirSync(join(dest, ".seedstrap"))).toEqual(["made"]);
 });

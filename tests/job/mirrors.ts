@@ -47,9 +47,9 @@ export async function lab(bench: Bench): Promise<Lab> {
   };
 }
 
-/** Names in a mirror, without the work directory. */
+/** Names in a mirror, without the work directory and the page. */
 export function listed(dest: string): string[] {
-  return readdirSync(dest).filter((name) => name !== ".seedstrap").sort();
+  return readdirSync(dest).filter((name) => name !== ".seedstrap" && name !== "index.html").sort();
 }
 
 /** Runs git as somebody whose commits are always the same. */
