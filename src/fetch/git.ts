@@ -349,7 +349,9 @@ function failureOf(url: string, place: string, stderr: string): Error {
     });
   }
   const lines = stderr.split(/[\r\n]+/).map((line) => line.trim()).filter((line) => line !== "");
-  const said = lines.find((line) => /^(fatal|error): /.test(line)) ?? lines.at(-1) ?? "git failed";
+  // What the server says of itself is more than what git makes of it.
+  const said = lines.find((line) => /^remote: (fatal|error|aborting)\b/i.test(line)) ??
+    lines.find((line) => /^(fatal|error): /.test(line)) ?? lines.at(-1) ?? "git failed";
   const text = said.replace(/^(fatal|error): /, "").replaceAll(url, publicUrl(url));
   return new GitFailure("dead", plainText(withoutSecrets(text, process.env)));
 }

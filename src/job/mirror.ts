@@ -9,6 +9,7 @@
  */
 
 import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { hrefOf, indexPage } from "../fetch/index_page.ts";
@@ -16,6 +17,7 @@ import { type HttpMirror, httpMirrors, type Mirror } from "../fetch/mirror.ts";
 import { publicUrl } from "../fetch/failure.ts";
 import { makeSnapshots } from "../fetch/snapshot.ts";
 import type { FetchEvent, FetchOptions } from "../fetch/types.ts";
+import { DISTFILES_DIR } from "../format/bundle.ts";
 import { UNWATCHED } from "../progress.ts";
 import { writing } from "../refused.ts";
 import { counted } from "../text.ts";
@@ -93,8 +95,8 @@ export interface MirrorReport {
  * Makes a mirror, or brings it up to date.
  *
  * @returns What it has, also where files are missing.
- * @throws {UserError} "tree" for the checkout; "target" where the mirror cannot be written;
- * "interrupt".
+ * @throws {UserError} "tree" for the checkout; "usage" for distfiles/ of it; "target" where the mirror
+ * cannot be written; "interrupt".
  */
 export async function makeMirror(
   request: MirrorRequest,
@@ -103,6 +105,14 @@ export async function makeMirror(
 ): Promise<MirrorReport> {
   const root = openCheckout(request.tree);
   const { wanted, unusable } = wantedOf(root, events);
+  const ofTree = join(root, DISTFILES_DIR);
+  if (resolve(request.dest) === ofTree) {
+    throw new UserError("usage", `Cannot make a mirror in ${DISTFILES_DIR}/ of the checkout`, {
+      where: ofTree,
+      hint: "Builds carry every file there, also those of a mirror: name another directory; " +
+        `seedstrap fetch --to ${DISTFILES_DIR} puts distfiles there`,
+    });
+  }
   const place = MirrorPlace.open(request.dest);
   try {
     return await new Mirroring(root, wanted, place, request, events, signal).run(unusable);

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseMirror } from "../../src/fetch/mirror.ts";
@@ -214,4 +221,27 @@ test("a mirror that is killed goes on where it was, and no unfinished file has i
   expect(slow.seen).toContain("GET /a.tar.gz bytes=60000-");
   expect(slow.seen.filter((seen) => seen.includes("b.tar.gz"))).toHaveLength(1);
   expect(readdirSync(join(dest, ".seedstrap"))).toEqual(["made"]);
+});
+
+test("a file cannot have the name of one that a mirror makes", async () => {
+  const { url } = await server({ "index.html": A });
+  const { dest, step, mirror } = await lab(bench);
+  step("one-1.0", `f ${url}/index.html ${sha256(A)}\n`);
+  const report = await mirror();
+  expect(report.findings).toMatchObject([{ kind: "conflict", name: "index.html" }]);
+  expect(readFileSync(join(dest, "index.html"), "utf8")).toStartWith("<!DOCTYPE html>");
+});
+
+test("no mirror is made in distfiles/ of the checkout, nor through a link", async () => {
+  const { dir, dest, request, step, mirror } = await lab(bench);
+  step("one-1.0", "");
+  const inTree = join(request.tree, "distfiles");
+  const refused = await mirror({ dest: inTree }).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ kind: "usage" });
+  expect(existsSync(inTree)).toBe(false);
+  writeFiles(dir, { "elsewhere/": "", "mirror/": "" });
+  symlinkSync(join(dir, "elsewhere"), join(dest, ".seedstrap"));
+  const linked = await mirror().catch((error: unknown) => error);
+  expect(linked).toMatchObject({ kind: "target" });
+  expect(readdirSync(join(dir, "elsewhere"))).toEqual([]);
 });
