@@ -71,10 +71,6 @@ const SETTINGS = [
   "fetch.recurseSubmodules=false",
   "gc.auto=0",
   "maintenance.auto=false",
-  // Run for a signed commit whose archive has export-subst with "%G?".
-  "gpg.program=false",
-  "gpg.ssh.program=false",
-  "gpg.x509.program=false",
   "http.lowSpeedLimit=1000",
   "http.lowSpeedTime=120",
 ].flatMap((setting) => ["-c", setting]);
@@ -189,7 +185,8 @@ export class GitClone {
    */
   async archive(commit: string, prefix: string, path: string): Promise<void> {
     const words = ["archive", "--format=tar", `--prefix=${prefix}`, `--output=${path}`, commit];
-    const { code, stderr } = await this.#git(words);
+    // For export-subst of "%G?" in a signed commit, git runs gpg, whatever its configuration says.
+    const { code, stderr } = await this.#git(words, NO_PROGRAMS);
     if (code !== 0) throw failureOf(this.url, path, stderr);
   }
 
@@ -199,8 +196,8 @@ export class GitClone {
     if (code !== 0) throw failureOf(this.url, this.dir, stderr);
   }
 
-  async #git(words: readonly string[]): Promise<GitOutput> {
-    return await runGit([`--git-dir=${this.dir}`, ...words], this.url, this.signal);
+  async #git(words: readonly string[], env: Environment = {}): Promise<GitOutput> {
+    return await runGit([`--git-dir=${this.dir}`, ...words], this.url, this.signal, env);
   }
 }
 
@@ -256,6 +253,11 @@ function replaceFile(path: string, text: string): void {
   renameSync(`${path}.new`, path);
 }
 
+type Environment = Readonly<Record<string, string>>;
+
+/** A PATH in which nothing is. */
+const NO_PROGRAMS: Environment = { PATH: "/dev/null" };
+
 /** How a git has ended, and what it has said. */
 interface GitOutput {
   readonly code: number | null;
@@ -269,8 +271,10 @@ async function runGit(
   words: readonly string[],
   url: string,
   signal: AbortSignal,
+  env: Environment = {},
 ): Promise<GitOutput> {
-  if (await findProgram("git") === undefined) throw new GitFailure("dead", "git is not installed");
+  const program = await findProgram("git");
+  if (program === undefined) throw new GitFailure("dead", "git is not installed");
   const silent = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
   const wait = () => {
@@ -283,8 +287,8 @@ async function runGit(
   wait();
   try {
     const { code } = await runProcess({
-      argv: ["git", ...SETTINGS, ...words],
-      env: environment(url),
+      argv: [program, ...SETTINGS, ...words],
+      env: { ...environment(url), ...env },
       stdin: "ignore",
       isApart: true,
       signal: AbortSignal.any([signal, silent.signal]),

@@ -21,6 +21,7 @@ import { DISTFILES_DIR } from "../format/bundle.ts";
 import { UNWATCHED } from "../progress.ts";
 import { writing } from "../refused.ts";
 import { counted } from "../text.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
 import { openCheckout } from "../tree/checkout.ts";
 import { type MirroredFile, type NameConflict, readMirroredFiles } from "../tree/mirrored.ts";
 import { USER_AGENT } from "../version.ts";
@@ -37,6 +38,9 @@ import { severalAtOnce } from "./several.ts";
 
 /** Files that are copied at once: each is synced, which is a wait. */
 const TAKEN_AT_ONCE = 8;
+
+/** So many names are in a notice. */
+const MOST_NAMED = 5;
 
 /** What to mirror, and how. */
 export interface MirrorRequest {
@@ -173,6 +177,7 @@ class Mirroring {
     );
     const present = new Set(right.map(({ name }) => name));
     const absent = wanted.filter(({ name }) => !present.has(name));
+    const other = absent.filter(({ name }) => lstatIfThere(place.pathOf(name)) !== undefined);
     if (absent.length > 0) {
       place.announce(absent);
       await this.#takeLocal(absent);
@@ -180,6 +185,7 @@ class Mirroring {
       await this.#askRepositories(this.#open(absent));
       await this.#askMirrors(this.#open(absent));
     }
+    this.#tellReplaced(other);
     const stale = right.filter(({ name }) => !names.has(name));
     if (request.prunes) place.prune(stale);
     const all = new Map([...right, ...this.#added.values()].map((file) => [file.name, file]));
@@ -209,6 +215,17 @@ class Mirroring {
         })),
       ],
     };
+  }
+
+  /** Tells of files that were there with other bytes than the steps want. */
+  #tellReplaced(files: readonly MirroredFile[]): void {
+    const replaced = files.filter(({ name }) => this.#added.has(name));
+    for (const [some, what] of [[replaced, "replaced"], [this.#open(files), "left"]] as const) {
+      if (some.length === 0) continue;
+      const first = some.slice(0, MOST_NAMED).map(({ name }) => name).join(", ");
+      const more = some.length > MOST_NAMED ? ` and ${some.length - MOST_NAMED} more` : "";
+      this.events.onNotice?.(`with other bytes than the steps want, and ${what}: ${first}${more}`);
+    }
   }
 
   #open(files: readonly MirroredFile[]): MirroredFile[] {

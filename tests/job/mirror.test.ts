@@ -11,6 +11,7 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseMirror } from "../../src/fetch/mirror.ts";
+import { makeMirror } from "../../src/job/mirror.ts";
 import { Bench, sampleBody, sha256, type TestServer } from "../fetch/servers.ts";
 import { writeFiles } from "../support/files.ts";
 import { MAIN, run, start } from "../support/run.ts";
@@ -58,13 +59,17 @@ test("a second run asks nothing and changes nothing", async () => {
   expect(times()).toEqual(before);
 });
 
-test("a file that was damaged is fetched again", async () => {
+test("a file that was damaged is fetched again, and told", async () => {
   const { url } = await server({ "a.tar.gz": A });
-  const { dest, step, mirror } = await lab(bench);
+  const { dest, request, step, mirror } = await lab(bench);
   step("one-1.0", `f ${url}/a.tar.gz ${sha256(A)}\n`);
   await mirror();
   writeFileSync(join(dest, "a.tar.gz"), A.subarray(1));
-  expect((await mirror()).added).toEqual(["a.tar.gz"]);
+  const notices: string[] = [];
+  const onNotice = (text: string) => notices.push(text);
+  const { added } = await makeMirror(request, { onNotice }, new AbortController().signal);
+  expect(added).toEqual(["a.tar.gz"]);
+  expect(notices).toEqual(["with other bytes than the steps want, and replaced: a.tar.gz"]);
   expect(sha256(readFileSync(join(dest, "a.tar.gz")))).toBe(sha256(A));
 });
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../src/errors.ts";
@@ -291,4 +291,37 @@ test("neither the configuration of the user nor that of a clone runs anything", 
     (error: unknown) => error,
   );
   expect(String(error)).toContain("it has hooks");
+});
+
+test("a signature in a repository starts no program", async () => {
+  const { dir, dest, step, mirror } = await lab(bench);
+  const own = await bench.dir();
+  const repository = join(own, "r.git");
+  const files = { ".gitattributes": "f export-subst\n", f: "$Format:%G?$\n" };
+  const commit = await makeRepository(repository, files);
+  const [head, ...message] = (await git(repository, "cat-file", "commit", commit)).split("\n\n");
+  const signature = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n iQ==\n -----END PGP SIGNATURE-----";
+  writeFileSync(join(own, "commit"), `${head}\n${signature}\n\n${message.join("\n\n")}\n`);
+  const signed = await git(repository, "hash-object", "-t", "commit", "-w", join(own, "commit"));
+  await git(repository, "tag", "v1", signed);
+  const marker = join(dir, "ran");
+  const programs = join(dir, "bin");
+  for (const name of ["gpg", "gpgsm", "ssh-keygen"]) {
+    await Bun.write(join(programs, name), `#!/bin/sh\ntouch ${marker}\n`);
+    chmodSync(join(programs, name), 0o755);
+  }
+  const served = await serveGit(own);
+  const { PATH } = process.env;
+  try {
+    process.env["PATH"] = `${programs}:${PATH}`;
+    step("one-1.0", line(`${served.url}/r.git`, "v1", sha256("x"), "r.tar"));
+    expect((await mirror()).findings).toMatchObject([{ kind: "changed" }]);
+    expect(existsSync(marker)).toBe(false);
+    const clone = join(dest, ".seedstrap/git", readdirSync(join(dest, ".seedstrap/git"))[0]!);
+    await run(["git", "-C", clone, "archive", "-o", join(dir, "other.tar"), "v1"]);
+    expect(existsSync(marker)).toBe(true); // what anybody's git does there
+  } finally {
+    process.env["PATH"] = PATH;
+    await served.close();
+  }
 });
