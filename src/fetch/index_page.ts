@@ -32,7 +32,13 @@ table { border-collapse: collapse; width: 100%; }
 th, td { padding: .15rem .75rem .15rem 0; text-align: left; vertical-align: top; }
 tr + tr { border-top: 1px solid color-mix(in srgb, currentColor 15%, transparent); }
 .size { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.sum { font: .8rem/1.8 ui-monospace, monospace; overflow-wrap: anywhere; opacity: .75; }`;
+.sum { font: .8rem/1.8 ui-monospace, monospace; overflow-wrap: anywhere; opacity: .75; }
+a { overflow-wrap: anywhere; }
+@media (max-width: 60rem) {
+  thead { display: none; }
+  tr, td.sum { display: block; }
+  td { display: inline-block; }
+}`;
 
 /** Returns the page. */
 export function indexPage({ title, entries }: IndexContent): string {
