@@ -17,6 +17,7 @@
 import { mkdirSync, readdirSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { sha256Of } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { findProgram, runProcess } from "../launch/process.ts";
@@ -55,6 +56,10 @@ const SILENCE_MS = 300_000;
 
 /** Longest list of references that is read: that of a large repository has 5 MB. */
 const MAX_LIST_CHARS = 256 * 1024 * 1024;
+
+/** What git says of a connection that has ended early, and of a server that is busy. */
+const PASSING = /early EOF|hung up|timed out|reset by peer|error: (429|5\d\d)/i;
+const RETRY_DELAY_MS = 2000;
 
 /** So much of what git says is kept, for the message of a failure. */
 const MAX_SAID_CHARS = 16 * 1024;
@@ -192,8 +197,12 @@ export class GitClone {
 
   async #fetch(references: readonly string[]): Promise<void> {
     const options = ["--progress", "--force", "--no-tags", "--no-write-fetch-head"];
-    const { code, stderr } = await this.#git(["fetch", ...options, this.url, ...references]);
-    if (code !== 0) throw failureOf(this.url, this.dir, stderr);
+    for (let isLast = false;; isLast = true) {
+      const { code, stderr } = await this.#git(["fetch", ...options, this.url, ...references]);
+      if (code === 0) return;
+      if (isLast || !PASSING.test(stderr)) throw failureOf(this.url, this.dir, stderr);
+      await sleep(RETRY_DELAY_MS, undefined, { signal: this.signal });
+    }
   }
 
   async #git(words: readonly string[], env: Environment = {}): Promise<GitOutput> {

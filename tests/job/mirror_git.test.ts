@@ -176,10 +176,11 @@ test("a repository that lost its reference is reported, and all others are there
     .toEqual([]);
 });
 
-test("a repository of a static web server is cloned, and its snapshot URL is listed as dead", async () => {
+test("a repository of a static web server, busy at first, is cloned; its snapshot URL is dead", async () => {
   const dir = join(repositories, "alpha.git");
   await git(dir, "repack", "-adq");
   await git(dir, "update-server-info");
+  let isBusy = true;
   const web = await bench.http((request, response) => {
     const path = join(
       dir,
@@ -187,7 +188,10 @@ test("a repository of a static web server is cloned, and its snapshot URL is lis
       new URL(request.url!, "http://h").pathname.replace("/alpha.git/", ""),
     );
     if (!request.url!.startsWith("/alpha.git/") || !existsSync(path)) response.writeHead(404).end();
-    else response.writeHead(200).end(readFileSync(path));
+    else if (isBusy) {
+      response.writeHead(503).end();
+      isBusy = false;
+    } else response.writeHead(200).end(readFileSync(path));
   });
   const { step, mirror } = await lab(bench);
   const body = await byHand("alpha", "v1.0", "alpha-1.0", "gzip -n");
