@@ -27,7 +27,7 @@ const ROOMS: readonly (readonly [name: string, holds: string])[] = [
   ["runtime", "the little that differs between Bun and Deno; FFI; locks; threads"],
   ["launch", "processes: QEMU and its accelerators, chroot, bwrap, mounts, interrupts"],
   ["console", "what a guest prints, as events, and how a run is judged by them"],
-  ["fetch", "URLs to the store: names of distfiles, HTTP, mirrors; serving"],
+  ["fetch", "URLs to the store: names of distfiles, HTTP, mirrors, git; serving"],
   ["format", "one file for each format: its specification, its writer, its reader"],
   ["source", "where bytes come from: a file, a device, the parts of a bundle; extents"],
   ["hash", "SHA-256 of files on every core: the pool of threads, and what each of them does"],

@@ -190,13 +190,12 @@ export class GitClone {
    */
   async archive(commit: string, prefix: string, path: string): Promise<void> {
     const words = ["archive", "--format=tar", `--prefix=${prefix}`, `--output=${path}`, commit];
-    // For export-subst of "%G?" in a signed commit, git runs gpg, whatever its configuration says.
-    const { code, stderr } = await this.#git(words, NO_PROGRAMS);
+    const { code, stderr } = await this.#git(words, ALONE);
     if (code !== 0) throw failureOf(this.url, path, stderr);
   }
 
   async #fetch(references: readonly string[]): Promise<void> {
-    const options = ["--progress", "--force", "--no-tags", "--no-write-fetch-head"];
+    const options = ["--progress", "--force", "--no-tags"];
     for (let isLast = false;; isLast = true) {
       const { code, stderr } = await this.#git(["fetch", ...options, this.url, ...references]);
       if (code === 0) return;
@@ -264,8 +263,11 @@ function replaceFile(path: string, text: string): void {
 
 type Environment = Readonly<Record<string, string>>;
 
-/** A PATH in which nothing is. */
-const NO_PROGRAMS: Environment = { PATH: "/dev/null" };
+/**
+ * For work that needs no server: git finds no program, as it runs gpg for export-subst of "%G?" in a
+ * signed commit, and no filter of a user, whose configuration git before 2.32 reads all the same.
+ */
+const ALONE: Environment = { PATH: "/dev/null", HOME: "/dev/null" };
 
 /** How a git has ended, and what it has said. */
 interface GitOutput {

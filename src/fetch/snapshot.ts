@@ -40,6 +40,9 @@ export interface Snapshot extends GitReference {
   readonly sha256: string;
 }
 
+/** Beginning of the names of directories for work in a store. */
+export const SNAPSHOT_SCRATCH = "snapshot-";
+
 /** Programs by the end of a file name, each with arguments that make it write to standard output. */
 const COMPRESSORS: readonly (readonly [end: RegExp, argv: readonly string[]])[] = [
   [/\.(tar\.gz|tgz)$/, ["gzip", "-n", "-c"]],
@@ -126,7 +129,7 @@ async function makeSnapshot(
   snapshot: Snapshot,
   { store, signal }: Pick<SnapshotOptions, "store" | "signal">,
 ): Promise<void> {
-  const work = writing(store, () => makeScratch(join(store, "snapshot-")));
+  const work = writing(store, () => makeScratch(join(store, SNAPSHOT_SCRATCH)));
   try {
     const tar = join(work, "snapshot.tar");
     await clone.archive(commit, snapshotPrefix(snapshot), tar);

@@ -28,6 +28,7 @@ import { join, resolve } from "node:path";
 import { sortedByBytes } from "../bytes.ts";
 import { systemCode, UserError } from "../errors.ts";
 import { ORIGINS_DIR } from "../fetch/origin.ts";
+import { SNAPSHOT_SCRATCH } from "../fetch/snapshot.ts";
 import { DIGESTS_DIR, makeStoreDirectory, storePath } from "../fetch/store.ts";
 import { type FileSegment, fileSegment } from "../format/segment.ts";
 import { formatSums, parseSums } from "../format/sums.ts";
@@ -40,6 +41,7 @@ import { syncDirectory, writeNewFile } from "../runtime/durable.ts";
 import { type Lock, takeLock } from "../runtime/lock.ts";
 import { hasOwnDirectory, makeOwnDirectory, WORK_DIR } from "../runtime/own.ts";
 import { removeFile } from "../runtime/remove.ts";
+import { clearScratch } from "../runtime/scratch.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { underUmask } from "../runtime/umask.ts";
 
@@ -207,6 +209,7 @@ export class MirrorPlace {
    * @param wanted Digests of the files that a later run may still get.
    */
   tidy(wanted: ReadonlySet<string>): void {
+    clearScratch(join(this.work, SNAPSHOT_SCRATCH));
     writing(this.dir, () => {
       const digests = join(this.work, DIGESTS_DIR);
       for (const inner of namesIn(digests)) {

@@ -178,6 +178,20 @@ test("the page of a mirror links to every file, whatever its name", async () => 
   expect(paths.sort()).toEqual(["SHA256SUMS", ...names].map((name) => `/lb/${name}`).sort());
 });
 
+test("what killed runs have left, and nobody wants any more, is removed", async () => {
+  const { dest, step, mirror } = await lab(bench);
+  step("one-1.0", "");
+  const old = `sha256/ab/${"ab".repeat(32)}`;
+  await mirror();
+  writeFiles(join(dest, ".seedstrap"), {
+    [`${old}.part`]: "half",
+    [`${old}.copy`]: "half",
+    "snapshot-4194303-1-abcdef/snapshot.tar": "half",
+  });
+  await mirror();
+  expect(readdirSync(join(dest, ".seedstrap"))).toEqual([]);
+});
+
 test("two mirrors of one directory at once: the second is refused", async () => {
   const silent = await bench.raw(() => {});
   const { dest, request, step, mirror } = await lab(bench);
