@@ -17,13 +17,7 @@ import { parseCount } from "../plan/options.ts";
 import { parseRate } from "./fetch.ts";
 import { fetchPrinter } from "./fetching.ts";
 import { printJson } from "./json.ts";
-import {
-  chosenStore,
-  olderStoreOption,
-  parseMirrorOption,
-  storeOption,
-  treeOption,
-} from "./options.ts";
+import { chosenStore, olderStoreOption, parseMirrorOption, treeOption } from "./options.ts";
 import { counted, formatBytes, print, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
 
@@ -38,7 +32,7 @@ export function mirrorSubcommand(): CommandUnknownOpts {
       new Option("-m, --mirrors <url...>", "asked for what the distfiles' own URLs do not have")
         .conflicts("check"),
     )
-    .addOption(storeOption())
+    .option("--store <dir>", "a store that may have files already (default: the user's cache)")
     .addOption(olderStoreOption())
     .option("--state <dir>", "where clones of git repositories are kept (default: in the mirror)")
     .option("-j, --jobs <n>", "number of parallel downloads", "8")
@@ -53,9 +47,9 @@ export function mirrorSubcommand(): CommandUnknownOpts {
       "after",
       `
 It has every file under its name, SHA256SUMS, index.html, and in .seedstrap what is unfinished.
-Snapshots of git references are made by git, gzip and xz where their URLs do not have them. A URL that is
-dead, or has other bytes now, stops nothing: all of them are listed at the end, with the line of the
-step.
+Snapshots of git references are made by git, gzip and xz where their URLs do not have them. A URL
+that is dead, or has other bytes now, stops nothing: all of them are listed at the end, with the
+line of the step.
 
 Examples:
   seedstrap mirror /srv/mirror --tree live-bootstrap

@@ -207,7 +207,7 @@ async function askRepository(
     if (known instanceof GitFailure) return { kind: known.kind, answer: known.message };
     const fault = gitFault({ url, reference });
     if (fault !== undefined) return { kind: "lost", answer: fault };
-    const names = [`refs/tags/${reference}`, `refs/heads/${reference}`];
+    const names = [`refs/tags/${reference}`, `refs/heads/${reference}`, reference];
     if (names.some((name) => known.has(name))) return undefined;
     if (!/^[0-9a-f]{4,64}$/.test(reference)) {
       return { kind: "lost", answer: "the repository has no such reference" };
