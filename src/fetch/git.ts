@@ -186,12 +186,17 @@ export class GitClone {
    * Writes the files of a commit as a tar.
    *
    * @param prefix Put before each path.
-   * @throws {GitFailure} "dead" where the clone is damaged.
+   * @throws {GitFailure} "dead" where the clone is damaged. It is not removed: its repository may be
+   * gone, and the clone have other references.
    */
   async archive(commit: string, prefix: string, path: string): Promise<void> {
     const words = ["archive", "--format=tar", `--prefix=${prefix}`, `--output=${path}`, commit];
     const { code, stderr } = await this.#git(words, ALONE);
-    if (code !== 0) throw failureOf(this.url, path, stderr);
+    if (code === 0) return;
+    const failure = failureOf(this.url, path, stderr);
+    if (!(failure instanceof GitFailure)) throw failure;
+    const answer = `the clone ${this.dir} is damaged, remove it: ${failure.message}`;
+    throw new GitFailure("dead", plainText(answer));
   }
 
   async #fetch(references: readonly string[]): Promise<void> {

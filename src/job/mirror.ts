@@ -177,7 +177,7 @@ class Mirroring {
     );
     const present = new Set(right.map(({ name }) => name));
     const absent = wanted.filter(({ name }) => !present.has(name));
-    const other = absent.filter(({ name }) => lstatIfThere(place.pathOf(name)) !== undefined);
+    const other = absent.filter(({ name }) => isTaken(place.pathOf(name)));
     if (absent.length > 0) {
       place.announce(absent);
       await this.#takeLocal(absent);
@@ -280,11 +280,8 @@ class Mirroring {
     );
     if (snapshots.length === 0) return;
     const { place, request, events } = this;
-    const state = writing(place.dir, () => {
-      if (request.state === undefined) return place.work;
-      mkdirSync(request.state, { recursive: true });
-      return request.state;
-    }, "directory with --state");
+    const state = resolve(request.state ?? place.work);
+    writing(state, () => mkdirSync(state, { recursive: true }), "directory with --state");
     const byDigest = Map.groupBy(files, ({ sha256 }) => sha256);
     const repositories = Map.groupBy(snapshots, ({ url }) => url);
     const pieces = [...repositories].map(([url, wanted]) => async (signal: AbortSignal) => {
@@ -351,6 +348,20 @@ class Mirroring {
     const sizeBytes = this.place.settle(sha256, files.map(({ name }) => name));
     for (const { name } of files) this.#added.set(name, { name, sha256, sizeBytes });
   }
+}
+
+/**
+ * Reports whether something has the path of a file.
+ *
+ * @throws {UserError} "target" for a directory, which no file can replace.
+ */
+function isTaken(path: string): boolean {
+  const stat = lstatIfThere(path);
+  if (stat?.isDirectory() !== true) return stat !== undefined;
+  throw new UserError("target", `Cannot replace ${path}: it is a directory`, {
+    where: path,
+    hint: "Move it away: a distfile has this name",
+  });
 }
 
 function conflictFinding({ name, sha256, where, first }: NameConflict): MirrorFinding {

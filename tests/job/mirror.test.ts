@@ -251,6 +251,16 @@ test("a file cannot have the name of one that a mirror makes", async () => {
   expect(readFileSync(join(dest, "index.html"), "utf8")).toStartWith("<!DOCTYPE html>");
 });
 
+test("a directory that has the name of a distfile is told before anything is asked", async () => {
+  const files = await server({ "a.tar.gz": A });
+  const { dest, step, mirror } = await lab(bench);
+  writeFiles(dest, { "a.tar.gz/inner": "mine" });
+  step("one-1.0", `f ${files.url}/a.tar.gz ${sha256(A)}\n`);
+  const refused = await mirror().catch((error: unknown) => error);
+  expect(String(refused)).toContain(`Cannot replace ${join(dest, "a.tar.gz")}: it is a directory`);
+  expect(files.seen).toEqual([]);
+});
+
 test("no mirror is made in distfiles/ of the checkout, nor through a link", async () => {
   const { dir, dest, request, step, mirror } = await lab(bench);
   step("one-1.0", "");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../src/errors.ts";
@@ -116,6 +116,26 @@ test("a clone in --state is enough where its repository is gone", async () => {
   expect(second).toMatchObject({ added: ["r.tar"], findings: [] });
   expect(readdirSync(join(state, "git"))).toHaveLength(1);
   expect(existsSync(join(dest, ".seedstrap/git"))).toBe(false);
+});
+
+test("a clone that is damaged is named, and stops nothing else", async () => {
+  const { dest, step, mirror } = await lab(bench);
+  const beta = await byHand("beta", "v1.0", "beta-1.0", "gzip -n");
+  const gamma = await byHand("gamma", "v1.0", "gamma-1.0", "gzip -n");
+  step("beta-1.0", line(`${server.url}/beta.git`, "v1.0", beta, "beta.tar.gz"));
+  await mirror();
+  const clones = join(dest, ".seedstrap/git");
+  const [clone] = readdirSync(clones);
+  const blob = await git(join(repositories, "beta.git"), "rev-parse", "v1.0:data.bin");
+  rmSync(join(clones, clone!, "objects", blob.slice(0, 2), blob.slice(2)));
+  rmSync(join(dest, "beta.tar.gz"));
+  step("gamma-1.0", line(`${server.url}/gamma.git`, "v1.0", gamma, "gamma.tar.gz"));
+  const report = await mirror();
+  expect(report).toMatchObject({ added: ["gamma.tar.gz"], missing: ["beta.tar.gz"] });
+  expect(report.findings[0]!.answer)
+    .toStartWith(`the clone ${join(clones, clone!)} is damaged, remove it: `);
+  rmSync(join(clones, clone!), { recursive: true });
+  expect(await mirror()).toMatchObject({ added: ["beta.tar.gz"], findings: [] });
 });
 
 test("an interrupt ends git and what git has started", async () => {
