@@ -40,6 +40,7 @@ import { reportSubcommand } from "./report.ts";
 import { reproduceSubcommand } from "./reproduce.ts";
 import { resumeSubcommand } from "./resume.ts";
 import { runSubcommand } from "./run.ts";
+import { serveSubcommand } from "./serve.ts";
 import { sourcesCommand } from "./sources.ts";
 import { storeSubcommand } from "./store.ts";
 import { stopSubcommand } from "./stop.ts";
@@ -65,6 +66,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(sourcesCommand())
     .addCommand(fetchSubcommand())
     .addCommand(storeSubcommand())
+    .addCommand(serveSubcommand())
     .addCommand(mirrorSubcommand())
     .addCommand(imageSubcommand())
     .addCommand(preflightSubcommand())

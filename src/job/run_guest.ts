@@ -7,7 +7,8 @@
 
 import { join } from "node:path";
 import { messageOf } from "../errors.ts";
-import { type FileServer, serveDirectory } from "../fetch/serve.ts";
+import type { FileServer } from "../fetch/http_server.ts";
+import { serveDirectory } from "../fetch/serve.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow } from "../launch/mount.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";

@@ -6,7 +6,8 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../src/errors.ts";
-import { type FileServer, holdPorts, serveDirectory, serveFiles } from "../../src/fetch/serve.ts";
+import type { FileServer } from "../../src/fetch/http_server.ts";
+import { holdPorts, serveDirectory, serveFiles } from "../../src/fetch/serve.ts";
 import { Bench, sampleBody } from "./servers.ts";
 
 const BODY = sampleBody(2_000_000);
