@@ -99,6 +99,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["checkpoint", "import", at("none"), at("target")], "target"],
   [() => ["checkpoint", "disk", at("target"), "-o", at("run1")], "target"],
   [() => ["store", "verify", "--store", at("noise")], "usage"],
+  [() => ["serve", at("none")], "target"],
   [() => ["doctor", "-q", "--accel", "tcg", "-qc", at("none"), "-t", at("t")], "launch", "checks"],
   [() => ["explain", at("target")], "target"],
   [() => write(at("noise")), "format"],
