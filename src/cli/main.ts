@@ -44,6 +44,7 @@ import { serveSubcommand } from "./serve.ts";
 import { sourcesCommand } from "./sources.ts";
 import { storeSubcommand } from "./store.ts";
 import { stopSubcommand } from "./stop.ts";
+import { addTrustOptions } from "./trust.ts";
 import { watchSubcommand } from "./watch.ts";
 import { writeSubcommand } from "./write.ts";
 
@@ -82,6 +83,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .addCommand(manSubcommand())
     .addCommand(completionSubcommand());
   for (const command of everyCommand(root)) {
+    addTrustOptions(command);
     command.exitOverride().configureOutput({
       // What commander quotes from the command line may come from a file name.
       writeErr: (text) => writeOut(process.stderr, printableLines(withoutSecrets(text))),

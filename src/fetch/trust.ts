@@ -30,6 +30,8 @@ export interface TlsSettings {
   readonly key?: string;
 }
 
+/** What the options name; SSL_CERT_FILE is added when it is needed. */
+let chosen: TlsSettings = {};
 let settings: TlsSettings | undefined;
 
 /**
@@ -50,10 +52,11 @@ export function setTrust({ caCert, clientCert, clientKey }: TrustFiles): void {
   const key = keyFile === undefined
     ? undefined
     : readPem(keyFile, "--client-key", createPrivateKey);
-  settings = {
-    ...authorities(caCert),
+  chosen = {
+    ...(caCert !== undefined && { ca: [readPem(caCert, "--ca-cert", isCertificate)] }),
     ...(cert !== undefined && key !== undefined && { cert, key }),
   };
+  settings = undefined;
 }
 
 /**
@@ -64,17 +67,17 @@ export function setTrust({ caCert, clientCert, clientKey }: TrustFiles): void {
  * @throws {UserError} "usage" for a file of SSL_CERT_FILE that is of no use.
  */
 export function tlsSettings(isKnown: boolean): TlsSettings {
-  settings ??= authorities(undefined);
+  settings ??= { ...chosen, ...authorities(chosen.ca ?? []) };
   if (isKnown || settings.cert === undefined) return settings;
   return settings.ca === undefined ? {} : { ca: settings.ca };
 }
 
 /** NODE_EXTRA_CA_CERTS is among the defaults in both runtimes, SSL_CERT_FILE only in Bun's. */
-function authorities(caCert: string | undefined): TlsSettings {
+function authorities(more: readonly string[]): TlsSettings {
   const named = process.env["SSL_CERT_FILE"] || undefined;
   const extra = [
     ...(named === undefined ? [] : [readPem(named, "SSL_CERT_FILE", isCertificate)]),
-    ...(caCert === undefined ? [] : [readPem(caCert, "--ca-cert", isCertificate)]),
+    ...more,
   ];
   // A list replaces the one of the runtime.
   return extra.length === 0 ? {} : { ca: [...tls.getCACertificates("default"), ...extra] };

@@ -330,3 +330,12 @@ test("a certificate, key or netrc that cannot be used is a mistake of the comman
     expect((await fetched(["http://127.0.0.1:9/"], { trust })).err).toContain(text);
   }
 });
+
+test("the command line takes --ca-cert, and says what it has to be", () => {
+  const names = ["bundle", "create", "--tree", join(dir, "none"), "--ca-cert"];
+  const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url).href);
+  const run = (file: string) => Bun.spawnSync([process.execPath, main, ...names, file]);
+  expect(run(authority.cert).stderr.toString()).toContain(join(dir, "none"));
+  expect(run(join(dir, "ca.key")).stderr.toString()).toContain("It takes certificates in PEM");
+  expect(run(join(dir, "ca.key")).exitCode).toBe(2);
+});
