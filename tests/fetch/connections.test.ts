@@ -10,6 +10,8 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { fetchAll } from "../../src/fetch/fetch.ts";
 import { parseNetrc } from "../../src/fetch/netrc.ts";
+import { seedstrap } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
 import { Authority, pemsOf } from "./certificates.ts";
 import { bench, BODY, get, NAME } from "./harness.ts";
 import { sampleBody, sha256, type TestServer } from "./servers.ts";
@@ -331,11 +333,27 @@ test("a certificate, key or netrc that cannot be used is a mistake of the comman
   }
 });
 
-test("the command line takes --ca-cert, and says what it has to be", () => {
-  const names = ["bundle", "create", "--tree", join(dir, "none"), "--ca-cert"];
-  const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url).href);
-  const run = (file: string) => Bun.spawnSync([process.execPath, main, ...names, file]);
-  expect(run(authority.cert).stderr.toString()).toContain(join(dir, "none"));
-  expect(run(join(dir, "ca.key")).stderr.toString()).toContain("It takes certificates in PEM");
-  expect(run(join(dir, "ca.key")).exitCode).toBe(2);
+test("seedstrap fetch takes the certificates, and says what a bad file has to be", async () => {
+  const { distfiles } = miniTree();
+  const secure = {
+    ...pemsOf(authority.issue("cli")),
+    ca: [await Bun.file(authority.cert).text()],
+    requestCert: true,
+    rejectUnauthorized: true,
+  };
+  const server = await bench.http(
+    ({ url }, response) => void response.end(distfiles[url!.slice(1)]),
+    { secure },
+  );
+  const at = await bench.dir();
+  const { tree } = writeMiniTree(at, miniTree());
+  const args = ["fetch", "--tree", tree, "-m", server.url, "--store", join(at, "store")];
+  const { cert, key } = authority.issue("cli-client", "DNS:client");
+  const trust = ["--ca-cert", authority.cert];
+  expect((await seedstrap([...args, ...trust])).stderr).toContain("it may ask for --client-cert");
+  const shown = [...trust, "--client-cert", cert, "--client-key", key];
+  expect(await seedstrap([...args, ...shown])).toMatchObject({ code: 0 });
+  const wrong = await seedstrap([...args, "--ca-cert", key]);
+  expect(wrong.code).toBe(2);
+  expect(wrong.stderr).toContain("It takes certificates in PEM");
 });
