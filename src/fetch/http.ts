@@ -14,6 +14,7 @@ import http from "node:http";
 import https from "node:https";
 import process from "node:process";
 import { systemCode } from "../errors.ts";
+import { noteDeadBytes } from "../runtime/garbage.ts";
 import { type Connections, newAgent } from "./connections.ts";
 import { networkFailure, UrlFailure } from "./failure.ts";
 import { type Netrc, readNetrc } from "./netrc.ts";
@@ -251,6 +252,7 @@ async function* bodyChunks(
       windowBytes = 0;
     }
     yield step.value;
+    noteDeadBytes(step.value.length);
   }
   if (!message.complete) {
     throw new UrlFailure("connection closed by the server", { transient: true });
