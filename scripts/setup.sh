@@ -144,6 +144,8 @@ if [ "$purpose" = acceptance ]; then
 	need python3-requests python3 -c "import requests"
 	program parted parted
 	program time time
+	program curl curl
+	program aria2 aria2c
 fi
 
 if [ -z "$missing" ]; then

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# All benchmarks: build.sh, write.sh and growth.sh. With the defaults it needs 45 GB on the disk and
+# All benchmarks: build.sh, fetch.sh, write.sh and growth.sh. With the defaults it needs 45 GB on the disk and
 # 55 GB for the largest distfile, and the machine should do nothing else.
 #
 #   sh scripts/bench/all.sh LB                       # as the machine is
@@ -11,7 +11,7 @@
 #
 # usage: all.sh [--dir DIR] [--out DIR] [--rounds N] [--mib N] [--scales LIST] [--big-gib N] [--at-most N] [--cores LIST] [--no-sha] CHECKOUT
 #
-# The options are described in the scripts that they are for, and in lib.sh; --mib is for build.sh.
+# The options are described in the scripts that they are for, and in lib.sh; --mib is for build.sh and fetch.sh.
 
 set -eu
 # shellcheck source=scripts/bench/lib.sh
@@ -34,5 +34,6 @@ set_checkout "$1"
 set -- --dir "$dir" --out "${out:-$dir}" --rounds "$rounds"
 bench=$home/scripts/bench
 sh "$bench/build.sh" "$@" --mib "$mib" --scales "$scales" "$checkout"
+sh "$bench/fetch.sh" "$@" --mib "$mib" "$checkout"
 sh "$bench/write.sh" "$@" "$checkout"
 sh "$bench/growth.sh" "$@" --big-gib "$big" --at-most "$most"
