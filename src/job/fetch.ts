@@ -178,12 +178,15 @@ async function placeIn(
   }
   if (others.length === 0) return missing.length;
   const [first, ...more] = others;
-  const what = more.length === 0 ? `${join(dir, first!)} has` : `${others.length} files have`;
+  const one = more.length === 0;
+  const what = one
+    ? `${join(dir, first!)} is not the distfile`
+    : `${others.length} names in ${dir} are not of the distfiles`;
   if (replaces) {
-    onNotice?.(`${what} another SHA-256, and ${more.length === 0 ? "was" : "were"} replaced`);
+    onNotice?.(`${what}, and ${one ? "was" : "were"} replaced`);
     return missing.length;
   }
-  throw new UserError("target", `Cannot replace what is in ${dir}: ${what} another SHA-256`, {
+  throw new UserError("target", `Cannot put distfiles into ${dir}: ${what}`, {
     where: join(dir, first!),
     hint: `Look at ${shellQuote(others.slice(0, 3))}; --force replaces them`,
   });

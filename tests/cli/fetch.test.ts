@@ -111,12 +111,12 @@ test("a file of the user is replaced only where that is asked for", async () => 
   writeFileSync(join(to, "beta-2.0.tar.gz"), "mine");
   const refused = await seedstrap(["fetch", ...args, "--to", to]);
   expect(refused.code).toBe(7);
-  expect(refused.stderr).toContain(`${join(to, "beta-2.0.tar.gz")} has another SHA-256`);
+  expect(refused.stderr).toContain(`${join(to, "beta-2.0.tar.gz")} is not the distfile`);
   expect(readFileSync(join(to, "beta-2.0.tar.gz"), "utf8")).toBe("mine");
   expect(readdirSync(to)).toHaveLength(6);
   const forced = await seedstrap(["fetch", ...args, "--to", to, "--force"]);
   expect(forced).toMatchObject({ code: 0 });
-  expect(forced.stderr).toContain("has another SHA-256, and was replaced");
+  expect(forced.stderr).toContain("is not the distfile, and was replaced");
   expect(readFileSync(join(to, "beta-2.0.tar.gz")).length).toBe(3001);
 });
 
