@@ -36,7 +36,7 @@ const LINES: Readonly<Record<string, readonly Line[]>> = {
   "Look and check:": [
     {
       commands: ["image"],
-      text: "look into one: ls, cat, extract, verify, digest, diff, bmap",
+      text: "ls, cat, extract, verify, digest, diff, bmap, convert",
     },
     { commands: ["preflight"], text: "check whether a machine could carry a bootstrap" },
     { commands: ["doctor"], text: "check whether this machine has what a bootstrap needs" },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** `seedstrap image ls|cat|extract|verify|digest|diff|bmap`: looks into images and disks. */
+/** `seedstrap image ls|cat|extract|verify|digest|diff|bmap|convert`: looks into images and disks. */
 
 import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { once } from "node:events";
@@ -16,6 +16,7 @@ import { printable } from "../text.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { bmapSubcommand } from "./image_bmap.ts";
+import { convertSubcommand } from "./image_convert.ts";
 import { digestSubcommand } from "./image_digest.ts";
 import { verifySubcommand } from "./image_verify.ts";
 import { asOption, recordOption, withGuestView } from "./image_source.ts";
@@ -35,7 +36,7 @@ import {
 
 export function imageSubcommand(): CommandUnknownOpts {
   return new Command("image")
-    .summary("look into images: ls, cat, extract, verify, digest, diff, bmap")
+    .summary("look into images: ls, cat, extract, verify, digest, diff, bmap, convert")
     .description("look into boot and payload images, and disks with ext2, ext3 or ext4")
     .addCommand(lsCommand())
     .addCommand(catCommand())
@@ -44,6 +45,7 @@ export function imageSubcommand(): CommandUnknownOpts {
     .addCommand(digestSubcommand())
     .addCommand(diffCommand())
     .addCommand(bmapSubcommand())
+    .addCommand(convertSubcommand())
     .addHelpText(
       "after",
       `

@@ -41,7 +41,7 @@ async function offered(shell: Shell, lines: readonly string[]): Promise<string[]
 /** Command lines, and what is offered for the last word. */
 const CASES: readonly (readonly [line: string, words: string])[] = [
   ["seedstrap im", "image"],
-  ["seedstrap image ", "bmap cat diff digest extract ls verify"],
+  ["seedstrap image ", "bmap cat convert diff digest extract ls verify"],
   ["seedstrap bundle v", "verify"],
   ["seedstrap completion ", "bash fish zsh"],
   ["seedstrap image ls --", "--as --help --json --long --record --tree"],

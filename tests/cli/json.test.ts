@@ -100,6 +100,7 @@ const FAILING: readonly (readonly [() => readonly string[], keyof typeof EXIT, s
   [() => ["checkpoint", "disk", at("target"), "-o", at("run1")], "target"],
   [() => ["store", "verify", "--store", at("noise")], "usage"],
   [() => ["serve", at("none")], "target"],
+  [() => ["image", "convert", at("none"), "--to", "vdi", "-o", at("x.vdi")], "target"],
   [() => ["doctor", "-q", "--accel", "tcg", "-qc", at("none"), "-t", at("t")], "launch", "checks"],
   [() => ["explain", at("target")], "target"],
   [() => write(at("noise")), "format"],
