@@ -59,12 +59,27 @@ interface Speed {
   ms: number;
 }
 
+/** How many files a host has had, and how many not. */
+interface Standing {
+  had: number;
+  missed: number;
+}
+
 /**
  * Remembers how hosts did in this fetch: which do not answer, so that a dead mirror costs a few
  * timeouts and not one for every file; and how fast they are.
  */
 export class HostHealth {
   readonly #speeds = new Map<string, Speed>();
+  readonly #records = new Map<string, Standing>();
+
+  /** Notes whether a host has had a file. */
+  judged(url: string, had: boolean): void {
+    const record = this.#records.get(hostOf(url)) ?? { had: 0, missed: 0 };
+    this.#records.set(hostOf(url), record);
+    if (had) record.had++;
+    else record.missed++;
+  }
 
   /** Notes that a host has sent so many bytes in a time, from the request on. */
   sent(url: string, bytes: number, ms: number): void {
@@ -83,10 +98,15 @@ export class HostHealth {
     return speed === undefined || speed.ms === 0 ? undefined : speed.bytes / speed.ms;
   }
 
-  /** How much of the load a host gets beside others: one that is not known as much as the fastest. */
+  /**
+   * How much of the load a host gets beside others, by its rate and by how often it has had a file;
+   * one that is not known gets as much as the fastest.
+   */
   weight(url: string): number {
     const rates = [...this.#speeds.keys()].map((host) => this.#rateOf(host) ?? 0);
-    return Math.max(this.#rateOf(url) ?? Math.max(0, ...rates), Number.MIN_VALUE) || 1;
+    const rate = this.#rateOf(url) ?? (Math.max(0, ...rates) || 1);
+    const { had, missed } = this.#records.get(hostOf(url)) ?? { had: 0, missed: 0 };
+    return Math.max(rate * (had + 1) / (had + missed + 1), Number.MIN_VALUE);
   }
 
   /**

@@ -258,6 +258,7 @@ async function askUrls(
         return finish(task, { path, sizeBytes, source: pathToFileURL(path).href }, run);
       }
       run.health.answered(url);
+      run.health.judged(url, true);
       const redirectedTo = bareUrl(finalUrl);
       const isSame = publicUrl(finalUrl) === new URL(publicUrl(url)).href;
       return finish(
@@ -267,6 +268,7 @@ async function askUrls(
       );
     } catch (error) {
       if (!(error instanceof UrlFailure)) throw error;
+      run.health.judged(url, false);
       if (error.hostDown) run.health.down(url);
       else run.health.answered(url);
       if (error.restMs !== undefined) run.health.rest(url, error.restMs);

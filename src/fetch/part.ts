@@ -71,7 +71,7 @@ export class PartFile {
 
   /** Adds bytes to the end. */
   async append(chunk: Uint8Array): Promise<void> {
-    await local(this.path, async () => {
+    const written = local(this.path, async () => {
       let done = 0;
       while (done < chunk.length) {
         const at = this.#sizeBytes + done;
@@ -79,7 +79,9 @@ export class PartFile {
         done += bytesWritten;
       }
     });
+    // Hashed while the system writes. Where that fails, nothing of this part is used again.
     this.#hash.update(chunk);
+    await written;
     this.#sizeBytes += chunk.length;
   }
 

@@ -25,6 +25,10 @@ test("a mirror comes first as often as it is fast, and one that is not known as 
   expect(firsts.get(A)).toBeWithin(800, 1000);
   expect(firsts.get(C)).toBeWithin(800, 1000);
   expect(firsts.get(B)).toBeWithin(50, 150);
+  // One that is fast and has nothing comes last, as a rule.
+  for (let times = 0; times < 99; times++) health.judged(A, false);
+  for (let times = 0; times < 99; times++) health.judged(B, true);
+  expect(health.weight(A)).toBeLessThan(health.weight(B));
 });
 
 test("a host is outdone only by one that is much faster, known, alive, and worth a request", () => {
