@@ -30,7 +30,8 @@ import {
 import { runsDir } from "../record/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { takeTarget } from "../write/target.ts";
-import { builtDigest, type SavedCheckpoint, Saver } from "./saver.ts";
+import { type SavedCheckpoint, Saver } from "./saver.ts";
+import { builtDigest } from "./guest_disks.ts";
 import { isAsBuilt } from "./verify.ts";
 
 /** When checkpoints are saved. A jump always is one. */

@@ -58,7 +58,7 @@ import { withOutputFile } from "../write/output.ts";
 import { earlierOutput } from "./checkpoint.ts";
 import { pickCheckpoint } from "./checkpoint_pick.ts";
 import { useTarget } from "./run_checks.ts";
-import { builtDigest } from "./saver.ts";
+import { builtDigest } from "./guest_disks.ts";
 
 const FORMAT = "seedstrap-checkpoint-file/1";
 const MEMBERS = { head: "export.json", checkpoint: "checkpoint.json", log: "run.log" } as const;
