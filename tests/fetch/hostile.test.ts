@@ -93,7 +93,9 @@ test("fetchAll() uses the next URL when a body only trickles", async () => {
     const timer = setInterval(() => socket.write("x"), 50);
     socket.on("close", () => clearInterval(timer));
   });
-  expect(await answerOf(server.url)).toMatch(/^too slow: \d+ bytes in 0\.\d s, after \d+ of 300000/);
+  expect(await answerOf(server.url)).toMatch(
+    /^too slow: \d+ bytes in 0\.\d s, after \d+ of 300000/,
+  );
 });
 
 test("fetchAll() uses the next URL when a connection is refused", async () => {
