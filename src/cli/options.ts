@@ -15,6 +15,7 @@ import { defaultStore } from "../fetch/store.ts";
 import { GROUPS } from "./help.ts";
 import type { PlanRequest } from "../job/build.ts";
 import { statIfThere } from "../runtime/stat.ts";
+import { parseAdded } from "../plan/added.ts";
 import {
   type BuildOptions,
   CI_PASSES,
@@ -61,6 +62,7 @@ export function planCommandBase(name: string) {
     .optionsGroup(GROUPS.bootstrap)
     .option("--early-preseed <archive>", "tar of the root of an earlier bootstrap to begin from")
     .option("-r, --repo <dir>", "directory of prebuilt packages to include")
+    .addOption(addOption())
     .option("-s, --swap <size>", "swap space under Linux in MiB, or 4G", "0")
     .optionsGroup(GROUPS.machine)
     .option("--qemu-cmd <program>", "QEMU to run (-qc)", "qemu-system-x86_64")
@@ -95,6 +97,13 @@ export function planCommandBase(name: string) {
     .addOption(olderStoreOption())
     .addOption(offlineOption())
     .optionsGroup(GROUPS.place);
+}
+
+/** Declares `--add`, which can be given more than once. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function addOption() {
+  return new Option("--add <dir>", "a directory to include, as /external/add/NAME, or DIR=/PATH")
+    .argParser((text, earlier: string[] | undefined) => [...earlier ?? [], text]);
 }
 
 /** Declares `--offline`, for every command that may download. */
@@ -156,6 +165,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
   const mode = chosenMode(raw);
   checkTogether(mode, raw);
   const tree = raw.tree ?? process.cwd();
+  const added = (raw.add ?? []).map(parseAdded);
   const isForMachine = !startsInDirectory(mode);
   const options: BuildOptions = {
     mode,
@@ -177,6 +187,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     qemuRamMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
     kernel: raw.kernel === undefined ? undefined : resolve(raw.kernel),
     hasRepo: raw.repo !== undefined,
+    ...(added.length > 0 && { addedPaths: added.map(({ path }) => path) }),
     hasPreseed: raw.earlyPreseed !== undefined,
     targetSizeMib: mode === "qemu" ? parseSizeMib(raw.targetSize, "--target-size", 1) : 0,
     payload: raw.payload,
@@ -195,6 +206,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     options,
     store: chosenStore(raw),
     repo: raw.repo,
+    added,
     preseed: raw.earlyPreseed,
     isOffline: raw.offline === true,
     isPortChosen: raw.mirrorPort !== undefined,

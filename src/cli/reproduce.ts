@@ -6,10 +6,12 @@ import process from "node:process";
 import { UserError } from "../errors.ts";
 import { reproduceBuild, type Reproduction } from "../job/reproduce.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
+import { parseAdded } from "../plan/added.ts";
 import { parseCount } from "../plan/options.ts";
 import type { DigestDifference, SubjectDifference } from "../record/compare.ts";
 import { printedEvents } from "./build.ts";
 import {
+  addOption,
   chosenStore,
   mirrorsOption,
   offlineOption,
@@ -37,6 +39,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .addOption(olderStoreOption())
     .addOption(offlineOption())
     .option("-r, --repo <dir>", "the prebuilt packages, if the build had some")
+    .addOption(addOption())
     .option("--early-preseed <archive>", "the tar to begin from, if the build had one")
     .option("--kernel <file>", "the Linux kernel, if the build had one (-qk)")
     .option("-t, --target <dir>", "where to build, in a new directory (default: beside the record)")
@@ -64,6 +67,7 @@ The exit code is 0 if every output has the digest that the record states, and 11
             store: chosenStore(raw),
             isOffline: raw.offline === true,
             repo: raw.repo,
+            added: (raw.add ?? []).map(parseAdded),
             preseed: raw.earlyPreseed,
             kernel: raw.kernel,
             target: raw.target,

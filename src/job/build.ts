@@ -14,6 +14,7 @@ import type { SizeAnswers } from "../fetch/sizes.ts";
 import type { FetchEvent } from "../fetch/types.ts";
 import { BMAP_SUFFIX } from "../format/bmap.ts";
 import { GIB } from "../format/segment.ts";
+import { type AddedPlace, checkAddedHere } from "../plan/added.ts";
 import { servedMirrors } from "../plan/config.ts";
 import { type Extras, REPLACED } from "../plan/preseed.ts";
 import type { Located } from "../plan/images.ts";
@@ -42,6 +43,7 @@ import {
   type RightFiles,
 } from "./distfiles.ts";
 import {
+  checkAdded,
   checkBmaps,
   checkDevices,
   checkKernel,
@@ -72,6 +74,8 @@ export interface PlanRequest {
   readonly store: string;
   /** Directory of prebuilt packages; set if the options say so. */
   readonly repo?: string | undefined;
+  /** Directories of the user; set if the options have their paths. */
+  readonly added?: readonly AddedPlace[] | undefined;
   /** Archive that replaces stage0-posix; set if the options say so. */
   readonly preseed?: string | undefined;
   /** Mirrors to search for distfiles, if not those of the options. */
@@ -171,15 +175,21 @@ function placesOf({ tree }: Inputs, { store, sources, options }: PlanRequest): P
 }
 
 async function readInputs(
-  { tree, store, repo, preseed, options }: PlanRequest,
+  { tree, store, repo, added = [], preseed, options }: PlanRequest,
   signal: AbortSignal | undefined,
 ): Promise<Inputs> {
   if (options.kernel !== undefined) checkKernel(options.kernel, options.arch);
   checkStore(store);
   if (repo !== undefined) checkRepo(resolve(repo));
+  checkAddedHere(options);
+  for (const { dir } of added) checkAdded(dir);
   const model = await withOwnDistfiles(readTree(tree), options, signal);
   const extras = {
     repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),
+    added: added.map((place) => ({
+      ...place,
+      entries: walkTree(place.dir, "", "the directory of --add"),
+    })),
     ...(preseed !== undefined && {
       preseed: await readArchive(resolve(preseed), {
         drop: REPLACED,

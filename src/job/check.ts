@@ -77,13 +77,27 @@ const CHECKOUT_DIRS = [".git", ".github", "LICENSES", "builder-hex0", "lib", "se
  * @throws {UserError} "usage"
  */
 export function checkRepo(path: string): void {
+  checkGiven(
+    path,
+    "--repo",
+    "It takes a directory with packages that a bootstrap has built, as harvest leaves it",
+  );
+}
+
+/**
+ * Checks that what the user adds is a directory.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkAdded(path: string): void {
+  checkGiven(path, "--add", "It takes a directory, or DIR=/PATH with a place for it");
+}
+
+function checkGiven(path: string, option: string, hint: string): void {
   const stat = statIfThere(path);
   if (stat?.isDirectory() === true) return;
   const why = stat === undefined ? "there is no such directory" : "it is not a directory";
-  throw new UserError("usage", `Cannot use ${path} for --repo: ${why}`, {
-    where: path,
-    hint: "It takes a directory with packages that a bootstrap has built, as harvest leaves it",
-  });
+  throw new UserError("usage", `Cannot use ${path} for ${option}: ${why}`, { where: path, hint });
 }
 
 /**

@@ -14,6 +14,7 @@ import { httpMirrors, type Mirror, withSecretsOf } from "../fetch/mirror.ts";
 import { renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { messageOf, orRefused, UserError } from "../errors.ts";
+import type { AddedPlace } from "../plan/added.ts";
 import { type BuildOptions, continuesPass } from "../plan/options.ts";
 import { compareRecords, type RecordComparison } from "../record/compare.ts";
 import { readTree } from "../tree/model.ts";
@@ -37,6 +38,7 @@ export interface ReproduceRequest {
   readonly isOffline?: boolean;
   /** Directory of packages, archive to begin from, kernel: needed where the record has them. */
   readonly repo?: string | undefined;
+  readonly added?: readonly AddedPlace[];
   readonly preseed?: string | undefined;
   readonly kernel?: string | undefined;
   /** An existing directory to build in; that of the record if absent. */
@@ -82,14 +84,14 @@ export async function reproduceBuild(
       }),
   );
   try {
-    const { tree, store, isOffline, repo, preseed, force, jobs, keep } = request;
+    const { tree, store, isOffline, repo, added, preseed, force, jobs, keep } = request;
     const areOld = stated.images.some(hasNoPieces);
     const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
     // A directory that the record names is one of another machine.
     const sources = given.filter((mirror) => given === request.mirrors || mirror.kind === "http");
     const found = await buildMedia(
       {
-        ...{ tree, store, isOffline, repo, preseed, force, jobs, sources },
+        ...{ tree, store, isOffline, repo, added, preseed, force, jobs, sources },
         options: areOld ? { ...options, sha256: true } : options,
         ...{ target: dir, isDry: !keep },
       },
@@ -145,6 +147,19 @@ function keepFrom(dir: string): string {
   return kept;
 }
 
+/** What `--add` was given for each place, and what is given for it now. */
+function addedAgain(
+  { addedPaths = [] }: BuildOptions,
+  added: readonly AddedPlace[],
+): { option: string; needed: boolean; given: string | undefined }[] {
+  const paths = new Set([...addedPaths, ...added.map(({ path }) => path)]);
+  return [...paths].map((path) => ({
+    option: `--add DIR=/${path}`,
+    needed: addedPaths.includes(path),
+    given: added.find((place) => place.path === path)?.dir,
+  }));
+}
+
 /**
  * The options of a record, with what names a file of the machine as it is given now.
  *
@@ -163,6 +178,7 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
   const wanted = [
     { option: "--kernel FILE", needed: options.kernel !== undefined, given: request.kernel },
     { option: "--repo DIR", needed: options.hasRepo, given: request.repo },
+    ...addedAgain(options, request.added ?? []),
     { option: "--early-preseed ARCHIVE", needed: options.hasPreseed, given: request.preseed },
   ];
   const isSecretGiven = httpMirrors(request.mirrors).some(({ secret }) => secret !== undefined);

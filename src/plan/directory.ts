@@ -13,7 +13,7 @@ import type { Extras } from "./preseed.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { cleanedWarnings, findAdvice, optionWarnings, treeWarnings } from "./advice.ts";
 import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
-import { directoryEntries, seedPath, withOverlay } from "./entries.ts";
+import { directoryEntries, seedPath, withAdded, withOverlay } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
 import { countUnknown } from "./limits.ts";
 import { type BuildOptions, continuesPass, startOf } from "./options.ts";
@@ -34,7 +34,7 @@ export function planRootDirectory(
   tree: TreeModel,
   options: BuildOptions,
   sizes: ReadonlyMap<string, number>,
-  { repo, preseed }: Extras,
+  { repo, added = [], preseed }: Extras,
 ): Plan {
   const start = startOf(options);
   if (options.payload === "always") {
@@ -68,7 +68,7 @@ export function planRootDirectory(
   const overlay = overlayFiles(tree, options, configText.text, distfiles, undefined);
   const arch = archDir(options.arch);
   const root = directoryEntries(tree, arch, distfiles, repo, preseed);
-  const entries = withOverlay(root, overlay.files);
+  const entries = withAdded(withOverlay(root, overlay.files), added);
   const disk = start === "disk" ? bootDisk(options, entries) : undefined;
   return {
     options,

@@ -11,6 +11,7 @@ import { UserError } from "../errors.ts";
 import { sortedByBytes } from "../bytes.ts";
 import type { TreeEntry } from "../tree/entry.ts";
 import type { TreeModel } from "../tree/model.ts";
+import type { AddedDirectory } from "./added.ts";
 import type { PlannedDistfile, PlannedEntry } from "./types.ts";
 
 /** The directory of stage0-posix with the binary seeds, which have to be trusted. */
@@ -159,6 +160,48 @@ export function withOverlay(
 }
 
 /**
+ * Adds directories of the user to entries. They replace nothing.
+ *
+ * @throws {UserError} "usage", naming what is in the way.
+ */
+export function withAdded(
+  entries: readonly PlannedEntry[],
+  added: readonly AddedDirectory[],
+): PlannedEntry[] {
+  if (added.length === 0) return [...entries];
+  const all = new Map(entries.map((entry) => [entry.path, entry]));
+  for (const { dir, path: top, entries: found } of added) {
+    const put = (path: string, entry: PlannedEntry) => {
+      const there = all.get(entry.path);
+      if (there === undefined) all.set(entry.path, entry);
+      else if (!isDirectory(there) || !isDirectory(entry)) {
+        throw new UserError("usage", `Cannot add ${dir}: the bootstrap has /${path} already`, {
+          where: dir,
+          hint: "Name another place for it: --add DIR=/PATH",
+        });
+      }
+    };
+    for (const path of [...parents(top), top]) put(path, directory(`./${path}`));
+    for (const file of found) {
+      const { kind, sizeBytes: size, isExecutable } = file;
+      const path = `${top}/${file.path}`;
+      const content = { kind: "added", ...foundFile(file) } as const;
+      put(
+        path,
+        kind === "directory"
+          ? directory(`./${path}`)
+          : { path: `./${path}`, content, size, isExecutable },
+      );
+    }
+  }
+  return inOrder([...all.values()]);
+}
+
+function isDirectory({ content }: PlannedEntry): boolean {
+  return content.kind === "directory";
+}
+
+/**
  * Returns the entries of a root, in order.
  *
  * @param others Replace files of the checkout; directories above them are added.
@@ -198,7 +241,6 @@ function inOrder(entries: readonly PlannedEntry[]): PlannedEntry[] {
   const byPath = (some: readonly PlannedEntry[]) => sortedByBytes(some, ({ path }) => path);
   const isOfArchive = ({ content }: PlannedEntry) =>
     content.kind === "preseed" || content.kind === "special";
-  const isDirectory = ({ content }: PlannedEntry) => content.kind === "directory";
   const members = entries.filter(isOfArchive);
   if (members.length === 0) return byPath(entries);
   return [

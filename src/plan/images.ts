@@ -140,6 +140,7 @@ function entryBody(
       return distfileBody(content.name);
     case "tree":
     case "repo":
+    case "added":
       return fileSegment({ ...content, path: content.source, sizeBytes: size });
   }
 }

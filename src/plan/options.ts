@@ -69,6 +69,8 @@ export interface BuildOptions {
   readonly kernel: string | undefined;
   /** Whether prebuilt packages are included. */
   readonly hasRepo: boolean;
+  /** Where the machine has directories of the user, relative to its root. */
+  readonly addedPaths?: readonly string[];
   /** Whether an archive replaces stage0-posix and the files of seed/. */
   readonly hasPreseed: boolean;
   /** Size of the boot disk under QEMU; 0 on bare metal, where the medium decides. */

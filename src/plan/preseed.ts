@@ -10,6 +10,7 @@ import { fileFinder, type LeftOut } from "../archive/entries.ts";
 import type { Archive } from "../archive/types.ts";
 import { UserError } from "../errors.ts";
 import type { TreeEntry } from "../tree/entry.ts";
+import type { AddedDirectory } from "./added.ts";
 import { archDir } from "./config.ts";
 import { FIRST_SCRIPT, seedPath } from "./entries.ts";
 import { type BuildOptions, startOf } from "./options.ts";
@@ -19,6 +20,8 @@ import { SEED_COMMANDS, SEED_DIRECTORIES } from "./types.ts";
 export interface Extras {
   /** Prebuilt packages; may be empty. */
   readonly repo: readonly TreeEntry[];
+  /** Directories of the user, in the order in which they were given. */
+  readonly added?: readonly AddedDirectory[];
   /** Replaces stage0-posix and the files of seed/ in the root. */
   readonly preseed?: Archive;
 }

@@ -59,6 +59,8 @@ export interface PlannedEntry {
     | ({ readonly kind: "tree" } & FoundFile)
     /** A file of the directory of prebuilt packages. */
     | ({ readonly kind: "repo" } & FoundFile)
+    /** A file of a directory that the user adds. */
+    | ({ readonly kind: "added" } & FoundFile)
     /** A file of the archive that replaces stage0-posix. */
     | { readonly kind: "preseed"; readonly body: MemberSegment }
     /** A link or device of that archive; only in a directory, and on a disk. */

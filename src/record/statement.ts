@@ -218,8 +218,11 @@ function imageSubject(image: RecordedImage): Resource {
 /** Returns the inputs of a build. */
 export function dependenciesOf(record: TargetRecord): Resource[] {
   const { checkout, kernelSha256, preseedSha256, images, files, distfiles } = record;
-  const packages = [...images.flatMap((image) => image.files), ...files]
-    .filter(({ origin }) => origin === "repo");
+  const inside = [...images.flatMap((image) => image.files), ...files];
+  const given = (["repo", "added"] as const).flatMap((origin) =>
+    inside.filter((file) => file.origin === origin)
+      .map(({ path, sha256 }) => ({ name: `${origin}:${path}`, digest: { sha256 } }))
+  );
   return [
     { name: "checkout", digest: { [TREE_KEY]: checkout.digest } },
     ...checkout.commits.map(({ path, commit }) => ({
@@ -230,7 +233,7 @@ export function dependenciesOf(record: TargetRecord): Resource[] {
     ...(preseedSha256 === undefined
       ? []
       : [{ name: "early-preseed", digest: { sha256: preseedSha256 } }]),
-    ...packages.map(({ path, sha256 }) => ({ name: `repo:${path}`, digest: { sha256 } })),
+    ...given,
     ...distfiles.filter(({ place }) => place !== "network").map(distfileDependency),
   ];
 }

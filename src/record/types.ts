@@ -26,6 +26,7 @@ import {
 import type { Image } from "../plan/images.ts";
 import type { ServedMirror } from "../plan/config.ts";
 import type { Contributor, Limit } from "../plan/limits.ts";
+import { isAddedPath } from "../plan/added.ts";
 import {
   type BuildOptions,
   CI_PASSES,
@@ -78,6 +79,7 @@ export const buildOptions = objectOf<BuildOptions>({
   qemuRamMib: count(1, MAX_SIZE_MIB),
   kernel: v.exactOptional(absolutePath),
   hasRepo: bool,
+  addedPaths: v.exactOptional(list(textThat(isAddedPath, "a path of --add"))),
   hasPreseed: bool,
   targetSizeMib: count(0, MAX_SIZE_MIB),
   payload: oneOf(["auto", "always", "never"]),
@@ -156,6 +158,7 @@ const recordedDistfile = objectOf<RecordedDistfile>({
 const fileOrigin: v.GenericSchema<unknown, Image["contents"][number]["origin"]> = oneOf([
   "tree",
   "repo",
+  "added",
   "preseed",
   "distfile",
   "generated",

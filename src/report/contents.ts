@@ -13,7 +13,13 @@ import { counted } from "../text.ts";
 import type { Phase } from "../plan/split.ts";
 
 /** What a file is, as the map has colours for it: a distfile by when it is first needed. */
-export type Category = "checkout" | "seedstrap" | "package" | "archive" | `distfile-${Phase}`;
+export type Category =
+  | "checkout"
+  | "seedstrap"
+  | "package"
+  | "added"
+  | "archive"
+  | `distfile-${Phase}`;
 
 /** A file of an image, or of a directory to start in. */
 export interface ContentFile {
@@ -99,6 +105,8 @@ function categoryOf(
       return "seedstrap";
     case "repo":
       return "package";
+    case "added":
+      return "added";
     case "preseed":
       return "archive";
     default:

@@ -24,6 +24,7 @@ const CATEGORIES: Readonly<Record<Category | "other", string>> = {
   "distfile-disk": "distfile, needed on the disk",
   "distfile-network": "distfile, needed with the network",
   package: "prebuilt package",
+  added: "file of --add",
   archive: "file of the archive to begin from",
   seedstrap: "made by seedstrap",
   other: "smaller ones",

@@ -154,6 +154,7 @@ function optionFacts(options: BuildOptions): Html {
     ["--mirror-credentials", options.mirrorCredentials === true],
     ["--overwrite-disk", options.overwriteDisk === true],
     ["--repo", options.hasRepo],
+    ["--add", options.addedPaths !== undefined],
     ["--early-preseed", options.hasPreseed],
   ] as const;
   const set = flags.flatMap(([flag, isSet]) => isSet ? [markup`<code>${flag}</code>`] : []);

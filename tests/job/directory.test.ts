@@ -10,14 +10,18 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
+import { reproduceBuild } from "../../src/job/reproduce.ts";
 import { shellQuote } from "../../src/launch/process.ts";
+import { parseAdded } from "../../src/plan/added.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { statementText } from "../../src/record/statement.ts";
+import { rejection } from "../fetch/harness.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { describeDir, TempDirs } from "../support/files.ts";
 import { MAIN, type Ran, run, seedstrap, start } from "../support/run.ts";
@@ -71,6 +75,108 @@ test("a directory has the tree, the seeds, init and every distfile", async () =>
     expect({ path, size: bytes.length, digest: sha256(bytes) }).toEqual({ path, size, digest });
   }
   expect(readRecord(target).images).toEqual([]);
+});
+
+/** The request of a scene with a directory of the user in it. */
+function withAdd(request: BuildRequest, ...texts: string[]): BuildRequest {
+  const added = texts.map(parseAdded);
+  const options = { ...request.options, addedPaths: added.map(({ path }) => path) };
+  return { ...request, options, added };
+}
+
+/** Makes a directory with a script, a data file below, an empty directory and a link. */
+function aboard(dir: string): string {
+  const more = join(dir, "more");
+  mkdirSync(join(more, "data", "empty"), { recursive: true });
+  writeFileSync(join(more, "go.sh"), "true\n", { mode: 0o700 });
+  writeFileSync(join(more, "data", "answers"), "42\n");
+  symlinkSync("data/answers", join(more, "link"));
+  return more;
+}
+
+test("what is added is in the root and in the record, and can be reproduced", async () => {
+  const { dir, mirror, target, request } = scene();
+  const more = aboard(dir);
+  const record = await buildMedia(withAdd(request, more, `${more}=/opt/site`));
+  for (const top of ["external/add/more", "opt/site"]) {
+    const place = join(target, top);
+    expect(readFileSync(join(place, "data/answers"), "utf8")).toBe("42\n");
+    expect(readFileSync(join(place, "link"), "utf8")).toBe("42\n");
+    expect(lstatSync(join(place, "link")).isFile()).toBe(true);
+    expect(readdirSync(join(place, "data/empty"))).toEqual([]);
+    expect(statSync(join(place, "go.sh")).mode & 0o7777).toBe(0o755);
+    expect(statSync(join(place, "data/answers")).mode & 0o7777).toBe(0o644);
+  }
+  const added = record.files.filter(({ origin }) => origin === "added");
+  expect(added.map(({ path, sha256: digest }) => [path.replace("./", ""), digest])).toContainEqual(
+    ["opt/site/data/answers", sha256("42\n")],
+  );
+  expect(added.length).toBe(6);
+  expect(readRecord(target).options.addedPaths).toEqual(["external/add/more", "opt/site"]);
+  expect(statementText(record)).toContain("added:");
+
+  const { tree, store } = request;
+  const mirrors = [{ kind: "directory", path: mirror }] as const;
+  const again = { record: target, tree, mirrors, store, keep: false, force: false, jobs: 2 };
+  const places = [more, `${more}=/opt/site`].map(parseAdded);
+  const absent = await rejection(reproduceBuild({ ...again, added: places.slice(0, 1) }));
+  expect(absent.message).toBe("Cannot reproduce without --add DIR=/opt/site");
+  const useless = await rejection(
+    reproduceBuild({ ...again, added: [...places, parseAdded(`${more}=/opt/b`)] }),
+  );
+  expect(useless.message).toContain("Cannot reproduce with --add DIR=/opt/b");
+  expect((await reproduceBuild({ ...again, added: places })).same).toBe(true);
+  writeFileSync(join(more, "data", "answers"), "43\n");
+  expect((await reproduceBuild({ ...again, added: places })).same).toBe(false);
+});
+
+test("what is added replaces nothing, and leads nowhere else", async () => {
+  const { dir, target, request } = scene();
+  const more = aboard(dir);
+  for (
+    const [text, message] of [
+      [`${more}=/init`, `Cannot add ${more}: the bootstrap has /init already`],
+      [
+        `${more}=/steps/manifest/x`,
+        `Cannot add ${more}: the bootstrap has /steps/manifest already`,
+      ],
+      [`${more}=/steps/bootstrap.cfg`, "the bootstrap has /steps/bootstrap.cfg already"],
+      [join(dir, "none"), `Cannot use ${join(dir, "none")} for --add: there is no such directory`],
+      [join(more, "go.sh"), "for --add: it is not a directory"],
+    ] as const
+  ) {
+    const failure = await rejection(buildMedia(withAdd(request, text)));
+    expect([text, failure.message]).toEqual([text, expect.stringContaining(message)]);
+  }
+  const twice = withAdd(request, `${more}=/opt`, `${more}=/opt`);
+  expect((await rejection(buildMedia(twice))).message).toContain("has /opt/");
+  symlinkSync("/etc/hostname", join(more, "out"));
+  const out = await rejection(buildMedia(withAdd(request, more)));
+  expect(out.message).toContain("Cannot follow a link out of the directory of --add");
+  expect(existsSync(target)).toBe(false);
+});
+
+test("a place of --add is a path in the machine", () => {
+  expect(parseAdded("/srv/a=b")).toEqual({ dir: "/srv/a=b", path: "external/add/a=b" });
+  expect(parseAdded("/srv/a=/b/c")).toEqual({ dir: "/srv/a", path: "b/c" });
+  for (const text of ["", "/", "=/a", "a=/", "a=/../b", "a=/b//c", "a=/./b", "a=/b\n", "a=/proc"]) {
+    expect(() => parseAdded(text)).toThrow("for --add: ");
+  }
+});
+
+test("a kernel bootstrap, and a later pass, take nothing by --add", async () => {
+  const { dir, request } = scene();
+  const more = aboard(dir);
+  const { options } = request;
+  for (
+    const [changes, message] of [
+      [{ mode: "bare-metal" }, "Cannot use --add in a kernel bootstrap"],
+      [{ mode: "bwrap", internalCi: "pass2" }, "Cannot use --add with --internal-ci pass2"],
+    ] as const
+  ) {
+    const other = { ...request, options: { ...options, ...changes } };
+    expect((await rejection(buildMedia(withAdd(other, more)))).message).toBe(message);
+  }
 });
 
 test("modes in a directory are 755 and 644 under any umask, and no file is linked", async () => {
