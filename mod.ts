@@ -83,3 +83,17 @@ export { openSource } from "./src/source/open.ts";
 export type { ImageView, ViewEntry, ViewKind } from "./src/image/types.ts";
 export { digestEntry, openView } from "./src/image/view.ts";
 export { type Difference, diffViews } from "./src/image/diff.ts";
+
+export type {
+  BundledFile,
+  BytesSegment,
+  Crc32Segment,
+  FileIdentity,
+  FileRun,
+  FileSegment,
+  MemberSegment,
+  Segment,
+  ZerosSegment,
+} from "./src/format/segment.ts";
+export { type Image, type ImageFile, planImages } from "./src/plan/images.ts";
+export { imageStream, type ImageStreamOptions } from "./src/write/stream.ts";

@@ -6,7 +6,6 @@
  */
 
 import { readSync } from "node:fs";
-import { crc32 } from "node:zlib";
 import { checkMember, MemberReader } from "../archive/reader.ts";
 import { sha256Of } from "../bytes.ts";
 import { throwIfInterrupted } from "../errors.ts";
@@ -23,7 +22,8 @@ import {
 import { PIECE_BYTES } from "../hash/piece.ts";
 import { reading } from "../refused.ts";
 import { changedFile, openRun } from "../source/run.ts";
-import { crc32Digits, DigestMismatch } from "../write/writer.ts";
+import { RunningCrc32 } from "../write/crc32.ts";
+import { DigestMismatch } from "../write/writer.ts";
 import { type DeviceSink, writeBytes } from "./sink.ts";
 
 /** A source file that cannot be read is an error of the "tree". */
@@ -242,33 +242,5 @@ class Stream {
 
   #throwIfFailed(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
-  }
-}
-
-/** The CRC-32 of the bytes so far, for images that have `crc32` segments. */
-class RunningCrc32 {
-  #value = 0;
-  #left: number;
-
-  constructor(segments: readonly Segment[]) {
-    this.#left = segments.filter(({ kind }) => kind === "crc32").length;
-  }
-
-  update(bytes: Uint8Array): void {
-    if (this.#left > 0) this.#value = crc32(bytes, this.#value);
-  }
-
-  updateZeros(sizeBytes: number): void {
-    if (this.#left === 0) return;
-    const zeros = new Uint8Array(Math.min(sizeBytes, 64 * 1024));
-    for (let left = sizeBytes; left > 0; left -= zeros.length) {
-      this.update(zeros.subarray(0, Math.min(left, zeros.length)));
-    }
-  }
-
-  /** Returns the digits for the next `crc32` segment. */
-  digits(): Uint8Array {
-    this.#left--;
-    return crc32Digits(this.#value);
   }
 }

@@ -13,7 +13,6 @@ import { sha256Of } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { type Piece, piecesDigest } from "../format/pieces.ts";
 import {
-  CRC32_DIGITS,
   type FileSegment,
   type MemberSegment,
   type Segment,
@@ -21,6 +20,7 @@ import {
 } from "../format/segment.ts";
 import { digestEach, type HashTask } from "../hash/pool.ts";
 import { fileName } from "../source/run.ts";
+import { crc32Digits } from "./crc32.ts";
 import { type OutputPlaces, Outputs } from "./outputs.ts";
 
 /** The digests of an image that was written. */
@@ -80,10 +80,7 @@ export async function writeImage(
   const { sizeBytes, files } = options;
   const places = { pathOf: () => path, partBytes: Infinity, sizeBytes };
   const hashed = await writeSegments(segments, places, options);
-  return {
-    piecesSha256: piecesDigest(writtenPieces(segments, hashed, files)),
-    fileDigests: hashed.digests,
-  };
+  return writtenImage(segments, hashed, files);
 }
 
 /**
@@ -97,10 +94,7 @@ export async function digestImage(
   options: StreamOptions & Pick<WriteOptions, "files">,
 ): Promise<WrittenImage> {
   const hashed = await processAll(segments, undefined, { ...options, hashesAll: true });
-  return {
-    piecesSha256: piecesDigest(writtenPieces(segments, hashed, options.files)),
-    fileDigests: hashed.digests,
-  };
+  return writtenImage(segments, hashed, options.files);
 }
 
 /** Digests that were computed while segments were read. */
@@ -260,9 +254,20 @@ function writeChecksums(
   return checksums;
 }
 
-/** Returns what a `crc32` segment is in an image. */
-export function crc32Digits(value: number): Uint8Array {
-  return new TextEncoder().encode(value.toString(16).padStart(CRC32_DIGITS, "0"));
+/**
+ * Returns the digests of an image from those of its files.
+ *
+ * @param files The bytes segments that are files of it.
+ */
+export function writtenImage(
+  segments: readonly Segment[],
+  hashed: Hashed,
+  files: ReadonlySet<Segment> | undefined,
+): WrittenImage {
+  return {
+    piecesSha256: piecesDigest(writtenPieces(segments, hashed, files)),
+    fileDigests: hashed.digests,
+  };
 }
 
 /**
