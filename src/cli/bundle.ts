@@ -21,6 +21,7 @@ import {
   offlineOption,
   olderStoreOption,
   parseMirrorOption,
+  plainHttpOption,
   storeOption,
   treeOption,
 } from "./options.ts";
@@ -45,6 +46,7 @@ function createCommand(): CommandUnknownOpts {
     .addOption(treeOption())
     .requiredOption("-o, --output <file>", "the bundle, such as live-bootstrap.tar")
     .addOption(mirrorsOption())
+    .addOption(plainHttpOption())
     .addOption(storeOption())
     .addOption(olderStoreOption())
     .option("-j, --jobs <n>", "number of parallel downloads", "8")
@@ -73,7 +75,7 @@ Examples:
       const request: BundleRequest = {
         tree: raw.tree ?? process.cwd(),
         store: chosenStore(raw),
-        mirrors: parseMirrorOption(raw.mirrors ?? []),
+        mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
         jobs: parseCount(raw.jobs, "--jobs", 1, 64),
         isOffline: raw.offline === true,
         preNetwork: raw.preNetwork === true,

@@ -17,6 +17,7 @@ import {
   offlineOption,
   olderStoreOption,
   parseMirrorOption,
+  plainHttpOption,
   storeOption,
   treeOption,
 } from "./options.ts";
@@ -44,6 +45,7 @@ export function fetchSubcommand(): CommandUnknownOpts {
     .option("--to <dir>", "also put them there by their names, such as distfiles of the checkout")
     .option("--force", "with --to: replace files of these names that have other bytes")
     .addOption(mirrorsOption())
+    .addOption(plainHttpOption())
     .addOption(storeOption())
     .addOption(olderStoreOption())
     .addOption(offlineOption())
@@ -70,7 +72,7 @@ is here. A file that exists only in a git repository is made by seedstrap mirror
           tree: raw.tree ?? process.cwd(),
           wish: wishOf(raw),
           store: chosenStore(raw),
-          mirrors: parseMirrorOption(raw.mirrors ?? []),
+          mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
           jobs: parseCount(raw.jobs, "--jobs", 1, 64),
           isOffline: raw.offline === true,
           bytesPerSecond: parseRate(raw.limitRate),

@@ -12,12 +12,21 @@ import {
   type MirrorReport,
 } from "../job/mirror.ts";
 import { checkError, checkMirror, type CheckReport } from "../job/mirror_check.ts";
+import { parsePushPlace, pushMirror, type PushReport } from "../job/push.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount } from "../plan/options.ts";
 import { parseRate } from "./fetch.ts";
 import { fetchPrinter } from "./fetching.ts";
 import { printJson } from "./json.ts";
 import { chosenStore, olderStoreOption, parseMirrorOption, treeOption } from "./options.ts";
+import {
+  chosenStore,
+  olderStoreOption,
+  parseMirrorOption,
+  plainHttpOption,
+  storeOption,
+  treeOption,
+} from "./options.ts";
 import { counted, formatBytes, print, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
 
@@ -33,6 +42,14 @@ export function mirrorSubcommand(): CommandUnknownOpts {
         .conflicts("check"),
     )
     .option("--store <dir>", "a store that may have files already (default: the user's cache)")
+    .addOption(plainHttpOption())
+    .addOption(
+      new Option(
+        "--push <url>",
+        "then push it to a registry or a bucket: oci://HOST/REPO[:TAG], s3+https://HOST/BUCKET",
+      ).conflicts("check"),
+    )
+    .addOption(storeOption())
     .addOption(olderStoreOption())
     .option("--state <dir>", "where clones of git repositories are kept (default: in the mirror)")
     .option("-j, --jobs <n>", "number of parallel downloads", "8")
@@ -53,6 +70,7 @@ line of the step.
 
 Examples:
   seedstrap mirror /srv/mirror --tree live-bootstrap
+  seedstrap mirror /srv/mirror --push oci://registry.example/distfiles
   seedstrap mirror --check --json
   seedstrap build --qemu --external-sources -m /srv/mirror`,
     )
@@ -72,6 +90,8 @@ Examples:
             hint: "Name one: seedstrap mirror DIR; seedstrap mirror --check needs none",
           });
         }
+        const place = raw.push === undefined ? undefined : parsePushPlace(raw.push, raw.plainHttp);
+        const jobs = parseCount(raw.jobs, "--jobs", 1, 64);
         const request = {
           tree,
           dest,
@@ -80,11 +100,20 @@ Examples:
           mirrors: parseMirrorOption(raw.mirrors ?? []),
           jobs: parseCount(raw.jobs, "--jobs", 1, 64),
           bytesPerSecond: parseRate(raw.limitRate),
+          mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
+          jobs,
           prunes: raw.prune === true,
         };
-        const report = await withProgress(() => makeMirror(request, events, signal));
-        if (raw.json) printJson(jsonOf(report));
-        else printReport(report);
+        const { report, pushed } = await withProgress(async () => {
+          const report = await makeMirror(request, events, signal);
+          const pushed = place && await pushMirror(report, place, jobs, display, signal);
+          return { report, pushed };
+        });
+        if (raw.json) printJson({ ...jsonOf(report), ...(pushed && { push: pushed }) });
+        else {
+          printReport(report);
+          if (pushed !== undefined) printPush(pushed);
+        }
         if (!isComplete(report)) throw mirrorError(report);
       })
     );
@@ -111,6 +140,14 @@ function printReport(report: MirrorReport): void {
       ? `  ${some} removed that no step names any more`
       : `  ${some} that no step names any more: --prune removes them`,
   );
+}
+
+function printPush({ url, files, pushed, pushedBytes, manifestSha256 }: PushReport): void {
+  const what = pushed === 0
+    ? "nothing was to push"
+    : `${counted(pushed, "file")}, ${formatBytes(pushedBytes)} pushed`;
+  print(`${url}: ${counted(files, "file")}; ${what}`);
+  if (manifestSha256 !== undefined) print(`  sha256:${manifestSha256}`);
 }
 
 function checkedObject({ dest, files, ...report }: CheckReport): object {

@@ -9,7 +9,7 @@
 import { Command, Option } from "@commander-js/extra-typings";
 import { resolve } from "node:path";
 import process from "node:process";
-import { type Mirror, mirrorDirectories, parseMirror } from "../fetch/mirror.ts";
+import { type Mirror, mirrorDirectories, parseMirror, withPlainHttp } from "../fetch/mirror.ts";
 import { UserError } from "../errors.ts";
 import { defaultStore } from "../fetch/store.ts";
 import { GROUPS } from "./help.ts";
@@ -55,6 +55,7 @@ export function planCommandBase(name: string) {
     .optionsGroup(GROUPS.distfiles)
     .option("--external-sources", "carry every distfile, not only those needed before the network")
     .addOption(mirrorsOption())
+    .addOption(plainHttpOption())
     .option(
       "--mirror-credentials",
       "write user names, passwords and queries of mirrors to bootstrap.cfg, for the machine",
@@ -139,7 +140,17 @@ export function chosenStore(
 export function mirrorsOption() {
   return new Option(
     "-m, --mirrors <url...>",
-    "asked before the distfiles' own URLs: http(s)://…, or a directory: /dir, ./dir, file:///dir",
+    "asked before the distfiles' own URLs: http(s)://…, oci://HOST/REPO, s3+https://HOST/BUCKET, " +
+      "or a directory: /dir, ./dir, file:///dir",
+  );
+}
+
+/** Declares `--plain-http`, for every command that may ask a registry. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function plainHttpOption() {
+  return new Option(
+    "--plain-http",
+    "ask registries (oci://) over http, also where they are not on this machine",
   );
 }
 
@@ -179,7 +190,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     configurator: raw.configurator === true,
     internalCi: raw.internalCi === undefined ? undefined : checkedPass(raw.internalCi),
     externalSources: raw.externalSources === true,
-    mirrors: parseMirrorOption(raw.mirrors ?? []),
+    mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
     ...(raw.mirrorCredentials === true && { mirrorCredentials: true }),
     // As in rootfs.py, a directory has no swap, whatever is asked for.
     swapMib: isForMachine ? parseSizeMib(raw.swap, "--swap", 0) : 0,
@@ -285,10 +296,11 @@ function chosenMode(raw: RawOptions): Mode {
 /**
  * Parses the values of `--mirrors`.
  *
+ * @param isPlain Whether `--plain-http` is given.
  * @throws {UserError} "usage", naming one that is neither a server nor a directory that is there.
  */
-export function parseMirrorOption(texts: readonly string[]): Mirror[] {
-  const mirrors = texts.map(parseMirror);
+export function parseMirrorOption(texts: readonly string[], isPlain = false): Mirror[] {
+  const mirrors = texts.map(parseMirror).map((one) => isPlain ? withPlainHttp(one) : one);
   for (const path of mirrorDirectories(mirrors)) {
     const stat = statIfThere(path, { kind: "usage" });
     if (stat?.isDirectory() === true) continue;

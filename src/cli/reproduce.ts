@@ -17,6 +17,7 @@ import {
   offlineOption,
   olderStoreOption,
   parseMirrorOption,
+  plainHttpOption,
   storeOption,
   treeOption,
 } from "./options.ts";
@@ -35,6 +36,7 @@ export function reproduceSubcommand(): CommandUnknownOpts {
     .allowExcessArguments(false)
     .addOption(treeOption())
     .addOption(mirrorsOption())
+    .addOption(plainHttpOption())
     .addOption(storeOption())
     .addOption(olderStoreOption())
     .addOption(offlineOption())
@@ -63,7 +65,7 @@ The exit code is 0 if every output has the digest that the record states, and 11
           {
             record,
             tree: raw.tree ?? process.cwd(),
-            mirrors: parseMirrorOption(raw.mirrors ?? []),
+            mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
             store: chosenStore(raw),
             isOffline: raw.offline === true,
             repo: raw.repo,

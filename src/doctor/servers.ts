@@ -7,7 +7,7 @@
 
 import { messageOf } from "../errors.ts";
 import { openUrl } from "../fetch/http.ts";
-import { httpMirrors, requestUrl } from "../fetch/mirror.ts";
+import { serverMirrors, serverUrl } from "../fetch/mirror.ts";
 import { withoutSecrets } from "../fetch/secret.ts";
 import type { BuildOptions } from "../plan/options.ts";
 import type { Plan } from "../plan/types.ts";
@@ -25,7 +25,7 @@ const ASK_MS = 20_000;
  * @returns URLs, with the secrets of mirrors in them.
  */
 export function serversOf(options: BuildOptions, plan: Plan | undefined): string[] {
-  const mirrors = httpMirrors(options.mirrors).map(requestUrl);
+  const mirrors = serverMirrors(options.mirrors).map(serverUrl);
   if (mirrors.length > 0) return mirrors;
   const hosts = new Map<string, number>();
   for (const url of plan?.distfiles.flatMap(({ urls }) => urls) ?? []) {

@@ -5,7 +5,7 @@
  * @module
  */
 import { hostOf } from "./failure.ts";
-import { type HttpMirror, requestUrl } from "./mirror.ts";
+import { fileUrl, type ServerMirror } from "./mirror.ts";
 
 /**
  * Returns the URLs to ask for a file: first the mirrors, in an order of their own for each file, so
@@ -14,19 +14,14 @@ import { type HttpMirror, requestUrl } from "./mirror.ts";
  * @param weightOf How often a mirror comes first, beside the others.
  */
 export function alternatives(
-  name: string,
+  file: { readonly name: string; readonly sha256: string },
   urls: readonly string[],
-  mirrors: readonly HttpMirror[],
+  mirrors: readonly ServerMirror[],
   random: () => number,
   weightOf: (url: string) => number = () => 1,
 ): string[] {
-  const weigh = (mirror: HttpMirror) => weightOf(mirror.url);
-  const mirrored = shuffled(mirrors, random, weigh).map((mirror) => {
-    const url = new URL(requestUrl(mirror));
-    url.pathname += `${url.pathname.endsWith("/") ? "" : "/"}${encodeURIComponent(name)}`;
-    return url.href;
-  });
-  return [...new Set([...mirrored, ...urls])];
+  const mirrored = mirrors.map((mirror) => fileUrl(mirror, file));
+  return [...new Set([...shuffled(mirrored, random, weightOf), ...urls])];
 }
 
 /** Returns the items in a random order: each comes next as often as it weighs among those left. */

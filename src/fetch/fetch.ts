@@ -13,6 +13,7 @@ import { statIfThere } from "../runtime/stat.ts";
 import { alternatives, HostHealth } from "./alternatives.ts";
 import { Connections } from "./connections.ts";
 import { download, MAX_DISTFILE_BYTES } from "./download.ts";
+import { MirrorLogins } from "./logins.ts";
 import { bareUrl, plainText, publicUrl, UrlFailure } from "./failure.ts";
 import { local } from "./part.ts";
 import { RateLimit } from "./rate.ts";
@@ -58,6 +59,7 @@ interface Run {
   readonly store: string;
   readonly health: HostHealth;
   readonly connections: Connections;
+  readonly logins: MirrorLogins;
   readonly signal: AbortSignal;
   readonly tell: (event: FetchEvent) => void;
 }
@@ -87,6 +89,7 @@ export async function fetchAll(
     store: resolve(options.store),
     health: new HostHealth(),
     connections: new Connections(),
+    logins: new MirrorLogins(options.mirrors, options.userAgent),
     signal: stop.signal,
     rate: options.bytesPerSecond === undefined ? undefined : new RateLimit(options.bytesPerSecond),
     tell: options.onProgress ?? (() => {}),
@@ -161,7 +164,7 @@ async function firstRound(task: Task, run: Run): Promise<void> {
   if (await tryStore(task, run)) return;
   const random = run.options.random ?? Math.random;
   const urls = alternatives(
-    task.name,
+    task,
     task.urls,
     run.options.mirrors,
     random,
@@ -325,6 +328,8 @@ async function downloadFrom(
       stallMs: stallMs ?? DEFAULT_STALL_MS,
       maxBytes: maxBytes ?? MAX_DISTFILE_BYTES,
       signal: run.signal,
+      // A checkout that names what a mirror has does not ask with the user's credentials.
+      headers: task.urls.includes(url) ? undefined : run.logins.headersOf(url, "GET"),
       rate: run.rate,
       isOutdone: (bytes, ms, leftBytes) =>
         run.health.isOutdone(url, { bytes, ms }, others, leftBytes),

@@ -19,10 +19,19 @@ import { type Connections, newAgent } from "./connections.ts";
 import { networkFailure, UrlFailure } from "./failure.ts";
 import { type Netrc, readNetrc } from "./netrc.ts";
 
+export type Method = "GET" | "HEAD" | "POST" | "PUT";
+
+/** What a request sends. */
+export interface RequestBody {
+  readonly sizeBytes: number;
+  /** Begins at the first byte each time that it is called. */
+  chunks(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
 /** Options of every request. */
 export interface HttpOptions {
   /** GET if absent. */
-  readonly method?: "GET" | "HEAD";
+  readonly method?: Method;
   /** Value of the `User-Agent` header. */
   readonly userAgent: string;
   /** Longest wait for the headers and for each chunk, in milliseconds. */
@@ -35,6 +44,8 @@ export interface HttpOptions {
   readonly headers?:
     | ((signal: AbortSignal) => Promise<Readonly<Record<string, string>>>)
     | undefined;
+  /** With POST and PUT; empty if absent. */
+  readonly body?: RequestBody | undefined;
 }
 
 /** An answer whose body has not been read yet. Always close it. */
@@ -59,11 +70,30 @@ const MAX_INTERIM = 20;
 /** A body slower than this over a whole `stallMs` is aborted like one that stalls. */
 const MIN_BYTES_PER_SECOND = 1024;
 
+/**
+ * Reads the rest of a body.
+ *
+ * @throws {UrlFailure} If it is longer than `limitBytes`, stalls or is cut short.
+ */
+export async function readBody(answer: HttpAnswer, limitBytes: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of answer.chunks) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > limitBytes) {
+      throw new UrlFailure(`the answer is longer than the limit of ${limitBytes} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
 /** Longest body that is read for nothing, so that its connection can be used again. */
 const MAX_DRAIN_BYTES = 64 * 1024;
 
 /**
- * Sends a GET, or a HEAD, and follows redirects, to http and https only, and from https to https.
+ * Sends a request, and follows the redirects of GET and HEAD, to http and https only, and from https
+ * to https. A redirect of another method is an answer.
  *
  * Honours `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, and the passwords of the URL and
  * of the netrc file, which only the server gets that they are for.
@@ -81,7 +111,8 @@ export async function openUrl(
   let next = first;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
     const answer = await request(next, first, startByte, options);
-    if (!REDIRECTS.has(answer.status)) return answer;
+    const isRead = ["GET", "HEAD"].includes(options.method ?? "GET");
+    if (!isRead || !REDIRECTS.has(answer.status)) return answer;
     answer.close();
     const location = answer.headers.location;
     if (location === undefined || !URL.canParse(location, next)) {
@@ -150,22 +181,25 @@ async function request(
       ...(secret !== undefined && { "Authorization": secret }),
       ...(isKnown && await options.headers?.(watch.signal)),
       ...(startByte > 0 && { "Range": `bytes=${startByte}-` }),
+      ...(["POST", "PUT"].includes(options.method ?? "") &&
+        { "Content-Length": String(options.body?.sizeBytes ?? 0) }),
     };
     const agentOf = (isKept: boolean) =>
       (isKept ? options.connections?.agent(isSecure, isKnown) : undefined) ??
         newAgent(isSecure, isKnown, false);
     const agent = agentOf(true);
-    const { method = "GET" } = options;
+    const { method = "GET", body } = options;
+    const onChunk = watch.touch;
     const message = await watch.during(async () => {
-      const sent = send(url, { method, headers, agent, signal: watch.signal });
+      const sent = send(url, { method, headers, agent, signal: watch.signal }, body, onChunk);
       try {
         return await sent.answer;
       } catch (error) {
         // The server was closing the connection that it was sent on.
         const isStale = sent.isReused() && STALE.has(systemCode(error) ?? "");
         if (!isStale || watch.signal.aborted) throw error;
-        return await send(url, { method, headers, agent: agentOf(false), signal: watch.signal })
-          .answer;
+        const fresh = { method, headers, agent: agentOf(false), signal: watch.signal };
+        return await send(url, fresh, body, onChunk).answer;
       }
     });
     message.on("error", () => {}); // the reader of the body gets it, if there still is one
@@ -196,6 +230,8 @@ const STALE: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE"]);
 function send(
   url: URL,
   settings: http.RequestOptions,
+  body: RequestBody | undefined,
+  onChunk: () => void,
 ): { answer: Promise<http.IncomingMessage>; isReused: () => boolean } {
   const bare = new URL(url.href);
   bare.username = "";
@@ -210,9 +246,29 @@ function send(
       }
     });
     sent.on("error", reject); // also catches the error that closing causes later
-    sent.end();
+    if (body === undefined) sent.end();
+    else pump(sent, body, onChunk).catch((error) => sent.destroy(error));
   });
   return { answer, isReused: () => sent.reusedSocket };
+}
+
+/** Sends a body, as fast as the server takes it. */
+async function pump(
+  sent: http.ClientRequest,
+  body: RequestBody,
+  onChunk: () => void,
+): Promise<void> {
+  for await (const chunk of body.chunks()) {
+    if (sent.destroyed) return;
+    onChunk();
+    if (sent.write(chunk)) continue;
+    await new Promise<void>((resolve) => {
+      sent.once("drain", resolve);
+      sent.once("close", resolve);
+    });
+  }
+  onChunk();
+  sent.end();
 }
 
 /** Lets the rest of a short body come, if it does so soon, for the next request. */
@@ -268,6 +324,8 @@ interface Watchdog {
   readonly signal: AbortSignal;
   /** Waits for `work`, for `stallMs` at most, or until the request is aborted. */
   during<T>(work: () => Promise<T>): Promise<T>;
+  /** Notes that something has been sent: the wait begins again. */
+  touch(): void;
   /** Lets the request be, as it is over. */
   leave(): void;
   /** Ends the request. */
@@ -280,6 +338,7 @@ function watchdog({ stallMs, signal: outer }: HttpOptions): Watchdog {
   if (outer?.aborted) interrupt();
   else outer?.addEventListener("abort", interrupt, { once: true });
 
+  let touch = () => {};
   const during = async <T>(work: () => Promise<T>): Promise<T> => {
     inner.signal.throwIfAborted();
     let giveUp = () => {};
@@ -288,16 +347,23 @@ function watchdog({ stallMs, signal: outer }: HttpOptions): Watchdog {
       giveUp = () => reject(inner.signal.reason);
     });
     inner.signal.addEventListener("abort", giveUp, { once: true });
-    const timer = setTimeout(() => {
-      const reach = { transient: true, hostDown: true };
-      inner.abort(new UrlFailure(`timed out: no byte for ${seconds(stallMs)}`, reach));
-    }, stallMs);
+    const wait = () =>
+      setTimeout(() => {
+        const reach = { transient: true, hostDown: true };
+        inner.abort(new UrlFailure(`timed out: no byte for ${seconds(stallMs)}`, reach));
+      }, stallMs);
+    let timer = wait();
+    touch = () => {
+      clearTimeout(timer);
+      timer = wait();
+    };
     try {
       return await Promise.race([work(), ended]);
     } catch (error) {
       inner.signal.throwIfAborted(); // the reason says more than the broken stream
       throw networkFailure(error);
     } finally {
+      touch = () => {};
       clearTimeout(timer);
       inner.signal.removeEventListener("abort", giveUp);
     }
@@ -306,6 +372,7 @@ function watchdog({ stallMs, signal: outer }: HttpOptions): Watchdog {
   return {
     signal: inner.signal,
     during,
+    touch: () => touch(),
     leave() {
       outer?.removeEventListener("abort", interrupt);
     },

@@ -5,16 +5,17 @@
  * @module
  */
 
-import { alternatives, HostHealth } from "./alternatives.ts";
+import { HostHealth } from "./alternatives.ts";
 import { Connections } from "./connections.ts";
 import { UrlFailure } from "./failure.ts";
 import { openUrl } from "./http.ts";
-import type { HttpMirror } from "./mirror.ts";
+import { MirrorLogins } from "./logins.ts";
+import { fileUrl, type ServerMirror } from "./mirror.ts";
 import { counted } from "../text.ts";
 
 /** How to ask. */
 export interface SizeQuestion {
-  readonly mirrors: readonly HttpMirror[];
+  readonly mirrors: readonly ServerMirror[];
   /** Value of the `User-Agent` header. */
   readonly userAgent: string;
   readonly signal?: AbortSignal | undefined;
@@ -50,7 +51,7 @@ class Answers {
   #found = 0;
   #down: UrlFailure | undefined;
 
-  constructor(readonly mirror: HttpMirror) {}
+  constructor(readonly mirror: ServerMirror) {}
 
   found(): void {
     this.#found++;
@@ -102,19 +103,20 @@ class Answers {
  * @throws {UserError} "usage" for a proxy in the environment that is no URL; the reason of `signal`.
  */
 export async function askSizes(
-  names: readonly string[],
+  files: readonly { readonly name: string; readonly sha256: string }[],
   { mirrors, userAgent, signal, stallMs = STALL_MS, totalMs = TOTAL_MS }: SizeQuestion,
 ): Promise<SizeAnswers> {
   const sizes = new Map<string, number>();
   const all = mirrors.map((mirror) => new Answers(mirror));
   const health = new HostHealth();
   const connections = new Connections(JOBS);
+  const logins = new MirrorLogins(mirrors, userAgent, stallMs);
   const deadline = AbortSignal.timeout(totalMs);
   const ends = signal === undefined ? deadline : AbortSignal.any([signal, deadline]);
-  const ask = async (name: string) => {
+  const ask = async (file: { readonly name: string; readonly sha256: string }) => {
+    const { name } = file;
     for (const answers of all) {
-      // Alone, as several would be shuffled.
-      const [url] = alternatives(name, [], [answers.mirror], () => 0) as [string];
+      const url = fileUrl(answers.mirror, file);
       if (ends.aborted) return;
       if (health.seemsDead(url)) continue;
       try {
@@ -124,6 +126,7 @@ export async function askSizes(
           stallMs,
           signal: ends,
           connections,
+          headers: logins.headersOf(url, "HEAD"),
         });
         answer.close();
         health.answered(url);
@@ -141,12 +144,12 @@ export async function askSizes(
       }
     }
   };
-  const queue = names.values();
+  const queue = files.values();
   const worker = async () => {
-    for (const name of queue) await ask(name); // all workers draw from the same iterator
+    for (const file of queue) await ask(file); // all workers draw from the same iterator
   };
   try {
-    const count = all.length === 0 ? 0 : Math.min(JOBS, names.length);
+    const count = all.length === 0 ? 0 : Math.min(JOBS, files.length);
     await Promise.all(Array.from({ length: count }, worker));
   } finally {
     connections.close();
@@ -155,12 +158,11 @@ export async function askSizes(
   return {
     sizes,
     nowhere: new Set(
-      all.length === 0
-        ? []
-        : names.filter((name) => all.every((answers) => answers.isWithout(name))),
+      all.length === 0 ? [] : files.map(({ name }) => name)
+        .filter((name) => all.every((answers) => answers.isWithout(name))),
     ),
     useless: all.flatMap((answers) => {
-      const why = answers.fault(names.length);
+      const why = answers.fault(files.length);
       return why === undefined ? [] : [{ url: answers.mirror.url, why }];
     }),
   };

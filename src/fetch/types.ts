@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { HttpMirror } from "./mirror.ts";
+import type { ServerMirror } from "./mirror.ts";
 
 /** A distfile that a build needs. */
 export interface Wanted {
@@ -22,7 +22,7 @@ export interface FetchOptions {
   /** Directory for downloads; created when it is first needed. */
   readonly store: string;
   /** Servers that are asked before a file's own URLs. */
-  readonly mirrors: readonly HttpMirror[];
+  readonly mirrors: readonly ServerMirror[];
   /** Value of the `User-Agent` header, such as `seedstrap/0.1.0`. */
   readonly userAgent: string;
   /** Number of files to fetch at once; 4 if absent. */

@@ -144,7 +144,7 @@ export async function planBuild(
   );
   if (request.isOffline === true || absent.length === 0) return job;
   const { mirrors } = placesOf(inputs, request);
-  const told = await askMirrors(absent.map(({ name }) => name), mirrors, signal);
+  const told = await askMirrors(absent, mirrors, signal);
   return planWith(inputs, request, located, told);
 }
 

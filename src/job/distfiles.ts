@@ -11,7 +11,7 @@ import { sortedByBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { fetchAll } from "../fetch/fetch.ts";
-import { httpMirrors, type Mirror, mirrorDirectories } from "../fetch/mirror.ts";
+import { type Mirror, mirrorDirectories, serverMirrors } from "../fetch/mirror.ts";
 import { askSizes, type SizeAnswers } from "../fetch/sizes.ts";
 import { fetchError, offlineError } from "../fetch/report.ts";
 import { DIGESTS_DIR, locate, locateStored, storePath, takeOver } from "../fetch/store.ts";
@@ -153,11 +153,11 @@ export async function locateAll(wanted: readonly Wanted[], places: Places): Prom
 
 /** Asks the mirrors for the sizes of distfiles that are not on this machine; nothing is verified. */
 export function askMirrors(
-  names: readonly string[],
+  files: readonly Wanted[],
   mirrors: readonly Mirror[],
   signal: AbortSignal | undefined,
 ): Promise<SizeAnswers> {
-  return askSizes(names, { mirrors: httpMirrors(mirrors), userAgent: USER_AGENT, signal });
+  return askSizes(files, { mirrors: serverMirrors(mirrors), userAgent: USER_AGENT, signal });
 }
 
 /** Distfiles of this machine, verified. */
@@ -309,7 +309,7 @@ export async function fetchAbsent(
   const { store, mirrors } = places;
   const report = await fetchAll(absent, {
     store,
-    mirrors: httpMirrors(mirrors),
+    mirrors: serverMirrors(mirrors),
     jobs,
     bytesPerSecond,
     userAgent: USER_AGENT,

@@ -14,6 +14,7 @@ import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { hrefOf, indexPage } from "../fetch/index_page.ts";
 import { type HttpMirror, httpMirrors, type Mirror } from "../fetch/mirror.ts";
+import { type Mirror, type ServerMirror, serverMirrors } from "../fetch/mirror.ts";
 import { publicUrl } from "../fetch/failure.ts";
 import { makeSnapshots } from "../fetch/snapshot.ts";
 import type { FetchEvent, FetchOptions } from "../fetch/types.ts";
@@ -306,7 +307,7 @@ class Mirroring {
   }
 
   async #askMirrors(files: readonly MirroredFile[]): Promise<void> {
-    const mirrors = httpMirrors(this.request.mirrors);
+    const mirrors = serverMirrors(this.request.mirrors);
     if (mirrors.length === 0) return;
     await this.#fetch(files.map((file) => ({ ...file, urls: [] })), mirrors);
   }
@@ -314,7 +315,7 @@ class Mirroring {
   /** Downloads files; what several names have in common is downloaded once. */
   async #fetch(
     files: readonly MirroredFile[],
-    mirrors: readonly HttpMirror[],
+    mirrors: readonly ServerMirror[],
     onEvent: (event: FetchEvent) => void = () => {},
   ): Promise<void> {
     const groups = Map.groupBy(files, ({ sha256 }) => sha256);

@@ -88,7 +88,9 @@ export async function reproduceBuild(
     const areOld = stated.images.some(hasNoPieces);
     const given = request.mirrors.length > 0 ? request.mirrors : options.mirrors;
     // A directory that the record names is one of another machine.
-    const sources = given.filter((mirror) => given === request.mirrors || mirror.kind === "http");
+    const sources = given.filter((mirror) =>
+      given === request.mirrors || mirror.kind !== "directory"
+    );
     const found = await buildMedia(
       {
         ...{ tree, store, isOffline, repo, added, preseed, force, jobs, sources },

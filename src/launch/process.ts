@@ -72,6 +72,8 @@ export interface RunningChild {
    * child that does not read would take any amount of memory here.
    */
   readonly write?: (bytes: Uint8Array) => void;
+  /** Ends its standard input; only where that is a pipe. */
+  readonly end?: () => void;
 }
 
 /** How a child ended: `code` is null when `signal` names the signal that killed it. */
@@ -295,7 +297,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
       const write = (bytes: Uint8Array) => {
         if (stdin?.writable && !stdin.writableNeedDrain) stdin.write(bytes);
       };
-      options.onSpawn?.({ pid, ...(stdin && { write }) });
+      options.onSpawn?.({ pid, ...(stdin && { write, end: () => stdin.end() }) });
       const channel = child.stdio[3] as Duplex | null | undefined;
       if (channel) onChannel?.(channel);
     }

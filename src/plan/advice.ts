@@ -97,6 +97,12 @@ export function findWarnings(
   if (!options.createConfig && hasPayload) {
     warnings.push("--no-create-config leaves PAYLOAD_REQUIRED unset: set it on the machine");
   }
+  if (!options.externalSources) {
+    for (const mirror of options.mirrors) {
+      if (mirror.kind !== "oci" && mirror.kind !== "s3") continue;
+      warnings.push(`the machine cannot ask ${mirror.url}, it is left out of MIRRORS`);
+    }
+  }
   if (options.mode === "bare-metal" && !options.externalSources) {
     for (const mirror of options.mirrors) {
       if (mirror.kind !== "directory") continue;

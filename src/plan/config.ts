@@ -96,13 +96,17 @@ export function servedMirrors(options: BuildOptions): ServedMirror[] {
     .map((path, index) => ({ path, port: options.mirrorPort + index }));
 }
 
-/** Returns the URLs of mirrors for the guest; on bare metal, local directories are left out. */
+/**
+ * Returns the URLs of mirrors for the guest. Registries and buckets are left out, as it knows http
+ * only; on bare metal, local directories too.
+ */
 export function guestMirrors(options: BuildOptions): string[] {
   let port = options.mirrorPort;
   return options.mirrors.flatMap((mirror) => {
     if (mirror.kind === "http") {
       return [options.mirrorCredentials ? requestUrl(mirror) : mirror.url];
     }
+    if (mirror.kind !== "directory") return [];
     const host = options.mode === "qemu" ? HOST_SEEN_FROM_GUEST : "127.0.0.1";
     return options.mode === "bare-metal" ? [] : [`http://${host}:${port++}`];
   });

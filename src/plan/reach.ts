@@ -5,7 +5,7 @@
  * @module
  */
 
-import { httpMirrors, type Mirror } from "../fetch/mirror.ts";
+import { type Mirror, serverMirrors } from "../fetch/mirror.ts";
 import type { Distfile } from "../tree/distfiles.ts";
 import { passScript } from "../tree/downloads.ts";
 import type { ActiveLine } from "../tree/manifest.ts";
@@ -103,7 +103,7 @@ export function isObtainable(
   isHere: boolean,
   mirrors: readonly Mirror[],
 ): boolean {
-  return isHere || urls.length > 0 || (isInNoMirror !== true && httpMirrors(mirrors).length > 0);
+  return isHere || urls.length > 0 || (isInNoMirror !== true && serverMirrors(mirrors).length > 0);
 }
 
 /** Where live-bootstrap lists mirrors. */

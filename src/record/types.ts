@@ -8,7 +8,7 @@
 
 import * as v from "valibot";
 import { distfileNameFault } from "../fetch/distfile_name.ts";
-import { parseMirror } from "../fetch/mirror.ts";
+import { type Mirror, parseMirror } from "../fetch/mirror.ts";
 import { originFields } from "../fetch/origin.ts";
 import {
   amount,
@@ -70,8 +70,14 @@ export const buildOptions = objectOf<BuildOptions>({
     object({ kind: v.literal("directory"), path: absolutePath }),
     object({
       kind: v.literal("http"),
-      url: textThat(isMirrorUrl, "a mirror, without user name, password and query"),
+      url: textThat(isMirrorUrl("http"), "a mirror, without user name, password and query"),
     }),
+    object({
+      kind: v.literal("oci"),
+      url: textThat(isMirrorUrl("oci"), "a repository of a registry"),
+      isPlain: v.exactOptional(v.literal(true)),
+    }),
+    object({ kind: v.literal("s3"), url: textThat(isMirrorUrl("s3"), "a bucket") }),
   ])),
   mirrorCredentials: v.exactOptional(v.literal(true)),
   swapMib: count(0, MAX_SIZE_MIB),
@@ -93,14 +99,15 @@ export const buildOptions = objectOf<BuildOptions>({
   bootProgram: oneOf(["builder-hex0", "preflight"]),
 });
 
-function isMirrorUrl(value: string): boolean {
-  if (!/^https?:/.test(value)) return false;
-  try {
-    const mirror = parseMirror(value);
-    return mirror.kind === "http" && mirror.secret === undefined;
-  } catch {
-    return false;
-  }
+function isMirrorUrl(kind: Mirror["kind"]): (value: string) => boolean {
+  return (value) => {
+    try {
+      const mirror = parseMirror(value);
+      return mirror.kind === kind && !("secret" in mirror);
+    } catch {
+      return false;
+    }
+  };
 }
 
 /** null for a limit that the checkout did not say. */

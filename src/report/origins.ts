@@ -167,7 +167,7 @@ function optionFacts(options: BuildOptions): Html {
     [
       "mirrors",
       options.mirrors.map((mirror) =>
-        markup`<code>${mirror.kind === "http" ? mirror.url : mirror.path}</code>`
+        markup`<code>${mirror.kind === "directory" ? mirror.path : mirror.url}</code>`
       ),
     ],
     [

@@ -19,7 +19,13 @@ test("a mirror comes first as often as it is fast, and one that is not known as 
   let seed = 0;
   const random = () => (seed = (seed * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
   for (let round = 0; round < 1900; round++) {
-    const [first] = alternatives("x", [], mirrors, random, (url) => health.weight(url));
+    const [first] = alternatives(
+      { name: "x", sha256: "0" },
+      [],
+      mirrors,
+      random,
+      (url) => health.weight(url),
+    );
     firsts.set(new URL(first!).origin, (firsts.get(new URL(first!).origin) ?? 0) + 1);
   }
   expect(firsts.get(A)).toBeWithin(800, 1000);

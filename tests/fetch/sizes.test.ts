@@ -11,7 +11,11 @@ afterEach(() => bench.release());
 const names = Array.from({ length: 60 }, (_, at) => `${at}.tar`);
 const mirrors = (...urls: string[]): HttpMirror[] => urls.map((url) => ({ kind: "http", url }));
 const ask = (some: readonly string[], urls: readonly string[], bounds = {}) =>
-  askSizes(some, { mirrors: mirrors(...urls), userAgent: "seedstrap/test", ...bounds });
+  askSizes(some.map((name) => ({ name, sha256: "0" })), {
+    mirrors: mirrors(...urls),
+    userAgent: "seedstrap/test",
+    ...bounds,
+  });
 /** Answers with the number in the name as the size, or not found for even numbers. */
 const sized = (request: IncomingMessage, response: ServerResponse) => {
   const number = Number(/(\d+)\.tar$/.exec(request.url ?? "")![1]);
