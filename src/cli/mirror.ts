@@ -18,13 +18,11 @@ import { parseCount } from "../plan/options.ts";
 import { parseRate } from "./fetch.ts";
 import { fetchPrinter } from "./fetching.ts";
 import { printJson } from "./json.ts";
-import { chosenStore, olderStoreOption, parseMirrorOption, treeOption } from "./options.ts";
 import {
   chosenStore,
   olderStoreOption,
   parseMirrorOption,
   plainHttpOption,
-  storeOption,
   treeOption,
 } from "./options.ts";
 import { counted, formatBytes, print, warn } from "./output.ts";
@@ -49,7 +47,6 @@ export function mirrorSubcommand(): CommandUnknownOpts {
         "then push it to a registry or a bucket: oci://HOST/REPO[:TAG], s3+https://HOST/BUCKET",
       ).conflicts("check"),
     )
-    .addOption(storeOption())
     .addOption(olderStoreOption())
     .option("--state <dir>", "where clones of git repositories are kept (default: in the mirror)")
     .option("-j, --jobs <n>", "number of parallel downloads", "8")
@@ -97,11 +94,9 @@ Examples:
           dest,
           state: raw.state,
           store: chosenStore(raw),
-          mirrors: parseMirrorOption(raw.mirrors ?? []),
-          jobs: parseCount(raw.jobs, "--jobs", 1, 64),
-          bytesPerSecond: parseRate(raw.limitRate),
           mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
           jobs,
+          bytesPerSecond: parseRate(raw.limitRate),
           prunes: raw.prune === true,
         };
         const { report, pushed } = await withProgress(async () => {

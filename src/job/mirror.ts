@@ -13,7 +13,6 @@ import { join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { fetchAll } from "../fetch/fetch.ts";
 import { hrefOf, indexPage } from "../fetch/index_page.ts";
-import { type HttpMirror, httpMirrors, type Mirror } from "../fetch/mirror.ts";
 import { type Mirror, type ServerMirror, serverMirrors } from "../fetch/mirror.ts";
 import { publicUrl } from "../fetch/failure.ts";
 import { makeSnapshots } from "../fetch/snapshot.ts";
