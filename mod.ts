@@ -96,4 +96,5 @@ export type {
   ZerosSegment,
 } from "./src/format/segment.ts";
 export { type Image, type ImageFile, planImages } from "./src/plan/images.ts";
+export type { ImageDevices, ImageOutputs } from "./src/job/media.ts";
 export { imageStream, type ImageStreamOptions } from "./src/write/stream.ts";

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /** `seedstrap build`, and the default command, which builds and runs. */
 
-import type { CommandUnknownOpts } from "@commander-js/extra-typings";
+import { type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import { join, resolve } from "node:path";
 import { chooseTarget, isSameDisk, refusal, type WriteTarget } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
+import type { ImageOutputs } from "../job/media.ts";
 import { runCommand, runWords } from "../job/named.ts";
 import { bootstrap, buildAndDetach } from "../job/bootstrap.ts";
 import type { RecordedImage, TargetRecord } from "../record/types.ts";
@@ -26,7 +27,7 @@ import { parsePlanRequest, planCommandBase, type RawOptions } from "./options.ts
 import { digestText, wholeDigestText } from "./digest.ts";
 import { fetchPrinter } from "./fetching.ts";
 import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
-import { adviceLine, counted, formatBytes, note, print, warn } from "./output.ts";
+import { adviceLine, counted, formatBytes, note, print, takeStdout, warn } from "./output.ts";
 import { display, withProgress } from "./progress.ts";
 import {
   accelOption,
@@ -59,6 +60,7 @@ export function buildSubcommand(): CommandUnknownOpts {
     .description("build the media, and start nothing")
     .option("--bmap", "also write the block map of each image, for bmaptool: init.img.bmap")
     .option("--json", "print the record of the target instead of a summary")
+    .addOption(outputOption())
     .optionsGroup("Devices:")
     .option("--boot-device <device>", "with --bare-metal: write the boot image to this device")
     .option("--payload-device <device>", "the same for the payload image")
@@ -69,24 +71,29 @@ export function buildSubcommand(): CommandUnknownOpts {
       `
 Examples:
   seedstrap build --qemu --external-sources -m file:///srv/distfiles --tree live-bootstrap
-  seedstrap build --bare-metal -m https://mirror.example -t /srv/media`,
+  seedstrap build --bare-metal -m https://mirror.example -t /srv/media
+  seedstrap build --bare-metal --output boot=- | ssh lab 'dd of=/dev/sdb bs=4M'
+
+The reader of a pipe cannot see that what it got is incomplete: use set -o pipefail.`,
     )
     .action((raw) =>
       withInterrupt(async (signal) => {
         const request = buildRequest(raw);
+        const placed = parseOutputs(raw);
+        const outputs = imageOutputs(placed, signal);
         const paths = await confirmedDevices(raw, signal);
         let advice: Plan["advice"] = [];
         const devices = paths.size === 0 ? {} : { devices: { paths, isVerified: raw.verify } };
         const record = await withProgress(() =>
           buildMedia(
-            { ...request, ...devices, wantsBmaps: raw.bmap === true },
+            { ...request, ...devices, ...outputs, wantsBmaps: raw.bmap === true },
             printedEvents((given) => advice = given),
             signal,
           )
         );
         if (raw.json) printJson(record);
         else {
-          printSummary(record, raw.target, paths, advice);
+          printSummary(record, raw.target, { devices: paths, outputs: placed }, advice);
           printStart(record, raw.target);
         }
       })
@@ -126,7 +133,7 @@ Example:
           ...printedEvents((given) => advice = given),
           onBuilt: (record: TargetRecord) => {
             display.end();
-            if (!raw.json) printSummary(record, build.target, new Map(), advice);
+            if (!raw.json) printSummary(record, build.target, undefined, advice);
             else if (record.options.mode !== "bare-metal") {
               printJsonLine(builtObject(record, build.target));
             } else printJson(builtObject(record, build.target));
@@ -240,6 +247,76 @@ function buildRequest(raw: BuildRaw): BuildRequest {
   };
 }
 
+/** The name of standard output among files. */
+const STDOUT = "-";
+
+// deno-lint-ignore explicit-function-return-type -- the type is the declaration
+function outputOption() {
+  const add = (value: string, before: readonly string[] | undefined) => [...before ?? [], value];
+  return new Option(
+    "--output <image=file>",
+    "with --bare-metal: write an image, boot or payload, to a new file, or to standard output (-), " +
+      "instead of the target; may be repeated",
+  ).argParser<readonly string[] | undefined>(add);
+}
+
+/**
+ * Returns where images go instead of the target.
+ *
+ * @throws {UserError} "usage"
+ */
+function parseOutputs(
+  { output = [], bootDevice, payloadDevice, json, sha256 }: {
+    readonly output?: readonly string[] | undefined;
+    readonly bootDevice?: string;
+    readonly payloadDevice?: string;
+    readonly json?: true | undefined;
+    readonly sha256?: true | undefined;
+  },
+): Map<"boot" | "payload", string> {
+  const outputs = new Map<"boot" | "payload", string>();
+  for (const text of output) {
+    const refuse = (why: string, hint: string) =>
+      new UserError("usage", `Cannot use --output ${JSON.stringify(text)}: ${why}`, { hint });
+    const [, role, path = ""] = /^(boot|payload)=(.+)$/s.exec(text) ?? [];
+    if (role !== "boot" && role !== "payload") {
+      throw refuse("it names no image", "It takes boot=FILE or payload=FILE; - is standard output");
+    }
+    if (outputs.has(role) || (role === "boot" ? bootDevice : payloadDevice) !== undefined) {
+      throw refuse(`the ${role} image has another place already`, "Name one place for each image");
+    }
+    if ([...outputs.values()].some((other) => isSamePlace(other, path))) {
+      throw refuse("the other image goes there", "Name another place, or leave one to the target");
+    }
+    if (path === STDOUT && json) {
+      throw refuse("--json prints there", "Read seedstrap.json in the target");
+    }
+    outputs.set(role, path);
+  }
+  if (outputs.size > 0 && sha256) {
+    throw new UserError("usage", "Cannot use --sha256 with --output", {
+      hint: "It is for images in the target; image digest has the SHA-256 of a file",
+    });
+  }
+  return outputs;
+}
+
+function isSamePlace(a: string, b: string): boolean {
+  return a === STDOUT || b === STDOUT ? a === b : resolve(a) === resolve(b);
+}
+
+/** Opens standard output where it is among the places. */
+function imageOutputs(
+  places: ReadonlyMap<"boot" | "payload", string>,
+  signal: AbortSignal,
+): { readonly outputs?: ImageOutputs } {
+  if (places.size === 0) return {};
+  const opened = [...places].map(([role, path]) =>
+    [role, path === STDOUT ? takeStdout(`--output ${role}=-`, signal) : path] as const
+  );
+  return { outputs: new Map(opened) };
+}
+
 /** Shows the devices that images will be written to, and asks for each, before any download. */
 async function confirmedDevices(
   raw: {
@@ -302,11 +379,31 @@ export function printedEvents(
   };
 }
 
+/** Where images are that are not in the target, by their roles. */
+interface Elsewhere {
+  readonly devices: ReadonlyMap<string, string>;
+  /** Files; {@link STDOUT} for what went to standard output. */
+  readonly outputs: ReadonlyMap<string, string>;
+}
+
+const IN_TARGET: Elsewhere = { devices: new Map(), outputs: new Map() };
+
+/** Returns the file that an image is in; undefined for what is on a device, or was streamed. */
+function fileOf(
+  { role, name }: RecordedImage,
+  dir: string,
+  { devices, outputs }: Elsewhere,
+): string | undefined {
+  if (devices.has(role)) return undefined;
+  const output = outputs.get(role);
+  return output === undefined ? join(dir, name) : output === STDOUT ? undefined : resolve(output);
+}
+
 /** Prints what was built, advice as `plan` gives it and, for bare metal, what to do with it. */
 export function printSummary(
   record: TargetRecord,
   target: string,
-  devices: ReadonlyMap<string, string> = new Map(),
+  elsewhere: Elsewhere = IN_TARGET,
   advice: Plan["advice"] = [],
 ): void {
   const dir = resolve(target);
@@ -315,7 +412,7 @@ export function printSummary(
     print(`  ${counted(record.files.length, "file")}`);
   }
   for (const image of record.images) {
-    print(devices.get(image.role) ?? join(dir, image.name));
+    print(elsewhere.devices.get(image.role) ?? fileOf(image, dir, elsewhere) ?? "standard output");
     const tail = image.sizeBytes - image.dataBytes;
     print(
       `  ${image.role}, ${counted(image.files.length, "file")}, ${formatBytes(image.dataBytes)}` +
@@ -326,7 +423,7 @@ export function printSummary(
   for (const text of advice) print(adviceLine(text));
   if (record.options.mode !== "bare-metal") return;
   print("Please:");
-  bareMetalSteps(dir, record, devices).forEach((step, index) => print(`  ${index + 1}. ${step}`));
+  bareMetalSteps(dir, record, elsewhere).forEach((step, index) => print(`  ${index + 1}. ${step}`));
 }
 
 /** Prints the command that starts what was built, where it is started here. */
@@ -336,27 +433,28 @@ function printStart(record: TargetRecord, target: string): void {
 }
 
 /**
- * Returns the steps that are left to the user, in order. Images on `devices` are written already.
+ * Returns the steps that are left to the user, in order. Images that are in no file are written
+ * already.
  *
  * @param dir The target, absolute.
  */
 function bareMetalSteps(
   dir: string,
   { images, options, overlay }: Pick<TargetRecord, "images" | "options" | "overlay">,
-  devices: ReadonlyMap<string, string> = new Map(),
+  elsewhere: Elsewhere,
 ): string[] {
   const write = (image: RecordedImage, drive: string) => {
     const facts = [`${image.sizeBytes} bytes`, wholeDigestText(image) ?? []].flat();
-    const command = shellQuote(["seedstrap", "write", join(dir, image.name), "DEVICE"]);
+    const command = shellQuote(["seedstrap", "write", fileOf(image, dir, elsewhere)!, "DEVICE"]);
     return `Write ${image.name} (${facts.join(", ")}) to ${drive}: ${command}`;
   };
   const [first, ...others] = images;
   const steps: string[] = [];
-  if (!devices.has(first!.role)) {
+  if (fileOf(first!, dir, elsewhere) !== undefined) {
     steps.push(write(first!, first!.role === "disk" ? "a drive" : "the drive that will boot"));
   }
   for (const image of others) {
-    if (devices.has(image.role)) continue;
+    if (fileOf(image, dir, elsewhere) === undefined) continue;
     const isInstalledTo = image.role === "external" && options.disk === undefined;
     steps.push(
       write(
@@ -373,7 +471,7 @@ function bareMetalSteps(
       ? `Boot the machine with your kernel ${options.kernel} and the command line "${
         kernelCommandLine(true)
       }": /dev/sda1 has to be the partition on this drive.`
-      : `Boot the machine from ${devices.get("boot") ?? `the drive with ${first!.name}`}${
+      : `Boot the machine from ${elsewhere.devices.get("boot") ?? `the drive with ${first!.name}`}${
         isPlain ? ". The system is installed to that drive" : ""
       }.`,
   );

@@ -26,7 +26,7 @@ import {
   treeOption,
 } from "./options.ts";
 import { printJson, printJsonList } from "./json.ts";
-import { counted, fileLines, formatBytes, formatCount, print } from "./output.ts";
+import { counted, fileLines, formatBytes, formatCount, print, takeStdout } from "./output.ts";
 import { withProgress } from "./progress.ts";
 
 export function bundleSubcommand(): CommandUnknownOpts {
@@ -44,7 +44,10 @@ function createCommand(): CommandUnknownOpts {
     .description("make a bundle; distfiles that are missing are fetched first")
     .allowExcessArguments(false)
     .addOption(treeOption())
-    .requiredOption("-o, --output <file>", "the bundle, such as live-bootstrap.tar")
+    .requiredOption(
+      "-o, --output <file>",
+      "the bundle, such as live-bootstrap.tar; - is standard output",
+    )
     .addOption(mirrorsOption())
     .addOption(plainHttpOption())
     .addOption(storeOption())
@@ -68,10 +71,20 @@ function createCommand(): CommandUnknownOpts {
 Examples:
   seedstrap bundle create -m https://mirror.example -o live-bootstrap.tar
   seedstrap bundle create --images target --binary --split 4G -o /media/stick/lb.tar
-  cat /media/stick/lb.tar.* | tar x -C DIR`,
+  cat /media/stick/lb.tar.* | tar x -C DIR
+  seedstrap bundle create -o - | ssh lab 'cat >lb.tar'
+
+The reader of a pipe cannot see that what it got is incomplete: use set -o pipefail.`,
     );
   return command.action((raw) =>
     withInterrupt(async (signal) => {
+      const isPiped = raw.output === "-";
+      const conflict = isPiped && (["split", "sha256", "json"] as const).find((name) => raw[name]);
+      if (conflict) {
+        throw new UserError("usage", `Cannot use --${conflict} with --output -`, {
+          hint: "Standard output has the bundle: leave it out, or name a file with --output",
+        });
+      }
       const request: BundleRequest = {
         tree: raw.tree ?? process.cwd(),
         store: chosenStore(raw),
@@ -83,7 +96,7 @@ Examples:
         images: raw.images,
         wantsSha256: raw.sha256 === true,
         hasBinary: raw.binary === true,
-        output: raw.output,
+        output: isPiped ? takeStdout("--output -", signal) : raw.output,
         // A file of 4 GiB is one byte too long for FAT.
         partBytes: raw.split === undefined
           ? undefined
@@ -98,6 +111,10 @@ Examples:
         printJson({ sizeBytes, files, distfiles, of: index.distfiles.length, parts });
         return;
       }
+      if (isPiped) {
+        print("standard output");
+        print(`  ${formatBytes(sizeBytes)}`);
+      }
       for (const { path, sizeBytes, sha256 } of parts) {
         print(path);
         print(`  ${formatBytes(sizeBytes)}` + (sha256 === undefined ? "" : `, SHA-256 ${sha256}`));
@@ -105,7 +122,7 @@ Examples:
       print(
         `${counted(files, "file")}, ${distfiles} of ${counted(index.distfiles.length, "distfile")}`,
       );
-      if (raw.binary) {
+      if (raw.binary && !isPiped) {
         const tar = raw.split === undefined
           ? shellQuote(["tar", "xf", basename(raw.output), BINARY_PATH])
           : `cat ${shellQuote([basename(raw.output)])}.* | tar x ${BINARY_PATH}`;

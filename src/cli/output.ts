@@ -83,9 +83,35 @@ export async function drained(signal: AbortSignal): Promise<void> {
   await Promise.allSettled(gone);
 }
 
+/** Where results are printed. */
+let results: NodeJS.WriteStream = process.stdout;
+
+/**
+ * Takes standard output for bytes; from now on results are printed to standard error.
+ *
+ * @param option What asks for it, for the message.
+ * @throws {UserError} "usage" where it is a terminal
+ */
+export function takeStdout(option: string, signal: AbortSignal): WritableStream<Uint8Array> {
+  const { stdout } = process;
+  if (stdout.isTTY) {
+    throw new UserError("usage", `Cannot use ${option}: standard output is a terminal`, {
+      hint: "Redirect it to a program or a file: | ssh HOST 'dd of=/dev/sdX bs=4M'",
+    });
+  }
+  results = process.stderr;
+  return new WritableStream<Uint8Array>({
+    async write(chunk) {
+      if (!writeOut(stdout, chunk)) await once(stdout, "drain", { signal });
+    },
+    // Nothing says that an image was written before it is.
+    close: () => new Promise((done) => stdout.write("", () => done())),
+  });
+}
+
 /** Prints a line of a result. What is not fit for a terminal in it is escaped, newlines too. */
 export function print(line: Line = ""): void {
-  writeOut(process.stdout, `${rendered(line, process.stdout)}\n`);
+  writeOut(results, `${rendered(line, results)}\n`);
 }
 
 /**

@@ -49,6 +49,7 @@ import {
   checkKernel,
   checkLimits,
   checkMissing,
+  checkOutputs,
   checkRepo,
   checkStore,
   checkTargetDirectory,
@@ -63,7 +64,13 @@ import {
 } from "../record/materials.ts";
 import { makeRecord } from "../record/read.ts";
 import { RECORD_NAME, type TargetRecord } from "../record/types.ts";
-import { type ImageDevices, writeBmaps, writeImages, writeRoot } from "./media.ts";
+import {
+  type ImageDevices,
+  type ImageOutputs,
+  writeBmaps,
+  writeImages,
+  writeRoot,
+} from "./media.ts";
 
 /** The input of a plan. */
 export interface PlanRequest {
@@ -95,6 +102,11 @@ export interface BuildRequest extends PlanRequest {
   readonly jobs: number;
   /** Devices that get the images instead of the target; for bare metal only. */
   readonly devices?: ImageDevices;
+  /**
+   * New files and streams that get the images instead of the target; for bare metal only. A stream
+   * is verified as it goes, and aborted where it cannot be complete.
+   */
+  readonly outputs?: ImageOutputs;
   /** Whether only the record is wanted, of what would be built; nothing appears in the target. */
   readonly isDry?: boolean;
   /** Whether a bmap is written beside each image in the target. */
@@ -269,6 +281,7 @@ async function planAndWrite(
     () => checkMissing(job.plan, request.force, events),
     () => checkLimits(job.plan, request.force, events),
     () => checkDevices(job.plan, request.devices),
+    () => checkOutputs(job.plan, request),
     () => checkBmaps(job.plan, request),
     () => checkTargetDirectory(request.target, job.tree),
   ]);
@@ -349,7 +362,7 @@ async function withoutWrong(job: PlannedBuild, build: Build): Promise<PlannedBui
 /** Writes the media of a plan, and commits them with their record. */
 async function write({ plan, located, tree }: PlannedBuild, build: Build): Promise<TargetRecord> {
   const { request, target, earlier, given, builder, events, signal } = build;
-  const { store, devices, isDry = false } = request;
+  const { store, devices, outputs, isDry = false } = request;
   const { onNotice, progress = UNWATCHED } = events;
   if (earlier !== undefined) {
     progress.begin("writing");
@@ -357,7 +370,7 @@ async function write({ plan, located, tree }: PlannedBuild, build: Build): Promi
   }
   const writeMedia = plan.start === "directory" ? writeRoot : writeImages;
   const written = await writeMedia(
-    { plan, located, target, devices, isDry, onNotice, progress, signal },
+    { plan, located, target, devices, outputs, isDry, onNotice, progress, signal },
   );
   const made = { tree, store, plan, located, written, given, builder };
   const record = makeRecord(VERSION, plan, written, await gatherMaterials(made));

@@ -51,6 +51,7 @@ import { VERSION } from "../version.ts";
 import { type DirectoryEntry, writeDirectory } from "../write/directory.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { checkOutput, writeOutputParts, type WrittenPart } from "../write/output_parts.ts";
+import { streamImage } from "../write/stream.ts";
 import { DigestMismatch } from "../write/writer.ts";
 import type { BuildEvents } from "./build.ts";
 import { type DistfileRequest, fetchAbsent, locateAll, locateRight } from "./distfiles.ts";
@@ -70,7 +71,8 @@ export interface BundleRequest extends DistfileRequest {
   readonly images?: string | undefined;
   /** Whether our own binary is included. */
   readonly hasBinary: boolean;
-  readonly output: string;
+  /** A new file, or a stream, which is verified as it goes, and aborted where it is incomplete. */
+  readonly output: string | WritableStream<Uint8Array>;
   /** Size of each part in bytes; one file if absent. */
   readonly partBytes?: number | undefined;
 }
@@ -80,7 +82,7 @@ export interface CreatedBundle {
   readonly index: BundleIndex;
   /** Size of the whole bundle. */
   readonly sizeBytes: number;
-  /** Its files; one if it is not split. */
+  /** Its files: one if it is not split, none if it went to a stream. */
   readonly parts: readonly WrittenPart[];
 }
 
@@ -98,7 +100,7 @@ export async function createBundle(
   signal?: AbortSignal,
 ): Promise<CreatedBundle> {
   const binary = request.hasBinary ? checkBinary() : undefined;
-  checkOutput(request.output);
+  if (typeof request.output === "string") checkOutput(request.output);
   checkStore(request.store);
   const tree = readTree(request.tree);
   const network = request.preNetwork ? findNetwork(tree.manifest) : Infinity;
@@ -171,21 +173,23 @@ async function writeBundle(
     throw new UserError(
       "usage",
       `Cannot make this bundle: its index would have ${indexBytes} bytes, at most ${MAX_INDEX_BYTES} are read`,
-      { where: output, hint: "Are there files in the checkout that are not of it?" },
+      { hint: "Are there files in the checkout that are not of it?" },
     );
   }
   const bodies = new Map(pieces.map(({ member, body }) => [member.path, body]));
   const segments = bundleSegments(layout, (path) => bodies.get(path)!);
+  const options = { onBytes: (bytes: number) => progress.add(bytes), ...(signal && { signal }) };
+  if (typeof output !== "string") {
+    progress.begin("streaming", layout.sizeBytes);
+    await streamImage(segments, output, options);
+    return { index, sizeBytes: layout.sizeBytes, parts: [] };
+  }
   const total = segments.reduce(
     (sum, segment) => sum + (segment.kind === "file" ? segment.sizeBytes : 0),
     0,
   );
   progress.begin("writing", total);
-  const parts = await writeOutputParts(output, segments, partBytes, {
-    wantsSha256,
-    onBytes: (bytes) => progress.add(bytes),
-    ...(signal && { signal }),
-  });
+  const parts = await writeOutputParts(output, segments, partBytes, { wantsSha256, ...options });
   return { index, sizeBytes: layout.sizeBytes, parts };
 }
 

@@ -25,6 +25,7 @@ import { RECORD_NAME, type RecordedImage } from "../record/types.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
 import { isBuildInput, type TreeModel } from "../tree/model.ts";
 import { readTracked } from "../tree/tracked.ts";
+import { checkOutput } from "../write/output_parts.ts";
 import type { DistfileEvents } from "./distfiles.ts";
 import { isAsBuilt } from "./verify.ts";
 
@@ -186,19 +187,67 @@ export function checkDevices(
 }
 
 /**
+ * Checks that the plan has an image for each output, and that its files can be made.
+ *
+ * @throws {UserError} "usage"; "target" for a file that exists
+ */
+export function checkOutputs(
+  { options, start, hasPayload }: Plan,
+  { outputs, target }: {
+    readonly outputs?: ReadonlyMap<Image["role"], string | WritableStream<Uint8Array>>;
+    readonly target: string;
+  },
+): void {
+  if (outputs === undefined) return;
+  const refuse = (why: string, hint: string) =>
+    new UserError("usage", `Cannot use --output: ${why}`, { hint });
+  if (options.mode !== "bare-metal") {
+    throw refuse("that needs --bare-metal", "What is started here is in the target: leave it out");
+  }
+  if (start === "disk") {
+    throw refuse(
+      "a disk with a file system cannot be streamed",
+      "Leave --kernel out, or send disk.img of the target",
+    );
+  }
+  if (outputs.has("payload") && !hasPayload) {
+    throw refuse(
+      "the plan has no payload",
+      "--payload always makes one; seedstrap plan says why there is none",
+    );
+  }
+  for (const [role, path] of outputs) {
+    if (typeof path !== "string") continue;
+    if (statIfThere(path)?.isBlockDevice()) {
+      throw refuse(`${path} is a device`, `--${role}-device writes to a device`);
+    }
+    if (realPlace(dirname(resolve(path))) === realPlace(resolve(target))) {
+      throw refuse(`${path} is in the target`, "Images that are not named go there by themselves");
+    }
+    checkOutput(path);
+  }
+}
+
+/**
  * Checks that there will be images in the target, if a bmap is wanted beside each.
  *
  * @throws {UserError} "usage"
  */
 export function checkBmaps(
   { images, options }: Plan,
-  { wantsBmaps, devices }: {
+  { wantsBmaps, devices, outputs }: {
     readonly wantsBmaps?: boolean;
     readonly devices?: { readonly paths: ReadonlyMap<Image["role"], string> };
+    readonly outputs?: ReadonlyMap<Image["role"], unknown>;
   },
 ): void {
-  if (wantsBmaps !== true || images.length > (devices?.paths.size ?? 0)) return;
-  const why = images.length === 0 ? `--${options.mode} makes a directory` : "all are on devices";
+  const elsewhere = (devices?.paths.size ?? 0) + (outputs?.size ?? 0);
+  if (wantsBmaps !== true || images.length > elsewhere) return;
+  const why = images.length === 0
+    ? `--${options.mode} makes a directory`
+    : outputs === undefined
+    ? "all are on devices"
+    : "all go elsewhere";
   throw new UserError("usage", `Cannot use --bmap: there are no images in the target, ${why}`, {
     hint: "Leave it out",
   });

@@ -16,6 +16,8 @@ import { DISK_IMAGE, type Plan, type PlannedDisk } from "../plan/types.ts";
 import type { Progress } from "../progress.ts";
 import { openImage } from "../source/file.ts";
 import { writeDirectory } from "../write/directory.ts";
+import { type UnnamedImage, writeUnnamed } from "../write/output_parts.ts";
+import { streamImage } from "../write/stream.ts";
 import { checkSpace, type Target } from "../write/target.ts";
 import { digestImage, writeImage, type WrittenImage } from "../write/writer.ts";
 import { writeToDevice } from "../device/write.ts";
@@ -30,6 +32,9 @@ export interface ImageDevices {
   readonly isVerified: boolean;
 }
 
+/** Where images go that are in no target: to a new file, or to a stream, which is closed then. */
+export type ImageOutputs = ReadonlyMap<Image["role"], string | WritableStream<Uint8Array>>;
+
 /** The input for writing the media of a plan. */
 export interface WriteJob {
   readonly plan: Plan;
@@ -37,6 +42,7 @@ export interface WriteJob {
   readonly located: Located;
   readonly target: Target;
   readonly devices: ImageDevices | undefined;
+  readonly outputs: ImageOutputs | undefined;
   /** Whether only the digests are wanted, of what would be written. */
   readonly isDry?: boolean;
   readonly progress: Progress;
@@ -46,14 +52,16 @@ export interface WriteJob {
 }
 
 /**
- * Writes the images of a plan, each under its temporary name or to its device.
+ * Writes the images of a plan, each under its temporary name, to its device, or to its output.
  *
- * @throws {UserError} Like `writeImage()`, `writeDisk()` and `writeToDevice()`.
+ * @throws {UserError} Like `writeImage()`, `writeDisk()`, `writeToDevice()` and `streamImage()`.
  */
 export async function writeImages(job: WriteJob): Promise<Written> {
-  const { plan, located, target, devices, isDry, progress } = job;
+  const { plan, located, target, devices, outputs, isDry, progress } = job;
   const images = planImages(plan, located);
-  const inTarget = images.filter(({ role }) => !devices?.paths.has(role));
+  const isElsewhere = ({ role }: Image) =>
+    devices?.paths.has(role) === true || outputs?.has(role) === true;
+  const inTarget = images.filter((image) => !isElsewhere(image));
   const onDevices = deviceTargets(images, devices);
   const diskFiles = plan.disk === undefined ? [] : planRoot(plan, located);
   const diskBytes = bytesOf(diskFiles);
@@ -70,9 +78,27 @@ export async function writeImages(job: WriteJob): Promise<Written> {
   }
   const disk = plan.disk && await writeDiskImage(plan.disk, diskFiles, job);
   if (disk !== undefined) written.push(disk.image);
-  // The boot device comes last, so that nothing boots before its payload is written.
-  for (const { image, device } of onDevices.reverse()) {
-    written.push(await writeStraight(image, device, job));
+  const unnamed: UnnamedImage[] = [];
+  try {
+    for (const image of images) {
+      const path = outputs?.get(image.role);
+      if (typeof path !== "string") continue;
+      const output = await writeToFile(image, path, job);
+      unnamed.push(output);
+      written.push(recordImage(image, output.written));
+    }
+    // The boot device comes last, so that nothing boots before its payload is written.
+    for (const image of images.toReversed()) {
+      const device = onDevices.get(image);
+      const output = outputs?.get(image.role);
+      if (device !== undefined) written.push(await writeStraight(image, device, job));
+      else if (output instanceof WritableStream) {
+        written.push(await writeToStream(image, output, job));
+      }
+    }
+    for (const output of unnamed) output.name();
+  } finally {
+    for (const output of unnamed) output.discard();
   }
   const order = (image: RecordedImage) => plan.images.indexOf(image.name);
   for (const [index, image] of written.entries()) {
@@ -80,8 +106,8 @@ export async function writeImages(job: WriteJob): Promise<Written> {
     if (sha256 !== undefined) written[index] = { ...image, sha256 };
   }
   written.sort((a, b) => order(a) - order(b));
-  const streamed = new Set(onDevices.map(({ image }) => image.name));
-  const names = plan.images.filter((name) => !streamed.has(name));
+  const elsewhere = new Set(images.filter(isElsewhere).map(({ name }) => name));
+  const names = plan.images.filter((name) => !elsewhere.has(name));
   return { names, images: written, files: [], mke2fs: disk?.mke2fs };
 }
 
@@ -163,6 +189,39 @@ async function writeStraight(
   return recordImage(image, { piecesSha256: report.piecesSha256!, fileDigests });
 }
 
+/** Writes an image to a file outside of the target, which gets its name when all is written. */
+async function writeToFile(
+  image: Image,
+  path: string,
+  { progress, signal }: WriteJob,
+): Promise<UnnamedImage> {
+  const { name, segments, sizeBytes, dataBytes } = image;
+  progress.begin(`writing ${name}`, dataBytes);
+  return await writeUnnamed(path, segments, {
+    sizeBytes,
+    files: filesOf(image),
+    onBytes: (bytes) => progress.add(bytes),
+    ...(signal && { signal }),
+  });
+}
+
+/** Streams an image; what was streamed cannot be taken back. */
+async function writeToStream(
+  image: Image,
+  to: WritableStream<Uint8Array>,
+  { progress, signal }: WriteJob,
+): Promise<RecordedImage> {
+  const { name, segments, sizeBytes } = image;
+  progress.begin(`streaming ${name}`, sizeBytes);
+  const written = await streamImage(segments, to, {
+    sizeBytes,
+    files: filesOf(image),
+    onBytes: (bytes) => progress.add(bytes),
+    ...(signal && { signal }),
+  });
+  return recordImage(image, written);
+}
+
 /**
  * Writes the bmap of each image that is in the target, under its temporary name.
  *
@@ -194,8 +253,8 @@ export async function writeBmaps(
 function deviceTargets(
   images: readonly Image[],
   devices: ImageDevices | undefined,
-): { image: Image; device: WriteTarget }[] {
-  return images.flatMap((image) => {
+): Map<Image, WriteTarget> {
+  const targets = images.flatMap((image) => {
     const path = devices?.paths.get(image.role);
     if (path === undefined) return [];
     const device = chooseTarget(path, false);
@@ -207,8 +266,9 @@ function deviceTargets(
         : []
     );
     checkFit(device, image.sizeBytes, [...new Set(read)]);
-    return [{ image, device }];
+    return [[image, device] as const];
   });
+  return new Map(targets);
 }
 
 /**

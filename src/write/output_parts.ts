@@ -17,7 +17,13 @@ import { outputFiles, type OutputPlaces } from "./outputs.ts";
 import { clearScratch, makeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { syncDirectory } from "../runtime/durable.ts";
 import { checkSpace } from "./target.ts";
-import { type StreamOptions, writeSegments } from "./writer.ts";
+import {
+  type StreamOptions,
+  writeImage,
+  type WriteOptions,
+  writeSegments,
+  type WrittenImage,
+} from "./writer.ts";
 
 /**
  * Checks that neither the file nor a part of it exists, and that its directory does. What a killed
@@ -136,6 +142,54 @@ export async function writeOutputParts(
     });
   } finally {
     rmSync(work, { recursive: true, force: true });
+  }
+}
+
+/** An image that was written, and has not its name yet. */
+export interface UnnamedImage {
+  readonly written: WrittenImage;
+  /**
+   * Gives the image its name.
+   *
+   * @throws {UserError} "target" where that is taken by now
+   */
+  name(): void;
+  /** Removes the image, unless it has its name. */
+  discard(): void;
+}
+
+/**
+ * Writes an image beside the place of a new file, and syncs it. If it throws, nothing is left.
+ *
+ * @throws {UserError} as `writeImage()`
+ */
+export async function writeUnnamed(
+  path: string,
+  segments: readonly Segment[],
+  options: WriteOptions,
+): Promise<UnnamedImage> {
+  checkOutput(path);
+  const place = resolve(path);
+  const dir = dirname(place);
+  const holes = segments.filter(({ kind }) => kind === "zeros");
+  checkSpace(dir, totalSize(segments) - totalSize(holes), "--output");
+  const work = writing(dir, () => makeScratch(join(dir, SCRATCH_PREFIX)));
+  const discard = () => rmSync(work, { recursive: true, force: true });
+  try {
+    const file = join(work, "image");
+    const written = await writeImage(file, segments, options);
+    const name = () => {
+      checkOutput(path);
+      writing(dir, () => {
+        renameSync(file, place);
+        syncDirectory(dir);
+      });
+      discard();
+    };
+    return { written, name, discard };
+  } catch (error) {
+    discard();
+    throw error;
   }
 }
 

@@ -38,7 +38,7 @@ const BETA = "beta-2.0.tar.gz";
 function scene(mini: MiniOptions = {}) {
   const dir = temp.make();
   const { tree, mirror } = writeMiniTree(dir, miniTree(mini));
-  const request: BundleRequest = {
+  const request: BundleRequest & { readonly output: string } = {
     tree,
     store: join(dir, "store"),
     mirrors: [{ kind: "directory", path: mirror }],
