@@ -14,21 +14,24 @@
 #   - runs of the real stages that fail end with the exit code of that and name the step; with
 #     --real a bootstrap in chroot gets as far as the first step after those of which DIR has the
 #     distfiles
+#   - runs of the real stages that are killed again and again go on from their checkpoints to the
+#     same result; with --root ROOT, a root file system bootstrapped to the end of kexec-fiwix-1.0,
+#     also through the jump to Fiwix
 #
 # The checkout is only read. Needs Python with `requests` for the first two. The last line is
 # `N passed, N failed, N skipped`; fails if anything did.
 #
-# usage: acceptance.sh [--mib N] [--kills N] [--signals N] [--real DIR] [--only PART] CHECKOUT
+# usage: acceptance.sh [--mib N] [--kills N] [--signals N] [--real DIR] [--root ROOT] [--only PART] CHECKOUT
 #
-# The parts are python, copies, kills, boots and outcomes. The kills are of each command.
+# The parts are python, copies, kills, boots, outcomes and resume. The kills are of each command.
 
 # shellcheck disable=SC2034 # the parts use these variables
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 
-parts="python copies kills boots outcomes"
+parts="python copies kills boots outcomes resume"
 usage() {
-	echo "usage: acceptance.sh [--mib N] [--kills N] [--signals N] [--real DIR] [--only PART] CHECKOUT" >&2
+	echo "usage: acceptance.sh [--mib N] [--kills N] [--signals N] [--real DIR] [--root ROOT] [--only PART] CHECKOUT" >&2
 	echo "parts: $parts" >&2
 	exit 2
 }
@@ -36,14 +39,16 @@ mib=60
 kills=10
 signals=3
 real=""
+root=""
 while [ $# -gt 1 ]; do
 	case $1 in
 		--mib) mib=$2 ;;
 		--kills) kills=$2 ;;
 		--real) real=$(cd "$2" && pwd) ;;
+		--root) root=$(cd "$2" && pwd) ;;
 		--signals) signals=$2 ;;
 		--only)
-			case $2 in python | copies | kills | boots | outcomes) parts=$2 ;; *) usage ;; esac
+			case $2 in python | copies | kills | boots | outcomes | resume) parts=$2 ;; *) usage ;; esac
 			;;
 		*) usage ;;
 	esac
