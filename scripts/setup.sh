@@ -138,6 +138,9 @@ case $purpose in
 		program patch patch
 		program python3 python3
 		program bmap-tools bmaptool
+		program docker-registry docker-registry
+		program skopeo skopeo
+		program curl curl
 		;;
 esac
 if [ "$purpose" = acceptance ]; then

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../src/errors.ts";
 import { fetchAll } from "../../src/fetch/fetch.ts";
 import { ORIGINS_DIR } from "../../src/fetch/origin.ts";
-import { type HttpMirror, httpMirrors, parseMirror } from "../../src/fetch/mirror.ts";
+import { parseMirror, type ServerMirror, serverMirrors } from "../../src/fetch/mirror.ts";
 import { makeStoreDirectory, storePath } from "../../src/fetch/store.ts";
 import type { FetchOptions, FetchReport } from "../../src/fetch/types.ts";
 import { Bench, sampleBody, sha256, type TestServer } from "./servers.ts";
@@ -24,8 +24,8 @@ export const NAME = "hello-1.0.tar.gz";
 export const bench = new Bench();
 
 /** Returns the mirrors at some URLs. */
-export function mirrorsAt(...urls: readonly string[]): HttpMirror[] {
-  return httpMirrors(urls.map(parseMirror));
+export function mirrorsAt(...urls: readonly string[]): ServerMirror[] {
+  return serverMirrors(urls.map(parseMirror));
 }
 
 /** Fetches one file, with short delays. */
