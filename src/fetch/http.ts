@@ -263,8 +263,13 @@ async function pump(
     onChunk();
     if (sent.write(chunk)) continue;
     await new Promise<void>((resolve) => {
-      sent.once("drain", resolve);
-      sent.once("close", resolve);
+      const go = () => {
+        sent.off("drain", go);
+        sent.off("close", go);
+        resolve();
+      };
+      sent.on("drain", go);
+      sent.on("close", go);
     });
   }
   onChunk();
