@@ -31,7 +31,7 @@ import { programHelp } from "./help.ts";
 import { imageSubcommand } from "./image.ts";
 import { manSubcommand } from "./man.ts";
 import { endJson } from "./json.ts";
-import { printableLines, printError, writeOut } from "./output.ts";
+import { isStdoutCut, printableLines, printError, writeOut } from "./output.ts";
 import { mirrorSubcommand } from "./mirror.ts";
 import { planSubcommand } from "./plan.ts";
 import { preflightSubcommand } from "./preflight.ts";
@@ -204,3 +204,4 @@ process.stdout.on("error", (error: Error & { code?: string }) => {
 process.stderr.on("error", () => {});
 const code = await main(process.argv.slice(2));
 process.exitCode = outputCode ?? code;
+if (isStdoutCut()) process.exit();

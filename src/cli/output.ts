@@ -86,6 +86,16 @@ export async function drained(signal: AbortSignal): Promise<void> {
 /** Where results are printed. */
 let results: NodeJS.WriteStream = process.stdout;
 
+let isCut = false;
+
+/**
+ * Reports whether the bytes on standard output are incomplete: what its reader has not taken is not
+ * worth waiting for.
+ */
+export function isStdoutCut(): boolean {
+  return isCut;
+}
+
 /**
  * Takes standard output for bytes; from now on results are printed to standard error.
  *
@@ -102,10 +112,14 @@ export function takeStdout(option: string, signal: AbortSignal): WritableStream<
   results = process.stderr;
   return new WritableStream<Uint8Array>({
     async write(chunk) {
+      // Until the chunk is gone: a stream whose write fails is not aborted.
+      isCut = true;
       if (!writeOut(stdout, chunk)) await once(stdout, "drain", { signal });
+      isCut = false;
     },
     // Nothing says that an image was written before it is.
     close: () => new Promise((done) => stdout.write("", () => done())),
+    abort: () => void (isCut = true),
   });
 }
 

@@ -81,6 +81,7 @@ export function argumentsIn(dir: string, out: string): Readonly<Record<string, r
     "build --distfiles X": ["build", "-b", ...from, "--distfiles", "X", "-t", out],
     "build --repo X": ["build", "-b", ...from, "--repo", "X", "-t", out],
     "build --boot-device X": ["build", "-b", ...from, "-t", out, "--boot-device", "X"],
+    "build --output X": ["build", "-b", ...from, "-t", out, "--output", "boot=X"],
     "sources --tree X": ["sources", "--tree", "X"],
     "image ls X": ["image", "ls", "X"],
     "image ls --record X": ["image", "ls", "-l", boot, "--record", "X"],
@@ -123,6 +124,7 @@ export function argumentsIn(dir: string, out: string): Readonly<Record<string, r
 /** Where a command may end well, as far as the odd thing is one that it can use or does not need. */
 const STORES = ["missing", "a directory", "a directory of others", "a link to itself"];
 export const MAY_END_WELL: Readonly<Record<string, readonly string[]>> = {
+  "build --output X": ["missing"],
   "plan --repo X": ["a directory"],
   "build --repo X": ["a directory"],
   "plan --kernel X": ["unreadable", "empty", "noise"],

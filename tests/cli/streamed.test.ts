@@ -145,6 +145,19 @@ test("a reader that goes away is no success, and nothing is recorded", async () 
   }
 }, 30_000);
 
+test("a reader that stands still does not hold up an interrupt", async () => {
+  const dir = temp.make();
+  const args = [...setUp(dir, { distfileBytes: 10 * MIB }), FORCE];
+  // A write to a pipe stops all of Deno, which sees no signal meanwhile.
+  const child = start([...BUN, ...buildWords(args, join(dir, "t"), "--output", "payload=-")]);
+  const reader = child.stdout.getReader();
+  await reader.read();
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(EXIT.interrupt);
+  expect(await new Response(child.stderr).text()).toContain("seedstrap: Interrupted");
+  expect(existsSync(join(dir, "t/seedstrap.json"))).toBe(false);
+});
+
 test("a reader that is slow costs no memory", async () => {
   const dir = temp.make();
   const args = [...setUp(dir, { distfileBytes: 60 * MIB }), FORCE];
