@@ -80,6 +80,7 @@ export type {
 
 export type { FileSource } from "./src/source/file.ts";
 export { openSource } from "./src/source/open.ts";
+export { openSegments } from "./src/source/segments.ts";
 export type { ImageView, ViewEntry, ViewKind } from "./src/image/types.ts";
 export { digestEntry, openView } from "./src/image/view.ts";
 export { type Difference, diffViews } from "./src/image/diff.ts";
