@@ -44,7 +44,7 @@ const isWhole = await live("kill of QEMU after the jump", "run", () => {
 }) && await live("kill of seedstrap while Fiwix restores", "resume", () => {
   return /payload-import: .*: payload, layout/.test(lives.log()) ? "seedstrap" : undefined;
 }) && await live("kill of QEMU at the checks", "resume", () => {
-  return RESTORED.test(lives.log()) ? "qemu" : undefined;
+  return lives.log().search(RESTORED) >= 0 ? "qemu" : undefined;
 });
 if (isWhole) {
   const damaged = flip(lives.target);
