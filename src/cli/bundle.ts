@@ -11,6 +11,8 @@ import { type BundleFault, type BundleReport, verifyBundle } from "../image/bund
 import { UserError } from "../errors.ts";
 import { MIB, SECTOR_BYTES } from "../format/segment.ts";
 import { BINARY_PATH, type BundleRequest, createBundle, unpackBundle } from "../job/bundle.ts";
+import { parsePushPlace, pushBundle } from "../job/push.ts";
+import { printPush } from "./mirror.ts";
 import { shellQuote } from "../launch/process.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { parseCount, parseSizeMib } from "../plan/options.ts";
@@ -63,6 +65,10 @@ function createCommand(): CommandUnknownOpts {
     .option("--images <target>", "include the images of a built target")
     .option("--binary", "include this program")
     .option("--split <size>", "split it into files smaller than this: 4G for FAT")
+    .addOption(
+      new Option("--push <url>", "also push it: oci://HOST/REPO[:TAG], s3+https://HOST/BUCKET")
+        .conflicts("split"),
+    )
     .option("--sha256", "tell the SHA-256 of each file of it, for other tools")
     .option("--json", "for scripts")
     .addHelpText(
@@ -79,22 +85,25 @@ The reader of a pipe cannot see that what it got is incomplete: use set -o pipef
   return command.action((raw) =>
     withInterrupt(async (signal) => {
       const isPiped = raw.output === "-";
-      const conflict = isPiped && (["split", "sha256", "json"] as const).find((name) => raw[name]);
+      const conflict = isPiped &&
+        (["split", "sha256", "json", "push"] as const).find((name) => raw[name]);
       if (conflict) {
         throw new UserError("usage", `Cannot use --${conflict} with --output -`, {
           hint: "Standard output has the bundle: leave it out, or name a file with --output",
         });
       }
+      const place = raw.push === undefined ? undefined : parsePushPlace(raw.push, raw.plainHttp);
+      const jobs = parseCount(raw.jobs, "--jobs", 1, 64);
       const request: BundleRequest = {
         tree: raw.tree ?? process.cwd(),
         store: chosenStore(raw),
         mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
-        jobs: parseCount(raw.jobs, "--jobs", 1, 64),
+        jobs,
         isOffline: raw.offline === true,
         preNetwork: raw.preNetwork === true,
         airGapped: raw.airGapped === true,
         images: raw.images,
-        wantsSha256: raw.sha256 === true,
+        wantsSha256: raw.sha256 === true || place !== undefined,
         hasBinary: raw.binary === true,
         output: isPiped ? takeStdout("--output -", signal) : raw.output,
         // A file of 4 GiB is one byte too long for FAT.
@@ -102,13 +111,18 @@ The reader of a pipe cannot see that what it got is incomplete: use set -o pipef
           ? undefined
           : parseSizeMib(raw.split, "--split", 1) * MIB - SECTOR_BYTES,
       };
-      const { index, sizeBytes, parts } = await withProgress(() =>
-        createBundle(request, printedEvents(), signal)
-      );
+      const { index, sizeBytes, parts, pushed } = await withProgress(async (progress) => {
+        const made = await createBundle(request, printedEvents(), signal);
+        const pushed = place && await pushBundle(made.parts, place, { jobs, progress }, signal);
+        return { ...made, pushed };
+      });
       const files = index.members.filter(({ kind }) => kind === "file").length;
       const distfiles = index.distfiles.filter(({ isBundled }) => isBundled).length;
       if (raw.json) {
-        printJson({ sizeBytes, files, distfiles, of: index.distfiles.length, parts });
+        printJson({
+          ...{ sizeBytes, files, distfiles, of: index.distfiles.length, parts },
+          ...(pushed && { push: pushed }),
+        });
         return;
       }
       if (isPiped) {
@@ -122,6 +136,7 @@ The reader of a pipe cannot see that what it got is incomplete: use set -o pipef
       print(
         `${counted(files, "file")}, ${distfiles} of ${counted(index.distfiles.length, "distfile")}`,
       );
+      if (pushed !== undefined) printPush(pushed);
       if (raw.binary && !isPiped) {
         const tar = raw.split === undefined
           ? shellQuote(["tar", "xf", basename(raw.output), BINARY_PATH])

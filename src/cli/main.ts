@@ -34,6 +34,7 @@ import { endJson } from "./json.ts";
 import { isStdoutCut, printableLines, printError, writeOut } from "./output.ts";
 import { mirrorSubcommand } from "./mirror.ts";
 import { planSubcommand } from "./plan.ts";
+import { pullTree } from "./pull.ts";
 import { preflightSubcommand } from "./preflight.ts";
 import { psSubcommand } from "./ps.ts";
 import { reportSubcommand } from "./report.ts";
@@ -53,6 +54,7 @@ function program(hasDefault: boolean): CommandUnknownOpts {
     .description("Prepares and starts a live-bootstrap: from a checkout to media that boot.")
     .version(VERSION)
     .configureHelp({ formatHelp: programHelp })
+    .hook("preAction", (_, command) => pullTree(command))
     // Named in the usage.
     .addCommand(bootstrapSubcommand(), { isDefault: hasDefault })
     .addCommand(planSubcommand())

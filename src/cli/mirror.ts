@@ -137,7 +137,8 @@ function printReport(report: MirrorReport): void {
   );
 }
 
-function printPush({ url, files, pushed, pushedBytes, manifestSha256 }: PushReport): void {
+/** Prints what was pushed. */
+export function printPush({ url, files, pushed, pushedBytes, manifestSha256 }: PushReport): void {
   const what = pushed === 0
     ? "nothing was to push"
     : `${counted(pushed, "file")}, ${formatBytes(pushedBytes)} pushed`;

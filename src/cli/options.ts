@@ -159,7 +159,7 @@ export function plainHttpOption() {
 export function treeOption() {
   return new Option(
     "--tree <checkout>",
-    "the live-bootstrap checkout, or a bundle of one (default: this directory)",
+    "the live-bootstrap checkout, or a bundle of one: a file, oci://HOST/REPO:TAG (default: .)",
   );
 }
 

@@ -7,7 +7,7 @@
  */
 
 import { createReadStream } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { Bucket } from "../fetch/bucket.ts";
 import { Connections } from "../fetch/connections.ts";
@@ -27,6 +27,7 @@ import { MIRROR_SUMS } from "./mirror_place.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { reading } from "../refused.ts";
 import { counted } from "../text.ts";
+import type { WrittenPart } from "../write/output_parts.ts";
 import { USER_AGENT } from "../version.ts";
 
 /** Where to push to. */
@@ -130,6 +131,9 @@ export async function pushFiles(
 /** What the artifact of a mirror is, to who finds it in a registry. */
 const MIRROR_TYPE = "application/vnd.seedstrap.mirror.v1";
 
+/** What the artifact of a bundle is. */
+export const BUNDLE_TYPE = "application/vnd.seedstrap.bundle.v1";
+
 /** Pushes what a mirror has, with its SHA256SUMS, see {@link pushFiles}. */
 export function pushMirror(
   { dest, files }: MirrorReport,
@@ -145,6 +149,26 @@ export function pushMirror(
     { name: MIRROR_SUMS, path: sums, sha256: sha256Of(text), sizeBytes: text.length },
   ];
   return pushFiles(place, all, MIRROR_TYPE, { jobs, progress }, signal);
+}
+
+/**
+ * Pushes a bundle, see {@link pushFiles}.
+ *
+ * @param parts With their SHA-256.
+ */
+export function pushBundle(
+  parts: readonly WrittenPart[],
+  place: PushPlace,
+  how: { readonly jobs: number; readonly progress?: Progress },
+  signal: AbortSignal,
+): Promise<PushReport> {
+  const files = parts.map(({ path, sizeBytes, sha256 = "" }) => ({
+    name: basename(path),
+    path,
+    sizeBytes,
+    sha256,
+  }));
+  return pushFiles(place, files, BUNDLE_TYPE, how, signal);
 }
 
 type Pushed = Pick<PushReport, "pushed" | "pushedBytes" | "manifestSha256">;
@@ -178,7 +202,6 @@ async function pushArtifact(
     layers,
   }));
   const bodies = new Map(files.map((file) => [file.sha256, fileBody(file, progress)]));
-  bodies.set(config.sha256, config);
   const pushed = await pushMissing(
     [...bodies.values()],
     (body) => registry.has(body.sha256),
@@ -187,6 +210,7 @@ async function pushArtifact(
     progress,
     signal,
   );
+  if (!await registry.has(config.sha256)) await registry.upload(config);
   const manifestSha256 = sha256Of(manifest);
   if (await registry.tagged(tag) !== manifestSha256) await registry.tag(tag, manifest);
   return { ...pushed, manifestSha256 };

@@ -48,7 +48,7 @@ testWith(REGISTRY)(
     const files = someFiles(300, 2000);
     const place = parsePushPlace(`oci://${host}/some/files:v1`);
     const first = await pushFiles(place, files, TYPE, { jobs: 8 }, NEVER);
-    expect(first).toMatchObject({ files: 300, pushed: 301, url: `oci://${host}/some/files:v1` });
+    expect(first).toMatchObject({ files: 300, pushed: 300, url: `oci://${host}/some/files:v1` });
     const again = await pushFiles(place, files, TYPE, { jobs: 8 }, NEVER);
     expect(again).toEqual({ ...first, pushed: 0, pushedBytes: 0 });
 
@@ -160,7 +160,7 @@ testWith(REGISTRY)(
     expect(pushed).toMatchObject({ code: 0 });
     expect(JSON.parse(pushed.stdout).push).toMatchObject({
       url: `oci://${host}/lb:latest`,
-      pushed: Object.keys(mini.distfiles).length + 2,
+      pushed: Object.keys(mini.distfiles).length + 1,
     });
 
     const build = (target: string, mirror: string) =>
@@ -213,6 +213,60 @@ testWith(REGISTRY)(
   },
   90_000,
 );
+
+testWith(REGISTRY)("a bundle that was pushed is a checkout for who pulls it", async () => {
+  const { host } = await registry();
+  const dir = temp.make();
+  const { tree, mirror } = writeMiniTree(dir, miniTree({ importsPayload: true }));
+  const store = ["--store", join(dir, "store")];
+  const output = join(dir, "lb.tar");
+  const pushed = await seedstrap(
+    [
+      "bundle",
+      "create",
+      "--tree",
+      tree,
+      "-m",
+      mirror,
+      ...store,
+      "-o",
+      output,
+      "--push",
+      `oci://${host}/lb:v1`,
+    ],
+  );
+  expect(pushed).toMatchObject({ code: 0 });
+  expect(pushed.stdout).toContain(`oci://${host}/lb:v1: 1 file; 1 file,`);
+  const build = (target: string, from: string) =>
+    seedstrap([
+      "build",
+      "--bare-metal",
+      "--external-sources",
+      "--tree",
+      from,
+      "--store",
+      join(dir, "new"),
+      "-t",
+      join(dir, target),
+      "--json",
+    ]);
+  expect(await build("a", output)).toMatchObject({ code: 0 });
+  rmSync(output);
+  expect(await build("b", `oci://${host}/lb:v1`)).toMatchObject({ code: 0 });
+  for (const image of readdirSync(join(dir, "a")).filter((name) => name.endsWith(".img"))) {
+    expect(await run(["cmp", join(dir, "a", image), join(dir, "b", image)])).toMatchObject({
+      code: 0,
+    });
+  }
+  const none = await build("c", `oci://${host}/lb:v2`);
+  expect(none).toMatchObject({ code: 4 });
+  expect(none.stdout + none.stderr).toContain(`Cannot pull oci://${host}/lb:v2: HTTP 404`);
+  const files = someFiles(1, 10);
+  await pushFiles(parsePushPlace(`oci://${host}/lb:v3`), files, TYPE, { jobs: 1 }, NEVER);
+  const other = await build("d", `oci://${host}/lb:v3`);
+  expect(other).toMatchObject({ code: 6 });
+  expect(other.stdout + other.stderr).toContain("it is no bundle");
+}, 90_000);
 
 test("a registry that sends other bytes is not believed", async () => {
   const server = await bench.http((_, response) => response.end("other bytes"));
