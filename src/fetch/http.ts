@@ -261,7 +261,7 @@ async function pump(
   for await (const chunk of body.chunks()) {
     if (sent.destroyed) return;
     onChunk();
-    if (sent.write(chunk)) continue;
+    if (sent.write(chunk) || sent.destroyed) continue;
     await new Promise<void>((resolve) => {
       const go = () => {
         sent.off("drain", go);

@@ -98,6 +98,19 @@ testWith(REGISTRY)(
   60_000,
 );
 
+testWith(REGISTRY)("a long file is pushed without a warning of the runtime", async () => {
+  const { host } = await registry();
+  const warnings: string[] = [];
+  const note = (warning: Error) => warnings.push(warning.message);
+  process.on("warning", note);
+  const place = parsePushPlace(`oci://${host}/long`);
+  const { pushedBytes } = await pushFiles(place, someFiles(1, 8_000_000), TYPE, { jobs: 1 }, NEVER);
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  process.off("warning", note);
+  expect(pushedBytes).toBe(8_000_000);
+  expect(warnings).toEqual([]);
+}, 60_000);
+
 testWith(REGISTRY)("a push to a registry that was killed goes on where it was", async () => {
   const server = await registry();
   const files = someFiles(60, 100_000);
