@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * User names and passwords of registries, from where `docker login`, `podman login` with
- * `--compat-auth-file`, skopeo and oras keep them: `$DOCKER_CONFIG/config.json`, else
- * `~/.docker/config.json`, and the programs that it names.
+ * User names and passwords of registries, from where `docker login` and `oras login` keep them:
+ * `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, and the programs that it names.
  *
  * @module
  */

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import * as v from "valibot";
 import { sha256Of } from "../bytes.ts";
 import { anyText, openObject, parseJson } from "../json.ts";
+import { parseRetryAfter } from "./download.ts";
 import { plainText, UrlFailure } from "./failure.ts";
 import {
   type HttpAnswer,
@@ -18,7 +19,7 @@ import {
   readBody,
   type RequestBody,
 } from "./http.ts";
-import { type OciMirror, placeOf, type RepositoryPlace } from "./mirror.ts";
+import { isLoopback, type OciMirror, placeOf, type RepositoryPlace } from "./mirror.ts";
 import { type Access, RegistryLogin } from "./registry_login.ts";
 
 /** The largest manifest that registries take. */
@@ -29,6 +30,8 @@ export const MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json";
 const MAX_ERROR_BYTES = 16 * 1024;
 const TRIES = 4;
 const RETRY_MS = 500;
+/** Longest rest that a server asks for and gets. */
+const MAX_REST_MS = 60_000;
 
 /** How requests are sent, and where to tell of retries. */
 export interface StorageOptions
@@ -84,11 +87,11 @@ export class Registry {
       }
       const place = new URL(location, this.place.origin);
       // A registry that a proxy serves may call itself http.
-      if (place.protocol !== new URL(this.place.origin).protocol) {
-        if (place.host !== new URL(this.place.origin).host) {
-          throw new UrlFailure(`refused: an upload to ${place.origin}`);
-        }
-        place.protocol = new URL(this.place.origin).protocol;
+      const own = new URL(this.place.origin);
+      if (place.host === own.host) place.protocol = own.protocol;
+      const isSafe = place.protocol === "https:" || isLoopback(place.host);
+      if (place.origin !== this.place.origin && !isSafe) {
+        throw new UrlFailure(`refused: an upload to ${place.origin}`);
       }
       const query = place.search === "" ? "?" : `${place.search}&`;
       // The rest of the query is the registry's own, and stays as it is spelt.
@@ -215,6 +218,7 @@ export async function retried<T>(
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof UrlFailure) || !error.transient || tries === TRIES) throw error;
+      if ((error.restMs ?? 0) > MAX_REST_MS) throw error;
       await sleep(error.restMs ?? retryMs * 2 ** tries, undefined, signal && { signal });
     }
   }
@@ -235,5 +239,8 @@ export async function answerFailure(answer: HttpAnswer, method: Method): Promise
   const what = [code, first?.message].filter(Boolean).join(", ");
   return new UrlFailure(`HTTP ${status}${what === "" ? "" : ` (${plainText(what)})`}`, {
     transient: status >= 500 || status === 429 || status === 408,
+    restMs: status === 429 || status === 503
+      ? parseRetryAfter(answer.headers["retry-after"], answer.headers.date)
+      : undefined,
   });
 }

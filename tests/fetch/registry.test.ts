@@ -5,8 +5,14 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { registryLogin } from "../../src/fetch/docker_config.ts";
-import { parseMirror, parseRepository } from "../../src/fetch/mirror.ts";
-import { MAX_MANIFEST_BYTES, Registry } from "../../src/fetch/registry.ts";
+import {
+  type OciMirror,
+  parseMirror,
+  parseRepository,
+  placeOf,
+  withPlainHttp,
+} from "../../src/fetch/mirror.ts";
+import { bodyOf, MAX_MANIFEST_BYTES, Registry } from "../../src/fetch/registry.ts";
 import { parseChallenges } from "../../src/fetch/registry_login.ts";
 import { faultOf } from "../support/sources.ts";
 import { bench, BODY, get, mirrorsAt } from "./harness.ts";
@@ -79,6 +85,51 @@ test("a repository has the name that the specification gives it, and none that e
     expect(fault).not.toContain("secretword");
   }
   expect(faultOf(() => parseMirror("oci://h/a:v1"))).toContain("it has a tag");
+});
+
+test("a registry is asked over http on this machine, and elsewhere only with --plain-http", () => {
+  const origin = (text: string, isPlain = false) => {
+    const mirror = parseMirror(text) as OciMirror;
+    return placeOf(isPlain ? withPlainHttp(mirror) : mirror).origin;
+  };
+  for (const host of ["127.0.0.1:5000", "localhost:5000", "[::1]:5000"]) {
+    expect(origin(`oci://${host}/a`)).toBe(`http://${host}`);
+  }
+  for (const host of ["h.example", "127.0.0.1.example", "localhost.example", "128.0.0.1"]) {
+    expect(origin(`oci://${host}/a`)).toBe(`https://${host}`);
+    expect(origin(`oci://${host}/a`, true)).toBe(`http://${host}`);
+  }
+  expect(origin("oci://docker.io/library/a")).toBe("https://registry-1.docker.io");
+});
+
+test("an upload that a registry leads elsewhere goes over https, and without the login", async () => {
+  const body = bodyOf(BODY);
+  let got: unknown = "nothing";
+  const storage = await bench.http((request, response) => {
+    got = request.headers.authorization;
+    request.resume().on("end", () => response.writeHead(201).end());
+  });
+  const to = async (location: string) => {
+    const server = await bench.http((request, response) => {
+      const isKnown = request.headers.authorization === `Basic ${AUTH}`;
+      response.writeHead(isKnown ? 202 : 401, {
+        "WWW-Authenticate": "Basic realm=x",
+        "Location": location,
+      }).end();
+    });
+    const host = server.url.slice("http://".length);
+    login(host);
+    const { mirror } = parseRepository(`oci://${host}/a`);
+    await new Registry(mirror, "pull,push", { userAgent: "seedstrap/test", stallMs: 2000 }).upload(
+      body,
+    );
+  };
+  expect(await to("http://evil.example/x?k=secretkey").catch(String)).toBe(
+    "UrlFailure: refused: an upload to http://evil.example",
+  );
+  await to(`${storage.url}/x?state=a%2Fb`);
+  expect(got).toBeUndefined();
+  expect(storage.seen).toEqual([`PUT /x?state=a%2Fb&digest=sha256%3A${sha256(BODY)}`]);
 });
 
 test("a challenge is read as a whole, or not at all", () => {

@@ -102,7 +102,7 @@ describe.each(USERS)("started by %s, the binary", (_, prefix) => {
     const dir = openDir();
     const other = 'preload = ["./trap.cjs"]\n';
     writeFiles(dir, { "trap.cjs": trap(dir), "other.toml": other, env: "A=b\n" });
-    for (const module of ["commander", "valibot", "diff"]) {
+    for (const module of ["commander", "valibot", "diff", "aws4fetch"]) {
       writeFiles(dir, { [`${module}/index.js`]: trap(dir) });
     }
     const ran = await hardened(dir, ["--version"], { [name]: value }, prefix);
