@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** `seedstrap harvest`: copies the packages that a bootstrap has built out of its disk. */
 
-import { Command, type CommandUnknownOpts } from "@commander-js/extra-typings";
+import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import { UserError } from "../errors.ts";
 import { openDirectoryView } from "../image/directory.ts";
 import { watchedView } from "../image/view.ts";
@@ -13,13 +13,19 @@ import {
   type Packages,
   packagesOf,
 } from "../job/harvest_diff.ts";
+import { parsePushPlace, pushPackages, type PushPlace } from "../job/push.ts";
 import { writeRootTar } from "../job/root_tar.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { statIfThere } from "../runtime/stat.ts";
 import { withGuestView } from "./image_source.ts";
 import { printJson } from "./json.ts";
+import { printPush } from "./mirror.ts";
+import { plainHttpOption } from "./options.ts";
 import { counted, formatBytes, formatCount, print, warn } from "./output.ts";
 import { type Display, display, withProgress } from "./progress.ts";
+
+/** Files that are pushed at once. */
+const PUSH_JOBS = 8;
 
 export function harvestSubcommand(): CommandUnknownOpts {
   return new Command("harvest")
@@ -34,6 +40,11 @@ export function harvestSubcommand(): CommandUnknownOpts {
       "write the whole root, a directory, as a tar file that is the same everywhere",
     )
     .option("--force", "also take packages whose SHA-256 is not the one in a list on the disk")
+    .addOption(
+      new Option("--push <url>", "also push them: oci://HOST/REPO[:TAG], s3+https://HOST/BUCKET")
+        .conflicts(["root", "compare"]),
+    )
+    .addOption(plainHttpOption())
     .option("--compare", "compare the packages of two runs; exit code 11 where they differ")
     .option("--json", "for scripts")
     .addHelpText(
@@ -48,7 +59,7 @@ Examples:
       async (
         disk,
         other,
-        { output, root = false, force = false, compare = false, json = false },
+        { output, root = false, force = false, compare = false, json = false, push, plainHttp },
       ) => {
         if (compare ? other === undefined || output !== undefined : output === undefined || other) {
           throw new UserError(
@@ -61,7 +72,10 @@ Examples:
         }
         if (root) return await harvestRoot(disk, output, { compare, force, json });
         if (compare) await compareRuns(disk, other!, json);
-        else await harvestDisk(disk, output!, force, json);
+        else {
+          const place = push === undefined ? undefined : parsePushPlace(push, plainHttp);
+          await harvestDisk(disk, output!, { force, json, place });
+        }
       },
     );
 }
@@ -69,19 +83,21 @@ Examples:
 async function harvestDisk(
   disk: string,
   output: string,
-  force: boolean,
-  json: boolean,
+  { force, json, place }: { force: boolean; json: boolean; place: PushPlace | undefined },
 ): Promise<void> {
   await withRoot(disk, async (view, progress) => {
-    const harvested = await withInterrupt((signal) =>
-      harvest(view, output, { force, signal, progress })
-    );
+    const { pushed, ...harvested } = await withInterrupt(async (signal) => {
+      const made = await harvest(view, output, { force, signal, progress });
+      const options = { jobs: PUSH_JOBS, progress };
+      const pushed = place && await pushPackages(output, made, place, options, signal);
+      return { ...made, pushed };
+    });
     progress.end();
     noteSkipped(harvested.skipped);
     for (const path of harvested.wrong) {
       warn(`${path} is not as a list on the disk says`);
     }
-    if (json) return printJson(harvested);
+    if (json) return printJson({ ...harvested, ...(pushed && { push: pushed }) });
     const bytes = harvested.files.reduce((sum, { size }: HarvestedFile) => sum + size, 0);
     print(
       `${output}: ${counted(harvested.files.length, "package")} from ${harvested.place}, ${
@@ -95,6 +111,7 @@ async function harvestDisk(
         ? "there is no list on the disk to compare them with"
         : `${harvested.verified} of them match ${harvested.lists.join(" and ")}`,
     );
+    if (pushed !== undefined) printPush(pushed);
   });
 }
 

@@ -101,7 +101,8 @@ Examples:
         };
         const { report, pushed } = await withProgress(async () => {
           const report = await makeMirror(request, events, signal);
-          const pushed = place && await pushMirror(report, place, jobs, display, signal);
+          const pushed = place &&
+            await pushMirror(report, place, { jobs, progress: display }, signal);
           return { report, pushed };
         });
         if (raw.json) printJson({ ...jsonOf(report), ...(pushed && { push: pushed }) });

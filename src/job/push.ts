@@ -22,6 +22,7 @@ import {
 import { bodyOf, MANIFEST_TYPE, type NamedBody, Registry } from "../fetch/registry.ts";
 import { sha256Of } from "../bytes.ts";
 import { readWhole } from "../read.ts";
+import type { Harvest } from "./harvest.ts";
 import type { MirrorReport } from "./mirror.ts";
 import { MIRROR_SUMS } from "./mirror_place.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
@@ -91,10 +92,7 @@ export async function pushFiles(
   place: PushPlace,
   files: readonly PushFile[],
   artifactType: string,
-  { jobs, progress = UNWATCHED }: {
-    readonly jobs: number;
-    readonly progress?: Progress | undefined;
-  },
+  { jobs, progress = UNWATCHED }: PushOptions,
   signal: AbortSignal,
 ): Promise<PushReport> {
   const connections = new Connections(jobs);
@@ -128,27 +126,48 @@ export async function pushFiles(
   }
 }
 
-/** What the artifact of a mirror is, to who finds it in a registry. */
+/** What an artifact is, to who finds it in a registry. */
 const MIRROR_TYPE = "application/vnd.seedstrap.mirror.v1";
-
-/** What the artifact of a bundle is. */
+const PACKAGES_TYPE = "application/vnd.seedstrap.packages.v1";
 export const BUNDLE_TYPE = "application/vnd.seedstrap.bundle.v1";
+
+/** How to push. */
+export interface PushOptions {
+  /** Number of files at once. */
+  readonly jobs: number;
+  readonly progress?: Progress | undefined;
+}
 
 /** Pushes what a mirror has, with its SHA256SUMS, see {@link pushFiles}. */
 export function pushMirror(
   { dest, files }: MirrorReport,
   place: PushPlace,
-  jobs: number,
-  progress: Progress | undefined,
+  options: PushOptions,
   signal: AbortSignal,
 ): Promise<PushReport> {
-  const sums = join(dest, MIRROR_SUMS);
+  return pushFiles(place, withSums(dest, files), MIRROR_TYPE, options, signal);
+}
+
+/** Pushes harvested packages, with their SHA256SUMS, see {@link pushFiles}. */
+export function pushPackages(
+  dir: string,
+  { files }: Harvest,
+  place: PushPlace,
+  options: PushOptions,
+  signal: AbortSignal,
+): Promise<PushReport> {
+  const all = files.map(({ path, size, sha256 }) => ({ name: path, sizeBytes: size, sha256 }));
+  return pushFiles(place, withSums(dir, all), PACKAGES_TYPE, options, signal);
+}
+
+/** Returns the files of a directory, and its list of digests as the last one. */
+function withSums(dir: string, files: readonly Omit<PushFile, "path">[]): PushFile[] {
+  const sums = join(dir, MIRROR_SUMS);
   const text = readWhole(sums, { limitBytes: MAX_SUMS_BYTES });
-  const all = [
-    ...files.map((file) => ({ ...file, path: join(dest, file.name) })),
+  return [
+    ...files.map((file) => ({ ...file, path: join(dir, file.name) })),
     { name: MIRROR_SUMS, path: sums, sha256: sha256Of(text), sizeBytes: text.length },
   ];
-  return pushFiles(place, all, MIRROR_TYPE, { jobs, progress }, signal);
 }
 
 /**
@@ -159,7 +178,7 @@ export function pushMirror(
 export function pushBundle(
   parts: readonly WrittenPart[],
   place: PushPlace,
-  how: { readonly jobs: number; readonly progress?: Progress },
+  options: PushOptions,
   signal: AbortSignal,
 ): Promise<PushReport> {
   const files = parts.map(({ path, sizeBytes, sha256 = "" }) => ({
@@ -168,7 +187,7 @@ export function pushBundle(
     sizeBytes,
     sha256,
   }));
-  return pushFiles(place, files, BUNDLE_TYPE, how, signal);
+  return pushFiles(place, files, BUNDLE_TYPE, options, signal);
 }
 
 type Pushed = Pick<PushReport, "pushed" | "pushedBytes" | "manifestSha256">;

@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { MANIFEST_TYPE } from "../../src/fetch/registry.ts";
 import { assembleHex0 } from "../../src/format/hex0.ts";
 import { LINUX_PARTITION, mbr } from "../../src/format/mbr.ts";
 import { LAYER_CLUSTER_BYTES, qcow2 } from "../../src/format/qcow2.ts";
@@ -20,6 +21,7 @@ import { sha256 } from "../fetch/servers.ts";
 import { makeFileSystem } from "../support/disks.ts";
 import { sha256OfFile, TempDirs, writeFiles } from "../support/files.ts";
 import { copyInto, QEMU } from "../support/layers.ts";
+import { REGISTRY, TestRegistry } from "../support/registry.ts";
 import { run, seedstrap, testWith } from "../support/run.ts";
 import { STAGE1_TEXT } from "../support/tree.ts";
 
@@ -135,6 +137,29 @@ describe.skipIf(missing !== undefined)("harvest", () => {
     const json = await seedstrap(["harvest", "--json", one, "-o", join(temp.make(), "run")]);
     expect(JSON.parse(json.stdout)).toMatchObject({ verified: 2, wrong: [], skipped: [] });
   });
+
+  testWith(REGISTRY)("pushes the packages to a registry", async () => {
+    const registry = await TestRegistry.start(temp.make());
+    try {
+      const url = `oci://${registry.host}/run:one`;
+      const args = ["harvest", "--json", one, "-o", join(temp.make(), "run"), "--push", url];
+      const ran = await seedstrap(args);
+      expect(ran).toMatchObject({ code: 0, stderr: "" });
+      expect(JSON.parse(ran.stdout).push).toMatchObject({ url, files: 4, pushed: 4 });
+      const answer = await fetch(`http://${registry.host}/v2/run/manifests/one`, {
+        headers: { Accept: MANIFEST_TYPE },
+      });
+      const { layers } = await answer.json();
+      const titles = layers.map(({ annotations }: { annotations: Record<string, string> }) =>
+        annotations["org.opencontainers.image.title"]
+      );
+      expect(titles).toEqual(
+        ["odd name\n", "other-2.0_1.tar.bz2", "same-1.0_0.tar.bz2", "SHA256SUMS"],
+      );
+    } finally {
+      await registry.kill();
+    }
+  }, 60_000);
 
   test("takes no link, and says what is no package, of a directory as of a disk", async () => {
     const dir = temp.make();
