@@ -116,16 +116,18 @@ testWith(REGISTRY)("a push to a registry that was killed goes on where it was", 
   const files = someFiles(60, 100_000);
   const place = parsePushPlace(`oci://${server.host}/files`);
   let sentBytes = 0;
+  let killed: Promise<void> | undefined;
   const progress = {
     begin() {},
     add(bytes: number) {
       sentBytes += bytes;
-      if (sentBytes > 3_000_000) void server.kill();
+      if (sentBytes > 3_000_000) killed ??= server.kill();
     },
   };
   const failed = pushFiles(place, files, TYPE, { jobs: 4, progress }, NEVER);
   expect(failed).rejects.toBeInstanceOf(UserError);
   await failed.catch(() => {});
+  await killed;
   await server.begin();
   const { pushed } = await pushFiles(place, files, TYPE, { jobs: 4 }, NEVER);
   expect(pushed).toBeGreaterThan(0);

@@ -53,6 +53,8 @@ export class TestRegistry {
   }
 
   async begin(): Promise<void> {
+    // Until it is gone it has the port.
+    await this.kill();
     this.#child = Bun.spawn([REGISTRY, "serve", this.#config], {
       stdin: "ignore",
       stdout: Bun.file(this.#log),
@@ -62,7 +64,7 @@ export class TestRegistry {
       if (await fetch(`http://${this.host}/v2/`).then(() => true, () => false)) return;
       await sleep(50);
     }
-    throw new Error(`the registry does not answer: ${this.log()}`);
+    throw new Error(`the registry does not answer: ${this.log().slice(-500)}`);
   }
 
   async kill(): Promise<void> {
