@@ -21,7 +21,7 @@ interface Line {
 /** The lines, under their headings. */
 const LINES: Readonly<Record<string, readonly Line[]>> = {
   "Build and start:": [
-    { commands: ["plan"], text: "what would be built, and how near it comes to every limit" },
+    { commands: ["plan"], text: "what would be built, and how near to every limit it is" },
     { commands: ["build"], text: "build the media, and start nothing" },
     { commands: ["run", "resume"], text: "start what was built; go on from a checkpoint" },
     { commands: ["ps", "attach", "stop"], text: "runs that go on without a terminal" },
@@ -30,8 +30,10 @@ const LINES: Readonly<Record<string, readonly Line[]>> = {
   ],
   "Distfiles:": [
     { commands: ["sources", "fetch"], text: "list every distfile; download them" },
-    { commands: ["mirror", "serve"], text: "make a mirror of them; serve one" },
-    { commands: ["store"], text: "what was downloaded: ls, verify, gc" },
+    {
+      commands: ["store", "mirror", "serve"],
+      text: "what was downloaded; make a mirror; serve one",
+    },
   ],
   "Look and check:": [
     {
@@ -48,7 +50,7 @@ const LINES: Readonly<Record<string, readonly Line[]>> = {
     },
     {
       commands: ["bundle"],
-      text: "all for an offline site in one tar: create, verify, unpack",
+      text: "all for an offline site in a tar: create, verify, unpack",
     },
     {
       commands: ["explain", "report"],
