@@ -50,7 +50,9 @@ else
 	skip "shell scripts" "there is no shellcheck here"
 fi
 
-slow=$(grep -v '^#' scripts/slow-tests)
+slow=$(sed '/^#/d; s/ side by side$//' scripts/slow-tests)
+waiting=$(sed -n 's/ side by side$//p' scripts/slow-tests)
+alone=$(grep -v -e '^#' -e ' side by side$' scripts/slow-tests)
 are_there() { # FILE...
 	for file in "$@"; do
 		[ -f "$file" ] || { echo "there is no $file" && return 1; }
@@ -116,9 +118,11 @@ if [ -n "$fast" ]; then
 	finish
 	exit
 fi
-# What takes long measures memory, or has the machine to itself: one file after the other.
 # shellcheck disable=SC2086 # a list of words
-run_tests "$work/slow.xml" $slow
+run_tests "$work/waiting.xml" --parallel $waiting
+# What is left measures memory, or needs the machine for itself: one file after the other.
+# shellcheck disable=SC2086 # a list of words
+run_tests "$work/slow.xml" $alone
 # Shares and not seconds, which depend on what else the machine does
 [ ! -s "$work/slow.xml" ] || awk -F '"' -v known="$(echo "$slow" | tr '\n' ' ')" '
 	{ for (i = 1; i < NF; i += 2) value[$i] = $(i + 1) }
