@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * Text from outside, such as names in a checkout or the answer of a server, made fit for a
- * terminal.
+ * terminal, or for a page of HTML.
  *
  * @module
  */
@@ -27,6 +27,27 @@ export function printable(text: string): string {
     const code = char.charCodeAt(0);
     return code < 0x100 ? `\\x${hex(code, 2)}` : `\\u${hex(code, 4)}`;
   });
+}
+
+/** No text of a page is longer: a line of a checkout may have megabytes. */
+const MAX_TEXT_CHARS = 4096;
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
+};
+
+/**
+ * Escapes a text for an element or an attribute in quotes. Control characters and those that change
+ * the order of text are shown as `\x1b`, and a long text is cut.
+ */
+export function escapeHtml(text: string): string {
+  const isLong = text.length > MAX_TEXT_CHARS;
+  const shown = isLong ? `${text.slice(0, MAX_TEXT_CHARS - 1)}…` : text;
+  return printable(shown.toWellFormed()).replace(/[&<>"']/g, (char) => ENTITIES[char]!);
 }
 
 /** Escapes such characters in the text of JSON, which stays equivalent. */

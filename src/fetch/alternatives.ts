@@ -67,6 +67,10 @@ interface Standing {
 export class HostHealth {
   readonly #speeds = new Map<string, Speed>();
   readonly #records = new Map<string, Standing>();
+  /** Failures in a row, by origin. */
+  readonly #failures = new Map<string, number>();
+  /** When a host may be asked again, by origin. */
+  readonly #restUntil = new Map<string, number>();
 
   /** Notes whether a host has had a file. */
   judged(url: string, had: boolean): void {
@@ -126,12 +130,6 @@ export class HostHealth {
     if (best < SLOWER * rate) return false;
     return leftBytes / rate - leftBytes / best > WORTH_MS;
   }
-
-  /** Failures in a row, by origin. */
-  readonly #failures = new Map<string, number>();
-
-  /** When a host may be asked again, by origin. */
-  readonly #restUntil = new Map<string, number>();
 
   /** Notes that a host answered, with any status. */
   answered(url: string): void {

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { formatBytes, printable } from "../text.ts";
+import { escapeHtml, formatBytes } from "../text.ts";
 
 /** A line of the page. */
 export interface IndexEntry {
@@ -45,19 +45,21 @@ export function indexPage({ title, entries }: IndexContent): string {
   const hasSums = entries.some(({ sha256 }) => sha256 !== undefined);
   const sum = (text: string) => hasSums ? text : "";
   const rows = entries.map(({ name, href, sizeBytes, sha256, isDirectory }) => {
-    const shown = `${escaped(name)}${isDirectory ? "/" : ""}`;
+    const shown = `${escapeHtml(name)}${isDirectory ? "/" : ""}`;
     const size = sizeBytes === undefined ? "" : formatBytes(sizeBytes);
-    return `<tr><td><a href="${escaped(href)}">${shown}</a></td>` +
-      `<td class="size">${size}</td>${sum(`<td class="sum">${escaped(sha256 ?? "")}</td>`)}</tr>`;
+    return `<tr><td><a href="${escapeHtml(href)}">${shown}</a></td>` +
+      `<td class="size">${size}</td>${
+        sum(`<td class="sum">${escapeHtml(sha256 ?? "")}</td>`)
+      }</tr>`;
   });
   return [
     "<!DOCTYPE html>",
     '<html lang="en">',
     '<meta charset="utf-8">',
     '<meta name="viewport" content="width=device-width">',
-    `<title>${escaped(title)}</title>`,
+    `<title>${escapeHtml(title)}</title>`,
     `<style>\n${STYLE}\n</style>`,
-    `<h1>${escaped(title)}</h1>`,
+    `<h1>${escapeHtml(title)}</h1>`,
     "<table>",
     `<thead><tr><th>Name</th><th class="size">Size</th>${sum("<th>SHA-256</th>")}</tr></thead>`,
     "<tbody>",
@@ -73,16 +75,4 @@ export function indexPage({ title, entries }: IndexContent): string {
 export function hrefOf(name: string): string {
   // Without "./", a name with a colon would begin like a URL.
   return `./${encodeURIComponent(name.toWellFormed())}`;
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
-
-function escaped(text: string): string {
-  return printable(text.toWellFormed()).replace(/[&<>"']/g, (char) => ENTITIES[char]!);
 }

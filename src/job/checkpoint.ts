@@ -31,7 +31,7 @@ import { runsDir } from "../record/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { takeTarget } from "../write/target.ts";
 import { type SavedCheckpoint, Saver } from "./saver.ts";
-import { builtDigest } from "./guest_disks.ts";
+import { areBuilt } from "./guest_disks.ts";
 import { isAsBuilt } from "./verify.ts";
 
 /** When checkpoints are saved. A jump always is one. */
@@ -386,12 +386,7 @@ function checkSame(
       `Leave --accel out, or use --accel ${saved}`,
     );
   }
-  const isBuilt = disks.length === record.images.length &&
-    disks.every(({ image, built }, index) => {
-      const now = record.images[index]!;
-      return image === now.name && built === builtDigest(now);
-    });
-  if (!isBuilt) {
+  if (!areBuilt(disks, record.images)) {
     refuse(
       "the target was built anew since",
       `Remove what was saved before: ${removeAllCommand(dir)}`,

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import { type FileHandle, open } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { isZero } from "../bytes.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { checkpointFault, checkpointsDir, layersOf } from "../record/checkpoints.ts";
@@ -21,7 +21,6 @@ import { useTarget } from "./run_checks.ts";
 const CHUNK_BYTES = 1024 * 1024;
 /** What a hole is made of: the block of most file systems. */
 const BLOCK_BYTES = 4096;
-const ZEROS = new Uint8Array(BLOCK_BYTES);
 
 /** Which disk. */
 export interface DiskRequest {
@@ -134,8 +133,4 @@ async function writeData(file: FileHandle, bytes: Uint8Array, offset: number): P
     }
     at = end + BLOCK_BYTES;
   }
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  return Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0;
 }

@@ -17,7 +17,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, renameSync, rmSync, statfsSync } from "node:fs";
+import { createReadStream, renameSync, rmSync, statfsSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Buffer } from "node:buffer";
@@ -53,12 +53,13 @@ import { readRecord } from "../record/read.ts";
 import { beginLog } from "../record/run.ts";
 import { writeError, writing } from "../refused.ts";
 import { syncDirectory } from "../runtime/durable.ts";
+import { lstatIfThere } from "../runtime/stat.ts";
 import { openImage } from "../source/file.ts";
 import { withOutputFile } from "../write/output.ts";
 import { earlierOutput } from "./checkpoint.ts";
 import { pickCheckpoint } from "./checkpoint_pick.ts";
 import { useTarget } from "./run_checks.ts";
-import { builtDigest } from "./guest_disks.ts";
+import { areBuilt } from "./guest_disks.ts";
 
 const FORMAT = "seedstrap-checkpoint-file/1";
 const MEMBERS = { head: "export.json", checkpoint: "checkpoint.json", log: "run.log" } as const;
@@ -66,7 +67,7 @@ const MAX_HEAD_BYTES = 64 * 1024;
 /** A console of days: more than any bootstrap prints. */
 const MAX_LOG_BYTES = 1024 ** 3;
 const CHUNK_BYTES = 1024 * 1024;
-/** A quarter of the size of level 1 at most, and as fast as a disk. */
+/** The default of zstd. */
 const ZSTD_LEVEL = 3;
 
 /** What export.json says of a member. */
@@ -185,12 +186,7 @@ export async function importCheckpoint(
     const reader = new FileReader(path, signal);
     try {
       const { checkpoint, head } = await reader.begin();
-      const isBuilt = checkpoint.disks.length === record.images.length &&
-        checkpoint.disks.every(({ image, built }, index) => {
-          const now = record.images[index]!;
-          return image === now.name && built === builtDigest(now);
-        });
-      if (!isBuilt) {
+      if (!areBuilt(checkpoint.disks, record.images)) {
         throw new UserError("target", `Cannot import ${path}: it is of other images than ${dir}`, {
           where: path,
           hint: "Build them with the same seedstrap from the same checkout, with the same options",
@@ -411,9 +407,8 @@ async function* savedBytes(
       where: path,
       hint: "Use an earlier one: --from NUMBER",
     });
-  const stat = existsSync(path) ? openImage(path) : undefined;
-  stat?.close();
-  if (stat?.sizeBytes !== sizeBytes) throw wrong();
+  const found = lstatIfThere(path);
+  if (found?.isFile() !== true || found.size !== sizeBytes) throw wrong();
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES })) {
     throwIfInterrupted(signal);

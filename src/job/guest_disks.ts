@@ -194,8 +194,20 @@ export class GuestDisks {
 }
 
 /** The digest by which an image is known again, see {@link SavedDisk.built}. */
-export function builtDigest(image: RecordedImage): string {
+function builtDigest(image: RecordedImage): string {
   return sha256Of(JSON.stringify(image));
+}
+
+/** Reports whether the disks of a checkpoint are of these images, as they were built. */
+export function areBuilt(
+  disks: Checkpoint["disks"],
+  images: readonly RecordedImage[],
+): boolean {
+  return disks.length === images.length &&
+    disks.every(({ image, built }, index) => {
+      const now = images[index]!;
+      return image === now.name && built === builtDigest(now);
+    });
 }
 
 function ignore(): void {}

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { printable } from "../text.ts";
+import { escapeHtml } from "../text.ts";
 
 /** A piece of HTML, as {@link markup} makes it. */
 export class Html {
@@ -19,27 +19,6 @@ export class Html {
 
 /** What a template takes; undefined and false are nothing. */
 export type Fragment = string | number | Html | undefined | false | readonly Fragment[];
-
-/** No text of a report is longer: a line of a checkout may have megabytes. */
-const MAX_TEXT_CHARS = 4096;
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
-
-/**
- * Escapes a text for an element or an attribute in quotes. Control characters and those that change
- * the order of text are shown as `\x1b`, and a long text is cut.
- */
-export function escapeHtml(text: string): string {
-  const isLong = text.length > MAX_TEXT_CHARS;
-  const shown = isLong ? `${text.slice(0, MAX_TEXT_CHARS - 1)}…` : text;
-  return printable(shown.toWellFormed()).replace(/[&<>"']/g, (char) => ENTITIES[char]!);
-}
 
 /** Makes a piece of HTML; attributes have to be in double quotes. */
 export function markup(parts: TemplateStringsArray, ...values: readonly Fragment[]): Html {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Writes a directory, or a small file, atomically.
+ * Writes a directory or a file under a temporary name, which becomes its own when it is whole.
  *
  * @module
  */

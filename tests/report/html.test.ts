@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 import { expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { escapeHtml, markup } from "../../src/report/html.ts";
+import { markup } from "../../src/report/html.ts";
+import { escapeHtml } from "../../src/text.ts";
 import { printable } from "../../src/text.ts";
 
 test("escapeHtml() leaves no character that HTML or a reader obeys, and loses nothing", () => {
