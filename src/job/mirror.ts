@@ -3,7 +3,8 @@
  * `seedstrap mirror`: a directory with every distfile of every step, by name.
  *
  * Files come from this machine, where it has them; then from their own URLs; then from git, where a
- * step names a repository; then from the mirrors that are given. A URL that does not deliver its file stops nothing: it is in the report.
+ * step names a repository; then from the mirrors that are given. A URL that does not deliver its file
+ * stops nothing: it is in the report.
  *
  * @module
  */
