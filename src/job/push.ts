@@ -25,6 +25,7 @@ import { readWhole } from "../read.ts";
 import type { Harvest } from "./harvest.ts";
 import type { MirrorReport } from "./mirror.ts";
 import { MIRROR_SUMS } from "./mirror_place.ts";
+import { severalAtOnce } from "./several.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { reading } from "../refused.ts";
 import { counted } from "../text.ts";
@@ -264,38 +265,15 @@ async function pushMissing<T extends NamedBody>(
 ): Promise<Pushed> {
   progress.begin(`asking for ${counted(bodies.length, "file")}`);
   const missing = new Set<T>();
-  await eachAtOnce(bodies, jobs, signal, async (body) => {
+  const questions = bodies.map((body) => async () => {
     if (!await has(body)) missing.add(body);
   });
+  await severalAtOnce(jobs, questions, signal);
   const absent = bodies.filter((body) => missing.has(body));
   const pushedBytes = absent.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   if (absent.length > 0) progress.begin("pushing", pushedBytes);
-  await eachAtOnce(absent, jobs, signal, push);
+  await severalAtOnce(jobs, absent.map((body) => () => push(body)), signal);
   return { pushed: absent.length, pushedBytes };
-}
-
-/** Calls `work` for each item, several at a time; an error stops the others. */
-async function eachAtOnce<T>(
-  items: readonly T[],
-  jobs: number,
-  signal: AbortSignal,
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const queue = items.values();
-  let fault: { readonly error: unknown } | undefined;
-  const worker = async () => {
-    for (const item of queue) { // all workers draw from the same iterator
-      signal.throwIfAborted();
-      if (fault !== undefined) return;
-      try {
-        await work(item);
-      } catch (error) {
-        fault ??= { error };
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, worker));
-  if (fault !== undefined) throw fault.error;
 }
 
 function fileBody({ path, sha256, sizeBytes }: PushFile, progress: Progress): NamedBody {
