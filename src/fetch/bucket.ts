@@ -8,7 +8,7 @@ import process from "node:process";
 import { type BucketKeys, findBucketKeys, signedHeaders } from "./bucket_login.ts";
 import { type HttpAnswer, openUrl } from "./http.ts";
 import { fileUrl, type S3Mirror } from "./mirror.ts";
-import { answerFailure, type NamedBody, retried, type StorageOptions } from "./registry.ts";
+import { answerFailure, type NamedBody, retried, type StorageOptions } from "./storage.ts";
 
 /** The digest of an object, kept beside it: an ETag is none in every store. */
 const DIGEST = "x-amz-meta-sha256";

@@ -19,7 +19,8 @@ import {
   type S3Mirror,
   withPlainHttp,
 } from "../fetch/mirror.ts";
-import { bodyOf, MANIFEST_TYPE, type NamedBody, Registry } from "../fetch/registry.ts";
+import { MANIFEST_TYPE, Registry } from "../fetch/registry.ts";
+import { bodyOf, type NamedBody } from "../fetch/storage.ts";
 import { sha256Of } from "../bytes.ts";
 import { readWhole } from "../read.ts";
 import type { Harvest } from "./harvest.ts";

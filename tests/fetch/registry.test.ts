@@ -12,7 +12,8 @@ import {
   placeOf,
   withPlainHttp,
 } from "../../src/fetch/mirror.ts";
-import { bodyOf, MAX_MANIFEST_BYTES, Registry } from "../../src/fetch/registry.ts";
+import { MAX_MANIFEST_BYTES, Registry } from "../../src/fetch/registry.ts";
+import { bodyOf } from "../../src/fetch/storage.ts";
 import { parseChallenges } from "../../src/fetch/registry_login.ts";
 import { faultOf } from "../support/sources.ts";
 import { bench, BODY, get, mirrorsAt } from "./harness.ts";

@@ -1,35 +1,23 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { payload } from "../../src/format/payload.ts";
-import {
-  type FileSegment,
-  fileSegment,
-  type Segment,
-  textSegment,
-  totalSize,
-} from "../../src/format/segment.ts";
+import { type Segment, textSegment, totalSize } from "../../src/format/segment.ts";
 import { openView } from "../../src/image/view.ts";
 import { openSegments } from "../../src/source/segments.ts";
 import { writeImage } from "../../src/write/writer.ts";
 import { sampleBody } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
-import { faultOf } from "../support/sources.ts";
+import { faultOf, fileOf } from "../support/sources.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
 
-function fileOf(dir: string, name: string, body: Uint8Array): FileSegment {
-  const path = join(dir, name);
-  writeFileSync(path, body);
-  return fileSegment({ path, sizeBytes: body.length });
-}
-
 test("segments have at every offset the bytes of the file that they are written to", async () => {
   const dir = temp.make();
-  const whole = fileOf(dir, "parts", sampleBody(900, 3));
+  const whole = fileOf(dir, "parts", sampleBody(900, 3), false);
   const runs = [[100, 300], [0, 100]].map(([offsetBytes, sizeBytes]) => ({
     path: whole.path,
     offsetBytes: offsetBytes!,

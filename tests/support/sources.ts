@@ -4,11 +4,20 @@
  *
  * @module
  */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { sha256Of } from "../../src/bytes.ts";
 import { UserError } from "../../src/errors.ts";
 import { type ByteSource, memorySource } from "../../src/format/reader.ts";
-import type { Segment } from "../../src/format/segment.ts";
-import { MIB } from "../../src/format/segment.ts";
+import { type FileSegment, fileSegment, MIB, type Segment } from "../../src/format/segment.ts";
+
+/** Makes a file, and returns a segment of it, which knows its digest if it is to be checked. */
+export function fileOf(dir: string, name: string, body: Uint8Array, checks = true): FileSegment {
+  const path = join(dir, name);
+  writeFileSync(path, body);
+  return fileSegment({ path, sizeBytes: body.length }, checks ? sha256Of(body) : undefined);
+}
 
 /** Returns the bytes of segments, none of which may be of a file. */
 export function bytesOfSegments(segments: readonly Segment[]): Uint8Array {

@@ -1,36 +1,22 @@
 // SPDX-License-Identifier: MIT
 import { afterEach, expect, test } from "bun:test";
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { compress, listed, rawTar } from "../archive/support.ts";
 import { flatEntries } from "../../src/archive/entries.ts";
 import { UserError } from "../../src/errors.ts";
-import {
-  type FileSegment,
-  fileSegment,
-  MIB,
-  type Segment,
-  textSegment,
-  totalSize,
-} from "../../src/format/segment.ts";
+import { MIB, type Segment, textSegment, totalSize } from "../../src/format/segment.ts";
 import { imageStream, streamImage } from "../../src/write/stream.ts";
 import { DigestMismatch, writeImage } from "../../src/write/writer.ts";
 import { rejection } from "../fetch/harness.ts";
 import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
 import { DENO, run } from "../support/run.ts";
-import { concat } from "../support/sources.ts";
+import { concat, fileOf } from "../support/sources.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
-
-/** Makes a file, and returns a segment of it. */
-function fileOf(dir: string, name: string, body: Uint8Array): FileSegment {
-  const path = join(dir, name);
-  writeFileSync(path, body);
-  return fileSegment({ path, sizeBytes: body.length }, sha256(body));
-}
 
 /** Segments of every kind, with files that end within a chunk, at its end and beside it. */
 async function everyKind(dir: string): Promise<Segment[]> {

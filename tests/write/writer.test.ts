@@ -14,29 +14,15 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { UserError } from "../../src/errors.ts";
 import { type Piece, piecesDigest } from "../../src/format/pieces.ts";
-import {
-  type FileSegment,
-  MIB,
-  type Segment,
-  textSegment,
-  totalSize,
-} from "../../src/format/segment.ts";
+import { MIB, type Segment, textSegment, totalSize } from "../../src/format/segment.ts";
 import { digestImage, DigestMismatch, writeImage } from "../../src/write/writer.ts";
 import { rejection } from "../fetch/harness.ts";
 import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
-import { concat } from "../support/sources.ts";
+import { concat, fileOf } from "../support/sources.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
-
-/** Makes a file, and returns a segment of it. */
-function fileOf(dir: string, name: string, body: Uint8Array, checks = true): FileSegment {
-  const path = join(dir, name);
-  writeFileSync(path, body);
-  const segment = { kind: "file", path, offsetBytes: 0, sizeBytes: body.length } as const;
-  return checks ? { ...segment, sha256: sha256(body) } : segment;
-}
 
 function pieceOf(bytes: Uint8Array): Piece {
   return { sizeBytes: bytes.length, sha256: sha256(bytes) };
