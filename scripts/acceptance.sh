@@ -71,7 +71,7 @@ other=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
 chmod 755 "$work" "$other"
 trap 'rm -rf "$work" "$other"' EXIT
 trap 'exit 1' HUP INT TERM
-export NO_COLOR=1 XDG_CACHE_HOME="$work/cache"
+export NO_COLOR=1 XDG_CACHE_HOME="$work/cache" XDG_STATE_HOME="$work/state"
 # A copy, so that a new build of the binary meanwhile does not matter.
 cp "$home/dist/seedstrap" "$work/seedstrap"
 seedstrap=$work/seedstrap

@@ -27,8 +27,9 @@ sh scripts/setup.sh tests
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-# No test depends on the user: no colours, no terminal, no cache of the user.
-export NO_COLOR=1 XDG_CACHE_HOME="$work/cache"
+# No test depends on the user: no colours, no terminal, no cache of the user; and none registers its
+# runs with those of the user, which ps lists.
+export NO_COLOR=1 XDG_CACHE_HOME="$work/cache" XDG_STATE_HOME="$work/state"
 # mke2fs and others are in directories that are not in the PATH of every user.
 export PATH="$PATH:/usr/sbin:/sbin"
 bin=node_modules/.bin

@@ -47,9 +47,16 @@ export function start(
   argv: readonly string[],
   { cwd, env }: RunOptions = {},
 ): Bun.Subprocess<"ignore", "pipe", "pipe"> {
+  const { PATH = "", HOME = "/", XDG_STATE_HOME } = process.env;
   return Bun.spawn([...argv], {
     ...(cwd !== undefined && { cwd }),
-    env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "/", ...env },
+    env: {
+      PATH,
+      HOME,
+      // Where a home is given, that has the state too.
+      ...(env?.["HOME"] === undefined && XDG_STATE_HOME !== undefined && { XDG_STATE_HOME }),
+      ...env,
+    },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",

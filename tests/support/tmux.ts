@@ -41,8 +41,8 @@ export class Terminal implements Disposable {
     // tmux itself does not always say how it ended.
     const script = `trap : INT QUIT; "$@"; echo $? >${this.#codePath}.new
 mv ${this.#codePath}.new ${this.#codePath}`;
-    // What the tests run in may have it.
-    const unset = ["-u", "NO_COLOR"];
+    // What the tests run in may have them.
+    const unset = ["-u", "NO_COLOR", "-u", "XDG_STATE_HOME"];
     const words = shellQuote(["sh", "-c", script, "sh", "env", ...unset, ...set, ...argv]);
     const options = [
       "set",
