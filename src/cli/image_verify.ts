@@ -93,6 +93,9 @@ function structureLines(report: ImageReport | DiskReport): string[] {
     `${kind}: ${files}; ${
       counted(report.empty, "directory or empty file", "directories or empty files")
     }; ${counted(report.commands, "command")}`,
+    ...(report.payloadOffset === undefined
+      ? []
+      : [`the payload on it, from ${report.payloadOffset} on, is among them`]),
     `the last entry ends at ${report.endOffset}; zeros up to ${report.sizeBytes}`,
   ];
 }

@@ -9,17 +9,26 @@
  *   then         zeros: builder-hex0 reads past the last srcfs byte in chunks of many sectors and
  *                loops on a BIOS error at the end of the disk, so there is always 1 MiB of them,
  *                then padding to a whole MiB
+ *   then         a payload, if it is on the same disk: see format/payload.ts
  *   then         a sparse tail up to the size of the disk
+ *
+ * A payload on the same disk is the second partition of the table in stage1, of type DA, so that
+ * the kernels that read it show it as a device. Their first partition is that of stage1, which no
+ * kernel can use, and after the installation the system's.
  *
  * @module
  */
 
 import { UserError } from "../errors.ts";
-import { type ByteSource, Cursor, formatError, readExactly } from "./reader.ts";
+import { DATA_PARTITION, ENTRIES_AT, ENTRY_BYTES, readMbr, withPartition } from "./mbr.ts";
+import { type ByteSource, Cursor, formatError, readExactly, sliceOf } from "./reader.ts";
 import { type Body, MIB, SECTOR_BYTES, type Segment, segmentSize, totalSize } from "./segment.ts";
 
 /** Least number of zeros that follow the last srcfs byte. */
 export const READ_AHEAD_BYTES = MIB;
+
+/** Number of the partition of a payload on the same disk. */
+export const PAYLOAD_NUMBER = 2;
 
 /** The parts of a boot image. */
 export interface BootParts {
@@ -29,24 +38,38 @@ export interface BootParts {
   readonly stage2: Body;
   /** See `srcfs()`. */
   readonly srcfs: readonly Segment[];
+  /** The payload on the same disk, a whole number of MiB; see `payload()`. */
+  readonly payload?: readonly Segment[] | undefined;
 }
 
-/** Returns the segments of a boot image without the sparse tail: a whole number of MiB. */
-export function bootImage({ stage1, stage2, srcfs }: BootParts): Segment[] {
+/**
+ * Returns the segments of a boot image without the sparse tail: a whole number of MiB.
+ *
+ * @throws {UserError} "format" where stage1 has a second partition of its own, and the payload
+ * needs that, or where the payload ends past 2 TiB.
+ */
+export function bootImage({ stage1, stage2, srcfs, payload }: BootParts): Segment[] {
   const stage2Bytes = segmentSize(stage2);
   const srcfsBytes = totalSize(srcfs);
   const srcfsOffset = srcfsOffsetAfter(stage2Bytes);
   const sizeBytes = bootImageBytes(stage2Bytes, srcfsBytes);
+  const first = payload === undefined ? stage1 : withPartition(stage1, PAYLOAD_NUMBER, {
+    isBootable: false,
+    type: DATA_PARTITION,
+    startSector: sizeBytes / SECTOR_BYTES,
+    sectorCount: totalSize(payload) / SECTOR_BYTES,
+  });
   return [
-    { kind: "bytes", bytes: stage1 },
+    { kind: "bytes", bytes: first },
     stage2,
     { kind: "zeros", sizeBytes: srcfsOffset - SECTOR_BYTES - stage2Bytes },
     ...srcfs,
     { kind: "zeros", sizeBytes: sizeBytes - srcfsOffset - srcfsBytes },
+    ...payload ?? [],
   ];
 }
 
-/** Returns the size of a boot image without the sparse tail, in bytes. */
+/** Returns the size of a boot image without a payload and the sparse tail, in bytes. */
 export function bootImageBytes(stage2Bytes: number, srcfsBytes: number): number {
   const dataBytes = srcfsOffsetAfter(stage2Bytes) + srcfsBytes + READ_AHEAD_BYTES;
   return Math.ceil(dataBytes / MIB) * MIB;
@@ -140,4 +163,31 @@ export function readBootHeader(source: ByteSource): BootHeader {
     }
     cursor.offsetBytes += window.length;
   }
+}
+
+/**
+ * Finds the payload on the disk of a boot image.
+ *
+ * @param srcfsEnd Offset after the last byte of the srcfs.
+ * @returns Its partition, with offsets from its first byte on; undefined if there is none.
+ * @throws {UserError} "format" for one that begins within the srcfs, or ends past the image.
+ */
+export function payloadPartition(
+  source: ByteSource,
+  srcfsEnd: number,
+): (ByteSource & { readonly baseBytes: number }) | undefined {
+  const found = readMbr(source).partitions.find(({ number, type }) =>
+    number === PAYLOAD_NUMBER && type === DATA_PARTITION
+  );
+  if (found === undefined) return undefined;
+  const startBytes = found.startSector * SECTOR_BYTES;
+  const endBytes = startBytes + found.sectorCount * SECTOR_BYTES;
+  const fault = startBytes < srcfsEnd
+    ? `begins at byte ${startBytes}, and the srcfs ends at ${srcfsEnd}`
+    : endBytes > source.sizeBytes
+    ? `ends at byte ${endBytes}, and the image has ${source.sizeBytes} bytes`
+    : undefined;
+  if (fault === undefined) return sliceOf(source, startBytes, endBytes - startBytes);
+  const at = ENTRIES_AT + (PAYLOAD_NUMBER - 1) * ENTRY_BYTES;
+  throw formatError(source, at, `the partition of the payload ${fault}`);
 }

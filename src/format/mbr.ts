@@ -19,11 +19,13 @@
  * per track, as FE FF FF beyond its range, and is never read. Extended partitions are not followed.
  *
  * builder-hex0's stage1 also has 55 AA and an entry of type B5: whether an image is a disk is seen
- * from the content of its partitions, not from the MBR alone.
+ * from the content of its partitions, not from the MBR alone. A boot image with a payload on the
+ * same disk has a second entry, of type DA, see `format/boot.ts`.
  *
  * @module
  */
 
+import { isZero } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { type ByteSource, formatError, readExactly } from "./reader.ts";
 import { SECTOR_BYTES } from "./segment.ts";
@@ -34,6 +36,8 @@ export const LINUX_PARTITION = 0x83;
 export const GPT_PARTITION = 0xee;
 /** Type of the entry in builder-hex0's stage1, which is in fact code. */
 export const BUILDER_HEX0_PARTITION = 0xb5;
+/** Type of a partition with data and no file system ("Non-FS data" of fdisk). */
+export const DATA_PARTITION = 0xda;
 
 /** A primary partition. */
 export interface MbrPartition {
@@ -70,24 +74,43 @@ const CYLINDERS = 1024;
  * @throws {UserError} "format" for a number that does not fit into its field.
  */
 export function mbr(partition: MbrPartition, diskSignature: number): Uint8Array {
-  const { isBootable, type, startSector, sectorCount } = partition;
   checkField("disk signature", diskSignature, 0, 0xffffffff);
+  const sector = new Uint8Array(SECTOR_BYTES);
+  new DataView(sector.buffer).setUint32(SIGNATURE_AT, diskSignature, true);
+  sector.set([0x55, 0xaa], SECTOR_BYTES - 2);
+  return withPartition(sector, 1, partition);
+}
+
+/**
+ * Returns the first sector of a disk with one more partition; all other bytes are the same.
+ *
+ * @param number Number of its entry, 1 to 4.
+ * @throws {UserError} "format" where that entry is used, and for a number that does not fit into
+ * its field.
+ */
+export function withPartition(
+  sector: Uint8Array,
+  number: number,
+  { isBootable, type, startSector, sectorCount }: MbrPartition,
+): Uint8Array {
   checkField("type", type, 1, 0xff);
   checkField("first sector", startSector, 1, 0xffffffff);
   checkField("number of sectors", sectorCount, 1, 0xffffffff);
   // Linux does not count past 2^32 sectors in this table either.
   checkField("last sector", startSector + sectorCount - 1, 1, 0xffffffff);
-  const sector = new Uint8Array(SECTOR_BYTES);
-  const view = new DataView(sector.buffer);
-  view.setUint32(SIGNATURE_AT, diskSignature, true);
-  sector[ENTRIES_AT] = isBootable ? BOOTABLE : 0;
-  sector.set(chs(startSector), ENTRIES_AT + 1);
-  sector[ENTRIES_AT + 4] = type;
-  sector.set(chs(startSector + sectorCount - 1), ENTRIES_AT + 5);
-  view.setUint32(ENTRIES_AT + 8, startSector, true);
-  view.setUint32(ENTRIES_AT + 12, sectorCount, true);
-  sector.set([0x55, 0xaa], SECTOR_BYTES - 2);
-  return sector;
+  const at = ENTRIES_AT + (number - 1) * ENTRY_BYTES;
+  if (!isZero(sector.subarray(at, at + ENTRY_BYTES))) {
+    throw new UserError("format", `Cannot write a partition table: entry ${number} is used`);
+  }
+  const made = sector.slice();
+  const view = new DataView(made.buffer);
+  made[at] = isBootable ? BOOTABLE : 0;
+  made.set(chs(startSector), at + 1);
+  made[at + 4] = type;
+  made.set(chs(startSector + sectorCount - 1), at + 5);
+  view.setUint32(at + 8, startSector, true);
+  view.setUint32(at + 12, sectorCount, true);
+  return made;
 }
 
 /**

@@ -14,6 +14,8 @@ export interface ByteSource {
   /** Name for messages. */
   readonly name: string;
   readonly sizeBytes: number;
+  /** Offset of its first byte in what the name stands for, for messages; absent where it is 0. */
+  readonly baseBytes?: number;
   /**
    * Fills `into` from `offset` on.
    *
@@ -39,6 +41,26 @@ export function memorySource(bytes: Uint8Array, name = "memory"): ByteSource {
       into.set(part);
       return part.length;
     },
+  };
+}
+
+/** Returns a source over `sizeBytes` bytes of a source, from an offset on. */
+export function sliceOf(
+  source: ByteSource,
+  offset: number,
+  sizeBytes: number,
+): ByteSource & { readonly baseBytes: number } {
+  const { name, nextData, runs } = source;
+  const rest = (at: number) => Math.max(0, sizeBytes - at);
+  return {
+    name,
+    sizeBytes,
+    baseBytes: (source.baseBytes ?? 0) + offset,
+    read: (at, into) => source.read(offset + at, into.subarray(0, Math.min(into.length, rest(at)))),
+    ...(nextData && {
+      nextData: (at: number) => Math.min(sizeBytes, nextData.call(source, offset + at) - offset),
+    }),
+    ...(runs && { runs: (at: number, size: number) => runs.call(source, offset + at, size) }),
   };
 }
 
@@ -178,6 +200,6 @@ function endsInside(source: ByteSource, offset: number, what: string): UserError
 /** Returns a "format" error at an offset of a source. */
 export function formatError(source: ByteSource, offset: number, message: string): UserError {
   return new UserError("format", `Cannot read image: ${message}`, {
-    where: `${source.name}, offset ${offset}`,
+    where: `${source.name}, offset ${(source.baseBytes ?? 0) + offset}`,
   });
 }

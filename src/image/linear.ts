@@ -6,10 +6,17 @@
  * @module
  */
 
-import type { ImageEntry, ImageKind, ImageReport, LinearKind, ReadView } from "./types.ts";
+import {
+  type ImageEntry,
+  type ImageKind,
+  type ImageReport,
+  type LinearKind,
+  PAYLOAD_PATH,
+  type ReadView,
+} from "./types.ts";
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
-import { isBootSector, readBootHeader } from "../format/boot.ts";
+import { isBootSector, payloadPartition, readBootHeader } from "../format/boot.ts";
 import { isExt } from "../format/ext.ts";
 import { LINUX_PARTITION, readMbr } from "../format/mbr.ts";
 import { closingCrc32, closingDigits } from "../format/preflight.ts";
@@ -57,33 +64,34 @@ export function findFileSystem(source: ByteSource): FoundFileSystem | undefined 
   return undefined;
 }
 
+/** A run of bytes of an image that its entries are in; between two of them are zeros. */
+export interface DataSpan {
+  readonly startOffset: number;
+  /** Offset after the last byte. */
+  readonly endOffset: number;
+}
+
 /**
- * Walks a boot or payload image.
+ * Walks a boot or payload image. The files of a payload on the boot disk follow those of the boot
+ * image, below {@link PAYLOAD_PATH}.
  *
- * @returns Its entries in order. The generator's return value is the offset after the last one.
+ * @returns Its entries in order. The generator's return value says where they are: one span, or
+ * two with such a payload.
  * @throws {UserError} "format" with the offset of the fault.
  */
 export function* readImage(
   source: ByteSource,
   kind: LinearKind = detectLinear(source),
-): Generator<ImageEntry, number, undefined> {
-  if (kind === "payload") {
-    const files = readPayload(source);
-    for (;;) {
-      const { done, value } = files.next();
-      if (done) return value;
-      yield {
-        kind: "file",
-        path: value.name,
-        size: value.sizeBytes,
-        dataOffset: value.dataOffsetBytes,
-      };
-    }
-  }
+): Generator<ImageEntry, readonly DataSpan[], undefined> {
+  if (kind === "payload") return [yield* readFiles(source, 0, "")];
   for (const record of readSrcfs(source, readBootHeader(source).srcfsOffset)) {
     switch (record.kind) {
-      case "end":
-        return record.offsetBytes;
+      case "end": {
+        const boot = { startOffset: 0, endOffset: record.offsetBytes };
+        const payload = payloadPartition(source, record.offsetBytes);
+        if (payload === undefined) return [boot];
+        return [boot, yield* readFiles(payload, payload.baseBytes, `${PAYLOAD_PATH}/`)];
+      }
       case "command":
         yield { kind: "command", path: record.text, offset: record.offsetBytes };
         break;
@@ -93,7 +101,26 @@ export function* readImage(
       }
     }
   }
-  return source.sizeBytes;
+  throw new Error("a srcfs has an end");
+}
+
+/** Walks a payload that begins at `startOffset` of an image. */
+function* readFiles(
+  payload: ByteSource,
+  startOffset: number,
+  prefix: string,
+): Generator<ImageEntry, DataSpan, undefined> {
+  const files = readPayload(payload);
+  for (;;) {
+    const { done, value } = files.next();
+    if (done) return { startOffset, endOffset: startOffset + value };
+    yield {
+      kind: "file",
+      path: `${prefix}${value.name}`,
+      size: value.sizeBytes,
+      dataOffset: startOffset + value.dataOffsetBytes,
+    };
+  }
 }
 
 /** @throws {UserError} "format" for a source that is neither. */
@@ -122,34 +149,44 @@ export function verifyImage(
   let empty = 0;
   let commands = 0;
   let fileBytes = 0;
-  let last: ImageEntry | undefined;
+  let last: Extract<ImageEntry, { kind: "command" }> | undefined;
   const entries = readImage(source, kind);
   for (;;) {
     const { done, value } = entries.next();
     if (done) {
+      const [first, second] = value;
       // Only the last line is a closing record: a checksum for every line would take for ever.
-      const hasChecksum = last?.kind === "command" && checkClosing(source, last);
-      const stray = firstNonZero(source, value);
-      if (stray >= 0) throw formatError(source, stray, "a byte after the last entry is not zero");
+      const hasChecksum = last !== undefined &&
+        last.offset + last.path.length + 1 === first!.endOffset && checkClosing(source, last);
+      checkZeros(source, first!.endOffset, second?.startOffset);
+      if (second !== undefined) checkZeros(source, second.endOffset);
       const layout = kind === "payload" ? readPayloadHeader(source).layout : undefined;
       return {
         kind,
+        ...(second && { payloadOffset: second.startOffset }),
         ...(layout && { layout }),
         ...(hasChecksum && { hasChecksum }),
         files,
         empty,
         commands,
         fileBytes,
-        endOffset: value,
+        endOffset: (second ?? first!).endOffset,
         sizeBytes: source.sizeBytes,
       };
     }
-    last = value;
-    if (value.kind === "command") commands++;
+    if (value.kind === "command") {
+      last = value;
+      commands++;
+    }
     if (value.kind === "empty") empty++;
     if (value.kind === "file") files++;
     fileBytes += value.kind === "command" ? 0 : value.size;
   }
+}
+
+function checkZeros(source: ByteSource, offset: number, end?: number): void {
+  const stray = firstNonZero(source, offset, end);
+  if (stray >= 0) throw formatError(source, stray, "a byte after the last entry is not zero");
 }
 
 /**

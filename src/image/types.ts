@@ -31,9 +31,22 @@ export type ImageEntry =
     readonly offset: number;
   };
 
+/**
+ * Directory that the files of a payload on a boot disk have in the view of that. No path of a srcfs
+ * that a build makes is below it: those begin with `./` or a slash.
+ */
+export const PAYLOAD_PATH = "payload";
+
+/** Reports whether an entry of a boot image is a file of the payload on its disk. */
+export function isOfPayload(path: string): boolean {
+  return path.startsWith(`${PAYLOAD_PATH}/`);
+}
+
 /** The result of {@link verifyImage}. */
 export interface ImageReport {
   readonly kind: LinearKind;
+  /** Offset of the payload on the disk of a boot image. */
+  readonly payloadOffset?: number;
   /** Layout of a payload. */
   readonly layout?: 64 | 32;
   /** Its last entry is a checksum of all bytes before, as in a preflight image, and is right. */
@@ -43,7 +56,7 @@ export interface ImageReport {
   readonly commands: number;
   /** Total size of all files. */
   readonly fileBytes: number;
-  /** Offset after the last entry; only zeros follow. */
+  /** Offset after the last entry; only zeros follow, and are between a srcfs and a payload. */
   readonly endOffset: number;
   readonly sizeBytes: number;
 }

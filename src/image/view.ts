@@ -17,7 +17,7 @@ import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import { shellQuote } from "../launch/process.ts";
 import type { Progress } from "../progress.ts";
-import { type ByteSource, readRange } from "../format/reader.ts";
+import { type ByteSource, readRange, sliceOf } from "../format/reader.ts";
 import { MIB } from "../format/segment.ts";
 import { beginsLikeBundle, openBundleView } from "./bundle_view.ts";
 import { openDisk } from "./disk.ts";
@@ -77,8 +77,9 @@ function linearView(
       const walk = readImage(source, kind);
       let step = walk.next();
       while (!step.done) step = walk.next();
-      const end = Math.min(source.sizeBytes, Math.ceil(step.value / MIB) * MIB);
-      return verifyImage(firstBytes(source, end), kind);
+      const { endOffset } = step.value.at(-1)!;
+      const end = Math.min(source.sizeBytes, Math.ceil(endOffset / MIB) * MIB);
+      return verifyImage(sliceOf(source, 0, end), kind);
     },
   };
 }
@@ -93,16 +94,6 @@ export function watchedView<V extends ReadView>(view: V, progress: Progress): V 
         yield part;
       }
     },
-  };
-}
-
-/** Returns a source over the first `sizeBytes` bytes of a source. */
-export function firstBytes(source: ByteSource, sizeBytes: number): ByteSource {
-  return {
-    name: source.name,
-    sizeBytes,
-    read: (offset, into) =>
-      source.read(offset, into.subarray(0, Math.max(0, Math.min(into.length, sizeBytes - offset)))),
   };
 }
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { plainPath, type ViewKind } from "../image/types.ts";
+import { isOfPayload, PAYLOAD_PATH, plainPath, type ViewKind } from "../image/types.ts";
 import { openCheckout } from "../tree/checkout.ts";
 import { mergeSources, readSources, usingSteps } from "../tree/distfiles.ts";
 import { readManifest } from "../tree/model.ts";
@@ -24,10 +24,12 @@ export const REPO_PATHS: readonly string[] = ["external/repo", "repo"];
 /**
  * Returns the name of the distfile at a path, or undefined for another file.
  *
- * @param path As {@link plainPath} gives it. In a payload every path is that of a distfile.
+ * @param path As {@link plainPath} gives it. In a payload every path is that of a distfile,
+ * and in the payload on a boot disk.
  */
 export function distfileName(path: string, kind: ViewKind): string | undefined {
   if (kind === "payload") return path;
+  if (kind === "boot" && isOfPayload(path)) return path.slice(PAYLOAD_PATH.length + 1);
   const at = path.lastIndexOf("/");
   return DISTFILES_PATHS.includes(path.slice(0, at)) ? path.slice(at + 1) : undefined;
 }

@@ -6,11 +6,13 @@ import {
   checkStage1,
   checkStage2,
   isBootSector,
+  payloadPartition,
   READ_AHEAD_BYTES,
   readBootHeader,
 } from "../../src/format/boot.ts";
 import { assembleHex0 } from "../../src/format/hex0.ts";
-import { firstNonZero, memorySource } from "../../src/format/reader.ts";
+import { payload, readPayload } from "../../src/format/payload.ts";
+import { firstNonZero, memorySource, readExactly } from "../../src/format/reader.ts";
 import { MIB, textSegment } from "../../src/format/segment.ts";
 import { readSrcfs, srcfs } from "../../src/format/srcfs.ts";
 import { bytesOfSegments, faultOf, watchedSource } from "../support/sources.ts";
@@ -109,4 +111,78 @@ test("readBootHeader() refuses a stage2 text that has no end", () => {
   const source = watchedSource(bytes);
   expect(faultOf(() => readBootHeader(source))).toContain("the stage2 text has no end");
   expect(source.totalRead).toBeLessThan(5 * MIB);
+});
+
+/** A boot image with a payload on the same disk. */
+function withPayload(files: Readonly<Record<string, Uint8Array>>, srcfsFiles = filesOf("hello")) {
+  const carried = Object.entries(files).map(([name, bytes]) => (
+    { name, body: { kind: "bytes", bytes } as const }
+  ));
+  return bytesOfSegments(bootImage({
+    stage1,
+    stage2: textSegment("90 90\n"),
+    srcfs: srcfsFiles,
+    payload: payload(carried),
+  }));
+}
+
+function filesOf(text: string) {
+  return srcfs([{ path: "./a", body: textSegment(text) }], []);
+}
+
+test("a payload on the disk of a boot image is its second partition, and reads as it was written", () =>
+  fc.assert(
+    fc.property(
+      fc.dictionary(
+        fc.string({ minLength: 1, maxLength: 9, unit: "grapheme" })
+          .filter((name) => !/[/\\\0]/.test(name) && name !== "." && name !== ".."),
+        fc.uint8Array({ maxLength: 2000 }),
+        { maxKeys: 6 },
+      ),
+      fc.nat(3 * MIB),
+      (files, size) => {
+        const bytes = withPayload(files, filesOf("x".repeat(size)));
+        const source = memorySource(bytes);
+        const { srcfsOffset } = readBootHeader(source);
+        const end = [...readSrcfs(source, srcfsOffset)].at(-1)!.offsetBytes;
+        const found = payloadPartition(source, end)!;
+        expect(found.baseBytes % MIB).toBe(0);
+        expect(found.baseBytes - end).toBeGreaterThanOrEqual(READ_AHEAD_BYTES);
+        expect(found.baseBytes + found.sizeBytes).toBe(bytes.length);
+        expect(firstNonZero(source, end, found.baseBytes)).toBe(-1);
+        const read = [...readPayload(found)].map((
+          { name, dataOffsetBytes, sizeBytes },
+        ) => [name, readExactly(found, dataOffsetBytes, sizeBytes)]);
+        expect(Object.fromEntries(read)).toEqual(files);
+      },
+    ),
+  ));
+
+test("with a payload, only the second entry of the table differs in stage1", () => {
+  const bytes = withPayload({ one: new Uint8Array(9) });
+  const changed = [...bytes.subarray(0, 512).entries()]
+    .filter(([at, byte]) => byte !== stage1[at]).map(([at]) => at);
+  expect(changed.length).toBeGreaterThan(0);
+  expect(changed.every((at) => at >= 462 && at < 478)).toBe(true);
+  const used = stage1.slice();
+  used[470] = 1;
+  const parts = { stage2: textSegment("90\n"), srcfs: files, payload: payload([]) };
+  expect(() => bootImage({ stage1: used, ...parts })).toThrow("entry 2 is used");
+});
+
+test("a partition that is within the srcfs, or ends after the image, is a fault at its entry", () => {
+  const bytes = withPayload({ one: new Uint8Array(9) });
+  const end = 2048;
+  const changed = (at: number, value: number) => {
+    const copy = bytes.slice();
+    new DataView(copy.buffer).setUint32(at, value, true);
+    return memorySource(copy);
+  };
+  for (const [at, value] of [[470, 3], [470, 0xfffffff0], [474, 0xffffffff]] as const) {
+    expect(faultOf(() => payloadPartition(changed(at, value), end)))
+      .toMatch(/the partition of the payload (begins|ends) at byte .* \| memory, offset 462$/);
+  }
+  const other = bytes.slice();
+  other[466] = 0x83;
+  expect(payloadPartition(memorySource(other), end)).toBeUndefined();
 });
