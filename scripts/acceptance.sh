@@ -17,19 +17,21 @@
 #   - runs of the real stages that are killed again and again go on from their checkpoints to the
 #     same result; with --root ROOT, a root file system bootstrapped to the end of kexec-fiwix-1.0,
 #     also through the jump to Fiwix
+#   - one disk with boot image, payload and system becomes that under a Debian kernel, which runs
+#     jump/move_disk.sh of the checkout
 #
 # The checkout is only read. Needs Python with `requests` for the first two. The last line is
 # `N passed, N failed, N skipped`; fails if anything did.
 #
 # usage: acceptance.sh [--mib N] [--kills N] [--signals N] [--real DIR] [--root ROOT] [--only PART] CHECKOUT
 #
-# The parts are python, copies, kills, boots, outcomes and resume. The kills are of each command.
+# The parts are python, copies, kills, boots, outcomes, resume and disk. The kills are of each command.
 
 # shellcheck disable=SC2034 # the parts use these variables
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 
-parts="python copies kills boots outcomes resume"
+parts="python copies kills boots outcomes resume disk"
 usage() {
 	echo "usage: acceptance.sh [--mib N] [--kills N] [--signals N] [--real DIR] [--root ROOT] [--only PART] CHECKOUT" >&2
 	echo "parts: $parts" >&2
@@ -48,7 +50,7 @@ while [ $# -gt 1 ]; do
 		--root) root=$(cd "$2" && pwd) ;;
 		--signals) signals=$2 ;;
 		--only)
-			case $2 in python | copies | kills | boots | outcomes | resume) parts=$2 ;; *) usage ;; esac
+			case $2 in python | copies | kills | boots | outcomes | resume | disk) parts=$2 ;; *) usage ;; esac
 			;;
 		*) usage ;;
 	esac

@@ -4,59 +4,61 @@
 import a0 from "../steps/improve/guard_disk.sh" with { type: "text" };
 import a1 from "../steps/improve/import_payload.sh" with { type: "text" };
 import a2 from "../steps/improve/import_payload_rest.sh" with { type: "text" };
-import a3 from "../steps/payload-import-1.0/pass1.kaem" with { type: "text" };
-import a4 from "../steps/payload-import-1.0/payload-import-1.0.checksums" with { type: "text" };
-import a5 from "../steps/payload-import-1.0/src/payload-import.c" with { type: "text" };
-import a6 from "../steps/preflight-1.0/stage1.hex0" with { type: "text" };
-import a7 from "../steps/preflight-1.0/stage2.hex0" with { type: "text" };
-import a8 from "./demo/tree/seed/seed.kaem" with { type: "text" };
-import a9 from "./demo/tree/seed/stage0-posix/kaem.x86" with { type: "text" };
-import a10 from "./demo/tree/seed/stage0-posix/x86/hex0_x86.hex0" with { type: "text" };
-import a11 from "./demo/tree/seed/stage0-posix/x86/kaem-minimal.hex0" with { type: "text" };
-import a12 from "./demo/tree/steps/hello-1.0/pass1.kaem" with { type: "text" };
-import a13 from "./demo/tree/steps/hello-1.0/pass2.kaem" with { type: "text" };
-import a14 from "./demo/tree/steps/hello-1.0/sources" with { type: "text" };
-import a15 from "./demo/tree/steps/improve/get_network.sh" with { type: "text" };
-import a16 from "./demo/tree/steps/jump/fiwix.sh" with { type: "text" };
-import a17 from "./demo/tree/steps/later-1.0/pass1.kaem" with { type: "text" };
-import a18 from "./demo/tree/steps/later-1.0/sources" with { type: "text" };
-import a19 from "./demo/tree/steps/manifest" with { type: "text" };
-import a20 from "./demo/tree/steps/words-1.0/pass1.kaem" with { type: "text" };
-import a21 from "./demo/tree/steps/words-1.0/sources" with { type: "text" };
-import a22 from "./demo/mirror/hello-1.0.txt" with { type: "text" };
-import a23 from "./demo/mirror/later-1.0.txt" with { type: "text" };
-import a24 from "./demo/mirror/words-1.0.txt" with { type: "text" };
+import a3 from "../steps/improve/one_disk.sh" with { type: "text" };
+import a4 from "../steps/payload-import-1.0/pass1.kaem" with { type: "text" };
+import a5 from "../steps/payload-import-1.0/payload-import-1.0.checksums" with { type: "text" };
+import a6 from "../steps/payload-import-1.0/src/payload-import.c" with { type: "text" };
+import a7 from "../steps/preflight-1.0/stage1.hex0" with { type: "text" };
+import a8 from "../steps/preflight-1.0/stage2.hex0" with { type: "text" };
+import a9 from "./demo/tree/seed/seed.kaem" with { type: "text" };
+import a10 from "./demo/tree/seed/stage0-posix/kaem.x86" with { type: "text" };
+import a11 from "./demo/tree/seed/stage0-posix/x86/hex0_x86.hex0" with { type: "text" };
+import a12 from "./demo/tree/seed/stage0-posix/x86/kaem-minimal.hex0" with { type: "text" };
+import a13 from "./demo/tree/steps/hello-1.0/pass1.kaem" with { type: "text" };
+import a14 from "./demo/tree/steps/hello-1.0/pass2.kaem" with { type: "text" };
+import a15 from "./demo/tree/steps/hello-1.0/sources" with { type: "text" };
+import a16 from "./demo/tree/steps/improve/get_network.sh" with { type: "text" };
+import a17 from "./demo/tree/steps/jump/fiwix.sh" with { type: "text" };
+import a18 from "./demo/tree/steps/later-1.0/pass1.kaem" with { type: "text" };
+import a19 from "./demo/tree/steps/later-1.0/sources" with { type: "text" };
+import a20 from "./demo/tree/steps/manifest" with { type: "text" };
+import a21 from "./demo/tree/steps/words-1.0/pass1.kaem" with { type: "text" };
+import a22 from "./demo/tree/steps/words-1.0/sources" with { type: "text" };
+import a23 from "./demo/mirror/hello-1.0.txt" with { type: "text" };
+import a24 from "./demo/mirror/later-1.0.txt" with { type: "text" };
+import a25 from "./demo/mirror/words-1.0.txt" with { type: "text" };
 
 export const STEPS: Readonly<Record<string, string>> = {
   "improve/guard_disk.sh": a0,
   "improve/import_payload.sh": a1,
   "improve/import_payload_rest.sh": a2,
-  "payload-import-1.0/pass1.kaem": a3,
-  "payload-import-1.0/payload-import-1.0.checksums": a4,
-  "payload-import-1.0/src/payload-import.c": a5,
-  "preflight-1.0/stage1.hex0": a6,
-  "preflight-1.0/stage2.hex0": a7,
+  "improve/one_disk.sh": a3,
+  "payload-import-1.0/pass1.kaem": a4,
+  "payload-import-1.0/payload-import-1.0.checksums": a5,
+  "payload-import-1.0/src/payload-import.c": a6,
+  "preflight-1.0/stage1.hex0": a7,
+  "preflight-1.0/stage2.hex0": a8,
 };
 
 export const DEMO_TREE: Readonly<Record<string, string>> = {
-  "seed/seed.kaem": a8,
-  "seed/stage0-posix/kaem.x86": a9,
-  "seed/stage0-posix/x86/hex0_x86.hex0": a10,
-  "seed/stage0-posix/x86/kaem-minimal.hex0": a11,
-  "steps/hello-1.0/pass1.kaem": a12,
-  "steps/hello-1.0/pass2.kaem": a13,
-  "steps/hello-1.0/sources": a14,
-  "steps/improve/get_network.sh": a15,
-  "steps/jump/fiwix.sh": a16,
-  "steps/later-1.0/pass1.kaem": a17,
-  "steps/later-1.0/sources": a18,
-  "steps/manifest": a19,
-  "steps/words-1.0/pass1.kaem": a20,
-  "steps/words-1.0/sources": a21,
+  "seed/seed.kaem": a9,
+  "seed/stage0-posix/kaem.x86": a10,
+  "seed/stage0-posix/x86/hex0_x86.hex0": a11,
+  "seed/stage0-posix/x86/kaem-minimal.hex0": a12,
+  "steps/hello-1.0/pass1.kaem": a13,
+  "steps/hello-1.0/pass2.kaem": a14,
+  "steps/hello-1.0/sources": a15,
+  "steps/improve/get_network.sh": a16,
+  "steps/jump/fiwix.sh": a17,
+  "steps/later-1.0/pass1.kaem": a18,
+  "steps/later-1.0/sources": a19,
+  "steps/manifest": a20,
+  "steps/words-1.0/pass1.kaem": a21,
+  "steps/words-1.0/sources": a22,
 };
 
 export const DEMO_MIRROR: Readonly<Record<string, string>> = {
-  "hello-1.0.txt": a22,
-  "later-1.0.txt": a23,
-  "words-1.0.txt": a24,
+  "hello-1.0.txt": a23,
+  "later-1.0.txt": a24,
+  "words-1.0.txt": a25,
 };

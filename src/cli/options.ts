@@ -86,6 +86,7 @@ export function planCommandBase(name: string) {
       new Option("--payload-phases <how>", "restore it at once, or in part after jump: move_disk")
         .choices(["auto", "one", "two"] as const).default("auto" as const),
     )
+    .option("--one-disk", "carry the payload on the boot disk, which the system is installed to")
     .option("--disk <name>", "what the system is installed to, as Linux names it (default: sda)")
     .option("--overwrite-disk", "let the machine install to a disk that has something on it")
     .option("--air-gapped", "do not let the booted machine wait for a network")
@@ -206,6 +207,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     payloadPhases: raw.payloadPhases,
     ...(raw.disk !== undefined && { disk: checkedDisk(raw.disk) }),
     ...(raw.overwriteDisk === true && { overwriteDisk: true }),
+    ...(raw.oneDisk === true && { oneDisk: true }),
     airGapped: raw.airGapped ?? isForAirGap(resolve(tree)),
     mirrorPort: raw.mirrorPort === undefined
       ? MIRROR_PORT

@@ -8,12 +8,13 @@ import { mirrorWarnings, planBuild } from "../job/build.ts";
 import { checkLimits, checkMissing, checkTargetDirectory } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
 import { neededDistfiles, planCommand } from "../plan/plan.ts";
-import { formatAmount, isFloor, type Limit, limitState } from "../plan/limits.ts";
+import { countUnknown, formatAmount, isFloor, type Limit, limitState } from "../plan/limits.ts";
 import { isReachable } from "../plan/reach.ts";
 import { payloadFiles } from "../plan/restore.ts";
 import { MIB } from "../format/segment.ts";
 import {
   BOOT_IMAGE,
+  type DiskPart,
   PAYLOAD_IMAGE,
   type Place,
   type Plan,
@@ -74,6 +75,7 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
     entries: plan.entries.map(({ path, size, content }) => ({ path, size, origin: content.kind })),
     limits: plan.limits,
     images: plan.images,
+    ...(plan.oneDisk && { oneDisk: plan.oneDisk }),
     ...(plan.disk && {
       disk: {
         ...plan.disk,
@@ -120,7 +122,7 @@ export function planAsText(
       ...distfileLines(plan, all, inner),
       ...(all ? downloadLines(plan) : []),
     ]),
-    ...section(plan.images.length === 0 ? "Target" : "Images", mediaLines(plan, all)),
+    ...section(plan.images.length === 0 ? "Target" : "Images", mediaLines(plan, all, inner)),
     ...(plan.limits.length === 0 ? [] : section(
       "Limits",
       all ? [...limitTable(plan, inner), ...unknownLines(plan)] : limitSummary(plan, inner),
@@ -149,6 +151,8 @@ function startLine(plan: Plan, target: string): string {
   const drives = plan.images.join(" and ");
   return plan.start === "disk"
     ? `write ${drives} to a drive, and boot ${plan.options.kernel} with it`
+    : plan.images.length === 1
+    ? `write ${drives} to a drive, and boot from it`
     : `write ${drives} to a drive each, and boot from the first`;
 }
 
@@ -163,7 +167,9 @@ function distfileLines(plan: Plan, all: boolean, columns: number): string[] {
   return PLACES.flatMap(([place, where]) => {
     const files = plan.distfiles.filter((distfile) => distfile.place === place);
     if (files.length === 0) return [];
-    const here = place !== "boot" || plan.start === "builder-hex0"
+    const here = place === "payload" && plan.oneDisk !== undefined
+      ? "in the payload on the boot disk"
+      : place !== "boot" || plan.start === "builder-hex0"
       ? where
       : plan.start === "disk"
       ? "on the disk"
@@ -237,7 +243,7 @@ function sizeText(bytes: number, unknown: number): string {
   return unknown === 0 ? known : `at least ${known} (${unknownText(unknown)})`;
 }
 
-function mediaLines(plan: Plan, all: boolean): string[] {
+function mediaLines(plan: Plan, all: boolean, columns: number): string[] {
   const size = plan.options.targetSizeMib;
   const sizes = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.size]));
   const contentOf = (entries: Plan["entries"]) => contentText(entries, sizes);
@@ -249,18 +255,43 @@ function mediaLines(plan: Plan, all: boolean): string[] {
   ];
   if (plan.start === "disk") return disk;
   const payload = plan.distfiles.filter(({ place }) => place === "payload");
+  const { oneDisk } = plan;
   return [
     `${BOOT_IMAGE}: ${contentOf(plan.entries)}` +
     (size > 0 ? `, on a disk of ${formatBytes(size * MIB)}` : ""),
     ...disk,
     plan.hasPayload
-      ? `${PAYLOAD_IMAGE}: ${counted(payloadFiles(plan).length, "file")}, ${
-        amount(payload)
-      }, layout ` +
+      ? `${oneDisk === undefined ? PAYLOAD_IMAGE : "payload on it"}: ${
+        counted(payloadFiles(plan).length, "file")
+      }, ${amount(payload)}, layout ` +
         `${plan.restore?.layout} (${plan.payloadReason})`
       : `no payload image: ${plan.payloadReason}`,
     ...(all ? restoreLines(plan) : []),
+    ...(oneDisk === undefined ? [] : partLines(oneDisk.parts, plan.distfiles, columns)),
   ];
+}
+
+/** Draws a disk: a line for each part, and who uses it. */
+function partLines(
+  parts: readonly DiskPart[],
+  distfiles: Plan["distfiles"],
+  columns: number,
+): string[] {
+  const isEstimate = countUnknown(distfiles, ({ place }) => place !== "network") > 0;
+  const rows = parts.map(({ what, startBytes, endBytes, readBy, writtenBy }) => [
+    formatBytes(startBytes),
+    what,
+    endBytes === undefined ? "to the end" : formatBytes(endBytes - startBytes),
+    `read by ${readBy}`,
+    `written by ${writtenBy}`,
+  ]);
+  const title = isEstimate ? "the disk, with what is known of its sizes:" : "the disk:";
+  const narrow = ([start, what, size, ...uses]: string[]) => [
+    start!,
+    `${what}, ${size}: ${uses.join("; ")}`,
+  ];
+  const lines = fits(rows, "rlrll", columns - INDENT.length, narrow, "rl");
+  return [title, ...lines.map((line) => `${INDENT}${line}`)];
 }
 
 function contentText(

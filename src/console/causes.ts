@@ -369,6 +369,15 @@ export const CAUSES: readonly Entry[] = [
     ],
   },
   {
+    name: "refused-one-disk",
+    line: /^one_disk: REFUSED: the system is not installed to (\S+): /,
+    text: "The partition of the system could not be made after the payload on {1}.",
+    tries: [
+      "A larger disk, or --target-size in QEMU",
+      "Build without --one-disk: the payload is on a disk of its own then",
+    ],
+  },
+  {
     name: "no-disk",
     line: /^Timeout reached for disk to become accessible$/,
     text:

@@ -90,7 +90,7 @@ const IMPORTED = /^payload-import: (\d{1,9})\/\d{1,9} .*, (\d{1,15}) bytes, (kep
 const IMPORT_DONE =
   /^payload-import: done: (\d{1,9}) files restored, (\d{1,9}) kept, (\d{1,15}) bytes written$/;
 const FAULT =
-  /^(?:Subprocess error\b.*|ABORTING HARD|ERROR: no hda writes!|guard_disk: REFUSED: .*)$/;
+  /^(?:Subprocess error\b.*|ABORTING HARD|ERROR: no hda writes!|(?:guard|one)_disk: REFUSED: .*)$/;
 const FIWIX = /^\s*Fiwix (?:kernel )?v\d/;
 /** Where a line of Linux begins: it ends no line that a program has left open. */
 const PRINTK = "(?:^|\\[ *\\d+\\.\\d+\\] *)";

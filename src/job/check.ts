@@ -16,7 +16,7 @@ import { formatAmount, limitFigures } from "../plan/limits.ts";
 import { counted } from "../text.ts";
 import { brokenLimits, isDoomed } from "../plan/plan.ts";
 import { type ReachFault, reachFaults } from "../plan/reach.ts";
-import type { Plan } from "../plan/types.ts";
+import { PAYLOAD_IMAGE, type Plan } from "../plan/types.ts";
 import { openRegular } from "../read.ts";
 import { hasCheckpoints } from "../record/checkpoints.ts";
 import { readRecord } from "../record/read.ts";
@@ -161,7 +161,7 @@ function realPlace(path: string): string {
  * @throws {UserError} "usage"
  */
 export function checkDevices(
-  { options, start, hasPayload }: Plan,
+  { options, start, images, oneDisk }: Plan,
   devices: { readonly paths: ReadonlyMap<Image["role"], string> } | undefined,
 ): void {
   if (devices === undefined) return;
@@ -179,11 +179,19 @@ export function checkDevices(
       hint: "Build, and write the images with seedstrap write",
     });
   }
-  if (devices.paths.has("payload") && !hasPayload) {
-    throw new UserError("usage", "Cannot use --payload-device: the plan has no payload", {
-      hint: "--payload always makes one; seedstrap plan says why there is none",
-    });
+  if (devices.paths.has("payload") && !images.includes(PAYLOAD_IMAGE)) {
+    const { why, hint } = noPayloadImage(oneDisk !== undefined);
+    throw new UserError("usage", `Cannot use --payload-device: ${why}`, { hint });
   }
+}
+
+function noPayloadImage(isOnBootDisk: boolean): { readonly why: string; readonly hint: string } {
+  return isOnBootDisk
+    ? { why: "with --one-disk the payload is on the boot disk", hint: "Leave one of the two out" }
+    : {
+      why: "the plan has no payload",
+      hint: "--payload always makes one; seedstrap plan says why there is none",
+    };
 }
 
 /**
@@ -192,7 +200,7 @@ export function checkDevices(
  * @throws {UserError} "usage"; "target" for a file that exists
  */
 export function checkOutputs(
-  { options, start, hasPayload }: Plan,
+  { options, start, images, oneDisk }: Plan,
   { outputs, target }: {
     readonly outputs?: ReadonlyMap<Image["role"], string | WritableStream<Uint8Array>>;
     readonly target: string;
@@ -210,11 +218,9 @@ export function checkOutputs(
       "Leave --kernel out, or send disk.img of the target",
     );
   }
-  if (outputs.has("payload") && !hasPayload) {
-    throw refuse(
-      "the plan has no payload",
-      "--payload always makes one; seedstrap plan says why there is none",
-    );
+  if (outputs.has("payload") && !images.includes(PAYLOAD_IMAGE)) {
+    const { why, hint } = noPayloadImage(oneDisk !== undefined);
+    throw refuse(why, hint);
   }
   for (const [role, path] of outputs) {
     if (typeof path !== "string") continue;

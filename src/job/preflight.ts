@@ -133,7 +133,9 @@ function realRun(
   // On a real machine the payload of a target may be on a device, and nowhere else.
   const isAttached = isInQemu && given === undefined;
   checkImages(dir, [...imagesOf("boot"), ...(isAttached ? imagesOf("payload") : [])]);
-  const payloads = given?.map((path) => resolve(path)) ?? pathsOf("payload");
+  // The boot disk of the target is beside that of the preflight program, and has the payload.
+  const payloads = given?.map((path) => resolve(path)) ??
+    pathsOf(record?.options.oneDisk && record.payload.present ? "boot" : "payload");
   // QEMU would wait for a fifo.
   for (const path of given ?? []) openImage(path).close();
   const orders = { payload: payloads.length > 0, read: readsPayloads, memory: testsMemory };

@@ -27,6 +27,7 @@ import {
   type ImageReport,
   type ImageView,
   type LinearKind,
+  PAYLOAD_PATH,
   plainPath,
   type ViewEntry,
 } from "../image/types.ts";
@@ -372,6 +373,9 @@ async function checkTree(view: ImageView, dir: string, progress: Progress): Prom
   return { same, generated, others };
 }
 
+/** Whether the disk is looked at, and a partition made on it, which is never done unseen. */
+const DISK_STEPS = [[false, false], [true, false], [true, true]] as const;
+
 const MANIFEST = "steps/manifest";
 /** Paths of the files that a build generates from its options. */
 const BUILD_ONLY: ReadonlySet<string> = new Set([
@@ -381,6 +385,7 @@ const BUILD_ONLY: ReadonlySet<string> = new Set([
   RESTORE_EMPTY_SCRIPT,
   GUARD_BOOT,
   SUMS_NAME,
+  `${PAYLOAD_PATH}/${SUMS_NAME}`,
 ]);
 /** SHA-256 of the fixed files of the overlay, by path. */
 const OVERLAY: ReadonlyMap<string, string> = new Map(
@@ -393,8 +398,8 @@ function overlaidManifests({ manifest, procImproves }: TreeModel): Set<string> {
   for (const payloadPhases of [0, 1, 2] as const) {
     for (const airGapped of [false, true]) {
       for (const restoresEmpty of [false, true]) {
-        for (const guardsDisk of [false, true]) {
-          const request = { payloadPhases, airGapped, restoresEmpty, guardsDisk };
+        for (const [guardsDisk, oneDisk] of DISK_STEPS) {
+          const request = { payloadPhases, airGapped, restoresEmpty, guardsDisk, oneDisk };
           const text = overlaid(manifest, request, procImproves);
           if (text !== undefined) digests.add(sha256Of(text));
         }

@@ -18,6 +18,7 @@ import {
   textSegment,
   totalSize,
 } from "../format/segment.ts";
+import { PAYLOAD_PATH } from "../image/types.ts";
 import { payloadSums, SUMS_NAME } from "./restore.ts";
 import { srcfs, srcfsBytes, type SrcfsEntry } from "../format/srcfs.ts";
 import {
@@ -73,9 +74,11 @@ export interface ImageFile {
 export function planImages(plan: Plan, located: Located): Image[] {
   if (plan.start !== "builder-hex0") return [];
   const distfileBody = bodiesOf(plan, located);
-  const images = [bootImageOf(plan, distfileBody)];
-  if (plan.hasPayload) images.push(payloadImageOf(plan, distfileBody));
-  return images;
+  const payload = plan.hasPayload ? payloadImageOf(plan, distfileBody) : undefined;
+  if (payload === undefined) return [bootImageOf(plan, distfileBody)];
+  return plan.oneDisk === undefined
+    ? [bootImageOf(plan, distfileBody), payload]
+    : [bootImageOf(plan, distfileBody, payload)];
 }
 
 /** An entry of the directory to start in, or of the file system of a disk. */
@@ -145,7 +148,8 @@ function entryBody(
   }
 }
 
-function bootImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
+/** @param payload What the boot disk has too. */
+function bootImageOf(plan: Plan, distfileBody: (name: string) => Body, payload?: Image): Image {
   const contents: ImageFile[] = [];
   const entries = plan.entries.map((entry): SrcfsEntry => {
     const { path, content } = entry;
@@ -158,7 +162,11 @@ function bootImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
     stage1: plan.stage1,
     stage2: { kind: "bytes", bytes: plan.stage2 },
     srcfs: [...withSeeds(entries), ...closing(plan)],
+    payload: payload?.segments,
   });
+  for (const file of payload?.contents ?? []) {
+    contents.push({ ...file, path: `${PAYLOAD_PATH}/${file.path}` });
+  }
   const dataBytes = totalSize(segments);
   return {
     name: BOOT_IMAGE,
@@ -204,7 +212,7 @@ function withSeeds(entries: readonly SrcfsEntry[]): Segment[] {
 }
 
 /**
- * Returns the size in bytes of a boot image without its sparse tail.
+ * Returns the size in bytes of a boot image without a payload and its sparse tail.
  *
  * @param stage2Bytes Length of the stage2 text.
  */

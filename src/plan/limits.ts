@@ -166,6 +166,8 @@ export interface LimitInput {
   readonly ramMib: number | undefined;
   /** Size of the boot disk, and of the data that is written to it; undefined on bare metal. */
   readonly disk: { readonly sizeBytes: number; readonly dataBytes: number } | undefined;
+  /** Start of the partition of the system, if not that of `jump: move_disk`. */
+  readonly systemStartBytes?: number | undefined;
   /** The costs of the steps; undefined if they are not known. */
   readonly costs: StepCosts | undefined;
   /** Whether `--payload always` would move distfiles out of the boot image. */
@@ -351,12 +353,13 @@ function diskLimit(
   input: LimitInput,
   disk: { readonly sizeBytes: number; readonly dataBytes: number },
 ): Limit {
-  const partition = input.movesToDisk ? PARTITION_OFFSET_BYTES + MIB : 0;
+  const startBytes = input.systemStartBytes ?? PARTITION_OFFSET_BYTES;
+  const partition = input.movesToDisk ? startBytes + MIB : 0;
   const least = Math.max(disk.dataBytes, partition);
   return {
     id: "disk",
     title: input.movesToDisk
-      ? "boot disk: the boot image, and a partition that starts at 1 GiB"
+      ? `boot disk: the boot image, and a partition that starts at ${formatBytes(startBytes)}`
       : "boot disk: the boot image",
     unit: "MiB",
     used: Math.floor(disk.sizeBytes / MIB),
@@ -375,7 +378,7 @@ function diskLimit(
  * 16,384 bytes for inodes; a partition without any room is a disk that is too small, see `disk`.
  */
 function systemLimit(input: LimitInput, diskBytes: number): Limit[] {
-  const partitionBytes = diskBytes - PARTITION_OFFSET_BYTES;
+  const partitionBytes = diskBytes - (input.systemStartBytes ?? PARTITION_OFFSET_BYTES);
   if (!input.movesToDisk || partitionBytes <= 0) return [];
   return [atMost({
     id: "system-disk",

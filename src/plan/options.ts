@@ -84,6 +84,8 @@ export interface BuildOptions {
   readonly disk?: string;
   /** The machine may install to a disk that is neither empty nor its boot disk. */
   readonly overwriteDisk?: true;
+  /** The payload is on the boot disk too. */
+  readonly oneDisk?: true;
   /** Whether nothing on the booted machine waits for a network. */
   readonly airGapped: boolean;
   /** The SHA-256 of each image as a whole is recorded, for other tools. */

@@ -3,8 +3,8 @@
  * The overlay: changes to the checkout that are made in the image only.
  *
  * It builds the payload importer before `jump: fiwix` and runs it right after, creates empty files
- * again that are lost at the jump, looks at the disk before `jump: move_disk` writes to it, and
- * disables the wait for a network. Every line that it adds has a predicate, so that the same
+ * again that are lost at the jump, looks at the disk before `jump: move_disk` writes to it, makes
+ * the partition of the system after a payload on the same disk, and disables the wait for a network. Every line that it adds has a predicate, so that the same
  * manifest also works on a machine without a payload.
  *
  * @module
@@ -27,6 +27,10 @@ export const GUARD_DISK = "guard_disk";
 export const GUARD_SCRIPT = `steps/improve/${GUARD_DISK}.sh`;
 export const GUARD_BOOT = `steps/improve/${GUARD_DISK}.boot`;
 
+/** The improve that makes the partition of the system after a payload on the same disk. */
+const ONE_DISK = "one_disk";
+export const ONE_DISK_SCRIPT = `steps/improve/${ONE_DISK}.sh`;
+
 const KERNEL_BOOTSTRAP = "( KERNEL_BOOTSTRAP == True )";
 const PAYLOAD_REQUIRED = "( PAYLOAD_REQUIRED == True )";
 const NOT_AIR_GAPPED = "AIR_GAPPED != True";
@@ -39,6 +43,8 @@ export interface OverlayRequest {
   readonly restoresEmpty: boolean;
   /** Whether the disk is looked at before each `jump: move_disk`. */
   readonly guardsDisk: boolean;
+  /** Whether the partition of the system is made after a payload on the same disk. */
+  readonly oneDisk: boolean;
   /** Whether every `improve:` for the network is skipped if AIR_GAPPED is True. */
   readonly airGapped: boolean;
 }
@@ -95,10 +101,14 @@ export function overlayManifest(
     if (typeof place === "string") throw noPlaceFor(manifest, place);
     insert("after", place, `improve: import_payload_rest ${PAYLOAD_REQUIRED}`);
   }
-  if (request.guardsDisk) {
-    for (const line of moveDiskLines(manifest)) {
+  const beforeMoving = [
+    ...(request.guardsDisk ? [GUARD_DISK] : []),
+    ...(request.oneDisk ? [ONE_DISK] : []),
+  ];
+  for (const line of moveDiskLines(manifest)) {
+    for (const name of beforeMoving) {
       // With the conditions of the jump: it runs exactly where that does.
-      insert("before", line, `improve: ${GUARD_DISK}${line.text.slice(verb(line).length)}`);
+      insert("before", line, `improve: ${name}${line.text.slice(verb(line).length)}`);
     }
   }
   if (request.airGapped) {

@@ -16,6 +16,7 @@ import {
   GUARD_SCRIPT,
   IMPORTER_STEP,
   type ManifestChange,
+  ONE_DISK_SCRIPT,
   overlayManifest,
   REST_LIST,
   RESTORE_EMPTY_SCRIPT,
@@ -54,6 +55,7 @@ export function overlayFiles(
   const encoder = new TextEncoder();
   const files = new Map([["steps/bootstrap.cfg", encoder.encode(config)]]);
   const ours = restore?.importer === "overlay" ? restore : undefined;
+  const makesPartition = boot !== undefined && restore !== undefined && options.oneDisk === true;
   const restoresEmpty = lost.files.length + lost.directories.length > 0;
   const { text, changes } = overlayManifest(
     tree.manifest,
@@ -61,6 +63,7 @@ export function overlayFiles(
       payloadPhases: ours?.phases ?? 0,
       restoresEmpty,
       guardsDisk: boot !== undefined,
+      oneDisk: makesPartition,
       airGapped: options.airGapped,
     },
     tree.procImproves,
@@ -71,6 +74,7 @@ export function overlayFiles(
     files.set(GUARD_SCRIPT, encoder.encode(STEPS["improve/guard_disk.sh"]));
     files.set(GUARD_BOOT, encoder.encode(bootStartText(boot)));
   }
+  if (makesPartition) files.set(ONE_DISK_SCRIPT, encoder.encode(STEPS["improve/one_disk.sh"]));
   if (ours !== undefined) {
     for (const [path, content] of Object.entries(STEPS)) {
       if (isImporterFile(path, ours.phases)) files.set(`steps/${path}`, encoder.encode(content));

@@ -55,6 +55,7 @@ import { directoryCommand, planRootDirectory } from "./directory.ts";
 import { externalDisk, fileSystemLimits } from "./disk.ts";
 import { canMakeAgain, findLost, lostForGood, NOTHING_LOST, withoutLost } from "./lost.ts";
 import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
+import { checkOneDisk, layOutDisk } from "./one_disk.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { qemuArgs } from "./qemu.ts";
 import { planRestore, restoresToDisk, survivors } from "./restore.ts";
@@ -63,6 +64,7 @@ import { carriedNote, type Network, networkOf, plannedDownloads, reachFaults } f
 import { type Boundaries, findBoundaries } from "./split.ts";
 import {
   BOOT_IMAGE,
+  type OneDisk,
   PAYLOAD_IMAGE,
   type Plan,
   type PlannedDistfile,
@@ -90,6 +92,7 @@ export function makePlan(
 ): Plan {
   if (extras.preseed !== undefined) checkPreseed(extras.preseed, options);
   checkArch(options);
+  checkOneDisk(options, tree);
   checkSubmodules(tree, options);
   if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, extras);
   const input = { tree, options, sizes, extras };
@@ -247,9 +250,12 @@ function draftImages(
   );
   const entries = withoutLost(withOverlay(root, overlay.files), again);
   const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
+  const oneDisk = restore !== undefined && options.oneDisk
+    ? layOutDisk({ stage2Bytes: tree.stage2.length, entries, distfiles, restore, boundaries })
+    : undefined;
   const made = plannedDownloads(network, distfiles, options);
   const limits = [
-    ...imageLimits(input, course, entries, distfiles, restore),
+    ...imageLimits(input, course, entries, distfiles, restore, oneDisk),
     ...(disk === undefined ? [] : fileSystemLimits(disk, countUnknown(distfiles))),
   ];
   return {
@@ -263,9 +269,14 @@ function draftImages(
     stage2: tree.stage2,
     entries,
     hasPayload,
+    ...(oneDisk && { oneDisk }),
     payloadReason,
     limits,
-    images: [BOOT_IMAGE, ...optional(disk?.name), ...optional(hasPayload && PAYLOAD_IMAGE)],
+    images: [
+      BOOT_IMAGE,
+      ...optional(disk?.name),
+      ...optional(hasPayload && oneDisk === undefined && PAYLOAD_IMAGE),
+    ],
     ...(disk && { disk }),
     ...(restore && { restore }),
     overlay: {
@@ -359,6 +370,7 @@ function imageLimits(
   entries: readonly PlannedEntry[],
   distfiles: readonly PlannedDistfile[],
   restore: PlannedRestore | undefined,
+  oneDisk: OneDisk | undefined,
 ): Limit[] {
   const sizeBytes = options.targetSizeMib * MIB;
   const { installed, ...restored } = onDisks(tree, distfiles, restore);
@@ -372,8 +384,12 @@ function imageLimits(
     movesToDisk: boundaries.moveDisk !== Infinity && diskOf(options) === BOOT_DISK,
     ramMib: options.mode === "qemu" ? options.qemuRamMib : undefined,
     disk: options.mode === "qemu"
-      ? { sizeBytes, dataBytes: bootDataBytes(tree.stage2.length, entries) }
+      ? {
+        sizeBytes,
+        dataBytes: oneDisk?.payloadEndBytes ?? bootDataBytes(tree.stage2.length, entries),
+      }
       : undefined,
+    systemStartBytes: oneDisk?.systemStartBytes,
     payloadHelps: restore === undefined && boundaries.split !== Infinity,
   });
 }

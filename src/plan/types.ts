@@ -99,6 +99,28 @@ export interface PlannedDisk {
   readonly entries: readonly PlannedEntry[];
 }
 
+/** A part of a boot disk that has all, and who uses it. */
+export interface DiskPart {
+  readonly what: string;
+  readonly startBytes: number;
+  /** Offset after its last byte; absent where it goes to the end of the disk. */
+  readonly endBytes?: number;
+  /** What reads it, and when, as a phrase. */
+  readonly readBy: string;
+  /** What may write to it, and when, as a phrase. */
+  readonly writtenBy: string;
+}
+
+/** The layout of a boot disk that has the payload and the system too. */
+export interface OneDisk {
+  readonly payloadStartBytes: number;
+  readonly payloadEndBytes: number;
+  /** Start of the partition of the system; absent where none is installed. */
+  readonly systemStartBytes?: number;
+  /** All parts, in order and without a gap. */
+  readonly parts: readonly DiskPart[];
+}
+
 /** How a distfile can be downloaded by the machine that needs it. */
 export interface Reach {
   /** Whether its first step is built before or after the machine has TLS. */
@@ -134,6 +156,8 @@ export interface Plan {
   /** The disk with a file system; absent if there is none. */
   readonly disk?: PlannedDisk;
   readonly hasPayload: boolean;
+  /** The boot disk, where the payload is on it; absent where there is none, or it has its own. */
+  readonly oneDisk?: OneDisk;
   /** The reason why there is a payload image, or none. */
   readonly payloadReason: string;
   readonly limits: readonly Limit[];

@@ -93,6 +93,7 @@ export const buildOptions = objectOf<BuildOptions>({
   payloadPhases: oneOf(["auto", "one", "two"]),
   disk: v.exactOptional(textThat(isDiskName, "a disk")),
   overwriteDisk: v.exactOptional(v.literal(true)),
+  oneDisk: v.exactOptional(v.literal(true)),
   airGapped: bool,
   sha256: v.exactOptional(v.literal(true)),
   mirrorPort: count(1, 65000),

@@ -245,6 +245,14 @@ const EXAMPLES: Readonly<Record<string, { shows: Run; misses: Run }>> = {
     },
     misses: { text: inBash("guard_disk: /dev/sda: boot disk: the system is installed to it") },
   },
+  "refused-one-disk": {
+    shows: {
+      text: inBash(
+        "one_disk: REFUSED: the system is not installed to /dev/sda: it ends before sector 4096",
+      ),
+    },
+    misses: { text: inBash("one_disk: the system is installed to /dev/sda1") },
+  },
   "no-disk": {
     shows: { text: inBash("Timeout reached for disk to become accessible") },
     misses: { text: inBash("dd: /dev/sda: No such device") },

@@ -22,7 +22,14 @@ const PROC = ["make_bootable", "finalize_fhs"];
 const overlay = (request: Partial<OverlayRequest>, text = MANIFEST) =>
   overlayManifest(
     parseManifest(text, "steps/manifest"),
-    { payloadPhases: 0, restoresEmpty: false, guardsDisk: false, airGapped: false, ...request },
+    {
+      payloadPhases: 0,
+      restoresEmpty: false,
+      guardsDisk: false,
+      oneDisk: false,
+      airGapped: false,
+      ...request,
+    },
     PROC,
   );
 /** Returns the lines that the booted machine executes, in short form. */
@@ -103,6 +110,10 @@ test("overlayManifest() looks at the disk right before each jump to it, under it
     "",
   ]);
   expect(changes.map(({ place }) => place)).toEqual(Array(3).fill("before jump: move_disk"));
+  const both = overlay({ guardsDisk: true, oneDisk: true }, "jump: move_disk ( A == b )\n");
+  expect(both.text).toBe(
+    "improve: guard_disk ( A == b )\nimprove: one_disk ( A == b )\njump: move_disk ( A == b )\n",
+  );
   const without = "build: a-1\n";
   expect(overlay({ guardsDisk: true }, without)).toEqual({ text: without, changes: [] });
 });

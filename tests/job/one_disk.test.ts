@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+/**
+ * One disk with boot image and payload, as users build, look at, verify and write it.
+ *
+ * @module
+ */
+import { afterEach, describe, expect, test } from "bun:test";
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { MIB } from "../../src/format/segment.ts";
+import { readRecord } from "../../src/record/read.ts";
+import { TempDirs } from "../support/files.ts";
+import { loopObstacle, Loops, must } from "../support/loop.ts";
+import { seedstrap, testWith } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+
+const temp = new TempDirs();
+const loops = new Loops();
+afterEach(() => {
+  loops.release();
+  temp.release();
+});
+
+interface Scene {
+  readonly dir: string;
+  readonly tree: string;
+  readonly target: string;
+  readonly image: string;
+  readonly distfiles: Readonly<Record<string, Uint8Array>>;
+}
+
+async function scene(mode: string, ...options: string[]): Promise<Scene> {
+  const dir = temp.make();
+  const mini = miniTree({ movesToDisk: true, distfileBytes: 70_000 });
+  const { tree, mirror } = writeMiniTree(dir, mini);
+  const target = join(dir, "target");
+  const words = ["--tree", tree, "-m", `file://${mirror}`, "--store", join(dir, "store")];
+  const payload = ["--external-sources", "--payload", "always"];
+  const { code, stderr } = await seedstrap(
+    ["build", mode, ...words, ...payload, "-t", target, ...options],
+  );
+  expect([code, stderr.includes("seedstrap:")]).toEqual([0, false]);
+  return { dir, tree, target, image: join(target, "init.img"), distfiles: mini.distfiles };
+}
+
+test("the image of one disk is listed, verified, taken out of, compared and reproduced", async () => {
+  const { dir, tree, target, image, distfiles } = await scene("--bare-metal", "--one-disk");
+  expect(readdirSync(target).filter((name) => name.endsWith(".img"))).toEqual(["init.img"]);
+  const listed = await seedstrap(["image", "ls", image, "--json"]);
+  const { entries } = JSON.parse(listed.stdout) as {
+    entries: { path: string; dataOffset: number; size: number }[];
+  };
+  const bytes = readFileSync(image);
+  const carried = entries.filter(({ path }) => path.startsWith("payload/"));
+  expect(carried.map(({ path }) => path.slice("payload/".length))).toEqual([
+    "SHA256SUMS",
+    ...Object.keys(distfiles).filter((name) => name !== "alpha-1.0.tar.gz").sort(),
+  ]);
+  for (const { path, dataOffset, size } of carried.slice(1)) {
+    const content = bytes.subarray(dataOffset, dataOffset + size);
+    expect(content).toEqual(Buffer.from(distfiles[path.slice("payload/".length)]!));
+  }
+  for (const more of [[], ["--tree", tree]]) {
+    const verified = await seedstrap(["image", "verify", image, ...more]);
+    expect([verified.code, verified.stderr]).toEqual([0, ""]);
+    expect(verified.stdout).toContain("the payload on it, from 2097152 on");
+  }
+  const out = join(dir, "out");
+  expect((await seedstrap(["image", "extract", image, "payload", "-o", out])).code).toBe(0);
+  expect(readFileSync(join(out, "payload/beta-2.0.tar.gz")))
+    .toEqual(Buffer.from(distfiles["beta-2.0.tar.gz"]!));
+  const again = ["--tree", tree, "-m", `file://${dir}/mirror`];
+  expect((await seedstrap(["reproduce", target, ...again])).code).toBe(0);
+});
+
+test("what is on one disk is what is on two", async () => {
+  const one = await scene("--bare-metal", "--one-disk");
+  const two = await scene("--bare-metal");
+  const out = join(one.dir, "out");
+  expect((await seedstrap(["image", "extract", one.image, "payload", "-o", out])).code).toBe(0);
+  const split = join(two.dir, "out");
+  const payload = join(two.target, "payload.img");
+  expect((await seedstrap(["image", "extract", payload, "-o", split])).code).toBe(0);
+  must("diff", "-r", join(out, "payload"), split);
+  const { stdout } = await seedstrap(["image", "diff", "--json", two.image, one.image]);
+  const { differences } = JSON.parse(stdout) as { differences: { path: string }[] };
+  expect(differences.map(({ path }) => path).filter((path) => !path.startsWith("payload/")))
+    .toEqual(["steps/improve/one_disk.sh", "steps/manifest"]);
+});
+
+test("one wrong byte in the payload, or between it and the srcfs, is found", async () => {
+  const { image, target, dir } = await scene("--bare-metal", "--one-disk");
+  const built = readFileSync(image);
+  const at = 2 * MIB;
+  expect(built.toString("latin1", at, at + 8)).toBe("LBPAYLD1");
+  const copy = join(dir, "copy.img");
+  for (const [offset, code] of [[at + 200_000, 5], [at - 1, 6], [at, 6], [475, 6]] as const) {
+    writeFileSync(copy, built);
+    const file = openSync(copy, "r+");
+    writeSync(file, Uint8Array.of(built[offset]! ^ 0x40), 0, 1, offset);
+    closeSync(file);
+    const { code: got } = await seedstrap(
+      ["image", "verify", copy, "--record", join(target, "seedstrap.json")],
+    );
+    expect([offset - at, got]).toEqual([offset - at, code]);
+  }
+});
+
+test("no second place is named for the payload of one disk", async () => {
+  const dir = temp.make();
+  const { tree, mirror } = writeMiniTree(dir, miniTree({ movesToDisk: true }));
+  const words = ["build", "--bare-metal", "--one-disk", "--tree", tree, "-m", `file://${mirror}`];
+  const { code, stderr } = await seedstrap(
+    [...words, "--payload", "always", "-t", join(dir, "t"), "--output", `payload=${dir}/p.img`],
+  );
+  expect(code).toBe(2);
+  expect(stderr).toContain("with --one-disk the payload is on the boot disk");
+});
+
+testWith("qemu-system-x86_64")("the preflight program finds the payload on one disk", async () => {
+  const { target } = await scene("--qemu", "--one-disk", "--target-size", "1100M");
+  const options = ["--no-memory-test", "--accel", "tcg", "--json"];
+  const { stdout } = await seedstrap(["preflight", "--qemu", target, ...options]);
+  const report = JSON.parse(stdout) as {
+    lines: { topic: string; values: Record<string, string> }[];
+    verdict: unknown;
+  };
+  expect(report).toMatchObject({ verdict: { ok: true } });
+  expect(report.lines.filter(({ topic }) => topic === "payload").map(({ values }) => values))
+    .toMatchObject([{ at: String(2 * MIB), files: "6", state: "ok" }]);
+}, 120_000);
+
+const why = loopObstacle();
+if (why !== undefined) console.log(`skipped: one disk on a loop device: ${why}`);
+describe.skipIf(why !== undefined)("one disk on a loop device", () => {
+  test("is written, read back, and the same whether it was built there or written", async () => {
+    const { dir, target, image } = await scene("--bare-metal", "--one-disk");
+    const size = readRecord(target).images[0]!.sizeBytes;
+    const device = loops.attach(join(dir, "disk"), size + 8 * MIB, 0xa5);
+    const { code } = await seedstrap(["write", image, device.path, "--yes", device.name]);
+    expect(code).toBe(0);
+    must("cmp", "-n", String(size), image, device.path);
+    expect((await seedstrap(["image", "verify", device.path, "--record", target])).code).toBe(0);
+    const second = loops.attach(join(dir, "second"), size + 8 * MIB, 0xa5);
+    const straight = ["--one-disk", "--boot-device", second.path, "--yes", second.name];
+    await scene("--bare-metal", ...straight);
+    must("cmp", "-n", String(size), image, second.path);
+    const refused = await scene("--bare-metal", "--one-disk").then(({ tree }) =>
+      seedstrap([
+        ...["build", "--bare-metal", "--one-disk", "--tree", tree, "-t", join(dir, "third")],
+        ...["--payload-device", second.path, "--yes", second.name],
+      ])
+    );
+    expect(refused.code).toBe(2);
+  });
+});
