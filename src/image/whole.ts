@@ -52,8 +52,9 @@ export function checkWhole(source: ByteSource, kind: ImageKind): void {
 }
 
 function checkBoot(source: ByteSource): void {
-  const { endOffset, sizeBytes } = verifyImage(source, "boot");
-  if (endOffset < sizeBytes) return;
+  const { endOffset, sizeBytes, payloadOffset } = verifyImage(source, "boot");
+  // A payload may fill its partition, which is within the image.
+  if (endOffset < sizeBytes || payloadOffset !== undefined) return;
   throw formatError(source, sizeBytes, "the image ends before the zeros after its last entry");
 }
 

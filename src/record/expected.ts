@@ -10,7 +10,7 @@ import type { Expected, StepPass } from "../console/outcome.ts";
 import type { RunPlan } from "../console/position.ts";
 import { UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
-import type { ImageView } from "../image/types.ts";
+import { type ImageView, isOfPayload } from "../image/types.ts";
 import { openView } from "../image/view.ts";
 import { type BuildOptions, type CiPass, startOf } from "../plan/options.ts";
 import { BOOT_IMAGE, DISK_IMAGE } from "../plan/types.ts";
@@ -106,12 +106,14 @@ function isPackaged(dir: string, { name, pass }: StepPass, sinceMs: number): boo
   return found?.isFile() === true && found.mtimeMs >= sinceMs - 1000;
 }
 
-/** Sizes of the entries of a boot image, in their order; none where it cannot be read. */
+/** Sizes of the entries that builder-hex0 loads, in their order; none where they cannot be read. */
 function entrySizes(image: string): readonly number[] {
   return withImage(
     image,
     (source) =>
-      [...openView(source).entries()].flatMap((entry) => "size" in entry ? [entry.size] : []),
+      [...openView(source).entries()].flatMap((entry) =>
+        "size" in entry && !isOfPayload(entry.path) ? [entry.size] : []
+      ),
   ) ?? [];
 }
 

@@ -14,7 +14,7 @@ import {
 } from "../../src/format/mbr.ts";
 import { payload } from "../../src/format/payload.ts";
 import { memorySource } from "../../src/format/reader.ts";
-import { MIB, SECTOR_BYTES, textSegment } from "../../src/format/segment.ts";
+import { MIB, SECTOR_BYTES, textSegment, totalSize } from "../../src/format/segment.ts";
 import { srcfs } from "../../src/format/srcfs.ts";
 import { detectImage, verifyImage } from "../../src/image/linear.ts";
 import { checkWhole } from "../../src/image/whole.ts";
@@ -77,6 +77,23 @@ test.each([
   const { endOffset } = verifyImage(memorySource(image));
   expect(fault(image.subarray(0, endOffset + zeros))).toBeUndefined();
   fc.assert(fc.property(fc.integer({ min: SECTOR_BYTES, max: endOffset + zeros - 1 }), (length) => {
+    expect(fault(image.subarray(0, length))).toStartWith("Cannot read image: ");
+  }));
+});
+
+test("checkWhole() finds that a boot image with a payload ends early, wherever it does", () => {
+  const head = totalSize(payload([{ name: "a", body: textSegment("") }]).slice(0, -1));
+  const body = { kind: "bytes", bytes: sampleBody(MIB - head) } as const;
+  const image = bytesOfSegments(bootImage({
+    stage1: stage1(true),
+    stage2: textSegment("90\n"),
+    srcfs: srcfs(entries, []),
+    payload: payload([{ name: "a", body }]),
+  }));
+  // No zero follows the payload.
+  expect(verifyImage(memorySource(image)).endOffset).toBe(image.length);
+  expect(fault(image)).toBeUndefined();
+  fc.assert(fc.property(fc.integer({ min: SECTOR_BYTES, max: image.length - 1 }), (length) => {
     expect(fault(image.subarray(0, length))).toStartWith("Cannot read image: ");
   }));
 });

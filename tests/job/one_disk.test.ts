@@ -8,6 +8,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { closeSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { MIB } from "../../src/format/segment.ts";
+import { expectedOf } from "../../src/record/expected.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { TempDirs } from "../support/files.ts";
 import { loopObstacle, Loops, must } from "../support/loop.ts";
@@ -104,6 +105,17 @@ test("one wrong byte in the payload, or between it and the srcfs, is found", asy
     );
     expect([offset - at, got]).toEqual([offset - at, code]);
   }
+});
+
+test("what a run loads is the boot image, without the payload", async () => {
+  const one = await scene("--qemu", "--one-disk");
+  const loads = expectedOf(one.target, readRecord(one.target)).plan.loadSizes!;
+  const { stdout } = await seedstrap(["image", "ls", one.image, "--json"]);
+  const { entries } = JSON.parse(stdout) as { entries: { kind: string; path: string }[] };
+  const files = entries.filter(({ kind, path }) =>
+    kind !== "command" && !path.startsWith("payload/")
+  );
+  expect(loads).toHaveLength(files.length);
 });
 
 test("no second place is named for the payload of one disk", async () => {
