@@ -37,6 +37,7 @@ import { extract } from "../../src/write/extract.ts";
 import fc from "fast-check";
 import { sampleBody } from "../../tests/fetch/servers.ts";
 import { record } from "../../tests/record/records.ts";
+import { oneDisk } from "../../tests/support/one_disk.ts";
 import { writeFiles } from "../../tests/support/files.ts";
 import {
   assertBounded,
@@ -187,7 +188,10 @@ function imagesIn(prepare: (dir: string) => Uint8Array[]): Reader["prepare"] {
   });
 }
 
-const boot: Reader = { name: "boot", prepare: imagesIn(() => [bootBytes()]) };
+const boot: Reader = {
+  name: "boot",
+  prepare: imagesIn(() => [bootBytes(), oneDisk(bootBytes(), payloadBytes(64))]),
+};
 const payloads: Reader = {
   name: "payload",
   prepare: imagesIn(() => [payloadBytes(64), payloadBytes(32)]),
@@ -218,7 +222,10 @@ const table: Reader = {
 const recorded: Reader = {
   name: "recorded",
   prepare(dir) {
-    const sounds = soundsOf([bootBytes(), payloadBytes(64), payloadBytes(32)], { words: WORDS });
+    const sounds = soundsOf(
+      [bootBytes(), payloadBytes(64), payloadBytes(32), oneDisk(bootBytes(), payloadBytes(64))],
+      { words: WORDS },
+    );
     const [sample] = fc.sample(record, { seed: 1, numRuns: 1 });
     const path = join(dir, "init.img");
     return {

@@ -11,6 +11,7 @@ import { srcfs } from "../../src/format/srcfs.ts";
 import { readImage, verifyImage } from "../../src/image/linear.ts";
 import { findEntry, openView } from "../../src/image/view.ts";
 import { sampleBody } from "../fetch/servers.ts";
+import { oneDisk } from "../support/one_disk.ts";
 import { damaged, Random } from "../support/mutate.ts";
 import {
   assertBounded,
@@ -39,6 +40,17 @@ const WHOLE = [
       srcfs: srcfs([{ path: "." }, ...contents], ["hex0 /a /b"]),
     })),
   ],
+  [
+    "a boot image with a payload on its disk",
+    oneDisk(
+      bytesOfSegments(bootImage({
+        stage1,
+        stage2: textSegment("90 F4\n"),
+        srcfs: srcfs(contents.slice(0, 4), ["hex0 /a /b"]),
+      })).subarray(0, 4096),
+      bytesOfSegments(payload(named.slice(0, 4), 64)).subarray(0, 2048),
+    ),
+  ],
   ["a payload of layout 64", bytesOfSegments(payload(named, 64))],
   ["a payload of layout 32", bytesOfSegments(payload(named, 32))],
 ] as const;
@@ -62,6 +74,10 @@ function walk(image: Uint8Array): void {
   // Each record fills the window at most once.
   assertBounded(source, 4 + Math.ceil(2 * count / 10));
 }
+
+test("the images are sound before they are damaged", () => {
+  expect(WHOLE.map(([, whole]) => verifyImage(memorySource(whole)).files)).toEqual([4, 7, 5, 5]);
+});
 
 for (const [what, whole] of WHOLE) {
   test(`reading ${what} that is damaged ends, in bounded memory`, () =>
