@@ -14,6 +14,7 @@ import { type Piece, piecesDigest } from "../format/pieces.ts";
 import {
   type FileRun,
   type FileSegment,
+  type JoinedSegment,
   type MemberSegment,
   runsOf,
   type Segment,
@@ -21,6 +22,7 @@ import {
 } from "../format/segment.ts";
 import { PIECE_BYTES } from "../hash/piece.ts";
 import { reading } from "../refused.ts";
+import { readJoined } from "../source/joined.ts";
 import { changedFile, openRun } from "../source/run.ts";
 import { RunningCrc32 } from "../write/crc32.ts";
 import { DigestMismatch } from "../write/writer.ts";
@@ -67,6 +69,7 @@ export async function streamSegments(
   const stream = new Stream(sink, segments, blocks, signal);
   const isFile = (segment: Segment) =>
     files?.has(segment) === true || segment.kind === "member" ||
+    segment.kind === "joined" ||
     (segment.kind === "file" && segment.sha256 !== undefined);
   try {
     for (const segment of segments) {
@@ -170,7 +173,8 @@ class Stream {
         for (const run of runsOf(segment)) await this.#putRun(segment, run);
         return;
       case "member":
-        return await this.#putMember(segment);
+      case "joined":
+        return await this.#putWhole(segment);
     }
   }
 
@@ -226,8 +230,9 @@ class Stream {
     }
   }
 
-  async #putMember(segment: MemberSegment): Promise<void> {
-    for await (const piece of this.#members.read(segment)) {
+  async #putWhole(segment: MemberSegment | JoinedSegment): Promise<void> {
+    const pieces = segment.kind === "member" ? this.#members.read(segment) : readJoined(segment);
+    for await (const piece of pieces) {
       this.#hash(piece);
       await writeBytes(this.#sink, piece);
       throwIfInterrupted(this.#signal);

@@ -25,6 +25,7 @@ import { UserError } from "../errors.ts";
 import { type ByteSource, Cursor, formatError, readExactly } from "./reader.ts";
 import {
   type Body,
+  type JoinedSegment,
   MIB,
   paddingTo,
   type Segment,
@@ -42,9 +43,9 @@ export const MAX_PAYLOAD_NAME_BYTES = 1024;
 export type PayloadLayout = 64 | 32;
 
 export interface PayloadEntry {
-  /** File name in `/external/distfiles`. */
+  /** File name in the directory that it is restored to. */
   readonly name: string;
-  readonly body: Body;
+  readonly body: Body | JoinedSegment;
 }
 
 /**

@@ -71,6 +71,11 @@ export function fileSegment(
   };
 }
 
+/** Joins parts to one file of an image. */
+export function joinedSegment(parts: JoinedSegment["parts"]): JoinedSegment {
+  return { kind: "joined", parts, sizeBytes: totalSize(parts) };
+}
+
 /** Returns the runs with the bytes of a file segment. */
 export function runsOf(segment: FileSegment): readonly FileRun[] {
   return segment.bundled?.runs ?? [segment];
@@ -90,6 +95,16 @@ export interface MemberSegment {
   readonly sha256: string;
 }
 
+/**
+ * A file of an image that is made of parts, such as a tar of files that are elsewhere. It is read,
+ * and hashed, as one.
+ */
+export interface JoinedSegment {
+  readonly kind: "joined";
+  readonly parts: readonly (BytesSegment | FileSegment | ZerosSegment)[];
+  readonly sizeBytes: number;
+}
+
 /** Padding, or the sparse tail of a disk. */
 export interface ZerosSegment {
   readonly kind: "zeros";
@@ -104,7 +119,13 @@ export interface Crc32Segment {
   readonly kind: "crc32";
 }
 
-export type Segment = BytesSegment | FileSegment | MemberSegment | ZerosSegment | Crc32Segment;
+export type Segment =
+  | BytesSegment
+  | FileSegment
+  | MemberSegment
+  | JoinedSegment
+  | ZerosSegment
+  | Crc32Segment;
 
 /** Length of a {@link Crc32Segment}. */
 export const CRC32_DIGITS = 8;

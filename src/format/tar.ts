@@ -20,7 +20,16 @@
  */
 
 import { Buffer } from "node:buffer";
+import { sortedByBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
+import {
+  type BytesSegment,
+  type FileSegment,
+  type JoinedSegment,
+  joinedSegment,
+  paddingTo,
+  type ZerosSegment,
+} from "./segment.ts";
 
 /** Length of a header, and the unit that data is padded to. */
 export const TAR_BLOCK_BYTES = 512;
@@ -130,13 +139,16 @@ const PAX_NAME = "PaxHeaders/next";
  * @throws {UserError} "usage" for a path that cannot be written.
  */
 export function tarHeader({ path, kind, size, isExecutable }: TarMember): Uint8Array {
-  if (path === "" || /[\0\n]/.test(path) || !path.isWellFormed()) {
-    throw new UserError("usage", `Cannot put ${JSON.stringify(path)} into a tar file`, {
-      hint: "Rename the file: a name is Unicode text without NUL and newline",
-    });
-  }
+  checkTarPath(path);
   const mode = kind === "directory" || isExecutable ? 0o755 : 0o644;
   return headerOf({ path, kind, size, mode, uid: 0, gid: 0 });
+}
+
+function checkTarPath(path: string): void {
+  if (path !== "" && !/[\0\n]/.test(path) && path.isWellFormed()) return;
+  throw new UserError("usage", `Cannot put ${JSON.stringify(path)} into a tar file`, {
+    hint: "Rename the file: a name is Unicode text without NUL and newline",
+  });
 }
 
 /** A member of the tar of a root. Its time is the start of 1970. */
@@ -207,6 +219,60 @@ function headerOf({ path, kind, size, mode, uid, gid, linkName }: RootMember): U
   });
   return Buffer.concat([pax, data, Buffer.alloc(-data.length & (TAR_BLOCK_BYTES - 1)), header]);
 }
+
+/** A file or directory for {@link plainTar}. */
+export interface PlainMember {
+  /** Without a slash at its end. */
+  readonly path: string;
+  /** The content of a file; a directory has none. */
+  readonly body?: FileSegment;
+  readonly isExecutable: boolean;
+}
+
+/**
+ * Joins files to a tar for every reader, GNU tar 1.12 among them, which knows neither pax nor the
+ * prefix of ustar: a name that does not fit into a header is in a member of type L before it.
+ *
+ * @param members In any order: they are sorted here.
+ * @throws {UserError} "usage" for a path that cannot be written, and a file of 8 GiB or more.
+ */
+export function plainTar(members: readonly PlainMember[]): JoinedSegment {
+  const parts: (BytesSegment | FileSegment | ZerosSegment)[] = [];
+  for (const { path, body, isExecutable } of sortedByBytes(members, ({ path }) => path)) {
+    const size = body?.sizeBytes ?? 0;
+    checkTarPath(path);
+    if (size > MAX_USTAR_SIZE) {
+      throw new UserError("usage", `Cannot put ${JSON.stringify(path)} into a tar file`, {
+        hint: "A file there has less than 8 GiB",
+      });
+    }
+    const name = Buffer.from(body === undefined ? `${path}/` : path);
+    const isLong = name.length > NAME_BYTES;
+    const fields = { prefix: NONE, uid: 0, gid: 0, linkName: NONE };
+    if (isLong) {
+      const data = Buffer.concat([name, Buffer.alloc(1)]);
+      parts.push(
+        {
+          kind: "bytes",
+          bytes: ustar({ ...fields, name: LONG_NAME, mode: 0, size: data.length, type: "L" }),
+        },
+        { kind: "bytes", bytes: data },
+        ...paddingTo(data.length, TAR_BLOCK_BYTES),
+      );
+    }
+    const mode = body === undefined || isExecutable ? 0o755 : 0o644;
+    const type = body === undefined ? TYPES.directory : TYPES.file;
+    const cut = name.subarray(0, NAME_BYTES);
+    parts.push({ kind: "bytes", bytes: ustar({ ...fields, name: cut, mode, size, type }) });
+    if (body !== undefined && size > 0) parts.push(body, ...paddingTo(size, TAR_BLOCK_BYTES));
+  }
+  parts.push({ kind: "zeros", sizeBytes: 2 * TAR_BLOCK_BYTES });
+  return joinedSegment(parts);
+}
+
+const NONE = new Uint8Array();
+/** Name of a member that holds a long name. */
+const LONG_NAME = Buffer.from("././@LongLink");
 
 /** Splits a name into prefix and name; returns undefined if it does not fit. */
 function splitName(name: Uint8Array): { prefix: Uint8Array; name: Uint8Array } | undefined {

@@ -8,10 +8,17 @@
 import { sha256Of } from "../bytes.ts";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
 import { BMAP_SUFFIX } from "../format/bmap.ts";
-import { type Body, MIB, runsOf, type Segment, segmentSize } from "../format/segment.ts";
+import { MIB, runsOf, type Segment, segmentSize } from "../format/segment.ts";
 import { digestOne } from "../hash/pool.ts";
 import { makeBmap } from "../image/bmap.ts";
-import { type Image, type Located, planImages, planRoot, type RootEntry } from "../plan/images.ts";
+import {
+  type Image,
+  type ImageFile,
+  type Located,
+  planImages,
+  planRoot,
+  type RootEntry,
+} from "../plan/images.ts";
 import { DISK_IMAGE, type Plan, type PlannedDisk } from "../plan/types.ts";
 import type { Progress } from "../progress.ts";
 import { openImage } from "../source/file.ts";
@@ -258,17 +265,25 @@ function deviceTargets(
     const path = devices?.paths.get(image.role);
     if (path === undefined) return [];
     const device = chooseTarget(path, false);
-    const read = image.segments.flatMap((segment) =>
-      segment.kind === "file"
-        ? runsOf(segment).map(({ path }) => path)
-        : segment.kind === "member"
-        ? [segment.archive]
-        : []
-    );
+    const read = image.segments.flatMap(filesOfSegment);
     checkFit(device, image.sizeBytes, [...new Set(read)]);
     return [[image, device] as const];
   });
   return new Map(targets);
+}
+
+/** Returns the paths of the files that a segment is read from. */
+function filesOfSegment(segment: Segment): string[] {
+  switch (segment.kind) {
+    case "file":
+      return runsOf(segment).map(({ path }) => path);
+    case "member":
+      return [segment.archive];
+    case "joined":
+      return segment.parts.flatMap(filesOfSegment);
+    default:
+      return [];
+  }
 }
 
 /**
@@ -313,7 +328,7 @@ async function digestRoot(
   return recordFiles(entries, new Map(digests));
 }
 
-function digestOfBody(body: Body, fileDigests: WrittenImage["fileDigests"]): string {
+function digestOfBody(body: ImageFile["body"], fileDigests: WrittenImage["fileDigests"]): string {
   return body.kind === "bytes" ? sha256Of(body.bytes) : fileDigests.get(body)!;
 }
 

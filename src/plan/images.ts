@@ -13,6 +13,7 @@ import {
   type Body,
   type BundledFile,
   fileSegment,
+  type JoinedSegment,
   MIB,
   type Segment,
   textSegment,
@@ -63,7 +64,7 @@ export interface ImageFile {
   readonly path: string;
   /** Kind of its source, such as the checkout or a distfile. */
   readonly origin: PlannedEntry["content"]["kind"];
-  readonly body: Body;
+  readonly body: Body | JoinedSegment;
 }
 
 /**

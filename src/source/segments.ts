@@ -100,7 +100,10 @@ export function openSegments(
 }
 
 /** Returns the parts of an image, none of them empty. */
-function partsOfImage(segments: readonly Segment[], sizeBytes: number, name: string): Part[] {
+function partsOfImage(all: readonly Segment[], sizeBytes: number, name: string): Part[] {
+  const segments = all.flatMap((segment): readonly Segment[] =>
+    segment.kind === "joined" ? segment.parts : [segment]
+  );
   const parts: Part[] = [];
   let startBytes = 0;
   for (const segment of segments) {

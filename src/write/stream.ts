@@ -15,6 +15,7 @@ import { checkMember, MemberReader } from "../archive/reader.ts";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import {
   type FileSegment,
+  type JoinedSegment,
   type MemberSegment,
   runsOf,
   type Segment,
@@ -22,6 +23,7 @@ import {
 } from "../format/segment.ts";
 import { PIECE_BYTES } from "../hash/piece.ts";
 import { reading } from "../refused.ts";
+import { readJoined } from "../source/joined.ts";
 import { changedFile, openRun } from "../source/run.ts";
 import { RunningCrc32 } from "./crc32.ts";
 import {
@@ -189,7 +191,8 @@ class Stream implements Hashed {
       case "file":
         return yield* this.#putFile(segment);
       case "member":
-        return yield* this.#putMember(segment);
+      case "joined":
+        return yield* this.#putWhole(segment);
     }
   }
 
@@ -266,14 +269,15 @@ class Stream implements Hashed {
     this.digests.set(segment, sha256);
   }
 
-  async *#putMember(segment: MemberSegment): Chunks {
+  async *#putWhole(segment: MemberSegment | JoinedSegment): Chunks {
     const hash = createHash("sha256");
-    for await (const piece of this.#members.read(segment)) {
+    const pieces = segment.kind === "member" ? this.#members.read(segment) : readJoined(segment);
+    for await (const piece of pieces) {
       hash.update(piece);
       yield* this.#putBytes(piece);
     }
     const sha256 = hash.digest("hex");
-    checkMember(segment, sha256);
+    if (segment.kind === "member") checkMember(segment, sha256);
     this.digests.set(segment, sha256);
   }
 }

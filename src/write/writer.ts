@@ -14,11 +14,13 @@ import { throwIfInterrupted, UserError } from "../errors.ts";
 import { type Piece, piecesDigest } from "../format/pieces.ts";
 import {
   type FileSegment,
+  type JoinedSegment,
   type MemberSegment,
   type Segment,
   segmentSize,
 } from "../format/segment.ts";
 import { digestEach, type HashTask } from "../hash/pool.ts";
+import { readJoined } from "../source/joined.ts";
 import { fileName } from "../source/run.ts";
 import { crc32Digits } from "./crc32.ts";
 import { type OutputPlaces, Outputs } from "./outputs.ts";
@@ -27,7 +29,7 @@ import { type OutputPlaces, Outputs } from "./outputs.ts";
 export interface WrittenImage {
   /** Digest of its pieces, see `format/pieces.ts`. */
   readonly piecesSha256: string;
-  /** SHA-256 of each file and member segment. */
+  /** SHA-256 of each file, member and joined segment. */
   readonly fileDigests: ReadonlyMap<Segment, string>;
 }
 
@@ -99,7 +101,7 @@ export async function digestImage(
 
 /** Digests that were computed while segments were read. */
 export interface Hashed {
-  /** SHA-256 of each file and member segment; of those without a known one only if it is wanted. */
+  /** SHA-256 of each file, member and joined segment; of those without a known one only if it is wanted. */
   readonly digests: ReadonlyMap<Segment, string>;
   /** What became of each `crc32` segment. */
   readonly checksums: ReadonlyMap<Segment, Uint8Array>;
@@ -191,7 +193,7 @@ async function copyFiles(
   }
 }
 
-/** Copies the members of archives, which are read from their beginning to their end. */
+/** Copies members of archives and joined files, which are read from their beginning to their end. */
 async function copyMembers(
   segments: readonly Segment[],
   outputs: Outputs | undefined,
@@ -201,36 +203,37 @@ async function copyMembers(
   const members = new MemberReader(options.signal);
   try {
     for (const [segment, offsetBytes] of placed(segments)) {
-      if (segment.kind !== "member") continue;
+      if (segment.kind !== "member" && segment.kind !== "joined") continue;
       const { onBytes, signal } = options;
       const write = (bytes: Uint8Array, done: number) => {
         outputs?.write(bytes, offsetBytes + done);
         onBytes?.(bytes.length);
       };
-      digests.set(segment, await readMember(segment, members, write, signal));
+      digests.set(segment, await readWhole(segment, members, write, signal));
     }
   } finally {
     await members.close();
   }
 }
 
-/** Reads a member of an archive, and returns its digest. */
-async function readMember(
-  segment: MemberSegment,
+/** Reads a member of an archive or a joined file, and returns its digest. */
+async function readWhole(
+  segment: MemberSegment | JoinedSegment,
   members: MemberReader,
   write: (bytes: Uint8Array, done: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<string> {
   const hash = createHash("sha256");
   let done = 0;
-  for await (const piece of members.read(segment)) {
+  const pieces = segment.kind === "member" ? members.read(segment) : readJoined(segment);
+  for await (const piece of pieces) {
     hash.update(piece);
     write(piece, done);
     done += piece.length;
     throwIfInterrupted(signal);
   }
   const sha256 = hash.digest("hex");
-  checkMember(segment, sha256);
+  if (segment.kind === "member") checkMember(segment, sha256);
   return sha256;
 }
 

@@ -4,7 +4,7 @@ import { readFileSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { payload } from "../../src/format/payload.ts";
-import { type Segment, textSegment, totalSize } from "../../src/format/segment.ts";
+import { joinedSegment, type Segment, textSegment, totalSize } from "../../src/format/segment.ts";
 import { openView } from "../../src/image/view.ts";
 import { openSegments } from "../../src/source/segments.ts";
 import { writeImage } from "../../src/write/writer.ts";
@@ -30,6 +30,7 @@ test("segments have at every offset the bytes of the file that they are written 
     { kind: "zeros", sizeBytes: 50 },
     { kind: "zeros", sizeBytes: 0 },
     { ...whole, sizeBytes: 400, bundled: { name: "f", sha256: "unknown", runs } },
+    joinedSegment([textSegment("in"), fileOf(dir, "b", sampleBody(70)), textSegment("!")]),
     textSegment("end"),
   ];
   const sizeBytes = totalSize(segments) + 77;

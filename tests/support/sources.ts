@@ -23,7 +23,7 @@ export function fileOf(dir: string, name: string, body: Uint8Array, checks = tru
 export function bytesOfSegments(segments: readonly Segment[]): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const segment of segments) {
-    if (segment.kind === "file" || segment.kind === "member") {
+    if (segment.kind === "file" || segment.kind === "member" || segment.kind === "joined") {
       throw new Error(`a ${segment.kind} segment has no bytes of its own`);
     }
     if (segment.kind === "bytes") parts.push(segment.bytes);

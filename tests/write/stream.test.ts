@@ -6,7 +6,13 @@ import { fileURLToPath } from "node:url";
 import { compress, listed, rawTar } from "../archive/support.ts";
 import { flatEntries } from "../../src/archive/entries.ts";
 import { UserError } from "../../src/errors.ts";
-import { MIB, type Segment, textSegment, totalSize } from "../../src/format/segment.ts";
+import {
+  joinedSegment,
+  MIB,
+  type Segment,
+  textSegment,
+  totalSize,
+} from "../../src/format/segment.ts";
 import { imageStream, streamImage } from "../../src/write/stream.ts";
 import { DigestMismatch, writeImage } from "../../src/write/writer.ts";
 import { rejection } from "../fetch/harness.ts";
@@ -43,6 +49,12 @@ async function everyKind(dir: string): Promise<Segment[]> {
     unknown,
     member!.body!,
     { ...whole, bundled: { name: "f", sha256: whole.sha256!, runs } },
+    joinedSegment([
+      textSegment("a head of its own"),
+      fileOf(dir, "joined", sampleBody(400_000, 8), false),
+      { kind: "zeros", sizeBytes: 300_000 },
+      fileOf(dir, "empty too", new Uint8Array()),
+    ]),
     { kind: "crc32" },
   ];
 }
