@@ -9,6 +9,8 @@
 export interface Inputs {
   /** Directory of prebuilt packages. */
   readonly repo: string;
+  /** One without directories, as a payload has none. */
+  readonly flatRepo: string;
   /** A file given as kernel, which is never started. */
   readonly kernel: string;
   /** Archives of a root, one for each compression. */
@@ -36,7 +38,7 @@ export interface Case {
  * @param inputs Paths without spaces, as the strings here are split at them.
  */
 export function allCases(inputs: Inputs): Case[] {
-  const { repo, kernel } = inputs;
+  const { repo, flatRepo, kernel } = inputs;
   const single = [
     "--chroot",
     "--chroot --external-sources",
@@ -46,7 +48,7 @@ export function allCases(inputs: Inputs): Case[] {
     `--bwrap --external-sources -r ${repo}`,
     "--qemu",
     "--qemu --external-sources",
-    `--qemu --external-sources --repo ${repo}`,
+    `--qemu --external-sources --repo ${flatRepo}`,
     `--qemu --repo ${repo}`,
     `--qemu --kernel ${kernel}`,
     `--qemu --kernel ${kernel} --external-sources --repo ${repo}`,

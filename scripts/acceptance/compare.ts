@@ -11,7 +11,10 @@ import type { Entry, Media } from "./media.ts";
 /** The used part of `seedstrap plan --json`. */
 export interface AnnouncedPlan {
   readonly options: { readonly mode: string };
-  readonly payload: { readonly present: boolean };
+  readonly payload: {
+    readonly present: boolean;
+    readonly extras?: readonly { readonly name: string; readonly to: string }[];
+  };
   readonly images: readonly string[];
   readonly overlay: {
     readonly files: readonly string[];
@@ -31,7 +34,7 @@ export interface Comparison {
 export function compareMedia(theirs: Media, ours: Media, plan: AnnouncedPlan): Comparison {
   const problems: string[] = [];
   const [left, right] = plan.payload.present
-    ? [withSecondDisk(theirs), withPayload(ours)]
+    ? [withSecondDisk(theirs), withPayload(ours, plan)]
     : [new Map(theirs.entries), new Map(ours.entries)];
   const settings = takeConfigs(left, right, plan, problems);
   takeManifests(left, right, plan, problems);
@@ -61,13 +64,21 @@ function withSecondDisk({ entries }: Media): Map<string, Entry> {
   }));
 }
 
-/** Returns the entries of seedstrap. A payload also contains the checksums of its files. */
-function withPayload({ entries }: Media): Map<string, Entry> {
+/**
+ * Returns the entries of seedstrap. A payload also contains the checksums of its files, and may
+ * contain packages.
+ */
+function withPayload(
+  { entries }: Media,
+  { payload: { extras = [] } }: AnnouncedPlan,
+): Map<string, Entry> {
   const prefix = "payload.img:";
+  const places = new Map(extras.map(({ name, to }) => [name, to.slice(1)]));
   return new Map([...entries].flatMap(([path, entry]): [string, Entry][] => {
     if (!path.startsWith(prefix)) return [[path, entry]];
     const name = path.slice(prefix.length);
-    return name === "SHA256SUMS" ? [] : [[`external/distfiles/${name}`, entry]];
+    const dir = places.get(name) ?? "external/distfiles";
+    return name === "SHA256SUMS" ? [] : [[`${dir}/${name}`, entry]];
   }));
 }
 

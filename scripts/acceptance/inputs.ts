@@ -44,6 +44,8 @@ const PACKAGES = {
   "sub/deeper/three_0.tar.bz2": "",
 };
 
+const FLAT_PACKAGES = { "one_0.tar.bz2": "a package\n", "two_0.tar.bz2": "" };
+
 /** Makes the inputs below a directory, in which they must not exist. */
 export function makeInputs(work: string): Inputs {
   const dir = join(work, "inputs");
@@ -59,6 +61,8 @@ export function makeInputs(work: string): Inputs {
   chmodSync(join(root, "usr/empty"), 0o700);
   chmodSync(join(root, "usr/share/secret"), 0o600);
   writeFiles(repo, PACKAGES);
+  const flatRepo = join(work, "inputs", "flat-repo");
+  writeFiles(flatRepo, FLAT_PACKAGES);
   // Its name is all that is passed on.
   writeFileSync(kernel, kernelLike());
   for (const [name, option] of Object.entries(PRESEEDS)) makeTar(join(dir, name), option, root);
@@ -67,7 +71,7 @@ export function makeInputs(work: string): Inputs {
   makeTar(plainRoot, "", root);
   rmSync(root, { recursive: true });
   const preseeds = Object.keys(PRESEEDS).map((name) => join(dir, name));
-  return { repo, kernel, preseeds, plainRoot, qemu: "qemu-of-my-own" };
+  return { repo, flatRepo, kernel, preseeds, plainRoot, qemu: "qemu-of-my-own" };
 }
 
 /** Makes a tar file. Its names begin with `./`, as in an archive made inside a root. */

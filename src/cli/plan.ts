@@ -68,7 +68,14 @@ function planAsJson(plan: Plan, target: string): Record<string, unknown> {
   return {
     options: plan.options,
     config: plan.config,
-    payload: { present: plan.hasPayload, reason: plan.payloadReason, ...plan.restore },
+    payload: {
+      present: plan.hasPayload,
+      reason: plan.payloadReason,
+      ...plan.restore,
+      ...(plan.extras && {
+        extras: plan.extras.map(({ name, origin, size, to }) => ({ name, origin, size, to })),
+      }),
+    },
     distfiles: plan.distfiles,
     tls: plan.tls ?? null,
     downloads: plan.downloads,
@@ -231,7 +238,7 @@ function fits(
 }
 
 /** Formats the total size of some files, and says how many sizes are unknown. */
-function amount(files: readonly PlannedDistfile[]): string {
+function amount(files: readonly { readonly size: number | null }[]): string {
   const unknown = files.filter(({ size }) => size === null).length;
   if (unknown === files.length && unknown > 0) return "sizes unknown";
   return sizeText(files.reduce((sum, { size }) => sum + (size ?? 0), 0), unknown);
@@ -254,7 +261,10 @@ function mediaLines(plan: Plan, all: boolean, columns: number): string[] {
     formatBytes(plan.disk.sizeMib * MIB),
   ];
   if (plan.start === "disk") return disk;
-  const payload = plan.distfiles.filter(({ place }) => place === "payload");
+  const payload = [
+    ...plan.distfiles.filter(({ place }) => place === "payload"),
+    ...plan.extras ?? [],
+  ];
   const { oneDisk } = plan;
   return [
     `${BOOT_IMAGE}: ${contentOf(plan.entries)}` +
@@ -266,6 +276,7 @@ function mediaLines(plan: Plan, all: boolean, columns: number): string[] {
       }, ${amount(payload)}, layout ` +
         `${plan.restore?.layout} (${plan.payloadReason})`
       : `no payload image: ${plan.payloadReason}`,
+    ...extraLines(plan),
     ...(all ? restoreLines(plan) : []),
     ...(oneDisk === undefined ? [] : partLines(oneDisk.parts, plan.distfiles, columns)),
   ];
@@ -292,6 +303,21 @@ function partLines(
   ];
   const lines = fits(rows, "rlrll", columns - INDENT.length, narrow, "rl");
   return [title, ...lines.map((line) => `${INDENT}${line}`)];
+}
+
+/** Says what is in the payload besides distfiles, and where it comes to. */
+function extraLines({ extras = [] }: Plan): string[] {
+  const packages = extras.filter(({ origin }) => origin === "repo");
+  const [first] = packages;
+  return [
+    ...(first === undefined ? [] : [
+      `  with ${counted(packages.length, "prebuilt package")}, ${amount(packages)}, that come to ` +
+      `${first.to} after jump: move_disk`,
+    ]),
+    ...extras.filter(({ origin }) => origin === "added").map(({ name, size, to }) =>
+      `  with ${name}, ${formatBytes(size)}, unpacked in ${to} after jump: move_disk`
+    ),
+  ];
 }
 
 function contentText(

@@ -92,7 +92,8 @@ function mediaBytes(plan: Plan): number {
   const disk = plan.disk === undefined ? 0 : 2 * totalOf(plan.disk.entries);
   if (plan.start === "disk") return disk;
   const payload = plan.distfiles.filter(({ place }) => place === "payload");
-  return disk + bootDataBytes(plan.stage2.length, plan.entries) + totalOf(payload);
+  return disk + bootDataBytes(plan.stage2.length, plan.entries) + totalOf(payload) +
+    totalOf(plan.extras ?? []);
 }
 
 function totalOf(files: readonly { readonly size: number | null }[]): number {

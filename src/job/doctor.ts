@@ -39,7 +39,7 @@ import {
   spaceNeed,
 } from "../doctor/space.ts";
 import { servedMirrors } from "../plan/config.ts";
-import { type Mode, startOf, startsInDirectory } from "../plan/options.ts";
+import { hasExternalDisk, type Mode, startOf, startsInDirectory } from "../plan/options.ts";
 import { writing } from "../refused.ts";
 import { makeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { planBuild, type PlannedBuild, type PlanRequest } from "./build.ts";
@@ -199,7 +199,7 @@ async function examineSystem({ request, modes, scratch, signal, add }: Examinati
       name: "mke2fs",
       modes: onMachines,
       needs: "to make disks with a file system",
-      unneeded: makesRoot || options.hasRepo ? undefined : "only for --kernel and --repo",
+      unneeded: makesRoot || hasExternalDisk(options) ? undefined : "only for --kernel and --repo",
     }, () => checkDisk(scratch, false, signal));
     await add({
       name: "debugfs",

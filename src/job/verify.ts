@@ -26,26 +26,31 @@ import {
   type DiskReport,
   type ImageReport,
   type ImageView,
+  isOfPayload,
   type LinearKind,
   PAYLOAD_PATH,
   plainPath,
   type ViewEntry,
 } from "../image/types.ts";
 import { bootEntries } from "../plan/entries.ts";
+import { isTarName } from "../plan/payload_extras.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { digestTreeFile } from "../tree/checkout.ts";
 import { type Manifest } from "../tree/manifest.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import {
+  ADD_FILES_LIST,
+  ADDED_LIST,
   FIRST_LIST,
   GUARD_BOOT,
   overlayManifest,
+  REPO_LIST,
   REST_LIST,
   RESTORE_EMPTY_SCRIPT,
 } from "../plan/overlay.ts";
 import { recordPlace } from "../record/read.ts";
 import type { RecordedImage } from "../record/types.ts";
-import { distfileName } from "../record/steps.ts";
+import { builtStep, distfileName } from "../record/steps.ts";
 
 /** The result for an image that is as it should be. */
 export interface VerifiedImage {
@@ -314,7 +319,7 @@ export interface TreeCheck {
   readonly same: number;
   /** Files that a build generates from its options; their content was not compared. */
   readonly generated: readonly string[];
-  /** Number of files on a disk that are not in the checkout. */
+  /** Number of files on a disk that are not in the checkout, and of packages in a payload. */
   readonly others: number;
 }
 
@@ -322,7 +327,7 @@ export interface TreeCheck {
  * Compares an image with a checkout.
  *
  * @throws {UserError} "tree" if `dir` is not a checkout, "verify" if a file differs from it. A disk
- * may also contain other files.
+ * may also contain other files, and a payload prebuilt packages and directories of the user.
  */
 async function checkTree(view: ImageView, dir: string, progress: Progress): Promise<TreeCheck> {
   const tree = readTree(dir);
@@ -352,7 +357,7 @@ async function checkTree(view: ImageView, dir: string, progress: Progress): Prom
       : OVERLAY.get(path);
     if (got === wanted || (path === MANIFEST && manifests.has(got))) same++;
     else if (BUILD_ONLY.has(path)) generated.push(path);
-    else if (wanted === undefined && view.kind === "disk") others++;
+    else if (wanted === undefined && (view.kind === "disk" || isExtra(path, view))) others++;
     else if (wanted === undefined) {
       throw distrust(view, entry, `${entry.path} is not of this checkout`);
     } else {
@@ -376,12 +381,22 @@ async function checkTree(view: ImageView, dir: string, progress: Progress): Prom
 /** Whether the disk is looked at, and a partition made on it, which is never done unseen. */
 const DISK_STEPS = [[false, false], [true, false], [true, true]] as const;
 
+/** Reports whether a file may be a prebuilt package, or a directory of the user, in a payload. */
+function isExtra(path: string, { kind }: ImageView): boolean {
+  const name = distfileName(path, kind);
+  const isInPayload = kind === "payload" || (kind === "boot" && isOfPayload(path));
+  return isInPayload && name !== undefined && (builtStep(name) !== undefined || isTarName(name));
+}
+
 const MANIFEST = "steps/manifest";
 /** Paths of the files that a build generates from its options. */
 const BUILD_ONLY: ReadonlySet<string> = new Set([
   "steps/bootstrap.cfg",
   FIRST_LIST,
   REST_LIST,
+  REPO_LIST,
+  ADDED_LIST,
+  ADD_FILES_LIST,
   RESTORE_EMPTY_SCRIPT,
   GUARD_BOOT,
   SUMS_NAME,
@@ -399,15 +414,27 @@ function overlaidManifests({ manifest, procImproves }: TreeModel): Set<string> {
     for (const airGapped of [false, true]) {
       for (const restoresEmpty of [false, true]) {
         for (const [guardsDisk, oneDisk] of DISK_STEPS) {
-          const request = { payloadPhases, airGapped, restoresEmpty, guardsDisk, oneDisk };
-          const text = overlaid(manifest, request, procImproves);
-          if (text !== undefined) digests.add(sha256Of(text));
+          for (const extras of EXTRAS) {
+            const request = {
+              payloadPhases,
+              airGapped,
+              restoresEmpty,
+              guardsDisk,
+              oneDisk,
+              ...extras,
+            };
+            const text = overlaid(manifest, request, procImproves);
+            if (text !== undefined) digests.add(sha256Of(text));
+          }
         }
       }
     }
   }
   return digests;
 }
+
+/** What a payload may have besides distfiles. */
+const EXTRAS = [{}, { extras: "packages" }, { extras: "tars" }] as const;
 
 function overlaid(
   manifest: Manifest,

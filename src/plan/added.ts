@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Directories of the user in the root that a bootstrap starts in.
+ * Directories of the user: in the root that a bootstrap starts in, or in the payload of a kernel
+ * bootstrap.
  *
  * @module
  */
@@ -8,7 +9,7 @@
 import { basename, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import type { TreeEntry } from "../tree/entry.ts";
-import { type BuildOptions, continuesPass, startOf } from "./options.ts";
+import { asksForPayload, type BuildOptions, continuesPass, startOf } from "./options.ts";
 
 /** A directory of the user, and where the machine has it. */
 export interface AddedPlace {
@@ -68,9 +69,9 @@ function pathFault(path: string): string | undefined {
  */
 export function checkAddedHere(options: BuildOptions): void {
   if (options.addedPaths === undefined) return;
-  if (startOf(options) === "builder-hex0") {
-    throw new UserError("usage", "Cannot use --add in a kernel bootstrap", {
-      hint: "It is for --chroot, --bwrap and --kernel",
+  if (startOf(options) === "builder-hex0" && !asksForPayload(options)) {
+    throw new UserError("usage", "Cannot use --add with --payload never in a kernel bootstrap", {
+      hint: "A boot image has no modes, and the jump to Fiwix loses empty files and directories",
     });
   }
   if (continuesPass(options)) {

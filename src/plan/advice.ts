@@ -112,19 +112,26 @@ export function findWarnings(
   return warnings;
 }
 
-/** Returns the warning about files of the user that the bootstrap itself deletes. */
+/** Reports whether the bootstrap deletes distfiles that no step needs. */
+export function cleansSources({ manifest }: TreeModel): boolean {
+  return manifest.lines.some(({ kind, name }) => kind === "improve" && name === "clean_sources");
+}
+
+/**
+ * Returns the warning about files of the user that the bootstrap itself deletes.
+ *
+ * @param added Names that `--add` brings among the distfiles.
+ */
 export function cleanedWarnings(
-  { manifest }: TreeModel,
+  tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
+  added: readonly string[] = [],
 ): string[] {
-  const cleans = manifest.lines.some(({ kind, name }) =>
-    kind === "improve" && name === "clean_sources"
-  );
   const own = distfiles.filter(({ steps, place, restored }) =>
     steps.length === 0 && (place === "boot" || restored === "fiwix")
-  );
-  if (!cleans || own.length === 0) return [];
-  const names = listed(own.map(({ name }) => name), 12);
+  ).map(({ name }) => name);
+  if (!cleansSources(tree) || own.length + added.length === 0) return [];
+  const names = listed([...own, ...added], 12);
   return [`improve: clean_sources will delete what no step needs: ${names}`];
 }
 

@@ -7,7 +7,7 @@
 
 import { requestUrl } from "../fetch/mirror.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
-import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
+import { type BuildOptions, hasExternalDisk, startOf, startsInDirectory } from "./options.ts";
 
 /** The address of the host's 127.0.0.1 in QEMU's user network. */
 const HOST_SEEN_FROM_GUEST = "10.0.2.2";
@@ -59,10 +59,10 @@ export const BOOT_DISK = "sda";
  * system that is the boot disk: a payload disk is only read.
  */
 export function diskOf(
-  options: Pick<BuildOptions, "mode" | "kernel" | "disk" | "hasRepo">,
+  options: Parameters<typeof hasExternalDisk>[0] & Pick<BuildOptions, "disk">,
 ): string {
   if (startOf(options) !== "builder-hex0") return "sda1";
-  return options.disk ?? (options.hasRepo ? "sdb1" : BOOT_DISK);
+  return options.disk ?? (hasExternalDisk(options) ? "sdb1" : BOOT_DISK);
 }
 
 /** The bootstrap.cfg of a plan as text; empty where none is made. */

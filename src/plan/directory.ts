@@ -6,12 +6,20 @@
  * @module
  */
 
+import { join } from "node:path/posix";
 import { UserError } from "../errors.ts";
 import { evaluateManifest } from "../tree/manifest.ts";
 import { findMissing } from "./missing.ts";
+import type { AddedDirectory } from "./added.ts";
 import type { Extras } from "./preseed.ts";
 import type { TreeModel } from "../tree/model.ts";
-import { cleanedWarnings, findAdvice, optionWarnings, treeWarnings } from "./advice.ts";
+import {
+  cleanedWarnings,
+  cleansSources,
+  findAdvice,
+  optionWarnings,
+  treeWarnings,
+} from "./advice.ts";
 import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.ts";
 import { directoryEntries, seedPath, withAdded, withOverlay } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
@@ -100,9 +108,34 @@ export function planRootDirectory(
     warnings: [
       ...treeWarnings(tree),
       ...optionWarnings(options),
-      ...cleanedWarnings(tree, distfiles),
+      ...cleanedWarnings(tree, distfiles, addedDistfiles(tree, added, distfiles)),
     ],
   };
+}
+
+/**
+ * Returns the names that directories of the user bring among the distfiles.
+ *
+ * @throws {UserError} "usage" for a directory among them, at which `improve: clean_sources` fails.
+ */
+function addedDistfiles(
+  tree: TreeModel,
+  added: readonly AddedDirectory[],
+  distfiles: readonly PlannedDistfile[],
+): string[] {
+  const known = new Set(distfiles.map(({ name }) => name));
+  return added.flatMap(({ dir, path, entries }) =>
+    [{ path: "", kind: "directory" }, ...entries].flatMap((entry) => {
+      const name = /^external\/distfiles\/([^/]+)$/.exec(join(path, entry.path))?.[1];
+      if (name === undefined || known.has(name)) return [];
+      if (entry.kind === "file" || !cleansSources(tree)) return [name];
+      throw new UserError(
+        "usage",
+        `Cannot add ${dir}: improve: clean_sources fails at the directory /external/distfiles/${name}`,
+        { where: dir, hint: "Only files can be among the distfiles" },
+      );
+    })
+  );
 }
 
 /**

@@ -12,7 +12,7 @@ import { sortedByBytes } from "../bytes.ts";
 import type { TreeEntry } from "../tree/entry.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { AddedDirectory } from "./added.ts";
-import type { PlannedDistfile, PlannedEntry } from "./types.ts";
+import { type PlannedDistfile, type PlannedEntry, SEED_DIRECTORIES } from "./types.ts";
 
 /** The directory of stage0-posix with the binary seeds, which have to be trusted. */
 const SEEDS = "bootstrap-seeds";
@@ -195,6 +195,30 @@ export function withAdded(
     }
   }
   return inOrder([...all.values()]);
+}
+
+/**
+ * Checks that directories of the user would replace nothing in a kernel bootstrap: neither what its
+ * boot image has, nor what it restores.
+ *
+ * @param entries Of the boot image.
+ * @throws {UserError} "usage", naming what is in the way.
+ */
+export function checkAddedPlaces(
+  entries: readonly PlannedEntry[],
+  distfiles: readonly PlannedDistfile[],
+  repo: readonly TreeEntry[],
+  added: readonly AddedDirectory[],
+): void {
+  if (added.length === 0) return;
+  const carried = distfiles.filter(({ place }) => place === "payload");
+  const restored = [
+    directory("./external/distfiles"),
+    ...distfileEntries(carried, "external/distfiles/"),
+    ...repoEntries(repo, "external/repo-preseeded"),
+  ];
+  const seeds = SEED_DIRECTORIES.map((path) => directory(`.${path}`));
+  withAdded([...entries, ...seeds, ...restored], added);
 }
 
 function isDirectory({ content }: PlannedEntry): boolean {

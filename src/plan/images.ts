@@ -182,6 +182,9 @@ function bootImageOf(plan: Plan, distfileBody: (name: string) => Body, payload?:
 function payloadImageOf(plan: Plan, distfileBody: (name: string) => Body): Image {
   const contents = plan.distfiles.filter(({ place }) => place === "payload")
     .map(({ name }): ImageFile => ({ path: name, origin: "distfile", body: distfileBody(name) }));
+  for (const { name, origin, body } of plan.extras ?? []) {
+    contents.push({ path: name, origin, body });
+  }
   if (plan.restore?.importer === "overlay") {
     const body = textSegment(payloadSums(plan.distfiles));
     contents.push({ path: SUMS_NAME, origin: "generated", body });

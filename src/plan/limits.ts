@@ -156,7 +156,7 @@ export interface LimitInput {
   };
   /** Distfiles on the Fiwix ramdisk that `improve: clean_sources` keeps. */
   readonly surviving: readonly Contributor[];
-  /** What comes to lie on the disk of the system: distfiles, and the file for swap. */
+  /** What comes to lie on the disk of the system: what is restored, and the file for swap. */
   readonly installed: readonly Contributor[];
   /** Undefined if the manifest does not jump to Fiwix. */
   readonly fiwix: FiwixSizes | undefined;
@@ -382,7 +382,7 @@ function systemLimit(input: LimitInput, diskBytes: number): Limit[] {
   if (!input.movesToDisk || partitionBytes <= 0) return [];
   return [atMost({
     id: "system-disk",
-    title: "bytes on the partition of the system: distfiles, and swap",
+    title: "bytes on the partition of the system: what is restored, and swap",
     unit: "bytes",
     used: total(input.installed),
     limit: partitionBytes - Math.floor(partitionBytes / 16_384) * 256,

@@ -27,10 +27,17 @@ import { MIB } from "../format/segment.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { bootDataBytes } from "./images.ts";
 import { PARTITION_OFFSET_BYTES } from "./limits.ts";
-import { type BuildOptions, startOf } from "./options.ts";
+import { type BuildOptions, hasExternalDisk, startOf } from "./options.ts";
 import { payloadSums, SUMS_NAME } from "./restore.ts";
 import { type Boundaries } from "./split.ts";
-import type { DiskPart, OneDisk, PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
+import type {
+  DiskPart,
+  OneDisk,
+  PayloadExtra,
+  PlannedDistfile,
+  PlannedEntry,
+  PlannedRestore,
+} from "./types.ts";
 
 /**
  * Checks that one disk can have all.
@@ -45,10 +52,10 @@ export function checkOneDisk(options: BuildOptions, tree: TreeModel): void {
     const other = options.kernel === undefined ? options.mode : "kernel";
     throw refuse(` with --${other}`, "It is for machines that boot builder-hex0: leave it out");
   }
-  if (options.hasRepo) {
+  if (hasExternalDisk(options)) {
     throw refuse(
-      " with --repo: the packages are on a second disk with a file system",
-      "Leave one of the two out",
+      " with --repo and --payload never: the packages are on a second disk with a file system",
+      "Leave --payload never out: they are in the payload then",
     );
   }
   if (tree.ownImporter !== undefined && options.payload !== "never") {
@@ -65,16 +72,17 @@ export interface OneDiskInput {
   /** Of the boot image. */
   readonly entries: readonly PlannedEntry[];
   readonly distfiles: readonly PlannedDistfile[];
+  readonly extras: readonly PayloadExtra[];
   readonly restore: PlannedRestore;
   readonly boundaries: Boundaries;
 }
 
 /** Lays out a disk; sizes that are not known count as 0, as everywhere in a plan. */
 export function layOutDisk(
-  { stage2Bytes, entries, distfiles, restore, boundaries }: OneDiskInput,
+  { stage2Bytes, entries, distfiles, extras, restore, boundaries }: OneDiskInput,
 ): OneDisk {
   const payloadStartBytes = bootDataBytes(stage2Bytes, entries);
-  const payloadEndBytes = payloadStartBytes + payloadBytes(distfiles, restore);
+  const payloadEndBytes = payloadStartBytes + payloadBytes(distfiles, extras, restore);
   const systemStartBytes = Math.max(PARTITION_OFFSET_BYTES, payloadEndBytes);
   const isInstalled = boundaries.moveDisk !== Infinity;
   const loader = isInstalled ? "a boot loader that the system installs" : "nothing";
@@ -97,7 +105,7 @@ export function layOutDisk(
       what: "payload (partition 2)",
       startBytes: payloadStartBytes,
       endBytes: payloadEndBytes,
-      readBy: readersOf(distfiles),
+      readBy: readersOf(distfiles, extras),
       writtenBy: "nothing",
     },
   ];
@@ -121,8 +129,12 @@ export function layOutDisk(
 }
 
 /** Returns the size of a payload image: a whole number of MiB. */
-function payloadBytes(distfiles: readonly PlannedDistfile[], restore: PlannedRestore): number {
-  const carried = distfiles.filter(({ place }) => place === "payload")
+function payloadBytes(
+  distfiles: readonly PlannedDistfile[],
+  extras: readonly PayloadExtra[],
+  restore: PlannedRestore,
+): number {
+  const carried = [...distfiles.filter(({ place }) => place === "payload"), ...extras]
     .map(({ name, size }) => ({ name, sizeBytes: size ?? 0 }));
   if (restore.importer === "overlay") {
     const sizeBytes = new TextEncoder().encode(payloadSums(distfiles)).length;
@@ -132,11 +144,14 @@ function payloadBytes(distfiles: readonly PlannedDistfile[], restore: PlannedRes
   return Math.ceil(end / MIB) * MIB;
 }
 
-function readersOf(distfiles: readonly PlannedDistfile[]): string {
+function readersOf(
+  distfiles: readonly PlannedDistfile[],
+  extras: readonly PayloadExtra[],
+): string {
   const isRestored = (where: "fiwix" | "disk") =>
     distfiles.some(({ restored }) => restored === where);
   return [
     ...(isRestored("fiwix") ? ["Fiwix, after jump: fiwix"] : []),
-    ...(isRestored("disk") ? ["Linux, after jump: move_disk"] : []),
+    ...(isRestored("disk") || extras.length > 0 ? ["Linux, after jump: move_disk"] : []),
   ].join("; ");
 }

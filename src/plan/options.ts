@@ -33,6 +33,28 @@ export function startOf({ mode, kernel }: Pick<BuildOptions, "mode" | "kernel">)
 /** Whether distfiles go to a disk of their own. */
 export type PayloadChoice = "auto" | "always" | "never";
 
+/** Reports whether options alone make a payload, however little it would be needed. */
+export function asksForPayload(
+  options: Pick<
+    BuildOptions,
+    "mode" | "kernel" | "payload" | "externalSources" | "addedPaths" | "hasRepo" | "oneDisk"
+  >,
+): boolean {
+  const { payload, externalSources, addedPaths = [], hasRepo, oneDisk = false } = options;
+  return startOf(options) === "builder-hex0" && payload !== "never" &&
+    (payload === "always" || externalSources || addedPaths.length > 0 || (hasRepo && oneDisk));
+}
+
+/**
+ * Reports whether prebuilt packages of a kernel bootstrap are on a second disk with a file system:
+ * they are in the payload if the options make one.
+ */
+export function hasExternalDisk(
+  options: Parameters<typeof asksForPayload>[0],
+): boolean {
+  return startOf(options) === "builder-hex0" && options.hasRepo && !asksForPayload(options);
+}
+
 /** A pass of live-bootstrap's own CI. The first prepares the target, the others continue in it. */
 export type CiPass = "pass1" | "pass2" | "pass3";
 export const CI_PASSES: readonly CiPass[] = ["pass1", "pass2", "pass3"];

@@ -17,6 +17,13 @@ import type { ActionLine, Manifest, ManifestLine } from "../tree/manifest.ts";
 export const IMPORTER_STEP = "payload-import-1.0";
 export const FIRST_LIST = `steps/${IMPORTER_STEP}/fiwix.list`;
 export const REST_LIST = `steps/${IMPORTER_STEP}/rest.list`;
+export const REPO_LIST = `steps/${IMPORTER_STEP}/repo.list`;
+export const ADDED_LIST = `steps/${IMPORTER_STEP}/added.list`;
+
+/** The improve that unpacks directories of the user, and its list of tars and places. */
+const ADD_FILES = "add_files";
+export const ADD_FILES_SCRIPT = `steps/improve/${ADD_FILES}.sh`;
+export const ADD_FILES_LIST = `steps/improve/${ADD_FILES}.list`;
 
 /** The improve that creates lost empty files again, and its script in the image. */
 const RESTORE_EMPTY = "restore_empty";
@@ -39,6 +46,11 @@ const NOT_AIR_GAPPED = "AIR_GAPPED != True";
 export interface OverlayRequest {
   /** Number of restore phases; 0 without a payload, or with an importer of the checkout. */
   readonly payloadPhases: 0 | 1 | 2;
+  /**
+   * What else the payload has, which is restored after `jump: move_disk` with any number of phases:
+   * packages, or tars that are unpacked then, with or without packages.
+   */
+  readonly extras?: "packages" | "tars";
   /** Whether empty files and directories are created again after the Fiwix jump. */
   readonly restoresEmpty: boolean;
   /** Whether the disk is looked at before each `jump: move_disk`. */
@@ -96,10 +108,13 @@ export function overlayManifest(
     insert("before", jump, `build: ${IMPORTER_STEP} ${PAYLOAD_REQUIRED}`);
     insert("after", jump, `improve: import_payload ${PAYLOAD_REQUIRED}`);
   }
-  if (request.payloadPhases === 2) {
+  if (request.payloadPhases === 2 || request.extras !== undefined) {
     const place = findRestPlace(manifest, procImproves);
     if (typeof place === "string") throw noPlaceFor(manifest, place);
     insert("after", place, `improve: import_payload_rest ${PAYLOAD_REQUIRED}`);
+    if (request.extras === "tars") {
+      insert("after", place, `improve: ${ADD_FILES} ${PAYLOAD_REQUIRED}`);
+    }
   }
   const beforeMoving = [
     ...(request.guardsDisk ? [GUARD_DISK] : []),

@@ -11,6 +11,9 @@ import { BOOT_CODE_BYTES, sectorsOfStage2 } from "../format/boot.ts";
 import { SECTOR_BYTES } from "../format/segment.ts";
 import type { TreeModel } from "../tree/model.ts";
 import {
+  ADD_FILES_LIST,
+  ADD_FILES_SCRIPT,
+  ADDED_LIST,
   FIRST_LIST,
   GUARD_BOOT,
   GUARD_SCRIPT,
@@ -18,13 +21,14 @@ import {
   type ManifestChange,
   ONE_DISK_SCRIPT,
   overlayManifest,
+  REPO_LIST,
   REST_LIST,
   RESTORE_EMPTY_SCRIPT,
 } from "./overlay.ts";
 import { type LostEntries, restoreScript } from "./lost.ts";
-import { restoreList } from "./restore.ts";
+import { nameList, restoreList } from "./restore.ts";
 import type { BuildOptions } from "./options.ts";
-import type { PlannedDistfile, PlannedRestore } from "./types.ts";
+import type { PayloadExtra, PlannedDistfile, PlannedRestore } from "./types.ts";
 
 /** Files that exist only in the image, and the changes to the manifest of the checkout. */
 export interface OverlayFiles {
@@ -41,6 +45,7 @@ export interface OverlayFiles {
  * @param lost Files and directories to create again after the Fiwix jump.
  * @param boot The beginning of the boot disk, if the machine installs to a disk: then it looks at
  * the disk first.
+ * @param extras What the payload has besides distfiles.
  * @throws {UserError} "tree" if the manifest lacks a line that a new one goes next to.
  */
 export function overlayFiles(
@@ -51,16 +56,20 @@ export function overlayFiles(
   restore: PlannedRestore | undefined,
   lost: LostEntries = { files: [], directories: [] },
   boot?: BootStart,
+  extras: readonly PayloadExtra[] = [],
 ): OverlayFiles {
   const encoder = new TextEncoder();
   const files = new Map([["steps/bootstrap.cfg", encoder.encode(config)]]);
   const ours = restore?.importer === "overlay" ? restore : undefined;
   const makesPartition = boot !== undefined && restore !== undefined && options.oneDisk === true;
   const restoresEmpty = lost.files.length + lost.directories.length > 0;
+  const packages = extras.filter(({ origin }) => origin === "repo");
+  const tars = extras.filter(({ origin }) => origin === "added");
   const { text, changes } = overlayManifest(
     tree.manifest,
     {
       payloadPhases: ours?.phases ?? 0,
+      ...(extras.length > 0 && { extras: tars.length > 0 ? "tars" : "packages" }),
       restoresEmpty,
       guardsDisk: boot !== undefined,
       oneDisk: makesPartition,
@@ -77,10 +86,20 @@ export function overlayFiles(
   if (makesPartition) files.set(ONE_DISK_SCRIPT, encoder.encode(STEPS["improve/one_disk.sh"]));
   if (ours !== undefined) {
     for (const [path, content] of Object.entries(STEPS)) {
-      if (isImporterFile(path, ours.phases)) files.set(`steps/${path}`, encoder.encode(content));
+      if (isImporterFile(path, ours.phases === 2 || extras.length > 0)) {
+        files.set(`steps/${path}`, encoder.encode(content));
+      }
     }
     files.set(FIRST_LIST, encoder.encode(restoreList(distfiles, "fiwix")));
     if (ours.phases === 2) files.set(REST_LIST, encoder.encode(restoreList(distfiles, "disk")));
+    for (const [path, some] of [[REPO_LIST, packages], [ADDED_LIST, tars]] as const) {
+      if (some.length > 0) files.set(path, encoder.encode(nameList(some.map(({ name }) => name))));
+    }
+    if (tars.length > 0) {
+      files.set(ADD_FILES_SCRIPT, encoder.encode(STEPS["improve/add_files.sh"]));
+      const places = tars.map(({ name, to }) => `${name}\n${to}\n`).join("");
+      files.set(ADD_FILES_LIST, encoder.encode(places));
+    }
   }
   return { files, changes };
 }
@@ -111,7 +130,7 @@ function bootStartText({ stage1, stage2 }: BootStart): string {
   ].join("\n");
 }
 
-function isImporterFile(path: string, phases: number): boolean {
+function isImporterFile(path: string, restoresRest: boolean): boolean {
   return path.startsWith(`${IMPORTER_STEP}/`) || path === "improve/import_payload.sh" ||
-    (path === "improve/import_payload_rest.sh" && phases === 2);
+    (path === "improve/import_payload_rest.sh" && restoresRest);
 }

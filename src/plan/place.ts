@@ -7,7 +7,7 @@
 
 import { type Distfile, usingSteps } from "../tree/distfiles.ts";
 import type { Manifest } from "../tree/manifest.ts";
-import type { BuildOptions } from "./options.ts";
+import { type BuildOptions, hasExternalDisk } from "./options.ts";
 import { isObtainable, isReachable, type Network, obstacleOf, reachOf } from "./reach.ts";
 import { type Boundaries, phaseOf } from "./split.ts";
 import type { Place, PlannedDistfile } from "./types.ts";
@@ -34,7 +34,7 @@ export function planned(
 export interface PlaceInput {
   readonly manifest: Manifest;
   readonly boundaries: Boundaries;
-  readonly options: Pick<BuildOptions, "externalSources" | "hasRepo">;
+  readonly options: BuildOptions;
   readonly sizes: KnownSizes;
   readonly network: Network;
   /** Whether what the machine cannot download is carried. */
@@ -75,7 +75,7 @@ export function placeDistfile(
     ? "boot"
     : phase === "network" && included === undefined
     ? "network"
-    : phase === "network" && options.hasRepo
+    : phase === "network" && hasExternalDisk(options)
     ? "external"
     : wantsPayload && (first?.index ?? Infinity) > boundaries.split
     ? "payload"

@@ -39,7 +39,7 @@ import {
   diskOf,
   servedMirrors,
 } from "./config.ts";
-import { bootEntries, withOverlay } from "./entries.ts";
+import { bootEntries, checkAddedPlaces, withOverlay } from "./entries.ts";
 import { checkPreseed, type Extras, preseedWarnings } from "./preseed.ts";
 import { bootDataBytes } from "./images.ts";
 import {
@@ -54,9 +54,16 @@ import {
 import { directoryCommand, planRootDirectory } from "./directory.ts";
 import { externalDisk, fileSystemLimits } from "./disk.ts";
 import { canMakeAgain, findLost, lostForGood, NOTHING_LOST, withoutLost } from "./lost.ts";
-import { type BuildOptions, startOf, startsInDirectory } from "./options.ts";
+import {
+  asksForPayload,
+  type BuildOptions,
+  hasExternalDisk,
+  startOf,
+  startsInDirectory,
+} from "./options.ts";
 import { checkOneDisk, layOutDisk } from "./one_disk.ts";
 import { overlayFiles } from "./overlay_files.ts";
+import { checkExtras, payloadExtras } from "./payload_extras.ts";
 import { qemuArgs } from "./qemu.ts";
 import { planRestore, restoresToDisk, survivors } from "./restore.ts";
 import { type KnownSizes, placeDistfile } from "./place.ts";
@@ -66,6 +73,7 @@ import {
   BOOT_IMAGE,
   type OneDisk,
   PAYLOAD_IMAGE,
+  type PayloadExtra,
   type Plan,
   type PlannedDistfile,
   type PlannedEntry,
@@ -106,9 +114,12 @@ export function makePlan(
     const bare = draft(false, "--payload never", false);
     return brokenLimits(bare).length < brokenLimits(whole).length ? bare : whole;
   }
-  // With prebuilt packages there is a second disk with a file system, which has room for distfiles.
-  if (options.externalSources && !options.hasRepo) {
-    return draft(true, "--external-sources includes every distfile");
+  if (options.externalSources) return draft(true, "--external-sources includes every distfile");
+  if (asksForPayload(options)) {
+    const what = options.addedPaths === undefined
+      ? "the packages of --repo are"
+      : "what --add brings is";
+    return draft(true, `${what} in it`);
   }
   const plain = draft(false, FITS);
   const [trouble] = troubles(plain);
@@ -207,7 +218,8 @@ function draftImages(
   payloadReason: string,
   carries: boolean,
 ): Plan {
-  const { tree, options, sizes, extras: { repo, preseed } } = input;
+  const { tree, options, sizes, extras: given } = input;
+  const { repo, preseed } = given;
   const config = bootstrapConfig(options, wantsPayload);
   const course = courseOf(tree, options, config);
   const { active, boundaries, fiwix, costs, network } = course;
@@ -216,7 +228,10 @@ function draftImages(
   if (options.payload === "always" && boundaries.split === Infinity) {
     throw noPlaceFor(tree.manifest, "jump: fiwix");
   }
-  const hasPayload = placed.some(({ place }) => place === "payload");
+  const names = new Set(placed.map(({ name }) => name));
+  const extras = wantsPayload ? payloadExtras(options, given, names) : [];
+  checkExtras(tree, active, extras);
+  const hasPayload = extras.length > 0 || placed.some(({ place }) => place === "payload");
   // Without any files for it there is no payload disk, and nothing must wait for one.
   if (wantsPayload && !hasPayload) {
     return draftImages(input, false, "no distfile is left for a payload", carries);
@@ -247,15 +262,25 @@ function draftImages(
     restore,
     again,
     isInstalled ? { stage1, stage2: tree.stage2 } : undefined,
+    extras,
   );
-  const entries = withoutLost(withOverlay(root, overlay.files), again);
-  const disk = options.hasRepo ? externalDisk(distfiles, repo) : undefined;
+  const whole = withOverlay(root, overlay.files);
+  checkAddedPlaces(whole, distfiles, repo, given.added ?? []);
+  const entries = withoutLost(whole, again);
+  const disk = hasExternalDisk(options) ? externalDisk(distfiles, repo) : undefined;
   const oneDisk = restore !== undefined && options.oneDisk
-    ? layOutDisk({ stage2Bytes: tree.stage2.length, entries, distfiles, restore, boundaries })
+    ? layOutDisk({
+      stage2Bytes: tree.stage2.length,
+      entries,
+      distfiles,
+      extras,
+      restore,
+      boundaries,
+    })
     : undefined;
   const made = plannedDownloads(network, distfiles, options);
   const limits = [
-    ...imageLimits(input, course, entries, distfiles, restore, oneDisk),
+    ...imageLimits(input, course, { entries, distfiles, extras, restore, oneDisk }),
     ...(disk === undefined ? [] : fileSystemLimits(disk, countUnknown(distfiles))),
   ];
   return {
@@ -270,6 +295,7 @@ function draftImages(
     entries,
     hasPayload,
     ...(oneDisk && { oneDisk }),
+    ...(extras.length > 0 && { extras }),
     payloadReason,
     limits,
     images: [
@@ -364,16 +390,22 @@ function knownCosts(manifest: Manifest, { fiwix }: Boundaries): StepCosts | unde
   return isMes ? LIVE_BOOTSTRAP_COSTS : undefined;
 }
 
+/** What is in the images of a plan, and where. */
+interface PlannedMedia {
+  readonly entries: readonly PlannedEntry[];
+  readonly distfiles: readonly PlannedDistfile[];
+  readonly extras: readonly PayloadExtra[];
+  readonly restore: PlannedRestore | undefined;
+  readonly oneDisk: OneDisk | undefined;
+}
+
 function imageLimits(
   { tree, options }: DraftInput,
   { boundaries, fiwix, costs }: Course,
-  entries: readonly PlannedEntry[],
-  distfiles: readonly PlannedDistfile[],
-  restore: PlannedRestore | undefined,
-  oneDisk: OneDisk | undefined,
+  { entries, distfiles, extras, restore, oneDisk }: PlannedMedia,
 ): Limit[] {
   const sizeBytes = options.targetSizeMib * MIB;
-  const { installed, ...restored } = onDisks(tree, distfiles, restore);
+  const { installed, ...restored } = onDisks(tree, distfiles, restore, extras);
   return computeLimits({
     entries,
     seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
@@ -399,9 +431,10 @@ function onDisks(
   tree: TreeModel,
   distfiles: readonly PlannedDistfile[],
   restore: PlannedRestore | undefined,
+  extras: readonly PayloadExtra[],
 ): Pick<LimitInput, "restored" | "restoredEnd" | "surviving" | "installed" | "unknown"> {
   const restored = distfiles.filter((distfile) => distfile.restored === "fiwix");
-  const carried = distfiles.filter(({ place }) => place === "payload")
+  const carried = [...distfiles.filter(({ place }) => place === "payload"), ...extras]
     .map(({ name, size }) => ({ name, sizeBytes: size ?? 0 }));
   const ends = restore === undefined
     ? new Map<string, number>()
@@ -415,7 +448,14 @@ function onDisks(
     restored: restored.map(contributor),
     restoredEnd: Math.max(0, ...restored.map(({ name }) => ends.get(name)!)),
     surviving: surviving.map(contributor),
-    installed: [...surviving, ...afterwards].map(contributor),
+    installed: [
+      ...[...surviving, ...afterwards].map(contributor),
+      // A tar is there beside what was in it until all of that is unpacked.
+      ...extras.map(({ name, origin, size }) => ({
+        name,
+        amount: origin === "added" ? 2 * size : size,
+      })),
+    ],
     unknown: {
       entries: countUnknown(distfiles, ({ place }) => place === "boot"),
       restored: countUnknown(restored),

@@ -128,23 +128,30 @@ export function restoreList(
   distfiles: readonly PlannedDistfile[],
   where: "fiwix" | "disk",
 ): string {
-  const names = distfiles.filter(({ restored }) => restored === where).map(({ name }) => name);
+  return nameList(
+    distfiles.filter(({ restored }) => restored === where).map(({ name }) => name),
+  );
+}
+
+/** Returns names for the importer, as {@link restoreList} does. */
+export function nameList(names: readonly string[]): string {
   const list = names.length === 0 ? "\n" : sorted(names).map((name) => `${name}\n`).join("");
   if (names.length > MAX_LIST_LINES || new TextEncoder().encode(list).length > MAX_LIST_BYTES) {
     throw new UserError(
       "limit",
-      `Cannot restore ${names.length} distfiles from a payload: the importer takes at most ${MAX_LIST_LINES} names in ${MAX_LIST_BYTES} bytes`,
-      { hint: "Include fewer distfiles" },
+      `Cannot restore ${names.length} files from a payload: the importer takes at most ${MAX_LIST_LINES} names in ${MAX_LIST_BYTES} bytes`,
+      { hint: "Include fewer files" },
     );
   }
   return list;
 }
 
-/** Returns the names of the files of a payload image: its distfiles, and their digests. */
+/** Returns the names of the files of a payload image: distfiles, their digests, and the extras. */
 export function payloadFiles(
-  { distfiles, restore }: Pick<Plan, "distfiles" | "restore">,
+  { distfiles, restore, extras = [] }: Pick<Plan, "distfiles" | "restore" | "extras">,
 ): string[] {
-  const carried = distfiles.filter(({ place }) => place === "payload").map(({ name }) => name);
+  const carried = [...distfiles.filter(({ place }) => place === "payload"), ...extras]
+    .map(({ name }) => name);
   return restore?.importer === "overlay" ? [...carried, SUMS_NAME] : carried;
 }
 

@@ -7,7 +7,7 @@
 
 import type { SpecialFile } from "../archive/entries.ts";
 import type { PayloadLayout } from "../format/payload.ts";
-import type { MemberSegment } from "../format/segment.ts";
+import type { FileSegment, JoinedSegment, MemberSegment } from "../format/segment.ts";
 import type { ServedMirror } from "./config.ts";
 import type { TreeEntry } from "../tree/entry.ts";
 import type { Limit, RamdiskUse } from "./limits.ts";
@@ -89,6 +89,19 @@ export interface PlannedRestore {
   readonly importer: "overlay" | "checkout";
 }
 
+/** A file of the payload that is no distfile; it is restored after `jump: move_disk`. */
+export interface PayloadExtra {
+  /** In the payload. */
+  readonly name: string;
+  /** A prebuilt package, or a directory of the user as a tar. */
+  readonly origin: "repo" | "added";
+  /** In bytes. */
+  readonly size: number;
+  /** Directory of the machine that a package is put into, or a tar unpacked in. */
+  readonly to: string;
+  readonly body: FileSegment | JoinedSegment;
+}
+
 /** A disk with one partition, which contains an ext3 file system. */
 export interface PlannedDisk {
   readonly name: typeof DISK_IMAGE | typeof EXTERNAL_IMAGE;
@@ -158,6 +171,8 @@ export interface Plan {
   readonly hasPayload: boolean;
   /** The boot disk, where the payload is on it; absent where there is none, or it has its own. */
   readonly oneDisk?: OneDisk;
+  /** What the payload has besides distfiles; absent if that is nothing. */
+  readonly extras?: readonly PayloadExtra[];
   /** The reason why there is a payload image, or none. */
   readonly payloadReason: string;
   readonly limits: readonly Limit[];

@@ -34,6 +34,11 @@ export function distfileName(path: string, kind: ViewKind): string | undefined {
   return DISTFILES_PATHS.includes(path.slice(0, at)) ? path.slice(at + 1) : undefined;
 }
 
+/** Returns the step that has built a package, by its name; undefined for the name of another file. */
+export function builtStep(name: string): string | undefined {
+  return /^(.+)_\d+\.tar(\.\w+)?$/.exec(name)?.[1];
+}
+
 /** Returns the steps that the record of a target names. */
 export function stepsOfRecord({ distfiles }: TargetRecord): DistfileSteps {
   return new Map(distfiles.map(({ name, steps }) => [name, steps]));
@@ -64,12 +69,13 @@ export function stepsOf(
 ): readonly string[] {
   const plain = plainPath(path);
   const distfile = distfileName(plain, kind);
-  if (distfile !== undefined) return distfiles.get(distfile) ?? [];
+  const known = distfile === undefined ? undefined : distfiles.get(distfile);
+  if (known !== undefined || (distfile !== undefined && kind !== "payload")) return known ?? [];
   const parts = plain.split("/");
   const name = parts.at(-1)!;
   const folder = parts.slice(0, -1).join("/");
-  if (REPO_PATHS.includes(folder)) {
-    const step = /^(.+)_\d+\.tar(\.\w+)?$/.exec(name)?.[1];
+  if (kind === "payload" || REPO_PATHS.includes(folder)) {
+    const step = builtStep(name);
     return step === undefined ? [] : [step];
   }
   if (parts[0] !== "steps") return [];

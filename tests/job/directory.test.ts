@@ -156,6 +156,28 @@ test("what is added replaces nothing, and leads nowhere else", async () => {
   expect(existsSync(target)).toBe(false);
 });
 
+test("own distfiles come by --add, and the plan says when the bootstrap deletes them", async () => {
+  const { dir, tree, target, request } = scene();
+  const own = join(dir, "own");
+  mkdirSync(own);
+  writeFileSync(join(own, "mine-1.0.tar.gz"), "mine");
+  const added = withAdd(request, `${own}=/external/distfiles`);
+  const record = await buildMedia(added);
+  expect(readFileSync(join(target, "external/distfiles/mine-1.0.tar.gz"), "utf8")).toBe("mine");
+  expect(existsSync(join(target, "external/distfiles/delta-5.0.tar.gz"))).toBe(true);
+  expect(record.warnings).toEqual([]);
+  const manifest = join(tree, "steps/manifest");
+  writeFileSync(manifest, `${readFileSync(manifest, "utf8")}improve: clean_sources\n`);
+  writeFileSync(join(tree, "steps/improve/clean_sources.sh"), "rm\n");
+  expect((await buildMedia(added)).warnings).toEqual([
+    "improve: clean_sources will delete what no step needs: mine-1.0.tar.gz",
+  ]);
+  mkdirSync(join(own, "sub"));
+  expect((await rejection(buildMedia(added))).message).toContain(
+    "improve: clean_sources fails at the directory /external/distfiles/sub",
+  );
+});
+
 test("a place of --add is a path in the machine", () => {
   expect(parseAdded("/srv/a=b")).toEqual({ dir: "/srv/a=b", path: "external/add/a=b" });
   expect(parseAdded("/srv/a=/b/c")).toEqual({ dir: "/srv/a", path: "b/c" });
@@ -164,13 +186,16 @@ test("a place of --add is a path in the machine", () => {
   }
 });
 
-test("a kernel bootstrap, and a later pass, take nothing by --add", async () => {
+test("a later pass, and a kernel bootstrap without a payload, take nothing by --add", async () => {
   const { dir, request } = scene();
   const more = aboard(dir);
   const { options } = request;
   for (
     const [changes, message] of [
-      [{ mode: "bare-metal" }, "Cannot use --add in a kernel bootstrap"],
+      [
+        { mode: "bare-metal", payload: "never" },
+        "Cannot use --add with --payload never in a kernel bootstrap",
+      ],
       [{ mode: "bwrap", internalCi: "pass2" }, "Cannot use --add with --internal-ci pass2"],
     ] as const
   ) {

@@ -96,6 +96,8 @@ test("one disk is refused where something else is the second, or nothing is boot
   };
   expect(() => plan({ mode: "chroot" }, seed)).toThrow("Cannot use --one-disk with --chroot");
   expect(() => plan({ kernel: "/k" }, seed)).toThrow("Cannot use --one-disk with --kernel");
-  expect(() => plan({ hasRepo: true })).toThrow("Cannot use --one-disk with --repo");
+  expect(() => plan({ hasRepo: true, payload: "never" })).toThrow(
+    "Cannot use --one-disk with --repo and --payload never",
+  );
   expect(() => plan({}, { importsPayload: true })).toThrow("an importer of its own");
 });

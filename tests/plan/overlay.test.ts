@@ -93,6 +93,20 @@ test("lines that overlayManifest() adds are only executed if a payload is requir
   ]);
 });
 
+test("overlayManifest() restores packages and tars after the disk is there, in any number of phases", () => {
+  const added = (request: Partial<OverlayRequest>) =>
+    active(overlay(request).text, [["PAYLOAD_REQUIRED", "True"]])
+      .filter((line) => /import_payload_|add_files/.test(line));
+  for (const payloadPhases of [1, 2] as const) {
+    expect(added({ payloadPhases, extras: "packages" })).toEqual(["improve import_payload_rest"]);
+    expect(added({ payloadPhases, extras: "tars" })).toEqual([
+      "improve import_payload_rest",
+      "improve add_files",
+    ]);
+  }
+  expect(added({ payloadPhases: 1 })).toEqual([]);
+});
+
 test("overlayManifest() looks at the disk right before each jump to it, under its conditions", () => {
   const second = "jump: move_disk ( A == b ) # again";
   const { text, changes } = overlay(
