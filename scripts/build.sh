@@ -75,5 +75,9 @@ cd "$work"
 run "$bun" build --compile --minify --bytecode --format=esm \
 	"--compile-executable-path=$root/$work/runtime" "$@" --outfile seedstrap
 cd "$root"
+# macOS wants a signature that is right. Bun makes one for arm64, and none for x64.
+case $target in
+	bun-darwin-*) run "$bun" scripts/signature.ts --mend "$work/seedstrap" ;;
+esac
 mv -f "$work/seedstrap" "$output"
 echo "build: $output, $(wc -c <"$output") bytes"
