@@ -9,7 +9,7 @@ import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import process from "node:process";
 import { systemCode } from "../errors.ts";
-import { ownBinary } from "./binary.ts";
+import { loaderCommand, ownBinary } from "./binary.ts";
 import { libc } from "./libc.ts";
 import { statIfThere } from "./stat.ts";
 
@@ -27,6 +27,8 @@ function ownCommand(): [string, ...string[]] {
   const binary = ownBinary();
   // By its name, if that still leads to it, so that people know it in a list of processes.
   if (binary !== undefined) {
+    const byLoader = loaderCommand();
+    if (byLoader !== undefined) return byLoader;
     return [isSameFile(process.execPath, binary) ? process.execPath : binary];
   }
   const main = process.argv[1]!;

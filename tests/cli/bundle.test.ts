@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openBundle } from "../../src/image/bundle.ts";
-import { builtBinary } from "../support/binary.ts";
+import { builtBinary, loaderOf } from "../support/binary.ts";
 import { sha256OfFile, TempDirs } from "../support/files.ts";
 import { asNobody, NOBODY, nobodyObstacle } from "../support/nobody.ts";
 import { DENO, MAIN, run, seedstrap, start } from "../support/run.ts";
@@ -156,6 +156,22 @@ test.skipIf(binary.obstacle !== undefined)(
     }
     const readme = readFileSync(join(import.meta.dirname!, "../../README.md"), "utf8");
     expect(readme).toContain(/^seedstrap is in it: (.*)$/m.exec(made.stdout)![1]!);
+  },
+  60_000,
+);
+
+const loader = loaderOf(process.execPath);
+if (loader === undefined) console.log("skipped: the binary by its loader: it names none");
+
+test.skipIf(binary.obstacle !== undefined || loader === undefined)(
+  "bundle create --binary finds the program that somebody has its loader start",
+  async () => {
+    const output = join(temp.make(), "lb.tar");
+    const command = [loader!, "--preload", "libc.so.6", binary.path];
+    const create = ["bundle", "create", ...args, "--binary", "-o", output];
+    expect(await seedstrap(create, { command })).toMatchObject({ code: 0 });
+    const found = openBundle(output).members.get("seedstrap-bundle/bin/seedstrap");
+    expect(found?.member).toMatchObject({ sha256: sha256OfFile(binary.path) });
   },
   60_000,
 );

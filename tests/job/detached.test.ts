@@ -18,7 +18,7 @@ import process from "node:process";
 import { listCheckpoints } from "../../src/record/checkpoints.ts";
 import { recordedRun } from "../../src/record/run.ts";
 import { eventually, isAlive, pidsWith } from "../launch/guest.ts";
-import { builtBinary } from "../support/binary.ts";
+import { builtBinary, loaderOf } from "../support/binary.ts";
 import { TempDirs } from "../support/files.ts";
 import { DENO, MAIN, type Ran, run as runProgram, start, testWith } from "../support/run.ts";
 import { Terminal, testInTmux } from "../support/tmux.ts";
@@ -146,11 +146,15 @@ function statOf(pid: number): string[] {
 }
 
 const { path: binary, obstacle } = builtBinary();
+const loader = loaderOf(process.execPath);
 if (obstacle !== undefined) console.log(`skipped: a detached run of the binary: ${obstacle}`);
 const PROGRAMS: readonly (readonly [string, readonly string[]])[] = [
   ["Bun", SEEDSTRAP],
   ...existsSync(DENO) ? [["Deno", [DENO, "run", "--quiet", "-A", MAIN]] as const] : [],
   ...obstacle === undefined ? [["the binary", [binary]] as const] : [],
+  ...obstacle === undefined && loader !== undefined
+    ? [["the binary by its loader", [loader, binary]] as const]
+    : [],
 ];
 if (!existsSync(DENO)) console.log("skipped: a detached run under Deno: it is not installed");
 

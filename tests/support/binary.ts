@@ -4,8 +4,9 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { spawnSync } from "node:child_process";
-import { readdirSync, statSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -18,6 +19,18 @@ export function builtBinary(): { readonly path: string; readonly obstacle: strin
   const { status, stderr, error } = spawnSync("sh", [join(ROOT, "scripts/build.sh")]);
   const obstacle = status === 0 ? undefined : error?.message ?? stderr.toString().trim();
   return { path: BINARY, obstacle };
+}
+
+/** Returns the dynamic loader that a program names, which can start it by hand. */
+export function loaderOf(program: string): string | undefined {
+  const file = openSync(program, "r");
+  try {
+    const head = Buffer.alloc(64 * 1024);
+    readSync(file, head, 0, head.length, 0);
+    return /\/lib(?:64)?\/ld-[\w.-]+/.exec(head.toString("latin1"))?.[0];
+  } finally {
+    closeSync(file);
+  }
 }
 
 function isCurrent(): boolean {
