@@ -13,7 +13,7 @@ import type { PreflightReport } from "../preflight/report.ts";
 import { checkVerdict, runPreflight } from "../preflight/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
-import { findProgram } from "../launch/process.ts";
+import { findProgram, installHint } from "../launch/process.ts";
 import { writing } from "../refused.ts";
 import { makeScratch } from "../runtime/scratch.ts";
 import { writeOutputDirectory } from "../write/output.ts";
@@ -111,7 +111,7 @@ async function boot(
   const { qemuCommand, qemuRamMib } = record.options;
   if (await findProgram(qemuCommand) === undefined) {
     heading("Boot: skipped");
-    print(`${qemuCommand} is not installed. On Debian: apt-get install qemu-system-x86`);
+    print(`${qemuCommand} is not installed. ${installHint("qemu-system-x86", "qemu")}`);
     return undefined;
   }
   heading(`Boot in ${qemuCommand}`);

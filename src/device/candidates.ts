@@ -6,6 +6,7 @@
  */
 
 import { closeSync, constants, openSync, readSync } from "node:fs";
+import process from "node:process";
 import { systemCode, UserError } from "../errors.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { attempting } from "../refused.ts";
@@ -33,8 +34,28 @@ export type WriteTarget =
     readonly content: string;
   };
 
-/** Lists the block devices with a size, also refused ones, without RAM disks. */
+/**
+ * Refuses systems on which nothing is known of a drive and of who uses it.
+ *
+ * @throws {UserError} "target"
+ */
+function checkSystem(): void {
+  if (process.platform === "linux") return;
+  throw new UserError("target", "Cannot look at drives here: that needs the /sys of Linux", {
+    hint: process.platform === "darwin"
+      ? "Find the drive with diskutil list; diskutil unmountDisk diskN; " +
+        "sudo dd if=IMAGE of=/dev/rdiskN bs=4m"
+      : "Write the image with another program",
+  });
+}
+
+/**
+ * Lists the block devices with a size, also refused ones, without RAM disks.
+ *
+ * @throws {UserError} "target" on other systems than Linux.
+ */
 export function readCandidates(): CandidateDevice[] {
+  checkSystem();
   const all = readBlockDevices();
   const tables = readTables();
   return all.filter(({ name }) => !/^z?ram\d/.test(name))
@@ -49,6 +70,7 @@ export function readCandidates(): CandidateDevice[] {
  * @throws {UserError} "target", with every reason.
  */
 export function chooseTarget(path: string, mayBeFile: boolean): WriteTarget {
+  if (!mayBeFile) checkSystem();
   const found = lookAtPath(path);
   switch (found.kind) {
     case "absent":

@@ -11,12 +11,13 @@ import { messageOf, UserError } from "../errors.ts";
 import { MIB } from "../format/segment.ts";
 import { findEntry } from "../image/view.ts";
 import { openDisk } from "../image/disk.ts";
+import { installHint } from "../launch/process.ts";
 import { openImage } from "../source/file.ts";
 import type { DirectoryEntry } from "../write/directory.ts";
 import { type DiskJob, writeDisk } from "../write/disk.ts";
 import { absent, type Finding, good } from "./check.ts";
 
-const INSTALL = "On Debian: apt-get install e2fsprogs";
+const INSTALL = installHint("e2fsprogs", "e2fsprogs");
 const DISK_BYTES = 32 * MIB;
 /** More than one block, so that it has a map of blocks. */
 const CONTENT = new Uint8Array(100_000).map((_, at) => at % 251);

@@ -14,7 +14,7 @@ import {
   realpathSync,
   writeFileSync,
 } from "node:fs";
-import { freemem, totalmem } from "node:os";
+import { totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { messageOf, systemCode } from "../errors.ts";
 import { holdPorts } from "../fetch/serve.ts";
@@ -129,7 +129,8 @@ export function parseMemory(text: string): Memory | undefined {
 /** Returns the memory of this machine, or of the container that limits it. */
 export function hostMemory(): Memory {
   const memory = parseMemory(readQuietly("/proc/meminfo") ?? "") ??
-    { totalBytes: totalmem(), availableBytes: freemem(), swapBytes: 0 };
+    // macOS counts as used what it would give.
+    { totalBytes: totalmem(), availableBytes: totalmem(), swapBytes: 0 };
   const limit = Number(
     readQuietly("/sys/fs/cgroup/memory.max") ??
       readQuietly("/sys/fs/cgroup/memory/memory.limit_in_bytes") ?? NaN,

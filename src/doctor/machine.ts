@@ -10,7 +10,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { classifyKvmFailure, kvmObstacle } from "../launch/accel.ts";
-import { requireProgram, runProcess, shellQuote } from "../launch/process.ts";
+import { installHint, requireProgram, runProcess, shellQuote } from "../launch/process.ts";
 import { type Accel, runQemu } from "../launch/qemu.ts";
 import type { BuildOptions } from "../plan/options.ts";
 import { qemuArgs } from "../plan/qemu.ts";
@@ -19,7 +19,7 @@ import { writing } from "../refused.ts";
 import { absent, doubtful, type Finding, good } from "./check.ts";
 import { GUEST_STAGES, guestImage } from "./guest.ts";
 
-const INSTALL_QEMU = "On Debian: apt-get install qemu-system-x86";
+const INSTALL_QEMU = installHint("qemu-system-x86", "qemu");
 /** The program takes less than a second; a machine under load may be slow. */
 const LIMIT_MS = 60_000;
 /** The machine type of a real run, by its own name and that of its version. */
@@ -96,7 +96,7 @@ export async function checkKvm(job: MachineJob, isDemanded: boolean): Promise<Fi
 }
 
 function kvmRemedy(obstacle: string): string {
-  if (process.platform === "darwin") return "Use --accel hvf";
+  if (process.platform !== "linux") return "Use --accel tcg";
   return obstacle.endsWith("does not exist")
     ? "As root: modprobe kvm_intel || modprobe kvm_amd; virtualisation has to be on in the firmware"
     : 'Join its group and log in again: sudo adduser "$USER" kvm';

@@ -165,8 +165,8 @@ async function examineMachine(examination: Examination): Promise<void> {
 async function examineAccels({ request, add }: Examination, job: MachineJob): Promise<void> {
   const { accel } = request;
   const modes: Mode[] = ["qemu"];
-  const unneeded = `--accel ${accel} is asked for`;
-  const isKvm = accel === "auto" || accel === "kvm";
+  const isKvm = accel === "kvm" || accel === "auto" && process.platform === "linux";
+  const unneeded = accel === "auto" ? "only on Linux" : `--accel ${accel} is asked for`;
   await add({
     name: "KVM",
     modes,

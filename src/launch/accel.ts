@@ -5,7 +5,8 @@
  * @module
  */
 import { open } from "node:fs/promises";
-import { messageOf, systemCode } from "../errors.ts";
+import process from "node:process";
+import { messageOf, systemCode, UserError } from "../errors.ts";
 
 /** The reason why KVM cannot run the guest. */
 export interface KvmFailure {
@@ -71,6 +72,7 @@ export function classifyKvmFailure(stderrText: string): KvmFailure | undefined {
  * @returns A reason to print, or undefined if KVM may work.
  */
 export async function kvmObstacle(device: string): Promise<string | undefined> {
+  if (process.platform !== "linux") return "only Linux has it";
   try {
     await (await open(device, "r+")).close();
     return undefined;
@@ -85,4 +87,17 @@ export async function kvmObstacle(device: string): Promise<string | undefined> {
         return messageOf(error);
     }
   }
+}
+
+/**
+ * Refuses the hypervisor of Apple silicon. That of an Intel Mac may do, and elsewhere QEMU says
+ * that it has none.
+ *
+ * @throws {UserError} "launch"
+ */
+export function checkHypervisor(accel: string): void {
+  if (accel !== "hvf" || process.platform !== "darwin" || process.arch !== "arm64") return;
+  throw new UserError("launch", "Cannot use --accel hvf: this Mac has no x86 processor", {
+    hint: "Use --accel tcg",
+  });
 }

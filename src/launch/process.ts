@@ -181,7 +181,24 @@ function childEnvironment(env: ProcessOptions["env"]): Record<string, string | u
 }
 
 /** Directories of programs for root, which are not in every PATH. */
-const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
+const ROOT_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/**
+ * Where e2fsprogs is on macOS: Homebrew, on Apple silicon and on Intel, does not link it into a
+ * directory of PATH; MacPorts.
+ */
+const MAC_FOLDERS = [
+  "/opt/homebrew/opt/e2fsprogs/sbin",
+  "/usr/local/opt/e2fsprogs/sbin",
+  "/opt/local/sbin",
+];
+
+/** Says how to install something: by the name of its package in Debian, and in Homebrew. */
+export function installHint(debian: string, homebrew: string): string {
+  return process.platform === "darwin"
+    ? `With Homebrew: brew install ${homebrew}`
+    : `On Debian: apt-get install ${debian}`;
+}
 
 /**
  * Finds a program that may be in a directory of programs for root.
@@ -190,7 +207,9 @@ const ROOT_PATH = "/usr/local/sbin:/usr/sbin:/sbin";
  * @throws {UserError} "launch" if it is missing.
  */
 export async function findSystemProgram(name: string, hint: string): Promise<string> {
-  const PATH = [...searchedFolders(process.env["PATH"]), ROOT_PATH].join(delimiter);
+  const own = process.platform === "darwin" ? MAC_FOLDERS : [];
+  const folders = [...searchedFolders(process.env["PATH"]), ...ROOT_FOLDERS, ...own];
+  const PATH = folders.join(delimiter);
   const program = await findProgram(name, { env: { PATH } });
   if (program !== undefined) return program;
   throw new UserError("launch", `Cannot find ${name}`, { hint });

@@ -16,7 +16,7 @@
  */
 import { stat } from "node:fs/promises";
 import { messageOf, UserError } from "../errors.ts";
-import { classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
+import { checkHypervisor, classifyKvmFailure, type KvmFailure, kvmObstacle } from "./accel.ts";
 import { SIGNALS } from "./interrupt.ts";
 import { type GuestLog, openLog } from "./log.ts";
 import { type ProcessOutcome, type RunningChild, runProcess, shellQuote } from "./process.ts";
@@ -198,6 +198,7 @@ interface Run {
 }
 
 async function firstAccel(options: QemuOptions): Promise<Accel> {
+  checkHypervisor(options.accel);
   if (options.accel !== "auto") return options.accel;
   const obstacle = await kvmObstacle(options.kvmDevice ?? "/dev/kvm");
   if (obstacle === undefined) return "kvm";

@@ -6,6 +6,7 @@
  */
 
 import { constants } from "node:os";
+import process from "node:process";
 import { UserError } from "../errors.ts";
 import { libc } from "../runtime/libc.ts";
 import { contain, ROOT_HINT } from "./contain.ts";
@@ -42,7 +43,7 @@ export interface RootRun {
 /**
  * Returns the command to run: programs by their full paths, with sudo if only root may run it.
  *
- * @throws {UserError} "launch" if a program is missing.
+ * @throws {UserError} "launch" if a program is missing, or this is no Linux.
  */
 export async function rootCommand(
   { argv, needsRoot }: Pick<RootRun, "argv" | "needsRoot">,
@@ -53,6 +54,11 @@ export async function rootCommand(
 async function locatedCommand(
   { argv, needsRoot }: Pick<RootRun, "argv" | "needsRoot">,
 ): Promise<{ readonly command: string[]; readonly whole: string[] }> {
+  if (process.platform !== "linux") {
+    throw new UserError("launch", "Cannot start a directory here: its programs are for Linux", {
+      hint: "Use --qemu, or a machine with Linux",
+    });
+  }
   const command = await Promise.all(argv.map(locate));
   const whole = needsRoot ? asRoot(command) : command;
   await requireProgram(whole[0]!, { hint: whole[0] === "sudo" ? ROOT_HINT : HINT });

@@ -29,7 +29,7 @@ import { blocksDigest, type ByteRange } from "../format/blocks.ts";
 import { LINUX_PARTITION, mbr } from "../format/mbr.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../format/segment.ts";
-import { findSystemProgram, runProcess, shellQuote } from "../launch/process.ts";
+import { findSystemProgram, installHint, runProcess, shellQuote } from "../launch/process.ts";
 import { writing } from "../refused.ts";
 import { removeFile } from "../runtime/remove.ts";
 import { type DirectoryEntry, writeDirectory } from "./directory.ts";
@@ -88,7 +88,8 @@ features = has_journal
  * @throws {UserError} "launch"
  */
 export function findMke2fs(): Promise<string> {
-  return findSystemProgram("mke2fs", "It makes file systems. On Debian: apt-get install e2fsprogs");
+  const install = installHint("e2fsprogs", "e2fsprogs");
+  return findSystemProgram("mke2fs", `It makes file systems. ${install}`);
 }
 
 /**
@@ -183,7 +184,7 @@ async function makeFileSystem({ program, config, job, uuid }: FileSystem): Promi
 /** Makes device files in the file system itself, as only root could make them in a directory. */
 async function makeDevices(job: DiskJob, devices: readonly DirectoryEntry[]): Promise<void> {
   if (devices.length === 0) return;
-  const program = await findSystemProgram("debugfs", "On Debian: apt-get install e2fsprogs");
+  const program = await findSystemProgram("debugfs", installHint("e2fsprogs", "e2fsprogs"));
   const script = job.scratch("debugfs");
   try {
     writing(script, () => writeFileSync(script, devices.map(deviceCommands).join("")));
