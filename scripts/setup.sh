@@ -4,13 +4,14 @@
 # Installs missing npm packages from the lock file, and missing Debian packages if this is root and
 # there is apt-get (otherwise it prints the command to run, and continues).
 #
-# usage: setup.sh [build|demo|tests|browser|acceptance|debian]
+# usage: setup.sh [build|demo|tests|browser|acceptance|hosts|debian]
 #
 #   build       npm packages only
 #   demo        also QEMU
 #   tests       also the tools that the tests use (the default)
 #   browser     npm packages, and the browser that the tests of the report use
 #   acceptance  also what rootfs.py and the benchmark need
+#   hosts       npm packages, QEMU, and what runs the binaries for other machines (hosts.sh)
 #   debian      Debian packages of the tests only; fails where they cannot be installed
 
 set -eu
@@ -18,9 +19,9 @@ cd "$(dirname "$0")/.."
 
 purpose=${1:-tests}
 case $purpose in
-	build | demo | tests | browser | acceptance | debian) ;;
+	build | demo | tests | browser | acceptance | hosts | debian) ;;
 	*)
-		echo "usage: setup.sh [build|demo|tests|browser|acceptance|debian]" >&2
+		echo "usage: setup.sh [build|demo|tests|browser|acceptance|hosts|debian]" >&2
 		exit 2
 		;;
 esac
@@ -143,6 +144,11 @@ case $purpose in
 		program curl curl
 		;;
 esac
+if [ "$purpose" = hosts ]; then
+	program qemu-user-static qemu-aarch64-static
+	program qemu-user-static qemu-x86_64-static
+	[ "$(uname -m)" = aarch64 ] || need libc6-arm64-cross test -f /usr/aarch64-linux-gnu/lib/libc.so.6
+fi
 if [ "$purpose" = acceptance ]; then
 	need python3-requests python3 -c "import requests"
 	program parted parted
