@@ -34,7 +34,7 @@ import { withRunView } from "./view/view.ts";
 export function accelOption() {
   return new Option(
     "--accel <how>",
-    "accelerator; auto is KVM where it works, else TCG; hvf is for macOS",
+    "accelerator; auto is KVM where it works, else TCG; hvf is for Intel Macs",
   )
     .choices(["auto", "kvm", "hvf", "tcg"] as const).default("auto" as const);
 }
