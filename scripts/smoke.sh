@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 #
 # Whether a binary of a release runs on this machine, or on one that QEMU emulates: it tells its
-# version, which the tag names, boots the demo where there is a qemu-system-x86_64, and builds and
-# verifies images. Their digests are the last two lines: they are the same on every machine.
+# version, which the tag names, boots the demo where there is a qemu-system-x86_64, builds and
+# verifies images and a bundle, and makes a disk with mke2fs where there is one. The digests of the
+# images are the last two lines: they are the same on every machine.
 #
 # usage: smoke.sh BINARY TAG [EMULATOR...]   such as qemu-x86_64-static -cpu Nehalem
 
@@ -39,4 +40,5 @@ cd "$work"
 "$@" image verify target/payload.img
 "$@" bundle create --tree lb/tree -m ./lb/mirror --store store -o lb.tar
 "$@" bundle verify lb.tar
+"$@" doctor --bare-metal --tree lb/tree -m ./lb/mirror --store store
 "$@" image digest target/init.img target/payload.img

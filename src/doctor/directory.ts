@@ -107,7 +107,8 @@ const SETTINGS: readonly (readonly [name: string, forbids: string, allow: string
 
 function remedyOf({ mode }: BuildOptions, said: string, end: unknown): string {
   if (/Exec format error/i.test(said)) {
-    return "The kernel has to run 32-bit x86 programs (CONFIG_IA32_EMULATION, not ia32_emulation=0)";
+    return "The kernel has to run 32-bit x86 programs (CONFIG_IA32_EMULATION, not ia32_emulation=0); " +
+      "ARM processors run none: use --qemu";
   }
   const set = SETTINGS.find(([name, forbids]) => settingOf(name) === forbids);
   if (mode === "bwrap" && set !== undefined) return `As root: sysctl -w ${set[0]}=${set[2]}`;
