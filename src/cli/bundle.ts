@@ -19,6 +19,7 @@ import { parseCount, parseSizeMib } from "../plan/options.ts";
 import { printedEvents } from "./build.ts";
 import {
   chosenStore,
+  extraBuildsOption,
   mirrorsOption,
   offlineOption,
   olderStoreOption,
@@ -57,6 +58,7 @@ function createCommand(): CommandUnknownOpts {
     .option("-j, --jobs <n>", "number of parallel downloads", "8")
     .addOption(offlineOption())
     .addOption(new Option("--all", "every distfile (the default)").conflicts("preNetwork"))
+    .addOption(extraBuildsOption())
     .option("--pre-network", "only distfiles that are needed before the network")
     .addOption(
       new Option("--air-gapped", "builds from it are --air-gapped, unless told otherwise")
@@ -100,6 +102,7 @@ The reader of a pipe cannot see that what it got is incomplete: use set -o pipef
         mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
         jobs,
         isOffline: raw.offline === true,
+        extraBuilds: raw.extraBuilds,
         preNetwork: raw.preNetwork === true,
         airGapped: raw.airGapped === true,
         images: raw.images,

@@ -13,6 +13,7 @@ import { fetchPrinter } from "./fetching.ts";
 import { beginJsonLines, printJson, printJsonLine } from "./json.ts";
 import {
   chosenStore,
+  extraBuildsOption,
   mirrorsOption,
   offlineOption,
   olderStoreOption,
@@ -36,6 +37,9 @@ export function fetchSubcommand(): CommandUnknownOpts {
     .addOption(
       new Option("--all", "all that the manifest needs (the default)")
         .conflicts(["preNetwork", "step"]),
+    )
+    .addOption(
+      extraBuildsOption(),
     )
     .addOption(
       new Option("--pre-network", "those that are needed before the machine has a network")
@@ -71,6 +75,7 @@ is here. A file that exists only in a git repository is made by seedstrap mirror
         const job: FetchJob = {
           tree: raw.tree ?? process.cwd(),
           wish: wishOf(raw),
+          extraBuilds: raw.extraBuilds,
           store: chosenStore(raw),
           mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
           jobs: parseCount(raw.jobs, "--jobs", 1, 64),

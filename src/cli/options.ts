@@ -29,6 +29,7 @@ import {
   startsInDirectory,
 } from "../plan/options.ts";
 import { isForAirGap } from "../tree/bundled.ts";
+import { isExtraName } from "../tree/extra.ts";
 
 /** Declares a command with the options that describe a build. */
 // deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
@@ -51,6 +52,7 @@ export function planCommandBase(name: string) {
     .option("--no-create-config", "leave bootstrap.cfg empty")
     .option("-i, --interactive", "open a shell where something fails, show a QEMU window")
     .option("--configurator", "run the interactive configurator")
+    .addOption(extraBuildsOption())
     .option("--internal-ci <pass>", "for live-bootstrap's own CI: pass1, pass2 or pass3")
     .optionsGroup(GROUPS.distfiles)
     .option("--external-sources", "carry every distfile, not only those needed before the network")
@@ -106,6 +108,30 @@ export function planCommandBase(name: string) {
 export function addOption() {
   return new Option("--add <dir>", "a directory to include, as /external/add/NAME, or DIR=/PATH")
     .argParser((text, earlier: string[] | undefined) => [...earlier ?? [], text]);
+}
+
+/** Declares `--extra-builds`, for every command that reads the manifests of a checkout. */
+// deno-lint-ignore explicit-module-boundary-types explicit-function-return-type -- the type is the declaration
+export function extraBuildsOption() {
+  return new Option(
+    "--extra-builds <names>",
+    "step directories beside steps/ to include: guix for steps-guix/, a list with commas",
+  ).argParser(parseExtraBuilds);
+}
+
+/**
+ * Parses a list of extra builds, each once, as the rootfs.py of pull request 578.
+ *
+ * @throws {UserError} "usage"
+ */
+function parseExtraBuilds(text: string): readonly string[] {
+  const names = [...new Set(text.split(",").map((name) => name.trim()))].filter(Boolean);
+  const wrong = names.find((name) => !isExtraName(name));
+  if (wrong === undefined) return names;
+  throw new UserError("usage", `Cannot use ${JSON.stringify(wrong)} for --extra-builds`, {
+    hint:
+      "It takes names with commas in between, of letters, digits, - and _: guix for steps-guix/",
+  });
 }
 
 /** Declares `--offline`, for every command that may download. */
@@ -190,6 +216,8 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     interactive: raw.interactive === true,
     configurator: raw.configurator === true,
     internalCi: raw.internalCi === undefined ? undefined : checkedPass(raw.internalCi),
+    ...(raw.extraBuilds !== undefined && raw.extraBuilds.length > 0 &&
+      { extraBuilds: raw.extraBuilds }),
     externalSources: raw.externalSources === true,
     mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
     ...(raw.mirrorCredentials === true && { mirrorCredentials: true }),

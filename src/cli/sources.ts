@@ -6,10 +6,10 @@ import process from "node:process";
 import type { Config } from "../tree/config.ts";
 import { mergeSources, type PlacedSource, readSources } from "../tree/distfiles.ts";
 import { openCheckout } from "../tree/checkout.ts";
-import { evaluateManifest } from "../tree/manifest.ts";
-import { readManifest } from "../tree/model.ts";
-import { findBoundaries, phaseOf } from "../plan/split.ts";
-import { treeOption } from "./options.ts";
+import { evaluateEvery, lineAt } from "../tree/extra.ts";
+import { readManifests } from "../tree/model.ts";
+import { findBoundaries, isPreNetwork, phaseOf } from "../plan/split.ts";
+import { extraBuildsOption, treeOption } from "./options.ts";
 import { printJson } from "./json.ts";
 import { printExact } from "./output.ts";
 
@@ -27,6 +27,7 @@ export function sourcesCommand(): CommandUnknownOpts {
     .description("list every distfile: SHA-256, directory, URL and name, in manifest order")
     .allowExcessArguments(false)
     .addOption(treeOption())
+    .addOption(extraBuildsOption())
     .addOption(
       new Option("--all", "do not stop at the network (the default, as in source_manifest.py)")
         .conflicts("preNetwork"),
@@ -39,13 +40,13 @@ export function sourcesCommand(): CommandUnknownOpts {
 Example:
   seedstrap sources --tree live-bootstrap | cut -d' ' -f4 | sort -u`,
     );
-  command.action(({ tree, preNetwork, json }) => {
+  command.action(({ tree, extraBuilds, preNetwork, json }) => {
     const root = openCheckout(tree ?? process.cwd());
-    const manifest = readManifest(root);
-    const active = evaluateManifest(manifest, CONFIG);
-    const boundaries = findBoundaries(manifest, active);
-    const sources = readSources(root, manifest)
-      .filter(({ index }) => !preNetwork || index < boundaries.network);
+    const manifests = readManifests(root, extraBuilds);
+    const active = evaluateEvery(manifests, CONFIG);
+    const boundaries = findBoundaries(manifests, active);
+    const sources = readSources(root, manifests)
+      .filter(({ index }) => !preNetwork || isPreNetwork(index, manifests));
     if (!json) {
       for (const line of manifestLines(sources)) printExact(line);
       return;
@@ -58,11 +59,15 @@ Example:
         alternatives: distfile.urls,
         git: distfile.git,
         phase: phaseOf(distfile, boundaries),
-        steps: distfile.uses.map(({ step, index }) => ({
-          step,
-          pass: passes.get(index) ?? null,
-          manifestLine: manifest.lines[index]!.line,
-        })),
+        steps: distfile.uses.map(({ step, index }) => {
+          const { manifest, line } = lineAt(manifests, index)!;
+          return {
+            step,
+            pass: passes.get(index) ?? null,
+            ...(manifest !== manifests.manifest && { manifest: manifest.file }),
+            manifestLine: line.line,
+          };
+        }),
       })),
     });
   });

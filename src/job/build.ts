@@ -195,7 +195,11 @@ async function readInputs(
   if (repo !== undefined) checkRepo(resolve(repo));
   checkAddedHere(options);
   for (const { dir } of added) checkAdded(dir);
-  const model = await withOwnDistfiles(readTree(tree), options, signal);
+  const model = await withOwnDistfiles(
+    readTree(tree, options.extraBuilds),
+    options,
+    signal,
+  );
   const extras = {
     repo: repo === undefined ? [] : walkTree(resolve(repo), "", "the packages of --repo"),
     added: added.map((place) => ({
@@ -204,7 +208,7 @@ async function readInputs(
     })),
     ...(preseed !== undefined && {
       preseed: await readArchive(resolve(preseed), {
-        drop: REPLACED,
+        drop: [...REPLACED, ...model.extraBuilds.map(({ dir }) => dir)],
         maxBytes: startOf(options) === "builder-hex0" ? FILE_STORE_BYTES : MOST_PRESEED_BYTES,
         ...(signal && { signal }),
       }),

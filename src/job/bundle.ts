@@ -34,7 +34,7 @@ import {
 import { digestEach, digestOne, type HashTask } from "../hash/pool.ts";
 import type { Located } from "../plan/images.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
-import { findNetwork } from "../plan/split.ts";
+import { isPreNetwork } from "../plan/split.ts";
 import { WORK_DIR } from "../runtime/own.ts";
 import { ownBinary } from "../runtime/binary.ts";
 import { statIfThere } from "../runtime/stat.ts";
@@ -61,6 +61,8 @@ import { type BundlePiece, imagePieces } from "./bundle_images.ts";
 export interface BundleRequest extends DistfileRequest {
   /** Directory of the checkout, or a bundle. */
   readonly tree: string;
+  /** The step directories beside steps/ whose distfiles it has, too. */
+  readonly extraBuilds?: readonly string[] | undefined;
   /** Whether to leave out distfiles that are only needed after the network is up. */
   readonly preNetwork: boolean;
   /** Whether builds from it are air-gapped, unless they are told otherwise. */
@@ -102,9 +104,10 @@ export async function createBundle(
   const binary = request.hasBinary ? checkBinary() : undefined;
   if (typeof request.output === "string") checkOutput(request.output);
   checkStore(request.store);
-  const tree = readTree(request.tree);
-  const network = request.preNetwork ? findNetwork(tree.manifest) : Infinity;
-  const wanted = tree.distfiles.filter(({ uses }) => uses[0]!.index < network);
+  const tree = readTree(request.tree, request.extraBuilds);
+  const wanted = tree.distfiles.filter(({ uses }) =>
+    !request.preNetwork || isPreNetwork(uses[0]!.index, tree)
+  );
   const places = { ...request, root: tree.root };
   const located = await fetchAbsent(
     wanted,

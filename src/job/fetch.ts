@@ -13,11 +13,11 @@ import { type FileSegment, fileSegment } from "../format/segment.ts";
 import { digestEach } from "../hash/pool.ts";
 import { shellQuote } from "../launch/process.ts";
 import type { Located } from "../plan/images.ts";
-import { findNetwork } from "../plan/split.ts";
+import { isPreNetwork } from "../plan/split.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { hasTreeFile, openCheckout, readTreeText } from "../tree/checkout.ts";
 import { mergeSources, type PlacedSource, readSources } from "../tree/distfiles.ts";
-import { readManifest } from "../tree/model.ts";
+import { readManifests } from "../tree/model.ts";
 import { parseSources } from "../tree/sources.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { putAgain } from "../write/again.ts";
@@ -40,6 +40,8 @@ export interface FetchJob {
   /** Directory of the checkout, or a bundle. */
   readonly tree: string;
   readonly wish: Wish;
+  /** The step directories beside steps/ whose distfiles are wanted, too. */
+  readonly extraBuilds?: readonly string[] | undefined;
   readonly store: string;
   readonly mirrors: readonly Mirror[];
   readonly jobs: number;
@@ -94,7 +96,7 @@ export async function fetchDistfiles(
   const { store, mirrors, jobs, isOffline, to } = job;
   checkStore(store);
   const root = openCheckout(job.tree);
-  const wanted = mergeSources(wantedSources(root, job.wish));
+  const wanted = mergeSources(wantedSources(root, job));
   const places = { root, store, mirrors };
   const { located, wrong } = await locateRight(wanted, places, events, signal);
   let here = located;
@@ -120,11 +122,16 @@ export async function fetchDistfiles(
 }
 
 /** The sources of a wish, in the order of the manifest. */
-function wantedSources(root: string, wish: Wish): PlacedSource[] {
-  const manifest = readManifest(root);
+function wantedSources(
+  root: string,
+  { wish, extraBuilds }: Pick<FetchJob, "wish" | "extraBuilds">,
+): PlacedSource[] {
+  const manifests = readManifests(root, extraBuilds);
   if (wish.kind === "steps") {
     return wish.steps.flatMap((step, index) => {
-      const path = `steps/${step}/sources`;
+      const dirs = ["steps", ...manifests.extraBuilds.map(({ dir }) => dir)];
+      const [first, ...others] = dirs.map((dir) => `${dir}/${step}/sources`);
+      const path = others.findLast((other) => hasTreeFile(root, other)) ?? first!;
       if (!/^[\w.+-]+$/.test(step) || /^\.\.?$/.test(step) || !hasTreeFile(root, path)) {
         throw new UserError("usage", `Cannot find step ${JSON.stringify(step)} in ${root}`, {
           where: join(root, "steps"),
@@ -132,11 +139,12 @@ function wantedSources(root: string, wish: Wish): PlacedSource[] {
         });
       }
       return parseSources(readTreeText(root, path), path)
-        .map((source) => ({ step, index, source }));
+        .map((source) => ({ step, index, file: path, source }));
     });
   }
-  const end = wish.kind === "all" ? Infinity : findNetwork(manifest);
-  return readSources(root, manifest).filter(({ index }) => index < end);
+  return readSources(root, manifests).filter(({ index }) =>
+    wish.kind === "all" || isPreNetwork(index, manifests)
+  );
 }
 
 /** Puts files into a directory by their names, each verified, and atomically. */

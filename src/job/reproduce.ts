@@ -71,7 +71,8 @@ export async function reproduceBuild(
   const record = recordPlace(resolve(request.record));
   const stated = readRecordFile(record);
   const options = optionsAgain(stated, request);
-  const isOther = describeCheckout(readTree(request.tree)).digest !== stated.checkout.digest;
+  const tree = readTree(request.tree, options.extraBuilds);
+  const isOther = describeCheckout(tree).digest !== stated.checkout.digest;
   if (isOther) events.onNotice?.("the checkout is not the one that was built from");
   const parent = resolve(request.target ?? dirname(record));
   const dir = orRefused(

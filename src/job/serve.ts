@@ -15,7 +15,7 @@ import { formatSums, parseSums } from "../format/sums.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { readWholeText } from "../read.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
-import { readTree } from "../tree/model.ts";
+import { readEveryDistfile } from "../tree/model.ts";
 import { locateRight } from "./distfiles.ts";
 import { MIRROR_SUMS } from "./mirror_place.ts";
 import { listStore } from "./store.ts";
@@ -163,7 +163,8 @@ async function checkoutOf(
   { onNotice, progress = UNWATCHED }: ServeEvents,
   signal: AbortSignal,
 ): Promise<{ readonly find: Finder; readonly files: number }> {
-  const { distfiles } = readTree(root);
+  const every = readEveryDistfile(root);
+  const distfiles = every.filter(({ name }, at) => every.findIndex((f) => f.name === name) === at);
   const places = { root, store, mirrors: [] };
   const events = { ...(onNotice && { onNotice }), progress };
   const { located } = await locateRight(distfiles, places, events, signal);

@@ -18,7 +18,7 @@ import type { Progress } from "../progress.ts";
 import { reading, writing } from "../refused.ts";
 import { removeFile } from "../runtime/remove.ts";
 import { lstatIfThere, statIfThere } from "../runtime/stat.ts";
-import { readTree } from "../tree/model.ts";
+import { readEveryDistfile } from "../tree/model.ts";
 import { checkStore } from "./check.ts";
 
 /** A file of a store. */
@@ -177,7 +177,7 @@ export async function collectStore(
 ): Promise<Collected> {
   const { store, files, parts } = listStore(place);
   const kept = new Set(
-    trees.flatMap((tree) => readTree(tree).distfiles.map(({ sha256 }) => sha256)),
+    trees.flatMap(readEveryDistfile).map(({ sha256 }) => sha256),
   );
   if (trees.length === 0 && olderThanMs === undefined) {
     throw new UserError("usage", "Cannot tell what may go", {

@@ -35,8 +35,9 @@ import {
 import { bootEntries } from "../plan/entries.ts";
 import { isTarName } from "../plan/payload_extras.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
-import { digestTreeFile } from "../tree/checkout.ts";
+import { digestTreeFile, openCheckout } from "../tree/checkout.ts";
 import { type Manifest } from "../tree/manifest.ts";
+import { extraDir, findExtraBuilds } from "../tree/extra.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
 import {
   ADD_FILES_LIST,
@@ -330,7 +331,7 @@ export interface TreeCheck {
  * may also contain other files, and a payload prebuilt packages and directories of the user.
  */
 async function checkTree(view: ImageView, dir: string, progress: Progress): Promise<TreeCheck> {
-  const tree = readTree(dir);
+  const tree = readTree(dir, extraBuildsIn(view, dir));
   const distfiles = new Map(tree.distfiles.map(({ name, sha256 }) => [name, sha256]));
   const sources = new Map(
     bootEntries(tree, []).map((entry) => [plainPath(entry.path), entry]),
@@ -355,7 +356,7 @@ async function checkTree(view: ImageView, dir: string, progress: Progress): Prom
       : known?.kind === "tree"
       ? digestTreeFile(tree.root, relative(tree.root, known.source))
       : OVERLAY.get(path);
-    if (got === wanted || (path === MANIFEST && manifests.has(got))) same++;
+    if (got === wanted || manifests.get(path)?.has(got)) same++;
     else if (BUILD_ONLY.has(path)) generated.push(path);
     else if (wanted === undefined && (view.kind === "disk" || isExtra(path, view))) others++;
     else if (wanted === undefined) {
@@ -388,7 +389,14 @@ function isExtra(path: string, { kind }: ImageView): boolean {
   return isInPayload && name !== undefined && (builtStep(name) !== undefined || isTarName(name));
 }
 
-const MANIFEST = "steps/manifest";
+/** Returns the names of the extra builds of a checkout that an image has. */
+function extraBuildsIn(view: ImageView, dir: string): string[] {
+  const there = findExtraBuilds(openCheckout(dir));
+  if (there.length === 0) return [];
+  const paths = new Set([...view.entries()].map(({ path }) => plainPath(path)));
+  return there.filter((name) => paths.has(`${extraDir(name)}/manifest`));
+}
+
 /** Paths of the files that a build generates from its options. */
 const BUILD_ONLY: ReadonlySet<string> = new Set([
   "steps/bootstrap.cfg",
@@ -407,8 +415,17 @@ const OVERLAY: ReadonlyMap<string, string> = new Map(
   Object.entries(STEPS).map(([path, text]) => [`steps/${path}`, sha256Of(text)]),
 );
 
-/** Returns the SHA-256 of every manifest that a build can make from that of the checkout. */
-function overlaidManifests({ manifest, procImproves }: TreeModel): Set<string> {
+/** Returns the SHA-256 of every manifest that a build can make from those of the checkout, by path. */
+function overlaidManifests({ manifest, extraBuilds, procImproves }: TreeModel) {
+  return new Map([
+    [manifest.file, overlaidTexts(manifest, procImproves)],
+    ...extraBuilds.map((extra) =>
+      [extra.manifest.file, overlaidTexts(extra.manifest, [])] as const
+    ),
+  ]);
+}
+
+function overlaidTexts(manifest: Manifest, procImproves: readonly string[]): Set<string> {
   const digests = new Set<string>();
   for (const payloadPhases of [0, 1, 2] as const) {
     for (const airGapped of [false, true]) {

@@ -5,9 +5,11 @@
  * @module
  */
 
+import { extraDir } from "../tree/extra.ts";
 import { httpMirrors, secretOf } from "../fetch/mirror.ts";
 import { FIWIX_PATH, type TreeModel } from "../tree/model.ts";
 import { networkLines } from "./overlay.ts";
+import { unknownToCleaning } from "./restore.ts";
 import { formatAmount, type Limit } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
 import type { Boundaries } from "./split.ts";
@@ -127,12 +129,21 @@ export function cleanedWarnings(
   distfiles: readonly PlannedDistfile[],
   added: readonly string[] = [],
 ): string[] {
-  const own = distfiles.filter(({ steps, place, restored }) =>
-    steps.length === 0 && (place === "boot" || restored === "fiwix")
+  const unknown = new Set(unknownToCleaning(tree));
+  const own = distfiles.filter(({ name, place, restored }) =>
+    unknown.has(name) && (place === "boot" || restored === "fiwix")
   ).map(({ name }) => name);
   if (!cleansSources(tree) || own.length + added.length === 0) return [];
   const names = listed([...own, ...added], 12);
-  return [`improve: clean_sources will delete what no step needs: ${names}`];
+  const what = tree.extraBuilds.length === 0 ? "no step needs" : `no step of steps/ needs`;
+  return [`improve: clean_sources will delete what ${what}: ${names}`];
+}
+
+/** Returns a note about step directories beside steps/ that the build leaves out. */
+export function extraNotes({ otherBuilds }: TreeModel): string[] {
+  if (otherBuilds.length === 0) return [];
+  const dirs = otherBuilds.map((name) => `${extraDir(name)}/`).join(", ");
+  return [`${dirs} of the checkout is left out: --extra-builds names what is included`];
 }
 
 /** Returns the warning about a limit that the checkout does not say. */

@@ -7,6 +7,7 @@
 
 import { requestUrl } from "../fetch/mirror.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
+import { EXTRA_BUILDS } from "../tree/extra.ts";
 import { type BuildOptions, hasExternalDisk, startOf, startsInDirectory } from "./options.ts";
 
 /** The address of the host's 127.0.0.1 in QEMU's user network. */
@@ -35,6 +36,7 @@ export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Con
     ["INTERACTIVE", bool(options.interactive)],
     ["QEMU", bool(options.mode === "qemu")],
     ["BARE_METAL", bool(isBareMetal || (options.mode === "qemu" && options.interactive))],
+    ...extraVariable(options),
     ["DISK", diskOf(options)],
     ["KERNEL_BOOTSTRAP", bool(isKernelBootstrap)],
     ["BUILD_KERNELS", bool(options.updateChecksums || options.buildKernels)],
@@ -49,6 +51,11 @@ export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Con
   if (options.airGapped) config.push(["AIR_GAPPED", "True"]);
   if (options.overwriteDisk) config.push(["OVERWRITE_DISK", "True"]);
   return config;
+}
+
+/** The variable is only there where it names something, as in pull request 578. */
+function extraVariable({ extraBuilds = [] }: BuildOptions): [string, string][] {
+  return extraBuilds.length === 0 ? [] : [[EXTRA_BUILDS, extraBuilds.join(",")]];
 }
 
 /** The boot disk as Linux names it, if the BIOS finds the disks in the same order. */

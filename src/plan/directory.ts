@@ -9,13 +9,14 @@
 import { join } from "node:path/posix";
 import { UserError } from "../errors.ts";
 import { evaluateManifest } from "../tree/manifest.ts";
-import { findMissing } from "./missing.ts";
+import { findExtraMissing, findMissing } from "./missing.ts";
 import type { AddedDirectory } from "./added.ts";
 import type { Extras } from "./preseed.ts";
 import type { TreeModel } from "../tree/model.ts";
 import {
   cleanedWarnings,
   cleansSources,
+  extraNotes,
   findAdvice,
   optionWarnings,
   treeWarnings,
@@ -53,9 +54,9 @@ export function planRootDirectory(
   }
   const config = bootstrapConfig(options, false);
   const active = evaluateManifest(tree.manifest, config);
-  const boundaries = findBoundaries(tree.manifest, active);
+  const boundaries = findBoundaries(tree, active);
   const network = networkOf(tree, options, active);
-  const input = { manifest: tree.manifest, boundaries, options, sizes, network, carries: true };
+  const input = { manifests: tree, boundaries, options, sizes, network, carries: true };
   const distfiles = tree.distfiles.map((distfile): PlannedDistfile => {
     const phase = phaseOf(distfile, boundaries);
     const included = phase === "network" ? whyIncluded(distfile, input) : "";
@@ -99,9 +100,10 @@ export function planRootDirectory(
       madeAgain: [],
     },
     servedMirrors: servedMirrors(options),
-    missing: findMissing(tree, active, options),
+    missing: [...findMissing(tree, active, options), ...findExtraMissing(tree, config, options)],
     untracked: tree.untracked,
     advice: [
+      ...extraNotes(tree),
       ...(disk === undefined ? [] : findAdvice(tree, options, distfiles)),
       ...carriedNote(distfiles, made.downloads),
     ],

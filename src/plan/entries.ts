@@ -10,6 +10,7 @@ import type { Archive } from "../archive/types.ts";
 import { UserError } from "../errors.ts";
 import { sortedByBytes } from "../bytes.ts";
 import type { TreeEntry } from "../tree/entry.ts";
+import { isStepPath } from "../tree/extra.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { AddedDirectory } from "./added.ts";
 import { type PlannedDistfile, type PlannedEntry, SEED_DIRECTORIES } from "./types.ts";
@@ -106,7 +107,7 @@ function rootFiles(tree: TreeModel, preseed: Archive | undefined): readonly Tree
       hint: "Use a checkout that supports a bootstrap from an archive",
     });
   }
-  const steps = tree.files.filter(({ path }) => path === "steps" || path.startsWith("steps/"));
+  const steps = tree.files.filter(({ path }) => isStepPath(path));
   return [...steps, { ...script, path: FIRST_SCRIPT }];
 }
 

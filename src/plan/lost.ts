@@ -9,6 +9,7 @@
  * @module
  */
 
+import { isStepPath } from "../tree/extra.ts";
 import type { ActiveLine, Manifest } from "../tree/manifest.ts";
 import type { Boundaries } from "./split.ts";
 import type { PlannedEntry } from "./types.ts";
@@ -21,7 +22,8 @@ export interface LostEntries {
 
 /**
  * Finds the entries that are lost at `jump: fiwix` and that a step may need after it: all those
- * below `steps/` except those of steps that are only built before the jump.
+ * below `steps/` except those of steps that are only built before the jump, and those of extra
+ * builds.
  *
  * @param entries The boot image, with all empty directories of the checkout.
  */
@@ -37,8 +39,9 @@ export function findLost(
     manifest.lines.flatMap((line) => line.kind === "build" ? [line.name] : []),
   );
   const isNeeded = ({ path }: PlannedEntry) => {
-    const [, top, step] = path.split("/");
-    return top === "steps" && step !== undefined && (later.has(step) || !steps.has(step));
+    const [, top = "", step] = path.split("/");
+    if (!isStepPath(top) || step === undefined) return false;
+    return top !== "steps" || later.has(step) || !steps.has(step);
   };
   const parents = new Set(entries.map(({ path }) => path.slice(0, path.lastIndexOf("/"))));
   const empty = entries.filter((entry) => entry.size === 0 && isNeeded(entry));

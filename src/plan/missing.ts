@@ -6,7 +6,9 @@
  * @module
  */
 
-import type { ActiveLine } from "../tree/manifest.ts";
+import type { Config } from "../tree/config.ts";
+import { evaluateEvery } from "../tree/extra.ts";
+import type { ActiveLine, Manifest } from "../tree/manifest.ts";
 import type { TreeModel } from "../tree/model.ts";
 import type { BuildOptions } from "./options.ts";
 
@@ -44,10 +46,46 @@ export function findMissing(
   active: readonly ActiveLine[],
   { hasPreseed, hasRepo }: Pick<BuildOptions, "hasPreseed" | "hasRepo">,
 ): string[] {
-  const { manifest, scripts } = tree;
-  const paths = new Set(tree.files.map(({ path }) => path));
+  const { manifest } = tree;
   const shell = earlyShell(tree, active);
   const bash = firstBash(active);
+  return missingFor(tree, { dir: "steps", manifest, active, shell, bash, hasPreseed, hasRepo });
+}
+
+/**
+ * Finds what is missing for the lines of extra builds that are executed: bash runs all of them.
+ *
+ * @param config The bootstrap.cfg of the machine.
+ */
+export function findExtraMissing(
+  tree: TreeModel,
+  config: Config,
+  { hasRepo }: Pick<BuildOptions, "hasRepo">,
+): string[] {
+  const every = evaluateEvery(tree, config);
+  return tree.extraBuilds.flatMap(({ dir, manifest, firstIndex }) => {
+    const end = firstIndex + manifest.lines.length;
+    const active = every.filter(({ index }) => index >= firstIndex && index < end);
+    const later = { shell: "sh", bash: 0, hasPreseed: false, hasRepo };
+    return missingFor(tree, { dir, manifest, active, ...later });
+  });
+}
+
+/** The lines of one manifest. */
+interface Course extends Pick<BuildOptions, "hasPreseed" | "hasRepo"> {
+  /** Its step directory. */
+  readonly dir: string;
+  readonly manifest: Manifest;
+  readonly active: readonly ActiveLine[];
+  /** The extension of the scripts that run before bash, and the number of the lines before it. */
+  readonly shell: string;
+  readonly bash: number;
+}
+
+function missingFor(tree: TreeModel, course: Course): string[] {
+  const { dir, manifest, active, shell, bash, hasPreseed, hasRepo } = course;
+  const { scripts } = tree;
+  const paths = new Set(tree.files.map(({ path }) => path));
   const missing = new Map<string, string>();
   active.forEach(({ line, pass }, at) => {
     const isEarly = at < bash;
@@ -59,11 +97,11 @@ export function findMissing(
       return !paths.has(path);
     };
     if (line.kind === "improve" || line.kind === "jump") {
-      const path = `steps/${line.kind}/${line.name}.sh`;
+      const path = `${dir}/${line.kind}/${line.name}.sh`;
       lacks(path, `there is no ${path}`);
     }
     if (line.kind !== "build" || (hasRepo && !isEarly)) return;
-    const step = `steps/${line.name}`;
+    const step = `${dir}/${line.name}`;
     if (lacks(step, `there is no step ${step}`)) return;
     const path = `${step}/pass${pass}.${isEarly ? shell : "sh"}`;
     const script = scripts.get(path);

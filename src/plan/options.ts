@@ -80,6 +80,8 @@ export interface BuildOptions {
   readonly configurator: boolean;
   /** The pass of live-bootstrap's own CI. */
   readonly internalCi: CiPass | undefined;
+  /** Names of the step directories beside steps/ to include, in order; absent if there are none. */
+  readonly extraBuilds?: readonly string[];
   readonly externalSources: boolean;
   readonly mirrors: readonly Mirror[];
   /** The machine gets the mirrors with their user names, passwords and queries. */

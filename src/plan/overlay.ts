@@ -61,6 +61,15 @@ export interface OverlayRequest {
   readonly airGapped: boolean;
 }
 
+/** The request that changes nothing. */
+export const NOTHING_TO_DO: OverlayRequest = {
+  payloadPhases: 0,
+  restoresEmpty: false,
+  guardsDisk: false,
+  oneDisk: false,
+  airGapped: false,
+};
+
 /** A change of the manifest. */
 export interface ManifestChange {
   /** The line in the image. */

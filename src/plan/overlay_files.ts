@@ -19,6 +19,7 @@ import {
   GUARD_SCRIPT,
   IMPORTER_STEP,
   type ManifestChange,
+  NOTHING_TO_DO,
   ONE_DISK_SCRIPT,
   overlayManifest,
   REPO_LIST,
@@ -78,6 +79,17 @@ export function overlayFiles(
     tree.procImproves,
   );
   if (changes.length > 0) files.set("steps/manifest", encoder.encode(text));
+  // An extra build may wait for a network, too.
+  const inExtras = tree.extraBuilds.flatMap((extra) => {
+    const request = { ...NOTHING_TO_DO, airGapped: options.airGapped };
+    const overlaid = overlayManifest(extra.manifest, request, []);
+    if (overlaid.changes.length === 0) return [];
+    files.set(extra.manifest.file, encoder.encode(overlaid.text));
+    return overlaid.changes.map(({ text, place }) => ({
+      text,
+      place: `${place} of ${extra.manifest.file}`,
+    }));
+  });
   if (restoresEmpty) files.set(RESTORE_EMPTY_SCRIPT, encoder.encode(restoreScript(lost)));
   if (boot !== undefined) {
     files.set(GUARD_SCRIPT, encoder.encode(STEPS["improve/guard_disk.sh"]));
@@ -101,7 +113,7 @@ export function overlayFiles(
       files.set(ADD_FILES_LIST, encoder.encode(places));
     }
   }
-  return { files, changes };
+  return { files, changes: [...changes, ...inExtras] };
 }
 
 /** What a boot disk begins with. */

@@ -6,10 +6,10 @@
  */
 
 import { type Distfile, usingSteps } from "../tree/distfiles.ts";
-import type { Manifest } from "../tree/manifest.ts";
+import { lineAt, type Manifests } from "../tree/extra.ts";
 import { type BuildOptions, hasExternalDisk } from "./options.ts";
 import { isObtainable, isReachable, type Network, obstacleOf, reachOf } from "./reach.ts";
-import { type Boundaries, phaseOf } from "./split.ts";
+import { type Boundaries, networkBefore, phaseOf } from "./split.ts";
 import type { Place, PlannedDistfile } from "./types.ts";
 
 /** Sizes in bytes of the distfiles that are already on this machine, by name. */
@@ -32,7 +32,7 @@ export function planned(
 
 /** What decides where the distfiles of a plan go. */
 export interface PlaceInput {
-  readonly manifest: Manifest;
+  readonly manifests: Manifests;
   readonly boundaries: Boundaries;
   readonly options: BuildOptions;
   readonly sizes: KnownSizes;
@@ -66,7 +66,7 @@ export function placeDistfile(
   wantsPayload: boolean,
   input: PlaceInput,
 ): PlannedDistfile {
-  const { manifest, boundaries, options, sizes } = input;
+  const { manifests, boundaries, options, sizes } = input;
   const { uses } = distfile;
   const phase = phaseOf(distfile, boundaries);
   const [first] = uses;
@@ -81,10 +81,13 @@ export function placeDistfile(
     ? "payload"
     : "boot";
   if (first === undefined) return planned(distfile, sizes, { phase, place, why: OWN });
-  const line = (index: number) => manifest.lines[index]!;
-  const needed = `${first.step} (manifest line ${line(first.index).line}) needs it`;
+  const line = (index: number) => lineAt(manifests, index)!.line;
+  const { manifest, line: build } = lineAt(manifests, first.index)!;
+  const where = manifest === manifests.manifest ? "manifest" : manifest.file;
+  const needed = `${first.step} (${where} line ${build.line}) needs it`;
+  const network = networkBefore(first.index, boundaries);
   const why = place === "network"
-    ? `the machine downloads it: ${needed} after ${short(line(boundaries.network).text)}`
+    ? `the machine downloads it: ${needed} after ${short(line(network).text)}`
     : phase === "boot" && boundaries.split !== Infinity
     ? `${needed} before ${short(line(boundaries.split).text)}`
     : phase === "network"

@@ -13,10 +13,13 @@ import { payloadEnds } from "../format/payload.ts";
 import { MIB } from "../format/segment.ts";
 import { counted } from "../text.ts";
 import type { Config } from "../tree/config.ts";
+import { checkExtraBuilds } from "../tree/extra.ts";
 import { type ActiveLine, evaluateManifest, type Manifest } from "../tree/manifest.ts";
-import { earlyShell, findMissing } from "./missing.ts";
+import { earlyShell, findExtraMissing, findMissing } from "./missing.ts";
 import { noImporterFor, noPlaceFor } from "./overlay.ts";
 import {
+  BUILDER,
+  type BuilderStages,
   type FiwixSizes,
   neededSubmodules,
   STAGE1_PATH,
@@ -26,6 +29,7 @@ import {
 import { emptySubmoduleError } from "../tree/submodules.ts";
 import {
   cleanedWarnings,
+  extraNotes,
   findAdvice,
   findWarnings,
   nearWarning,
@@ -99,11 +103,12 @@ export function makePlan(
   extras: Extras = { repo: [] },
 ): Plan {
   if (extras.preseed !== undefined) checkPreseed(extras.preseed, options);
-  checkArch(options);
+  checkArch(tree, options);
   checkOneDisk(options, tree);
   checkSubmodules(tree, options);
+  checkExtraBuilds(tree);
   if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, extras);
-  const input = { tree, options, sizes, extras };
+  const input = { tree: bootable(tree), options, sizes, extras };
   const draft = (wantsPayload: boolean, reason: string, carries = true) =>
     draftImages(input, wantsPayload, reason, carries);
   if (options.payload === "always") return draft(true, "--payload always");
@@ -179,7 +184,7 @@ export function planCommand(
 
 /** The common input of all drafts of a plan. */
 interface DraftInput {
-  readonly tree: TreeModel;
+  readonly tree: BootableTree;
   readonly options: BuildOptions;
   readonly sizes: KnownSizes;
   readonly extras: Extras;
@@ -198,7 +203,7 @@ interface Course {
 function courseOf(tree: TreeModel, options: BuildOptions, config: Config): Course {
   const { manifest, fiwix } = tree;
   const active = evaluateManifest(manifest, config);
-  const boundaries = findBoundaries(manifest, active);
+  const boundaries = findBoundaries(tree, active);
   const jumps = active.some(({ line }) => line.kind === "jump" && line.name === "fiwix");
   const costs = knownCosts(manifest, boundaries);
   const network = networkOf(tree, options, active);
@@ -223,7 +228,7 @@ function draftImages(
   const config = bootstrapConfig(options, wantsPayload);
   const course = courseOf(tree, options, config);
   const { active, boundaries, fiwix, costs, network } = course;
-  const placing = { manifest: tree.manifest, boundaries, options, sizes, network, carries };
+  const placing = { manifests: tree, boundaries, options, sizes, network, carries };
   const placed = tree.distfiles.map((distfile) => placeDistfile(distfile, wantsPayload, placing));
   if (options.payload === "always" && boundaries.split === Infinity) {
     throw noPlaceFor(tree.manifest, "jump: fiwix");
@@ -261,7 +266,7 @@ function draftImages(
     distfiles,
     restore,
     again,
-    isInstalled ? { stage1, stage2: tree.stage2 } : undefined,
+    isInstalled ? { stage1, stage2: tree.stages.stage2 } : undefined,
     extras,
   );
   const whole = withOverlay(root, overlay.files);
@@ -270,7 +275,7 @@ function draftImages(
   const disk = hasExternalDisk(options) ? externalDisk(distfiles, repo) : undefined;
   const oneDisk = restore !== undefined && options.oneDisk
     ? layOutDisk({
-      stage2Bytes: tree.stage2.length,
+      stage2Bytes: tree.stages.stage2.length,
       entries,
       distfiles,
       extras,
@@ -291,7 +296,7 @@ function draftImages(
     distfiles,
     ...made,
     stage1,
-    stage2: tree.stage2,
+    stage2: tree.stages.stage2,
     entries,
     hasPayload,
     ...(oneDisk && { oneDisk }),
@@ -311,9 +316,10 @@ function draftImages(
       madeAgain: [...again.directories.map((path) => `${path}/`), ...again.files],
     },
     servedMirrors: servedMirrors(options),
-    missing: findMissing(tree, active, options),
+    missing: [...findMissing(tree, active, options), ...findExtraMissing(tree, config, options)],
     untracked: tree.untracked,
     advice: [
+      ...extraNotes(tree),
       ...findAdvice(tree, options, distfiles),
       ...carriedNote(distfiles, made.downloads),
     ],
@@ -331,17 +337,55 @@ function draftImages(
   };
 }
 
+/** Names of an architecture in the files of ports of builder-hex0, where they are not those of --arch. */
+const PORT_NAMES: Readonly<Record<string, readonly string[]>> = {
+  aarch64: ["aarch64", "arm64"],
+  amd64: ["amd64", "x86_64"],
+};
+
 /**
  * Checks that builder-hex0 can boot the architecture.
  *
  * @throws {UserError} "usage"
  */
-function checkArch(options: BuildOptions): void {
-  if (startOf(options) !== "builder-hex0" || options.arch === "x86") return;
+function checkArch({ builderFiles }: TreeModel, options: BuildOptions): void {
+  const { arch, mode } = options;
+  if (startOf(options) !== "builder-hex0" || arch === "x86") return;
+  const names = PORT_NAMES[arch] ?? [arch];
+  const ports = builderFiles.filter((file) =>
+    names.some((name) => file.startsWith(`${BUILDER}-${name}-`))
+  );
+  const why = ports.length === 0
+    ? "builder-hex0 boots x86 only"
+    : `the checkout has ${
+      ports.join(", ")
+    }, but how a boot disk for it is laid out is not known here`;
+  throw new UserError("usage", `Cannot use --arch ${arch} with --${mode}: ${why}`, {
+    hint: "Use --chroot or --bwrap, or a --kernel for that architecture",
+  });
+}
+
+/** A checkout from which a boot image can be made. */
+type BootableTree = TreeModel & { readonly stages: BuilderStages };
+
+/**
+ * Checks that a checkout has what a boot image begins with.
+ *
+ * @throws {UserError} "tree"
+ */
+function bootable(tree: TreeModel): BootableTree {
+  const { stages, builderFiles, root } = tree;
+  if (stages !== undefined) return { ...tree, stages };
+  const names = [STAGE1_PATH, STAGE2_PATH].map((path) => path.slice(BUILDER.length + 1));
+  const there = builderFiles.length === 0 ? "no hex0 file" : builderFiles.join(", ");
   throw new UserError(
-    "usage",
-    `Cannot use --arch ${options.arch} with --${options.mode}: builder-hex0 boots x86 only`,
-    { hint: "Use --chroot or --bwrap, or a --kernel for that architecture" },
+    "tree",
+    `Cannot make a boot image: it needs ${names.join(" and ")}, and the checkout has ${there}`,
+    {
+      where: `${root}/${BUILDER}`,
+      hint: "Is the checkout complete (git submodule update --init --recursive)? Those of before " +
+        "2024, or with another builder-hex0, start with --chroot, --bwrap or --kernel only",
+    },
   );
 }
 
@@ -360,10 +404,10 @@ function checkSubmodules(tree: TreeModel, options: BuildOptions): void {
 }
 
 /** Assembles and checks the boot sector of a checkout, and checks the text that it loads. */
-function bootSector(tree: TreeModel): Uint8Array {
-  const stage1 = assembleHex0(tree.stage1, STAGE1_PATH);
+function bootSector({ stages }: BootableTree): Uint8Array {
+  const stage1 = assembleHex0(stages.stage1, STAGE1_PATH);
   checkStage1(stage1, STAGE1_PATH);
-  checkStage2(tree.stage2, STAGE2_PATH);
+  checkStage2(stages.stage2, STAGE2_PATH);
   return stage1;
 }
 
@@ -418,7 +462,8 @@ function imageLimits(
     disk: options.mode === "qemu"
       ? {
         sizeBytes,
-        dataBytes: oneDisk?.payloadEndBytes ?? bootDataBytes(tree.stage2.length, entries),
+        dataBytes: oneDisk?.payloadEndBytes ??
+          bootDataBytes(tree.stages.stage2.length, entries),
       }
       : undefined,
     systemStartBytes: oneDisk?.systemStartBytes,

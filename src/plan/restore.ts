@@ -20,7 +20,7 @@ import { findRestPlace } from "./overlay.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { bySize, contributor, countUnknown, ramdiskUse, type StepCosts } from "./limits.ts";
 import type { BuildOptions } from "./options.ts";
-import { type Boundaries, survivorsOfCleaning } from "./split.ts";
+import { type Boundaries, ofMainManifest, survivorsOfCleaning } from "./split.ts";
 import type { Plan, PlannedDistfile, PlannedEntry, PlannedRestore } from "./types.ts";
 
 /** Name of the list of digests in a payload, for `payload-import --verify`. */
@@ -70,7 +70,8 @@ export function planRestore(input: RestoreInput): PlannedRestore {
     });
   }
   // `improve: clean_sources`, which comes before the second phase, deletes what no step needs.
-  const hasOwn = carried.some(({ steps }) => steps.length === 0);
+  const unknown = new Set(unknownToCleaning(tree));
+  const hasOwn = carried.some(({ name }) => unknown.has(name));
   const wantsTwo = options.payloadPhases === "two" ||
     (options.payloadPhases === "auto" && (!fits || hasOwn));
   return {
@@ -112,6 +113,15 @@ export function survivors(
     (distfile.place === "boot" || distfile.place === "payload") && kept.has(distfile.name) &&
     isThere(distfile)
   );
+}
+
+/**
+ * Returns the names of distfiles that no step of steps/manifest needs: `improve: clean_sources`
+ * deletes them, if they are there by then. They are files of the user, or those of extra builds.
+ */
+export function unknownToCleaning({ distfiles, manifest }: TreeModel): string[] {
+  return distfiles.filter((distfile) => ofMainManifest(distfile, manifest).length === 0)
+    .map(({ name }) => name);
 }
 
 /** The importer keeps a list in a buffer of this size, and its lines in a table of that. */

@@ -6,6 +6,7 @@
  */
 
 import type { Distfile } from "../tree/distfiles.ts";
+import type { Manifests } from "../tree/extra.ts";
 import type { ActiveLine, Manifest } from "../tree/manifest.ts";
 
 /**
@@ -26,10 +27,15 @@ export interface Boundaries {
   readonly fiwix: number;
   readonly moveDisk: number;
   readonly network: number;
+  /** The same of each extra build, and its first line, counted as `lineAt()` counts. */
+  readonly extraBuilds: readonly { readonly firstIndex: number; readonly network: number }[];
 }
 
 /** Finds the boundaries of a manifest, by the lines that are active under a configuration. */
-export function findBoundaries(manifest: Manifest, active: readonly ActiveLine[]): Boundaries {
+export function findBoundaries(
+  { manifest, extraBuilds }: Manifests,
+  active: readonly ActiveLine[],
+): Boundaries {
   const first = (test: (line: ActiveLine["line"]) => boolean) =>
     active.find(({ line }) => test(line))?.index ?? Infinity;
   const importer = first((line) => line.kind === "improve" && line.name === "import_payload");
@@ -39,7 +45,26 @@ export function findBoundaries(manifest: Manifest, active: readonly ActiveLine[]
     fiwix,
     moveDisk: first((line) => line.kind === "jump" && line.name === "move_disk"),
     network: findNetwork(manifest),
+    extraBuilds: extraBuilds.map((extra) => ({
+      firstIndex: extra.firstIndex,
+      network: extra.firstIndex + findNetwork(extra.manifest),
+    })),
   };
+}
+
+/** Reports whether a line, as `lineAt()` counts them, is before the network of its manifest. */
+export function isPreNetwork(index: number, manifests: Manifests): boolean {
+  const boundaries = findBoundaries(manifests, []);
+  return index < networkBefore(index, boundaries);
+}
+
+/**
+ * Returns the index of the line of the same manifest after which the machine can download. An extra
+ * build has one of its own, as it may jump to another kernel before it, and what it needs up to
+ * there is carried: so does the generator of pull request 578.
+ */
+export function networkBefore(index: number, { network, extraBuilds }: Boundaries): number {
+  return extraBuilds.findLast(({ firstIndex }) => firstIndex <= index)?.network ?? network;
 }
 
 /**
@@ -54,10 +79,11 @@ export function findNetwork(manifest: Manifest): number {
 }
 
 /** Returns the phase in which a distfile is first needed. */
-export function phaseOf(distfile: Distfile, boundaries: Boundaries): Phase {
+export function phaseOf({ uses }: Distfile, boundaries: Boundaries): Phase {
   // What no build line needs is there for who uses the machine afterwards.
-  const first = distfile.uses[0]?.index ?? Infinity;
-  if (first > boundaries.network) return "network";
+  const first = uses[0]?.index ?? Infinity;
+  if (uses.length > 0 && first > networkBefore(first, boundaries)) return "network";
+  if (uses.length === 0 && boundaries.network !== Infinity) return "network";
   if (first < boundaries.split && boundaries.split !== Infinity) return "boot";
   if (boundaries.split === Infinity) return "boot";
   return first < boundaries.moveDisk ? "fiwix" : "disk";
@@ -65,7 +91,8 @@ export function phaseOf(distfile: Distfile, boundaries: Boundaries): Phase {
 
 /**
  * Returns the distfiles that `improve: clean_sources` keeps: it deletes those that no build line
- * from the first `linux-N` on needs, whatever the predicates.
+ * from the first `linux-N` on needs, whatever the predicates. It does not read the manifests of
+ * extra builds.
  */
 export function survivorsOfCleaning(
   distfiles: readonly Distfile[],
@@ -74,5 +101,12 @@ export function survivorsOfCleaning(
   const linux = manifest.lines.findIndex((line) =>
     line.kind === "build" && /^linux-[0-9]/.test(line.name)
   );
-  return distfiles.filter(({ uses }) => linux < 0 || uses.some(({ index }) => index >= linux));
+  return distfiles.filter((distfile) =>
+    linux < 0 || ofMainManifest(distfile, manifest).some(({ index }) => index >= linux)
+  );
+}
+
+/** Returns the build lines of steps/manifest that need a distfile. */
+export function ofMainManifest({ uses }: Distfile, { lines }: Manifest): Distfile["uses"] {
+  return uses.filter(({ index }) => index < lines.length);
 }

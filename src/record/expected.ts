@@ -17,12 +17,15 @@ import { BOOT_IMAGE, DISK_IMAGE } from "../plan/types.ts";
 import { reading } from "../refused.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { openImage } from "../source/file.ts";
-import { parseConfig } from "../tree/config.ts";
-import { type ActiveLine, evaluateManifest, parseManifest } from "../tree/manifest.ts";
+import { type Config, parseConfig } from "../tree/config.ts";
+import { evaluateEvery, EXTRA_BUILDS, type ExtraBuild, extraDir } from "../tree/extra.ts";
+import { type ActiveLine, type Manifest, parseManifest } from "../tree/manifest.ts";
 import type { TargetRecord } from "./types.ts";
 
 const MANIFEST = "steps/manifest";
 const CONFIG = "steps/bootstrap.cfg";
+/** The script of the last line of the manifest. */
+const LAST_SCRIPT = "steps/improve/after.sh";
 /** Far more than any manifest has: that of live-bootstrap has 10 KB. */
 const MAX_TEXT_BYTES = MIB;
 
@@ -65,7 +68,10 @@ function plannedSteps(
   // Where the configurator makes the configuration on the machine, nobody knows which steps count.
   if (manifest === undefined || config === undefined || config === "") return undefined;
   try {
-    const active = evaluateManifest(parseManifest(manifest, MANIFEST), parseConfig(config, CONFIG));
+    const variables = parseConfig(config, CONFIG);
+    const main = parseManifest(manifest, MANIFEST);
+    const manifests = { manifest: main, extraBuilds: extraBuildsOf(read, main, variables) };
+    const active = evaluateEvery(manifests, variables);
     const lines = hasPreseed ? afterBash(active) : active;
     return ofPass(lines, internalCi).flatMap(({ line, pass }) =>
       line.kind === "build" ? [{ name: line.name, pass }] : []
@@ -74,6 +80,28 @@ function plannedSteps(
     if (error instanceof UserError) return undefined;
     throw error;
   }
+}
+
+/**
+ * The extra builds that follow the manifest in the same run: those of a machine that comes to them
+ * at its end. Another one does after it was started again, which is no part of the run.
+ */
+function extraBuildsOf(
+  read: (path: string) => string | undefined,
+  { lines }: Manifest,
+  config: Config,
+): ExtraBuild[] {
+  const names = config.find(([name]) => name === EXTRA_BUILDS)?.[1];
+  if (!names || !read(LAST_SCRIPT)?.includes(EXTRA_BUILDS)) return [];
+  let firstIndex = lines.length;
+  return names.split(",").map((name) => {
+    const dir = extraDir(name);
+    const path = `${dir}/manifest`;
+    const manifest = parseManifest(read(path) ?? "", path);
+    const extra = { name, dir, manifest, firstIndex };
+    firstIndex += manifest.lines.length;
+    return extra;
+  });
 }
 
 /** The lines after the first bash is built: a run from the root of an earlier one begins there. */

@@ -6,9 +6,9 @@
  */
 
 import { isOfPayload, PAYLOAD_PATH, plainPath, type ViewKind } from "../image/types.ts";
-import { openCheckout } from "../tree/checkout.ts";
-import { mergeSources, readSources, usingSteps } from "../tree/distfiles.ts";
-import { readManifest } from "../tree/model.ts";
+import { usingSteps } from "../tree/distfiles.ts";
+import { isStepPath } from "../tree/extra.ts";
+import { readEveryDistfile } from "../tree/model.ts";
 import type { TargetRecord } from "../record/types.ts";
 
 /** Steps by the name of a distfile that they need. */
@@ -50,9 +50,9 @@ export function stepsOfRecord({ distfiles }: TargetRecord): DistfileSteps {
  * @throws {UserError} "tree"
  */
 export function stepsOfTree(dir: string): DistfileSteps {
-  const root = openCheckout(dir);
-  const distfiles = mergeSources(readSources(root, readManifest(root)));
-  return new Map(distfiles.map((distfile) => [distfile.name, usingSteps(distfile)]));
+  return new Map(
+    readEveryDistfile(dir).map((distfile) => [distfile.name, usingSteps(distfile)]),
+  );
 }
 
 /**
@@ -78,8 +78,8 @@ export function stepsOf(
     const step = builtStep(name);
     return step === undefined ? [] : [step];
   }
-  if (parts[0] !== "steps") return [];
-  if (folder === "steps/improve" || folder === "steps/jump") {
+  if (!isStepPath(parts[0]!)) return [];
+  if (parts.length === 3 && (parts[1] === "improve" || parts[1] === "jump")) {
     return [`${parts[1]}: ${name.replace(/\.sh$/, "")}`];
   }
   return parts.length > 2 ? [parts[1]!] : [];

@@ -7,6 +7,7 @@
  */
 
 import * as v from "valibot";
+import { isExtraName } from "../tree/extra.ts";
 import { distfileNameFault } from "../fetch/distfile_name.ts";
 import { type Mirror, parseMirror } from "../fetch/mirror.ts";
 import { originFields } from "../fetch/origin.ts";
@@ -65,6 +66,7 @@ export const buildOptions = objectOf<BuildOptions>({
   interactive: bool,
   configurator: bool,
   internalCi: v.exactOptional(oneOf(CI_PASSES)),
+  extraBuilds: v.exactOptional(list(textThat(isExtraName, "an extra build"))),
   externalSources: bool,
   mirrors: list(v.variant("kind", [
     object({ kind: v.literal("directory"), path: absolutePath }),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
  * The digest of everything in a checkout that a build uses: the files for the root of the booted
- * machine (stage0-posix, the files of seed/, steps/) and builder-hex0. It differs between a
+ * machine (stage0-posix, the files of seed/, steps/ and the step
+ * directories of extra builds) and builder-hex0. It differs between a
  * modified and a clean checkout, and does not depend on path, owner or commit.
  *
  *   digest = SHA-256( record* )           sorted by the bytes of PATH
@@ -52,14 +53,16 @@ export function treeDigest(
   tree: TreeModel,
   known: ReadonlyMap<string, string> = new Map(),
 ): string {
-  const { root, files, stage1, stage2 } = tree;
+  const { root, files, stages } = tree;
   const entries = files.map(({ kind, source, isExecutable }): DigestedEntry => {
     const path = relative(root, source);
     if (kind === "directory") return { path, isExecutable };
     return { path, isExecutable, sha256: known.get(source) ?? digestTreeFile(root, path) };
   });
   // The image has them assembled, so their modes do not matter.
-  const boot = [[STAGE1_PATH, stage1], [STAGE2_PATH, stage2]] as const;
+  const boot = stages === undefined
+    ? []
+    : [[STAGE1_PATH, stages.stage1], [STAGE2_PATH, stages.stage2]] as const;
   for (const [path, bytes] of boot) {
     entries.push({ path, isExecutable: false, sha256: sha256Of(bytes) });
   }

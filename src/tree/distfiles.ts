@@ -7,7 +7,7 @@
 
 import { UserError } from "../errors.ts";
 import { hasTreeFile, readTreeText } from "./checkout.ts";
-import type { Manifest } from "./manifest.ts";
+import type { Manifests } from "./extra.ts";
 import { type OnRemark, parseSources, type Source } from "./sources.ts";
 
 /** A distfile with everything that the checkout says about it. */
@@ -31,7 +31,7 @@ export interface Distfile {
 /** A build line that needs a distfile. */
 export interface DistfileUse {
   readonly step: string;
-  /** Index of the build line in `manifest.lines`. */
+  /** Index of the build line among those of all manifests, see `lineAt()`. */
   readonly index: number;
 }
 
@@ -44,11 +44,13 @@ export function usingSteps({ uses }: Distfile): string[] {
 export interface PlacedSource {
   readonly step: string;
   readonly index: number;
+  /** Path of the sources file. */
+  readonly file: string;
   readonly source: Source;
 }
 
 /**
- * Reads the sources of every step that the manifest builds, whatever the predicates, as variables
+ * Reads the sources of every step that the manifests build, whatever the predicates, as variables
  * can still change on the booted machine.
  *
  * @returns One item per build line and source, in manifest order.
@@ -56,30 +58,38 @@ export interface PlacedSource {
  */
 export function readSources(
   root: string,
-  manifest: Manifest,
+  { manifest, extraBuilds }: Manifests,
   onRemark?: OnRemark,
 ): PlacedSource[] {
   const known = new Map<string, readonly Source[]>();
   const placed: PlacedSource[] = [];
-  manifest.lines.forEach((line, index) => {
-    if (line.kind !== "build") return;
-    const step = line.name;
-    let sources = known.get(step);
-    if (sources === undefined) {
-      const path = `steps/${step}/sources`;
-      sources = hasTreeFile(root, path)
-        ? parseSources(readTreeText(root, path), path, onRemark)
-        : [];
-      known.set(step, sources);
-    }
-    // A step may be built many times, and each time counts.
-    if (placed.length + sources.length > MAX_PLACED) {
-      throw new UserError("tree", `Cannot use more than ${MAX_PLACED} sources of build lines`, {
-        where: `${manifest.file}:${line.line}`,
-      });
-    }
-    for (const source of sources) placed.push({ step, index, source });
-  });
+  for (
+    const { dir, manifest: { file: name, lines }, firstIndex } of [
+      { dir: "steps", manifest, firstIndex: 0 },
+      ...extraBuilds,
+    ]
+  ) {
+    lines.forEach((line, at) => {
+      if (line.kind !== "build") return;
+      const step = line.name;
+      const file = `${dir}/${step}/sources`;
+      let sources = known.get(file);
+      if (sources === undefined) {
+        sources = hasTreeFile(root, file)
+          ? parseSources(readTreeText(root, file), file, onRemark)
+          : [];
+        known.set(file, sources);
+      }
+      // A step may be built many times, and each time counts.
+      if (placed.length + sources.length > MAX_PLACED) {
+        throw new UserError("tree", `Cannot use more than ${MAX_PLACED} sources of build lines`, {
+          where: `${name}:${line.line}`,
+        });
+      }
+      const index = firstIndex + at;
+      for (const source of sources) placed.push({ step, index, file, source });
+    });
+  }
   checkTypes(placed);
   return placed;
 }
@@ -154,6 +164,6 @@ export function mergeSources(placed: readonly PlacedSource[]): Distfile[] {
   }));
 }
 
-function place({ step, source }: PlacedSource): string {
-  return `steps/${step}/sources:${source.line}`;
+function place({ file, source }: PlacedSource): string {
+  return `${file}:${source.line}`;
 }

@@ -228,6 +228,19 @@ export interface ActiveLine {
  * @returns The lines that are executed, without defines, in order.
  */
 export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine[] {
+  return followManifest(manifest, config).active;
+}
+
+/**
+ * Evaluates the predicates, and what the defines leave.
+ *
+ * @returns The lines that are executed, see {@link evaluateManifest}, and the bootstrap.cfg that the
+ * in-system reader writes afterwards.
+ */
+export function followManifest(
+  manifest: Manifest,
+  config: Config,
+): { readonly active: ActiveLine[]; readonly config: Config } {
   // The in-system reader never changes its first variable: a definition of it adds a second one of
   // that name, which no lookup finds. Of several in bootstrap.cfg the first one counts.
   let [first] = config;
@@ -250,7 +263,7 @@ export function evaluateManifest(manifest: Manifest, config: Config): ActiveLine
     seen.set(line.name, before + 1);
     active.push({ line, index, pass: line.kind === "build" ? before + 1 : 0 });
   });
-  return active;
+  return { active, config: [...first === undefined ? [] : [first], ...others] };
 }
 
 /** Whether the checkout imports payloads itself; newer ones do. */

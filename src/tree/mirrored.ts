@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 /**
- * What a mirror of a checkout has: the sources of every step, also of those that the manifest does
- * not build.
+ * What a mirror of a checkout has: the sources of every step, also of those that no manifest builds
+ * and of every extra build.
  *
  * @module
  */
 
 import { sortedByBytes } from "../bytes.ts";
 import { readTreeText, walkTree } from "./checkout.ts";
+import { extraDir, findExtraBuilds } from "./extra.ts";
 import { type OnRemark, parseSources } from "./sources.ts";
 
 /** A URL or a git reference, and the line that names it. */
 export type Placed<T> = T & {
-  /** `steps/NAME/sources:LINE`. */
+  /** `steps/NAME/sources:LINE`, or that of an extra build. */
   readonly where: string;
 };
 
@@ -60,9 +61,11 @@ export function readMirroredFiles(root: string, onRemark?: OnRemark): MirroredFi
   const drafts = new Map<string, Draft>();
   const conflicts: NameConflict[] = [];
   const inStep = (path: string) => path.split("/").length > 3;
-  const found = walkTree(root, "steps", undefined, inStep)
-    .filter(({ path, kind }) => kind === "file" && SOURCES.test(path))
-    .map(({ path }) => `steps/${path}`);
+  const found = ["steps", ...findExtraBuilds(root).map(extraDir)].flatMap((dir) =>
+    walkTree(root, dir, undefined, inStep)
+      .filter(({ path, kind }) => kind === "file" && SOURCES.test(path))
+      .map(({ path }) => `${dir}/${path}`)
+  );
   for (const path of sortedByBytes(found, (path) => path)) {
     for (const source of parseSources(readTreeText(root, path), path, onRemark)) {
       const { fileName: name, sha256, url, git, line } = source;

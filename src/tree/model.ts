@@ -6,32 +6,49 @@
  */
 
 import { sha256Of } from "../bytes.ts";
-import { hasTreeFile, openCheckout, readTreeFile, readTreeText, walkTree } from "./checkout.ts";
+import {
+  hasTreeFile,
+  holdsAnything,
+  openCheckout,
+  readTreeFile,
+  readTreeText,
+  walkTree,
+} from "./checkout.ts";
 import { type TreeEntry } from "./entry.ts";
 import { type Distfile, mergeSources, type PlacedSource, readSources } from "./distfiles.ts";
 import { type Downloads, readDownloads } from "./downloads.ts";
+import {
+  type ExtraBuild,
+  type ExtraReader,
+  findExtraBuilds,
+  findExtraReader,
+  isStepPath,
+  type Manifests,
+  readExtraBuilds,
+} from "./extra.ts";
 import { type PassScript, readPassScripts } from "./scripts.ts";
 import { emptySubmoduleError, findEmptySubmodules, STAGE0 } from "./submodules.ts";
 import { findUntracked, readTracked } from "./tracked.ts";
 import { importsPayload, type Manifest, parseManifest } from "./manifest.ts";
 
-/** Paths of builder-hex0 in a checkout. */
+/** The directory of builder-hex0 in a checkout, and paths in it. */
+export const BUILDER = "builder-hex0";
 export const STAGE1_PATH = "builder-hex0/builder-hex0-x86-stage1.hex0";
 export const STAGE2_PATH = "builder-hex0/builder-hex0-x86-stage2.hex0";
 
 /**
  * Directories of a checkout that builds read. All that lies in them is of the checkout, whatever its
  * name: images, digests and bundles have the same files. Only `.git` and an existing
- * steps/bootstrap.cfg are left out.
+ * steps/bootstrap.cfg are left out. Step directories of extra builds are of it, too.
  */
-const BUILD_DIRS = ["builder-hex0", "seed", "steps"];
+const BUILD_DIRS = [BUILDER, "seed"];
 /** Generated anew for each build. */
 export const CONFIG_PATH = "steps/bootstrap.cfg";
 
 /** Reports whether a path, relative to the checkout, is of what builds read. */
 export function isBuildInput(path: string): boolean {
-  return path !== CONFIG_PATH &&
-    BUILD_DIRS.some((dir) => path === dir || path.startsWith(`${dir}/`));
+  return path !== CONFIG_PATH && (isStepPath(path) ||
+    BUILD_DIRS.some((dir) => path === dir || path.startsWith(`${dir}/`)));
 }
 
 /** A checkout as data. */
@@ -39,9 +56,19 @@ export interface TreeModel {
   /** Absolute path. */
   readonly root: string;
   readonly manifest: Manifest;
-  /** hex0 text of the boot sector of builder-hex0, and of the second stage that it loads. */
-  readonly stage1: Uint8Array;
-  readonly stage2: Uint8Array;
+  /** The step directories beside steps/ that the build includes. */
+  readonly extraBuilds: readonly ExtraBuild[];
+  /** The script by which the machine comes to such directories, if there are any. */
+  readonly extraReader?: ExtraReader;
+  /** Names of those that the checkout has and the build does not include. */
+  readonly otherBuilds: readonly string[];
+  /**
+   * hex0 text of the boot sector of builder-hex0, and of the second stage that it loads; absent where
+   * the checkout does not have both. Only a kernel bootstrap of x86 needs them.
+   */
+  readonly stages?: BuilderStages;
+  /** Names of the hex0 files in builder-hex0/: ports to other machines have others. */
+  readonly builderFiles: readonly string[];
   readonly sources: readonly PlacedSource[];
   readonly distfiles: readonly Distfile[];
   /** Entries of the root directory of the booted machine, with paths relative to it. */
@@ -66,6 +93,12 @@ export interface TreeModel {
   readonly remarks: readonly string[];
 }
 
+/** builder-hex0 as hex0 text. */
+export interface BuilderStages {
+  readonly stage1: Uint8Array;
+  readonly stage2: Uint8Array;
+}
+
 /** The ramdisks of the Fiwix jump, in bytes; undefined where the script sets no number. */
 export interface FiwixSizes {
   /** The ext2 root of Fiwix: `make_fiwix_initrd -s KIB`. */
@@ -75,7 +108,7 @@ export interface FiwixSizes {
 }
 
 /** Submodules without which no checkout can be read. */
-const READ_HERE = ["builder-hex0", STAGE0];
+const READ_HERE = [BUILDER, STAGE0];
 
 /** Directories of stage0-posix for one architecture each, in the spelling of its ARCH_DIR. */
 const ARCH_DIRS = ["AArch64", "AMD64", "armv7l", "riscv32", "riscv64", "x86"];
@@ -100,9 +133,11 @@ export function neededSubmodules(
 /**
  * Reads a checkout.
  *
- * @throws {UserError} "tree" if a file is missing or not valid.
+ * @param names The extra builds to include, in order.
+ * @throws {UserError} "tree" if a file is missing or not valid; "usage" for an extra build that it
+ * does not have.
  */
-export function readTree(dir: string): TreeModel {
+export function readTree(dir: string, names: readonly string[] = []): TreeModel {
   const root = openCheckout(dir);
   const emptySubmodules = findEmptySubmodules(root);
   const unread = emptySubmodules.filter((path) => READ_HERE.includes(path));
@@ -110,23 +145,33 @@ export function readTree(dir: string): TreeModel {
     const others = neededSubmodules({ emptySubmodules });
     throw emptySubmoduleError(root, [...unread, ...others]);
   }
-  const manifest = readManifest(root);
-  const remarks = [...manifest.remarks];
-  const sources = readSources(root, manifest, (where, what) => remarks.push(`${where}: ${what}`));
-  const files = readRootFiles(root);
+  const manifests = readManifests(root, names);
+  const { manifest, extraBuilds } = manifests;
+  const remarks = [manifest, ...extraBuilds.map((extra) => extra.manifest)]
+    .flatMap((read) => read.remarks);
+  const sources = readSources(root, manifests, (where, what) => remarks.push(`${where}: ${what}`));
+  const files = readRootFiles(root, extraBuilds);
+  const otherBuilds = findExtraBuilds(root).filter((name) => !names.includes(name));
+  const hasExtras = extraBuilds.length + otherBuilds.length > 0;
+  const extraReader = hasExtras ? findExtraReader(root, files) : undefined;
+  const steps = [{ dir: "steps", manifest }, ...extraBuilds].flatMap((extra) =>
+    stepsNamed(extra.manifest, "").map((step) => `${extra.dir}/${step}`)
+  );
   const fiwix = hasTreeFile(root, FIWIX_PATH)
     ? parseFiwixSizes(readTreeText(root, FIWIX_PATH))
     : undefined;
   return {
     root,
     manifest,
-    stage1: readTreeFile(root, STAGE1_PATH),
-    stage2: readTreeFile(root, STAGE2_PATH),
+    extraBuilds,
+    ...(extraReader !== undefined && { extraReader }),
+    otherBuilds,
+    ...readStages(root),
     sources,
     distfiles: mergeSources(sources),
     downloads: readDownloads(root, manifest),
     files,
-    scripts: readPassScripts(root, files, new Set(stepsNamed(manifest, ""))),
+    scripts: readPassScripts(root, files, new Set(steps)),
     procImproves: findProcImproves(root, manifest),
     ...findOwnImporter(root, manifest),
     ...findKexecFiwix(root, manifest),
@@ -134,6 +179,22 @@ export function readTree(dir: string): TreeModel {
     emptySubmodules,
     untracked: findUntrackedFiles(root, files),
     remarks,
+  };
+}
+
+function readStages(root: string): Pick<TreeModel, "stages" | "builderFiles"> {
+  const isDeeper = (path: string) => path.split("/").length > 2;
+  const entries = holdsAnything(root, BUILDER) ? walkTree(root, BUILDER, undefined, isDeeper) : [];
+  const builderFiles = entries.map(({ path }) => path).filter((path) => path.endsWith(".hex0"));
+  const isWhole = hasTreeFile(root, STAGE1_PATH) && hasTreeFile(root, STAGE2_PATH);
+  return {
+    ...(isWhole && {
+      stages: {
+        stage1: readTreeFile(root, STAGE1_PATH),
+        stage2: readTreeFile(root, STAGE2_PATH),
+      },
+    }),
+    builderFiles: builderFiles.sort(),
   };
 }
 
@@ -156,16 +217,19 @@ function findProcImproves(root: string, manifest: Manifest): string[] {
 
 /**
  * Finds the payload importer of a checkout, if it has one. The first published version reads 32-bit
- * numbers only; a version that reads the wider layout says so in its source.
+ * numbers only. A version that reads the wider layout says so in its source, or has a function for
+ * its numbers: the later versions of pull request 578, which read no other.
  */
 function findOwnImporter(root: string, manifest: Manifest): Pick<TreeModel, "ownImporter"> {
   if (!importsPayload(manifest)) return {};
   const readsLayout64 = stepsNamed(manifest, "payload-import-").some((step) => {
     const path = `steps/${step}/src/payload-import.c`;
-    return hasTreeFile(root, path) && /layout 64/i.test(readTreeText(root, path));
+    return hasTreeFile(root, path) && READS_64.test(readTreeText(root, path));
   });
   return { ownImporter: { readsLayout64 } };
 }
+
+const READS_64 = /layout 64|\b\w*u64_?le\w*\s*\(/i;
 
 function findKexecFiwix(root: string, manifest: Manifest): Pick<TreeModel, "kexecFiwix"> {
   for (const step of stepsNamed(manifest, "kexec-fiwix-")) {
@@ -183,33 +247,54 @@ function stepsNamed(manifest: Manifest, prefix: string): string[] {
   );
 }
 
-/** Reads the manifest of a checkout. */
-export function readManifest(root: string): Manifest {
-  return parseManifest(readTreeText(root, "steps/manifest"), "steps/manifest");
+/**
+ * Reads the manifests of a checkout.
+ *
+ * @param names The extra builds, in order.
+ * @throws {UserError} as {@link readTree}
+ */
+export function readManifests(root: string, names: readonly string[] = []): Manifests {
+  const manifest = parseManifest(readTreeText(root, "steps/manifest"), "steps/manifest");
+  return { manifest, extraBuilds: readExtraBuilds(root, manifest, names) };
+}
+
+/**
+ * Reads the distfiles of a checkout and of each of its extra builds, those of steps/ first. A name
+ * may be there more than once.
+ *
+ * @throws {UserError} "tree"
+ */
+export function readEveryDistfile(dir: string): Distfile[] {
+  const root = openCheckout(dir);
+  return [[], ...findExtraBuilds(root).map((name) => [name])].flatMap((names) =>
+    mergeSources(readSources(root, readManifests(root, names)))
+  );
 }
 
 /**
  * Lists the files for the root of a bootstrap: stage0-posix, the files (not the directories) of
- * seed/, and steps/. A file of seed/ replaces one of stage0-posix, and an existing bootstrap.cfg is
- * left out, since it is generated.
+ * seed/, steps/, and the directories of extra builds. A file of seed/ replaces one of stage0-posix, and
+ * an existing bootstrap.cfg is left out, since it is generated.
  */
-function readRootFiles(root: string): TreeEntry[] {
+function readRootFiles(root: string, extraBuilds: readonly ExtraBuild[]): TreeEntry[] {
   const files = new Map<string, TreeEntry>();
   const add = (entry: TreeEntry, path = entry.path) => files.set(path, { ...entry, path });
   for (const entry of walkTree(root, STAGE0)) add(entry);
   for (const entry of walkTree(root, "seed")) {
     if (entry.kind === "file" && !entry.path.includes("/")) add(entry);
   }
-  files.set("steps", {
-    path: "steps",
-    kind: "directory",
-    source: `${root}/steps`,
-    sizeBytes: 0,
-    isExecutable: true,
-  });
-  for (const entry of walkTree(root, "steps")) {
-    const path = `steps/${entry.path}`;
-    if (isBuildInput(path)) add(entry, path);
+  for (const dir of ["steps", ...extraBuilds.map((extra) => extra.dir)]) {
+    files.set(dir, {
+      path: dir,
+      kind: "directory",
+      source: `${root}/${dir}`,
+      sizeBytes: 0,
+      isExecutable: true,
+    });
+    for (const entry of walkTree(root, dir)) {
+      const path = `${dir}/${entry.path}`;
+      if (path !== CONFIG_PATH) add(entry, path);
+    }
   }
   return [...files.values()];
 }

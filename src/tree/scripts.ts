@@ -22,13 +22,13 @@ export interface PassScript {
   readonly patches: readonly string[];
 }
 
-const PASS_SCRIPT = /^steps\/([^/]+)\/pass\d+\.(kaem|sh)$/;
+const PASS_SCRIPT = /^(steps[\w-]*\/[^/]+)\/pass\d+\.(kaem|sh)$/;
 
 /**
  * Reads the pass scripts of the steps that a manifest builds.
  *
  * @param files The root of a bootstrap.
- * @param steps Names of the steps.
+ * @param steps Paths of the steps, such as `steps/tcc-0.9.26`.
  * @returns The scripts by their path in the root.
  * @throws {UserError} "tree"
  */
@@ -44,7 +44,7 @@ export function readPassScripts(
     // What it reads from elsewhere may define anything.
     const usesDefaultGet = !/\bsrc_get\b|^\s*(\.|source)\s/m.test(text);
     const names = text.matchAll(shell === "kaem" ? KAEM_PATCH : SHELL_PATCHES);
-    const patches = [...new Set([...names].map(([, name]) => `steps/${step}/${name}`))];
+    const patches = [...new Set([...names].map(([, name]) => `${step}/${name}`))];
     return [[path, { usesDefaultGet, patches }] as const];
   }));
 }

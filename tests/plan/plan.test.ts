@@ -314,6 +314,35 @@ test("builder-hex0 is refused for any architecture but x86", () => {
   }
 });
 
+test("a port of builder-hex0 to another machine is refused by name, and a directory works with it", () => {
+  const [stage1, stage2] = ["riscv64-stage1-virt.hex0", "riscv64-stage2.hex0"].map((name) =>
+    `builder-hex0-${name}`
+  );
+  const { files, distfiles } = miniTree({
+    files: {
+      [`builder-hex0/${stage1}`]: "00\n",
+      [`builder-hex0/${stage2}`]: "00\n",
+      "seed/stage0-posix/bootstrap-seeds/POSIX/riscv64/kaem-optional-seed": "seed",
+    },
+  });
+  const x86 = Object.keys(files).filter((path) => path.startsWith("builder-hex0/builder-hex0-x86"));
+  const others = Object.fromEntries(Object.entries(files).filter(([path]) => !x86.includes(path)));
+  const tree = readTree(writeMiniTree(temp.make(), { files: others, distfiles }).tree);
+  const planned = (changes: Partial<BuildOptions>) =>
+    makePlan(tree, buildOptions(changes), new Map());
+  expect(() => planned({ arch: "riscv64" })).toThrow(
+    `Cannot use --arch riscv64 with --qemu: the checkout has ${stage1}, ${stage2}, but how a boot ` +
+      "disk for it is laid out is not known here",
+  );
+  expect(() => planned({})).toThrow(
+    "Cannot make a boot image: it needs builder-hex0-x86-stage1.hex0 and " +
+      `builder-hex0-x86-stage2.hex0, and the checkout has ${stage1}, ${stage2}`,
+  );
+  const directory = planned({ arch: "riscv64", mode: "chroot" });
+  expect(directory.config).toContain("ARCH=riscv64\nARCH_DIR=riscv64\n");
+  expect(directory.entries.map(({ path }) => path)).toContain("./init");
+});
+
 /** Moves the importer of the checkout behind the jump to the disk. */
 const LATE_IMPORT = {
   importsPayload: true,

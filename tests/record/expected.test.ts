@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { type BuildOptions, defaultOptions } from "../../src/plan/options.ts";
 import { expectedOf } from "../../src/record/expected.ts";
 import type { TargetRecord } from "../../src/record/types.ts";
-import { TempDirs, writeFiles } from "../support/files.ts";
+import { type FileTree, TempDirs, writeFiles } from "../support/files.ts";
 
 const temp = new TempDirs();
 afterEach(() => temp.release());
@@ -19,9 +19,13 @@ improve: after
 `;
 
 /** What a run in a directory goes through, as `NAME PASS`. */
-function planned(changed: Partial<BuildOptions>, cfg = "CHROOT=True\nINTERNAL_CI=False\n") {
+function planned(
+  changed: Partial<BuildOptions>,
+  cfg = "CHROOT=True\nINTERNAL_CI=False\n",
+  files: FileTree = {},
+) {
   const dir = temp.make();
-  writeFiles(dir, { "steps/manifest": MANIFEST, "steps/bootstrap.cfg": cfg });
+  writeFiles(dir, { "steps/manifest": MANIFEST, "steps/bootstrap.cfg": cfg, ...files });
   const options = { ...defaultOptions("chroot"), ...changed };
   const { plan, lastStep } = expectedOf(dir, { options } as TargetRecord);
   expect(lastStep).toEqual(plan.steps?.at(-1));
@@ -45,4 +49,17 @@ test("a run from the root of an earlier one begins after the first bash", () => 
 
 test("where the machine makes its configuration, nothing is known beforehand", () => {
   expect(planned({}, "")).toBeUndefined();
+});
+
+test("a run goes on with the extra builds that the last script of the manifest comes to", () => {
+  const cfg = "CHROOT=True\nEXTRA_BUILDS=y,x\n";
+  const files = (script: string) => ({
+    "steps/improve/after.sh": script,
+    "steps-x/manifest": "build: a-1\nbuild: b-2 ( CHROOT == True )\n",
+    "steps-y/manifest": "build: c-3\nbuild: c-3\n",
+  });
+  const main = ["a-1 1", "a-1 2", "bash-2 1", "a-1 3"];
+  const all = [...main, "c-3 1", "c-3 2", "a-1 1", "b-2 1"];
+  expect(planned({}, cfg, files("for name in $EXTRA_BUILDS; do :; done\n"))).toEqual(all);
+  expect(planned({}, cfg, files("true\n"))).toEqual(main);
 });

@@ -102,6 +102,39 @@ function manifest(options: MiniOptions): string {
   ].join("\n");
 }
 
+/** The miniature tree with two step directories beside steps/, as live-bootstrap's PR 578 has one. */
+export function extraTree(options: MiniOptions = {}): MiniTree {
+  const { url = DEAD } = options;
+  const distfiles: Record<string, Uint8Array> = {};
+  const files: Record<string, string> = {
+    "steps/improve/after.sh": "extra_builds=${EXTRA_BUILDS:-}\n",
+    "steps-guix/manifest": [
+      "# after steps/manifest",
+      "build: epsilon-7.0",
+      "jump: linux64",
+      "improve: get_network",
+      "build: zeta-8.0 ( BUILD_FIWIX == True )",
+      "build: zeta-8.0",
+      "build: alpha-1.0",
+      "",
+    ].join("\n"),
+    "steps-guix/jump/linux64.sh": "kexec\n",
+    "steps-guix/improve/get_network.sh": "dhcpcd\n",
+    "steps-guix/zeta-8.0/files/empty": "",
+    "steps-other/manifest": "build: eta-9.0\n",
+  };
+  const steps = ["guix/epsilon-7.0", "guix/zeta-8.0", "guix/alpha-1.0", "other/eta-9.0"];
+  steps.forEach((step, index) => {
+    const name = `${step.replace("/", "-")}.tar.gz`;
+    const body = sampleBody(4000 + index, index + 100);
+    distfiles[name] = body;
+    files[`steps-${step}/sources`] = `f ${url}/${name} ${sha256(body)}\n`;
+    files[`steps-${step}/pass1.sh`] = `echo ${step}\n`;
+  });
+  const tree = miniTree({ ...options, files: { ...files, ...options.files } });
+  return { files: tree.files, distfiles: { ...tree.distfiles, ...distfiles } };
+}
+
 /** Writes a checkout to `DIR/tree` and its distfiles to `DIR/mirror`. */
 export function writeMiniTree(
   dir: string,

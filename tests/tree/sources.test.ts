@@ -142,7 +142,7 @@ test("parseSources() has a hint about names for a name, and one about the syntax
 
 test("mergeSources() joins the URLs of a name, in order and without duplicates", () => {
   const lines = (step: string, index: number, text: string) =>
-    parse(text).map((source) => ({ step, index, source }));
+    parse(text).map((source) => ({ step, index, file: `steps/${step}/sources`, source }));
   const merged = mergeSources([
     ...lines("p", 3, `f http://1/a ${A}\nf http://2/a ${A}\ng git://g~r http://1/a ${A}\n`),
     ...lines("q", 5, `f http://3/b ${B}\ng git://g~r _ ${A} a\n`),
@@ -162,7 +162,10 @@ test("mergeSources() joins the URLs of a name, in order and without duplicates",
 
 test("mergeSources() refuses one name with two checksums, and names both lines", () => {
   const [one, two] = parse(`f http://1/a ${A}\nf http://2/a ${B}\n`);
-  const placed = [{ step: "p", index: 0, source: one! }, { step: "q", index: 1, source: two! }];
+  const placed = [
+    { step: "p", index: 0, file: "steps/p/sources", source: one! },
+    { step: "q", index: 1, file: "steps/q/sources", source: two! },
+  ];
   expect(faultOf(() => mergeSources(placed))).toBe(
     `Cannot use two distfiles with the name a: steps/p/sources:1 wants SHA-256 ${A}, ` +
       `steps/q/sources:2 wants ${B} | steps/q/sources:2`,
