@@ -20,6 +20,8 @@ export interface Network {
   readonly distfiles: TreeModel["distfiles"];
   /** The URLs that a build line has for a distfile, by {@link urlKey}. */
   readonly urls: ReadonlyMap<string, readonly string[]>;
+  /** The keys of lines that the machine does not read when it downloads. */
+  readonly unread: ReadonlySet<string>;
   /** Index in `manifest.lines` of the line after which https works; Infinity if none is known. */
   readonly tls: number;
   /** The way that every mirror of the machine takes; undefined without mirrors. */
@@ -36,9 +38,11 @@ export function networkOf(
 ): Network {
   const urls = tree.downloads.asksMirrors ? guestMirrors(options) : [];
   const own = new Map<string, string[]>();
-  for (const { index, source: { fileName, url } } of tree.sources) {
-    if (url === "_") continue;
+  const unread = new Set<string>();
+  for (const { index, source: { fileName, url, isUnread } } of tree.sources) {
     const key = urlKey(index, fileName);
+    if (isUnread) unread.add(key);
+    if (url === "_" || isUnread) continue;
     const known = own.get(key);
     if (known === undefined) own.set(key, [url]);
     else known.push(url);
@@ -47,6 +51,7 @@ export function networkOf(
     manifest: tree.manifest,
     distfiles: tree.distfiles,
     urls: own,
+    unread,
     tls: findTls(tree, active),
     // It asks only one of them, at random.
     mirrors: urls.length === 0 ? undefined : urls.every(isHttp) ? "http" : "https",
@@ -69,14 +74,17 @@ function urlKey(index: number, fileName: string): string {
 }
 
 /** Classes a distfile that the machine would download. */
-export function reachOf({ name, uses }: Distfile, { urls, tls, mirrors }: Network): Reach {
+export function reachOf({ name, uses }: Distfile, { urls, unread, tls, mirrors }: Network): Reach {
   const { index } = uses[0]!;
   // Only the sources of that step count: without the file, its build fails.
-  const some = urls.get(urlKey(index, name));
+  const key = urlKey(index, name);
+  const when = index <= tls ? "before TLS" : "after TLS";
+  if (unread.has(key)) return { when, by: "nowhere", isUnread: true };
+  const some = urls.get(key);
   const own = some === undefined ? undefined : some.some(isHttp) ? "http" : "https";
   const ways = [own, mirrors];
   return {
-    when: index <= tls ? "before TLS" : "after TLS",
+    when,
     by: ways.includes("http") ? "http" : ways.includes("https") ? "https" : "nowhere",
   };
 }
@@ -87,7 +95,8 @@ export function isReachable({ when, by }: Reach): boolean {
 }
 
 /** Says why the machine cannot download a distfile. */
-export function obstacleOf({ by }: Reach): string {
+export function obstacleOf({ by, isUnread }: Reach): string {
+  if (isUnread) return "the machine does not read its line of sources, which has no newline";
   return by === "https"
     ? "only https has it, and the machine has no TLS yet"
     : "it has no URL, and the machine knows no mirror";

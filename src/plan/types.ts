@@ -140,6 +140,8 @@ export interface Reach {
   readonly when: "before TLS" | "after TLS";
   /** The plainest way that is sure to lead to it. */
   readonly by: "http" | "https" | "nowhere";
+  /** Set where the machine does not read the line that names it. */
+  readonly isUnread?: true;
 }
 
 /** A distfile that the machine would download, and how it can. */

@@ -13,6 +13,9 @@
  * URL is `scheme://host/path~REFERENCE`. Any other type is read like a file, as the booted machine
  * does. Neither comments nor empty lines exist there; here both are left out with a remark.
  *
+ * `while read line` ignores a last line without a newline. A single line is unpacked nevertheless, by
+ * `head -n 1`: it needs the file there. Pull request 578 has such a line.
+ *
  * Source: live-bootstrap, DEVEL.md "sources file", and the programs that read it.
  *
  * @module
@@ -36,6 +39,8 @@ export interface Source {
   readonly line: number;
   /** Set for a line without a type. */
   readonly isUntyped?: true;
+  /** Set for a line that the booted machine neither downloads nor checks: it has no newline. */
+  readonly isUnread?: true;
 }
 
 /** Called with what is odd but readable: place as `file:line`, and a phrase. */
@@ -54,13 +59,17 @@ export function parseSources(
 ): Source[] {
   if (text === "") return [];
   const lines = text.split("\n");
-  if (lines.pop() !== "") {
-    // `while read line` on the booted machine ignores a last line without newline.
+  const isUnread = lines.at(-1) !== "";
+  if (!isUnread) lines.pop();
+  if (isUnread && lines.length > 1) {
     throw sourcesError(
       name,
-      lines.length + 1,
+      lines.length,
       "the last line has no newline, the booted machine would skip it",
     );
+  }
+  if (isUnread) {
+    onRemark(`${name}:1`, "the line has no newline: the booted machine does not download its file");
   }
   return lines.flatMap((line, index) => {
     const parsed = parseSource(
@@ -72,7 +81,7 @@ export function parseSources(
     if (parsed === undefined) return [];
     const { fileName } = parsed;
     const fault = fileName === "_" ? '"_" stands for no URL' : distfileNameFault(fileName);
-    if (fault === undefined) return [parsed];
+    if (fault === undefined) return [isUnread ? { ...parsed, isUnread } : parsed];
     const what = `${quoted(fileName)} cannot be a file name: ${fault}`;
     throw sourcesError(name, index + 1, what, NAME_HINT);
   });

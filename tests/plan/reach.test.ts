@@ -316,3 +316,16 @@ test("the machine gets every distfile of a plan without faults, whatever mirror 
   expect(seen.good).toBeGreaterThan(5);
   expect(seen.bad).toBeGreaterThan(5);
 });
+
+test("what the machine does not read in its sources is carried, whatever URLs and mirrors it has", () => {
+  const after = { ...AFTER, "late-1": line(HTTP, "late.tar").trimEnd() };
+  const mirrors = [parseMirror("http://m.example")];
+  const file = plan({ mirrors }, { after }).distfiles.find(({ name }) => name === "late.tar")!;
+  expect(file).toMatchObject({ phase: "network", place: "boot" });
+  expect(file.why).toEndWith(
+    "after the network is up, but the machine does not read its line of sources, which has no newline",
+  );
+  expect(plan({ mirrors }).distfiles.find(({ name }) => name === "late.tar")!.place).toBe(
+    "network",
+  );
+});

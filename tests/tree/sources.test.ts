@@ -42,6 +42,15 @@ test("parseSources() ignores white space at the end of a line, and accepts an em
   expect(parse(`f http://h/a ${A} \t\n`)).toHaveLength(1);
 });
 
+test("parseSources() reads a single line without a newline, which the machine does not download", () => {
+  const remarks: string[] = [];
+  const found = parseSources(`f http://h/a ${A}`, "s", (where, what) => remarks.push(where + what));
+  expect(found).toEqual([{ url: "http://h/a", sha256: A, fileName: "a", line: 1, isUnread: true }]);
+  expect(remarks).toEqual([
+    "s:1the line has no newline: the booted machine does not download its file",
+  ]);
+});
+
 test.each([
   [`f http://h/a ${A}`, "the last line has no newline, the booted machine would skip it"],
   ["x http://h/a\n", 'expected f, file, g or git, found "x"'],
