@@ -106,7 +106,7 @@ export async function createBundle(
   checkStore(request.store);
   const tree = readTree(request.tree, request.extraBuilds);
   const wanted = tree.distfiles.filter(({ uses }) =>
-    !request.preNetwork || isPreNetwork(uses[0]!.index, tree)
+    !request.preNetwork || uses.some(({ index }) => isPreNetwork(index, tree))
   );
   const places = { ...request, root: tree.root };
   const located = await fetchAbsent(

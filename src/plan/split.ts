@@ -82,8 +82,11 @@ export function findNetwork(manifest: Manifest): number {
 export function phaseOf({ uses }: Distfile, boundaries: Boundaries): Phase {
   // What no build line needs is there for who uses the machine afterwards.
   const first = uses[0]?.index ?? Infinity;
-  if (uses.length > 0 && first > networkBefore(first, boundaries)) return "network";
-  if (uses.length === 0 && boundaries.network !== Infinity) return "network";
+  // A later manifest may need it before its network, and the one before it after its own.
+  const isEarly = uses.length === 0
+    ? boundaries.network === Infinity
+    : uses.some(({ index }) => index < networkBefore(index, boundaries));
+  if (!isEarly) return "network";
   if (first < boundaries.split && boundaries.split !== Infinity) return "boot";
   if (boundaries.split === Infinity) return "boot";
   return first < boundaries.moveDisk ? "fiwix" : "disk";

@@ -74,6 +74,16 @@ test("what an extra build needs before its own network is carried, the rest is d
   );
 });
 
+test("a distfile is carried if one manifest needs it before its network, in whichever order", () => {
+  const { files } = extraTree();
+  const shared = { "steps-guix/epsilon-7.0/sources": files["steps/omega-6.0/sources"]! };
+  const omega = (changes: Partial<BuildOptions>) =>
+    plan(changes, { files: shared, movesToDisk: true }).distfiles
+      .find(({ name }) => name === "omega-6.0.tar.gz");
+  expect(omega({ extraBuilds: [] })).toMatchObject({ phase: "network", place: "network" });
+  expect(omega({})).toMatchObject({ phase: "disk", place: "boot" });
+});
+
 test("a payload with files of an extra build is restored in two phases, as clean_sources would delete them", () => {
   const mini = { movesToDisk: true, files: { "steps/improve/clean_sources.sh": "rm\n" } };
   const made = plan({ payload: "always" }, mini);
