@@ -107,6 +107,7 @@ export function makePlan(
   checkOneDisk(options, tree);
   checkSubmodules(tree, options);
   checkExtraBuilds(tree);
+  checkGeneratedList(tree);
   if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, extras);
   const input = { tree: bootable(tree), options, sizes, extras };
   const draft = (wantsPayload: boolean, reason: string, carries = true) =>
@@ -363,6 +364,26 @@ function checkArch({ builderFiles }: TreeModel, options: BuildOptions): void {
   throw new UserError("usage", `Cannot use --arch ${arch} with --${mode}: ${why}`, {
     hint: "Use --chroot or --bwrap, or a --kernel for that architecture",
   });
+}
+
+/**
+ * Refuses a checkout of which the machine reads a list of files that only its own rootfs.py makes.
+ *
+ * @throws {UserError} "tree"
+ */
+function checkGeneratedList({ generatedList }: TreeModel): void {
+  if (generatedList === undefined) return;
+  throw new UserError(
+    "tree",
+    "Cannot bootstrap with this checkout: its script-generator reads a list of files that only its " +
+      "own rootfs.py makes",
+    {
+      where: generatedList,
+      hint:
+        "It is of the time from December 2023 to February 2024: use a later one, such as release " +
+        "1.0, or its rootfs.py, for which seedstrap fetch --to distfiles gets the distfiles",
+    },
+  );
 }
 
 /** A checkout from which a boot image can be made. */

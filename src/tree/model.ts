@@ -81,6 +81,8 @@ export interface TreeModel {
   readonly ownImporter?: { readonly readsLayout64: boolean };
   /** Path and SHA-256 of kexec-fiwix.c; absent if there is none. */
   readonly kexecFiwix?: { readonly path: string; readonly sha256: string };
+  /** Path of a list of files that the machine reads and rootfs.py generates; absent without one. */
+  readonly generatedList?: string;
   /** Sizes set in steps/jump/fiwix.sh; absent if the checkout has no such jump. */
   readonly fiwix?: FiwixSizes;
   /** The pass scripts of the steps that the manifest builds, by their path in the root. */
@@ -175,6 +177,7 @@ export function readTree(dir: string, names: readonly string[] = []): TreeModel 
     procImproves: findProcImproves(root, manifest),
     ...findOwnImporter(root, manifest),
     ...findKexecFiwix(root, manifest),
+    ...findGeneratedList(root),
     ...(fiwix && { fiwix }),
     emptySubmodules,
     untracked: findUntrackedFiles(root, files),
@@ -240,6 +243,20 @@ function findKexecFiwix(root: string, manifest: Manifest): Pick<TreeModel, "kexe
   }
   return {};
 }
+
+/**
+ * Finds the list of the files that come to Fiwix. From December 2023 to February 2024 it was generated
+ * by rootfs.py, and script-generator, which cannot do without, added to it.
+ */
+function findGeneratedList(root: string): Pick<TreeModel, "generatedList"> {
+  if (!hasTreeFile(root, GENERATOR_PATH)) return {};
+  const list = /"\/(steps\/[^"\s]*\/fiwix-file-list\.txt)"/.exec(
+    readTreeText(root, GENERATOR_PATH),
+  );
+  return list === null ? {} : { generatedList: list[1]! };
+}
+
+const GENERATOR_PATH = "seed/script-generator.c";
 
 function stepsNamed(manifest: Manifest, prefix: string): string[] {
   return manifest.lines.flatMap((line) =>

@@ -10,6 +10,7 @@ import { parseMirror } from "../../src/fetch/mirror.ts";
 import { plainLine } from "../../src/cli/output.ts";
 import { planAsText } from "../../src/cli/plan.ts";
 import { TempDirs } from "../support/files.ts";
+import { faultOf } from "../support/sources.ts";
 import { expectGolden } from "../support/golden.ts";
 import { buildOptions, type MiniOptions, miniTree, writeMiniTree } from "../support/tree.ts";
 
@@ -341,6 +342,19 @@ test("a port of builder-hex0 to another machine is refused by name, and a direct
   const directory = planned({ arch: "riscv64", mode: "chroot" });
   expect(directory.config).toContain("ARCH=riscv64\nARCH_DIR=riscv64\n");
   expect(directory.entries.map(({ path }) => path)).toContain("./init");
+});
+
+test("a checkout whose rootfs.py makes a list that the machine reads is refused in every mode", () => {
+  const list = "steps/lwext4-1.0.0-lb1/files/fiwix-file-list.txt";
+  const files = { "seed/script-generator.c": `FILE *list = fopen("/${list}", "r");\n` };
+  for (const mode of ["qemu", "bare-metal", "chroot", "bwrap"] as const) {
+    expect(faultOf(() => plan({ mode }, { files }))).toBe(
+      "Cannot bootstrap with this checkout: its script-generator reads a list of files that only " +
+        `its own rootfs.py makes | ${list}`,
+    );
+  }
+  const others = { "seed/script-generator.c": 'fopen("/steps/bootstrap.cfg", "r");\n' };
+  expect(plan({}, { files: others }).missing).toEqual([]);
 });
 
 /** Moves the importer of the checkout behind the jump to the disk. */
