@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { MIB } from "../../src/format/segment.ts";
 import { expectedOf } from "../../src/record/expected.ts";
 import { readRecord } from "../../src/record/read.ts";
+import { writeExtras } from "../support/extras.ts";
 import { TempDirs } from "../support/files.ts";
 import { loopObstacle, Loops, must } from "../support/loop.ts";
 import { seedstrap, testWith } from "../support/run.ts";
@@ -116,6 +117,23 @@ test("what a run loads is the boot image, without the payload", async () => {
     kind !== "command" && !path.startsWith("payload/")
   );
   expect(loads).toHaveLength(files.length);
+});
+
+test("packages and directories of the user are in the payload of one disk too", async () => {
+  const dir = temp.make();
+  const { tree, mirror, repo, more } = writeExtras(dir);
+  const target = join(dir, "target");
+  const words = ["--tree", tree, "-m", `file://${mirror}`, "--repo", repo, "--add", more];
+  const built = await seedstrap(["build", "--qemu", "--one-disk", ...words, "-t", target]);
+  expect(built.code).toBe(0);
+  expect(readRecord(target).images.map(({ name }) => name)).toEqual(["init.img"]);
+  const image = join(target, "init.img");
+  const { stdout } = await seedstrap(["image", "ls", image]);
+  expect(stdout).toContain("  payload/omega-6.0_0.tar.bz2\n");
+  expect(stdout).toContain("  payload/add-1-my_files.tar\n");
+  const verified = await seedstrap(["image", "verify", image, "--tree", tree]);
+  expect([verified.code, verified.stderr]).toEqual([0, ""]);
+  expect((await seedstrap(["reproduce", target, ...words])).code).toBe(0);
 });
 
 test("no second place is named for the payload of one disk", async () => {
