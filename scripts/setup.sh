@@ -141,6 +141,9 @@ case $purpose in
 		program bmap-tools bmaptool
 		program docker-registry docker-registry
 		program skopeo skopeo
+		program umoci umoci
+		program crun crun
+		program podman podman
 		program curl curl
 		;;
 esac

@@ -88,6 +88,13 @@ function structureLines(report: ImageReport | DiskReport): string[] {
       }, ${counted(report.symlinks, "symbolic link")}, ${counted(report.others, "other")}`,
     ];
   }
+  if (report.kind === "container") {
+    return [
+      `container: ${files}; ${
+        counted(report.empty, "directory or link", "directories or links")
+      }; the layer has the SHA-256 that its manifest names`,
+    ];
+  }
   const kind = report.layout ? `payload, layout ${report.layout}` : "boot image";
   return [
     `${kind}: ${files}; ${

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * Reads boot and payload images, also hostile ones: with bounded memory, and with every size
+ * Reads boot and payload images, and those of containers, also hostile ones: with bounded memory, and with every size
  * checked.
  *
  * @module
@@ -11,8 +11,10 @@ import {
   type ImageKind,
   type ImageReport,
   type LinearKind,
+  type NodeEntry,
   PAYLOAD_PATH,
   type ReadView,
+  type ViewEntry,
 } from "./types.ts";
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
@@ -20,6 +22,7 @@ import { isBootSector, payloadPartition, readBootHeader } from "../format/boot.t
 import { isExt } from "../format/ext.ts";
 import { LINUX_PARTITION, readMbr } from "../format/mbr.ts";
 import { closingCrc32, closingDigits } from "../format/preflight.ts";
+import { isContainer, readContainer, readLayer, type TarEntry } from "../format/oci.ts";
 import { isPayload, readPayload, readPayloadHeader } from "../format/payload.ts";
 import { type ByteSource, firstNonZero, formatError, readRange } from "../format/reader.ts";
 import { SECTOR_BYTES } from "../format/segment.ts";
@@ -33,11 +36,13 @@ import { readSrcfs } from "../format/srcfs.ts";
  */
 export function detectImage(source: ByteSource): ImageKind {
   if (isPayload(source)) return "payload";
+  if (isContainer(source)) return "container";
   if (findFileSystem(source) !== undefined) return "disk";
   if (isBootSector(source)) return "boot";
   const what = source.sizeBytes === 0
     ? "it is empty"
-    : "neither a boot image (55 AA at 510) nor a payload (LBPAYLD1 at 0) nor a disk with ext2, ext3 or ext4";
+    : "neither a boot image (55 AA at 510) nor a payload (LBPAYLD1 at 0) nor a disk with ext2, " +
+      "ext3 or ext4 nor the image of a container";
   throw new UserError("format", `Cannot read image: ${what}`, {
     where: `${source.name}, offset 0`,
     hint: "Name an image that was built, a copy of it, or a disk that it became",
@@ -72,17 +77,31 @@ export interface DataSpan {
 }
 
 /**
- * Walks a boot or payload image. The files of a payload on the boot disk follow those of the boot
- * image, below {@link PAYLOAD_PATH}.
+ * Walks a boot or payload image, or the layer of a container. The files of a payload on the boot disk
+ * follow those of the boot image, below {@link PAYLOAD_PATH}.
  *
  * @returns Its entries in order. The generator's return value says where they are: one span, or
  * two with such a payload.
  * @throws {UserError} "format" with the offset of the fault.
  */
+export function readImage(
+  source: ByteSource,
+  kind?: Exclude<LinearKind, "container">,
+): Generator<ImageEntry, readonly DataSpan[], undefined>;
+export function readImage(
+  source: ByteSource,
+  kind: LinearKind,
+): Generator<ViewEntry, readonly DataSpan[], undefined>;
 export function* readImage(
   source: ByteSource,
-  kind: LinearKind = detectLinear(source),
-): Generator<ImageEntry, readonly DataSpan[], undefined> {
+  kind: LinearKind = detectStored(source),
+): Generator<ViewEntry, readonly DataSpan[], undefined> {
+  if (kind === "container") {
+    const head = readContainer(source);
+    let inode = 0;
+    for (const entry of readLayer(source, head)) yield nodeOf(entry, ++inode);
+    return [{ startOffset: 0, endOffset: head.endOffsetBytes }];
+  }
   if (kind === "payload") return [yield* readFiles(source, 0, "")];
   for (const record of readSrcfs(source, readBootHeader(source).srcfsOffset)) {
     switch (record.kind) {
@@ -123,10 +142,35 @@ function* readFiles(
   }
 }
 
+function nodeOf(
+  { kind, path, mode, uid, gid, sizeBytes, dataOffsetBytes, target }: TarEntry,
+  inode: number,
+): NodeEntry {
+  return {
+    kind,
+    path: `/${path}`,
+    size: sizeBytes,
+    ...(kind === "file" && { dataOffset: dataOffsetBytes }),
+    inode,
+    mode,
+    uid,
+    gid,
+    mtime: 0,
+    links: 1,
+    ...(target !== undefined && { target }),
+  };
+}
+
 /** @throws {UserError} "format" for a source that is neither. */
 function detectLinear(source: ByteSource): LinearKind {
   const kind = detectImage(source);
   return kind === "disk" ? "boot" : kind;
+}
+
+/** The same, for who does not know the entries of a container: it is no boot image then. */
+function detectStored(source: ByteSource): Exclude<LinearKind, "container"> {
+  const kind = detectLinear(source);
+  return kind === "container" ? "boot" : kind;
 }
 
 /** Returns the SHA-256 of a run of bytes. */
@@ -137,9 +181,11 @@ export function digestRange(source: ByteSource, offset: number, size: number): s
 }
 
 /**
- * Checks the structure of a boot or payload image to its last byte.
+ * Checks the structure of a boot or payload image to its last byte, and the digest of the layer of
+ * a container.
  *
- * @throws {UserError} "format", with the offset, for anything that is not part of the format.
+ * @throws {UserError} "format", with the offset, for anything that is not part of the format;
+ * "verify" for a layer that is another than its manifest says.
  */
 export function verifyImage(
   source: ByteSource,
@@ -156,7 +202,7 @@ export function verifyImage(
     if (done) {
       const [first, second] = value;
       // Only the last line is a closing record: a checksum for every line would take for ever.
-      const hasChecksum = last !== undefined &&
+      const hasChecksum = kind === "container" ? checkLayer(source) : last !== undefined &&
         last.offset + last.path.length + 1 === first!.endOffset && checkClosing(source, last);
       checkZeros(source, first!.endOffset, second?.startOffset);
       if (second !== undefined) checkZeros(source, second.endOffset);
@@ -177,9 +223,8 @@ export function verifyImage(
     if (value.kind === "command") {
       last = value;
       commands++;
-    }
-    if (value.kind === "empty") empty++;
-    if (value.kind === "file") files++;
+    } else if (value.kind === "file") files++;
+    else empty++;
     fileBytes += value.kind === "command" ? 0 : value.size;
   }
 }
@@ -187,6 +232,17 @@ export function verifyImage(
 function checkZeros(source: ByteSource, offset: number, end?: number): void {
   const stray = firstNonZero(source, offset, end);
   if (stray >= 0) throw formatError(source, stray, "a byte after the last entry is not zero");
+}
+
+/** Verifies the digest of the layer of a container, by which its manifest names it. */
+function checkLayer(source: ByteSource): true {
+  const { layerSha256, layerOffsetBytes, layerSizeBytes } = readContainer(source);
+  const got = digestRange(source, layerOffsetBytes, layerSizeBytes);
+  if (got === layerSha256) return true;
+  throw new UserError("verify", `Cannot trust ${source.name}: the SHA-256 of its layer is ${got}`, {
+    where: `${source.name}, offset ${layerOffsetBytes}`,
+    hint: "Copy or build it again",
+  });
 }
 
 /**

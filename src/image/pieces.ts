@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /**
- * The pieces of a boot or payload image, with their digests: see `format/pieces.ts`.
+ * The pieces of a boot or payload image, or of that of a container, with their digests: see `format/pieces.ts`.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { cutAt } from "../format/pieces.ts";
 import type { ByteSource } from "../format/reader.ts";
 import { digestRanges, type EntryOptions, type NamedRange } from "./digests.ts";
 import { readImage } from "./linear.ts";
-import type { ImageEntry, LinearKind } from "./types.ts";
+import type { LinearKind, ViewEntry } from "./types.ts";
 
 /** A run of bytes of an image: the content of a file, or what is between files. */
 export interface ImagePiece {
   readonly offset: number;
   readonly size: number;
   /** The file; absent for what is between files. */
-  readonly file?: Extract<ImageEntry, { kind: "file" | "empty" }>;
+  readonly file?: ViewEntry;
 }
 
 /**
@@ -32,7 +32,7 @@ export function* piecesOfImage(
 ): Generator<ImagePiece, void> {
   const files = function* () {
     for (const entry of readImage(source, kind)) {
-      if (entry.kind === "command") continue;
+      if (entry.kind === "command" || entry.dataOffset === undefined) continue;
       yield { offset: entry.dataOffset, size: entry.size, entry };
     }
   };

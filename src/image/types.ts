@@ -8,8 +8,11 @@
 import type { ByteSource } from "../format/reader.ts";
 import type { FileRun, FileSegment } from "../format/segment.ts";
 
-/** The kinds of images; "disk" has an ext2, ext3 or ext4, in a partition or bare. */
-export const IMAGE_KINDS = ["boot", "payload", "disk"] as const;
+/**
+ * The kinds of images; "disk" has an ext2, ext3 or ext4, in a partition or bare, and "container" is
+ * one that podman and docker load.
+ */
+export const IMAGE_KINDS = ["boot", "payload", "disk", "container"] as const;
 export type ImageKind = (typeof IMAGE_KINDS)[number];
 /** The kind of an image whose files are stored in sequence. */
 export type LinearKind = Exclude<ImageKind, "disk">;
@@ -52,6 +55,7 @@ export interface ImageReport {
   /** Its last entry is a checksum of all bytes before, as in a preflight image, and is right. */
   readonly hasChecksum?: boolean;
   readonly files: number;
+  /** Directories and links of a container are among them. */
   readonly empty: number;
   readonly commands: number;
   /** Total size of all files. */

@@ -22,7 +22,7 @@ import { MIB } from "../format/segment.ts";
 import { beginsLikeBundle, openBundleView } from "./bundle_view.ts";
 import { openDisk } from "./disk.ts";
 import { detectImage, readImage, storedRuns, verifyImage } from "./linear.ts";
-import { type ImageEntry, type LinearKind } from "./types.ts";
+import { type LinearKind } from "./types.ts";
 
 /**
  * Opens an image or a bundle as a view.
@@ -48,7 +48,7 @@ function linearView(
   source: ByteSource & { readonly isDevice?: boolean },
   kind: LinearKind,
 ): ImageView {
-  function* entries(under?: string): Generator<ImageEntry, void, undefined> {
+  function* entries(under?: string): Generator<ViewEntry, void, undefined> {
     for (const entry of readImage(source, kind)) {
       if (under === undefined || plainPath(entry.path).startsWith(`${under}/`)) yield entry;
     }
@@ -65,7 +65,7 @@ function linearView(
     },
     runs: storedRuns(source),
     find(path) {
-      let found: ImageEntry | undefined;
+      let found: ViewEntry | undefined;
       for (const entry of entries()) {
         if (entry.kind !== "command" && plainPath(entry.path) === path) found = entry;
       }

@@ -35,6 +35,7 @@ const GPT_SIGNATURE = "EFI PART";
 export function checkWhole(source: ByteSource, kind: ImageKind): void {
   switch (kind) {
     case "payload":
+    case "container":
       verifyImage(source, kind);
       return;
     case "disk":

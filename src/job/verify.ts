@@ -320,7 +320,7 @@ export interface TreeCheck {
   readonly same: number;
   /** Files that a build generates from its options; their content was not compared. */
   readonly generated: readonly string[];
-  /** Number of files on a disk that are not in the checkout, and of packages in a payload. */
+  /** Number of files that are not in the checkout, on a disk, in a container or in a payload. */
   readonly others: number;
 }
 
@@ -328,7 +328,8 @@ export interface TreeCheck {
  * Compares an image with a checkout.
  *
  * @throws {UserError} "tree" if `dir` is not a checkout, "verify" if a file differs from it. A disk
- * may also contain other files, and a payload prebuilt packages and directories of the user.
+ * or a container may also contain other files, and a payload prebuilt packages and directories of the
+ * user.
  */
 async function checkTree(view: ImageView, dir: string, progress: Progress): Promise<TreeCheck> {
   const tree = readTree(dir, extraBuildsIn(view, dir));
@@ -358,7 +359,7 @@ async function checkTree(view: ImageView, dir: string, progress: Progress): Prom
       : OVERLAY.get(path);
     if (got === wanted || manifests.get(path)?.has(got)) same++;
     else if (BUILD_ONLY.has(path)) generated.push(path);
-    else if (wanted === undefined && (view.kind === "disk" || isExtra(path, view))) others++;
+    else if (wanted === undefined && holdsMore(view, path)) others++;
     else if (wanted === undefined) {
       throw distrust(view, entry, `${entry.path} is not of this checkout`);
     } else {
@@ -382,8 +383,12 @@ async function checkTree(view: ImageView, dir: string, progress: Progress): Prom
 /** Whether the disk is looked at, and a partition made on it, which is never done unseen. */
 const DISK_STEPS = [[false, false], [true, false], [true, true]] as const;
 
-/** Reports whether a file may be a prebuilt package, or a directory of the user, in a payload. */
-function isExtra(path: string, { kind }: ImageView): boolean {
+/**
+ * Reports whether an image may contain a file that is not of a checkout: the seeds, a prebuilt
+ * package, or a directory of the user in a payload.
+ */
+function holdsMore({ kind }: ImageView, path: string): boolean {
+  if (kind === "disk" || kind === "container") return true;
   const name = distfileName(path, kind);
   const isInPayload = kind === "payload" || (kind === "boot" && isOfPayload(path));
   return isInPayload && name !== undefined && (builtStep(name) !== undefined || isTarName(name));
