@@ -6,6 +6,7 @@ import { join, resolve } from "node:path";
 import { chooseTarget, isSameDisk, refusal, type WriteTarget } from "../device/candidates.ts";
 import { UserError } from "../errors.ts";
 import { type BuildEvents, buildMedia, type BuildRequest } from "../job/build.ts";
+import type { Image } from "../plan/images.ts";
 import type { ImageOutputs } from "../job/media.ts";
 import { runCommand, runWords } from "../job/named.ts";
 import { bootstrap, buildAndDetach } from "../job/bootstrap.ts";
@@ -73,6 +74,7 @@ Examples:
   seedstrap build --qemu --external-sources -m file:///srv/distfiles --tree live-bootstrap
   seedstrap build --bare-metal -m https://mirror.example -t /srv/media
   seedstrap build --bare-metal --output boot=- | ssh lab 'dd of=/dev/sdb bs=4M'
+  seedstrap build --container --external-sources -o lb.oci.tar && podman load -i lb.oci.tar
 
 The reader of a pipe cannot see that what it got is incomplete: use set -o pipefail.`,
     )
@@ -94,7 +96,7 @@ The reader of a pipe cannot see that what it got is incomplete: use set -o pipef
         if (raw.json) printJson(record);
         else {
           printSummary(record, raw.target, { devices: paths, outputs: placed }, advice);
-          printStart(record, raw.target);
+          printStart(record, raw.target, placed.get("container"));
         }
       })
     );
@@ -213,10 +215,12 @@ function parseTmpfsSize(
       hint: "It takes a size as mount does: 8G, 512m or 50%",
     });
   }
-  if (mode === "bwrap" || mode === "bare-metal") {
+  if (mode === "bwrap" || mode === "bare-metal" || mode === "container") {
     throw new UserError("usage", `Cannot use --tmpfs with --${mode}`, {
       hint: mode === "bwrap"
         ? "A sandbox may not mount: leave the option out, or use --chroot"
+        : mode === "container"
+        ? "The container is where podman or docker keeps its own: leave the option out"
         : "The images would be lost with it: leave it out, or name a --target on a tmpfs",
     });
   }
@@ -254,11 +258,14 @@ const STDOUT = "-";
 function outputOption() {
   const add = (value: string, before: readonly string[] | undefined) => [...before ?? [], value];
   return new Option(
-    "--output <image=file>",
+    "-o, --output <image=file>",
     "with --bare-metal: write an image, boot or payload, to a new file, or to standard output (-), " +
-      "instead of the target; may be repeated",
+      "instead of the target; may be repeated. With --container: FILE or - alone",
   ).argParser<readonly string[] | undefined>(add);
 }
+
+/** An image that can go elsewhere. */
+type Output = Image["role"];
 
 /**
  * Returns where images go instead of the target.
@@ -266,23 +273,31 @@ function outputOption() {
  * @throws {UserError} "usage"
  */
 function parseOutputs(
-  { output = [], bootDevice, payloadDevice, json, sha256 }: {
+  { output = [], bootDevice, payloadDevice, container, json, sha256 }: {
     readonly output?: readonly string[] | undefined;
     readonly bootDevice?: string;
     readonly payloadDevice?: string;
+    readonly container?: true | undefined;
     readonly json?: true | undefined;
     readonly sha256?: true | undefined;
   },
-): Map<"boot" | "payload", string> {
-  const outputs = new Map<"boot" | "payload", string>();
+): Map<Output, string> {
+  const outputs = new Map<Output, string>();
+  const deviceFor = (role: Output) =>
+    role === "boot" ? bootDevice : role === "payload" ? payloadDevice : undefined;
   for (const text of output) {
     const refuse = (why: string, hint: string) =>
       new UserError("usage", `Cannot use --output ${JSON.stringify(text)}: ${why}`, { hint });
-    const [, role, path = ""] = /^(boot|payload)=(.+)$/s.exec(text) ?? [];
-    if (role !== "boot" && role !== "payload") {
-      throw refuse("it names no image", "It takes boot=FILE or payload=FILE; - is standard output");
+    const [, role, path = ""] = container
+      ? ["", "container", text]
+      : /^(boot|payload)=(.+)$/s.exec(text) ?? [];
+    if (path === "" || (role !== "boot" && role !== "payload" && role !== "container")) {
+      throw refuse(
+        container ? "it names no file" : "it names no image",
+        `It takes ${container ? "FILE" : "boot=FILE or payload=FILE"}; - is standard output`,
+      );
     }
-    if (outputs.has(role) || (role === "boot" ? bootDevice : payloadDevice) !== undefined) {
+    if (outputs.has(role) || deviceFor(role) !== undefined) {
       throw refuse(`the ${role} image has another place already`, "Name one place for each image");
     }
     if ([...outputs.values()].some((other) => isSamePlace(other, path))) {
@@ -307,12 +322,17 @@ function isSamePlace(a: string, b: string): boolean {
 
 /** Opens standard output where it is among the places. */
 function imageOutputs(
-  places: ReadonlyMap<"boot" | "payload", string>,
+  places: ReadonlyMap<Output, string>,
   signal: AbortSignal,
 ): { readonly outputs?: ImageOutputs } {
   if (places.size === 0) return {};
   const opened = [...places].map(([role, path]) =>
-    [role, path === STDOUT ? takeStdout(`--output ${role}=-`, signal) : path] as const
+    [
+      role,
+      path === STDOUT
+        ? takeStdout(role === "container" ? "--output -" : `--output ${role}=-`, signal)
+        : path,
+    ] as const
   );
   return { outputs: new Map(opened) };
 }
@@ -426,9 +446,19 @@ export function printSummary(
   bareMetalSteps(dir, record, elsewhere).forEach((step, index) => print(`  ${index + 1}. ${step}`));
 }
 
-/** Prints the command that starts what was built, where it is started here. */
-function printStart(record: TargetRecord, target: string): void {
+/**
+ * Prints the command that starts what was built, where it is started here.
+ *
+ * @param container Where the image of a container is, if not in the target.
+ */
+function printStart(record: TargetRecord, target: string, container?: string): void {
   if (record.options.mode === "bare-metal") return;
+  if (container !== undefined) {
+    if (container !== STDOUT) {
+      print(`load it with: ${shellQuote(["podman", "load", "-i", resolve(container)])}`);
+    }
+    return;
+  }
   print(`start it with: ${runCommand(record, resolve(target))}`);
 }
 

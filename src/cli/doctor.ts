@@ -23,6 +23,7 @@ const MODES = [
   ["bare-metal", "bareMetal"],
   ["chroot", "chroot"],
   ["bwrap", "bwrap"],
+  ["container", "container"],
 ] as const satisfies readonly (readonly [Mode, keyof RawOptions])[];
 
 export function doctorSubcommand(): CommandUnknownOpts {
@@ -34,7 +35,7 @@ export function doctorSubcommand(): CommandUnknownOpts {
     )
     .optionsGroup(GROUPS.mode)
     .addOption(
-      new Option("--mode <name>", "the mode by its name, instead of -q, -b, -c or -bw")
+      new Option("--mode <name>", "the mode by its name, instead of -q, -b, -c, -bw or --container")
         .choices(MODES.map(([mode]) => mode)),
     )
     .optionsGroup(GROUPS.place)
@@ -48,7 +49,7 @@ export function doctorSubcommand(): CommandUnknownOpts {
     .addHelpText(
       "after",
       `
-Without a mode, it looks at what each of the four needs.
+Without a mode, it looks at what all need but --container.
 
 Examples:
   seedstrap doctor --qemu
@@ -67,7 +68,7 @@ ${EXIT.launch} where something is missing.`,
         const hasMode = MODES.some(([, option]) => given[option] === true);
         const [first, ...others] = hasMode
           ? [given]
-          : MODES.map(([name]) => ({ ...given, ...chosen(name) }));
+          : UNASKED.map((name) => ({ ...given, ...chosen(name) }));
         const plans = [parsePlanRequest(first!), ...others.map(parsePlanRequest)] as const;
         const report = await withProgress((progress) =>
           examineHost(
@@ -85,7 +86,10 @@ ${EXIT.launch} where something is missing.`,
     );
 }
 
-function chosen(mode: Mode): Pick<RawOptions, "qemu" | "bareMetal" | "chroot" | "bwrap"> {
+/** The modes that are looked at where none is named: few machines run containers. */
+const UNASKED: readonly Mode[] = ["qemu", "bare-metal", "chroot", "bwrap"];
+
+function chosen(mode: Mode): Pick<RawOptions, (typeof MODES)[number][1]> {
   const [, option] = MODES.find(([name]) => name === mode)!;
   return { [option]: true };
 }

@@ -6,7 +6,14 @@ import { UserError } from "../errors.ts";
 import { openDirectoryView } from "../image/directory.ts";
 import { watchedView } from "../image/view.ts";
 import type { ReadView } from "../image/types.ts";
-import { findRepo, type Harvest, harvest, type HarvestedFile, hasRepo } from "../job/harvest.ts";
+import {
+  checkNotContainer,
+  findRepo,
+  type Harvest,
+  harvest,
+  type HarvestedFile,
+  hasRepo,
+} from "../job/harvest.ts";
 import {
   diffPackages,
   type PackageDifference,
@@ -133,6 +140,7 @@ async function harvestRoot(
         "with seedstrap image extract",
     });
   }
+  checkNotContainer(dir);
   const tar = await withProgress((progress) => {
     progress.begin("harvesting");
     const onBytes = (bytes: number) => progress.add(bytes);
@@ -150,6 +158,7 @@ async function withRoot(
   use: (view: ReadView, progress: Display) => Promise<void>,
 ): Promise<void> {
   if (statIfThere(path)?.isDirectory()) {
+    checkNotContainer(path);
     const view = watchedView(openDirectoryView(path), display);
     return await withProgress((progress) => use(view, progress));
   }

@@ -26,7 +26,7 @@ import {
   type Mode,
   parseCount,
   parseSizeMib,
-  startsInDirectory,
+  usesRunningKernel,
 } from "../plan/options.ts";
 import { isForAirGap } from "../tree/bundled.ts";
 import { isExtraName } from "../tree/extra.ts";
@@ -43,6 +43,7 @@ export function planCommandBase(name: string) {
     .option("-b, --bare-metal", "for a real machine")
     .option("-c, --chroot", "in a directory, by chroot")
     .option("--bwrap", "in a directory, in a sandbox of bwrap (-bw)")
+    .option("--container", "in a container of podman or docker")
     .optionsGroup(GROUPS.bootstrap)
     .option("-a, --arch <name>", "architecture to bootstrap", "x86")
     .option("--cores <n>", "cores to build with", "2")
@@ -204,7 +205,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
   checkTogether(mode, raw);
   const tree = raw.tree ?? process.cwd();
   const added = (raw.add ?? []).map(parseAdded);
-  const isForMachine = !startsInDirectory(mode);
+  const isForMachine = !usesRunningKernel(mode);
   const options: BuildOptions = {
     mode,
     arch: checkedArch(raw.arch),
@@ -221,7 +222,7 @@ export function parsePlanRequest(given: RawOptions): PlanRequest {
     externalSources: raw.externalSources === true,
     mirrors: parseMirrorOption(raw.mirrors ?? [], raw.plainHttp),
     ...(raw.mirrorCredentials === true && { mirrorCredentials: true }),
-    // As in rootfs.py, a directory has no swap, whatever is asked for.
+    // As in rootfs.py, a directory has no swap, whatever is asked for; nor has a container.
     swapMib: isForMachine ? parseSizeMib(raw.swap, "--swap", 0) : 0,
     qemuCommand: raw.qemuCmd,
     qemuRamMib: parseSizeMib(raw.qemuRam, "--qemu-ram", 1),
@@ -274,14 +275,23 @@ function withoutEmpty(raw: RawOptions): RawOptions {
  *
  * @throws {UserError} "usage"
  */
-function checkTogether(mode: Mode, { kernel, disk, overwriteDisk }: RawOptions): void {
-  if ((disk !== undefined || overwriteDisk) && (kernel !== undefined || startsInDirectory(mode))) {
+function checkTogether(
+  mode: Mode,
+  { kernel, disk, overwriteDisk, internalCi }: RawOptions,
+): void {
+  if (mode === "container" && internalCi !== undefined) {
+    throw new UserError("usage", "Cannot use --internal-ci with --container", {
+      hint: "A container begins anew from its image, which has nothing of an earlier pass: " +
+        "--bwrap goes on in its directory",
+    });
+  }
+  if ((disk !== undefined || overwriteDisk) && (kernel !== undefined || usesRunningKernel(mode))) {
     const option = disk === undefined ? "--overwrite-disk" : "--disk";
     throw new UserError("usage", `Cannot use ${option} with --${kernel ? "kernel" : mode}`, {
       hint: "It is for machines that boot builder-hex0: elsewhere nothing is installed to a disk",
     });
   }
-  if (kernel !== undefined && startsInDirectory(mode)) {
+  if (kernel !== undefined && usesRunningKernel(mode)) {
     throw new UserError("usage", `Cannot use --kernel with --${mode}`, {
       hint: "The running kernel is used there: leave the option out, or use --qemu or --bare-metal",
     });
@@ -307,6 +317,7 @@ function chosenMode(raw: RawOptions): Mode {
     ["bare-metal", raw.bareMetal],
     ["chroot", raw.chroot],
     ["bwrap", raw.bwrap],
+    ["container", raw.container],
   ];
   const chosen = modes.flatMap(([mode, isChosen]) => isChosen ? [mode] : []);
   const [mode] = chosen;
@@ -317,8 +328,8 @@ function chosenMode(raw: RawOptions): Mode {
       ? "Cannot go on without a mode"
       : `Cannot use ${chosen.map((name) => `--${name}`).join(" and ")} together`,
     {
-      hint: "Choose one: --qemu (-q), --bare-metal (-b), --chroot (-c) or --bwrap (-bw); " +
-        "seedstrap --help lists the commands, and seedstrap demo is a first try",
+      hint: "Choose one: --qemu (-q), --bare-metal (-b), --chroot (-c), --bwrap (-bw) or " +
+        "--container; seedstrap --help lists the commands, and seedstrap demo is a first try",
     },
   );
 }

@@ -7,6 +7,7 @@ import process from "node:process";
 import { mirrorWarnings, planBuild } from "../job/build.ts";
 import { checkLimits, checkMissing, checkTargetDirectory } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
+import { ROOT_PLACES } from "../plan/directory.ts";
 import { neededDistfiles, planCommand } from "../plan/plan.ts";
 import { countUnknown, formatAmount, isFloor, type Limit, limitState } from "../plan/limits.ts";
 import { isReachable } from "../plan/reach.ts";
@@ -14,6 +15,7 @@ import { payloadFiles } from "../plan/restore.ts";
 import { MIB } from "../format/segment.ts";
 import {
   BOOT_IMAGE,
+  CONTAINER_IMAGE,
   type DiskPart,
   PAYLOAD_IMAGE,
   type Place,
@@ -176,11 +178,9 @@ function distfileLines(plan: Plan, all: boolean, columns: number): string[] {
     if (files.length === 0) return [];
     const here = place === "payload" && plan.oneDisk !== undefined
       ? "in the payload on the boot disk"
-      : place !== "boot" || plan.start === "builder-hex0"
-      ? where
-      : plan.start === "disk"
-      ? "on the disk"
-      : "in the directory";
+      : place === "boot"
+      ? ROOT_PLACES[plan.start]
+      : where;
     const sum = `${files.length} ${here}, ${amount(files)}`;
     return all ? [sum, ...distfileTable(files, columns)] : [sum];
   });
@@ -255,6 +255,7 @@ function mediaLines(plan: Plan, all: boolean, columns: number): string[] {
   const sizes = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.size]));
   const contentOf = (entries: Plan["entries"]) => contentText(entries, sizes);
   if (plan.start === "directory") return [`a directory: ${contentOf(plan.entries)}`];
+  if (plan.start === "container") return [`${CONTAINER_IMAGE}: ${contentOf(plan.entries)}`];
   const disk = plan.disk === undefined ? [] : [
     `${plan.disk.name}: ${contentOf(plan.disk.entries)}, ext3 from ` +
     `${formatBytes(plan.disk.partitionMib * MIB)} on, on a disk of ` +

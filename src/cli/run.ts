@@ -184,10 +184,11 @@ export function runSubcommand(): CommandUnknownOpts {
     .description("start what was built: media in QEMU, a directory in chroot or bwrap")
     .option("-c, --chroot", "start a directory by chroot, as root")
     .option("--bwrap", "start a directory in a sandbox of bwrap (-bw)")
+    .option("--container", "start a container of podman or docker")
     .addHelpText(
       "after",
       `
-A target may come from a stranger. A directory that was built with --chroot or --bwrap is started
+A target may come from a stranger. What was built with --chroot, --bwrap or --container is started
 only with the same option here, and another QEMU, a kernel or a mirror only if you name it.
 
 What the guest prints appears here and in a log below TARGET/.seedstrap/runs, of which the last
@@ -214,8 +215,12 @@ disk of this host, 17 a QEMU that died, 18 KVM; and the last step, the lines tha
 cause where one is seen, and what to try. 9 is a guest that could not be started, or of which nothing
 is known, and 130 an interrupt. seedstrap explain tells it all again.`,
     )
-    .action((target, { chroot, bwrap, ...given }) => {
-      const modes = [...chroot ? ["chroot"] as const : [], ...bwrap ? ["bwrap"] as const : []];
+    .action((target, { chroot, bwrap, container, ...given }) => {
+      const modes = [
+        ...chroot ? ["chroot"] as const : [],
+        ...bwrap ? ["bwrap"] as const : [],
+        ...container ? ["container"] as const : [],
+      ];
       return startRun(target, given, { modes, checkpoints: parseCheckpoints(given) });
     });
 }

@@ -55,7 +55,7 @@ export interface Expected {
   readonly memoryMib?: number;
   /** Titles of the limits that the plan broke. */
   readonly brokenLimits?: readonly string[];
-  /** Whether a directory is run, by chroot or bwrap. */
+  /** Whether a directory is run, by chroot or bwrap, or a container. */
   readonly isDirectory?: boolean;
 }
 

@@ -46,7 +46,7 @@ export interface SpaceNeed {
   readonly files: number;
 }
 
-/** A bootstrap in a directory has room in a tmpfs of this size, the default of rootfs.py. */
+/** A bootstrap in a directory or a container has room in a tmpfs of this size, the default of rootfs.py. */
 const DIRECTORY_BYTES = 8 * GIB;
 
 /**
@@ -63,8 +63,9 @@ export function spaceNeed(
 ): SpaceNeed {
   const diskBytes = options.targetSizeMib * MIB;
   const isDirectory = startsInDirectory(options.mode);
+  const isContainer = options.mode === "container";
   // On a real machine the run writes to its own drives, and the disk has no size here.
-  const grownBytes = isDirectory ? DIRECTORY_BYTES : diskBytes;
+  const grownBytes = isDirectory || isContainer ? DIRECTORY_BYTES : diskBytes;
   if (planned === undefined) {
     const none = { buildBytes: 0, storeBytes: 0, unknownSizes: 0, files: 0 };
     return { ...none, runBytes: grownBytes, largestBytes: diskBytes };
@@ -79,7 +80,7 @@ export function spaceNeed(
     storeBytes: isSame ? 0 : download,
     unknownSizes: lacking.filter(({ size }) => size === null).length,
     // The disk that the run fills has the files of the build in it.
-    runBytes: isDirectory ? grownBytes : Math.max(0, grownBytes - media),
+    runBytes: isDirectory || isContainer ? grownBytes : Math.max(0, grownBytes - media),
     largestBytes: isDirectory ? 0 : Math.max(diskBytes, media, (plan.disk?.sizeMib ?? 0) * MIB),
     files: plan.entries.length,
   };
@@ -87,7 +88,7 @@ export function spaceNeed(
 
 /** Bytes that a build writes to its target. */
 function mediaBytes(plan: Plan): number {
-  if (plan.start === "directory") return totalOf(plan.entries);
+  if (plan.start === "directory" || plan.start === "container") return totalOf(plan.entries);
   // The files of a disk are beside it until they are in it.
   const disk = plan.disk === undefined ? 0 : 2 * totalOf(plan.disk.entries);
   if (plan.start === "disk") return disk;

@@ -21,7 +21,14 @@ import type { Located } from "../plan/images.ts";
 import { FILE_STORE_BYTES } from "../plan/limits.ts";
 import { type BuildOptions, continuesPass, startOf } from "../plan/options.ts";
 import { isDoomed, makePlan, neededDistfiles } from "../plan/plan.ts";
-import { BOOT_IMAGE, DISK_IMAGE, EXTERNAL_IMAGE, PAYLOAD_IMAGE, type Plan } from "../plan/types.ts";
+import {
+  BOOT_IMAGE,
+  CONTAINER_IMAGE,
+  DISK_IMAGE,
+  EXTERNAL_IMAGE,
+  PAYLOAD_IMAGE,
+  type Plan,
+} from "../plan/types.ts";
 import { type Progress, UNWATCHED } from "../progress.ts";
 import { walkTree } from "../tree/checkout.ts";
 import { readTree, type TreeModel } from "../tree/model.ts";
@@ -408,7 +415,7 @@ function openTarget(
 function outputNames(plan: Plan, wantsBmaps = false): string[] {
   const own = [SBOM_NAME, RECORD_NAME];
   if (plan.start !== "directory") {
-    const images = [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE];
+    const images = [BOOT_IMAGE, PAYLOAD_IMAGE, EXTERNAL_IMAGE, DISK_IMAGE, CONTAINER_IMAGE];
     const bmaps = wantsBmaps ? images.map((name) => `${name}${BMAP_SUFFIX}`) : [];
     return [...images, ...bmaps, ...own];
   }

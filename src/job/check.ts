@@ -209,8 +209,11 @@ export function checkOutputs(
   if (outputs === undefined) return;
   const refuse = (why: string, hint: string) =>
     new UserError("usage", `Cannot use --output: ${why}`, { hint });
-  if (options.mode !== "bare-metal") {
-    throw refuse("that needs --bare-metal", "What is started here is in the target: leave it out");
+  if (options.mode !== "bare-metal" && options.mode !== "container") {
+    throw refuse(
+      "that needs --bare-metal or --container",
+      "What is started here is in the target: leave it out",
+    );
   }
   if (start === "disk") {
     throw refuse(
@@ -225,7 +228,10 @@ export function checkOutputs(
   for (const [role, path] of outputs) {
     if (typeof path !== "string") continue;
     if (statIfThere(path)?.isBlockDevice()) {
-      throw refuse(`${path} is a device`, `--${role}-device writes to a device`);
+      throw refuse(
+        `${path} is a device`,
+        role === "container" ? "Name a file" : `--${role}-device writes to a device`,
+      );
     }
     if (realPlace(dirname(resolve(path))) === realPlace(resolve(target))) {
       throw refuse(`${path} is in the target`, "Images that are not named go there by themselves");

@@ -12,6 +12,7 @@ import process from "node:process";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { type Finding, good, type HostCheck, look, type Subject } from "../doctor/check.ts";
 import { commitTimeMs } from "../doctor/clock.ts";
+import { checkEngine } from "../doctor/container.ts";
 import { checkDirectory, namespaceSettings } from "../doctor/directory.ts";
 import { checkDisk } from "../doctor/disk.ts";
 import {
@@ -39,7 +40,13 @@ import {
   spaceNeed,
 } from "../doctor/space.ts";
 import { servedMirrors } from "../plan/config.ts";
-import { hasExternalDisk, type Mode, startOf, startsInDirectory } from "../plan/options.ts";
+import {
+  hasExternalDisk,
+  type Mode,
+  startOf,
+  startsInDirectory,
+  usesRunningKernel,
+} from "../plan/options.ts";
 import { writing } from "../refused.ts";
 import { makeScratch, SCRATCH_PREFIX } from "../runtime/scratch.ts";
 import { planBuild, type PlannedBuild, type PlanRequest } from "./build.ts";
@@ -192,7 +199,7 @@ async function examineAccels({ request, add }: Examination, job: MachineJob): Pr
 async function examineSystem({ request, modes, scratch, signal, add }: Examination): Promise<void> {
   const { plans } = request;
   const [{ options }] = plans;
-  const onMachines = modes.filter((mode) => !startsInDirectory(mode));
+  const onMachines = modes.filter((mode) => !usesRunningKernel(mode));
   const makesRoot = plans.some(({ options }) => startOf(options) === "disk");
   if (onMachines.length > 0) {
     await add({
@@ -351,6 +358,11 @@ async function examineStart(
       modes: [mode],
       needs: `user namespaces${shown}; 32-bit programs in the target`,
     }, () => checkDirectory({ options, scratch, signal }));
+  } else if (mode === "container") {
+    await add(
+      { name: mode, modes: [mode], needs: "podman or docker, to run what is built" },
+      () => checkEngine(signal),
+    );
   } else if (largestBytes > 0) {
     await add({
       name: nameFor("file size", mode, modes),

@@ -20,6 +20,7 @@ import type { Progress } from "../progress.ts";
 import { SUMS_NAME } from "../plan/restore.ts";
 import { writeOutputDirectory } from "../write/output.ts";
 import { writing } from "../refused.ts";
+import { readRecordIfThere } from "../record/read.ts";
 import { REPO_PATHS } from "../record/steps.ts";
 
 /** Path of a list of digests on the disk, other than that in the repository. */
@@ -95,6 +96,31 @@ export async function harvest(
       skipped,
     };
   });
+}
+
+/**
+ * Refuses a target of a container, as what was built is in the container.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkNotContainer(dir: string): void {
+  if (!isContainerTarget(dir)) return;
+  throw new UserError("usage", `Cannot harvest ${dir}: what was built is in its container`, {
+    where: dir,
+    hint:
+      "podman ps -a lists containers; podman cp NAME:/external/repo DIR copies the packages of " +
+      "one, podman export -o FILE NAME its root",
+  });
+}
+
+function isContainerTarget(dir: string): boolean {
+  try {
+    return readRecordIfThere(dir)?.options.mode === "container";
+  } catch (error) {
+    // What a record says is not needed for anything else here.
+    if (error instanceof UserError) return false;
+    throw error;
+  }
 }
 
 /** Reports whether there is a directory of packages. */

@@ -2,20 +2,26 @@
 /**
  * Writes the media of a plan: images, or a directory to start in.
  *
+ * The image of a container names its layer by a digest, before the layer itself: so its files are
+ * read twice, and the second time they have to be what they were.
+ *
  * @module
  */
 
+import { createHash, type Hash } from "node:crypto";
 import { sha256Of } from "../bytes.ts";
 import { checkFit, chooseTarget, type WriteTarget } from "../device/candidates.ts";
 import { BMAP_SUFFIX } from "../format/bmap.ts";
-import { MIB, runsOf, type Segment, segmentSize } from "../format/segment.ts";
+import { MIB, runsOf, type Segment, segmentSize, totalSize } from "../format/segment.ts";
 import { digestOne } from "../hash/pool.ts";
 import { makeBmap } from "../image/bmap.ts";
 import {
+  containerOf,
   type Image,
   type ImageFile,
   type Located,
   planImages,
+  planLayer,
   planRoot,
   type RootEntry,
 } from "../plan/images.ts";
@@ -24,7 +30,7 @@ import type { Progress } from "../progress.ts";
 import { openImage } from "../source/file.ts";
 import { writeDirectory } from "../write/directory.ts";
 import { type UnnamedImage, writeUnnamed } from "../write/output_parts.ts";
-import { streamImage } from "../write/stream.ts";
+import { digestStream, streamImage } from "../write/stream.ts";
 import { checkSpace, type Target } from "../write/target.ts";
 import { digestImage, writeImage, type WrittenImage } from "../write/writer.ts";
 import { writeToDevice } from "../device/write.ts";
@@ -64,8 +70,10 @@ export interface WriteJob {
  * @throws {UserError} Like `writeImage()`, `writeDisk()`, `writeToDevice()` and `streamImage()`.
  */
 export async function writeImages(job: WriteJob): Promise<Written> {
-  const { plan, located, target, devices, outputs, isDry, progress } = job;
-  const images = planImages(plan, located);
+  const { plan, located, target, devices, outputs, isDry, progress, signal } = job;
+  const images = plan.start === "container"
+    ? [await hashContainer(job)]
+    : planImages(plan, located);
   const isElsewhere = ({ role }: Image) =>
     devices?.paths.has(role) === true || outputs?.has(role) === true;
   const inTarget = images.filter((image) => !isElsewhere(image));
@@ -81,7 +89,10 @@ export async function writeImages(job: WriteJob): Promise<Written> {
   for (const image of inTarget) {
     written.push(await writeToTarget(image, job));
     // On a core of its own while the next image is written.
-    if (plan.options.sha256) wholes.set(image.name, wholeDigest(image, job));
+    // A container is always known by it.
+    if (image.role === "container" ? !isDry : plan.options.sha256) {
+      wholes.set(image.name, wholeDigest(image, target.partPath(image.name), signal));
+    }
   }
   const disk = plan.disk && await writeDiskImage(plan.disk, diskFiles, job);
   if (disk !== undefined) written.push(disk.image);
@@ -92,7 +103,11 @@ export async function writeImages(job: WriteJob): Promise<Written> {
       if (typeof path !== "string") continue;
       const output = await writeToFile(image, path, job);
       unnamed.push(output);
-      written.push(recordImage(image, output.written));
+      const record = recordImage(image, output.written);
+      const isHashed = image.role === "container";
+      written.push(
+        isHashed ? { ...record, sha256: await wholeDigest(image, output.path, signal) } : record,
+      );
     }
     // The boot device comes last, so that nothing boots before its payload is written.
     for (const image of images.toReversed()) {
@@ -133,6 +148,10 @@ async function writeToTarget(
   };
   // The checksum in a preflight image, and that of a whole image, are of what is in a file.
   const canBeDry = !plan.options.sha256 && segments.every(({ kind }) => kind !== "crc32");
+  if (isDry && image.role === "container") {
+    const digested = await digestStream(segments, options);
+    return { ...recordImage(image, digested), sha256: digested.sha256 };
+  }
   return recordImage(
     image,
     isDry && canBeDry
@@ -141,9 +160,34 @@ async function writeToTarget(
   );
 }
 
+/** Reads a container for the digest of its layer, and returns its image of the files as they were. */
+async function hashContainer(
+  { plan, located, isDry, progress, onNotice, signal }: WriteJob,
+): Promise<Image> {
+  const found = planLayer(plan, located);
+  if (!isDry) {
+    for (const path of found.leftOut) {
+      onNotice?.(`${path} is left out: the engine of a container makes its devices`);
+    }
+  }
+  progress.begin("hashing the layer", totalSize(found.segments));
+  const onBytes = (bytes: number) => progress.add(bytes);
+  const { sha256, fileDigests } = await digestStream(found.segments, {
+    onBytes,
+    ...(signal && { signal }),
+  });
+  const digests = found.contents.map(({ path, body }) =>
+    [path, digestOfBody(body, fileDigests)] as const
+  );
+  return containerOf(plan, planLayer(plan, located, new Map(digests)), sha256);
+}
+
 /** Reads an image that was written for the SHA-256 of its data. */
-function wholeDigest({ name, dataBytes }: Image, { target, signal }: WriteJob): Promise<string> {
-  const path = target.partPath(name);
+function wholeDigest(
+  { dataBytes }: Image,
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<string> {
   const segment = {
     kind: "file",
     path,
@@ -218,15 +262,31 @@ async function writeToStream(
   to: WritableStream<Uint8Array>,
   { progress, signal }: WriteJob,
 ): Promise<RecordedImage> {
-  const { name, segments, sizeBytes } = image;
+  const { name, role, segments, sizeBytes } = image;
   progress.begin(`streaming ${name}`, sizeBytes);
-  const written = await streamImage(segments, to, {
+  const hash = createHash("sha256");
+  const isHashed = role === "container";
+  const written = await streamImage(segments, isHashed ? hashedOnTheWay(to, hash) : to, {
     sizeBytes,
     files: filesOf(image),
     onBytes: (bytes) => progress.add(bytes),
     ...(signal && { signal }),
   });
-  return recordImage(image, written);
+  const record = recordImage(image, written);
+  return isHashed ? { ...record, sha256: hash.digest("hex") } : record;
+}
+
+/** Returns a stream that hashes what goes to another one. */
+function hashedOnTheWay(to: WritableStream<Uint8Array>, hash: Hash): WritableStream<Uint8Array> {
+  const writer = to.getWriter();
+  return new WritableStream({
+    write: (chunk) => {
+      hash.update(chunk);
+      return writer.write(chunk);
+    },
+    close: () => writer.close(),
+    abort: (reason) => writer.abort(reason),
+  });
 }
 
 /**

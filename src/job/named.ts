@@ -13,7 +13,7 @@ import {
   type BuildOptions,
   defaultOptions,
   type Mode,
-  startsInDirectory,
+  usesRunningKernel,
 } from "../plan/options.ts";
 import type { TargetRecord } from "../record/types.ts";
 
@@ -29,13 +29,14 @@ export interface NamedByUser {
 }
 
 /**
- * What a run in a directory gives to the programs of a target. A sandbox of bwrap is no reason to
+ * What a run in a directory or a container gives to the programs of a target. A sandbox of bwrap is no reason to
  * start them unasked: the record says whether it has the network of this machine, with what listens
  * on 127.0.0.1 and on abstract sockets; it has /sys and the terminal; and root is root in it.
  */
 const GIVEN: Readonly<Partial<Record<Mode, string>>> = {
   chroot: "chroot, which starts its programs as root on this machine",
   bwrap: "bwrap, which starts its programs as yours on this machine",
+  container: "a container, which has the network of this machine if its record says so",
 };
 
 /**
@@ -108,7 +109,7 @@ export function runWords(
   const served = new Set([...servedMirrors.map(({ path }) => path), ...named.served]);
   return [
     ...["run", dir],
-    ...(startsInDirectory(mode) ? [`--${mode}`] : []),
+    ...(usesRunningKernel(mode) ? [`--${mode}`] : []),
     ...(qemu === undefined ? [] : ["--qemu-cmd", qemu]),
     ...(kernel === undefined ? [] : ["--kernel", kernel]),
     // Takes every word that follows it.

@@ -5,13 +5,14 @@
  * @module
  */
 
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { withTarget } from "../console/causes.ts";
 import type { Outcome } from "../console/outcome.ts";
 import { UserError } from "../errors.ts";
 import { shellQuote } from "../launch/process.ts";
 import { continuesPass, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
+import { CONTAINER_IMAGE } from "../plan/types.ts";
 import type { Checkpoint } from "../record/checkpoints.ts";
 import { expectedOf } from "../record/expected.ts";
 import { readRecord } from "../record/read.ts";
@@ -28,6 +29,7 @@ import {
   checkTerminal,
   useTarget,
 } from "./run_checks.ts";
+import { containerDigests } from "./run_guest.ts";
 import { followGuest } from "./run_follow.ts";
 import { budgetError, factsOf, interruptedError, outcomeError, ownFailure } from "./run_judge.ts";
 import type { Run, RunEvents, RunRequest } from "./run_request.ts";
@@ -66,6 +68,7 @@ export async function runTarget(
   let entry: ReturnType<typeof registerRun> | undefined;
   try {
     checkImages(dir, record.images);
+    if (options.mode === "container") containerDigests(join(dir, CONTAINER_IMAGE), options);
     const from = await foundStart({ dir, record, extraArgs }, request, events, signal);
     const expected = { ...expectedOf(dir, record), ...factsOf(record) };
     if (startsInDirectory(options.mode) && !continuesPass(options)) warnOfEarlier(dir, events);

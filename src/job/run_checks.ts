@@ -7,6 +7,7 @@
 
 import process from "node:process";
 import { UserError } from "../errors.ts";
+import { findEngine } from "../launch/container.ts";
 import { requireProgram } from "../launch/process.ts";
 import { rootCommand } from "../launch/root.ts";
 import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
@@ -31,7 +32,7 @@ export function checkMode(
     `Cannot ${what} with --${mode}: only a machine of QEMU can be saved`,
     {
       hint:
-        "The processes of a directory have no state that could be taken up again; its files can " +
+        "The processes of a directory or a container have no state that could be taken up again; its files can " +
         "be copied while nothing runs, and pass by pass with --internal-ci",
     },
   );
@@ -99,8 +100,10 @@ export function checkTerminal(options: BuildOptions): void {
 export async function checkPrograms(options: BuildOptions): Promise<void> {
   const argv = planCommand({ options, images: [] }, "/");
   if (argv === undefined) return;
-  if (startsInDirectory(options.mode)) await rootCommand({ argv, needsRoot: needsRoot(options) });
-  else await requireProgram(argv[0]!);
+  if (options.mode === "container") await findEngine();
+  else if (startsInDirectory(options.mode)) {
+    await rootCommand({ argv, needsRoot: needsRoot(options) });
+  } else await requireProgram(argv[0]!);
 }
 
 /** Reports whether a user works in the guest, so that it needs the terminal. */

@@ -15,7 +15,7 @@ import { watchSilence } from "../launch/silence.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import { Checkpointer, earlierOutput } from "./checkpoint.ts";
 import { needsTerminal } from "./run_checks.ts";
-import { runInDirectory, runInQemu, serving } from "./run_guest.ts";
+import { runInContainer, runInDirectory, runInQemu, serving } from "./run_guest.ts";
 import { endOf, ownFailure, preflightOutcome } from "./run_judge.ts";
 import { RunRecorder } from "./run_recorder.ts";
 import type { GuestEvents, Run, RunEvents, RunRequest } from "./run_request.ts";
@@ -91,6 +91,7 @@ export async function followGuest(
       events.onProcess?.(guest);
     };
     const told = { ...followed, onProcess };
+    if (options.mode === "container") return runInContainer(run, told, ends);
     if (options.mode !== "qemu") return runInDirectory(run, told, ends);
     const accel = from?.accel ?? request.accel;
     if (checkpointer === undefined) return runInQemu(run, { accel }, told, ends);

@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: MIT
 /**
- * How the guest of a run is started: images in QEMU, a directory in chroot or bwrap.
+ * How the guest of a run is started: images in QEMU, a directory in chroot or bwrap, a container by
+ * podman or docker.
  *
  * @module
  */
 
 import { join } from "node:path";
-import { messageOf } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import type { FileServer } from "../fetch/http_server.ts";
 import { serveDirectory } from "../fetch/serve.ts";
+import { isOwnContainer, readContainer } from "../format/oci.ts";
+import { findEngine, runContainer } from "../launch/container.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow } from "../launch/mount.ts";
+import { shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { runRoot } from "../launch/root.ts";
+import { containerArgs, containerSettings } from "../plan/container.ts";
 import type { BuildOptions } from "../plan/options.ts";
+import { CONTAINER_IMAGE } from "../plan/types.ts";
 import type { RunFiles } from "../record/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
+import { openImage } from "../source/file.ts";
 import { withRootUmask } from "../runtime/umask.ts";
 import type { Checkpointer } from "./checkpoint.ts";
 import { needsRoot, needsTerminal } from "./run_checks.ts";
@@ -64,6 +71,67 @@ export async function runInQemu(
     onLogged,
     onReset,
   });
+}
+
+/** Runs a container, and tells where what it has built is. */
+export async function runInContainer(
+  { record: { options }, dir, files }: Run,
+  { onSerial, onStart, onProcess, onReady, onWarning, onLogged }: GuestEvents,
+  signal: AbortSignal,
+): Promise<void> {
+  const engine = await findEngine();
+  const archive = join(dir, CONTAINER_IMAGE);
+  const digests = containerDigests(archive, options);
+  const log = openLog(files.logPath, (text) => onWarning?.(text), onLogged);
+  onStart?.({ by: engine.name, ...toldStart(options, files) });
+  try {
+    await runContainer({
+      ...{ engine, archive, digests, signal },
+      args: (name, image) => containerArgs(options, { name, image }),
+      interactive: needsTerminal(options),
+      onOutput: (chunk) => {
+        log.write(chunk);
+        onSerial?.(chunk);
+      },
+      onProcess: (first) => {
+        onProcess?.(first);
+        onReady?.();
+      },
+      onKept: (name) => {
+        const copy = [engine.name, "cp", `${name}:/external/repo`, "."];
+        const remove = [engine.name, "rm", name];
+        onWarning?.(
+          `the container ${name} is there with what was built in it: ${shellQuote(copy)} copies ` +
+            `the packages, ${shellQuote(remove)} removes it`,
+        );
+      },
+      onNotice: (text) => onWarning?.(text),
+    });
+  } finally {
+    if (signal.aborted) log.separator(messageOf(signal.reason));
+    log.close();
+  }
+}
+
+/**
+ * The digests by which an engine may know the image in a file.
+ *
+ * @throws {UserError} "verify" for another than a build makes: the engine would give it any name.
+ */
+export function containerDigests(path: string, options: BuildOptions): string[] {
+  const source = openImage(path);
+  try {
+    const head = readContainer(source);
+    if (!isOwnContainer(source, head, containerSettings(options))) {
+      throw new UserError("verify", `Cannot trust ${path}: it is not as seedstrap makes it`, {
+        where: path,
+        hint: "Build the target again",
+      });
+    }
+    return [head.configSha256, head.manifestSha256];
+  } finally {
+    source.close();
+  }
 }
 
 export async function runInDirectory(

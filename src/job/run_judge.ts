@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { FAILURES, type RunFailure } from "../console/failure.ts";
 import type { End, Facts, Outcome } from "../console/outcome.ts";
 import { type ErrorKind, messageOf, systemCode, UserError } from "../errors.ts";
-import { startsInDirectory } from "../plan/options.ts";
+import { usesRunningKernel } from "../plan/options.ts";
 import { MAX_LOG_BYTES, parseReport } from "../preflight/report.ts";
 import { readWholeText } from "../read.ts";
 import type { TargetRecord } from "../record/types.ts";
@@ -24,7 +24,7 @@ export function factsOf(
 ): Facts {
   return {
     ...(options.mode === "qemu" && { memoryMib: options.qemuRamMib }),
-    isDirectory: startsInDirectory(options.mode),
+    isDirectory: usesRunningKernel(options.mode),
     brokenLimits: limits.flatMap(({ broken, title }) => broken ? [title] : []),
   };
 }

@@ -11,7 +11,7 @@ import type { Outcome } from "../console/outcome.ts";
 import type { RunPlan } from "../console/position.ts";
 import type { PartTimes } from "../console/remaining.ts";
 import { MIB } from "../format/segment.ts";
-import { type BuildOptions, startsInDirectory } from "../plan/options.ts";
+import { type BuildOptions, usesRunningKernel } from "../plan/options.ts";
 import { eventsHeader, EventsWriter, type Machine, type Starter } from "../record/events.ts";
 import { earlierTimes } from "../record/history.ts";
 import type { RunFiles } from "../record/run.ts";
@@ -36,13 +36,13 @@ export class RunRecorder {
   /** @param onProblem Takes the one message about a record that cannot be written. */
   constructor(run: Recording, onProblem: (text: string) => void) {
     const { options } = run;
-    const isDirectory = startsInDirectory(options.mode);
+    const isHost = usesRunningKernel(options.mode);
     this.#run = run;
     this.#onProblem = onProblem;
     this.#machine = {
       cpu: cpus()[0]?.model ?? arch(),
       cores: options.cores,
-      memoryMib: isDirectory ? Math.floor(totalmem() / MIB) : options.qemuRamMib,
+      memoryMib: isHost ? Math.floor(totalmem() / MIB) : options.qemuRamMib,
     };
   }
 

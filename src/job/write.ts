@@ -16,6 +16,7 @@ import { detectImage } from "../image/linear.ts";
 import { piecesOfImage } from "../image/pieces.ts";
 import { type ImageKind, plainPath } from "../image/types.ts";
 import { checkWhole } from "../image/whole.ts";
+import { shellQuote } from "../launch/process.ts";
 import { readRecordIfThere } from "../record/read.ts";
 import type { RecordedImage } from "../record/types.ts";
 import { statIfThere } from "../runtime/stat.ts";
@@ -56,6 +57,12 @@ export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
       });
     }
     const kind = detectImage(source);
+    if (kind === "container") {
+      throw new UserError("usage", `Cannot write ${path}: it is the image of a container`, {
+        where: path,
+        hint: `No machine boots it: ${shellQuote(["podman", "load", "-i", path])}`,
+      });
+    }
     const { sizeBytes } = source;
     const extents = readExtents(path, sizeBytes);
     const real = realpathSync(path);

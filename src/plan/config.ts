@@ -8,7 +8,7 @@
 import { requestUrl } from "../fetch/mirror.ts";
 import { type Config, formatConfig } from "../tree/config.ts";
 import { EXTRA_BUILDS } from "../tree/extra.ts";
-import { type BuildOptions, hasExternalDisk, startOf, startsInDirectory } from "./options.ts";
+import { type BuildOptions, hasExternalDisk, startOf, usesRunningKernel } from "./options.ts";
 
 /** The address of the host's 127.0.0.1 in QEMU's user network. */
 const HOST_SEEN_FROM_GUEST = "10.0.2.2";
@@ -21,13 +21,12 @@ const HOST_SEEN_FROM_GUEST = "10.0.2.2";
  */
 export function bootstrapConfig(options: BuildOptions, hasPayload: boolean): Config {
   const isBareMetal = options.mode === "bare-metal";
-  const isDirectory = startsInDirectory(options.mode);
   const isKernelBootstrap = startOf(options) === "builder-hex0";
   const config: [string, string][] = [
     ["ARCH", options.arch],
     ["ARCH_DIR", archDir(options.arch)],
     ["FORCE_TIMESTAMPS", bool(options.forceTimestamps)],
-    ["CHROOT", bool(isDirectory)],
+    ["CHROOT", bool(usesRunningKernel(options.mode))],
     ["UPDATE_CHECKSUMS", bool(options.updateChecksums)],
     ["JOBS", String(options.cores)],
     ["SWAP_SIZE", String(options.swapMib)],

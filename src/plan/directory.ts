@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Plans a bootstrap that starts in a directory under the running kernel, or on a disk with the same
- * files under a kernel of the user.
+ * Plans a bootstrap that starts under the running kernel, in a directory or in a container with the
+ * same files, or on a disk with them under a kernel of the user.
  *
  * @module
  */
@@ -25,16 +25,24 @@ import { archDir, bootstrapConfig, configTexts, servedMirrors } from "./config.t
 import { directoryEntries, seedPath, withAdded, withOverlay } from "./entries.ts";
 import { bootDisk, fileSystemLimits } from "./disk.ts";
 import { countUnknown } from "./limits.ts";
-import { type BuildOptions, continuesPass, startOf } from "./options.ts";
+import { type BuildOptions, continuesPass, type Start, startOf } from "./options.ts";
 import { overlayFiles } from "./overlay_files.ts";
 import { OWN, planned, whyIncluded } from "./place.ts";
 import { carriedNote, networkOf, plannedDownloads } from "./reach.ts";
 import { findBoundaries, phaseOf } from "./split.ts";
-import type { Plan, PlannedDistfile } from "./types.ts";
+import { CONTAINER_IMAGE, type Plan, type PlannedDistfile } from "./types.ts";
+
+/** Where the files of a bootstrap are by what it starts from, as a phrase. */
+export const ROOT_PLACES: Readonly<Record<Start, string>> = {
+  "builder-hex0": "in the boot image",
+  disk: "on the disk",
+  directory: "in the directory",
+  container: "in the container",
+};
 
 /**
- * Plans a directory, or a disk with the same files. Space is its only limit, as there is no ramdisk
- * and no builder-hex0.
+ * Plans a directory, or a disk or a container with the same files. Space is its only limit, as
+ * there is no ramdisk and no builder-hex0.
  *
  * @param extras Prebuilt packages and an archive, in addition to the checkout.
  * @throws {UserError} "usage" for options that only apply to images, "tree" if there is no seed.
@@ -91,9 +99,9 @@ export function planRootDirectory(
     entries,
     ...(disk && { disk }),
     hasPayload: false,
-    payloadReason: `the distfiles are ${disk ? "on the disk" : "in the directory"}`,
+    payloadReason: `the distfiles are ${ROOT_PLACES[start]}`,
     limits: disk === undefined ? [] : fileSystemLimits(disk, countUnknown(distfiles)),
-    images: disk === undefined ? [] : [disk.name],
+    images: disk !== undefined ? [disk.name] : start === "container" ? [CONTAINER_IMAGE] : [],
     overlay: {
       manifestLines: overlay.changes,
       files: [...overlay.files.keys()],

@@ -8,6 +8,7 @@
 import type { SpecialFile } from "../archive/entries.ts";
 import { bootImage, bootImageBytes } from "../format/boot.ts";
 import { closingRecord } from "../format/preflight.ts";
+import { containerImage, type LayerEntry, layerSegments } from "../format/oci.ts";
 import { payload } from "../format/payload.ts";
 import {
   type Body,
@@ -20,10 +21,12 @@ import {
   totalSize,
 } from "../format/segment.ts";
 import { PAYLOAD_PATH } from "../image/types.ts";
+import { containerSettings } from "./container.ts";
 import { payloadSums, SUMS_NAME } from "./restore.ts";
 import { srcfs, srcfsBytes, type SrcfsEntry } from "../format/srcfs.ts";
 import {
   BOOT_IMAGE,
+  CONTAINER_IMAGE,
   PAYLOAD_IMAGE,
   type Plan,
   type PlannedEntry,
@@ -48,7 +51,7 @@ export type Located = ReadonlyMap<string, LocatedFile>;
 export interface Image {
   /** Name in the target directory. */
   readonly name: string;
-  readonly role: "boot" | "payload";
+  readonly role: "boot" | "payload" | "container";
   readonly segments: readonly Segment[];
   /** Size of the segments. */
   readonly dataBytes: number;
@@ -68,7 +71,8 @@ export interface ImageFile {
 }
 
 /**
- * Returns the images of a plan that are lists of segments: all except a disk with a file system.
+ * Returns the images of a plan that are lists of segments as soon as there is a plan: all except a
+ * disk with a file system, and a container, whose layer has to be read first.
  *
  * @param located Every distfile that {@link neededDistfiles} names.
  */
@@ -82,7 +86,7 @@ export function planImages(plan: Plan, located: Located): Image[] {
     : [bootImageOf(plan, distfileBody, payload)];
 }
 
-/** An entry of the directory to start in, or of the file system of a disk. */
+/** An entry of the directory to start in, of a container, or of the file system of a disk. */
 export interface RootEntry {
   readonly path: string;
   readonly origin: PlannedEntry["content"]["kind"];
@@ -113,6 +117,64 @@ export function planRoot(plan: Plan, located: Located): RootEntry[] {
       ...(content.kind === "special" && { special: content.special }),
     };
   });
+}
+
+/** The layer of a container, in whose image there is its digest. */
+export interface ContainerLayer {
+  readonly segments: readonly Segment[];
+  readonly contents: readonly ImageFile[];
+  /** Devices, which the engine makes that runs the container. */
+  readonly leftOut: readonly string[];
+}
+
+/**
+ * Returns the layer of the container of a plan.
+ *
+ * @param located Every distfile that {@link neededDistfiles} names.
+ * @param digests SHA-256 of its files, where they are known: then no other will do.
+ */
+export function planLayer(
+  plan: Plan,
+  located: Located,
+  digests: ReadonlyMap<string, string> = new Map(),
+): ContainerLayer {
+  const contents: ImageFile[] = [];
+  const leftOut: string[] = [];
+  const entries = planRoot(plan, located).flatMap((entry): LayerEntry[] => {
+    const { origin, body, special, isExecutable } = entry;
+    const path = entry.path.replace(/^\.\//, "");
+    if (special?.kind === "device") {
+      leftOut.push(entry.path);
+      return [];
+    }
+    const isPlain = body !== undefined && !isExecutable;
+    const mode = entry.mode ?? (isPlain ? 0o644 : 0o755);
+    if (special !== undefined) return [{ path, mode, target: special.target }];
+    if (body === undefined) return [{ path, mode }];
+    const sha256 = digests.get(entry.path);
+    const known = body.kind === "file" && sha256 !== undefined ? { ...body, sha256 } : body;
+    contents.push({ path: entry.path, origin, body: known });
+    return [{ path, mode, body: known }];
+  });
+  return { segments: layerSegments(entries), contents, leftOut };
+}
+
+/** Returns the image of a container around its layer. */
+export function containerOf(
+  { options }: Plan,
+  { segments: layer, contents }: ContainerLayer,
+  layerSha256: string,
+): Image {
+  const { segments } = containerImage(layer, layerSha256, containerSettings(options));
+  const sizeBytes = totalSize(segments);
+  return {
+    name: CONTAINER_IMAGE,
+    role: "container",
+    segments,
+    dataBytes: sizeBytes,
+    sizeBytes,
+    contents,
+  };
 }
 
 function bodiesOf(

@@ -9,24 +9,30 @@ import { UserError } from "../errors.ts";
 import type { Mirror } from "../fetch/mirror.ts";
 
 /**
- * How the bootstrap is started: by builder-hex0 from images (`qemu`, `bare-metal`), or in a
- * directory under the running kernel.
+ * How the bootstrap is started: by builder-hex0 from images (`qemu`, `bare-metal`), or under the
+ * running kernel in a directory (`chroot`, `bwrap`) or in a container of podman or docker.
  */
-export type Mode = "qemu" | "bare-metal" | "chroot" | "bwrap";
+export type Mode = "qemu" | "bare-metal" | "chroot" | "bwrap" | "container";
 
 /** Reports whether a mode starts in a directory. */
 export function startsInDirectory(mode: Mode): boolean {
   return mode === "chroot" || mode === "bwrap";
 }
 
+/** Reports whether a mode starts under the running kernel: nothing is installed to a disk then. */
+export function usesRunningKernel(mode: Mode): boolean {
+  return startsInDirectory(mode) || mode === "container";
+}
+
 /**
  * What a bootstrap starts from: builder-hex0 in a boot image, a disk that a kernel of the user
- * mounts, or a directory under the running kernel.
+ * mounts, or under the running kernel a directory, or the image of a container.
  */
-export type Start = "builder-hex0" | "disk" | "directory";
+export type Start = "builder-hex0" | "disk" | "directory" | "container";
 
 /** Returns what a bootstrap with these options starts from. */
 export function startOf({ mode, kernel }: Pick<BuildOptions, "mode" | "kernel">): Start {
+  if (mode === "container") return "container";
   return startsInDirectory(mode) ? "directory" : kernel === undefined ? "builder-hex0" : "disk";
 }
 

@@ -58,6 +58,7 @@ import {
 import { directoryCommand, planRootDirectory } from "./directory.ts";
 import { externalDisk, fileSystemLimits } from "./disk.ts";
 import { canMakeAgain, findLost, lostForGood, NOTHING_LOST, withoutLost } from "./lost.ts";
+import { containerArgs } from "./container.ts";
 import {
   asksForPayload,
   type BuildOptions,
@@ -169,7 +170,7 @@ export function neededDistfiles(plan: Plan): PlannedDistfile[] {
 
 /**
  * Returns the command that starts the bootstrap of a plan, without an accelerator of QEMU, which is
- * chosen at the start.
+ * chosen at the start. So is the engine of a container, which has to have its image by then.
  *
  * @param dir The target, absolute.
  * @returns Program and arguments; undefined for bare metal, which is started by hand.
@@ -179,6 +180,7 @@ export function planCommand(
   dir: string,
 ): string[] | undefined {
   if (startsInDirectory(options.mode)) return directoryCommand(options, dir);
+  if (options.mode === "container") return ["podman", ...containerArgs(options)];
   if (options.mode === "bare-metal") return undefined;
   return [options.qemuCommand, ...qemuArgs(options, images.map((name) => `${dir}/${name}`))];
 }

@@ -76,6 +76,7 @@ function firstPrograms(options: BuildOptions): string[] {
     case "builder-hex0":
       return ["x86/hex0_x86.hex0", "x86/kaem-minimal.hex0"];
     case "directory":
+    case "container":
       return [seedPath(archDir(options.arch))];
     case "disk":
       return ["init"];

@@ -19,6 +19,7 @@ export const BOOT_IMAGE = "init.img";
 export const PAYLOAD_IMAGE = "payload.img";
 export const EXTERNAL_IMAGE = "external.img";
 export const DISK_IMAGE = "disk.img";
+export const CONTAINER_IMAGE = "container.oci.tar";
 
 /**
  * Where a distfile goes: into the root that the bootstrap starts in, into the payload image, only
@@ -166,7 +167,7 @@ export interface Plan {
   readonly tls: string | undefined;
   readonly stage1: Uint8Array;
   readonly stage2: Uint8Array;
-  /** The root that the bootstrap starts in: that of the boot image, the directory or the disk. */
+  /** The root that the bootstrap starts in: of the boot image, directory, disk or container. */
   readonly entries: readonly PlannedEntry[];
   /** The disk with a file system; absent if there is none. */
   readonly disk?: PlannedDisk;

@@ -53,7 +53,7 @@ export const MAX_EVENTS = 50_000;
 
 const FORMAT = "seedstrap-events/1";
 /** All that a guest is started by. */
-export const STARTERS = ["kvm", "hvf", "tcg", "chroot", "bwrap"] as const;
+export const STARTERS = ["kvm", "hvf", "tcg", "chroot", "bwrap", "podman", "docker"] as const;
 const VERDICTS = ["done", "failed", "interrupted", "paused", "unknown"] as const;
 
 /** What starts a guest. */

@@ -13,7 +13,7 @@ import { MIB } from "../format/segment.ts";
 import { type ImageView, isOfPayload } from "../image/types.ts";
 import { openView } from "../image/view.ts";
 import { type BuildOptions, type CiPass, startOf } from "../plan/options.ts";
-import { BOOT_IMAGE, DISK_IMAGE } from "../plan/types.ts";
+import { BOOT_IMAGE, CONTAINER_IMAGE, DISK_IMAGE } from "../plan/types.ts";
 import { reading } from "../refused.ts";
 import { lstatIfThere } from "../runtime/stat.ts";
 import { openImage } from "../source/file.ts";
@@ -42,7 +42,8 @@ export interface ExpectedRun extends Expected {
 export function expectedOf(dir: string, { options }: TargetRecord): ExpectedRun {
   const start = startOf(options);
   const isDirectory = start === "directory";
-  const image = start === "disk" ? DISK_IMAGE : BOOT_IMAGE;
+  const isContainer = start === "container";
+  const image = start === "disk" ? DISK_IMAGE : isContainer ? CONTAINER_IMAGE : BOOT_IMAGE;
   const read = (path: string) =>
     isDirectory ? readText(join(dir, path)) : readFromImage(join(dir, image), path);
   const steps = plannedSteps(read, options);
@@ -51,10 +52,10 @@ export function expectedOf(dir: string, { options }: TargetRecord): ExpectedRun 
   return {
     plan: {
       steps,
-      loadSizes: isDirectory || start === "disk" ? [] : entrySizes(join(dir, image)),
+      loadSizes: start === "builder-hex0" ? entrySizes(join(dir, image)) : [],
     },
     lastStep: last,
-    switchesOff: !isDirectory,
+    switchesOff: !isDirectory && !isContainer,
     ...(isDirectory && last && { isPackaged: () => isPackaged(dir, last, since) }),
   };
 }

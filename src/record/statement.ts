@@ -24,7 +24,7 @@
  *   seedstrapTree1    a checkout: see `tree/digest.ts`
  *   seedstrapBlocks1  a disk with a file system: SHA-256 of its blocks that are not zero, each with
  *                     its offset, and of its size: see `format/blocks.ts`
- *   seedstrapPieces1  a boot or payload image, by its files and the bytes between them: see
+ *   seedstrapPieces1  a boot or payload image, or that of a container, by its files and the bytes between them: see
  *                     `format/pieces.ts`; with a sparse tail it has the annotations below, too
  *   seedstrapData1    a boot image with a sparse tail: SHA-256 of its first bytes, whose number is
  *                     the annotation seedstrap_dataBytes; zeros follow up to its size, which is

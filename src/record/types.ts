@@ -37,6 +37,7 @@ import {
 } from "../plan/options.ts";
 import {
   BOOT_IMAGE,
+  CONTAINER_IMAGE,
   DISK_IMAGE,
   EXTERNAL_IMAGE,
   PAYLOAD_IMAGE,
@@ -56,7 +57,7 @@ const absolutePath = textThat((value) => /^\/[^\0]*$/.test(value), "an absolute 
 
 /** The options of a build, with the values that the command line accepts. */
 export const buildOptions = objectOf<BuildOptions>({
-  mode: oneOf(["qemu", "bare-metal", "chroot", "bwrap"]),
+  mode: oneOf(["qemu", "bare-metal", "chroot", "bwrap", "container"]),
   arch: textThat(isArchName, "an architecture"),
   cores: count(1, 4096),
   forceTimestamps: bool,
@@ -189,19 +190,20 @@ const imageName: v.GenericSchema<unknown, string> = oneOf([
   EXTERNAL_IMAGE,
   PAYLOAD_IMAGE,
   DISK_IMAGE,
+  CONTAINER_IMAGE,
 ]);
 
 const recordedImage = object({
   name: imageName,
   /** A disk has a file system; the external one is the second disk of a kernel bootstrap. */
-  role: oneOf(["boot", "payload", "disk", "external"]),
+  role: oneOf(["boot", "payload", "disk", "external", "container"]),
   /** Size of the file. */
   sizeBytes: size,
   /** Bytes from the beginning that the digests are of; the rest is zeros. */
   dataBytes: size,
-  /** Of a boot or payload image: see `format/pieces.ts`; absent in records before version 0.2. */
+  /** Of all but disks: see `format/pieces.ts`; absent in records before version 0.2. */
   piecesSha256: v.exactOptional(sha256),
-  /** Of a boot or payload image, where it was asked for, or no pieces are recorded. */
+  /** Of a container; of a boot or payload image where it was asked for, or has no pieces here. */
   sha256: v.exactOptional(sha256),
   /** Of a disk with a file system: see `format/blocks.ts`. */
   blocksSha256: v.exactOptional(sha256),

@@ -132,6 +132,7 @@ const MODES: Readonly<Record<BuildOptions["mode"], string>> = {
   "bare-metal": "a real machine",
   chroot: "a directory, by chroot",
   bwrap: "a directory, by bwrap",
+  container: "a container, by podman or docker",
 };
 
 /** What a build is for, in a few words. */

@@ -40,6 +40,8 @@ const BY: Readonly<Record<Starter, string>> = {
   tcg: "QEMU under TCG",
   chroot: "chroot",
   bwrap: "bwrap",
+  podman: "podman",
+  docker: "docker",
 };
 
 /** The verdict on a run as a word in a colour. */

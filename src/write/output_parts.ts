@@ -148,6 +148,8 @@ export async function writeOutputParts(
 /** An image that was written, and has not its name yet. */
 export interface UnnamedImage {
   readonly written: WrittenImage;
+  /** Where it is for now. */
+  readonly path: string;
   /**
    * Gives the image its name.
    *
@@ -186,7 +188,7 @@ export async function writeUnnamed(
       });
       discard();
     };
-    return { written, name, discard };
+    return { written, path: file, name, discard };
   } catch (error) {
     discard();
     throw error;

@@ -135,6 +135,31 @@ export async function streamImage(
   }
 }
 
+/** The digests of an image that was read. */
+export interface DigestedImage extends WrittenImage {
+  /** SHA-256 of all its bytes. */
+  readonly sha256: string;
+}
+
+/**
+ * Computes what a stream of an image would be.
+ *
+ * @throws {UserError} as {@link imageStream}; {@link DigestMismatch} for a wrong file
+ */
+export async function digestStream(
+  segments: readonly Segment[],
+  { onBytes, ...options }: StreamToOptions = {},
+): Promise<DigestedImage> {
+  const bytes = imageBytes(segments, options);
+  const hash = createHash("sha256");
+  for (;;) {
+    const { done, value } = await bytes.next();
+    if (done) return { ...value, sha256: hash.digest("hex") };
+    hash.update(value);
+    onBytes?.(value.length);
+  }
+}
+
 /** Yields the bytes of an image in chunks that are the reader's own, and returns its digests. */
 async function* imageBytes(
   segments: readonly Segment[],

@@ -18,4 +18,6 @@ export const STARTED: Readonly<Record<RunStart["by"], string>> = {
   tcg: "in QEMU under TCG, without KVM",
   chroot: "by chroot",
   bwrap: "by bwrap",
+  podman: "in a container of podman",
+  docker: "in a container of docker",
 };

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+/**
+ * How a container is started: what its image says, and the arguments that podman and docker have in
+ * common.
+ *
+ * @module
+ */
+
+import { CONTAINER_NAME, type ContainerSettings } from "../format/oci.ts";
+import { archDir } from "./config.ts";
+import { seedPath } from "./entries.ts";
+import type { BuildOptions } from "./options.ts";
+
+/** Architectures that have other names in Go, by which an image says for what it is. */
+const GO_NAMES: Readonly<Record<string, string>> = { x86: "386", aarch64: "arm64" };
+
+function architectureOf({ arch }: Pick<BuildOptions, "arch">): string {
+  return GO_NAMES[arch] ?? arch;
+}
+
+/** Returns what the image says of its container: it starts as chroot starts a directory. */
+export function containerSettings({ arch }: Pick<BuildOptions, "arch">): ContainerSettings {
+  return {
+    architecture: architectureOf({ arch }),
+    entrypoint: [`/${seedPath(archDir(arch))}`],
+    environment: ["PATH=/bin"],
+  };
+}
+
+/** What to start. */
+export interface ContainerStart {
+  /** Name for the container, which then stays; without one the engine makes it up. */
+  readonly name?: string;
+  /** Name or digest of the image, which the engine has. */
+  readonly image?: string;
+}
+
+/**
+ * Returns the arguments of an engine that start a bootstrap in a new container.
+ *
+ * The first process heeds no signal that it has no handler for, as the first of every PID namespace:
+ * hence the stop signal. Without --external-sources the network is that of this machine, as in chroot
+ * and bwrap: mirrors that are directories are served on 127.0.0.1. The engine keeps no log of its own.
+ */
+export function containerArgs(
+  options: BuildOptions,
+  { name, image = CONTAINER_NAME }: ContainerStart = {},
+): string[] {
+  return [
+    "run",
+    ...(name === undefined ? [] : ["--name", name]),
+    // Of an image for another architecture than the machine's it is said to be expected.
+    `--platform=linux/${architectureOf(options)}`,
+    "--pull=never",
+    `--network=${options.externalSources ? "none" : "host"}`,
+    "--stop-signal=KILL",
+    "--log-driver=none",
+    ...(options.interactive || options.configurator || !options.createConfig
+      ? ["--interactive", "--tty"]
+      : []),
+    image,
+  ];
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+/** The container of a bootstrap, started by crun and by podman. */
+import { afterAll, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { copyFileSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { TempDirs } from "../support/files.ts";
+import { CRUN, Podman } from "../support/podman.ts";
+import { MAIN, type Ran, run, seedstrap, start } from "../support/run.ts";
+import { miniTree, writeMiniTree } from "../support/tree.ts";
+import { eventually, pidsWith } from "./guest.ts";
+
+const temp = new TempDirs();
+afterAll(() => temp.release());
+
+const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
+const IMAGE = "container.oci.tar";
+
+const seedPath = join(temp.make(), "seed");
+const source = new URL("seed.c", import.meta.url).pathname;
+const compiled = spawnSync("gcc", ["-static", "-Wall", "-Werror", "-o", seedPath, source]);
+
+/** A checkout whose seed is that of the tests, and the command line that builds it. */
+function scene(files: Readonly<Record<string, string>> = {}) {
+  const dir = temp.make();
+  const more = {
+    [`seed/stage0-posix/${SEED}`]: "",
+    "seed/exit-code": "0\n",
+    "seed/stage0-posix/tmp/here": "",
+  };
+  const { tree, mirror } = writeMiniTree(dir, miniTree({ files: { ...more, ...files } }));
+  copyFileSync(seedPath, join(tree, "seed/stage0-posix", SEED));
+  const target = join(dir, "target");
+  const store = join(dir, "store");
+  const args = ["--container", "--external-sources", "-m", mirror, "--store", store];
+  return { dir, target, args: [...args, "--tree", tree, "-t", target] };
+}
+
+/** Why a program cannot be tried here, or undefined. */
+function obstacleOf(use: () => void): string | undefined {
+  if (compiled.status !== 0) return "gcc makes no static programs here";
+  try {
+    use();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** Unpacks the image of a target to a bundle that has no terminal. */
+async function unpacked(dir: string, target: string): Promise<string> {
+  mkdirSync(join(dir, "oci"));
+  expect((await run(["tar", "xf", join(target, IMAGE)], { cwd: join(dir, "oci") })).code).toBe(0);
+  const bundle = join(dir, "bundle");
+  const words = ["umoci", "unpack", "--image", `${join(dir, "oci")}:latest`, bundle];
+  expect((await run(words)).code).toBe(0);
+  const path = join(bundle, "config.json");
+  const config = JSON.parse(readFileSync(path, "utf8"));
+  config.process.terminal = false;
+  writeFileSync(path, JSON.stringify(config));
+  return bundle;
+}
+
+/** What the seed told of a word, in order. */
+function told({ stdout }: Ran, word: string): string[] {
+  return stdout.split("\n").filter((line) => line.startsWith(`${word} `))
+    .map((line) => line.slice(word.length + 1));
+}
+
+const crunFault = obstacleOf(() => {
+  for (const program of ["umoci", "crun"]) {
+    if (Bun.which(program) === null) throw new Error(`${program} is not installed here`);
+  }
+  if (process.getuid?.() !== 0) throw new Error("only root unpacks an image with its owners");
+  const dir = temp.make();
+  mkdirSync(join(dir, "rootfs"));
+  copyFileSync("/bin/true", join(dir, "rootfs/true"));
+  const tried = spawnSync(CRUN[0]!, [...CRUN.slice(1), "spec"], { cwd: dir, encoding: "utf8" });
+  if (tried.status !== 0) throw new Error(`crun spec: ${tried.stderr.trim()}`);
+  const path = join(dir, "config.json");
+  const config = JSON.parse(readFileSync(path, "utf8"));
+  config.process.terminal = false;
+  config.process.args = ["/nothing"];
+  config.process.rlimits = [];
+  writeFileSync(path, JSON.stringify(config));
+  const words = [...CRUN.slice(1), "run", `seedstrap-trial-${process.pid}`];
+  const { stderr } = spawnSync(CRUN[0]!, words, { cwd: dir, encoding: "utf8" });
+  // It has come to the program, which is not there.
+  if (!/nothing/.test(stderr)) throw new Error(`crun: ${stderr.trim()}`);
+});
+if (crunFault !== undefined) console.log(`skipped: a container of crun: ${crunFault}`);
+
+test.skipIf(crunFault !== undefined)("crun starts the seed in what umoci unpacks", async () => {
+  const { dir, target, args } = scene();
+  expect((await seedstrap(["build", ...args])).code).toBe(0);
+  const bundle = await unpacked(dir, target);
+  const name = `seedstrap-test-${process.pid}`;
+  const ran = await run([...CRUN, "run", "--bundle", bundle, name]);
+  expect(ran).toMatchObject({ code: 0, stderr: "" });
+  expect(told(ran, "argument")).toEqual([`/${SEED}`]);
+  expect(told(ran, "environment")).toContain("PATH=/bin");
+  expect(told(ran, "user")).toEqual(["0 0"]);
+  expect(told(ran, "working-directory")).toEqual(["/"]);
+  expect(readFileSync(join(bundle, "rootfs/written-inside"), "utf8")).toBe("from inside\n");
+}, 60_000);
+
+let podman: Podman | undefined;
+const podmanFault = obstacleOf(() => {
+  if (Bun.which("podman") === null) throw new Error("podman is not installed here");
+  const { target, args } = scene();
+  const built = spawnSync(process.execPath, [MAIN, "build", ...args], { encoding: "utf8" });
+  if (built.status !== 0) throw new Error(built.stderr);
+  podman = new Podman();
+  podman.run("load", "--input", join(target, IMAGE));
+  const words = ["--pull=never", "--platform=linux/386", "--network=none"];
+  podman.run("run", "--rm", ...words, "localhost/live-bootstrap:latest");
+  podman.run("rmi", "--all", "--force");
+});
+if (podmanFault !== undefined) console.log(`skipped: a container of podman: ${podmanFault}`);
+afterAll(() => podman?.[Symbol.dispose]());
+const testPodman = test.skipIf(podmanFault !== undefined);
+
+testPodman("podman starts the seed, and its container stays with what it has made", async () => {
+  const { dir, target, args } = scene();
+  const { env } = podman!;
+  const ran = await seedstrap(args, { cwd: dir, env });
+  expect(ran.code).toBe(0);
+  expect(ran.stderr).toContain(`podman loads ${IMAGE}\n`);
+  expect(ran.stderr).toContain("starting in a container of podman; the log is ");
+  expect(ran.stderr).toContain("\ndone: every step was built; the log is ");
+  expect(told(ran, "argument")).toEqual([`/${SEED}`]);
+  expect(told(ran, "environment")).toContain("PATH=/bin");
+  expect(told(ran, "user")).toEqual(["0 0"]);
+  expect(told(ran, "working-directory")).toEqual(["/"]);
+  expect(told(ran, "network")).not.toEqual([readlinkSync("/proc/self/ns/net")]);
+  const { containers, images } = podman!.left();
+  expect(images).toHaveLength(1);
+  const [name = ""] = containers;
+  expect(ran.stderr).toContain(`podman cp ${name}:/external/repo .`);
+  podman!.run("cp", `${name}:/written-inside`, dir);
+  expect(readFileSync(join(dir, "written-inside"), "utf8")).toBe("from inside\n");
+
+  // The image is there by now.
+  const again = await seedstrap(["run", target, "--container"], { cwd: dir, env });
+  expect([again.code, again.stderr.includes("podman loads")]).toEqual([0, false]);
+  expect(podman!.left().containers).toHaveLength(2);
+  podman!.run("rm", "--all", "--force");
+  podman!.run("rmi", "--all", "--force");
+}, 120_000);
+
+testPodman("a bootstrap that fails has its exit code told, and its container stays", async () => {
+  const { dir, args } = scene({ "seed/exit-code": "37\n" });
+  const ran = await seedstrap(args, { cwd: dir, env: podman!.env });
+  expect(ran.code).toBe(9);
+  expect(ran.stderr).toContain("The bootstrap failed: exit code 37: ");
+  expect(podman!.left().containers).toHaveLength(1);
+  podman!.run("rm", "--all", "--force");
+  podman!.run("rmi", "--all", "--force");
+}, 120_000);
+
+for (const signal of ["SIGINT", "SIGKILL"] as const) {
+  testPodman(`${signal} ends the container, and nothing of it is left`, async () => {
+    const word = `lingers-${process.pid}-${signal.toLowerCase()}`;
+    const { dir, args } = scene({ "seed/linger": `${word}\n` });
+    const child = start([process.execPath, MAIN, ...args], { cwd: dir, env: podman!.env });
+    expect(await eventually(() => pidsWith(word).length >= 3)).toBe(true);
+    child.kill(signal);
+    const [stderr] = await Promise.all([new Response(child.stderr).text(), child.exited]);
+    if (signal === "SIGINT") {
+      expect([child.exitCode, stderr]).toEqual([130, expect.stringContaining("Interrupted")]);
+      expect(podman!.left()).toEqual({ containers: [], images: [] });
+    }
+    expect(await eventually(() => pidsWith(word).length === 0)).toBe(true);
+    expect(await eventually(() => podman!.left().containers.length === 0)).toBe(true);
+    podman!.run("rmi", "--all", "--force");
+  }, 120_000);
+}
+
+testPodman("an image that is not as seedstrap makes it is not loaded", async () => {
+  const { dir, target, args } = scene();
+  expect((await seedstrap(["build", ...args])).code).toBe(0);
+  const path = join(target, IMAGE);
+  const bytes = readFileSync(path);
+  // Another name, which podman would give to it.
+  const at = bytes.indexOf('"io.containerd.image.name":"localhost/');
+  bytes.write("registry!", at + '"io.containerd.image.name":"'.length);
+  writeFileSync(path, bytes);
+  const ran = await seedstrap(["run", target, "--container"], { cwd: dir, env: podman!.env });
+  expect([ran.code, ran.stderr]).toEqual([5, expect.stringContaining("not as seedstrap makes it")]);
+  expect(podman!.left()).toEqual({ containers: [], images: [] });
+}, 60_000);
