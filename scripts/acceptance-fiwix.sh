@@ -174,6 +174,7 @@ ramdisk() {
 	done
 	cp "$home/steps/improve/import_payload.sh" "$work/root/steps/improve/"
 	cp "$work/list" "$work/root/steps/payload-import-1.0/fiwix.list"
+	echo z.tar.bz2 >"$work/root/steps/payload-import-1.0/repo.list"
 	(cd "$work/files" && sha256sum ./* | sed 's,\./,/external/distfiles/,') >"$work/root/sums"
 	printf '%064d  /external/distfiles/.payload-import\\part\n' 0 >"$work/root/part"
 	cp "$work/build/usr/bin/kaem" "$work/root/init"
@@ -304,6 +305,23 @@ again() {
 		"$copy  /steps/deep/er/empty/copy" && ! says "Subprocess error"
 }
 check "kaem creates empty files and directories again" again
+
+# Packages of a payload, which have a list and a directory of their own.
+printf '%s\n' b.tar.xz empty >"$work/list"
+ramdisk 48 0 "$import
+mkdir -p /external/repo-preseeded
+payload-import --list /steps/payload-import-1.0/repo.list /external/repo-preseeded
+sha256sum /external/distfiles/b.tar.xz /external/repo-preseeded/z.tar.bz2
+sha256sum /external/distfiles/z.tar.bz2"
+boot 60 "$zero" "index=1:$work/payload"
+two_places() {
+	b=$(sha256sum <"$work/files/b.tar.xz" | cut -c 1-64)
+	z=$(sha256sum <"$work/files/z.tar.bz2" | cut -c 1-64)
+	says_all "$b  /external/distfiles/b.tar.xz" "$z  /external/repo-preseeded/z.tar.bz2" \
+		"payload-import: done: 2 files restored" "payload-import: done: 1 files restored" \
+		"/external/distfiles/z.tar.bz2: No such file"
+}
+check "restores by two lists into two directories" two_places
 
 echo a.zeros >"$work/list"
 ramdisk 48 0 "$import"
