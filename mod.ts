@@ -92,6 +92,7 @@ export type {
   FileIdentity,
   FileRun,
   FileSegment,
+  JoinedSegment,
   MemberSegment,
   Segment,
   ZerosSegment,

@@ -247,9 +247,8 @@ export function plainTar(members: readonly PlainMember[]): JoinedSegment {
       });
     }
     const name = Buffer.from(body === undefined ? `${path}/` : path);
-    const isLong = name.length > NAME_BYTES;
     const fields = { prefix: NONE, uid: 0, gid: 0, linkName: NONE };
-    if (isLong) {
+    if (name.length > PLAIN_NAME_BYTES) {
       const data = Buffer.concat([name, Buffer.alloc(1)]);
       parts.push(
         {
@@ -271,6 +270,8 @@ export function plainTar(members: readonly PlainMember[]): JoinedSegment {
 }
 
 const NONE = new Uint8Array();
+/** GNU tar 1.12 puts a NUL in the place of the last byte of a name. */
+const PLAIN_NAME_BYTES = NAME_BYTES - 1;
 /** Name of a member that holds a long name. */
 const LONG_NAME = Buffer.from("././@LongLink");
 

@@ -144,6 +144,8 @@ export interface LimitInput {
   readonly seedFiles: number;
   /** The distfiles that are restored from the payload while Fiwix runs. */
   readonly restored: readonly Contributor[];
+  /** Whether prebuilt packages lie among them in the payload. */
+  readonly hasPackages?: boolean;
   /** Offset of the end of the last of these in the payload image; 0 without a payload. */
   readonly restoredEnd: number;
   /** Numbers of files of unknown size among the entries, the restored and the surviving ones. */
@@ -343,7 +345,9 @@ function fiwixLimits(input: LimitInput, fiwix: FiwixSizes): Limit[] {
       limit: FIWIX_DISK_BYTES,
       expected: 0,
       contributors: largest(input.restored),
-      remedy,
+      remedy: input.hasPackages
+        ? "Use --payload never: then packages are on a disk of their own"
+        : remedy,
     }));
   }
   return limits;

@@ -76,9 +76,12 @@ function packages(repo: readonly TreeEntry[], taken: ReadonlySet<string>): Paylo
   });
 }
 
-/** Reports whether a name is that of the tar of a directory of the user. */
+/**
+ * Reports whether a name is that of the tar of a directory of the user. It sorts after those of
+ * distfiles, so that a large one pushes none of them to where Fiwix cannot read.
+ */
 export function isTarName(name: string): boolean {
-  return /^add-\d+-.*\.tar$/.test(name);
+  return /^zz-add-\d+-.*\.tar$/.test(name);
 }
 
 /** Returns a directory of the user as a tar. */
@@ -98,7 +101,7 @@ function tarOf({ dir, path, entries }: AddedDirectory, number: number): PayloadE
     });
   }
   return {
-    name: `add-${number}-${top.slice(0, 200)}.tar`,
+    name: `zz-add-${number}-${top.slice(0, 200)}.tar`,
     origin: "added",
     size,
     to: `/${path}`,

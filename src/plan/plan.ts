@@ -477,6 +477,7 @@ function imageLimits(
     entries,
     seedFiles: SEED_DIRECTORIES.length + SEED_COMMANDS.filter(isHex0).length,
     ...restored,
+    hasPackages: extras.some(({ origin }) => origin === "repo"),
     installed: [...installed, { name: "/swapfile", amount: options.swapMib * MIB }],
     fiwix,
     costs,

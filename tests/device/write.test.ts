@@ -25,7 +25,7 @@ import { readRecord } from "../../src/record/read.ts";
 import { EXIT } from "../../src/errors.ts";
 import { LINUX_PARTITION, mbr } from "../../src/format/mbr.ts";
 import { payload } from "../../src/format/payload.ts";
-import { MIB, type Segment, textSegment } from "../../src/format/segment.ts";
+import { joinedSegment, MIB, type Segment, textSegment } from "../../src/format/segment.ts";
 import { imageToWrite } from "../../src/job/write.ts";
 import { writeToDevice } from "../../src/device/write.ts";
 import { checkFit, chooseTarget } from "../../src/device/candidates.ts";
@@ -202,6 +202,11 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
       textSegment("LBPAYLD1 or so"),
       { kind: "file", path, offsetBytes: 0, sizeBytes: body.length, sha256: sha256(body) },
       { kind: "zeros", sizeBytes: 3 * MIB },
+      joinedSegment([
+        textSegment("joined"),
+        { kind: "file", path, offsetBytes: 0, sizeBytes: body.length },
+        { kind: "zeros", sizeBytes: 700 },
+      ]),
       textSegment("the end"),
     ];
     const device = loops.attach(join(dir, "disk"), SIZE, OLD);
@@ -210,14 +215,17 @@ describe.skipIf(why !== undefined)("seedstrap write", () => {
     checkFit(target, image.sizeBytes, []);
     const { report } = await writeToDevice(image, target, true);
     const like = join(dir, "like");
-    const { piecesSha256 } = await writeImage(like, segments, { sizeBytes: 16 * MIB });
-    const files = new Set([segments[1]!]);
+    const { piecesSha256, fileDigests } = await writeImage(like, segments, {
+      sizeBytes: 16 * MIB,
+    });
+    const files = new Set([segments[1]!, segments[3]!]);
     expectWritten(like, device);
     expect(report.isVerified).toBe(true);
     for (const isVerified of [true, false]) {
       const known = await writeToDevice({ ...image, files, piecesSha256 }, target, isVerified);
       expect(known.report.piecesSha256).toBe(piecesSha256);
       expect(known.fileDigests.get(segments[1]!)).toBe(sha256(body));
+      expect(known.fileDigests.get(segments[3]!)).toBe(fileDigests.get(segments[3]!));
     }
 
     writeFileSync(path, sampleBody(5 * MIB + 3).reverse());

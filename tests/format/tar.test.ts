@@ -55,11 +55,15 @@ testWith("tar")("a plain tar is unpacked by GNU tar with every name and mode", a
       expect(readFileSync(place).equals(readFileSync(rest.body.path))).toBe(true);
     }
   }
-  // No pax header, and no prefix: GNU tar 1.12 knows neither.
+  // No pax header, no prefix, and a NUL after each name that counts: GNU tar 1.12 needs that.
   const bytes = readFileSync(path);
   expect(bytes.includes("PaxHeaders")).toBe(false);
+  let isLong = false;
   for (let at = bytes.indexOf("ustar"); at >= 0; at = bytes.indexOf("ustar", at + 1)) {
     expect(bytes.subarray(at + 88, at + 255).every((byte) => byte === 0)).toBe(true);
+    const header = bytes.subarray(at - 257, at);
+    if (!isLong) expect(header[99]).toBe(0);
+    isLong = header[156] === "L".charCodeAt(0);
   }
   const listed = await readArchive(path, { drop: [], maxBytes: 1e9 });
   expect(listed.members.map(({ path }) => path).sort()).toEqual(found);

@@ -56,7 +56,7 @@ function scene(changes: Partial<BuildOptions> = {}, texts?: readonly string[], m
   return { dir, ...places, target, request };
 }
 
-const TAR = "add-1-my_files.tar";
+const TAR = "zz-add-1-my_files.tar";
 
 test("packages and directories of the user are in the payload, and no disk has a file system", async () => {
   const { dir, more, target, request } = scene();
@@ -245,7 +245,7 @@ test("a payload takes no package that it could not restore", async () => {
   };
   await refused("sub/omega-6.0_0.tar.bz2", "it is in a directory");
   await refused("alpha-1.0.tar.gz", "a distfile has that name");
-  await refused("add-1-x.tar", "seedstrap uses such names for --add");
+  await refused("zz-add-1-x.tar", "seedstrap uses such names for --add");
   await refused("a\nb_0.tar", "its name has a control character or a backslash");
   await buildMedia(request);
 });
