@@ -70,11 +70,12 @@ export function stepsOf(
   const plain = plainPath(path);
   const distfile = distfileName(plain, kind);
   const known = distfile === undefined ? undefined : distfiles.get(distfile);
-  if (known !== undefined || (distfile !== undefined && kind !== "payload")) return known ?? [];
+  const isInPayload = kind === "payload" || (kind === "boot" && isOfPayload(plain));
+  if (known !== undefined || (distfile !== undefined && !isInPayload)) return known ?? [];
   const parts = plain.split("/");
   const name = parts.at(-1)!;
   const folder = parts.slice(0, -1).join("/");
-  if (kind === "payload" || REPO_PATHS.includes(folder)) {
+  if (isInPayload || REPO_PATHS.includes(folder)) {
     const step = builtStep(name);
     return step === undefined ? [] : [step];
   }

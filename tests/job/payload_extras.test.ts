@@ -16,6 +16,7 @@ import { parseAdded } from "../../src/plan/added.ts";
 import type { BuildOptions } from "../../src/plan/options.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { dependenciesOf } from "../../src/record/statement.ts";
+import { stepsOf } from "../../src/record/steps.ts";
 import { GIB } from "../../src/format/segment.ts";
 import { rejection } from "../fetch/harness.ts";
 import { sha256 } from "../fetch/servers.ts";
@@ -144,6 +145,16 @@ testWith("tar")("the tar in a payload is what tar unpacks, the same each time", 
   const before = readFileSync(image);
   await buildMedia({ ...plain, target: join(dir, "again") });
   expect(readFileSync(join(dir, "again", "payload.img")).equals(before)).toBe(true);
+});
+
+test("a package belongs to the step that has built it, wherever the payload is", () => {
+  const steps = new Map([["alpha-1.0.tar.gz", ["alpha-1.0"]]]);
+  for (const [prefix, kind] of [["", "payload"], ["payload/", "boot"]] as const) {
+    expect(stepsOf(`${prefix}omega-6.0_0.tar.bz2`, kind, steps)).toEqual(["omega-6.0"]);
+    expect(stepsOf(`${prefix}alpha-1.0.tar.gz`, kind, steps)).toEqual(["alpha-1.0"]);
+    expect(stepsOf(`${prefix}${TAR}`, kind, steps)).toEqual([]);
+  }
+  expect(stepsOf("external/distfiles/omega-6.0_0.tar.bz2", "boot", steps)).toEqual([]);
 });
 
 test("a bundle takes images that have packages and directories of the user", async () => {
