@@ -71,7 +71,7 @@ export function checkAddedHere(options: BuildOptions): void {
   if (options.addedPaths === undefined) return;
   if (startOf(options) === "builder-hex0" && !asksForPayload(options)) {
     throw new UserError("usage", "Cannot use --add with --payload never in a kernel bootstrap", {
-      hint: "A boot image has no modes, and the jump to Fiwix loses empty files and directories",
+      hint: "Leave one out: a boot image has no modes, and the jump to Fiwix loses what is empty",
     });
   }
   if (continuesPass(options)) {
