@@ -130,7 +130,7 @@ test("packages and directories of the user are in the payload of one disk too", 
   const image = join(target, "init.img");
   const { stdout } = await seedstrap(["image", "ls", image]);
   expect(stdout).toContain("  payload/omega-6.0_0.tar.bz2\n");
-  expect(stdout).toContain("  payload/add-1-my_files.tar\n");
+  expect(stdout).toContain("  payload/zz-add-1-my_files.tar\n");
   const verified = await seedstrap(["image", "verify", image, "--tree", tree]);
   expect([verified.code, verified.stderr]).toEqual([0, ""]);
   expect((await seedstrap(["reproduce", target, ...words])).code).toBe(0);
