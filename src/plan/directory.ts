@@ -7,12 +7,13 @@
  */
 
 import { join } from "node:path/posix";
+import { sortedByBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { evaluateManifest } from "../tree/manifest.ts";
 import { findExtraMissing, findMissing } from "./missing.ts";
 import type { AddedDirectory } from "./added.ts";
 import type { Extras } from "./preseed.ts";
-import type { TreeModel } from "../tree/model.ts";
+import type { GeneratedList, TreeModel } from "../tree/model.ts";
 import {
   cleanedWarnings,
   cleansSources,
@@ -30,7 +31,7 @@ import { overlayFiles } from "./overlay_files.ts";
 import { OWN, planned, whyIncluded } from "./place.ts";
 import { carriedNote, networkOf, plannedDownloads } from "./reach.ts";
 import { findBoundaries, phaseOf } from "./split.ts";
-import { CONTAINER_IMAGE, type Plan, type PlannedDistfile } from "./types.ts";
+import { CONTAINER_IMAGE, type Plan, type PlannedDistfile, type PlannedEntry } from "./types.ts";
 
 /** Where the files of a bootstrap are by what it starts from, as a phrase. */
 export const ROOT_PLACES: Readonly<Record<Start, string>> = {
@@ -85,7 +86,9 @@ export function planRootDirectory(
   const overlay = overlayFiles(tree, options, configText.text, distfiles, undefined);
   const arch = archDir(options.arch);
   const root = directoryEntries(tree, arch, distfiles, repo, preseed);
-  const entries = withAdded(withOverlay(root, overlay.files), added);
+  const whole = withOverlay(root, overlay.files);
+  const list = tree.generatedList && generatedListOf(tree.generatedList, whole);
+  const entries = withAdded(list === undefined ? whole : withOverlay(whole, list), added);
   const disk = start === "disk" ? bootDisk(options, entries) : undefined;
   return {
     options,
@@ -104,7 +107,7 @@ export function planRootDirectory(
     images: disk !== undefined ? [disk.name] : start === "container" ? [CONTAINER_IMAGE] : [],
     overlay: {
       manifestLines: overlay.changes,
-      files: [...overlay.files.keys()],
+      files: [...overlay.files.keys(), ...list?.keys() ?? []],
       madeAgain: [],
     },
     servedMirrors: servedMirrors(options),
@@ -121,6 +124,19 @@ export function planRootDirectory(
       ...cleanedWarnings(tree, distfiles, addedDistfiles(tree, added, distfiles)),
     ],
   };
+}
+
+/** Makes the list of the files that come to Fiwix, itself among them, as the rootfs.py of its time. */
+function generatedListOf(
+  { path, begin }: GeneratedList,
+  entries: readonly PlannedEntry[],
+): ReadonlyMap<string, Uint8Array> {
+  const steps = entries.filter(({ path, content }) =>
+    path.startsWith("./steps/") && content.kind !== "directory"
+  ).map((entry) => entry.path.slice(1));
+  const lines = sortedByBytes(new Set([...steps, `/${path}`]), (line) => line);
+  const text = begin + lines.map((line) => `${line}\n`).join("");
+  return new Map([[path, new TextEncoder().encode(text)]]);
 }
 
 /**

@@ -108,7 +108,7 @@ export function makePlan(
   checkOneDisk(options, tree);
   checkSubmodules(tree, options);
   checkExtraBuilds(tree);
-  checkGeneratedList(tree);
+  checkGeneratedList(tree, options);
   if (startOf(options) !== "builder-hex0") return planRootDirectory(tree, options, sizes, extras);
   const input = { tree: bootable(tree), options, sizes, extras };
   const draft = (wantsPayload: boolean, reason: string, carries = true) =>
@@ -369,21 +369,22 @@ function checkArch({ builderFiles }: TreeModel, options: BuildOptions): void {
 }
 
 /**
- * Refuses a checkout of which the machine reads a list of files that only its own rootfs.py makes.
+ * Refuses a boot image of a checkout whose Fiwix gets the files of a list: it would not have those of
+ * the overlay and what they build. A directory has no Fiwix.
  *
  * @throws {UserError} "tree"
  */
-function checkGeneratedList({ generatedList }: TreeModel): void {
-  if (generatedList === undefined) return;
+function checkGeneratedList({ generatedList }: TreeModel, options: BuildOptions): void {
+  if (generatedList === undefined || startOf(options) !== "builder-hex0") return;
   throw new UserError(
     "tree",
-    "Cannot bootstrap with this checkout: its script-generator reads a list of files that only its " +
-      "own rootfs.py makes",
+    "Cannot make a boot image of this checkout: Fiwix gets the files of a list that only its own " +
+      "rootfs.py makes",
     {
-      where: generatedList,
+      where: generatedList.path,
       hint:
         "It is of the time from December 2023 to February 2024: use a later one, such as release " +
-        "1.0, or its rootfs.py, for which seedstrap fetch --to distfiles gets the distfiles",
+        "1.0, or --chroot, --bwrap or --kernel",
     },
   );
 }

@@ -81,8 +81,8 @@ export interface TreeModel {
   readonly ownImporter?: { readonly readsLayout64: boolean };
   /** Path and SHA-256 of kexec-fiwix.c; absent if there is none. */
   readonly kexecFiwix?: { readonly path: string; readonly sha256: string };
-  /** Path of a list of files that the machine reads and rootfs.py generates; absent without one. */
-  readonly generatedList?: string;
+  /** A list of files that the machine reads and rootfs.py generates; absent without one. */
+  readonly generatedList?: GeneratedList;
   /** Sizes set in steps/jump/fiwix.sh; absent if the checkout has no such jump. */
   readonly fiwix?: FiwixSizes;
   /** The pass scripts of the steps that the manifest builds, by their path in the root. */
@@ -99,6 +99,14 @@ export interface TreeModel {
 export interface BuilderStages {
   readonly stage1: Uint8Array;
   readonly stage2: Uint8Array;
+}
+
+/** The list of the files that come to Fiwix: those of a file of the checkout, then all of steps/. */
+export interface GeneratedList {
+  /** Its path in the root. */
+  readonly path: string;
+  /** What the list begins with, a path from the root in each line. */
+  readonly begin: string;
 }
 
 /** The ramdisks of the Fiwix jump, in bytes; undefined where the script sets no number. */
@@ -250,12 +258,13 @@ function findKexecFiwix(root: string, manifest: Manifest): Pick<TreeModel, "kexe
  */
 function findGeneratedList(root: string): Pick<TreeModel, "generatedList"> {
   if (!hasTreeFile(root, GENERATOR_PATH)) return {};
-  const list = /"\/(steps\/[^"\s]*\/fiwix-file-list\.txt)"/.exec(
-    readTreeText(root, GENERATOR_PATH),
-  );
-  return list === null ? {} : { generatedList: list[1]! };
+  const [, path, dir] = FILE_LIST.exec(readTreeText(root, GENERATOR_PATH)) ?? [];
+  if (path === undefined) return {};
+  const begin = readTreeText(root, `${dir}/early-artifacts-needed-after-fiwix.txt`);
+  return { generatedList: { path, begin } };
 }
 
+const FILE_LIST = /"\/((steps\/[^"\s]*)\/fiwix-file-list\.txt)"/;
 const GENERATOR_PATH = "seed/script-generator.c";
 
 function stepsNamed(manifest: Manifest, prefix: string): string[] {

@@ -344,17 +344,31 @@ test("a port of builder-hex0 to another machine is refused by name, and a direct
   expect(directory.entries.map(({ path }) => path)).toContain("./init");
 });
 
-test("a checkout whose rootfs.py makes a list that the machine reads is refused in every mode", () => {
-  const list = "steps/lwext4-1.0.0-lb1/files/fiwix-file-list.txt";
-  const files = { "seed/script-generator.c": `FILE *list = fopen("/${list}", "r");\n` };
-  for (const mode of ["qemu", "bare-metal", "chroot", "bwrap"] as const) {
+test("a list of the files for Fiwix is made for a directory, and a boot image with one is refused", () => {
+  const dir = "steps/lwext4-1.0.0-lb1/files";
+  const list = `${dir}/fiwix-file-list.txt`;
+  const files = {
+    "seed/script-generator.c": `FILE *list = fopen("/${list}", "r");\n`,
+    [`${dir}/early-artifacts-needed-after-fiwix.txt`]: "/usr/bin/kaem\n",
+    "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "seed",
+  };
+  for (const mode of ["qemu", "bare-metal"] as const) {
     expect(faultOf(() => plan({ mode }, { files }))).toBe(
-      "Cannot bootstrap with this checkout: its script-generator reads a list of files that only " +
-        `its own rootfs.py makes | ${list}`,
+      "Cannot make a boot image of this checkout: Fiwix gets the files of a list that only its own " +
+        `rootfs.py makes | ${list}`,
     );
   }
-  const others = { "seed/script-generator.c": 'fopen("/steps/bootstrap.cfg", "r");\n' };
-  expect(plan({}, { files: others }).missing).toEqual([]);
+  const { entries, overlay } = plan({ mode: "chroot" }, { files });
+  expect(overlay.files).toContain(list);
+  const content = entries.find(({ path }) => path === `./${list}`)!.content;
+  const [first, ...lines] = new TextDecoder()
+    .decode(content.kind === "generated" ? content.bytes : undefined).trimEnd().split("\n");
+  expect(first).toBe("/usr/bin/kaem");
+  const ofSteps = entries.filter(({ path, content }) =>
+    path.startsWith("./steps/") && content.kind !== "directory"
+  );
+  expect(lines).toEqual(ofSteps.map(({ path }) => path.slice(1)).sort());
+  expect(lines).toContain("/steps/bootstrap.cfg");
 });
 
 /** Moves the importer of the checkout behind the jump to the disk. */
