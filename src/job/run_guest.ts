@@ -17,7 +17,7 @@ import { unmountBelow } from "../launch/mount.ts";
 import { shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { runRoot } from "../launch/root.ts";
-import { containerArgs, containerSettings } from "../plan/container.ts";
+import { containerOptions, containerSettings } from "../plan/container.ts";
 import type { BuildOptions } from "../plan/options.ts";
 import { CONTAINER_IMAGE } from "../plan/types.ts";
 import type { RunFiles } from "../record/run.ts";
@@ -87,7 +87,7 @@ export async function runInContainer(
   try {
     await runContainer({
       ...{ engine, archive, digests, signal },
-      args: (name, image) => containerArgs(options, { name, image }),
+      options: containerOptions(options),
       interactive: needsTerminal(options),
       onOutput: (chunk) => {
         log.write(chunk);

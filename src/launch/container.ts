@@ -8,7 +8,9 @@
  *
  * An engine may leave the container to a daemon, or to a monitor that outlives its own program. So
  * the container is removed by its name where we are interrupted, and by a watcher where we are
- * killed: a shell that reads a pipe of which we hold the only other end.
+ * killed: a shell that reads a pipe of which we hold the only other end. A daemon goes on with what
+ * it was asked for when nobody waits for it any more: so a container is made first, and started then,
+ * and an interrupt waits for what would be made after it.
  *
  * @module
  */
@@ -44,8 +46,8 @@ export interface ContainerRun {
    * of its config, docker with the store of containerd by that of its manifest.
    */
   readonly digests: readonly string[];
-  /** Returns the arguments that start a container of a name from an image of a digest. */
-  readonly args: (name: string, image: string) => readonly string[];
+  /** With which the engine makes the container. */
+  readonly options: readonly string[];
   /** Gives the bootstrap our terminal; otherwise it has no input, and what it prints is taken. */
   readonly interactive: boolean;
   readonly onOutput: (chunk: Uint8Array) => void;
@@ -88,7 +90,7 @@ export function engineAnswers(engine: Engine, signal: AbortSignal): Promise<bool
  * is left.
  */
 export async function runContainer(run: ContainerRun): Promise<void> {
-  const { engine, signal, args, interactive, onOutput, onProcess, onKept, onNotice } = run;
+  const { engine, signal, options, interactive, onOutput, onProcess, onKept, onNotice } = run;
   const name = `seedstrap-${randomBytes(6).toString("hex")}`;
   const remove = () => quietly(engine, ["rm", "--force", name]);
   // Whether an image that the engine has by now is of our making.
@@ -99,7 +101,15 @@ export async function runContainer(run: ContainerRun): Promise<void> {
     throwIfInterrupted(signal);
     isLoaded = there === undefined;
     const image = there ?? await load(run);
-    const argv = [engine.path, ...args(name, image)];
+    await ask(engine, ["create", "--name", name, ...options, image], "make a container");
+    throwIfInterrupted(signal);
+    const argv = [
+      engine.path,
+      "start",
+      "--attach",
+      ...(interactive ? ["--interactive"] : []),
+      name,
+    ];
     // The engine ends by itself when its container is gone; only if it does not, it is killed.
     const stuck = new AbortController();
     let removing: Promise<unknown> | undefined;
@@ -107,7 +117,6 @@ export async function runContainer(run: ContainerRun): Promise<void> {
     signal.addEventListener("abort", stop, { once: true });
     let outcome: ProcessOutcome;
     try {
-      throwIfInterrupted(signal);
       outcome = await runProcess({
         argv,
         stdin: interactive ? "inherit" : "ignore",
@@ -125,8 +134,8 @@ export async function runContainer(run: ContainerRun): Promise<void> {
     if (outcome.code === 0) return onKept(name);
     const end = outcome.code === null ? `killed by ${outcome.signal}` : `exit code ${outcome.code}`;
     const why = `${end}: ${shellQuote(argv)}`;
-    // What an engine exits with that could not start the container; a bootstrap may use it, too.
-    if (outcome.code === ENGINE_FAILED) {
+    const inspect = ["container", "inspect", "--format", "{{.State.StartedAt}}", name];
+    if ((await ask(engine, inspect, "tell of its container")).startsWith(NEVER)) {
       await remove();
       throw new UserError("launch", why);
     }
@@ -146,8 +155,8 @@ export async function runContainer(run: ContainerRun): Promise<void> {
   }
 }
 
-/** The exit code of an engine that has failed itself. */
-const ENGINE_FAILED = 125;
+/** When a container was started that never was. */
+const NEVER = "0001-01-01";
 
 function interrupted(): UserError {
   return new UserError("interrupt", "Interrupted, the container was ended");
@@ -168,26 +177,45 @@ async function imageOf(
 /** Has an engine load an image, and returns the digest by which it has it then. */
 async function load(run: ContainerRun): Promise<string> {
   const { engine, archive, onNotice, signal } = run;
-  const argv = [engine.path, "load", "--input", archive];
   onNotice(`${engine.name} loads ${basename(archive)}`);
+  // podman ends with its program, the daemon of docker does not.
+  const ends = engine.name === "podman" ? signal : undefined;
+  await ask(engine, ["load", "--input", archive], `load ${archive}`, ends);
+  throwIfInterrupted(signal);
+  const image = await imageOf(run, signal);
+  throwIfInterrupted(signal);
+  if (image !== undefined) return image;
+  throw new UserError("launch", `${engine.name} does not have the image that it has loaded`, {
+    where: archive,
+  });
+}
+
+/**
+ * Has an engine do something.
+ *
+ * @param what What that is, for the error.
+ * @returns What it says.
+ * @throws {UserError} "launch" with that, where it fails.
+ */
+async function ask(
+  { name, path }: Engine,
+  args: readonly string[],
+  what: string,
+  signal?: AbortSignal,
+): Promise<string> {
   const told = new Told();
+  const argv = [path, ...args];
   const { code } = await runProcess({
     argv,
     stdin: "ignore",
     onStdout: told.take,
     onStderr: told.take,
     isApart: true,
-    signal,
+    ...(signal && { signal }),
   });
   throwIfInterrupted(signal);
-  const image = await imageOf(run, signal);
-  throwIfInterrupted(signal);
-  if (image !== undefined) return image;
-  const why = code === 0
-    ? `${engine.name} does not have the image that it has loaded`
-    : `exit code ${code}`;
-  throw new UserError("launch", `Cannot load ${archive}: ${why}\n${told.text}`.trimEnd(), {
-    where: archive,
+  if (code === 0) return told.text;
+  throw new UserError("launch", `${name} cannot ${what}: ${told.text || `exit code ${code}`}`, {
     hint: `The command was: ${shellQuote(argv)}`,
   });
 }
@@ -226,11 +254,12 @@ async function quietly(
 }
 
 /**
- * Waits for a line, and runs its arguments where none comes. It is a child of the shell that dies
+ * Waits for a line, and runs its arguments where none comes, and once more for what was made
+ * meanwhile. It is a child of the shell that dies
  * with us, and has no signal for the death of its own parent.
  */
 const WATCHES = `exec 3<&0
-(read -r line <&3 || exec "$@" <&3) >/dev/null 2>&1 &
+(read -r line <&3 || { "$@"; sleep 5; exec "$@"; }) >/dev/null 2>&1 &
 wait`;
 
 /** Has a container removed where we are killed. */

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /**
- * How a container is started: what its image says, and the arguments that podman and docker have in
+ * How a container is started: what its image says, and the options that podman and docker have in
  * common.
  *
  * @module
  */
 
-import { CONTAINER_NAME, type ContainerSettings } from "../format/oci.ts";
+import type { ContainerSettings } from "../format/oci.ts";
 import { archDir } from "./config.ts";
 import { seedPath } from "./entries.ts";
 import type { BuildOptions } from "./options.ts";
@@ -27,28 +27,15 @@ export function containerSettings({ arch }: Pick<BuildOptions, "arch">): Contain
   };
 }
 
-/** What to start. */
-export interface ContainerStart {
-  /** Name for the container, which then stays; without one the engine makes it up. */
-  readonly name?: string;
-  /** Name or digest of the image, which the engine has. */
-  readonly image?: string;
-}
-
 /**
- * Returns the arguments of an engine that start a bootstrap in a new container.
+ * Returns the options of an engine with which it makes the container of a bootstrap.
  *
  * The first process heeds no signal that it has no handler for, as the first of every PID namespace:
  * hence the stop signal. Without --external-sources the network is that of this machine, as in chroot
  * and bwrap: mirrors that are directories are served on 127.0.0.1. The engine keeps no log of its own.
  */
-export function containerArgs(
-  options: BuildOptions,
-  { name, image = CONTAINER_NAME }: ContainerStart = {},
-): string[] {
+export function containerOptions(options: BuildOptions): string[] {
   return [
-    "run",
-    ...(name === undefined ? [] : ["--name", name]),
     // Of an image for another architecture than the machine's it is said to be expected.
     `--platform=linux/${architectureOf(options)}`,
     "--pull=never",
@@ -58,6 +45,5 @@ export function containerArgs(
     ...(options.interactive || options.configurator || !options.createConfig
       ? ["--interactive", "--tty"]
       : []),
-    image,
   ];
 }

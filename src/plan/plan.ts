@@ -58,7 +58,8 @@ import {
 import { directoryCommand, planRootDirectory } from "./directory.ts";
 import { externalDisk, fileSystemLimits } from "./disk.ts";
 import { canMakeAgain, findLost, lostForGood, NOTHING_LOST, withoutLost } from "./lost.ts";
-import { containerArgs } from "./container.ts";
+import { CONTAINER_NAME } from "../format/oci.ts";
+import { containerOptions } from "./container.ts";
 import {
   asksForPayload,
   type BuildOptions,
@@ -180,7 +181,9 @@ export function planCommand(
   dir: string,
 ): string[] | undefined {
   if (startsInDirectory(options.mode)) return directoryCommand(options, dir);
-  if (options.mode === "container") return ["podman", ...containerArgs(options)];
+  if (options.mode === "container") {
+    return ["podman", "run", ...containerOptions(options), CONTAINER_NAME];
+  }
   if (options.mode === "bare-metal") return undefined;
   return [options.qemuCommand, ...qemuArgs(options, images.map((name) => `${dir}/${name}`))];
 }

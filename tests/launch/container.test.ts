@@ -159,6 +159,19 @@ testPodman("a bootstrap that fails has its exit code told, and its container sta
   podman!.run("rmi", "--all", "--force");
 }, 120_000);
 
+testPodman("a container that cannot be started is told, and does not stay", async () => {
+  const { dir, args } = scene();
+  const broken = join(dir, "broken.conf");
+  const config = readFileSync(podman!.env["CONTAINERS_CONF"]!, "utf8");
+  writeFileSync(broken, config.replace(/crun = \[.*\]/, 'crun = ["/bin/false"]'));
+  const env = { ...podman!.env, CONTAINERS_CONF: broken };
+  const ran = await seedstrap(args, { cwd: dir, env });
+  expect([ran.code, ran.stderr]).toEqual([9, expect.stringContaining("The bootstrap failed: ")]);
+  expect(ran.stderr).not.toContain("podman cp");
+  expect(podman!.left().containers).toEqual([]);
+  podman!.run("rmi", "--all", "--force");
+}, 120_000);
+
 for (const signal of ["SIGINT", "SIGKILL"] as const) {
   testPodman(`${signal} ends the container, and nothing of it is left`, async () => {
     const word = `lingers-${process.pid}-${signal.toLowerCase()}`;
