@@ -48,7 +48,7 @@ const OUTSIDE = [
 const WORDS = ["../x", "/etc/x", "ustar\0" + "00", "path=", "linkpath=", "size=", "././@LongLink"];
 
 /** Gives every block that begins like a header the checksum that it needs. */
-function repairTar(bytes: Uint8Array): Uint8Array {
+export function repairTar(bytes: Uint8Array): Uint8Array {
   const tar = Buffer.from(bytes);
   for (let at = 0; at + 512 <= tar.length; at += 512) {
     if (tar.toString("latin1", at + 257, at + 262) !== "ustar") continue;

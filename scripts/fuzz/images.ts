@@ -21,6 +21,7 @@ import {
 } from "../../src/format/bundle.ts";
 import { assembleHex0 } from "../../src/format/hex0.ts";
 import { LINUX_PARTITION, mbr, readMbr } from "../../src/format/mbr.ts";
+import { containerImage, layerSegments } from "../../src/format/oci.ts";
 import { payload } from "../../src/format/payload.ts";
 import { memorySource } from "../../src/format/reader.ts";
 import { MIB, textSegment } from "../../src/format/segment.ts";
@@ -47,6 +48,7 @@ import {
   watchedSource,
 } from "../../tests/support/sources.ts";
 import { STAGE1_TEXT } from "../../tests/support/tree.ts";
+import { repairTar } from "./archives.ts";
 import { demand, isSame, type Prepared, type Reader, soundsOf } from "./reader.ts";
 
 /** Content of sound images. */
@@ -100,6 +102,23 @@ function bundleBytes(): Uint8Array {
   return bytesOfSegments(
     bundleSegments(layout, (path) => [{ kind: "bytes", bytes: FILES[path]! }]),
   );
+}
+
+/** The image of a container. Most damage is in its layer, which no digest keeps from being read. */
+function containerBytes(): Uint8Array {
+  const layer = layerSegments([
+    { path: "dir", mode: 0o755 },
+    { path: "link", mode: 0o777, target: "../../etc/passwd" },
+    { path: "n".repeat(300), mode: 0o4755 },
+    ...Object.entries(FILES).map(([path, bytes]) => ({
+      path,
+      mode: 0o644,
+      body: { kind: "bytes", bytes } as const,
+    })),
+  ]);
+  const digest = sha256Of(bytesOfSegments(layer));
+  const settings = { architecture: "386", entrypoint: ["/seed"], environment: ["PATH=/bin"] };
+  return bytesOfSegments(containerImage(layer, digest, settings).segments);
 }
 
 /** File systems that mke2fs has made: of each type, with blocks of both sizes. */
@@ -196,6 +215,13 @@ const boot: Reader = {
 const payloads: Reader = {
   name: "payload",
   prepare: imagesIn(() => [payloadBytes(64), payloadBytes(32)]),
+};
+const container: Reader = {
+  name: "container",
+  async prepare(dir) {
+    const prepared = await imagesIn(() => [containerBytes()])(dir);
+    return { ...prepared, repair: repairTar };
+  },
 };
 const ext: Reader = {
   name: "ext",
@@ -352,6 +378,7 @@ export const imageReaders: readonly Reader[] = [
   table,
   boot,
   payloads,
+  container,
   ext,
   bundle,
   recorded,
