@@ -13,6 +13,7 @@ import type { RunningChild } from "../launch/process.ts";
 import type { Accel } from "../launch/qemu.ts";
 import { watchSilence } from "../launch/silence.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
+import type { ExpectedRun } from "../record/expected.ts";
 import { Checkpointer, earlierOutput } from "./checkpoint.ts";
 import { needsTerminal } from "./run_checks.ts";
 import { runInContainer, runInDirectory, runInQemu, serving } from "./run_guest.ts";
@@ -46,8 +47,14 @@ export async function followGuest(
     onState: events.onState,
   });
   const checkpointer = checkpointerOf(run, request, () => follower.lastStep, events);
+  let isPackaged = false;
+  const judged: ExpectedRun = {
+    ...expected,
+    isPackaged: () => isPackaged || expected.isPackaged?.() === true,
+  };
   const followed: GuestEvents = {
     ...events,
+    onPackaged: () => isPackaged = true,
     onReset: () => follower.sawReset(),
     onStart: (start) => {
       follower.restart(recorder.begin(start.by));
@@ -112,12 +119,12 @@ export async function followGuest(
     } catch (thrown) {
       const error = signal.aborted ? thrown : silence.error ?? thrown;
       if (!(error instanceof UserError)) throw error;
-      const outcome = follower.judge(expected, endOf(error, run.dir));
+      const outcome = follower.judge(judged, endOf(error, run.dir));
       const isAsked = error.kind === "interrupt" || error.kind === "budget";
       return isAsked ? { outcome } : { outcome, error };
     }
     if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
-    return { outcome: follower.judge(expected, { kind: "ended" }) };
+    return { outcome: follower.judge(judged, { kind: "ended" }) };
   };
   try {
     const result = await ended();

@@ -20,6 +20,7 @@ import { runRoot } from "../launch/root.ts";
 import { containerOptions, containerSettings } from "../plan/container.ts";
 import type { BuildOptions } from "../plan/options.ts";
 import { CONTAINER_IMAGE } from "../plan/types.ts";
+import { packagePath } from "../record/expected.ts";
 import type { RunFiles } from "../record/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
@@ -75,8 +76,8 @@ export async function runInQemu(
 
 /** Runs a container, and tells where what it has built is. */
 export async function runInContainer(
-  { record: { options }, dir, files }: Run,
-  { onSerial, onStart, onProcess, onReady, onWarning, onLogged }: GuestEvents,
+  { record: { options }, dir, files, expected: { lastStep } }: Run,
+  { onSerial, onStart, onProcess, onReady, onWarning, onLogged, onPackaged }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
   const engine = await findEngine();
@@ -105,6 +106,9 @@ export async function runInContainer(
             `the packages, ${shellQuote(remove)} removes it`,
         );
       },
+      // What is on the terminal of a user is not seen.
+      proof: lastStep && packagePath(lastStep),
+      onProof: onPackaged,
       onNotice: (text) => onWarning?.(text),
     });
   } finally {

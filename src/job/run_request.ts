@@ -94,7 +94,11 @@ export interface Run {
   readonly from: Checkpoint | undefined;
 }
 
-/** Told also what concerns the record of a run, and what only QEMU tells. */
+/** Told also what concerns the record of a run, and what only QEMU or a container tells. */
 export type GuestEvents =
   & RunEvents
+  & {
+    /** Told where a container has the package of the last step. */
+    readonly onPackaged: () => void;
+  }
   & Required<Pick<QemuOptions, "onRestart" | "onLogged" | "onReset">>;

@@ -55,6 +55,10 @@ export interface ContainerRun {
   readonly onProcess?: ((engine: RunningChild) => void) | undefined;
   /** Told the name of a container that stays. */
   readonly onKept: (name: string) => void;
+  /** A file that proves that the bootstrap has come to its end; undefined if none is known. */
+  readonly proof: string | undefined;
+  /** Told where there is that file. */
+  readonly onProof: () => void;
   readonly onNotice: (text: string) => void;
   /** Ends it. */
   readonly signal: AbortSignal;
@@ -131,7 +135,12 @@ export async function runContainer(run: ContainerRun): Promise<void> {
       await removing;
     }
     if (signal.aborted) throw interrupted();
-    if (outcome.code === 0) return onKept(name);
+    if (outcome.code === 0) {
+      onKept(name);
+      const { proof, onProof } = run;
+      if (proof !== undefined && await quietly(engine, ["cp", `${name}:${proof}`, "-"])) onProof();
+      return;
+    }
     const end = outcome.code === null ? `killed by ${outcome.signal}` : `exit code ${outcome.code}`;
     const why = `${end}: ${shellQuote(argv)}`;
     const inspect = ["container", "inspect", "--format", "{{.State.StartedAt}}", name];

@@ -126,11 +126,16 @@ function ofPass(
 }
 
 /**
- * Reports whether a directory holds the package of a step, made since a time: live-bootstrap's
- * helpers.sh names it `NAME_REVISION.tar.bz2`, the revision being the pass less 1.
+ * Returns the path of the package of a step in a root: live-bootstrap's helpers.sh names it
+ * `NAME_REVISION.tar.bz2`, the revision being the pass less 1.
  */
-function isPackaged(dir: string, { name, pass }: StepPass, sinceMs: number): boolean {
-  const found = lstatIfThere(join(dir, "external", "repo", `${name}_${pass - 1}.tar.bz2`));
+export function packagePath({ name, pass }: StepPass): string {
+  return `/external/repo/${name}_${pass - 1}.tar.bz2`;
+}
+
+/** Reports whether a directory holds the package of a step, made since a time. */
+function isPackaged(dir: string, step: StepPass, sinceMs: number): boolean {
+  const found = lstatIfThere(join(dir, packagePath(step)));
   // The clock of a file system may be a tick late.
   return found?.isFile() === true && found.mtimeMs >= sinceMs - 1000;
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /** The container of a bootstrap, started by crun and by podman. */
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, afterEach, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { TempDirs } from "../support/files.ts";
+import { shellQuote } from "../../src/launch/process.ts";
 import { CRUN, Podman } from "../support/podman.ts";
 import { MAIN, type Ran, run, seedstrap, start } from "../support/run.ts";
 import { miniTree, writeMiniTree } from "../support/tree.ts";
@@ -115,9 +116,10 @@ const podmanFault = obstacleOf(() => {
   podman.run("load", "--input", join(target, IMAGE));
   const words = ["--pull=never", "--platform=linux/386", "--network=none"];
   podman.run("run", "--rm", ...words, "localhost/live-bootstrap:latest");
-  podman.run("rmi", "--all", "--force");
+  podman.clear();
 });
 if (podmanFault !== undefined) console.log(`skipped: a container of podman: ${podmanFault}`);
+afterEach(() => podman?.clear());
 afterAll(() => podman?.[Symbol.dispose]());
 const testPodman = test.skipIf(podmanFault !== undefined);
 
@@ -145,8 +147,6 @@ testPodman("podman starts the seed, and its container stays with what it has mad
   const again = await seedstrap(["run", target, "--container"], { cwd: dir, env });
   expect([again.code, again.stderr.includes("podman loads")]).toEqual([0, false]);
   expect(podman!.left().containers).toHaveLength(2);
-  podman!.run("rm", "--all", "--force");
-  podman!.run("rmi", "--all", "--force");
 }, 120_000);
 
 testPodman("a bootstrap that fails has its exit code told, and its container stays", async () => {
@@ -155,9 +155,29 @@ testPodman("a bootstrap that fails has its exit code told, and its container sta
   expect(ran.code).toBe(9);
   expect(ran.stderr).toContain("The bootstrap failed: exit code 37: ");
   expect(podman!.left().containers).toHaveLength(1);
-  podman!.run("rm", "--all", "--force");
-  podman!.run("rmi", "--all", "--force");
 }, 120_000);
+
+testPodman(
+  "a user at the terminal gets it, and the package of the last step is the proof",
+  async () => {
+    const last = "seed/stage0-posix/external/repo/alpha-1.0_1.tar.bz2";
+    for (
+      const [files, code, said] of [[{ [last]: "packed" }, 0, "done: every step was built"], [
+        {},
+        9,
+        "Cannot tell",
+      ]] as const
+    ) {
+      const { dir, args } = scene(files);
+      const words = shellQuote([process.execPath, MAIN, ...args, "--interactive"]);
+      const script = ["script", "--quiet", "--return", "--command", words, "/dev/null"];
+      const ran = await run(script, { cwd: dir, env: podman!.env });
+      expect([ran.code, ran.stdout]).toEqual([code, expect.stringContaining(said)]);
+      expect(told({ ...ran, stdout: ran.stdout.replaceAll("\r", "") }, "user")).toEqual(["0 0"]);
+    }
+  },
+  120_000,
+);
 
 testPodman("a container that cannot be started is told, and does not stay", async () => {
   const { dir, args } = scene();
@@ -169,7 +189,6 @@ testPodman("a container that cannot be started is told, and does not stay", asyn
   expect([ran.code, ran.stderr]).toEqual([9, expect.stringContaining("The bootstrap failed: ")]);
   expect(ran.stderr).not.toContain("podman cp");
   expect(podman!.left().containers).toEqual([]);
-  podman!.run("rmi", "--all", "--force");
 }, 120_000);
 
 for (const signal of ["SIGINT", "SIGKILL"] as const) {
@@ -186,7 +205,6 @@ for (const signal of ["SIGINT", "SIGKILL"] as const) {
     }
     expect(await eventually(() => pidsWith(word).length === 0)).toBe(true);
     expect(await eventually(() => podman!.left().containers.length === 0)).toBe(true);
-    podman!.run("rmi", "--all", "--force");
   }, 120_000);
 }
 

@@ -87,9 +87,14 @@ runroot = "${path("run")}"
     };
   }
 
-  [Symbol.dispose](): void {
+  /** Removes all containers and images. */
+  clear(): void {
     this.run("rm", "--all", "--force");
     this.run("rmi", "--all", "--force");
+  }
+
+  [Symbol.dispose](): void {
+    this.clear();
     rmSync(this.dir, { recursive: true, force: true });
   }
 }
