@@ -124,7 +124,7 @@ export function layerSegments(entries: readonly LayerEntry[]): Segment[] {
   return [
     header({ path: ".", kind: "directory", size: 0, mode: 0o755, ...owner }),
     ...entries.flatMap(({ path, mode, body, target }): Segment[] => {
-      checkName(path);
+      checkLayerPath(path);
       if (body !== undefined) {
         const size = segmentSize(body);
         return [
@@ -141,7 +141,12 @@ export function layerSegments(entries: readonly LayerEntry[]): Segment[] {
   ];
 }
 
-function checkName(path: string): void {
+/**
+ * Checks that a layer can have a path.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkLayerPath(path: string): void {
   if (!path.split("/").some((part) => part.startsWith(WHITEOUT))) return;
   throw new UserError("usage", `Cannot put ${JSON.stringify(path)} into the image of a container`, {
     where: path,

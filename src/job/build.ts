@@ -110,8 +110,8 @@ export interface BuildRequest extends PlanRequest {
   /** Devices that get the images instead of the target; for bare metal only. */
   readonly devices?: ImageDevices;
   /**
-   * New files and streams that get the images instead of the target; for bare metal only. A stream
-   * is verified as it goes, and aborted where it cannot be complete.
+   * New files and streams that get the images instead of the target; for bare metal and containers
+   * only. A stream is verified as it goes, and aborted where it cannot be complete.
    */
   readonly outputs?: ImageOutputs;
   /** Whether only the record is wanted, of what would be built; nothing appears in the target. */

@@ -226,6 +226,9 @@ export function checkOutputs(
     throw refuse(why, hint);
   }
   for (const [role, path] of outputs) {
+    if ((role === "container") !== (start === "container")) {
+      throw refuse(`the plan has no ${role} image`, "Leave it to the target");
+    }
     if (typeof path !== "string") continue;
     if (statIfThere(path)?.isBlockDevice()) {
       throw refuse(

@@ -9,6 +9,7 @@
 import { join } from "node:path/posix";
 import { sortedByBytes } from "../bytes.ts";
 import { UserError } from "../errors.ts";
+import { checkLayerPath } from "../format/oci.ts";
 import { evaluateManifest } from "../tree/manifest.ts";
 import { findExtraMissing, findMissing } from "./missing.ts";
 import type { AddedDirectory } from "./added.ts";
@@ -89,6 +90,8 @@ export function planRootDirectory(
   const whole = withOverlay(root, overlay.files);
   const list = tree.generatedList && generatedListOf(tree.generatedList, whole);
   const entries = withAdded(list === undefined ? whole : withOverlay(whole, list), added);
+  // Before anything is downloaded.
+  if (start === "container") { for (const { path } of entries) checkLayerPath(path); }
   const disk = start === "disk" ? bootDisk(options, entries) : undefined;
   return {
     options,

@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import { memorySource } from "../../src/format/reader.ts";
 import { openView } from "../../src/image/view.ts";
-import { buildMedia, type BuildRequest } from "../../src/job/build.ts";
+import { buildMedia, type BuildRequest, planBuild } from "../../src/job/build.ts";
 import { reproduceBuild } from "../../src/job/reproduce.ts";
 import { parseAdded } from "../../src/plan/added.ts";
 import { readRecord } from "../../src/record/read.ts";
@@ -164,8 +164,11 @@ test("what is in the way of an output stays, and nothing is left beside it", asy
 test("a file of the checkout that would delete another one is refused", async () => {
   const { tree, target, request } = scene();
   writeFiles(tree, { "steps/alpha-1.0/.wh.pass1.sh": "" });
+  // Before anything is downloaded.
+  const planned = await rejection(planBuild({ ...request, isOffline: true }));
   const error = await rejection(buildMedia(request));
-  expect(error.message).toContain('"steps/alpha-1.0/.wh.pass1.sh" into the image of a container');
+  expect(planned.message).toBe(error.message);
+  expect(error.message).toContain('"./steps/alpha-1.0/.wh.pass1.sh" into the image of a container');
   expect(existsSync(join(target, IMAGE))).toBe(false);
 });
 
