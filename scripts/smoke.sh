@@ -38,7 +38,9 @@ cd "$work"
 "$@" build --bare-metal --external-sources --tree lb/tree -m ./lb/mirror --store store -t target
 "$@" image verify target/init.img
 "$@" image verify target/payload.img
-"$@" bundle create --tree lb/tree -m ./lb/mirror --store store -o lb.tar
+"$@" bundle create --tree lb/tree -m ./lb/mirror --store store --binary -o lb.tar
 "$@" bundle verify lb.tar
+tar xf lb.tar seedstrap-bundle/bin/seedstrap
+cmp seedstrap-bundle/bin/seedstrap seedstrap
 "$@" doctor --bare-metal --tree lb/tree -m ./lb/mirror --store store
 "$@" image digest target/init.img target/payload.img

@@ -5,10 +5,9 @@
  * @module
  */
 
-import { readFileSync, realpathSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, realpathSync, statSync } from "node:fs";
 import process from "node:process";
 import { systemCode } from "../errors.ts";
-import { statIfThere } from "./stat.ts";
 
 declare const Deno: { readonly build: { readonly standalone?: boolean } } | undefined;
 
@@ -25,8 +24,26 @@ export function ownBinary(): string | undefined {
   const isCompiled = import.meta.url.includes("/$bunfs/") ||
     (typeof Deno !== "undefined" && Deno.build.standalone === true);
   if (!isCompiled) return undefined;
-  return loaderCommand()?.at(-1) ??
-    (statIfThere(RUNNING)?.isFile() === true ? RUNNING : process.execPath);
+  return loaderCommand()?.at(-1) ?? (canUseRunning() ? RUNNING : process.execPath);
+}
+
+/**
+ * Reports whether that name leads to us. Under the user emulation of QEMU it is opened as our file,
+ * and looked at as that of QEMU.
+ */
+function canUseRunning(): boolean {
+  try {
+    const file = openSync(RUNNING, "r");
+    try {
+      const [named, opened] = [statSync(RUNNING), fstatSync(file)];
+      return named.isFile() && named.dev === opened.dev && named.ino === opened.ino;
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return false;
+  }
 }
 
 /**
