@@ -163,8 +163,9 @@ async function checkoutOf(
   { onNotice, progress = UNWATCHED }: ServeEvents,
   signal: AbortSignal,
 ): Promise<{ readonly find: Finder; readonly files: number }> {
-  const every = readEveryDistfile(root);
-  const distfiles = every.filter(({ name }, at) => every.findIndex((f) => f.name === name) === at);
+  // Of two files with one name, that of steps/.
+  const every = readEveryDistfile(root).map((file) => [file.name, file] as const).toReversed();
+  const distfiles = [...new Map(every).values()];
   const places = { root, store, mirrors: [] };
   const events = { ...(onNotice && { onNotice }), progress };
   const { located } = await locateRight(distfiles, places, events, signal);
