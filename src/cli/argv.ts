@@ -43,7 +43,7 @@ export function expandShortOptions(args: readonly string[]): string[] {
 const ROOTFS_OPTIONS: readonly string[] = [
   "arch bare-metal build-kernels bwrap chroot configurator cores early-preseed external-sources",
   "force-timestamps interactive internal-ci kernel mirrors no-create-config qemu qemu-cmd qemu-ram",
-  "repo swap target target-size tmpfs tmpfs-size update-checksums extra-builds",
+  "repo swap target target-size tmpfs tmpfs-size update-checksums",
 ].flatMap((line) => line.split(" "));
 
 /**

@@ -106,9 +106,9 @@ test("a directory has the extra builds beside steps/, and their distfiles", asyn
   expect(gone.stderr).toContain("The checkout has guix");
 });
 
-test("--extra-builds takes names with commas, and its abbreviation of rootfs.py", async () => {
+test("--extra-builds takes names with commas", async () => {
   const { args } = scene();
-  const planned = (value: string) => seedstrap(["plan", "-q", ...args, `--extra-build=${value}`]);
+  const planned = (value: string) => seedstrap(["plan", "-q", ...args, `--extra-builds=${value}`]);
   expect(await planned(" guix,,other,guix")).toMatchObject({ code: 0 });
   expect(await planned("")).toMatchObject({ code: 0 });
   const odd = await planned("guix,a/b");
