@@ -57,55 +57,60 @@ elif [ "${one_disk_type}" != da ] || ! one_disk_has_payload "${one_disk_device}2
     one_disk_end
     echo "one_disk: /dev/${DISK}: no payload in partition 2: left to move_disk"
 else
-    # To the next MiB, but not before 1 GiB; a table has room for 2^32 sectors.
+    # To the next MiB, but not before 1 GiB.
     one_disk_start=$(((one_disk_first + one_disk_count + 2047) / 2048 * 2048))
     if [ "${one_disk_start}" -lt 2097152 ]; then
         one_disk_start=2097152
     fi
-    one_disk_blocks=$(sfdisk -s "${one_disk_device}" 2> "${one_disk_log}")
-    if [ "${one_disk_blocks}" = "" ]; then
-        one_disk_refuse "its size is not known: $(cat "${one_disk_log}")"
-    fi
-    if [ "${one_disk_blocks}" -gt 2147483647 ]; then
-        one_disk_blocks=2147483647
-    fi
-    one_disk_rest=$((one_disk_blocks * 2 - one_disk_start))
-    if [ "${one_disk_rest}" -lt 2048 ]; then
-        one_disk_refuse "it ends before sector $((one_disk_start + 2048)), so it has no room after the payload"
-    fi
+    one_disk_blocks=$(sfdisk -s "${one_disk_device}" 2> "${one_disk_log}" || true)
+    # This shell may compute with 32 bits. Ten digits of KiB are 1 TB, which is enough.
+    case ${one_disk_blocks} in
+        "") one_disk_refuse "its size is not known: $(cat "${one_disk_log}")" ;;
+        ??????????*) ;;
+        *)
+            if [ "${one_disk_blocks}" -lt $((one_disk_start / 2 + 1024)) ]; then
+                one_disk_refuse "it has ${one_disk_blocks} KiB, and no room after the payload"
+            fi
+            ;;
+    esac
 
-    echo "one_disk: /dev/${DISK}1: the system, ${one_disk_rest} sectors from ${one_disk_start} on"
+    echo "one_disk: /dev/${DISK}1: the system, from sector ${one_disk_start} to the end"
     echo "one_disk: /dev/${DISK}2: the payload, ${one_disk_count} sectors from ${one_disk_first} on"
-    # Units are sectors; a newer sfdisk has no other and no geometry.
-    printf '%s\n' "${one_disk_start},${one_disk_rest},83" \
-        "${one_disk_first},${one_disk_count},da" |
-        sfdisk -uS --force "${one_disk_device}" > "${one_disk_log}" 2>&1 ||
-        one_disk_refuse "sfdisk failed: $(cat "${one_disk_log}")"
-
-    # The table is as it was meant, and the kernel has read it.
-    if [ "$(one_disk_bytes 450 1 x1)" != 83 ] ||
-        [ "$(one_disk_bytes 454 4 u4)" != "${one_disk_start}" ] ||
-        [ "$(one_disk_bytes 458 4 u4)" != "${one_disk_rest}" ] ||
-        [ "$(one_disk_bytes 470 4 u4)" != "${one_disk_first}" ] ||
-        [ "$(one_disk_bytes 474 4 u4)" != "${one_disk_count}" ]; then
-        one_disk_refuse "sfdisk has written another table: $(cat "${one_disk_log}")"
-    fi
-    one_disk_left=30
-    until [ "$(sfdisk -s "${one_disk_device}1" 2> "${one_disk_log}")" = $((one_disk_rest / 2)) ] &&
-        one_disk_has_payload "${one_disk_device}2"; do
-        if [ "${one_disk_left}" -le 0 ]; then
-            one_disk_refuse "the kernel does not show its new partitions"
+    # A run that comes here again has made the table before, and the kernel knows it.
+    if [ "$(one_disk_bytes 450 1 x1) $(one_disk_bytes 454 4 u4)" != "83 ${one_disk_start}" ]; then
+        one_disk_before=$(sfdisk -s "${one_disk_device}1" 2> "${one_disk_log}" || true)
+        # Without a size the first one extends to the end, as move_disk has it.
+        printf '%s\n' "${one_disk_start},,83" "${one_disk_first},${one_disk_count},da" |
+            sfdisk -uS --force "${one_disk_device}" > "${one_disk_log}" 2>&1 ||
+            one_disk_refuse "sfdisk failed: $(cat "${one_disk_log}")"
+        if [ "$(one_disk_bytes 450 1 x1) $(one_disk_bytes 454 4 u4)" != "83 ${one_disk_start}" ] ||
+            [ "$(one_disk_bytes 466 1 x1) $(one_disk_bytes 470 4 u4) $(one_disk_bytes 474 4 u4)" != \
+                "da ${one_disk_first} ${one_disk_count}" ]; then
+            one_disk_refuse "sfdisk has written another table: $(cat "${one_disk_log}")"
         fi
-        sleep 1
-        one_disk_left=$((one_disk_left - 1))
-    done
+        # What the kernel shows is the new table when partition 1 has another size.
+        one_disk_left=30
+        while true; do
+            one_disk_after=$(sfdisk -s "${one_disk_device}1" 2> "${one_disk_log}" || true)
+            if [ "${one_disk_after}" != "" ] && [ "${one_disk_after}" != "${one_disk_before}" ] &&
+                one_disk_has_payload "${one_disk_device}2"; then
+                break
+            fi
+            if [ "${one_disk_left}" -le 0 ]; then
+                one_disk_refuse "the kernel does not show its new partitions"
+            fi
+            sleep 1
+            one_disk_left=$((one_disk_left - 1))
+        done
+        unset one_disk_before one_disk_after one_disk_left
+    fi
 
     mkfs.ext4 -F -F "${one_disk_device}1"
     one_disk_end
     DISK=${DISK}1
     echo "DISK=${DISK}" >> /steps/bootstrap.cfg
     echo "one_disk: the system is installed to /dev/${DISK}"
-    unset one_disk_start one_disk_blocks one_disk_rest one_disk_left
+    unset one_disk_start one_disk_blocks
 fi
 
 unset one_disk_log one_disk_dev one_disk_device one_disk_type one_disk_first one_disk_count

@@ -248,7 +248,7 @@ const EXAMPLES: Readonly<Record<string, { shows: Run; misses: Run }>> = {
   "refused-one-disk": {
     shows: {
       text: inBash(
-        "one_disk: REFUSED: the system is not installed to /dev/sda: it ends before sector 4096",
+        "one_disk: REFUSED: the system is not installed to /dev/sda: it has 2048 KiB, and no room",
       ),
     },
     misses: { text: inBash("one_disk: the system is installed to /dev/sda1") },

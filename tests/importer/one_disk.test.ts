@@ -128,6 +128,23 @@ suite("one_disk", () => {
     });
   });
 
+  test("a disk whose size needs more than 31 bits has a system to its end", async () => {
+    const { code, table } = await source({ sizeBytes: 1500 * GIB });
+    expect(code).toBe(0);
+    expect(readMbr(memorySource(table)).partitions[0]).toMatchObject({
+      startSector: 2_097_152,
+      sectorCount: 1500 * 2_097_152 - 2_097_152,
+    });
+  });
+
+  test("a disk whose size is not known is refused", async () => {
+    const { code, stdout } = await source({
+      programs: { sfdisk: "#!/bin/bash\necho odd >&2; exit 1" },
+    });
+    expect(code).toBe(1);
+    expect(stdout).toContain("its size is not known: odd");
+  });
+
   test("what an earlier run has made is made again", async () => {
     const { table } = await source();
     const again = await source({ disk: table });
@@ -155,7 +172,7 @@ suite("one_disk", () => {
     const { code, stdout, table } = await source({ sizeBytes: GIB + MIB - 512 });
     expect(code).toBe(1);
     expect(stdout).toContain(
-      "one_disk: REFUSED: the system is not installed to /dev/sda: it ends before sector 2099200",
+      "one_disk: REFUSED: the system is not installed to /dev/sda: it has 1049599 KiB, and no room",
     );
     expect(table).toEqual(image.subarray(0, 512));
     expect((await source({ sizeBytes: GIB + MIB })).code).toBe(0);
