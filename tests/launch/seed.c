@@ -131,5 +131,10 @@ int main(int argc, char **argv)
 	/* As a bootstrap does when its last step is built */
 	if (code == 0)
 		puts("alpha-1.0: build successful");
+	/* What is printed right before the end podman may lose on a terminal. */
+	if (isatty(1)) {
+		fflush(stdout);
+		usleep(500000);
+	}
 	return code;
 }
