@@ -14,7 +14,13 @@ import type { RecordedImage, TargetRecord } from "../record/types.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { shellQuote } from "../launch/process.ts";
 import { diskOf } from "../plan/config.ts";
-import { type BuildOptions, type Mode, parseCount, startsInDirectory } from "../plan/options.ts";
+import {
+  type BuildOptions,
+  isPartitionName,
+  type Mode,
+  parseCount,
+  startsInDirectory,
+} from "../plan/options.ts";
 import { GUARD_DISK } from "../plan/overlay.ts";
 import { kernelCommandLine } from "../plan/qemu.ts";
 import type { Plan } from "../plan/types.ts";
@@ -512,7 +518,7 @@ function bareMetalSteps(
 function otherDisks(options: BuildOptions, { manifestLines }: TargetRecord["overlay"]): string[] {
   if (!manifestLines.some(({ text }) => text.startsWith(`improve: ${GUARD_DISK}`))) return [];
   const disk = diskOf(options);
-  const isPartition = /\d$/.test(disk);
+  const isPartition = isPartitionName(disk);
   const looks = options.overwriteDisk
     ? `Whatever is on ${disk} is lost (--overwrite-disk)`
     : isPartition

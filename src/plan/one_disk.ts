@@ -27,7 +27,7 @@ import { MIB } from "../format/segment.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { bootDataBytes } from "./images.ts";
 import { PARTITION_OFFSET_BYTES } from "./limits.ts";
-import { type BuildOptions, hasExternalDisk, startOf } from "./options.ts";
+import { type BuildOptions, hasExternalDisk, isPartitionName, startOf } from "./options.ts";
 import { payloadSums, SUMS_NAME } from "./restore.ts";
 import { type Boundaries } from "./split.ts";
 import type {
@@ -51,6 +51,12 @@ export function checkOneDisk(options: BuildOptions, tree: TreeModel): void {
   if (startOf(options) !== "builder-hex0") {
     const other = options.kernel === undefined ? options.mode : "kernel";
     throw refuse(` with --${other}`, "It is for machines that boot builder-hex0: leave it out");
+  }
+  if (options.disk !== undefined && isPartitionName(options.disk)) {
+    throw refuse(
+      ` with --disk ${options.disk}: improve: one_disk makes the partition of the system`,
+      "Name the whole disk that has the payload, or leave --one-disk out",
+    );
   }
   if (hasExternalDisk(options)) {
     throw refuse(

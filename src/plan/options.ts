@@ -185,6 +185,11 @@ export function isDiskName(text: string): boolean {
     .test(text);
 }
 
+/** Reports whether a name that {@link isDiskName} accepts is that of a partition. */
+export function isPartitionName(disk: string): boolean {
+  return /\d$/.test(disk);
+}
+
 /**
  * Parses a size: in TiB with the suffix t or T, in GiB with g or G, in MiB with m, M or none.
  *

@@ -99,5 +99,10 @@ test("one disk is refused where something else is the second, or nothing is boot
   expect(() => plan({ hasRepo: true, payload: "never" })).toThrow(
     "Cannot use --one-disk with --repo and --payload never",
   );
+  // A partition is left to move_disk: sda2 is the payload, and no other is where the plan draws it.
+  for (const disk of ["sda1", "sda2", "sdb1"]) {
+    expect(() => plan({ disk })).toThrow(`Cannot use --one-disk with --disk ${disk}`);
+  }
+  expect(plan({ disk: "vda" }).oneDisk!.systemStartBytes).toBeDefined();
   expect(() => plan({}, { importsPayload: true })).toThrow("an importer of its own");
 });
