@@ -316,6 +316,10 @@ export function readContainer(source: ByteSource): ContainerHead {
       endOffsetBytes = value;
       break;
     }
+    // One program reads the first of a name, another the last.
+    if (value.kind === "file" && members.has(value.path)) {
+      throw formatError(source, value.dataOffsetBytes, `it has ${value.path} twice`);
+    }
     members.set(value.path, value);
     if (members.size > MAX_BLOBS) {
       throw formatError(source, value.dataOffsetBytes, `it has more than ${MAX_BLOBS} members`);
@@ -411,14 +415,22 @@ export interface TarEntry {
  * Walks the entries of the layer of an image, without its root.
  *
  * @throws {UserError} "format", with the offset, for what no layer of ours has: links to files,
- * devices, numbers that are too large, a path that leads out of the root.
+ * devices, numbers that are too large, a path that leads out of the root, data after its end.
  */
 export function* readLayer(
   source: ByteSource,
   { layerOffsetBytes, layerSizeBytes }: ContainerHead,
 ): Generator<TarEntry, void, undefined> {
-  for (const entry of readTar(source, layerOffsetBytes, layerSizeBytes, "the layer")) {
-    if (entry.path !== "") yield entry;
+  const entries = readTar(source, layerOffsetBytes, layerSizeBytes, "the layer");
+  for (;;) {
+    const { done, value } = entries.next();
+    if (done) {
+      // tar pads with zeros to a whole record.
+      const stray = firstNonZero(source, value, layerOffsetBytes + layerSizeBytes);
+      if (stray >= 0) throw formatError(source, stray, "the layer goes on after its end");
+      return;
+    }
+    if (value.path !== "") yield value;
   }
 }
 

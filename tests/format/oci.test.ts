@@ -159,6 +159,16 @@ test("each way to be damaged is told", () => {
     ],
   ];
   for (const [image, fault] of cases) expect(faultIn(image)).toContain(fault);
+  const twice = rawTar([{ name: "index.json", data: "{}" }]).subarray(0, 1024);
+  expect(faultIn(Buffer.concat([twice, bytes]))).toContain("it has index.json twice");
+  const padded = (end: string) => {
+    const layer = Buffer.concat([bytesOfSegments(layerSegments(FEW)), Buffer.from(end)]);
+    const { segments } = containerImage([{ kind: "bytes", bytes: layer }], sha256(layer), SETTINGS);
+    return bytesOfSegments(segments);
+  };
+  // GNU tar pads to 10 KiB.
+  expect(() => verifyImage(memorySource(padded("\0".repeat(8192))), "container")).not.toThrow();
+  expect(faultIn(padded("\0\0more"))).toContain("the layer goes on after its end");
   const inLayer = Buffer.from(bytes);
   const head = readContainer(memorySource(bytes));
   const [, su] = [...readLayer(memorySource(bytes), head)];
@@ -180,9 +190,9 @@ test("an image that says more than seedstrap makes is not its own", () => {
   expect(own(changed(bytes, '"RepoTags":["localhost/live', '"RepoTags":["localhost/dead'))).toBe(
     false,
   );
-  // A tar program takes the last member of a name.
+  // An engine may know it.
   const end = bytes.length - 1024;
-  const more = rawTar([{ name: "manifest.json", data: "[]" }]);
+  const more = rawTar([{ name: "repositories", data: "{}" }]);
   expect(own(Buffer.concat([bytes.subarray(0, end), more]))).toBe(false);
   expect(own(Buffer.concat([bytes, new Uint8Array(512)]))).toBe(false);
 });
