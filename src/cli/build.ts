@@ -295,7 +295,7 @@ function parseOutputs(
     const refuse = (why: string, hint: string) =>
       new UserError("usage", `Cannot use --output ${JSON.stringify(text)}: ${why}`, { hint });
     const [, role, path = ""] = container
-      ? ["", "container", text]
+      ? ["", "container", /^(boot|payload|container)=/.test(text) ? "" : text]
       : /^(boot|payload)=(.+)$/s.exec(text) ?? [];
     if (path === "" || (role !== "boot" && role !== "payload" && role !== "container")) {
       throw refuse(

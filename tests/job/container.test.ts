@@ -298,6 +298,8 @@ test(
         [["--kernel", "/vmlinuz"], "running kernel"],
         [["--disk", "sdb"], "--disk with --container"],
         [["--payload", "always"], "--payload always with --container"],
+        [["--output", "boot=image"], "it names no file"],
+        [["--output", "container=image"], "It takes FILE"],
         [["--bwrap"], "--bwrap and --container together"],
       ] as const
     ) {
