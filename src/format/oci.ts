@@ -32,7 +32,7 @@
 
 import { Buffer } from "node:buffer";
 import * as v from "valibot";
-import { sha256Of } from "../bytes.ts";
+import { isZero, sha256Of } from "../bytes.ts";
 import { UserError } from "../errors.ts";
 import { MANIFEST_TYPE } from "../fetch/registry.ts";
 import { anyText, openObject, parseJson, size } from "../json.ts";
@@ -456,8 +456,9 @@ function* readTar(
     const fail = (why: string) => formatError(source, at, `${what} has a member that ${why}`);
     if (at + TAR_BLOCK_BYTES > end) throw formatError(source, at, `${what} has no end`);
     const block = cursor.take(TAR_BLOCK_BYTES, "a header");
-    if (block.every((byte) => byte === 0)) {
-      if (at + END_BYTES > end) throw formatError(source, at, `${what} has no end`);
+    if (isZero(block)) {
+      const isEnd = at + END_BYTES <= end && isZero(cursor.take(TAR_BLOCK_BYTES, "its end"));
+      if (!isEnd) throw formatError(source, at, `${what} has no end`);
       return at + END_BYTES;
     }
     const header = readTarHeader(block);

@@ -22,8 +22,9 @@ import {
   readLayer,
 } from "../../src/format/oci.ts";
 import { memorySource } from "../../src/format/reader.ts";
+import { MIB } from "../../src/format/segment.ts";
 import { verifyImage } from "../../src/image/linear.ts";
-import { rawTar } from "../archive/support.ts";
+import { paxMember, type RawMember, rawTar } from "../archive/support.ts";
 import { sampleBody, sha256 } from "../fetch/servers.ts";
 import { TempDirs } from "../support/files.ts";
 import { damaged, Random } from "../support/mutate.ts";
@@ -41,6 +42,45 @@ function imageOf(entries: readonly LayerEntry[]) {
   const layerSha256 = sha256(layerBytes);
   const image = containerImage(layer, layerSha256, SETTINGS);
   return { ...image, bytes: bytesOfSegments(image.segments), layerBytes, layerSha256 };
+}
+
+/** An image of ours around any layer. */
+function around(layer: Uint8Array): Uint8Array {
+  const { segments } = containerImage([{ kind: "bytes", bytes: layer }], sha256(layer), SETTINGS);
+  return bytesOfSegments(segments);
+}
+
+/** What is other than it should be in {@link foreign}. */
+interface Foreign {
+  readonly sizeBytes?: number;
+  readonly diffSha256?: string;
+  /** White space in the index. */
+  readonly spaceBytes?: number;
+}
+
+/** An image of another program, with all digests but those given right. */
+function foreign(layer: Uint8Array, { sizeBytes, diffSha256, spaceBytes = 0 }: Foreign) {
+  const blob = (text: string, size = text.length) => ({
+    mediaType: "application/json",
+    digest: `sha256:${sha256(Buffer.from(text))}`,
+    size,
+  });
+  const layerSha256 = sha256(layer);
+  const config = JSON.stringify({ rootfs: { diff_ids: [`sha256:${diffSha256 ?? layerSha256}`] } });
+  const manifest = JSON.stringify({
+    config: blob(config),
+    layers: [{
+      mediaType: "application/x-tar",
+      digest: `sha256:${layerSha256}`,
+      size: sizeBytes ?? layer.length,
+    }],
+  });
+  const index = JSON.stringify({ manifests: [blob(manifest)] }) + " ".repeat(spaceBytes);
+  const member = (data: string | Uint8Array) => ({
+    name: `blobs/sha256/${sha256(Buffer.from(data))}`,
+    data,
+  });
+  return rawTar([{ name: "index.json", data: index }, ...[config, manifest, layer].map(member)]);
 }
 
 const file = (path: string, bytes: Uint8Array, mode = 0o644): LayerEntry => ({
@@ -161,14 +201,14 @@ test("each way to be damaged is told", () => {
   for (const [image, fault] of cases) expect(faultIn(image)).toContain(fault);
   const twice = rawTar([{ name: "index.json", data: "{}" }]).subarray(0, 1024);
   expect(faultIn(Buffer.concat([twice, bytes]))).toContain("it has index.json twice");
-  const padded = (end: string) => {
-    const layer = Buffer.concat([bytesOfSegments(layerSegments(FEW)), Buffer.from(end)]);
-    const { segments } = containerImage([{ kind: "bytes", bytes: layer }], sha256(layer), SETTINGS);
-    return bytesOfSegments(segments);
-  };
   // GNU tar pads to 10 KiB.
+  const layer = bytesOfSegments(layerSegments(FEW));
+  const padded = (end: string) => around(Buffer.concat([layer, Buffer.from(end)]));
   expect(() => verifyImage(memorySource(padded("\0".repeat(8192))), "container")).not.toThrow();
   expect(faultIn(padded("\0\0more"))).toContain("the layer goes on after its end");
+  const late = Buffer.from(layer);
+  late[late.length - 1] = 1;
+  expect(faultIn(around(late))).toContain("the layer has no end");
   const inLayer = Buffer.from(bytes);
   const head = readContainer(memorySource(bytes));
   const [, su] = [...readLayer(memorySource(bytes), head)];
@@ -176,6 +216,40 @@ test("each way to be damaged is told", () => {
   expect(faultIn(inLayer)).toContain("the SHA-256 of its layer is ");
   expect(isOwnContainer(memorySource(inLayer), head, SETTINGS)).toBe(true);
   expect(layerSha256).toBe(head.layerSha256);
+});
+
+test("a layer has files, directories and links below its root, and nothing else", () => {
+  const long = "n".repeat(70_000);
+  const cases: readonly (readonly [readonly RawMember[], string])[] = [
+    [[{ name: "../x" }], "leads out of it by its path"],
+    [[{ name: "a/../../x" }], "leads out of it by its path"],
+    [[{ name: "/etc/x" }], "leads out of it by its path"],
+    [[{ name: "a/./x" }], "leads out of it by its path"],
+    [[paxMember({ path: "../x" }), { name: "x" }], "leads out of it by its path"],
+    [[{ name: "x", type: "1", link: "y" }], 'is of the type "1"'],
+    [[{ name: "x", type: "3" }], 'is of the type "3"'],
+    [[{ name: "x", type: "L", data: "y" }], 'is of the type "L"'],
+    [[{ name: "x/", type: "5", data: "more" }], "has data and is no file"],
+    [[paxMember({ size: "-1" }), { name: "x" }], "has a number that is none"],
+    [[paxMember({ uid: "root" }), { name: "x" }], "has a number that is none"],
+    [[paxMember({ path: long }), { name: "x" }], "has a pax header of 70012 bytes"],
+    [[{ name: Uint8Array.of(0xff) }], "has a name that is not UTF-8"],
+  ];
+  for (const [members, fault] of cases) {
+    expect(faultOf(() => verifyImage(memorySource(around(rawTar(members))), "container")))
+      .toContain(fault);
+  }
+});
+
+test("the parts of an image have to agree, and what leads to its layer is small", () => {
+  const layer = bytesOfSegments(layerSegments(FEW));
+  const image = (more: Foreign = {}) => memorySource(foreign(layer, more));
+  expect(verifyImage(image(), "container").files).toBe(3);
+  const faultIn = (more: Foreign) => faultOf(() => verifyImage(image(more), "container"));
+  expect(faultIn({ sizeBytes: layer.length + 512 })).toContain("bytes, the manifest says");
+  expect(faultIn({ diffSha256: sha256(new Uint8Array(1)) }))
+    .toContain("its layer is compressed, or not its own");
+  expect(faultIn({ spaceBytes: 2 * MIB })).toContain("its index.json has 2");
 });
 
 test("an image that says more than seedstrap makes is not its own", () => {

@@ -96,7 +96,9 @@ test("one wrong byte in the payload, or between it and the srcfs, is found", asy
   const at = 2 * MIB;
   expect(built.toString("latin1", at, at + 8)).toBe("LBPAYLD1");
   const copy = join(dir, "copy.img");
-  for (const [offset, code] of [[at + 200_000, 5], [at - 1, 6], [at, 6], [475, 6]] as const) {
+  const last = built.length - 1;
+  const cases = [[at + 200_000, 5], [at - 1, 6], [at, 6], [475, 6], [last, 6]] as const;
+  for (const [offset, code] of cases) {
     writeFileSync(copy, built);
     const file = openSync(copy, "r+");
     writeSync(file, Uint8Array.of(built[offset]! ^ 0x40), 0, 1, offset);
