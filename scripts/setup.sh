@@ -94,8 +94,9 @@ program() { # PACKAGE PROGRAM: also searches directories that are not in the PAT
 	need "$1" env PATH="$PATH:/usr/sbin:/sbin" sh -c 'command -v "$1"' sh "$2"
 }
 
-compiles() { # OPTION...: whether gcc can build a program
-	echo '#include <stdio.h>
+compiles() { # OPTION...: whether gcc can build a program, with the headers of the kernel
+	echo '#include <errno.h>
+#include <stdio.h>
 int main(void) { return puts("") < 0; }' | gcc -x c "$@" -o /dev/null -
 }
 
