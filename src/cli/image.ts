@@ -37,7 +37,9 @@ import {
 export function imageSubcommand(): CommandUnknownOpts {
   return new Command("image")
     .summary("look into images: ls, cat, extract, verify, digest, diff, bmap, convert")
-    .description("look into boot and payload images, and disks with ext2, ext3 or ext4")
+    .description(
+      "look into boot and payload images, those of containers, and disks with ext2, ext3 or ext4",
+    )
     .addCommand(lsCommand())
     .addCommand(catCommand())
     .addCommand(extractCommand())

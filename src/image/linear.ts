@@ -10,6 +10,7 @@ import {
   type ImageEntry,
   type ImageKind,
   type ImageReport,
+  isOfPayload,
   type LinearKind,
   type NodeEntry,
   PAYLOAD_PATH,
@@ -116,6 +117,9 @@ export function* readImage(
         break;
       case "entry": {
         const { path, sizeBytes: size, dataOffsetBytes: dataOffset } = record;
+        if (isOfPayload(path)) {
+          throw formatError(source, dataOffset, `the srcfs has ${JSON.stringify(path)}`);
+        }
         yield { kind: size === 0 ? "empty" : "file", path, size, dataOffset };
       }
     }

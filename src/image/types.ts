@@ -36,7 +36,7 @@ export type ImageEntry =
 
 /**
  * Directory that the files of a payload on a boot disk have in the view of that. No path of a srcfs
- * that a build makes is below it: those begin with `./` or a slash.
+ * that a build makes is below it, as those begin with `./` or a slash, and none is read that is.
  */
 export const PAYLOAD_PATH = "payload";
 

@@ -350,7 +350,7 @@ async function checkTree(view: ImageView, dir: string, progress: Progress): Prom
     if (got === undefined) continue;
     const path = plainPath(entry.path);
     missing.delete(path);
-    const name = distfileName(path, view.kind);
+    const name = distfileName(entry.path, view.kind);
     const known = sources.get(path)?.content;
     const wanted = name !== undefined
       ? distfiles.get(name)
@@ -359,7 +359,7 @@ async function checkTree(view: ImageView, dir: string, progress: Progress): Prom
       : OVERLAY.get(path);
     if (got === wanted || manifests.get(path)?.has(got)) same++;
     else if (BUILD_ONLY.has(path)) generated.push(path);
-    else if (wanted === undefined && holdsMore(view, path)) others++;
+    else if (wanted === undefined && holdsMore(view, entry.path)) others++;
     else if (wanted === undefined) {
       throw distrust(view, entry, `${entry.path} is not of this checkout`);
     } else {

@@ -24,6 +24,7 @@
 import { UserError } from "../errors.ts";
 import { payloadEnds } from "../format/payload.ts";
 import { MIB } from "../format/segment.ts";
+import { isOfPayload, PAYLOAD_PATH, plainPath } from "../image/types.ts";
 import type { TreeModel } from "../tree/model.ts";
 import { bootDataBytes } from "./images.ts";
 import { PARTITION_OFFSET_BYTES } from "./limits.ts";
@@ -83,10 +84,21 @@ export interface OneDiskInput {
   readonly boundaries: Boundaries;
 }
 
-/** Lays out a disk; sizes that are not known count as 0, as everywhere in a plan. */
+/**
+ * Lays out a disk; sizes that are not known count as 0, as everywhere in a plan.
+ *
+ * @throws {UserError} "tree" for a file in the boot image where readers show the payload.
+ */
 export function layOutDisk(
   { stage2Bytes, entries, distfiles, extras, restore, boundaries }: OneDiskInput,
 ): OneDisk {
+  const inTheWay = entries.find(({ path }) => isOfPayload(plainPath(path)));
+  if (inTheWay !== undefined) {
+    throw new UserError("tree", `Cannot use --one-disk: the boot image has ${inTheWay.path}`, {
+      where: inTheWay.path,
+      hint: `Files of the payload on a boot disk are shown below ${PAYLOAD_PATH}/: leave it out`,
+    });
+  }
   const payloadStartBytes = bootDataBytes(stage2Bytes, entries);
   const payloadEndBytes = payloadStartBytes + payloadBytes(distfiles, extras, restore);
   const systemStartBytes = Math.max(PARTITION_OFFSET_BYTES, payloadEndBytes);

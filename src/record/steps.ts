@@ -24,14 +24,15 @@ export const REPO_PATHS: readonly string[] = ["external/repo", "repo"];
 /**
  * Returns the name of the distfile at a path, or undefined for another file.
  *
- * @param path As {@link plainPath} gives it. In a payload every path is that of a distfile,
- * and in the payload on a boot disk.
+ * @param path As its entry has it. In a payload every path is that of a distfile, and in the payload
+ * on a boot disk.
  */
 export function distfileName(path: string, kind: ViewKind): string | undefined {
-  if (kind === "payload") return path;
+  const plain = plainPath(path);
+  if (kind === "payload") return plain;
   if (kind === "boot" && isOfPayload(path)) return path.slice(PAYLOAD_PATH.length + 1);
-  const at = path.lastIndexOf("/");
-  return DISTFILES_PATHS.includes(path.slice(0, at)) ? path.slice(at + 1) : undefined;
+  const at = plain.lastIndexOf("/");
+  return DISTFILES_PATHS.includes(plain.slice(0, at)) ? plain.slice(at + 1) : undefined;
 }
 
 /** Returns the step that has built a package, by its name; undefined for the name of another file. */
@@ -68,9 +69,9 @@ export function stepsOf(
   distfiles: DistfileSteps,
 ): readonly string[] {
   const plain = plainPath(path);
-  const distfile = distfileName(plain, kind);
+  const distfile = distfileName(path, kind);
   const known = distfile === undefined ? undefined : distfiles.get(distfile);
-  const isInPayload = kind === "payload" || (kind === "boot" && isOfPayload(plain));
+  const isInPayload = kind === "payload" || (kind === "boot" && isOfPayload(path));
   if (known !== undefined || (distfile !== undefined && !isInPayload)) return known ?? [];
   const parts = plain.split("/");
   const name = parts.at(-1)!;

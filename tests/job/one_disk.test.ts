@@ -110,6 +110,28 @@ test("one wrong byte in the payload, or between it and the srcfs, is found", asy
   }
 });
 
+test("a directory payload/ of a checkout is none of a payload on the disk", async () => {
+  const dir = temp.make();
+  const path = "payload/omega-6.0_0.tar.bz2";
+  const mini = miniTree({ movesToDisk: true, files: { [`seed/stage0-posix/${path}`]: "its own" } });
+  const { tree, mirror } = writeMiniTree(dir, mini);
+  const target = join(dir, "target");
+  const words = ["--tree", tree, "-m", `file://${mirror}`, "--payload", "never", "-t", target];
+  expect((await seedstrap(["build", "--bare-metal", ...words])).code).toBe(0);
+  const image = join(target, "init.img");
+  const verify = () => seedstrap(["image", "verify", image, "--tree", tree]);
+  expect(await verify()).toMatchObject({ code: 0, stderr: "" });
+  // Of another content it would pass for a package of the user, if it were in a payload.
+  writeFileSync(join(tree, "seed/stage0-posix", path), "another");
+  const { code, stderr } = await verify();
+  expect([code, stderr]).toEqual([5, expect.stringContaining("the checkout says")]);
+  const bytes = readFileSync(image);
+  bytes.write(`src 9 ${path}\n..its own`, bytes.indexOf(`src 7 ./${path}\nits own`));
+  writeFileSync(image, bytes);
+  const { code: foreign, stderr: why } = await seedstrap(["image", "ls", image]);
+  expect([foreign, why]).toEqual([6, expect.stringContaining(`the srcfs has "${path}"`)]);
+});
+
 test("what a run loads is the boot image, without the payload", async () => {
   const one = await scene("--qemu", "--one-disk");
   const loads = expectedOf(one.target, readRecord(one.target)).plan.loadSizes!;

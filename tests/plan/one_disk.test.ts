@@ -104,5 +104,9 @@ test("one disk is refused where something else is the second, or nothing is boot
     expect(() => plan({ disk })).toThrow(`Cannot use --one-disk with --disk ${disk}`);
   }
   expect(plan({ disk: "vda" }).oneDisk!.systemStartBytes).toBeDefined();
+  // Two files of one path in a view of the image could not be told apart.
+  const inTheWay = { files: { "seed/stage0-posix/payload/alpha": "of the tree" } };
+  expect(() => plan({}, inTheWay)).toThrow("the boot image has ./payload/alpha");
+  expect(() => plan({ payload: "never" }, inTheWay)).not.toThrow();
   expect(() => plan({}, { importsPayload: true })).toThrow("an importer of its own");
 });
