@@ -3,6 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { readArchive } from "../../src/archive/archive.ts";
+import { fileSegment, GIB } from "../../src/format/segment.ts";
 import { plainTar } from "../../src/format/tar.ts";
 import { digestImage, writeImage } from "../../src/write/writer.ts";
 import { sampleBody } from "../fetch/servers.ts";
@@ -69,9 +70,13 @@ testWith("tar")("a plain tar is unpacked by GNU tar with every name and mode", a
   expect(listed.members.map(({ path }) => path).sort()).toEqual(found);
 });
 
-test("a plain tar of nothing is one, and a name with a newline is refused", async () => {
+test("a plain tar of nothing is one, and what no header can say is refused", async () => {
   const joined = plainTar([]);
   expect(joined.sizeBytes).toBe(1024);
   expect((await digestImage([joined], {})).fileDigests.get(joined)).toHaveLength(64);
   expect(() => plainTar([{ path: "a\nb", isExecutable: true }])).toThrow("into a tar file");
+  const large = (sizeBytes: number) =>
+    plainTar([{ path: "a", isExecutable: true, body: fileSegment({ path: "/a", sizeBytes }) }]);
+  expect(() => large(8 * GIB)).toThrow("into a tar file");
+  expect(large(8 * GIB - 1).sizeBytes).toBe(8 * GIB + 3 * 512);
 });

@@ -307,9 +307,17 @@ test("a checkout that could not restore it is refused before anything is written
       'the manifest has no "jump: fiwix"',
     ],
   ];
-  for (const [line, why] of broken) {
-    expect(manifest).toContain(line);
-    const mini = treeWithTar({ "steps/manifest": manifest.replace(line, "") });
+  const late = `${manifest.replace("build: tar-1.0\n", "")}build: tar-1.0\n`;
+  for (
+    const [text, why] of [
+      ...broken.map(([line, why]) => {
+        expect(manifest).toContain(line);
+        return [manifest.replace(line, ""), why] as const;
+      }),
+      [late, "the manifest builds no tar before improve: finalize_fhs"] as const,
+    ]
+  ) {
+    const mini = treeWithTar({ "steps/manifest": text });
     const { request } = scene({ hasRepo: false }, undefined, mini);
     const { repo: _, ...plain } = request;
     const failure = await rejection(planBuild(plain));

@@ -208,6 +208,21 @@ for (const signal of ["SIGINT", "SIGKILL"] as const) {
   }, 120_000);
 }
 
+testPodman("an interrupt leaves an image that was there before", async () => {
+  const word = `lingers-${process.pid}-again`;
+  const { dir, target, args } = scene({ "seed/linger": `${word}\n` });
+  expect((await seedstrap(["build", ...args])).code).toBe(0);
+  podman!.run("load", "--input", join(target, IMAGE));
+  const words = [process.execPath, MAIN, "run", target, "--container"];
+  const child = start(words, { cwd: dir, env: podman!.env });
+  expect(await eventually(() => pidsWith(word).length >= 3)).toBe(true);
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(130);
+  const { containers, images } = podman!.left();
+  expect([containers, images.length]).toEqual([[], 1]);
+  podman!.run("rmi", "--all", "--force");
+}, 120_000);
+
 testPodman("an image that is not as seedstrap makes it is not loaded", async () => {
   const { dir, target, args } = scene();
   expect((await seedstrap(["build", ...args])).code).toBe(0);

@@ -109,4 +109,5 @@ test("one disk is refused where something else is the second, or nothing is boot
   expect(() => plan({}, inTheWay)).toThrow("the boot image has ./payload/alpha");
   expect(() => plan({ payload: "never" }, inTheWay)).not.toThrow();
   expect(() => plan({}, { importsPayload: true })).toThrow("an importer of its own");
+  expect(plan({ payload: "never" }, { importsPayload: true }).images).toEqual(["init.img"]);
 });
