@@ -179,6 +179,28 @@ test("what is in the way of an output stays, and nothing is left beside it", asy
   expect(readdirSync(dir).filter((name) => name.startsWith(".") || name === "t")).toEqual([]);
 }, 60_000);
 
+test("a file that is another when it is read again is in no image", async () => {
+  const { tree, target, dir, request } = scene();
+  const path = join(tree, "steps/alpha-1.0/pass1.kaem");
+  const text = readFileSync(path, "utf8");
+  const output = join(dir, "output");
+  for (const outputs of [undefined, new Map([["container", output]] as const)]) {
+    writeFileSync(path, text);
+    let isHashed = false;
+    let times = 0;
+    const begin = (what: string) => {
+      if (isHashed && what.startsWith("writing")) writeFileSync(path, `${times++}${text.slice(1)}`);
+      isHashed = what === "hashing the layer";
+    };
+    const built = buildMedia(
+      { ...request, ...(outputs && { outputs }) },
+      { progress: { begin, add() {} } },
+    );
+    expect((await rejection(built)).message).toContain(path);
+    expect([existsSync(join(target, IMAGE)), existsSync(output)]).toEqual([false, false]);
+  }
+});
+
 test("a file of the checkout that would delete another one is refused", async () => {
   const { tree, target, request } = scene();
   writeFiles(tree, { "steps/alpha-1.0/.wh.pass1.sh": "" });

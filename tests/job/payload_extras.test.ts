@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -21,7 +22,7 @@ import { GIB } from "../../src/format/segment.ts";
 import { rejection } from "../fetch/harness.ts";
 import { sha256 } from "../fetch/servers.ts";
 import { treeWithTar, writeExtras } from "../support/extras.ts";
-import { TempDirs } from "../support/files.ts";
+import { TempDirs, writeFiles } from "../support/files.ts";
 import { run, seedstrap, testWith } from "../support/run.ts";
 import { buildOptions, type MiniTree } from "../support/tree.ts";
 
@@ -155,6 +156,24 @@ test("a package belongs to the step that has built it, wherever the payload is",
     expect(stepsOf(`${prefix}${TAR}`, kind, steps)).toEqual([]);
   }
   expect(stepsOf("external/distfiles/omega-6.0_0.tar.bz2", "boot", steps)).toEqual([]);
+});
+
+test("a strange file in the payload, or named like a package elsewhere, is not of a checkout", async () => {
+  for (
+    const [name, payload, image] of [
+      ["stranger-1.0.tar.gz", "always", "payload.img"],
+      ["stranger-1.0_0.tar.bz2", "never", "init.img"],
+    ] as const
+  ) {
+    const { tree, target, request } = scene({ payload, hasRepo: false }, []);
+    const { repo: _, ...plain } = request;
+    writeFiles(tree, { [`distfiles/${name}`]: "of the user\n" });
+    await buildMedia(plain);
+    rmSync(join(tree, "distfiles", name));
+    const words = ["image", "verify", join(target, image), "--tree", tree];
+    const { code, stderr } = await seedstrap(words);
+    expect([code, stderr]).toEqual([5, expect.stringContaining(`${name} is not of this checkout`)]);
+  }
 });
 
 test("a bundle takes images that have packages and directories of the user", async () => {
