@@ -137,12 +137,29 @@ suite("one_disk", () => {
     });
   });
 
+  test("on a disk of more than 2 TiB the system ends where the table does", async () => {
+    const { code, table } = await source({ sizeBytes: 3 * 1024 * GIB });
+    expect(code).toBe(0);
+    expect(readMbr(memorySource(table)).partitions[0]).toMatchObject({
+      startSector: 2_097_152,
+      sectorCount: 2 ** 32 - 2_097_152,
+    });
+  });
+
   test("a disk whose size is not known is refused", async () => {
     const { code, stdout } = await source({
       programs: { sfdisk: "#!/bin/bash\necho odd >&2; exit 1" },
     });
     expect(code).toBe(1);
     expect(stdout).toContain("its size is not known: odd");
+  });
+
+  test("a partition is left as it is", async () => {
+    // As the device number of /dev/sdb1 ends.
+    const { code, stdout, table } = await source({ programs: { stat: "#!/bin/bash\necho 11" } });
+    expect(code).toBe(0);
+    expect(stdout).toContain("one_disk: /dev/sda: a partition: left as it is");
+    expect(table).toEqual(image.subarray(0, 512));
   });
 
   test("what an earlier run has made is made again", async () => {
@@ -182,8 +199,23 @@ suite("one_disk", () => {
     const fails =
       '#!/bin/bash\n[ "$1" != -s ] || exec /usr/sbin/sfdisk "$@"\necho broken >&2; exit 1';
     const lies = '#!/bin/bash\n[ "$1" != -s ] || exec /usr/sbin/sfdisk "$@"\ncat >/dev/sda3';
+    const patches = (at: number, bytes: string) =>
+      '#!/bin/bash\n/usr/sbin/sfdisk "$@" || exit\n' +
+      `[ "$1" = -s ] || printf '${bytes}' | dd of=/dev/sda bs=1 seek=${at} conv=notrunc status=none`;
+    const another = [
+      [458, "\\001"],
+      [450, "\\202"],
+      [470, "\\001"],
+      [474, "\\001"],
+    ] as const;
     for (
-      const [sfdisk, why] of [[fails, "sfdisk failed: broken"], [lies, "another table"]] as const
+      const [sfdisk, why] of [
+        [fails, "sfdisk failed: broken"],
+        ...[lies, ...another.map(([at, bytes]) => patches(at, bytes))].map((text) =>
+          [text, "another table"] as const
+        ),
+        ["#!/bin/bash\necho none >&2; exit 1", "its size is not known: none"],
+      ] as const
     ) {
       const { code, stdout } = await source({ programs: { sfdisk } });
       expect(code).toBe(1);
