@@ -203,7 +203,6 @@ suite("one_disk", () => {
       '#!/bin/bash\n/usr/sbin/sfdisk "$@" || exit\n' +
       `[ "$1" = -s ] || printf '${bytes}' | dd of=/dev/sda bs=1 seek=${at} conv=notrunc status=none`;
     const another = [
-      [458, "\\001"],
       [450, "\\202"],
       [470, "\\001"],
       [474, "\\001"],

@@ -149,13 +149,20 @@ testPodman("podman starts the seed, and its container stays with what it has mad
   expect(podman!.left().containers).toHaveLength(2);
 }, 120_000);
 
-testPodman("a bootstrap that fails has its exit code told, and its container stays", async () => {
-  const { dir, args } = scene({ "seed/exit-code": "37\n" });
-  const ran = await seedstrap(args, { cwd: dir, env: podman!.env });
-  expect(ran.code).toBe(9);
-  expect(ran.stderr).toContain("The bootstrap failed: exit code 37: ");
-  expect(podman!.left().containers).toHaveLength(1);
-}, 120_000);
+// podman fails with 125 itself.
+for (const exitCode of [37, 125]) {
+  testPodman(
+    `a bootstrap that fails with ${exitCode} has that told, and its container stays`,
+    async () => {
+      const { dir, args } = scene({ "seed/exit-code": `${exitCode}\n` });
+      const ran = await seedstrap(args, { cwd: dir, env: podman!.env });
+      expect(ran.code).toBe(9);
+      expect(ran.stderr).toContain(`The bootstrap failed: exit code ${exitCode}: `);
+      expect(podman!.left().containers).toHaveLength(1);
+    },
+    120_000,
+  );
+}
 
 testPodman(
   "a user at the terminal gets it, and the package of the last step is the proof",
