@@ -185,4 +185,9 @@ test("a partition that is within the srcfs, or ends after the image, is a fault 
   const other = bytes.slice();
   other[466] = 0x83;
   expect(payloadPartition(memorySource(other), end)).toBeUndefined();
+  // The script that installs the system looks at the second entry only.
+  const third = bytes.slice();
+  third.set(bytes.subarray(462, 478), 478);
+  third.fill(0, 462, 478);
+  expect(payloadPartition(memorySource(third), end)).toBeUndefined();
 });

@@ -7,6 +7,7 @@ import {
   memorySource,
   readExactly,
   readRange,
+  sliceOf,
   takeExactly,
   WINDOW_BYTES,
 } from "../../src/format/reader.ts";
@@ -113,4 +114,19 @@ test("takeExactly() reports what is truncated, and its offset", () => {
   expect(faultOf(() => takeExactly(source, 2, 2, "a number"))).toBe(
     "Cannot read image: the image ends inside a number | memory, offset 2",
   );
+});
+
+test("a slice has nothing of what is before and after it", () => {
+  const whole = Object.assign(memorySource(Uint8Array.from({ length: 100 }, (_, at) => at)), {
+    nextData: (offset: number) => Math.max(offset, 90),
+    runs: (offsetBytes: number, sizeBytes: number) => [{ path: "/a", offsetBytes, sizeBytes }],
+  });
+  const slice = sliceOf(sliceOf(whole, 10, 80), 20, 30);
+  expect([slice.sizeBytes, slice.baseBytes]).toEqual([30, 30]);
+  const bytes = new Uint8Array(8).fill(0xff);
+  expect(slice.read(26, bytes)).toBe(4);
+  expect([...bytes]).toEqual([56, 57, 58, 59, 0xff, 0xff, 0xff, 0xff]);
+  expect([slice.read(30, bytes), slice.read(31, bytes)]).toEqual([0, 0]);
+  expect(slice.nextData!(0)).toBe(30);
+  expect(slice.runs!(5, 3)).toEqual([{ path: "/a", offsetBytes: 35, sizeBytes: 3 }]);
 });
