@@ -209,6 +209,8 @@ test("each way to be damaged is told", () => {
   const late = Buffer.from(layer);
   late[late.length - 1] = 1;
   expect(faultIn(around(late))).toContain("the layer has no end");
+  // The zeros after it are those of the image.
+  expect(faultIn(around(layer.subarray(0, -512)))).toContain("the layer has no end");
   const inLayer = Buffer.from(bytes);
   const head = readContainer(memorySource(bytes));
   const [, su] = [...readLayer(memorySource(bytes), head)];
