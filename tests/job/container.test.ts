@@ -15,7 +15,7 @@ import { openView } from "../../src/image/view.ts";
 import { buildMedia, type BuildRequest, planBuild } from "../../src/job/build.ts";
 import { reproduceBuild } from "../../src/job/reproduce.ts";
 import { parseAdded } from "../../src/plan/added.ts";
-import { containerArgs } from "../../src/plan/container.ts";
+import { containerOptions } from "../../src/plan/container.ts";
 import type { BuildOptions } from "../../src/plan/options.ts";
 import { readRecord } from "../../src/record/read.ts";
 import { paxMember, rawTar } from "../archive/support.ts";
@@ -146,18 +146,20 @@ test(
 );
 
 test("a container has the network of this machine where it downloads, and no terminal unasked", () => {
-  const args = (changes: Partial<BuildOptions>) =>
-    containerArgs(buildOptions({ mode: "container", ...changes }), { name: "N", image: "I" });
-  const both = ["--pull=never", "--stop-signal=KILL", "--log-driver=none"];
-  const common = ["run", "--name", "N", "--platform=linux/386"];
+  const words = (changes: Partial<BuildOptions>) =>
+    containerOptions(buildOptions({ mode: "container", ...changes }));
+  const common = [
+    "--platform=linux/386",
+    "--pull=never",
+    "--stop-signal=KILL",
+    "--log-driver=none",
+  ];
   for (const externalSources of [false, true]) {
     const network = `--network=${externalSources ? "none" : "host"}`;
-    const got = args({ externalSources });
-    expect(got.slice(0, common.length)).toEqual(common);
-    expect(got.toSorted()).toEqual([...common, ...both, network, "I"].toSorted());
+    expect(words({ externalSources }).toSorted()).toEqual([...common, network].toSorted());
   }
   for (const asks of [{ interactive: true }, { configurator: true }, { createConfig: false }]) {
-    expect(args(asks)).toContain("--tty");
+    expect(words(asks)).toContain("--tty");
   }
 });
 
