@@ -277,14 +277,8 @@ function withoutEmpty(raw: RawOptions): RawOptions {
  */
 function checkTogether(
   mode: Mode,
-  { kernel, disk, overwriteDisk, internalCi }: RawOptions,
+  { kernel, disk, overwriteDisk }: RawOptions,
 ): void {
-  if (mode === "container" && internalCi !== undefined) {
-    throw new UserError("usage", "Cannot use --internal-ci with --container", {
-      hint: "A container begins anew from its image, which has nothing of an earlier pass: " +
-        "--bwrap goes on in its directory",
-    });
-  }
   if ((disk !== undefined || overwriteDisk) && (kernel !== undefined || usesRunningKernel(mode))) {
     const option = disk === undefined ? "--overwrite-disk" : "--disk";
     throw new UserError("usage", `Cannot use ${option} with --${kernel ? "kernel" : mode}`, {

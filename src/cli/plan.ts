@@ -8,6 +8,7 @@ import { mirrorWarnings, planBuild } from "../job/build.ts";
 import { checkLimits, checkMissing, checkTargetDirectory } from "../job/check.ts";
 import { shellQuote } from "../launch/process.ts";
 import { ROOT_PLACES } from "../plan/directory.ts";
+import { continuesPass } from "../plan/options.ts";
 import { neededDistfiles, planCommand } from "../plan/plan.ts";
 import { countUnknown, formatAmount, isFloor, type Limit, limitState } from "../plan/limits.ts";
 import { isReachable } from "../plan/reach.ts";
@@ -254,6 +255,11 @@ function mediaLines(plan: Plan, all: boolean, columns: number): string[] {
   const size = plan.options.targetSizeMib;
   const sizes = new Map(plan.distfiles.map((distfile) => [distfile.name, distfile.size]));
   const contentOf = (entries: Plan["entries"]) => contentText(entries, sizes);
+  if (continuesPass(plan.options)) {
+    const carried = plan.distfiles.filter(({ place }) => place === "boot");
+    const what = `${counted(carried.length, "distfile")}, ${amount(carried)}`;
+    return [`${what}, put again into what the pass before has left`];
+  }
   if (plan.start === "directory") return [`a directory: ${contentOf(plan.entries)}`];
   if (plan.start === "container") return [`${CONTAINER_IMAGE}: ${contentOf(plan.entries)}`];
   const disk = plan.disk === undefined ? [] : [

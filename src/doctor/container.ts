@@ -6,7 +6,7 @@
  */
 
 import { throwIfInterrupted } from "../errors.ts";
-import { engineAnswers, findEngine } from "../launch/container.ts";
+import { engineAnswers, findEngine } from "../launch/engine.ts";
 import { absent, type Finding, good } from "./check.ts";
 
 /**

@@ -62,7 +62,7 @@ import {
   checkTargetDirectory,
   checkUnchanged,
 } from "./check.ts";
-import { continuePass, readPass } from "./pass.ts";
+import { continuePass, type EarlierPass, readPass } from "./pass.ts";
 import {
   builderDigest,
   digestGiven,
@@ -259,7 +259,10 @@ export async function buildMedia(
   const count = servedMirrors(options).length;
   if (isPortChosen || count === 0) return await planAndWrite(request, events, signal);
   // A later pass goes on with the bootstrap.cfg of the first.
-  if (continuesPass(options)) return await withPort(readPass(request.target).options.mirrorPort);
+  if (continuesPass(options)) {
+    const { record } = await readPass(options, request.target, signal);
+    return await withPort(record.options.mirrorPort);
+  }
   const held = await holdPorts(options.mirrorPort, count);
   try {
     if (held.first === options.mirrorPort) return await withPort(held.first);
@@ -298,7 +301,9 @@ async function planAndWrite(
   ]);
   if (job.plan.disk !== undefined) await findMke2fs();
   const given = await digestGiven(request.options.kernel, request.preseed, signal);
-  const earlier = continuesPass(request.options) ? readPass(request.target) : undefined;
+  const earlier = continuesPass(request.options)
+    ? await readPass(request.options, request.target, signal)
+    : undefined;
   const target = openTarget(request, job.plan, earlier);
   try {
     await checkUnchanged(target.dir, request.force, events);
@@ -322,8 +327,8 @@ async function planAndWrite(
 interface Build {
   readonly request: BuildRequest;
   readonly target: Target;
-  /** Record of the pass that has prepared the target; undefined for a new target. */
-  readonly earlier: TargetRecord | undefined;
+  /** The pass that has prepared the target; undefined for a new target. */
+  readonly earlier: EarlierPass | undefined;
   readonly given: GivenDigests;
   /** SHA-256 of our binary; undefined if we run from source. */
   readonly builder: Promise<string | undefined>;
@@ -400,7 +405,7 @@ async function write({ plan, located, tree }: PlannedBuild, build: Build): Promi
 function openTarget(
   { target: dir, wantsBmaps }: BuildRequest,
   plan: Plan,
-  earlier: TargetRecord | undefined,
+  earlier: EarlierPass | undefined,
 ): Target {
   return earlier === undefined
     ? Target.open(dir, outputNames(plan, wantsBmaps), plan.start === "directory")

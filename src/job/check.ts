@@ -12,6 +12,7 @@ import { UserError } from "../errors.ts";
 import { shellQuote } from "../launch/process.ts";
 import { DISTFILES_DIR } from "../format/bundle.ts";
 import type { Image } from "../plan/images.ts";
+import { continuesPass } from "../plan/options.ts";
 import { formatAmount, limitFigures } from "../plan/limits.ts";
 import { counted } from "../text.ts";
 import { brokenLimits, isDoomed } from "../plan/plan.ts";
@@ -215,6 +216,12 @@ export function checkOutputs(
       "What is started here is in the target: leave it out",
     );
   }
+  if (continuesPass(options)) {
+    throw refuse(
+      `--internal-ci ${options.internalCi} makes no image`,
+      "It goes on in the container of the pass before: leave it out",
+    );
+  }
   if (start === "disk") {
     throw refuse(
       "a disk with a file system cannot be streamed",
@@ -258,7 +265,9 @@ export function checkBmaps(
 ): void {
   const elsewhere = (devices?.paths.size ?? 0) + (outputs?.size ?? 0);
   if (wantsBmaps !== true || images.length > elsewhere) return;
-  const why = images.length === 0
+  const why = continuesPass(options)
+    ? `--internal-ci ${options.internalCi} makes none`
+    : images.length === 0
     ? `--${options.mode} makes a directory`
     : outputs === undefined
     ? "all are on devices"

@@ -175,7 +175,7 @@ function optionsAgain(stated: TargetRecord, request: ReproduceRequest): BuildOpt
     const option = `--internal-ci ${options.internalCi}`;
     throw new UserError("usage", `Cannot reproduce what was built with ${option}`, {
       where,
-      hint: "It went on in a directory in which a bootstrap had worked: reproduce pass1",
+      hint: "It went on in what a bootstrap had left: reproduce pass1",
     });
   }
   const wanted = [

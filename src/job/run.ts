@@ -20,6 +20,7 @@ import { registerRun } from "../record/running.ts";
 import { beginRun, lastRun, type RunFiles, toldRun } from "../record/run.ts";
 import { checkImages, checkKernel } from "./check.ts";
 import { chooseCheckpoint, refuseCheckpoints, resumeCommand } from "./checkpoint.ts";
+import { findPass, ownContainerHead } from "./container_pass.ts";
 import { asNamed } from "./named.ts";
 import {
   checkDetached,
@@ -29,7 +30,6 @@ import {
   checkTerminal,
   useTarget,
 } from "./run_checks.ts";
-import { containerDigests } from "./run_guest.ts";
 import { followGuest } from "./run_follow.ts";
 import { budgetError, factsOf, interruptedError, outcomeError, ownFailure } from "./run_judge.ts";
 import type { Run, RunEvents, RunRequest } from "./run_request.ts";
@@ -68,13 +68,15 @@ export async function runTarget(
   let entry: ReturnType<typeof registerRun> | undefined;
   try {
     checkImages(dir, record.images);
-    if (options.mode === "container") containerDigests(join(dir, CONTAINER_IMAGE), options);
+    if (options.mode === "container") ownContainerHead(join(dir, CONTAINER_IMAGE), options);
+    const continuesContainer = options.mode === "container" && continuesPass(options);
+    const pass = continuesContainer ? await findPass(dir, options, signal) : undefined;
     const from = await foundStart({ dir, record, extraArgs }, request, events, signal);
     const expected = { ...expectedOf(dir, record), ...factsOf(record) };
     if (startsInDirectory(options.mode) && !continuesPass(options)) warnOfEarlier(dir, events);
     const files = beginRun(dir);
     entry = registered(dir, files, request, events);
-    const run = { record, command: [...command, ...extraArgs], dir, files, expected, from };
+    const run = { record, command: [...command, ...extraArgs], dir, files, expected, from, pass };
     const { outcome: seen, error } = await followGuest(run, request, { events, signal }).catch(
       (error) => {
         files.finish(ownFailure(error));

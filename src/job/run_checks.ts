@@ -7,10 +7,10 @@
 
 import process from "node:process";
 import { UserError } from "../errors.ts";
-import { findEngine } from "../launch/container.ts";
+import { findEngine } from "../launch/engine.ts";
 import { requireProgram } from "../launch/process.ts";
 import { rootCommand } from "../launch/root.ts";
-import { type BuildOptions, continuesPass, startsInDirectory } from "../plan/options.ts";
+import { asksUser, type BuildOptions, startsInDirectory } from "../plan/options.ts";
 import { planCommand } from "../plan/plan.ts";
 import type { Lock } from "../runtime/lock.ts";
 import { takeTarget } from "../write/target.ts";
@@ -114,11 +114,6 @@ export function needsTerminal(options: BuildOptions): boolean {
 /** Reports whether only root may start it. */
 export function needsRoot({ mode }: Pick<BuildOptions, "mode">): boolean {
   return mode === "chroot";
-}
-
-/** Reports whether the configurator runs in the guest, which asks until it is told. */
-function asksUser(options: BuildOptions): boolean {
-  return (options.configurator || !options.createConfig) && !continuesPass(options);
 }
 
 /** The lock of a target, so that no build replaces what a guest runs from. */

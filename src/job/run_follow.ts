@@ -15,6 +15,7 @@ import { watchSilence } from "../launch/silence.ts";
 import { guardingTerminal } from "../launch/terminal.ts";
 import type { ExpectedRun } from "../record/expected.ts";
 import { Checkpointer, earlierOutput } from "./checkpoint.ts";
+import { type KeptRun, settlePass } from "./container_pass.ts";
 import { needsTerminal } from "./run_checks.ts";
 import { runInContainer, runInDirectory, runInQemu, serving } from "./run_guest.ts";
 import { endOf, ownFailure, preflightOutcome } from "./run_judge.ts";
@@ -48,6 +49,7 @@ export async function followGuest(
   });
   const checkpointer = checkpointerOf(run, request, () => follower.lastStep, events);
   let isPackaged = false;
+  let kept: KeptRun | undefined;
   const judged: ExpectedRun = {
     ...expected,
     isPackaged: () => isPackaged || expected.isPackaged?.() === true,
@@ -55,6 +57,7 @@ export async function followGuest(
   const followed: GuestEvents = {
     ...events,
     onPackaged: () => isPackaged = true,
+    onKept: (container) => kept = container,
     onReset: () => follower.sawReset(),
     onStart: (start) => {
       follower.restart(recorder.begin(start.by));
@@ -124,7 +127,12 @@ export async function followGuest(
       return isAsked ? { outcome } : { outcome, error };
     }
     if (options.bootProgram === "preflight") return { outcome: preflightOutcome(files.logPath) };
-    return { outcome: follower.judge(judged, { kind: "ended" }) };
+    const outcome = follower.judge(judged, { kind: "ended" });
+    if (kept !== undefined) {
+      const onNotice = (text: string) => events.onWarning?.(text);
+      await settlePass(run.dir, kept, outcome.verdict === "done", onNotice);
+    }
+    return { outcome };
   };
   try {
     const result = await ended();

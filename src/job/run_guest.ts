@@ -7,26 +7,27 @@
  */
 
 import { join } from "node:path";
-import { messageOf, UserError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
 import type { FileServer } from "../fetch/http_server.ts";
 import { serveDirectory } from "../fetch/serve.ts";
-import { isOwnContainer, readContainer } from "../format/oci.ts";
-import { findEngine, runContainer } from "../launch/container.ts";
+import { runContainer } from "../launch/container.ts";
+import { findEngine } from "../launch/engine.ts";
+import { imageOfPass } from "../launch/kept.ts";
 import { openLog } from "../launch/log.ts";
 import { unmountBelow } from "../launch/mount.ts";
 import { shellQuote } from "../launch/process.ts";
 import { type QemuOptions, runQemu } from "../launch/qemu.ts";
 import { runRoot } from "../launch/root.ts";
-import { containerOptions, containerSettings } from "../plan/container.ts";
+import { containerOptions } from "../plan/container.ts";
 import type { BuildOptions } from "../plan/options.ts";
 import { CONTAINER_IMAGE } from "../plan/types.ts";
 import { packagePath } from "../record/expected.ts";
 import type { RunFiles } from "../record/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import { mountsBelow } from "../runtime/mounts.ts";
-import { openImage } from "../source/file.ts";
 import { withRootUmask } from "../runtime/umask.ts";
 import type { Checkpointer } from "./checkpoint.ts";
+import { ownContainerHead, recordKept } from "./container_pass.ts";
 import { needsRoot, needsTerminal } from "./run_checks.ts";
 import type { GuestEvents, Run, RunEvents, RunStart } from "./run_request.ts";
 
@@ -76,18 +77,22 @@ export async function runInQemu(
 
 /** Runs a container, and tells where what it has built is. */
 export async function runInContainer(
-  { record: { options }, dir, files, expected: { lastStep } }: Run,
-  { onSerial, onStart, onProcess, onReady, onWarning, onLogged, onPackaged }: GuestEvents,
+  { record: { options }, dir, files, expected: { lastStep }, pass }: Run,
+  { onSerial, onStart, onProcess, onReady, onWarning, onLogged, onPackaged, onKept }: GuestEvents,
   signal: AbortSignal,
 ): Promise<void> {
-  const engine = await findEngine();
-  const archive = join(dir, CONTAINER_IMAGE);
-  const digests = containerDigests(archive, options);
+  const engine = pass?.engine ?? await findEngine();
+  const path = join(dir, CONTAINER_IMAGE);
+  const { configSha256, manifestSha256 } = ownContainerHead(path, options);
+  const digests = [configSha256, manifestSha256];
   const log = openLog(files.logPath, (text) => onWarning?.(text), onLogged);
   onStart?.({ by: engine.name, ...toldStart(options, files) });
   try {
     await runContainer({
-      ...{ engine, archive, digests, signal },
+      ...{ engine, signal },
+      origin: pass === undefined
+        ? { kind: "archive", path, digests }
+        : { kind: "container", name: pass.name },
       options: containerOptions(options),
       interactive: needsTerminal(options),
       onOutput: (chunk) => {
@@ -98,13 +103,20 @@ export async function runInContainer(
         onProcess?.(first);
         onReady?.();
       },
-      onKept: (name) => {
+      onKept: (name, hasSucceeded) => {
         const copy = [engine.name, "cp", `${name}:/external/repo`, "."];
-        const remove = [engine.name, "rm", name];
+        const remove = [
+          [engine.name, "rm", name],
+          ...pass === undefined ? [] : [[engine.name, "image", "rm", imageOfPass(name)]],
+        ].map(shellQuote).join(" && ");
         onWarning?.(
           `the container ${name} is there with what was built in it: ${shellQuote(copy)} copies ` +
-            `the packages, ${shellQuote(remove)} removes it`,
+            `the packages, ${remove} removes it`,
         );
+        if (!hasSucceeded) return;
+        const kept = { engine, name, before: pass };
+        recordKept(dir, kept);
+        onKept?.(kept);
       },
       // What is on the terminal of a user is not seen.
       proof: lastStep && packagePath(lastStep),
@@ -114,27 +126,6 @@ export async function runInContainer(
   } finally {
     if (signal.aborted) log.separator(messageOf(signal.reason));
     log.close();
-  }
-}
-
-/**
- * The digests by which an engine may know the image in a file.
- *
- * @throws {UserError} "verify" for another than a build makes: the engine would give it any name.
- */
-export function containerDigests(path: string, options: BuildOptions): string[] {
-  const source = openImage(path);
-  try {
-    const head = readContainer(source);
-    if (!isOwnContainer(source, head, containerSettings(options))) {
-      throw new UserError("verify", `Cannot trust ${path}: it is not as seedstrap makes it`, {
-        where: path,
-        hint: "Build the target again",
-      });
-    }
-    return [head.configSha256, head.manifestSha256];
-  } finally {
-    source.close();
   }
 }
 

@@ -15,6 +15,7 @@ import type { ExpectedRun } from "../record/expected.ts";
 import type { RunFiles } from "../record/run.ts";
 import type { TargetRecord } from "../record/types.ts";
 import type { CheckpointTimes, ResumeRequest } from "./checkpoint.ts";
+import type { FoundPass, KeptRun } from "./container_pass.ts";
 import type { NamedByUser } from "./named.ts";
 import type { SavedCheckpoint } from "./saver.ts";
 
@@ -92,6 +93,8 @@ export interface Run {
   readonly files: RunFiles;
   readonly expected: ExpectedRun;
   readonly from: Checkpoint | undefined;
+  /** The container that a later pass goes on in; undefined for all else. */
+  readonly pass: FoundPass | undefined;
 }
 
 /** Told also what concerns the record of a run, and what only QEMU or a container tells. */
@@ -100,5 +103,7 @@ export type GuestEvents =
   & {
     /** Told where a container has the package of the last step. */
     readonly onPackaged: () => void;
+    /** Told which container stays, where the bootstrap in it has ended with exit code 0. */
+    readonly onKept: (kept: KeptRun) => void;
   }
   & Required<Pick<QemuOptions, "onRestart" | "onLogged" | "onReset">>;

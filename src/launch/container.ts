@@ -15,9 +15,10 @@
  * @module
  */
 
-import { randomBytes } from "node:crypto";
 import { basename } from "node:path";
 import { throwIfInterrupted, UserError } from "../errors.ts";
+import { askEngine, type Engine, engineDoes } from "./engine.ts";
+import { imageOfPass, newContainerName, removeKept } from "./kept.ts";
 import {
   findProgram,
   type ProcessOutcome,
@@ -26,26 +27,25 @@ import {
   shellQuote,
 } from "./process.ts";
 
-/** The programs that can run a container; the first that is installed does. */
-const ENGINES = ["podman", "docker"] as const;
-
-/** A program that runs containers. */
-export interface Engine {
-  readonly name: (typeof ENGINES)[number];
-  /** Its full path. */
-  readonly path: string;
-}
+/** What a container is made of. */
+export type ContainerOrigin =
+  | {
+    readonly kind: "archive";
+    /** The image as a file. */
+    readonly path: string;
+    /**
+     * The digests by which an engine may know the image, in lower-case hex: podman and docker by
+     * that of its config, docker with the store of containerd by that of its manifest.
+     */
+    readonly digests: readonly string[];
+  }
+  /** Of what is in another container, which is left as it is. */
+  | { readonly kind: "container"; readonly name: string };
 
 /** What to run. */
 export interface ContainerRun {
   readonly engine: Engine;
-  /** The image as a file. */
-  readonly archive: string;
-  /**
-   * The digests by which an engine may know the image, in lower-case hex: podman and docker by that
-   * of its config, docker with the store of containerd by that of its manifest.
-   */
-  readonly digests: readonly string[];
+  readonly origin: ContainerOrigin;
   /** With which the engine makes the container. */
   readonly options: readonly string[];
   /** Gives the bootstrap our terminal; otherwise it has no input, and what it prints is taken. */
@@ -53,8 +53,11 @@ export interface ContainerRun {
   readonly onOutput: (chunk: Uint8Array) => void;
   /** Told when the engine has been asked to start it: the process of the engine. */
   readonly onProcess?: ((engine: RunningChild) => void) | undefined;
-  /** Told the name of a container that stays. */
-  readonly onKept: (name: string) => void;
+  /**
+   * Told the name of a container that stays, and whether the bootstrap in it has succeeded. Where we
+   * are killed before this returns, the container is removed.
+   */
+  readonly onKept: (name: string, hasSucceeded: boolean) => void;
   /** A file that proves that the bootstrap has come to its end; undefined if none is known. */
   readonly proof: string | undefined;
   /** Told where there is that file. */
@@ -65,47 +68,26 @@ export interface ContainerRun {
 }
 
 /**
- * Returns the engine of this machine.
- *
- * @throws {UserError} "launch" if none is installed.
- */
-export async function findEngine(): Promise<Engine> {
-  for (const name of ENGINES) {
-    const path = await findProgram(name);
-    if (path !== undefined) return { name, path };
-  }
-  throw new UserError("launch", `Cannot find ${ENGINES.join(" or ")} in PATH`, {
-    hint:
-      "Install one of them: on Debian apt-get install podman. seedstrap build --container makes " +
-      "the image without",
-  });
-}
-
-/** Reports whether an engine works, or the daemon that it needs. */
-export function engineAnswers(engine: Engine, signal: AbortSignal): Promise<boolean> {
-  return quietly(engine, ["info"], signal);
-}
-
-/**
  * Runs a container to its end.
  *
- * @throws {UserError} "launch" if the engine cannot load the image or start it; "step" if the
- * bootstrap fails; "interrupt", and then neither the container nor an image that was loaded for it
- * is left.
+ * @throws {UserError} "launch" if the engine cannot make the image or start it; "step" if the
+ * bootstrap fails; "interrupt". Unless a container stays, neither it nor an image that was made for
+ * it is left then.
  */
 export async function runContainer(run: ContainerRun): Promise<void> {
-  const { engine, signal, options, interactive, onOutput, onProcess, onKept, onNotice } = run;
-  const name = `seedstrap-${randomBytes(6).toString("hex")}`;
-  const remove = () => quietly(engine, ["rm", "--force", name]);
-  // Whether an image that the engine has by now is of our making.
-  let isLoaded = false;
-  const watcher = await watch(engine, name);
+  const { engine, origin, signal, options, interactive, onOutput, onProcess, onKept } = run;
+  const name = newContainerName();
+  const image = new ImageOfRun(run, name);
+  const remove = () => engineDoes(engine, ["rm", "--force", name]);
+  const watcher = await watch(engine, name, origin.kind === "container");
+  let isKept = false;
+  const keep = (hasSucceeded: boolean) => {
+    isKept = true;
+    onKept(name, hasSucceeded);
+  };
   try {
-    const there = await imageOf(run, signal);
-    throwIfInterrupted(signal);
-    isLoaded = there === undefined;
-    const image = there ?? await load(run);
-    await ask(engine, ["create", "--name", name, ...options, image], "make a container");
+    const from = await image.get(signal);
+    await askEngine(engine, ["create", "--name", name, ...options, from], "make a container");
     throwIfInterrupted(signal);
     const argv = [
       engine.path,
@@ -136,29 +118,27 @@ export async function runContainer(run: ContainerRun): Promise<void> {
     }
     if (signal.aborted) throw interrupted();
     if (outcome.code === 0) {
-      onKept(name);
+      keep(true);
       const { proof, onProof } = run;
-      if (proof !== undefined && await quietly(engine, ["cp", `${name}:${proof}`, "-"])) onProof();
+      if (proof !== undefined && await engineDoes(engine, ["cp", `${name}:${proof}`, "-"])) {
+        onProof();
+      }
       return;
     }
     const end = outcome.code === null ? `killed by ${outcome.signal}` : `exit code ${outcome.code}`;
     const why = `${end}: ${shellQuote(argv)}`;
     const inspect = ["container", "inspect", "--format", "{{.State.StartedAt}}", name];
-    if ((await ask(engine, inspect, "tell of its container")).startsWith(NEVER)) {
-      await remove();
+    if ((await askEngine(engine, inspect, "tell of its container")).startsWith(NEVER)) {
       throw new UserError("launch", why);
     }
-    onKept(name);
+    keep(false);
     throw new UserError(outcome.code === null ? "died" : "step", why);
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (isKept) throw error;
     // It may have been made after it was removed.
     await remove();
-    const loaded = isLoaded ? await imageOf(run) : undefined;
-    if (loaded !== undefined && !await quietly(engine, ["image", "rm", loaded])) {
-      onNotice(`${engine.name} keeps the image: ${engine.name} image rm ${loaded} removes it`);
-    }
-    throw interrupted();
+    if (signal.aborted || origin.kind === "container") await image.remove();
+    throw signal.aborted ? interrupted() : error;
   } finally {
     watcher.release();
   }
@@ -171,116 +151,126 @@ function interrupted(): UserError {
   return new UserError("interrupt", "Interrupted, the container was ended");
 }
 
+/** The image that the container of a run is made from. */
+class ImageOfRun {
+  readonly #run: ContainerRun;
+  /** The name of the container. */
+  readonly #name: string;
+  /** Whether an image that the engine has by now is of our making. */
+  #isMade = false;
+
+  constructor(run: ContainerRun, name: string) {
+    this.#run = run;
+    this.#name = name;
+  }
+
+  /** Makes it where the engine does not have it, and returns what the engine knows it by. */
+  async get(signal: AbortSignal): Promise<string> {
+    const { engine, origin } = this.#run;
+    if (origin.kind === "container") {
+      this.#isMade = true;
+      return await commit(engine, origin.name, this.#name, signal);
+    }
+    const there = await imageOf(engine, origin.digests, signal);
+    throwIfInterrupted(signal);
+    this.#isMade = there === undefined;
+    return there ?? await load(this.#run, origin);
+  }
+
+  /** Removes it where {@link get} has made it. */
+  async remove(): Promise<void> {
+    const { engine, origin, onNotice } = this.#run;
+    if (!this.#isMade) return;
+    if (origin.kind === "container") return await removeKept(engine, this.#name, onNotice);
+    const loaded = await imageOf(engine, origin.digests);
+    if (loaded !== undefined && !await engineDoes(engine, ["image", "rm", loaded])) {
+      onNotice(`${engine.name} keeps the image: ${engine.name} image rm ${loaded} removes it`);
+    }
+  }
+}
+
 /** Returns the digest by which an engine has an image; undefined if it does not have it. */
 async function imageOf(
-  { engine, digests }: ContainerRun,
+  engine: Engine,
+  digests: readonly string[],
   signal?: AbortSignal,
 ): Promise<string | undefined> {
   for (const digest of digests) {
     const image = `sha256:${digest}`;
-    if (await quietly(engine, ["image", "inspect", image], signal)) return image;
+    if (await engineDoes(engine, ["image", "inspect", image], signal)) return image;
   }
   return undefined;
 }
 
 /** Has an engine load an image, and returns the digest by which it has it then. */
-async function load(run: ContainerRun): Promise<string> {
-  const { engine, archive, onNotice, signal } = run;
-  onNotice(`${engine.name} loads ${basename(archive)}`);
-  // podman ends with its program, the daemon of docker does not.
-  const ends = engine.name === "podman" ? signal : undefined;
-  await ask(engine, ["load", "--input", archive], `load ${archive}`, ends);
+async function load(
+  { engine, onNotice, signal }: ContainerRun,
+  { path, digests }: Extract<ContainerOrigin, { kind: "archive" }>,
+): Promise<string> {
+  onNotice(`${engine.name} loads ${basename(path)}`);
+  await askEngine(engine, ["load", "--input", path], `load ${path}`, waits(engine, signal));
   throwIfInterrupted(signal);
-  const image = await imageOf(run, signal);
+  const image = await imageOf(engine, digests, signal);
   throwIfInterrupted(signal);
   if (image !== undefined) return image;
   throw new UserError("launch", `${engine.name} does not have the image that it has loaded`, {
-    where: archive,
+    where: path,
   });
 }
 
 /**
- * Has an engine do something.
+ * Has an engine make an image of what is in a container, and returns its digest.
  *
- * @param what What that is, for the error.
- * @returns What it says.
- * @throws {UserError} "launch" with that, where it fails.
+ * @param name The container that is to be made from it, which the image is named after.
  */
-async function ask(
-  { name, path }: Engine,
-  args: readonly string[],
-  what: string,
-  signal?: AbortSignal,
+async function commit(
+  engine: Engine,
+  from: string,
+  name: string,
+  signal: AbortSignal,
 ): Promise<string> {
-  const told = new Told();
-  const argv = [path, ...args];
-  const { code } = await runProcess({
-    argv,
-    stdin: "ignore",
-    onStdout: told.take,
-    onStderr: told.take,
-    isApart: true,
-    ...(signal && { signal }),
-  });
+  const what = `make an image of the container ${from}`;
+  const words = ["commit", from, imageOfPass(name)];
+  const said = await askEngine(engine, words, what, waits(engine, signal));
   throwIfInterrupted(signal);
-  if (code === 0) return told.text;
-  throw new UserError("launch", `${name} cannot ${what}: ${told.text || `exit code ${code}`}`, {
-    hint: `The command was: ${shellQuote(argv)}`,
-  });
+  const digest = /(?:^|\n)(?:sha256:)?([0-9a-f]{64})$/.exec(said)?.[1];
+  if (digest !== undefined) return `sha256:${digest}`;
+  throw new UserError("launch", `${engine.name} does not say which image it has made: ${said}`);
 }
 
-/** The end of what a program says. */
-class Told {
-  #bytes = new Uint8Array();
-
-  readonly take = (chunk: Uint8Array): void => {
-    this.#bytes = new Uint8Array([...this.#bytes, ...chunk]).slice(-MOST_TOLD_BYTES);
-  };
-
-  get text(): string {
-    return new TextDecoder().decode(this.#bytes).trim();
-  }
-}
-
-const MOST_TOLD_BYTES = 2048;
-
-/** Asks an engine for something, and reports whether it has done it. */
-async function quietly(
-  { path }: Engine,
-  args: readonly string[],
-  signal?: AbortSignal,
-): Promise<boolean> {
-  const nothing = () => {};
-  const { code } = await runProcess({
-    argv: [path, ...args],
-    stdin: "ignore",
-    onStdout: nothing,
-    onStderr: nothing,
-    isApart: true,
-    ...(signal && { signal }),
-  });
-  return code === 0;
+/** What ends a long command: podman ends with its program, the daemon of docker does not. */
+function waits({ name }: Engine, signal: AbortSignal): AbortSignal | undefined {
+  return name === "podman" ? signal : undefined;
 }
 
 /**
- * Waits for a line, and runs its arguments where none comes, and once more for what was made
- * meanwhile. It is a child of the shell that dies
- * with us, and has no signal for the death of its own parent.
+ * Waits for a line, and removes the container where none comes, with its image if there is a name
+ * of one, and once more what was made meanwhile. It is a child of the shell that dies with us, and
+ * has no signal for the death of its own parent.
  */
 const WATCHES = `exec 3<&0
-(read -r line <&3 || { "$@"; sleep 5; exec "$@"; }) >/dev/null 2>&1 &
+end() {
+  "$0" rm --force "$1"
+  [ -z "$2" ] || "$0" image rm "$2"
+}
+(read -r line <&3 || { end "$@"; sleep 5; end "$@"; }) >/dev/null 2>&1 &
 wait`;
 
-/** Has a container removed where we are killed. */
+/**
+ * Has a container removed where we are killed.
+ *
+ * @param hasImage Whether its image is one that was made for it.
+ */
 async function watch(
   { path }: Engine,
   name: string,
+  hasImage: boolean,
 ): Promise<{ release(): void }> {
   const shell = await findProgram("sh");
   if (shell === undefined) return { release() {} };
   let tell: RunningChild | undefined;
   const ended = runProcess({
-    argv: [shell, "-c", WATCHES, shell, path, "rm", "--force", name],
+    argv: [shell, "-c", WATCHES, path, name, hasImage ? imageOfPass(name) : ""],
     stdin: "pipe",
     isApart: true,
     onSpawn: (child) => tell = child,

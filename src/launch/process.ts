@@ -20,7 +20,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { access, constants, stat } from "node:fs/promises";
 import { delimiter, isAbsolute, resolve } from "node:path";
 import process from "node:process";
-import type { Duplex } from "node:stream";
+import type { Duplex, Writable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { messageOf, UserError } from "../errors.ts";
 
@@ -42,6 +42,8 @@ export interface ProcessOptions {
   readonly stdin: "inherit" | "ignore" | "pipe";
   /** Told once, when the child has started. */
   readonly onSpawn?: (child: RunningChild) => void;
+  /** Told the standard input of the child as a stream, once, when it has started; for `pipe`. */
+  readonly onInput?: (input: Writable) => void;
   /** Takes standard output in chunks of any size. If absent, the child gets ours. */
   readonly onStdout?: (chunk: Uint8Array) => void;
   /** Takes standard error in chunks of any size. If absent, the child gets ours. */
@@ -317,6 +319,7 @@ function supervise(options: ProcessOptions, command: string[]): Promise<ProcessO
         if (stdin?.writable && !stdin.writableNeedDrain) stdin.write(bytes);
       };
       options.onSpawn?.({ pid, ...(stdin && { write, end: () => stdin.end() }) });
+      if (stdin) options.onInput?.(stdin);
       const channel = child.stdio[3] as Duplex | null | undefined;
       if (channel) onChannel?.(channel);
     }

@@ -6,10 +6,10 @@
  * @module
  */
 
-import type { ContainerSettings } from "../format/oci.ts";
+import { CONTAINER_NAME, type ContainerSettings } from "../format/oci.ts";
 import { archDir } from "./config.ts";
 import { seedPath } from "./entries.ts";
-import type { BuildOptions } from "./options.ts";
+import { asksUser, type BuildOptions, continuesPass } from "./options.ts";
 
 /** Architectures that have other names in Go, by which an image says for what it is. */
 const GO_NAMES: Readonly<Record<string, string>> = { x86: "386", aarch64: "arm64" };
@@ -33,6 +33,7 @@ export function containerSettings({ arch }: Pick<BuildOptions, "arch">): Contain
  * The first process heeds no signal that it has no handler for, as the first of every PID namespace:
  * hence the stop signal. Without --external-sources the network is that of this machine, as in chroot
  * and bwrap: mirrors that are directories are served on 127.0.0.1. The engine keeps no log of its own.
+ * A later pass starts as with bwrap.
  */
 export function containerOptions(options: BuildOptions): string[] {
   return [
@@ -42,8 +43,16 @@ export function containerOptions(options: BuildOptions): string[] {
     `--network=${options.externalSources ? "none" : "host"}`,
     "--stop-signal=KILL",
     "--log-driver=none",
-    ...(options.interactive || options.configurator || !options.createConfig
-      ? ["--interactive", "--tty"]
-      : []),
+    ...(options.interactive || asksUser(options) ? ["--interactive", "--tty"] : []),
+    ...(continuesPass(options) ? ["--entrypoint=/init", "--env=PATH=/usr/bin"] : []),
   ];
+}
+
+/**
+ * Returns the command that starts the container of a bootstrap, once podman has its image. That of a
+ * later pass is made of the container of the pass before, and has no name yet.
+ */
+export function containerCommand(options: BuildOptions): string[] {
+  const image = continuesPass(options) ? "IMAGE" : CONTAINER_NAME;
+  return ["podman", "run", ...containerOptions(options), image];
 }

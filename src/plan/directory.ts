@@ -107,7 +107,11 @@ export function planRootDirectory(
     hasPayload: false,
     payloadReason: `the distfiles are ${ROOT_PLACES[start]}`,
     limits: disk === undefined ? [] : fileSystemLimits(disk, countUnknown(distfiles)),
-    images: disk !== undefined ? [disk.name] : start === "container" ? [CONTAINER_IMAGE] : [],
+    images: disk !== undefined
+      ? [disk.name]
+      : start === "container" && !continuesPass(options)
+      ? [CONTAINER_IMAGE]
+      : [],
     overlay: {
       manifestLines: overlay.changes,
       files: [...overlay.files.keys(), ...list?.keys() ?? []],

@@ -65,11 +65,19 @@ export function hasExternalDisk(
 export type CiPass = "pass1" | "pass2" | "pass3";
 export const CI_PASSES: readonly CiPass[] = ["pass1", "pass2", "pass3"];
 
-/** Reports whether a build continues in a directory that an earlier pass has prepared. */
+/** Reports whether a build continues in what an earlier pass has left: a directory, or a container. */
 export function continuesPass(
   { mode, internalCi }: Pick<BuildOptions, "mode" | "internalCi">,
 ): boolean {
-  return mode === "bwrap" && internalCi !== undefined && internalCi !== "pass1";
+  const hasPasses = mode === "bwrap" || mode === "container";
+  return hasPasses && internalCi !== undefined && internalCi !== "pass1";
+}
+
+/** Reports whether the configurator runs in the guest, which asks until it is told. */
+export function asksUser(
+  options: Pick<BuildOptions, "mode" | "internalCi" | "configurator" | "createConfig">,
+): boolean {
+  return (options.configurator || !options.createConfig) && !continuesPass(options);
 }
 
 /** Options of `plan` and `build`: those of rootfs.py with its defaults, and our own. */

@@ -58,8 +58,7 @@ import {
 import { directoryCommand, planRootDirectory } from "./directory.ts";
 import { externalDisk, fileSystemLimits } from "./disk.ts";
 import { canMakeAgain, findLost, lostForGood, NOTHING_LOST, withoutLost } from "./lost.ts";
-import { CONTAINER_NAME } from "../format/oci.ts";
-import { containerOptions } from "./container.ts";
+import { containerCommand } from "./container.ts";
 import {
   asksForPayload,
   type BuildOptions,
@@ -181,9 +180,7 @@ export function planCommand(
   dir: string,
 ): string[] | undefined {
   if (startsInDirectory(options.mode)) return directoryCommand(options, dir);
-  if (options.mode === "container") {
-    return ["podman", "run", ...containerOptions(options), CONTAINER_NAME];
-  }
+  if (options.mode === "container") return containerCommand(options);
   if (options.mode === "bare-metal") return undefined;
   return [options.qemuCommand, ...qemuArgs(options, images.map((name) => `${dir}/${name}`))];
 }

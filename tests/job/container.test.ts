@@ -331,12 +331,13 @@ testWith("tar")("bundle create --images takes a container, and verifies it", asy
 }, 60_000);
 
 test(
-  "passes of a CI, a kernel, a disk and a tmpfs are refused, and so is a run unasked",
+  "a kernel, a disk and a payload are refused, and so is a run unasked",
   async () => {
     const { dir, args, target } = scene();
     for (
       const [words, why] of [
-        [["--internal-ci", "pass1"], "begins anew"],
+        [["--internal-ci", "pass2", "-o", "x"], "--internal-ci pass2 makes no image"],
+        [["--internal-ci", "pass2", "--bmap"], "--internal-ci pass2 makes none"],
         [["--kernel", "/vmlinuz"], "running kernel"],
         [["--disk", "sdb"], "--disk with --container"],
         [["--payload", "always"], "--payload always with --container"],
@@ -362,3 +363,32 @@ test(
   },
   60_000,
 );
+
+test("a later pass is planned, and refused where the first has not run", async () => {
+  const { dir, args, target } = scene();
+  const words = [...args, "-t", target, "--internal-ci"];
+  const planned = await seedstrap(["plan", ...words, "pass2"]);
+  expect(planned.code).toBe(0);
+  expect(planned.stdout).toContain("distfiles, ");
+  expect(planned.stdout).toContain("put again into what the pass before has left");
+  expect(planned.stdout).toContain("--entrypoint=/init --env=PATH=/usr/bin IMAGE");
+  expect(JSON.parse((await seedstrap(["plan", ...words, "pass2", "--json"])).stdout).images)
+    .toEqual([]);
+  const none = await seedstrap(["build", ...words, "pass2"]);
+  expect([none.code, none.stderr]).toEqual([7, expect.stringContaining("Cannot find a built")]);
+  expect(existsSync(target)).toBe(false);
+
+  expect((await seedstrap(["build", ...words, "pass1"])).code).toBe(0);
+  expect(readRecord(target).options.internalCi).toBe("pass1");
+  const early = await seedstrap(["build", ...words, "pass2"]);
+  expect([early.code, early.stderr]).toEqual([7, expect.stringContaining("no pass1 has run")]);
+  expect(early.stderr).toContain("Begin with --container --internal-ci pass1");
+  const again = await seedstrap(["reproduce", target, ...args.slice(2)]);
+  expect([again.code, again.stderr]).toEqual([0, ""]);
+
+  const other = join(dir, "directory");
+  const bwrap = ["-bw", ...args.slice(1), "-t", other, "--internal-ci", "pass1"];
+  expect((await seedstrap(["build", ...bwrap])).code).toBe(0);
+  const mixed = await seedstrap(["build", ...args, "-t", other, "--internal-ci", "pass2"]);
+  expect([mixed.code, mixed.stderr]).toEqual([7, expect.stringContaining("no pass1 has run")]);
+}, 60_000);

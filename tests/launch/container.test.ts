@@ -7,47 +7,15 @@ import { join } from "node:path";
 import process from "node:process";
 import { TempDirs } from "../support/files.ts";
 import { shellQuote } from "../../src/launch/process.ts";
-import { CRUN, Podman } from "../support/podman.ts";
-import { MAIN, type Ran, run, seedstrap, start } from "../support/run.ts";
-import { miniTree, writeMiniTree } from "../support/tree.ts";
+import { CRUN, type Podman } from "../support/podman.ts";
+import { MAIN, run, seedstrap, start } from "../support/run.ts";
+import { ContainerScenes, IMAGE, SEED, told } from "./container_scene.ts";
 import { eventually, pidsWith } from "./guest.ts";
 
 const temp = new TempDirs();
 afterAll(() => temp.release());
 
-const SEED = "bootstrap-seeds/POSIX/x86/kaem-optional-seed";
-const IMAGE = "container.oci.tar";
-
-const seedPath = join(temp.make(), "seed");
-const source = new URL("seed.c", import.meta.url).pathname;
-const compiled = spawnSync("gcc", ["-static", "-Wall", "-Werror", "-o", seedPath, source]);
-
-/** A checkout whose seed is that of the tests, and the command line that builds it. */
-function scene(files: Readonly<Record<string, string>> = {}) {
-  const dir = temp.make();
-  const more = {
-    [`seed/stage0-posix/${SEED}`]: "",
-    "seed/exit-code": "0\n",
-    "seed/stage0-posix/tmp/here": "",
-  };
-  const { tree, mirror } = writeMiniTree(dir, miniTree({ files: { ...more, ...files } }));
-  copyFileSync(seedPath, join(tree, "seed/stage0-posix", SEED));
-  const target = join(dir, "target");
-  const store = join(dir, "store");
-  const args = ["--container", "--external-sources", "-m", mirror, "--store", store];
-  return { dir, target, args: [...args, "--tree", tree, "-t", target] };
-}
-
-/** Why a program cannot be tried here, or undefined. */
-function obstacleOf(use: () => void): string | undefined {
-  if (compiled.status !== 0) return "gcc makes no static programs here";
-  try {
-    use();
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
+const scenes = new ContainerScenes(temp);
 
 /** Unpacks the image of a target to a bundle that has no terminal. */
 async function unpacked(dir: string, target: string): Promise<string> {
@@ -63,13 +31,7 @@ async function unpacked(dir: string, target: string): Promise<string> {
   return bundle;
 }
 
-/** What the seed told of a word, in order. */
-function told({ stdout }: Ran, word: string): string[] {
-  return stdout.split("\n").filter((line) => line.startsWith(`${word} `))
-    .map((line) => line.slice(word.length + 1));
-}
-
-const crunFault = obstacleOf(() => {
+const crunFault = scenes.obstacleOf(() => {
   for (const program of ["umoci", "crun"]) {
     if (Bun.which(program) === null) throw new Error(`${program} is not installed here`);
   }
@@ -93,7 +55,7 @@ const crunFault = obstacleOf(() => {
 if (crunFault !== undefined) console.log(`skipped: a container of crun: ${crunFault}`);
 
 test.skipIf(crunFault !== undefined)("crun starts the seed in what umoci unpacks", async () => {
-  const { dir, target, args } = scene();
+  const { dir, target, args } = scenes.make();
   expect((await seedstrap(["build", ...args])).code).toBe(0);
   const bundle = await unpacked(dir, target);
   const name = `seedstrap-test-${process.pid}`;
@@ -107,24 +69,14 @@ test.skipIf(crunFault !== undefined)("crun starts the seed in what umoci unpacks
 }, 60_000);
 
 let podman: Podman | undefined;
-const podmanFault = obstacleOf(() => {
-  if (Bun.which("podman") === null) throw new Error("podman is not installed here");
-  const { target, args } = scene();
-  const built = spawnSync(process.execPath, [MAIN, "build", ...args], { encoding: "utf8" });
-  if (built.status !== 0) throw new Error(built.stderr);
-  podman = new Podman();
-  podman.run("load", "--input", join(target, IMAGE));
-  const words = ["--pull=never", "--platform=linux/386", "--network=none"];
-  podman.run("run", "--rm", ...words, "localhost/live-bootstrap:latest");
-  podman.clear();
-});
+const podmanFault = scenes.obstacleOf(() => podman = scenes.podman());
 if (podmanFault !== undefined) console.log(`skipped: a container of podman: ${podmanFault}`);
 afterEach(() => podman?.clear());
 afterAll(() => podman?.[Symbol.dispose]());
 const testPodman = test.skipIf(podmanFault !== undefined);
 
 testPodman("podman starts the seed, and its container stays with what it has made", async () => {
-  const { dir, target, args } = scene();
+  const { dir, target, args } = scenes.make();
   const { env } = podman!;
   const ran = await seedstrap(args, { cwd: dir, env });
   expect(ran.code).toBe(0);
@@ -154,7 +106,7 @@ for (const exitCode of [37, 125]) {
   testPodman(
     `a bootstrap that fails with ${exitCode} has that told, and its container stays`,
     async () => {
-      const { dir, args } = scene({ "seed/exit-code": `${exitCode}\n` });
+      const { dir, args } = scenes.make({ "seed/exit-code": `${exitCode}\n` });
       const ran = await seedstrap(args, { cwd: dir, env: podman!.env });
       expect(ran.code).toBe(9);
       expect(ran.stderr).toContain(`The bootstrap failed: exit code ${exitCode}: `);
@@ -175,7 +127,7 @@ testPodman(
         "Cannot tell",
       ]] as const
     ) {
-      const { dir, args } = scene(files);
+      const { dir, args } = scenes.make(files);
       const words = shellQuote([process.execPath, MAIN, ...args, "--interactive"]);
       const script = ["script", "--quiet", "--return", "--command", words, "/dev/null"];
       const ran = await run(script, { cwd: dir, env: podman!.env });
@@ -187,7 +139,7 @@ testPodman(
 );
 
 testPodman("a container that cannot be started is told, and does not stay", async () => {
-  const { dir, args } = scene();
+  const { dir, args } = scenes.make();
   const broken = join(dir, "broken.conf");
   const config = readFileSync(podman!.env["CONTAINERS_CONF"]!, "utf8");
   writeFileSync(broken, config.replace(/crun = \[.*\]/, 'crun = ["/bin/false"]'));
@@ -201,7 +153,7 @@ testPodman("a container that cannot be started is told, and does not stay", asyn
 for (const signal of ["SIGINT", "SIGKILL"] as const) {
   testPodman(`${signal} ends the container, and nothing of it is left`, async () => {
     const word = `lingers-${process.pid}-${signal.toLowerCase()}`;
-    const { dir, args } = scene({ "seed/linger": `${word}\n` });
+    const { dir, args } = scenes.make({ "seed/linger": `${word}\n` });
     const child = start([process.execPath, MAIN, ...args], { cwd: dir, env: podman!.env });
     expect(await eventually(() => pidsWith(word).length >= 3)).toBe(true);
     child.kill(signal);
@@ -217,7 +169,7 @@ for (const signal of ["SIGINT", "SIGKILL"] as const) {
 
 testPodman("an interrupt leaves an image that was there before", async () => {
   const word = `lingers-${process.pid}-again`;
-  const { dir, target, args } = scene({ "seed/linger": `${word}\n` });
+  const { dir, target, args } = scenes.make({ "seed/linger": `${word}\n` });
   expect((await seedstrap(["build", ...args])).code).toBe(0);
   podman!.run("load", "--input", join(target, IMAGE));
   const words = [process.execPath, MAIN, "run", target, "--container"];
@@ -231,7 +183,7 @@ testPodman("an interrupt leaves an image that was there before", async () => {
 }, 120_000);
 
 testPodman("an image that is not as seedstrap makes it is not loaded", async () => {
-  const { dir, target, args } = scene();
+  const { dir, target, args } = scenes.make();
   expect((await seedstrap(["build", ...args])).code).toBe(0);
   const path = join(target, IMAGE);
   const bytes = readFileSync(path);
