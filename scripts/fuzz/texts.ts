@@ -26,6 +26,7 @@ import { planBuild } from "../../src/job/build.ts";
 import { checkVerdict } from "../../src/preflight/run.ts";
 import { explainReason, parseReport } from "../../src/preflight/report.ts";
 import { compareRecords } from "../../src/record/compare.ts";
+import { containersOf } from "../../src/record/containers.ts";
 import { parseRecord } from "../../src/record/read.ts";
 import { lastRun } from "../../src/record/run.ts";
 import { statementText } from "../../src/record/statement.ts";
@@ -290,12 +291,13 @@ const recordReader: Reader = {
   },
 };
 
-/** JSON files of our own that are read again: of a run, and of an origin. */
+/** JSON files of our own that are read again: of a run, of an origin, of containers. */
 const state: Reader = {
   name: "state",
   prepare(dir) {
     const run = join(dir, ".seedstrap/runs/1.json");
     const origin = join(dir, ORIGINS_DIR, SHA256);
+    const containers = join(dir, ".seedstrap/containers");
     writeFiles(dir, { ".seedstrap/runs/": "", [`${ORIGINS_DIR}/`]: "" });
     return {
       sounds: soundsOf([
@@ -309,7 +311,12 @@ const state: Reader = {
           ended: "2026-01-01T00:00:01.000Z",
         }),
         JSON.stringify({ url: "http://a.example/", redirectedTo: "http://b.example/c" }),
-      ], { words: ['"verdict"', '"done"', '"url"'], isText: true }),
+        JSON.stringify({
+          format: "seedstrap-containers/1",
+          engine: "podman",
+          names: ["seedstrap-0123456789ab", "seedstrap-ba9876543210"],
+        }),
+      ], { words: ['"verdict"', '"done"', '"url"', '"docker"'], isText: true }),
       repair(_, random, sound) {
         const changed: object = JSON.parse(textOf(sound.bytes));
         changeValue(random, changed);
@@ -318,14 +325,26 @@ const state: Reader = {
       read(bytes) {
         writeFileSync(run, bytes);
         writeFileSync(origin, bytes);
+        writeFileSync(containers, bytes);
         const read = lastRun(dir);
         demand(read === undefined || read.lines.every((line) => typeof line === "string"), "lines");
         const url = recallOrigin(dir, SHA256)?.url;
         demand(url === undefined || typeof url === "string", "a URL");
+        demand(containersIn(dir).every((name) => /^seedstrap-[0-9a-f]{12}$/.test(name)), "a name");
       },
     };
   },
 };
+
+/** The containers of a target; none where they are refused, as what a run or an origin has is. */
+function containersIn(dir: string): readonly string[] {
+  try {
+    return containersOf(dir)?.names ?? [];
+  } catch (error) {
+    if (error instanceof UserError) return [];
+    throw error;
+  }
+}
 
 const sums: Reader = {
   name: "sums",
