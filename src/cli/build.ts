@@ -16,6 +16,7 @@ import { shellQuote } from "../launch/process.ts";
 import { diskOf } from "../plan/config.ts";
 import {
   type BuildOptions,
+  continuesPass,
   isPartitionName,
   type Mode,
   parseCount,
@@ -433,11 +434,16 @@ export function printSummary(
   advice: Plan["advice"] = [],
 ): void {
   const dir = resolve(target);
-  if (record.files.length > 0) {
+  const isLater = continuesPass(record.options);
+  if (isLater) {
+    const put = record.distfiles.filter(({ place }) => place === "boot");
+    print(dir);
+    print(`  ${counted(put.length, "distfile")}, again in what the pass before has left`);
+  } else if (record.files.length > 0) {
     print(dir);
     print(`  ${counted(record.files.length, "file")}`);
   }
-  for (const image of record.images) {
+  for (const image of isLater ? [] : record.images) {
     print(elsewhere.devices.get(image.role) ?? fileOf(image, dir, elsewhere) ?? "standard output");
     const tail = image.sizeBytes - image.dataBytes;
     print(

@@ -9,7 +9,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { Writable } from "node:stream";
+import type { Writable } from "node:stream";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { askEngine, type Engine, engineDoes, engineError, Told } from "./engine.ts";
 import { runProcess } from "./process.ts";
@@ -97,7 +97,7 @@ export async function copyIntoKept(
     stdin: "pipe",
     // Not ended by the signal: it ends with its input, and leaves nothing of its own then.
     onInput: (input) => {
-      written = write(Writable.toWeb(input));
+      written = write(streamInto(input));
       // Waited for below.
       written.catch(() => {});
     },
@@ -114,6 +114,17 @@ export async function copyIntoKept(
     throw engineError(engine.name, argv, `put files into the container ${name}`, said);
   }
   if (failure !== undefined) throw failure;
+}
+
+/** Takes one chunk after the other: what is given to a pipe before it can take it is in memory. */
+function streamInto(input: Writable): WritableStream<Uint8Array> {
+  const done = (use: (told: (error?: Error | null) => void) => void) =>
+    new Promise<void>((settle, reject) => use((error) => error ? reject(error) : settle()));
+  return new WritableStream({
+    write: (chunk) => done((told) => input.write(chunk, told)),
+    close: () => done((told) => input.end(told)),
+    abort: () => void input.destroy(),
+  });
 }
 
 /** Removes a container that does not run, and the image that was made for it, if any. */
