@@ -71,7 +71,7 @@ export async function findPass(
       hint: "Begin with --container --internal-ci pass1 and the same --target, and run it",
     });
   const recorded = containersOf(dir);
-  if (recorded === undefined) throw fail("no pass1 has run there");
+  if (recorded === undefined) throw fail("no pass1 has come to its end there");
   const { names } = recorded;
   const { layerSha256 } = ownContainerHead(join(dir, CONTAINER_IMAGE), options);
   const engine = await findEngine(recorded.engine);

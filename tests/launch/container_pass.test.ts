@@ -118,6 +118,21 @@ testPodman("a pass that fails leaves the one before, in which it is done again",
   expect(podman!.left().containers).toContain(name);
 }, 120_000);
 
+testPodman(
+  "a pass whose container was recorded, and removed by a kill, is done again",
+  async () => {
+    const { pass, name, names, record } = await afterPass1();
+    const killed = "seedstrap-000000000000";
+    writeFileSync(record, readFileSync(record, "utf8").replace('["', `["${killed}","`));
+    expect(names()).toEqual([killed, name]);
+    const ran = await pass("pass2");
+    expect([ran.code, told(ran, "argument")]).toEqual([0, ["/init"]]);
+    expect(podman!.left().containers).toEqual(names());
+    expect(names()).not.toContain(name);
+  },
+  120_000,
+);
+
 testPodman("a distfile with a wrong SHA-256 ends a pass before it is started", async () => {
   const { mirror, pass, name, names } = await afterPass1();
   const path = join(mirror, "beta-2.0.tar.gz");
@@ -159,7 +174,7 @@ testPodman("a pass is refused where none has run, and where its container is ano
   const refused = await seedstrap(words, { cwd: none.dir, env: podman!.env });
   expect([refused.code, refused.stderr]).toEqual([
     7,
-    expect.stringContaining("no pass1 has run there"),
+    expect.stringContaining("no pass1 has come to its end there"),
   ]);
 
   const { dir, pass, name, record, env } = await afterPass1();
