@@ -5,7 +5,7 @@
  * @module
  */
 
-import { extraDir } from "../tree/extra.ts";
+import { EXTRA_BUILDS, extraDir } from "../tree/extra.ts";
 import { httpMirrors, secretOf } from "../fetch/mirror.ts";
 import { FIWIX_PATH, type TreeModel } from "../tree/model.ts";
 import { networkLines } from "./overlay.ts";
@@ -59,10 +59,13 @@ function listed(names: readonly string[], most: number): string {
 
 /** Returns warnings about options that apply to every mode. */
 export function optionWarnings(options: BuildOptions): string[] {
-  const { arch, mirrors, mirrorCredentials, externalSources, createConfig } = options;
+  const { arch, mirrors, mirrorCredentials, externalSources, createConfig, extraBuilds } = options;
   const isInConfig = createConfig && !externalSources;
   return [
     ...(arch === "x86" ? [] : [`--arch ${arch} is for development only: only x86 can bootstrap`]),
+    ...(extraBuilds === undefined || extraBuilds.length === 0 || createConfig
+      ? []
+      : [`--no-create-config leaves ${EXTRA_BUILDS} unset: set it on the machine`]),
     ...httpMirrors(mirrors).flatMap((mirror) => {
       const what = secretOf(mirror);
       if (what === undefined || !isInConfig) return [];

@@ -217,10 +217,16 @@ export function checkAddedPlaces(
     directory("./external/distfiles"),
     ...distfileEntries(carried, "external/distfiles/"),
     ...repoEntries(repo, "external/repo-preseeded"),
+    // Where tars are until they are unpacked; no directory is added there.
+    { path: TARS_PLACE, content: NOTHING, size: 0, isExecutable: false },
   ];
   const seeds = SEED_DIRECTORIES.map((path) => directory(`.${path}`));
   withAdded([...entries, ...seeds, ...restored], added);
 }
+
+/** Where `improve: import_payload_rest` restores the tars of `--add`. */
+const TARS_PLACE = "./external/added.tars";
+const NOTHING = { kind: "generated", bytes: new Uint8Array() } as const;
 
 function isDirectory({ content }: PlannedEntry): boolean {
   return content.kind === "directory";

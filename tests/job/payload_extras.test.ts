@@ -284,6 +284,7 @@ test("what is added replaces nothing that the machine has or restores, and no li
   for (
     const [text, message] of [
       ["MORE=/steps/manifest", "the bootstrap has /steps/manifest already"],
+      ["MORE=/external/added.tars", "the bootstrap has /external/added.tars already"],
       ["MORE=/external/distfiles/delta-5.0.tar.gz", "has /external/distfiles/delta-5.0.tar.gz"],
       ["MORE=/external/repo-preseeded/omega-6.0_0.tar.bz2/x", "has /external/repo-preseeded/omega"],
     ] as const

@@ -28,6 +28,13 @@ test("bootstrap.cfg names the extra builds in order after BARE_METAL, and none w
   expect(plan({ extraBuilds: [] }).config).not.toContain("EXTRA_BUILDS");
 });
 
+test("where bootstrap.cfg stays empty, a warning says what it would have", () => {
+  const warning = "--no-create-config leaves EXTRA_BUILDS unset: set it on the machine";
+  expect(plan({ createConfig: false }).warnings).toContain(warning);
+  expect(plan().warnings).not.toContain(warning);
+  expect(plan({ createConfig: false, extraBuilds: [] }).warnings).not.toContain(warning);
+});
+
 test("boot images, directories and disks have the directory of an extra build", () => {
   const files = { "seed/stage0-posix/bootstrap-seeds/POSIX/x86/kaem-optional-seed": "\x7fELF" };
   const paths = (changes: Partial<BuildOptions>) =>
