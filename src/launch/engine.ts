@@ -6,7 +6,7 @@
  */
 
 import { throwIfInterrupted, UserError } from "../errors.ts";
-import { findProgram, runProcess, shellQuote } from "./process.ts";
+import { findProgram, installHint, runProcess, shellQuote } from "./process.ts";
 
 /** The programs that can run a container; the first that is installed does. */
 export const ENGINES = ["podman", "docker"] as const;
@@ -32,8 +32,7 @@ export async function findEngine(name?: Engine["name"]): Promise<Engine> {
   }
   throw new UserError("launch", `Cannot find ${names.join(" or ")} in PATH`, {
     hint: name === undefined
-      ? "Install one of them: on Debian apt-get install podman. seedstrap build --container makes " +
-        "the image without"
+      ? `${installHint("podman", "podman")}. seedstrap build --container makes the image without`
       : `The container of the target is one of ${name}`,
   });
 }
