@@ -169,7 +169,8 @@ export function containerImage(
     created: CREATED,
     architecture,
     os: "linux",
-    config: { Env: environment, Entrypoint: entrypoint, WorkingDir: "/" },
+    // The first process of a container heeds no signal that it has no handler for.
+    config: { Env: environment, Entrypoint: entrypoint, WorkingDir: "/", StopSignal: "SIGKILL" },
     rootfs: { type: "layers", diff_ids: [`sha256:${layerSha256}`] },
     history: [{ created: CREATED, created_by: "seedstrap" }],
   }));

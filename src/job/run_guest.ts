@@ -99,10 +99,8 @@ export async function runInContainer(
         log.write(chunk);
         onSerial?.(chunk);
       },
-      onProcess: (first) => {
-        onProcess?.(first);
-        onReady?.();
-      },
+      onProcess,
+      onReady,
       onKept: (name, hasSucceeded) => {
         const copy = [engine.name, "cp", `${name}:/external/repo`, "."];
         const remove = [

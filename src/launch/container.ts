@@ -16,6 +16,7 @@
  */
 
 import { basename } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { askEngine, type Engine, engineDoes } from "./engine.ts";
 import { imageOfPass, newContainerName, removeKept } from "./kept.ts";
@@ -53,6 +54,8 @@ export interface ContainerRun {
   readonly onOutput: (chunk: Uint8Array) => void;
   /** Told when the engine has been asked to start it: the process of the engine. */
   readonly onProcess?: ((engine: RunningChild) => void) | undefined;
+  /** Told when the container has started. */
+  readonly onReady?: (() => void) | undefined;
   /**
    * Told the name of a container that stays, and whether the bootstrap in it has succeeded. Where we
    * are killed before this returns, the container is removed.
@@ -75,7 +78,8 @@ export interface ContainerRun {
  * it is left then.
  */
 export async function runContainer(run: ContainerRun): Promise<void> {
-  const { engine, origin, signal, options, interactive, onOutput, onProcess, onKept } = run;
+  const { engine, origin, signal, options, interactive, onOutput, onProcess, onReady, onKept } =
+    run;
   const name = newContainerName();
   const image = new ImageOfRun(run, name);
   const remove = () => engineDoes(engine, ["rm", "--force", name]);
@@ -102,8 +106,9 @@ export async function runContainer(run: ContainerRun): Promise<void> {
     const stop = () => removing = remove().finally(() => stuck.abort());
     signal.addEventListener("abort", stop, { once: true });
     let outcome: ProcessOutcome;
+    let hasStarted = false;
     try {
-      outcome = await runProcess({
+      const ended = runProcess({
         argv,
         stdin: interactive ? "inherit" : "ignore",
         ...(!interactive && { onStdout: onOutput, onStderr: onOutput }),
@@ -112,6 +117,9 @@ export async function runContainer(run: ContainerRun): Promise<void> {
         isApart: !interactive,
         signal: stuck.signal,
       });
+      hasStarted = await startsBefore(ended, engine, name);
+      if (hasStarted) onReady?.();
+      outcome = await ended;
     } finally {
       signal.removeEventListener("abort", stop);
       await removing;
@@ -127,9 +135,10 @@ export async function runContainer(run: ContainerRun): Promise<void> {
     }
     const end = outcome.code === null ? `killed by ${outcome.signal}` : `exit code ${outcome.code}`;
     const why = `${end}: ${shellQuote(argv)}`;
-    const inspect = ["container", "inspect", "--format", "{{.State.StartedAt}}", name];
-    if ((await askEngine(engine, inspect, "tell of its container")).startsWith(NEVER)) {
-      throw new UserError("launch", why);
+    if (!hasStarted) {
+      throw new UserError("launch", `${engine.name} could not start the container: ${why}`, {
+        hint: `Try ${shellQuote([engine.name, "run", "--rm", ...options, from])}`,
+      });
     }
     keep(false);
     throw new UserError(outcome.code === null ? "died" : "step", why);
@@ -137,7 +146,7 @@ export async function runContainer(run: ContainerRun): Promise<void> {
     if (isKept) throw error;
     // It may have been made after it was removed.
     await remove();
-    if (signal.aborted || origin.kind === "container") await image.remove();
+    await image.remove();
     throw signal.aborted ? interrupted() : error;
   } finally {
     watcher.release();
@@ -146,6 +155,35 @@ export async function runContainer(run: ContainerRun): Promise<void> {
 
 /** When a container was started that never was. */
 const NEVER = "0001-01-01";
+/** How often an engine is asked whether a container has started. */
+const ASK_MS = 200;
+
+/** Waits until a container has started; returns false where its engine has ended before that. */
+async function startsBefore(
+  ended: Promise<unknown>,
+  engine: Engine,
+  name: string,
+): Promise<boolean> {
+  const inspect = ["container", "inspect", "--format", "{{.State.StartedAt}}", name];
+  const isStarted = async () => {
+    try {
+      return !(await askEngine(engine, inspect, "tell of its container")).startsWith(NEVER);
+    } catch (error) {
+      // It was removed, as we were interrupted.
+      if (error instanceof UserError) return false;
+      throw error;
+    }
+  };
+  let isOver = false;
+  const over = ended.then(() => {}, () => {}).then(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    if (await isStarted()) return true;
+    await Promise.race([over, setTimeout(ASK_MS, undefined, { ref: false })]);
+  }
+  return await isStarted();
+}
 
 function interrupted(): UserError {
   return new UserError("interrupt", "Interrupted, the container was ended");
