@@ -126,7 +126,7 @@ async function writeStick(
 ): Promise<void> {
   const output = resolve(raw.output);
   const request = preflightRequest(target, raw);
-  const { sha256, sizeBytes, payloadRequired } = await withProgress((progress) => {
+  const { sha256, sizeBytes, payloadRequired, isOneDisk } = await withProgress((progress) => {
     progress.begin("writing");
     return preflightForStick(output, request, signal);
   });
@@ -138,12 +138,19 @@ async function writeStick(
   print(`  ${formatBytes(sizeBytes)}, SHA-256 ${sha256}`);
   if (raw.output === OUTPUT) print("  in the current directory; -o names another place");
   print("Please:");
-  const steps = [
-    `Write ${basename(output)} (${sizeBytes} bytes) to the drive that will boot.`,
-    ...payloadRequired ? ["Attach the payload drive as it will be."] : [],
-    "Boot the machine and read the last line.",
-    "Write the boot image (init.img) to the drive again: it was overwritten.",
-  ];
+  const what = `Write ${basename(output)} (${sizeBytes} bytes)`;
+  const steps = isOneDisk
+    ? [
+      "Write init.img of the target to the drive of the machine: it has the payload.",
+      `${what} to another drive, such as a USB stick: it would overwrite the first.`,
+      "Boot the machine from that drive and read the last line.",
+    ]
+    : [
+      `${what} to the drive that will boot.`,
+      ...payloadRequired ? ["Attach the payload drive as it will be."] : [],
+      "Boot the machine and read the last line.",
+      "Write the boot image (init.img) to the drive again: it was overwritten.",
+    ];
   steps.forEach((step, index) => print(`  ${index + 1}. ${step}`));
 }
 

@@ -99,11 +99,11 @@ export async function preflightForStick(
   output: string,
   request: PreflightRequest,
   signal: AbortSignal,
-): Promise<WrittenPart & { readonly payloadRequired: boolean }> {
+): Promise<WrittenPart & { readonly payloadRequired: boolean; readonly isOneDisk: boolean }> {
   checkOutput(output);
-  const { orders, bootImage } = realRun(request, { isInQemu: false });
+  const { orders, bootImage, isOneDisk } = realRun(request, { isInQemu: false });
   const written = await writePreflight(output, { orders, bootImage }, signal);
-  return { ...written, payloadRequired: orders.payload };
+  return { ...written, payloadRequired: orders.payload, isOneDisk };
 }
 
 /** The images of the real run, and the orders to the preflight program. */
@@ -111,6 +111,8 @@ interface RealRun {
   readonly orders: PreflightOrders;
   readonly bootImage: string | undefined;
   readonly payloads: readonly string[];
+  /** Whether the payload is on the boot disk, which the preflight image must not overwrite. */
+  readonly isOneDisk: boolean;
   /** Those of the target, else the defaults. */
   readonly options: BuildOptions;
 }
@@ -133,11 +135,12 @@ function realRun(
   // On a real machine the payload of a target may be on a device, and nowhere else.
   const isAttached = isInQemu && given === undefined;
   checkImages(dir, [...imagesOf("boot"), ...(isAttached ? imagesOf("payload") : [])]);
+  const isOneDisk = given === undefined && record?.options.oneDisk === true &&
+    record.payload.present;
   // The boot disk of the target is beside that of the preflight program, and has the payload.
-  const payloads = given?.map((path) => resolve(path)) ??
-    pathsOf(record?.options.oneDisk && record.payload.present ? "boot" : "payload");
+  const payloads = given?.map((path) => resolve(path)) ?? pathsOf(isOneDisk ? "boot" : "payload");
   // QEMU would wait for a fifo.
   for (const path of given ?? []) openImage(path).close();
   const orders = { payload: payloads.length > 0, read: readsPayloads, memory: testsMemory };
-  return { orders, bootImage: pathsOf("boot")[0], payloads, options };
+  return { orders, bootImage: pathsOf("boot")[0], payloads, isOneDisk, options };
 }

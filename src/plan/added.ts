@@ -39,8 +39,14 @@ const MOUNT_POINTS = ["dev", "proc", "sys", "tmp"];
 export function parseAdded(text: string): AddedPlace {
   const split = text.lastIndexOf("=/");
   const dir = resolve(split < 0 ? text : text.slice(0, split));
-  const path = split < 0 ? `${DEFAULT_PLACE}/${basename(dir)}` : text.slice(split + 2);
-  const fault = split === 0 || text === "" ? "it names no directory" : pathFault(path);
+  const path = split < 0
+    ? `${DEFAULT_PLACE}/${basename(dir)}`
+    : text.slice(split + 2).replace(/\/+$/, "");
+  const fault = split === 0 || text === ""
+    ? "it names no directory"
+    : path === ""
+    ? "a directory is added below the root, and not as the root"
+    : pathFault(path);
   if (fault === undefined) return { dir, path };
   throw new UserError("usage", `Cannot use ${JSON.stringify(text)} for --add: ${fault}`, {
     hint: "It takes DIR, which the machine has as /external/add/NAME, or DIR=/PATH",

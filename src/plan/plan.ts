@@ -323,6 +323,9 @@ function draftImages(
     untracked: tree.untracked,
     advice: [
       ...extraNotes(tree),
+      ...(options.oneDisk && oneDisk === undefined
+        ? ["--one-disk changes nothing: there is no payload, and the boot disk is the only one"]
+        : []),
       ...findAdvice(tree, options, distfiles),
       ...carriedNote(distfiles, made.downloads),
     ],

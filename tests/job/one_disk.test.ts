@@ -171,6 +171,17 @@ test("no second place is named for the payload of one disk", async () => {
   expect(stderr).toContain("with --one-disk the payload is on the boot disk");
 });
 
+test("the preflight image of one disk goes to another one", async () => {
+  const { dir, target } = await scene("--bare-metal", "--one-disk");
+  const { code, stdout } = await seedstrap(
+    ["preflight", "--bare-metal", target, "-o", join(dir, "preflight.img")],
+  );
+  expect(code).toBe(0);
+  expect(stdout).toContain("  1. Write init.img of the target to the drive of the machine");
+  expect(stdout).toMatch(/ {2}2\. Write preflight\.img \(\d+ bytes\) to another drive/);
+  expect(stdout).not.toContain("again");
+});
+
 testWith("qemu-system-x86_64")("the preflight program finds the payload on one disk", async () => {
   const { target } = await scene("--qemu", "--one-disk", "--target-size", "1100M");
   const options = ["--no-memory-test", "--accel", "tcg", "--json"];

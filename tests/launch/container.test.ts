@@ -145,9 +145,12 @@ testPodman("a container that cannot be started is told, and does not stay", asyn
   writeFileSync(broken, config.replace(/crun = \[.*\]/, 'crun = ["/bin/false"]'));
   const env = { ...podman!.env, CONTAINERS_CONF: broken };
   const ran = await seedstrap(args, { cwd: dir, env });
-  expect([ran.code, ran.stderr]).toEqual([9, expect.stringContaining("The bootstrap failed: ")]);
+  expect([ran.code, ran.stderr]).toEqual([
+    9,
+    expect.stringContaining("podman could not start the container: "),
+  ]);
   expect(ran.stderr).not.toContain("podman cp");
-  expect(podman!.left().containers).toEqual([]);
+  expect(podman!.left()).toMatchObject({ containers: [], images: [] });
 }, 120_000);
 
 for (const signal of ["SIGINT", "SIGKILL"] as const) {

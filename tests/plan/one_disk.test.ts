@@ -83,6 +83,7 @@ test("without a payload, or a disk to install to, nothing is added", () => {
   const none = plan({ payload: "never" });
   expect(none.oneDisk).toBeUndefined();
   expect(none.images).toEqual(["init.img"]);
+  expect(none.advice.join("\n")).toContain("--one-disk changes nothing");
   expect(none.overlay.files).not.toContain("steps/improve/one_disk.sh");
   const stays = plan({}, { movesToDisk: false });
   expect(stays.oneDisk!.systemStartBytes).toBeUndefined();
