@@ -40,7 +40,7 @@ Examples:
       withInterrupt(async (signal) => {
         const image = imageToWrite(path, bmap);
         const target = chooseTarget(device, file === true);
-        checkFit(target, image.sizeBytes, [path]);
+        checkFit(target, image.sizeBytes, [path], image.leastBytes);
         if (image.bmap !== undefined) note(`${path} is verified by ${image.bmap}`);
         for (const line of describeTarget(target)) note(line);
         await confirmTarget(target, yes, signal);

@@ -118,7 +118,12 @@ export function chooseTarget(path: string, mayBeFile: boolean): WriteTarget {
  * @param files Files that are read during the write.
  * @throws {UserError} "target"
  */
-export function checkFit(target: WriteTarget, sizeBytes: number, files: readonly string[]): void {
+export function checkFit(
+  target: WriteTarget,
+  sizeBytes: number,
+  files: readonly string[],
+  leastBytes = 0,
+): void {
   const { path } = target;
   const isDevice = target.kind === "device";
   const space = isDevice ? target.device.sizeBytes : target.sizeBytes;
@@ -134,6 +139,13 @@ export function checkFit(target: WriteTarget, sizeBytes: number, files: readonly
       path,
       [`it has ${space} bytes, and the image has ${sizeBytes}`],
       "Use a larger device, or an image for bare metal, which has no zeros after its data",
+    );
+  }
+  if (space < leastBytes) {
+    throw refusal(
+      path,
+      [`it has ${space} bytes; with the system after the payload it needs ${leastBytes} at least`],
+      "Use a larger device, or build without --one-disk",
     );
   }
   if (sizeBytes === 0 || sizeBytes % sector !== 0) {

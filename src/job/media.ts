@@ -26,6 +26,7 @@ import {
   type RootEntry,
 } from "../plan/images.ts";
 import { DISK_IMAGE, type Plan, type PlannedDisk } from "../plan/types.ts";
+import { leastDiskBytes } from "../plan/one_disk.ts";
 import type { Progress } from "../progress.ts";
 import { openImage } from "../source/file.ts";
 import { writeDirectory } from "../write/directory.ts";
@@ -77,7 +78,7 @@ export async function writeImages(job: WriteJob): Promise<Written> {
   const isElsewhere = ({ role }: Image) =>
     devices?.paths.has(role) === true || outputs?.has(role) === true;
   const inTarget = images.filter((image) => !isElsewhere(image));
-  const onDevices = deviceTargets(images, devices);
+  const onDevices = deviceTargets(images, plan, devices);
   const diskFiles = plan.disk === undefined ? [] : planRoot(plan, located);
   const diskBytes = bytesOf(diskFiles);
   const total = inTarget.reduce((sum, { dataBytes }) => sum + dataBytes, diskBytes);
@@ -319,14 +320,18 @@ export async function writeBmaps(
 /** Checks the devices again now that the sizes are known, before the first one is written. */
 function deviceTargets(
   images: readonly Image[],
+  { oneDisk }: Pick<Plan, "oneDisk">,
   devices: ImageDevices | undefined,
 ): Map<Image, WriteTarget> {
+  const least = oneDisk?.systemStartBytes === undefined
+    ? 0
+    : leastDiskBytes(oneDisk.payloadEndBytes);
   const targets = images.flatMap((image) => {
     const path = devices?.paths.get(image.role);
     if (path === undefined) return [];
     const device = chooseTarget(path, false);
     const read = image.segments.flatMap(filesOfSegment);
-    checkFit(device, image.sizeBytes, [...new Set(read)]);
+    checkFit(device, image.sizeBytes, [...new Set(read)], least);
     return [[image, device] as const];
   });
   return new Map(targets);

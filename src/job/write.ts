@@ -9,9 +9,12 @@ import { realpathSync, type Stats } from "node:fs";
 import { basename, dirname } from "node:path";
 import { type DeviceImage, notAsBuilt } from "../device/write.ts";
 import { UserError } from "../errors.ts";
+import { PAYLOAD_NUMBER } from "../format/boot.ts";
+import { DATA_PARTITION, readMbr } from "../format/mbr.ts";
+import { leastDiskBytes } from "../plan/one_disk.ts";
 import { type ByteSource, firstNonZero } from "../format/reader.ts";
 import { piecesDigest } from "../format/pieces.ts";
-import type { FileSegment, Segment } from "../format/segment.ts";
+import { type FileSegment, SECTOR_BYTES, type Segment } from "../format/segment.ts";
 import { detectImage } from "../image/linear.ts";
 import { piecesOfImage } from "../image/pieces.ts";
 import { type ImageKind, plainPath } from "../image/types.ts";
@@ -30,6 +33,8 @@ export interface ImageToWrite extends DeviceImage {
   readonly kind: ImageKind;
   /** Total size of the segments. */
   readonly dataBytes: number;
+  /** Size that the disk has at least, where the system is installed after what is on it. */
+  readonly leastBytes?: number;
   /** The bmap that it is written by, if any. */
   readonly bmap?: string;
 }
@@ -64,6 +69,7 @@ export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
       });
     }
     const { sizeBytes } = source;
+    const room = kind === "boot" ? roomAfterPayload(source) : {};
     const extents = readExtents(path, sizeBytes);
     const real = realpathSync(path);
     const record = readRecordIfThere(dirname(real))?.images
@@ -72,7 +78,7 @@ export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
       const bmap = namedBmap ?? bmapBeside(path);
       const mapped = bmap === undefined ? undefined : { bmap, ...mappedContent(source, bmap) };
       checkImage(source, kind);
-      if (mapped !== undefined) return { path, kind, sizeBytes, ...mapped };
+      if (mapped !== undefined) return { path, kind, sizeBytes, ...room, ...mapped };
       const last = extents.at(-1);
       const dataBytes = last === undefined ? 0 : last.offsetBytes + last.sizeBytes;
       return {
@@ -80,6 +86,7 @@ export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
         kind,
         sizeBytes,
         dataBytes,
+        ...room,
         segments: extentSegments(path, extents, dataBytes),
         checkUnchanged: () => checkUnchanged(path, before),
       };
@@ -94,10 +101,19 @@ export function imageToWrite(path: string, namedBmap?: string): ImageToWrite {
           : `there is data after the ${dataBytes} bytes that were built`,
       );
     }
-    return { path, kind, sizeBytes, dataBytes, ...contentOf(source, record, extents) };
+    return { path, kind, sizeBytes, dataBytes, ...room, ...contentOf(source, record, extents) };
   } finally {
     source.close();
   }
+}
+
+/** Returns the size that a disk has at least, where a boot image has a payload on it. */
+function roomAfterPayload(source: ByteSource): Pick<ImageToWrite, "leastBytes"> {
+  const found = readMbr(source).partitions.find(({ number, type }) =>
+    number === PAYLOAD_NUMBER && type === DATA_PARTITION
+  );
+  if (found === undefined) return {};
+  return { leastBytes: leastDiskBytes((found.startSector + found.sectorCount) * SECTOR_BYTES) };
 }
 
 /** Checks that an image without any digest is the one that was looked at. */

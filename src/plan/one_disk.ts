@@ -73,6 +73,11 @@ export function checkOneDisk(options: BuildOptions, tree: TreeModel): void {
   }
 }
 
+/** Returns the size that a disk has at least, for a payload that ends at an offset of it. */
+export function leastDiskBytes(payloadEndBytes: number): number {
+  return Math.max(PARTITION_OFFSET_BYTES, payloadEndBytes) + MIB;
+}
+
 /** What a disk is laid out by. */
 export interface OneDiskInput {
   readonly stage2Bytes: number;

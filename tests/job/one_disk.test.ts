@@ -201,12 +201,26 @@ describe.skipIf(why !== undefined)("one disk on a loop device", () => {
   test("is written, read back, and the same whether it was built there or written", async () => {
     const { dir, target, image } = await scene("--bare-metal", "--one-disk");
     const size = readRecord(target).images[0]!.sizeBytes;
-    const device = loops.attach(join(dir, "disk"), size + 8 * MIB, 0xa5);
+    // The system begins at 1 GiB.
+    const small = loops.attach(join(dir, "small"), 1024 * MIB);
+    const refusal = await seedstrap(["write", image, small.path, "--yes", small.name]);
+    expect([refusal.code, refusal.stderr]).toEqual([
+      7,
+      expect.stringContaining("with the system after the payload it needs 1074790400 at least"),
+    ]);
+    const device = loops.attach(join(dir, "disk"), 1025 * MIB);
     const { code } = await seedstrap(["write", image, device.path, "--yes", device.name]);
     expect(code).toBe(0);
     must("cmp", "-n", String(size), image, device.path);
     expect((await seedstrap(["image", "verify", device.path, "--record", target])).code).toBe(0);
-    const second = loops.attach(join(dir, "second"), size + 8 * MIB, 0xa5);
+    const second = loops.attach(join(dir, "second"), 1025 * MIB);
+    const straightTo = (loop: { path: string; name: string }) =>
+      seedstrap([
+        ...["build", "--bare-metal", "--one-disk", "--external-sources", "--payload", "always"],
+        ...["--tree", join(dir, "tree"), "-m", `file://${dir}/mirror`, "-t", join(dir, "other")],
+        ...["--boot-device", loop.path, "--yes", loop.name],
+      ]);
+    expect((await straightTo(small)).code).toBe(7);
     const straight = ["--one-disk", "--boot-device", second.path, "--yes", second.name];
     await scene("--bare-metal", ...straight);
     must("cmp", "-n", String(size), image, second.path);
