@@ -5,7 +5,7 @@ import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-ty
 import { convertImage, DISK_FORMATS } from "../job/convert.ts";
 import { withInterrupt } from "../launch/interrupt.ts";
 import { printJson } from "./json.ts";
-import { formatBytes, print } from "./output.ts";
+import { formatBytes, print, warn } from "./output.ts";
 import { withProgress } from "./progress.ts";
 
 export function convertSubcommand(): CommandUnknownOpts {
@@ -30,7 +30,13 @@ a small text that makes the image itself a disk of VMware and VirtualBox, which 
           return convertImage(image, to, output, signal);
         });
         if (json) return printJson(made);
-        const { fileBytes, sizeBytes } = made;
+        const { fileBytes, sizeBytes, isSmall } = made;
+        if (isSmall) {
+          warn(
+            "a disk of this size has no room for the system that is installed to it: build with " +
+              "--qemu, which makes one of --target-size",
+          );
+        }
         print(`${output}: ${to}, ${formatBytes(fileBytes)}, a disk of ${formatBytes(sizeBytes)}`);
       })
     );

@@ -56,6 +56,7 @@ import {
   checkKernel,
   checkLimits,
   checkMissing,
+  checkNotAdded,
   checkOutputs,
   checkRepo,
   checkStore,
@@ -298,6 +299,7 @@ async function planAndWrite(
     () => checkOutputs(job.plan, request),
     () => checkBmaps(job.plan, request),
     () => checkTargetDirectory(request.target, job.tree),
+    () => checkNotAdded(request.target, request.added ?? []),
   ]);
   if (job.plan.disk !== undefined) await findMke2fs();
   const given = await digestGiven(request.options.kernel, request.preseed, signal);

@@ -121,6 +121,23 @@ export function checkStore(path: string): void {
 }
 
 /**
+ * Refuses a target in a directory of `--add`: the next build would take it along.
+ *
+ * @throws {UserError} "usage"
+ */
+export function checkNotAdded(target: string, added: readonly { readonly dir: string }[]): void {
+  const place = realPlace(resolve(target));
+  for (const { dir } of added) {
+    const path = relative(realPlace(dir), place);
+    if (path.split(sep)[0] === "..") continue;
+    throw new UserError("usage", `Cannot use ${dir} for --add: the target is in it`, {
+      where: place,
+      hint: "Name another --target, or a directory with nothing but what is to be added",
+    });
+  }
+}
+
+/**
  * Refuses a target in the system, and one in a directory of the checkout, as it would become part of
  * the next build, or lie among the files of the checkout.
  *

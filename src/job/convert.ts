@@ -10,7 +10,11 @@ import { basename, dirname, resolve } from "node:path";
 import { throwIfInterrupted, UserError } from "../errors.ts";
 import { vmdkDescriptor } from "../format/vmdk.ts";
 import { findProgram, runProcess, shellQuote } from "../launch/process.ts";
+import { detectImage } from "../image/linear.ts";
+import type { ImageKind } from "../image/types.ts";
+import { leastDiskBytes } from "../plan/one_disk.ts";
 import { openRegular } from "../read.ts";
+import { openImage } from "../source/file.ts";
 import { withOutputFile } from "../write/output.ts";
 
 /** The formats, with the names that qemu-img has for them. */
@@ -25,6 +29,8 @@ export interface Converted {
   readonly sizeBytes: number;
   /** Of the file that was written. */
   readonly fileBytes: number;
+  /** Set where it is a boot disk without room for a system. */
+  readonly isSmall?: true;
 }
 
 /**
@@ -32,7 +38,8 @@ export interface Converted {
  * "vmdk-flat" is a descriptor over the image itself, which has to stay where it is.
  *
  * @throws {UserError} "target" where the image cannot be read, or the file cannot be written; "launch"
- * where qemu-img is missing, or fails; "usage" for a name that a descriptor cannot have; "interrupt".
+ * where qemu-img is missing, or fails; "usage" for a name that a descriptor cannot have, and for the
+ * image of a container; "interrupt".
  */
 export async function convertImage(
   image: string,
@@ -43,6 +50,13 @@ export async function convertImage(
   const path = resolve(image);
   const { stat, close } = openRegular(path);
   close();
+  const what = whatItIs(path);
+  if (what === "container") {
+    throw new UserError("usage", `Cannot convert ${path}: it is the image of a container`, {
+      where: path,
+      hint: `No machine boots it: ${shellQuote(["podman", "load", "-i", path])}`,
+    });
+  }
   const to = resolve(output);
   const fileBytes = await withOutputFile(to, async (part) => {
     if (format === "vmdk-flat") {
@@ -67,7 +81,27 @@ export async function convertImage(
       await file.close();
     }
   });
-  return { output: to, format, sizeBytes: stat.size, fileBytes };
+  const isSmall = what === "boot" && stat.size < leastDiskBytes(0);
+  return {
+    output: to,
+    format,
+    sizeBytes: stat.size,
+    fileBytes,
+    ...(isSmall && { isSmall: true as const }),
+  };
+}
+
+/** Returns the kind of an image; undefined for what is none, which a user may convert, too. */
+function whatItIs(path: string): ImageKind | undefined {
+  const source = openImage(path);
+  try {
+    return detectImage(source);
+  } catch (error) {
+    if (error instanceof UserError && error.kind === "format") return undefined;
+    throw error;
+  } finally {
+    source.close();
+  }
 }
 
 async function writeText(path: string, text: string): Promise<number> {

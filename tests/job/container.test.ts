@@ -203,6 +203,14 @@ test("a file that is another when it is read again is in no image", async () => 
   }
 });
 
+test("the image of a container is no disk", async () => {
+  const { dir, target, request } = scene();
+  await buildMedia(request);
+  const words = ["image", "convert", join(target, IMAGE), "--to", "vmdk-flat"];
+  const { code, stderr } = await seedstrap([...words, "-o", join(dir, "disk.vmdk")]);
+  expect([code, stderr]).toEqual([2, expect.stringContaining("it is the image of a container")]);
+});
+
 test("a file of the checkout that would delete another one is refused", async () => {
   const { tree, target, request } = scene();
   writeFiles(tree, { "steps/alpha-1.0/.wh.pass1.sh": "" });

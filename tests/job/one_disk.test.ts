@@ -171,6 +171,15 @@ test("no second place is named for the payload of one disk", async () => {
   expect(stderr).toContain("with --one-disk the payload is on the boot disk");
 });
 
+test("a converted boot disk without room for a system is warned of", async () => {
+  for (const [mode, isSmall] of [["--bare-metal", true], ["--qemu", false]] as const) {
+    const { dir, image } = await scene(mode, "--one-disk");
+    const words = ["image", "convert", image, "--to", "vmdk-flat", "-o", join(dir, "disk.vmdk")];
+    const { code, stderr } = await seedstrap(words);
+    expect([code, stderr.includes("no room for the system")]).toEqual([0, isSmall]);
+  }
+});
+
 test("the preflight image of one disk goes to another one", async () => {
   const { dir, target } = await scene("--bare-metal", "--one-disk");
   const { code, stdout } = await seedstrap(

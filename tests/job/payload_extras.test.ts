@@ -2,6 +2,7 @@
 /** Prebuilt packages and directories of the user in the payload of a kernel bootstrap. */
 import { afterEach, expect, test } from "bun:test";
 import {
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -299,6 +300,18 @@ test("what is added replaces nothing that the machine has or restores, and no li
   expect((await rejection(buildMedia(request))).message).toContain(
     "Cannot follow a link out of the directory of --add",
   );
+});
+
+test("a place of --add may end with a slash, and is not the root", () => {
+  expect(parseAdded("/site=/opt/site/")).toEqual({ dir: "/site", path: "opt/site" });
+  expect(() => parseAdded("/site=/")).toThrow("a directory is added below the root");
+});
+
+test("a directory that has the target in it is not added", async () => {
+  const { more, request } = scene();
+  const inside = { ...request, target: join(more, "media") };
+  expect((await rejection(buildMedia(inside))).message).toContain("for --add: the target is in it");
+  expect(existsSync(join(more, "media"))).toBe(false);
 });
 
 test("own distfiles come by --add to where the distfiles are", async () => {
