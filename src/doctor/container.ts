@@ -18,7 +18,7 @@ export async function checkEngine(signal: AbortSignal): Promise<Finding> {
   const engine = await findEngine();
   const answers = await engineAnswers(engine, signal);
   throwIfInterrupted(signal);
-  return answers ? good(`${engine.path} answers`) : absent(
+  return answers ? good(`${engine.path} answers; no container was started`) : absent(
     `${engine.name} info fails`,
     engine.name === "docker"
       ? "Start its daemon, and be a user who may ask it: docker info says more"
