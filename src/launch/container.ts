@@ -136,8 +136,13 @@ export async function runContainer(run: ContainerRun): Promise<void> {
     const end = outcome.code === null ? `killed by ${outcome.signal}` : `exit code ${outcome.code}`;
     const why = `${end}: ${shellQuote(argv)}`;
     if (!hasStarted) {
+      // The image goes with the container.
+      const again = origin.kind === "archive" && [
+        [engine.name, "load", "--input", origin.path],
+        [engine.name, "run", "--rm", ...options, from],
+      ];
       throw new UserError("launch", `${engine.name} could not start the container: ${why}`, {
-        hint: `Try ${shellQuote([engine.name, "run", "--rm", ...options, from])}`,
+        ...(again && { hint: `Try ${again.map(shellQuote).join(" && ")}` }),
       });
     }
     keep(false);

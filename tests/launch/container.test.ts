@@ -149,6 +149,7 @@ testPodman("a container that cannot be started is told, and does not stay", asyn
     9,
     expect.stringContaining("podman could not start the container: "),
   ]);
+  expect(ran.stderr).toMatch(/hint: Try podman load --input \S+ && podman run --rm /);
   expect(ran.stderr).not.toContain("podman cp");
   expect(podman!.left()).toMatchObject({ containers: [], images: [] });
 }, 120_000);
