@@ -275,10 +275,7 @@ function withoutEmpty(raw: RawOptions): RawOptions {
  *
  * @throws {UserError} "usage"
  */
-function checkTogether(
-  mode: Mode,
-  { kernel, disk, overwriteDisk }: RawOptions,
-): void {
+function checkTogether(mode: Mode, { kernel, disk, overwriteDisk }: RawOptions): void {
   if ((disk !== undefined || overwriteDisk) && (kernel !== undefined || usesRunningKernel(mode))) {
     const option = disk === undefined ? "--overwrite-disk" : "--disk";
     throw new UserError("usage", `Cannot use ${option} with --${kernel ? "kernel" : mode}`, {

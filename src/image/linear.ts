@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * Reads boot and payload images, and those of containers, also hostile ones: with bounded memory, and with every size
- * checked.
+ * Reads boot and payload images, and those of containers, also hostile ones: with bounded memory,
+ * and with every size checked.
  *
  * @module
  */
@@ -78,8 +78,8 @@ export interface DataSpan {
 }
 
 /**
- * Walks a boot or payload image, or the layer of a container. The files of a payload on the boot disk
- * follow those of the boot image, below {@link PAYLOAD_PATH}.
+ * Walks a boot or payload image, or the layer of a container. The files of a payload on the boot
+ * disk follow those of the boot image, below {@link PAYLOAD_PATH}.
  *
  * @returns Its entries in order. The generator's return value says where they are: one span, or
  * two with such a payload.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * The pieces of a boot or payload image, or of that of a container, with their digests: see `format/pieces.ts`.
+ * The pieces of a boot or payload image, or of that of a container, with their digests: see
+ * `format/pieces.ts`.
  *
  * @module
  */

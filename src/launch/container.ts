@@ -180,9 +180,10 @@ async function startsBefore(
     }
   };
   let isOver = false;
-  const over = ended.then(() => {}, () => {}).then(() => {
+  const end = () => {
     isOver = true;
-  });
+  };
+  const over = ended.then(end, end);
   while (!isOver) {
     if (await isStarted()) return true;
     await Promise.race([over, setTimeout(ASK_MS, undefined, { ref: false })]);

@@ -198,6 +198,9 @@ export function withAdded(
   return inOrder([...all.values()]);
 }
 
+/** Where `improve: import_payload_rest` restores the tars of `--add` until they are unpacked. */
+const TARS_PLACE = "./external/added.tars";
+
 /**
  * Checks that directories of the user would replace nothing in a kernel bootstrap: neither what its
  * boot image has, nor what it restores.
@@ -217,16 +220,11 @@ export function checkAddedPlaces(
     directory("./external/distfiles"),
     ...distfileEntries(carried, "external/distfiles/"),
     ...repoEntries(repo, "external/repo-preseeded"),
-    // Where tars are until they are unpacked; no directory is added there.
-    { path: TARS_PLACE, content: NOTHING, size: 0, isExecutable: false },
+    file(TARS_PLACE),
   ];
   const seeds = SEED_DIRECTORIES.map((path) => directory(`.${path}`));
   withAdded([...entries, ...seeds, ...restored], added);
 }
-
-/** Where `improve: import_payload_rest` restores the tars of `--add`. */
-const TARS_PLACE = "./external/added.tars";
-const NOTHING = { kind: "generated", bytes: new Uint8Array() } as const;
 
 function isDirectory({ content }: PlannedEntry): boolean {
   return content.kind === "directory";
@@ -307,6 +305,12 @@ function foundFile({ source, bundled, identity }: TreeEntry) {
 function parents(path: string): string[] {
   const parts = path.split("/").slice(0, -1);
   return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
+}
+
+/** Returns an empty file, where no directory can be. */
+function file(path: string): PlannedEntry {
+  const content = { kind: "generated", bytes: new Uint8Array() } as const;
+  return { path, content, size: 0, isExecutable: false };
 }
 
 function directory(path: string): PlannedEntry {

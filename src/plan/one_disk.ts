@@ -73,9 +73,14 @@ export function checkOneDisk(options: BuildOptions, tree: TreeModel): void {
   }
 }
 
+/** Returns where the partition of the system begins, for a payload that ends at an offset. */
+function systemStart(payloadEndBytes: number): number {
+  return Math.max(PARTITION_OFFSET_BYTES, payloadEndBytes);
+}
+
 /** Returns the size that a disk has at least, for a payload that ends at an offset of it. */
 export function leastDiskBytes(payloadEndBytes: number): number {
-  return Math.max(PARTITION_OFFSET_BYTES, payloadEndBytes) + MIB;
+  return systemStart(payloadEndBytes) + MIB;
 }
 
 /** What a disk is laid out by. */
@@ -106,7 +111,7 @@ export function layOutDisk(
   }
   const payloadStartBytes = bootDataBytes(stage2Bytes, entries);
   const payloadEndBytes = payloadStartBytes + payloadBytes(distfiles, extras, restore);
-  const systemStartBytes = Math.max(PARTITION_OFFSET_BYTES, payloadEndBytes);
+  const systemStartBytes = systemStart(payloadEndBytes);
   const isInstalled = boundaries.moveDisk !== Infinity;
   const loader = isInstalled ? "a boot loader that the system installs" : "nothing";
   const parts: DiskPart[] = [
