@@ -139,7 +139,7 @@ testPodman(
 );
 
 testPodman("a container that cannot be started is told, and does not stay", async () => {
-  const { dir, args } = scenes.make();
+  const { dir, target, args } = scenes.make();
   const broken = join(dir, "broken.conf");
   const config = readFileSync(podman!.env["CONTAINERS_CONF"]!, "utf8");
   writeFileSync(broken, config.replace(/crun = \[.*\]/, 'crun = ["/bin/false"]'));
@@ -152,6 +152,15 @@ testPodman("a container that cannot be started is told, and does not stay", asyn
   expect(ran.stderr).toMatch(/hint: Try podman load --input \S+ && podman run --rm /);
   expect(ran.stderr).not.toContain("podman cp");
   expect(podman!.left()).toMatchObject({ containers: [], images: [] });
+
+  // Without a terminal too: it ends with 0 only when the container has started.
+  const detached = ["run", target, "--container", "--detach"];
+  const home = { HOME: dir };
+  expect(await seedstrap(detached, { cwd: dir, env: { ...env, ...home } })).toMatchObject({
+    code: 9,
+  });
+  expect(await seedstrap(detached, { cwd: dir, env: { ...podman!.env, ...home } }))
+    .toMatchObject({ code: 0 });
 }, 120_000);
 
 for (const signal of ["SIGINT", "SIGKILL"] as const) {
