@@ -2,8 +2,8 @@
 #
 # SPDX-License-Identifier: MIT
 
-# Restores from the payload disk what the steps behind "jump: move_disk" need. Runs in bash under
-# Linux, when the root lies on the disk and proc is mounted. Each list names files, one a line, and
+# Restores from the payload disk what the steps after "jump: move_disk" need. Runs in bash under
+# Linux, when the root is on the disk and proc is mounted. Each list names files, one a line, and
 # is there if there are any: rest.list distfiles, repo.list prebuilt packages, added.list the tars
 # that add_files unpacks. Files that are there already are kept.
 
